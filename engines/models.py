@@ -1,0 +1,238 @@
+"""The networks as pure torch modules: (N, 1, H, W) float in [0, 1] -> (N, 1, sH, sW) float in [0, 1].
+
+DenseNet is that of Izadi, Moriarty and Hamarneh (MICCAI 2018, arXiv 1806.08338), section 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clesr.engines.resample import polyphase_taps
+from clesr.pipeline.errors import WeightsError
+
+SCALES = (2, 4, 8)
+SKIPS = ("none", "add", "low", "all")
+BASES = ("none", "bicubic")
+LOGIT_MARGIN = 1 / 1024  # keeps the logit of a black or white pixel finite, also in FP16
+
+
+def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+
+
+class BicubicUp(nn.Module):
+    """Bicubic up-sampling as one fixed 5x5 convolution and a pixel shuffle; edges are repeated."""
+
+    taps: Tensor
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        phases = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), self.taps)
+        return F.pixel_shuffle(phases, self.scale)
+
+
+class DenseBlock(nn.Module):
+    """``layers`` convolutions of ``growth`` channels; each reads the block's own earlier outputs.
+
+    Only the first layer reads the block's input. The output is all layers' outputs concatenated.
+    """
+
+    def __init__(self, channels_in: int, layers: int, growth: int) -> None:
+        super().__init__()
+        widths = [channels_in] + [growth * i for i in range(1, layers)]
+        self.layers = nn.ModuleList(conv3(width, growth) for width in widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        for layer in self.layers:
+            source = torch.cat(outputs, 1) if outputs else x
+            outputs.append(F.relu(layer(source)))
+        return torch.cat(outputs, 1)
+
+
+class UpStage(nn.Module):
+    """Sub-pixel up-sampling by two: convolution to four times the channels, ReLU, pixel shuffle."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = conv3(width, 4 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.relu(self.conv(x)), 2)
+
+
+class DenseNet(nn.Module):
+    """The paper's densely connected network with sub-pixel up-sampling.
+
+    ``skip`` is the reading of the connection around the blocks: ``none`` is the paper's text; ``add``
+    adds the low-level features to the last block's output; ``low`` and ``all`` are the authors' published
+    code (``SRDenseNet`` concatenates the low-level features before up-sampling, ``SRDenseNet_ALL`` feeds
+    each block all earlier outputs and squeezes them to twice the width). ``base="bicubic"`` adds
+    the logit of the bicubic image before the sigmoid, so that the network learns the difference.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        *,
+        blocks: int = 12,
+        layers: int = 8,
+        growth: int = 16,
+        skip: str = "none",
+        base: str = "none",
+    ) -> None:
+        super().__init__()
+        _check("scale", scale, SCALES)
+        _check("skip", skip, SKIPS)
+        _check("base", base, BASES)
+        self.scale, self.skip = scale, skip
+        width = layers * growth
+        self.low = nn.ModuleList([conv3(1, width // 2), conv3(width // 2, width)])
+        self.blocks = nn.ModuleList(
+            DenseBlock(width * (i + 1 if skip == "all" else 1), layers, growth) for i in range(blocks)
+        )
+        self.squeeze = nn.Conv2d(width * (blocks + 1), 2 * width, 1) if skip == "all" else None
+        up_width = 2 * width if skip in ("low", "all") else width
+        self.up = nn.ModuleList(UpStage(up_width) for _ in range(int(math.log2(scale))))
+        self.last = conv3(up_width, 1)
+        self.base = BicubicUp(scale) if base == "bicubic" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = x
+        for conv in self.low:
+            low = F.relu(conv(low))
+        features = self.trunk(low)
+        for stage in self.up:
+            features = stage(features)
+        y = self.last(features)
+        if self.base is not None:
+            y = y + torch.logit(self.base(x), eps=LOGIT_MARGIN)
+        return torch.sigmoid(y)
+
+    def trunk(self, low: Tensor) -> Tensor:
+        if self.squeeze is not None:
+            outputs = [low]
+            for block in self.blocks:
+                outputs.append(block(torch.cat(outputs, 1)))
+            return F.relu(self.squeeze(torch.cat(outputs, 1)))
+        features = low
+        for block in self.blocks:
+            features = block(features)
+        if self.skip == "add":
+            return features + low
+        return torch.cat((low, features), 1) if self.skip == "low" else features
+
+
+class SRCNN(nn.Module):
+    """Dong et al. 2014: 9-1-5 convolutions of 64 and 32 channels on the bicubic image."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        _check("scale", scale, SCALES)
+        self.scale = scale
+        self.base = BicubicUp(scale)
+        self.features = nn.Conv2d(1, 64, 9, padding=4)
+        self.mapping = nn.Conv2d(64, 32, 1)
+        self.last = nn.Conv2d(32, 1, 5, padding=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.mapping(F.relu(self.features(self.base(x)))))
+        return torch.clamp(self.last(y), 0, 1)
+
+
+class FastSR(nn.Module):
+    """A small plain network for video rate without a GPU: 3x3 convolutions on top of the bicubic image.
+
+    ``fold`` > 1 first folds each fold x fold square of pixels into channels (pixel unshuffle), which
+    doubles the field of view and makes wider layers affordable. Sizes that ``fold`` does not
+    divide are padded by repeating the edge and cut again.
+    """
+
+    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8, fold: int = 1) -> None:
+        super().__init__()
+        _check("scale", scale, SCALES)
+        _check("fold", fold, (1, 2, 4))
+        self.scale, self.fold = scale, fold
+        self.base = BicubicUp(scale)
+        widths = [fold * fold] + [channels] * (depth - 1)
+        self.body = nn.ModuleList(conv3(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.last = conv3(channels, (fold * scale) ** 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        features = x
+        if self.fold > 1:
+            pad = (0, -width % self.fold, 0, -height % self.fold)
+            features = F.pixel_unshuffle(F.pad(x, pad, mode="replicate"), self.fold)
+        for conv in self.body:
+            features = F.relu(conv(features))
+        detail = F.pixel_shuffle(self.last(features), self.fold * self.scale)
+        detail = detail[..., : height * self.scale, : width * self.scale]
+        return torch.clamp(self.base(x) + detail, 0, 1)
+
+
+ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
+    "densenet": DenseNet,
+    "srcnn": SRCNN,
+    "fast": FastSR,
+}
+
+
+def build_model(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network ``architecture`` with its numbers, weights as torch initialises them, in eval mode.
+
+    Raises WeightsError where the architecture or a number is unknown.
+    """
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(
+            f"architecture {architecture!r} is unknown; this clesr knows {', '.join(ARCHITECTURES)}"
+        )
+    try:
+        return ARCHITECTURES[architecture](scale, **arguments).eval()
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{architecture} x{scale} cannot be built from {dict(arguments)}: {error}") from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in ``model``."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count_operations(model: nn.Module, height: int, width: int) -> int:
+    """Floating-point operations of the convolutions for one (height, width) LR image.
+
+    A multiplication and an addition count as two. Bias, activation and the fixed bicubic base
+    are left out, as in DESIGN and in the paper's field.
+    """
+    total = 0
+
+    def add(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        pixels = output.shape[-1] * output.shape[-2]
+        total += 2 * module.weight.numel() * pixels
+
+    hooks = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            model(torch.zeros(1, 1, height, width, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def _check(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(map(str, allowed))}")

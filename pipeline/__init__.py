@@ -1,0 +1,1 @@
+"""The live path: sources, prepare, mailboxes, the runner, sinks."""

@@ -1,0 +1,40 @@
+"""What can go wrong, in classes that say who must act. Every message is one line for the user:
+the value, what was allowed, and what to do next."""
+
+from __future__ import annotations
+
+
+class ClesrError(Exception):
+    """A failure that the user can understand; the command ends with exit status 1."""
+
+    exit_code = 1
+
+
+class UsageError(ClesrError):
+    """An option or address that cannot work on any machine; exit status 2."""
+
+    exit_code = 2
+
+
+class SourceError(ClesrError):
+    """A source cannot be opened, or broke for good."""
+
+
+class SinkError(ClesrError):
+    """A sink cannot be opened or written."""
+
+
+class EngineError(ClesrError):
+    """An engine cannot start, failed its self-test, or failed on a frame."""
+
+
+class WeightsError(ClesrError):
+    """A weights file is missing, damaged, of another model, or of a kind that is refused."""
+
+
+class MissingDependencyError(ClesrError):
+    """An optional package is not installed; the message has the exact command that installs it."""
+
+
+class EndOfSource(Exception):  # noqa: N818 - not an error: the normal end of recorded input
+    """Raised by ``Source.read`` after the last frame. Not a failure."""

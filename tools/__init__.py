@@ -1,0 +1,1 @@
+"""The commands, and what only they need: training and evaluation."""
