@@ -200,7 +200,9 @@ def build_model(architecture: str, scale: int, arguments: Mapping[str, Any]) -> 
     try:
         return ARCHITECTURES[architecture](scale, **arguments).eval()
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"{architecture} x{scale} cannot be built from {dict(arguments)}: {error}") from error
+        raise WeightsError(
+            f"{architecture} x{scale} cannot be built from {dict(arguments)}: {error}"
+        ) from error
 
 
 def count_parameters(model: nn.Module) -> int:

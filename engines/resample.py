@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clesr.pipeline.frame import Image
+
+Level = TypeVar("Level", np.uint8, np.uint16)
 
 A = -0.5  # Keys 1981; Pillow and MATLAB's imresize
 
@@ -35,15 +40,16 @@ def resample_matrix(n_in: int, n_out: int) -> NDArray[np.float32]:
     return matrix
 
 
-def resize(image: NDArray[np.generic], height: int, width: int) -> NDArray[np.float32]:
+def resize(image: Image, height: int, width: int) -> NDArray[np.float32]:
     """``image`` (H, W), any real dtype, resampled to (height, width) float32, in the input's units."""
     rows = resample_matrix(image.shape[0], height)
     columns = resample_matrix(image.shape[1], width)
-    return rows @ image.astype(np.float32) @ columns.T
+    resized: NDArray[np.float32] = rows @ image.astype(np.float32) @ columns.T
+    return resized
 
 
-def quantise(image: NDArray[np.float32], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """``image`` rounded to the nearest level of the unsigned integer ``dtype`` and clipped to it."""
+def quantise(image: NDArray[np.float32], dtype: np.dtype[Level]) -> NDArray[Level]:
+    """``image`` rounded to the nearest level of ``dtype`` (uint8 or uint16) and clipped to its range."""
     return np.clip(np.rint(image), 0, np.iinfo(dtype).max).astype(dtype)
 
 

@@ -179,7 +179,9 @@ def _parse_descriptor(path: Path, text: str) -> Descriptor:
         raw = json.loads(text)
         version = raw["format"]
         if version != FORMAT:
-            raise WeightsError(f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr")
+            raise WeightsError(
+                f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr"
+            )
         known = {f.name for f in fields(Descriptor)}
         return Descriptor(**{key: value for key, value in raw.items() if key in known})
     except (ValueError, TypeError, KeyError) as error:

@@ -36,5 +36,5 @@ class MissingDependencyError(ClesrError):
     """An optional package is not installed; the message has the exact command that installs it."""
 
 
-class EndOfSource(Exception):  # noqa: N818 - not an error: the normal end of recorded input
+class EndOfSource(Exception):
     """Raised by ``Source.read`` after the last frame. Not a failure."""

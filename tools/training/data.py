@@ -56,8 +56,7 @@ def image_files(entry: str) -> list[Path]:
 
 def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``image`` shrunk by two: finer structure for its pixels than the original has."""
-    half: NDArray[np.uint8] = degrade(crop_to_multiple(image, 2), 2)
-    return half
+    return degrade(crop_to_multiple(image, 2), 2)
 
 
 def make_pair(name: str, image: NDArray[np.uint8], scale: int, patch: int, weight: float) -> Pair:
@@ -65,7 +64,9 @@ def make_pair(name: str, image: NDArray[np.uint8], scale: int, patch: int, weigh
     hr = crop_to_multiple(image, scale)
     if min(hr.shape) < patch:
         height, width = image.shape
-        raise UsageError(f"{name} is {width}x{height}, smaller than a patch of {patch}; remove it or lower --patch")
+        raise UsageError(
+            f"{name} is {width}x{height}, smaller than a patch of {patch}; remove it or lower --patch"
+        )
     return Pair(name, np.ascontiguousarray(hr), degrade(hr, scale), weight)
 
 
@@ -90,9 +91,9 @@ class Patches:
         """LR (B, 1, p/s, p/s) and HR (B, 1, p, p) float32 in [0, 1] for training step ``step``."""
         rng = np.random.default_rng((self.seed, step))
         drawn = [self._draw(rng) for _ in range(self.batch)]
-        lr = np.stack([low for low, _ in drawn])[:, None].astype(np.float32) / 255
-        hr = np.stack([high for _, high in drawn])[:, None].astype(np.float32) / 255
-        return lr, hr
+        lr = np.stack([low for low, _ in drawn])[:, None].astype(np.float32)
+        hr = np.stack([high for _, high in drawn])[:, None].astype(np.float32)
+        return lr / np.float32(255), hr / np.float32(255)
 
     def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         for _ in range(TRIES):

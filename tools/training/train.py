@@ -19,7 +19,7 @@ from torch import nn
 
 from clesr.engines.models import build_model
 from clesr.engines.resample import quantise, resize
-from clesr.engines.weights import Descriptor, find_model, identity, save_model
+from clesr.engines.weights import Descriptor, identity, save_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.evaluation.metrics import field_of_view, psnr
 from clesr.tools.training.data import Pair, Patches, halve, image_files, make_pair, read_gray
@@ -81,7 +81,9 @@ def load_data(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
             from clesr.tools.training.phantoms import phantom_images
 
             images = phantom_images(address)
-            pairs += [make_pair(name, im, recipe.scale, recipe.patch, weight / len(images)) for name, im in images]
+            pairs += [
+                make_pair(name, im, recipe.scale, recipe.patch, weight / len(images)) for name, im in images
+            ]
             continue
         files = image_files(address)
         for index, path in enumerate(files):
@@ -92,7 +94,9 @@ def load_data(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
             pairs.append(make_pair(path.name, image, recipe.scale, recipe.patch, weight))
             if recipe.shrunk and min(image.shape) >= 2 * recipe.patch:
                 half = halve(image)
-                pairs.append(make_pair(f"{path.name} / 2", half, recipe.scale, recipe.patch, weight * recipe.shrunk))
+                pairs.append(
+                    make_pair(f"{path.name} / 2", half, recipe.scale, recipe.patch, weight * recipe.shrunk)
+                )
     return pairs, held
 
 
@@ -116,7 +120,7 @@ def gain_over_bicubic(module: nn.Module, pairs: list[Pair]) -> float:
     for pair in pairs:
         mask = field_of_view(pair.hr)
         sr = upscale_image(module, pair.lr)
-        bicubic = quantise(resize(pair.lr, *pair.hr.shape), pair.hr.dtype).astype(np.uint8)
+        bicubic = quantise(resize(pair.lr, *pair.hr.shape), pair.hr.dtype)
         gains.append(psnr(pair.hr, sr, mask) - psnr(pair.hr, bicubic, mask))
     return float(np.mean(gains)) if gains else math.nan
 
@@ -140,13 +144,15 @@ class Trainer:
         _initialise(module)
         if recipe.init:
             _start_from(module, find_model_any_scale(recipe.init))
-        self.module = module.to(device=device, memory_format=torch.channels_last)
+        self.module = module.to(device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.Adam(self.module.parameters(), recipe.learning_rate)
         self.step, self.seconds = 0, 0.0
         if (folder / CHECKPOINT).exists():
             self._resume()
         pairs, self.held = load_data(recipe)
-        self.patches = Patches(pairs, scale=recipe.scale, patch=recipe.patch, batch=recipe.batch, seed=recipe.seed)
+        self.patches = Patches(
+            pairs, scale=recipe.scale, patch=recipe.patch, batch=recipe.batch, seed=recipe.seed
+        )
         self.names = sorted({pair.name for pair in pairs})
 
     def run(self, report: Callable[[Progress], None], *, every: int = 200) -> Path:
@@ -183,15 +189,18 @@ class Trainer:
         self.optimiser.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ClesrError(f"the loss became {value} at step {self.step}; lower --learning-rate and start again")
+            raise ClesrError(
+                f"the loss became {value} at step {self.step}; lower --learning-rate and start again"
+            )
         return value
 
     def _learning_rate(self) -> float:
         recipe = self.recipe
         if recipe.schedule == "constant":
             return recipe.learning_rate
-        warm = min(1.0, (self.step + 1) / 50)
-        return recipe.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.step / recipe.steps)) / 2)
+        warm_up = min(1.0, (self.step + 1) / 50)
+        decay = (1 + math.cos(math.pi * self.step / recipe.steps)) / 2
+        return recipe.learning_rate * warm_up * (0.01 + 0.99 * decay)
 
     def _checkpoint(self) -> None:
         state = {
@@ -222,12 +231,18 @@ class Trainer:
         path = self.folder / LOG
         head = "" if path.exists() else "step,seconds,learning_rate,loss,gain_db\n"
         with path.open("a") as file:
-            file.write(f"{head}{self.step},{self.seconds:.1f},{self._learning_rate():.3g},{loss:.6f},{gain:.4f}\n")
+            file.write(
+                f"{head}{self.step},{self.seconds:.1f},{self._learning_rate():.3g},{loss:.6f},{gain:.4f}\n"
+            )
 
     def _finish(self) -> Path:
         recipe = self.recipe
         self.module.eval()
-        held = {"validation_gain_db": round(gain_over_bicubic(self.module, self.held), 3)} if self.held else {}
+        metrics = {}
+        if self.held:
+            metrics["validation_gain_db"] = round(gain_over_bicubic(self.module, self.held), 3)
+        described = ("name", "architecture", "scale", "arguments", "data", "init")
+        numbers = {key: value for key, value in asdict(recipe).items() if key not in described}
         descriptor = Descriptor(
             name=recipe.name,
             architecture=recipe.architecture,
@@ -240,9 +255,9 @@ class Trainer:
                 "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.device}",
                 "torch": torch.__version__,
                 "init": recipe.init and identity(find_model_any_scale(recipe.init).state_dict()),
-                **{k: v for k, v in asdict(recipe).items() if k not in ("name", "architecture", "arguments", "data", "init")},
+                **numbers,
             },
-            metrics=held,
+            metrics=metrics,
             commit=_git_commit(),
         )
         path = self.folder / WEIGHTS

@@ -1,0 +1,54 @@
+"""What every engine promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from clesr.pipeline.frame import Image
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine is: ``engine`` (torch, openvino, interpolation, ...), ``device`` in words, ``precision``
+    (fp32, bf16, fp16, integer), ``model`` name, ``model_hash`` (SHA-256, empty without weights), ``scale``,
+    and the shapes (H, W) it was opened for."""
+
+    engine: str
+    device: str
+    precision: str
+    model: str
+    model_hash: str
+    scale: int
+    lr_shape: tuple[int, int]
+
+    @property
+    def sr_shape(self) -> tuple[int, int]:
+        height, width = self.lr_shape
+        return height * self.scale, width * self.scale
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision} on {self.device}, {self.model} x{self.scale}"
+
+
+class Engine(Protocol):
+    """SR on one device with one model for one LR shape. One thread submits and collects.
+
+    At most ``depth`` frames are in flight: submitted, not yet collected.
+    """
+
+    info: EngineInfo
+    depth: int
+
+    def submit(self, lr: Image) -> None:
+        """Take (H, W) uint8 or uint16 of ``info.lr_shape``, copied before this returns or kept unchanged by the
+        caller until collected; waits only when ``depth`` are in flight."""
+
+    def collect(self) -> Image:
+        """The oldest result, (sH, sW) in its input's dtype, the caller's to keep.
+
+        Raises what that frame raised (EngineError), and RuntimeError when nothing is in flight.
+        """
+
+    def close(self) -> None:
+        """Free the device; frames in flight are dropped. May be called twice."""

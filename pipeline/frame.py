@@ -1,0 +1,89 @@
+"""One image on its way through the live path, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class Outcome(StrEnum):
+    """What became of a captured frame; every frame has exactly one."""
+
+    UPSCALED = "upscaled"
+    STALE = "stale"  # replaced by a newer one before the engine took it
+    LOST = "lost-at-source"  # a gap in the source's numbers
+    FAILED = "failed"  # the engine raised: the bicubic image was shown, marked
+    CORRUPT = "corrupt"  # the source could not decode it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One image from a source.
+
+    ``image`` is (H, W) uint8 or uint16, C-contiguous, over the full range of its dtype: sources shift
+    10- and 12-bit samples to the top, and add 32768 to signed ones. ``number`` counts from the
+    source, so that gaps show. ``time_ns`` is the monotonic capture time, the driver's where it gives one.
+    ``pts`` in units of ``time_base`` seconds is the presentation time of recorded input, else None.
+
+    Raises ValueError where the image is not of this form: checked here, and nowhere else.
+    """
+
+    image: Image
+    number: int
+    time_ns: int
+    pts: int | None = None
+    time_base: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or not image.size:
+            raise ValueError(f"a frame is (H, W) uint8 or uint16, not {image.shape} {image.dtype}")
+        if not image.flags.c_contiguous:
+            raise ValueError("a frame's image must be C-contiguous")
+        if self.number < 0:
+            raise ValueError(f"frame number {self.number} is negative")
+        if (self.pts is None) != (self.time_base is None):
+            raise ValueError("pts and time_base go together")
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """A frame that the source had but could not decode; ``reason`` is one line."""
+
+    number: int
+    time_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Monotonic nanoseconds at which a frame passed each stage."""
+
+    captured: int
+    prepared: int
+    submitted: int
+    collected: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What goes to the sinks: the captured frame as it was, and the image made from it.
+
+    ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed.
+    ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
+    with the bicubic image. ``model`` is the model's name. All sinks share the arrays: none may change them.
+    """
+
+    frame: Frame
+    lr: Image
+    image: Image
+    outcome: Outcome
+    scale: int
+    times: Times
+    model: str

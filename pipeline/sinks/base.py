@@ -1,0 +1,35 @@
+"""What every sink promises."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from clesr.pipeline.frame import Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.stats import Status
+
+
+class Sink(Protocol):
+    """Takes results, on one thread of its own. ``policy`` says whether it may miss some.
+
+    Opened without knowing sizes: the first result tells. A later result may have another size.
+    """
+
+    name: str
+    policy: Policy
+
+    def write(self, result: Result) -> None:
+        """Take one result. Raises SinkError where the sink is broken (full disk, gone folder)."""
+
+    def close(self) -> str | None:
+        """Finish what was begun, so that it can be opened; what was written, in one line for the summary.
+        May be called twice."""
+
+
+@runtime_checkable
+class LiveSink(Sink, Protocol):
+    """A sink that a person looks at: also told the time when no frame comes. Runs on the main thread."""
+
+    def refresh(self, status: Status) -> bool:
+        """Called about every 15 ms on the main thread; shows ``status`` over the newest result, handles the user's
+        keys. False when the user wants to stop."""
