@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Image
 
-Level = TypeVar("Level", np.uint8, np.uint16)
+Level = TypeVar("Level", bound=np.uint8 | np.uint16)
 
 A = -0.5  # Keys 1981; Pillow and MATLAB's imresize
 
@@ -44,8 +44,7 @@ def resize(image: Image, height: int, width: int) -> NDArray[np.float32]:
     """``image`` (H, W), any real dtype, resampled to (height, width) float32, in the input's units."""
     rows = resample_matrix(image.shape[0], height)
     columns = resample_matrix(image.shape[1], width)
-    resized: NDArray[np.float32] = rows @ image.astype(np.float32) @ columns.T
-    return resized
+    return np.asarray(rows @ image.astype(np.float32) @ columns.T, np.float32)
 
 
 def quantise(image: NDArray[np.float32], dtype: np.dtype[Level]) -> NDArray[Level]:

@@ -144,7 +144,7 @@ class Trainer:
         _initialise(module)
         if recipe.init:
             _start_from(module, find_model_any_scale(recipe.init))
-        self.module = module.to(device).to(memory_format=torch.channels_last)
+        self.module = _channels_last(module.to(device))
         self.optimiser = torch.optim.Adam(self.module.parameters(), recipe.learning_rate)
         self.step, self.seconds = 0, 0.0
         if (folder / CHECKPOINT).exists():
@@ -261,7 +261,7 @@ class Trainer:
             commit=_git_commit(),
         )
         path = self.folder / WEIGHTS
-        save_model(path, self.module.to(memory_format=torch.contiguous_format), descriptor)
+        save_model(path, self.module, descriptor)
         return path
 
 
@@ -270,6 +270,14 @@ def find_model_any_scale(name_or_path: str) -> nn.Module:
     from clesr.engines.weights import load_model
 
     return load_model(Path(name_or_path)).module
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """Weights in the memory layout that trains faster on CPUs and GPUs alike."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,0 +1,158 @@
+"""From a captured frame to the LR image that the engine reads: region of interest, intensity window."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clesr.pipeline.errors import UsageError
+from clesr.pipeline.frame import Frame, Image
+
+PERCENTILES = (0.5, 99.8)  # of the pixels in the centre, mapped to black and white
+SMOOTHING_S = 1.0  # time constant with which a percentile window follows the image
+CENTRE = 0.95  # of the inscribed ellipse that is measured
+STRIDE = 2  # rows and columns that are measured
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A rectangle of the frame in pixels: ``x``, ``y`` of its upper left corner, width and height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Roi:
+        """``X,Y,WIDTH,HEIGHT``; raises UsageError for anything else."""
+        try:
+            x, y, width, height = (int(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--roi {text!r} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
+            ) from None
+        if x < 0 or y < 0 or width < 1 or height < 1:
+            raise UsageError(
+                f"--roi {text} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
+            )
+        return cls(x, y, width, height)
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raises UsageError where the rectangle leaves a frame of ``shape`` (H, W)."""
+        height, width = shape
+        if self.x + self.width > width or self.y + self.height > height:
+            raise UsageError(
+                f"--roi {self.x},{self.y},{self.width},{self.height} leaves the {width}x{height} frame; "
+                f"X + WIDTH must be at most {width} and Y + HEIGHT at most {height}"
+            )
+
+    def cut(self, image: Image) -> Image:
+        """The rectangle out of ``image`` as a view."""
+        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How grey levels are stretched before the engine. ``mode``: ``full`` leaves them, ``fixed`` maps
+    ``low``..``high`` (levels of the source) to black..white, ``percentile`` follows the image smoothly,
+    ``auto`` is ``full`` for 8-bit and ``percentile`` for 16-bit frames."""
+
+    mode: str = "auto"
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """``auto``, ``full``, ``percentile`` or ``LOW,HIGH``; raises UsageError for anything else."""
+        if text in ("auto", "full", "percentile"):
+            return cls(text)
+        try:
+            low, high = (float(part) for part in text.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--window {text!r} is not auto, full, percentile, or LOW,HIGH such as 200,5000"
+            ) from None
+        if not low < high:
+            raise UsageError(f"--window {text}: LOW must be below HIGH")
+        return cls("fixed", low, high)
+
+
+class Prepare:
+    """Cuts and stretches frames of one source, in order. Called by one thread.
+
+    The percentile window is measured in the inscribed ellipse, so that the black corners of a round
+    field of view do not count, and follows with a time constant of ``SMOOTHING_S`` seconds of capture
+    time, so that brightness does not flicker; it starts anew when the size or depth changes.
+    """
+
+    def __init__(self, *, roi: Roi | None = None, window: Window | None = None) -> None:
+        self.roi, self.window = roi, window or Window()
+        self._levels: NDArray[np.float64] | None = None
+        self._kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None
+        self._time_ns = 0
+
+    def shape(self, captured: tuple[int, int]) -> tuple[int, int]:
+        """The LR shape (H, W) of frames of shape ``captured``; raises UsageError for a bad ROI."""
+        if self.roi is None:
+            return captured
+        self.roi.check(captured)
+        return self.roi.height, self.roi.width
+
+    def __call__(self, frame: Frame) -> Image:
+        """The LR image of ``frame``: its own array where nothing is to be done, else a new one."""
+        image = frame.image
+        if self.roi is not None:
+            self.roi.check((image.shape[0], image.shape[1]))
+            image = _copy(self.roi.cut(image))
+        mode = self.window.mode
+        if mode == "auto":
+            mode = "full" if image.dtype == np.uint8 else "percentile"
+        if mode == "full":
+            return image
+        if mode == "percentile":
+            low, high = self._follow(image, frame.time_ns)
+        else:
+            low, high = self.window.low, self.window.high
+        return stretch(image, low, high)
+
+    def _follow(self, image: Image, time_ns: int) -> tuple[float, float]:
+        kind = ((image.shape[0], image.shape[1]), image.dtype)
+        centre = image[::STRIDE, ::STRIDE][_ellipse(*kind[0])]
+        levels = np.percentile(centre, PERCENTILES)
+        if self._levels is None or kind != self._kind:
+            self._levels, self._kind = levels, kind
+        else:
+            follow = 1 - math.exp(-max(0, time_ns - self._time_ns) / 1e9 / SMOOTHING_S)
+            self._levels = self._levels + follow * (levels - self._levels)
+        self._time_ns = time_ns
+        low, high = (float(level) for level in self._levels)
+        return low, max(high, low + 1)
+
+
+def _copy(view: Image) -> Image:
+    copied: Image = np.ascontiguousarray(view)
+    return copied
+
+
+def stretch(image: Image, low: float, high: float) -> Image:
+    """``image`` with ``low``..``high`` mapped linearly to the full range of its dtype, the rest clipped."""
+    top = int(np.iinfo(image.dtype).max)
+    table = np.clip(np.rint((np.arange(top + 1) - low) * (top / (high - low))), 0, top).astype(image.dtype)
+    if image.dtype == np.uint8:
+        return np.asarray(cv2.LUT(image, table), np.uint8)
+    stretched: Image = np.take(table, image)
+    return stretched
+
+
+@functools.lru_cache(maxsize=8)
+def _ellipse(height: int, width: int) -> NDArray[np.bool_]:
+    rows, columns = np.arange(0, height, STRIDE), np.arange(0, width, STRIDE)
+    y = (rows[:, None] + 0.5) / height * 2 - 1
+    x = (columns[None, :] + 0.5) / width * 2 - 1
+    return np.asarray(x**2 + y**2 <= CENTRE**2)

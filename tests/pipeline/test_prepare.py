@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clesr.pipeline.errors import UsageError
+from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
+
+
+def frame(image: Image, time_s: float = 0.0) -> Frame:
+    return Frame(np.ascontiguousarray(image), 0, int(time_s * 1e9))
+
+
+def ramp(dtype: type, low: int, high: int) -> Image:
+    return np.linspace(low, high, 64 * 64).reshape(64, 64).astype(dtype)
+
+
+def test_eight_bit_frames_pass_untouched_by_default() -> None:
+    image = ramp(np.uint8, 10, 200)
+    assert Prepare()(frame(image)) is image
+
+
+def test_roi_cuts_what_it_names() -> None:
+    image = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
+    prepare = Prepare(roi=Roi.parse("3,4,10,8"), window=Window.parse("full"))
+    assert prepare.shape((20, 30)) == (8, 10)
+    lr = prepare(frame(image))
+    np.testing.assert_array_equal(lr, image[4:12, 3:13])
+    assert lr.flags.c_contiguous
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "-1,0,5,5", "0,0,0,5", ""])
+def test_roi_refuses_what_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="roi"):
+        Roi.parse(text)
+
+
+def test_roi_outside_names_the_frame() -> None:
+    with pytest.raises(UsageError, match="30x20"):
+        Prepare(roi=Roi(25, 0, 10, 10)).shape((20, 30))
+
+
+@pytest.mark.parametrize("text", ["5", "9,3", "x,y", "automatic"])
+def test_window_refuses_what_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="window"):
+        Window.parse(text)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_fixed_window_maps_its_ends_to_black_and_white(dtype: type) -> None:
+    top = np.iinfo(dtype).max
+    image = np.array([[0, 50, 100, 150, 250]], dtype)
+    lr = Prepare(window=Window.parse("50,150"))(frame(image))
+    np.testing.assert_allclose(lr, [[0, 0, top / 2, top, top]], atol=0.5)
+    assert lr.dtype == dtype
+
+
+def test_sixteen_bit_frames_are_stretched_by_percentiles() -> None:
+    lr = Prepare()(frame(ramp(np.uint16, 1000, 5000)))
+    assert lr.dtype == np.uint16
+    assert lr[0, 0] == 0
+    assert lr[-1, -1] == 65535
+    assert abs(int(lr[32, 0]) - 32768) < 700
+
+
+def test_percentile_window_does_not_flicker() -> None:
+    prepare = Prepare(window=Window("percentile"))
+    steady = ramp(np.uint16, 1000, 5000)
+    first = prepare(frame(steady, 0.0))
+    bright = prepare(frame(steady + np.uint16(400), 0.04))
+    shift = float(np.mean(bright.astype(float) - first))
+    unsmoothed = 65535 * 400 / 4000
+    assert shift == pytest.approx(unsmoothed, rel=0.1), "one bright frame hardly moves the window"
+    for i in range(2, 250):
+        settled = prepare(frame(steady + np.uint16(400), i * 0.04))
+    assert abs(float(np.mean(settled.astype(float) - first))) < 0.02 * unsmoothed
+
+
+def test_percentile_window_ignores_black_corners() -> None:
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    inside = x**2 + y**2 < 0.99
+    image = np.where(inside, 20000 + 10000 * x, 0).astype(np.uint16)
+    lr = Prepare()(frame(image))
+    assert int(lr[64, 64]) == pytest.approx(32768, abs=800)
+
+
+def test_a_change_of_size_starts_the_window_anew() -> None:
+    prepare = Prepare(window=Window("percentile"))
+    prepare(frame(ramp(np.uint16, 0, 60000)))
+    lr = prepare(frame(ramp(np.uint16, 100, 200)[:32], 0.01))
+    assert lr.max() == 65535
+
+
+def test_a_flat_frame_does_not_divide_by_zero() -> None:
+    assert Prepare(window=Window("percentile"))(frame(np.full((8, 8), 7, np.uint16))).max() == 0
+    assert stretch(np.array([[7]], np.uint8), 6, 7)[0, 0] == 255

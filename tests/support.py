@@ -1,0 +1,132 @@
+"""Stand-ins for sources, engines and sinks whose every move a test decides."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clesr.engines import EngineInfo
+from clesr.pipeline.errors import EndOfSource, EngineError
+from clesr.pipeline.frame import Corrupt, Frame, Image, Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.sources import SourceInfo
+
+
+class ManualClock:
+    """Time that moves when it is slept on, or by ``advance``."""
+
+    def __init__(self) -> None:
+        self.time_ns = 1_000_000_000
+        self._lock = threading.Lock()
+
+    def now_ns(self) -> int:
+        with self._lock:
+            return self.time_ns
+
+    def sleep_until(self, time_ns: int) -> None:
+        with self._lock:
+            self.time_ns = max(self.time_ns, time_ns)
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self.time_ns += int(seconds * 1e9)
+
+
+def make_frame(
+    number: int, shape: tuple[int, int] = (8, 10), dtype: type = np.uint8, time_ns: int = 0
+) -> Frame:
+    image = np.full(shape, number % 251, dtype)
+    return Frame(image, number, time_ns)
+
+
+Step = Frame | Corrupt | None | Exception | Callable[[], None]
+
+
+class ScriptedSource:
+    """Gives what the script says: items, None for a silent while, exceptions to raise, functions to call."""
+
+    def __init__(
+        self,
+        script: Iterable[Step],
+        *,
+        live: bool = False,
+        fps: float | None = 25.0,
+        shape: tuple[int, int] | None = None,
+    ) -> None:
+        self.info = SourceInfo("scripted", live, fps, shape)
+        self._script = iter(script)
+        self.closed = 0
+
+    def read(self, timeout: float) -> Frame | Corrupt | None:
+        for step in self._script:
+            if isinstance(step, Exception):
+                raise step
+            if step is None or isinstance(step, Frame | Corrupt):
+                return step
+            step()
+        raise EndOfSource
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeEngine:
+    """Repeats every pixel ``scale`` times. Raises on the frames whose value is in ``fails``; ``gate``, where
+    given, must be released once a frame before it can be collected."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        *,
+        scale: int = 2,
+        depth: int = 2,
+        fails: Sequence[int] = (),
+        gate: threading.Semaphore | None = None,
+    ) -> None:
+        self.info = EngineInfo("fake", "nothing", "integer", "fake", "", scale, shape)
+        self.depth, self.fails, self.gate = depth, fails, gate
+        self._in_flight: deque[Image] = deque()
+        self.most_in_flight = 0
+        self.closed = False
+
+    def submit(self, lr: Image) -> None:
+        assert lr.shape == self.info.lr_shape
+        assert not self.closed
+        assert len(self._in_flight) < self.depth
+        self._in_flight.append(lr)
+        self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
+
+    def collect(self) -> Image:
+        if self.gate is not None:
+            assert self.gate.acquire(timeout=20)
+        lr = self._in_flight.popleft()
+        if int(lr[0, 0]) in self.fails:
+            raise EngineError(f"told to fail on {lr[0, 0]}")
+        return np.repeat(np.repeat(lr, self.info.scale, 0), self.info.scale, 1)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class ListSink:
+    """Keeps every result; ``on_write`` is called first and may wait or raise."""
+
+    name: str = "list"
+    policy: Policy = Policy.ALL
+    on_write: Callable[[Result], None] | None = None
+    results: list[Result] = field(default_factory=list)
+    closed: int = 0
+
+    def write(self, result: Result) -> None:
+        if self.on_write is not None:
+            self.on_write(result)
+        self.results.append(result)
+
+    def close(self) -> str | None:
+        self.closed += 1
+        return f"{len(self.results)} results"
