@@ -42,7 +42,8 @@ class Pipeline:
 
     ``factory`` opens an engine for an LR shape. Recorded sources lose nothing: a slow engine makes them
     wait. Of live ones the newest frames are taken and the others counted as stale. ``tell`` gets one-line
-    messages for the user, from any thread.
+    messages for the user, from any thread. ``on_end`` is called before the sinks are closed when everything of a
+    recorded source came through, without a stop or an error.
     """
 
     def __init__(
@@ -52,17 +53,18 @@ class Pipeline:
         sinks: Sequence[Sink],
         *,
         scale: int,
-        model: str,
         prepare: Prepare | None = None,
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self.source, self.scale, self.model = source, scale, model
+        self.source, self.scale = source, scale
         self.prepare = prepare or Prepare()
-        self.limits, self.clock, self.tell = limits or Limits(), clock, tell
+        self.limits, self.clock, self.tell, self.on_end = limits or Limits(), clock, tell, on_end
+        self._ended = False
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
-        self._upscaler = Upscaler(factory, scale, model, clock, tell)
+        self._upscaler = Upscaler(factory, scale, clock, tell)
         self._jobs: Mailbox[Job] = Mailbox(JOBS, Policy.NEWEST if source.info.live else Policy.ALL)
         self._outlets = [Outlet(sink) for sink in sinks]
         self._errors: list[BaseException] = []
@@ -73,7 +75,6 @@ class Pipeline:
         self._first_ns: int | None = None
         self._last_arrival_ns: int | None = None
         self._interval_ns = 0.0
-        self._engine_name = ""
         self._late_said = False
         self._notes: list[str] = []
 
@@ -125,12 +126,12 @@ class Pipeline:
         now = self.clock.now_ns()
         period = self._period_ns()
         idle = now - self._idle_since_ns if self._idle_since_ns is not None else 0
-        newest = self._newest
+        newest, info = self._newest, self._upscaler.info
         return Status(
             state=self._state,
             source=self.source.info.address,
-            engine=self._engine_name,
-            model=self.model,
+            engine=str(info or ""),
+            model=info.model if info else "",
             captured=self.ledger.captured,
             outcomes=self.ledger.outcomes,
             fps=self.rate.recent(),
@@ -142,6 +143,7 @@ class Pipeline:
 
     def summary(self) -> Summary:
         """What the run has come to so far."""
+        info = self._upscaler.info
         span = (self._last_arrival_ns or 0) - (self._first_ns or 0)
         return Summary(
             source=self.source.info.address,
@@ -149,8 +151,8 @@ class Pipeline:
             outcomes=self.ledger.outcomes,
             fps=self.rate.overall(),
             latency_ms=self.latency.percentiles(),
-            engine=self._engine_name,
-            model=self.model,
+            engine=str(info or ""),
+            model=info.model if info else "",
             scale=self.scale,
             state=self._state,
             seconds=span / 1e9,
@@ -192,7 +194,7 @@ class Pipeline:
                 self.ledger.capture()
                 self._arrive(item)
         except EndOfSource:
-            pass
+            self._ended = True
         finally:
             self._jobs.close()
 
@@ -244,9 +246,6 @@ class Pipeline:
             self._newest = result
             for outlet in self._outlets:
                 outlet.offer(result)
-            engine = self._upscaler.engine
-            if engine is not None:
-                self._engine_name = str(engine.info)
             if self._state in (State.RUNNING, State.DEGRADED):
                 self._state = State.DEGRADED if self._upscaler.failure else State.RUNNING
             self._say_when_late()
@@ -332,6 +331,8 @@ class Pipeline:
 
     def _close(self) -> None:
         """Close everything, whatever is broken; the first error stays the one that is raised."""
+        if self._ended and not self._errors and not any(outlet.error for outlet in self._outlets):
+            self.on_end()
         for close in (*(outlet.close for outlet in self._outlets), self._upscaler.close, self.source.close):
             try:
                 close()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clesr.engines import Engine
+from clesr.engines import Engine, EngineInfo
 from clesr.engines.resample import quantise, resize
 from clesr.pipeline.clock import Clock
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
@@ -32,15 +32,13 @@ class Upscaler:
     A change of size opens an engine for the new size. A frame on which the engine raises becomes a FAILED
     result with the bicubic image, and the engine is opened again: for the next frame the first time,
     later after growing waits during which frames go on as FAILED. ``failure`` is why the engine is
-    out of service, else None.
+    out of service, else None; ``info`` is what the last engine that started said of itself.
     """
 
-    def __init__(
-        self, factory: EngineFactory, scale: int, model: str, clock: Clock, tell: Callable[[str], None]
-    ) -> None:
-        self.factory, self.scale, self.model = factory, scale, model
-        self.clock, self.tell = clock, tell
+    def __init__(self, factory: EngineFactory, scale: int, clock: Clock, tell: Callable[[str], None]) -> None:
+        self.factory, self.scale, self.clock, self.tell = factory, scale, clock, tell
         self.engine: Engine | None = None
+        self.info: EngineInfo | None = None
         self.failure: str | None = None
         self._in_flight: deque[Job] = deque()
         self._failures = 0
@@ -50,6 +48,7 @@ class Upscaler:
         """Open an engine for LR ``shape`` (H, W) in place of the present one; raises what that raises."""
         self.close()
         self.engine = self.factory(shape)
+        self.info = self.engine.info
 
     @property
     def waiting(self) -> int:
@@ -128,4 +127,6 @@ class Upscaler:
 
     def _result(self, job: Job, image: Image, outcome: Outcome) -> Result:
         times = Times(job.frame.time_ns, job.prepared_ns, job.submitted_ns, self.clock.now_ns())
-        return Result(job.frame, job.lr, image, outcome, self.scale, times, self.model)
+        return Result(
+            job.frame, job.lr, image, outcome, self.scale, times, self.info.model if self.info else ""
+        )

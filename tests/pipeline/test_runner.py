@@ -17,7 +17,7 @@ from clesr.pipeline.stats import State, Status
 
 
 def pipeline(source: ScriptedSource, *sinks: Sink, **options: object) -> Pipeline:
-    settings: dict[str, object] = {"scale": 2, "model": "fake", "factory": FakeEngine, **options}
+    settings: dict[str, object] = {"scale": 2, "factory": FakeEngine, **options}
     return Pipeline(source, settings.pop("factory"), sinks, **settings)  # type: ignore[arg-type]
 
 

@@ -32,7 +32,8 @@ LOG = "log.csv"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Every number of a training run. ``data`` entries are folders, files, patterns or ``demo:`` addresses,
-    each with ``=WEIGHT`` behind it where it is to be drawn more or less often than weight 1."""
+    each with ``=WEIGHT`` behind it where it is to be drawn more or less often than weight 1. ``init`` names weights
+    to start from, ``test`` images for the closing figures alone: never trained on, and nothing is chosen by them."""
 
     name: str
     architecture: str
@@ -48,6 +49,7 @@ class Recipe:
     shrunk: float = 0.25
     hold_out: int = 8
     init: str | None = None
+    test: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "patch"):
@@ -101,13 +103,14 @@ def load_data(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
 
 
 def _split_weight(entry: str) -> tuple[str, float]:
-    """``ADDRESS=WEIGHT`` taken apart; an '=' inside a demo: address belongs to the address."""
+    """``ADDRESS=WEIGHT`` taken apart; the '=' of a demo: address's own last option belongs to the address."""
     address, separator, text = entry.rpartition("=")
+    options = address.partition("?")[2]
+    if not separator or (options and "=" not in options.rpartition("&")[2]) or address.endswith("?"):
+        return entry, 1.0
     try:
         weight = float(text)
     except ValueError:
-        return entry, 1.0
-    if not separator or (address.startswith("demo:") and address.rpartition("&")[2].isalpha()):
         return entry, 1.0
     if not weight > 0:
         raise UsageError(f"weight {text} of {address} is not positive")
@@ -238,10 +241,15 @@ class Trainer:
     def _finish(self) -> Path:
         recipe = self.recipe
         self.module.eval()
-        metrics = {}
+        metrics: dict[str, Any] = {}
         if self.held:
             metrics["validation_gain_db"] = round(gain_over_bicubic(self.module, self.held), 3)
-        described = ("name", "architecture", "scale", "arguments", "data", "init")
+        if recipe.test:
+            files = image_files(recipe.test)
+            pairs = [make_pair(p.name, read_gray(p), recipe.scale, recipe.patch, 1.0) for p in files]
+            metrics["test_gain_db"] = round(gain_over_bicubic(self.module, pairs), 3)
+            metrics["test_images"] = [pair.name for pair in pairs]
+        described = ("name", "architecture", "scale", "arguments", "data", "init", "test")
         numbers = {key: value for key, value in asdict(recipe).items() if key not in described}
         descriptor = Descriptor(
             name=recipe.name,

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test test-slow lint bench clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: $(READY)
+	$(RUN)/clesr demo --output demo
+
+test: $(READY)
+	$(RUN)/python -m pytest -q -m 'not slow and not cuda and not hardware'
+
+test-slow: $(READY)
+	$(RUN)/python -m pytest -q -m 'slow and not cuda and not hardware'
+
+lint: $(READY)
+	$(RUN)/python -m pip install --quiet --editable '.[lint]'
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/mypy tests benchmarks
+	$(RUN)/lint-imports
+
+bench: $(READY)
+	$(RUN)/python benchmarks/engines.py
+	$(RUN)/python benchmarks/pipeline.py
+
+clean:
+	rm -rf $(VENV) build dist demo

@@ -1,0 +1,62 @@
+"""Which model a machine can run live: a short trial before the first frame."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+
+from clesr.engines.base import Engine
+from clesr.engines.weights import Model, find_model, shipped
+
+BEST, LIGHT = "densenet", "fast"
+PROBE = 64  # LR pixels a side of the first, small trial
+HOPELESS = 3.0  # times the budget by the small trial: the full one is not worth the wait
+MARGIN = 0.85  # of the frame period that the engine may take: the rest of the path needs some
+RUNS = 3
+
+
+def choose_model(
+    scale: int,
+    shape: tuple[int, int],
+    fps: float,
+    open_one: Callable[[Model, tuple[int, int]], Engine],
+    explain: Callable[[str], None],
+) -> Model:
+    """The best shipped model that does ``fps`` frames a second of LR ``shape`` (H, W) on this machine.
+
+    DenseNet where a trial run holds the rate, else the small network; says in one line which and why.
+    """
+    light = find_model(LIGHT, scale)
+    if (BEST, scale) not in shipped():
+        explain(f"model {LIGHT}: {BEST} has no weights for scale {scale}")
+        return light
+    best = find_model(BEST, scale)
+    budget = MARGIN / fps
+    seconds = _seconds(best, (PROBE, PROBE), open_one) * shape[0] * shape[1] / PROBE**2
+    if seconds < HOPELESS * budget:
+        seconds = _seconds(best, shape, open_one)
+    does = f"{BEST} takes {1e3 * seconds:.0f} ms a frame here, {fps:.4g} frames/s leave {1e3 * budget:.0f} ms"
+    taken = best if seconds <= budget else light
+    explain(f"model {taken.name}: {does}")
+    return taken
+
+
+def _seconds(
+    model: Model, shape: tuple[int, int], open_one: Callable[[Model, tuple[int, int]], Engine]
+) -> float:
+    """Median seconds a frame of ``model``, after a first one that does not count."""
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    engine = open_one(model, shape)
+    try:
+        spans = []
+        for _ in range(RUNS + 1):
+            start = perf_counter()
+            engine.submit(image)
+            engine.collect()
+            spans.append(perf_counter() - start)
+        return statistics.median(spans[1:])
+    finally:
+        engine.close()

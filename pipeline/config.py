@@ -1,0 +1,53 @@
+"""The settings of a live run, checked once, wherever they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clesr.pipeline.errors import UsageError
+from clesr.pipeline.prepare import Roi, Window
+from clesr.pipeline.runner import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings:
+    """Everything that a live run needs to know. Raises UsageError for what cannot work on any machine."""
+
+    source: str
+    scale: int = 4
+    model: str = "auto"
+    engine: str = "auto"
+    device: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    roi: Roi | None = None
+    window: Window = Window()
+    pace: str | float = "original"
+    loop: bool = False
+    display: str = "window"
+    output: str | None = None
+    codec: str = "auto"
+    send: str | None = None
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        _positive("--threads", self.threads)
+        _positive("--frames", self.limits.frames)
+        _positive("--seconds", self.limits.seconds)
+        if isinstance(self.pace, float):
+            _positive("--pace", self.pace)
+
+
+def parse_pace(text: str) -> str | float:
+    """``original``, ``max``, or frames a second; raises UsageError for anything else."""
+    if text in ("original", "max"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--pace {text!r} is not original, max, or a number of frames/s such as 12.5") from None
+
+
+def _positive(option: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise UsageError(f"{option} {value} is not positive")

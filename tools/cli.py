@@ -1,0 +1,124 @@
+"""The commands `clesr` and `clesr-live`."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import rich_click as click
+from click.exceptions import Abort, ClickException
+
+from clesr import __version__
+from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.tools.console import console, tell
+from clesr.tools.demo import demo
+from clesr.tools.doctor import doctor
+from clesr.tools.live import live
+from clesr.tools.models import models
+from clesr.tools.train import train
+from clesr.tools.upscale import upscale
+
+CONFIG = Path(platformdirs.user_config_dir("clesr")) / "config.toml"
+PREFIX = "CLESR"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="clesr")
+def clesr() -> None:
+    """Live super-resolution for confocal laser endomicroscopy.
+
+    Research use only; not a medical device.
+
+    Settings come from the command line, then the environment (`CLESR_LIVE_SCALE=2` is `--scale 2` of `clesr live`),
+    then a TOML file: `--config FILE` before the command's other options, or the user's own file, with a table for
+    each command, such as `[live]` with `scale = 2`.
+    """
+
+
+for command in (live, upscale, train, models, doctor, demo):
+    clesr.add_command(command)
+
+
+def main() -> None:
+    """Entry point of `clesr`."""
+    _run(clesr, "clesr", PREFIX)
+
+
+def live_main() -> None:
+    """Entry point of `clesr-live`: the same as `clesr live`."""
+    _run(live, "clesr-live", f"{PREFIX}_LIVE")
+
+
+def _run(command: click.Command, name: str, prefix: str) -> None:
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        arguments, settings = _take_config(arguments)
+        defaults = settings if command is clesr else settings.get("live", {})
+        code = command.main(
+            arguments, prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix, default_map=defaults
+        )
+    except ClesrError as error:
+        _end(str(error), error.exit_code, debug)
+    except ClickException as error:
+        _end(" ".join(error.format_message().split()), error.exit_code, debug)
+    except (Abort, KeyboardInterrupt):
+        _end("interrupted", 130, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - a fault of clesr: one line, and the way to the traceback
+        _end(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where", 1, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(message: str, code: int, debug: bool) -> None:
+    if debug and sys.exc_info()[0] is not None:
+        console.print_exception()
+    tell(f"clesr: error: {message}")
+    sys.exit(code)
+
+
+def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """``--config FILE`` out of ``arguments``, and what the file says."""
+    rest, path = [], None
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            path = next(words, None)
+            if path is None:
+                raise UsageError("--config needs the path of a TOML file")
+        elif word.startswith("--config="):
+            path = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if path is None and not CONFIG.is_file():
+        return rest, {}
+    return rest, read_config(Path(path) if path else CONFIG)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file: a table for each command, checked against the command's options.
+
+    Raises UsageError for a file that is missing or not TOML, and for a command or option that is unknown.
+    """
+    try:
+        settings = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the settings file {path} cannot be read: {error}") from error
+    checked: dict[str, Any] = {}
+    for name, table in settings.items():
+        command = clesr.commands.get(name)
+        if command is None or not isinstance(table, dict):
+            raise UsageError(f"{path}: {name!r} is no command; tables are {', '.join(clesr.commands)}")
+        known = {p.name for p in command.params if p.name}
+        checked[name] = {}
+        for key, value in table.items():
+            option = key.replace("-", "_")
+            if option not in known:
+                raise UsageError(f"{path}: [{name}] knows no {key!r}; it knows {', '.join(sorted(known))}")
+            checked[name][option] = value
+    return checked

@@ -1,0 +1,134 @@
+"""What a command says while it works: progress bars on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.frame import Outcome
+from clesr.pipeline.stats import PERCENTILES, Status, Summary
+
+PLAIN_EVERY_S = 10.0
+TERMINAL_EVERY_S = 0.2
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def tell(message: str) -> None:
+    """One line for the user, on standard error; safe from any thread."""
+    console.print(message, markup=False)
+
+
+@contextmanager
+def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar over ``total`` (None: unknown) that the yielded function moves: ``(completed, note)``.
+
+    Off a terminal the same as a plain line every ten seconds and one at the end.
+    """
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    ]
+    if not console.is_terminal:
+        yield _plain_progress(label, total, unit)
+        return
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(label, total=total, note="")
+        yield lambda completed, note: bars.update(task, completed=completed, note=note)
+
+
+def _plain_progress(label: str, total: float | None, unit: str) -> Callable[[float, str], None]:
+    start = last = SYSTEM.now_ns() / 1e9
+
+    def advance(completed: float, note: str) -> None:
+        nonlocal last
+        now = SYSTEM.now_ns() / 1e9
+        if now - last < PLAIN_EVERY_S:
+            return
+        last = now
+        left = ""
+        if total and completed:
+            left = f", {(now - start) * (total - completed) / completed:.0f} s left"
+        of_all = f" of {total:.0f}" if total else ""
+        tell(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
+
+    return advance
+
+
+@contextmanager
+def following(status: Callable[[], Status], label: str, total: int | None) -> Iterator[None]:
+    """While the block runs, show ``status`` as a progress bar, or as lines off a terminal."""
+    done = threading.Event()
+
+    def follow() -> None:
+        with progress_bar(label, total, unit="frames") as advance:
+            every = TERMINAL_EVERY_S if console.is_terminal else 1.0
+            while not done.wait(every):
+                now = status()
+                advance(now.captured, describe(now))
+            now = status()
+            advance(now.captured, describe(now))
+
+    thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def describe(status: Status) -> str:
+    """``status`` in one short line: rate, age, and every outcome but the good one."""
+    parts = [f"{status.fps:.1f} frames/s"]
+    if status.age_ns is not None:
+        parts.append(f"age {status.age_ns / 1e6:.0f} ms")
+    parts += [
+        f"{count} {outcome}"
+        for outcome, count in status.outcomes.items()
+        if count and outcome != Outcome.UPSCALED
+    ]
+    if status.stalled:
+        parts.append("SOURCE STALLED")
+    return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
+
+
+def print_summary(summary: Summary) -> None:
+    """What a run came to, for a person: outcomes, rate, latency by stage, what was written."""
+    table = Table(title=None, show_edge=False, pad_edge=False, box=None, header_style="bold")
+    table.add_column("latency, ms")
+    for name in PERCENTILES:
+        table.add_column(name, justify="right")
+    for stage, row in summary.latency_ms.items():
+        table.add_row(stage, *(f"{value:.1f}" for value in row.values()))
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
+    tell(f"captured {summary.captured} frames: {outcomes or 'none'}")
+    if summary.latency_ms:
+        tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
+        console.print(table)
+    for name, counts in summary.sinks.items():
+        if counts["skipped"]:
+            tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped for newer ones")
+    for line in summary.outputs:
+        tell(f"wrote {line}")

@@ -1,0 +1,107 @@
+"""`clesr doctor`: what this machine has, what would run on it, what to install."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import rich_click as click
+
+from clesr import __version__
+from clesr.engines import engines, open_engine
+from clesr.engines.weights import find_model, shipped
+from clesr.pipeline.errors import ClesrError
+from clesr.tools.options import general_options
+
+PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
+EXAMPLE = (128, 128)
+
+
+@click.command()
+@general_options()
+def doctor() -> None:
+    """Say what this machine has, which engine would run and why, and what to install."""
+    for line in report():
+        print(line)
+
+
+def report() -> Iterator[str]:
+    """The lines of the report."""
+    yield f"clesr {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
+    yield f"processor: {_processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores for clesr"
+    yield "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    yield ""
+    for engine in engines():
+        mark = "ok " if engine.available else "-- "
+        yield f"{mark} engine {engine.name}: {engine.device + ', ' if engine.device else ''}{engine.reason}"
+    yield from _would_run()
+    yield ""
+    yield from _cameras()
+    yield _display()
+    yield from _codecs()
+
+
+def _would_run() -> Iterator[str]:
+    if not shipped():
+        yield "--  no weights are installed; train some with `clesr train`"
+        return
+    said: list[str] = []
+    try:
+        engine = open_engine("auto", find_model("fast", 4), 4, EXAMPLE, explain=said.append)
+    except ClesrError as error:
+        yield f"--  no engine starts: {error}"
+        return
+    engine.close()
+    yield from (f"    {line}" for line in said)
+
+
+def _cameras() -> Iterator[str]:
+    nodes = sorted(Path("/dev").glob("video*"))
+    if not nodes:
+        yield "--  no camera: there is no /dev/video*; try --source demo:"
+        return
+    for node in nodes:
+        readable = os.access(node, os.R_OK | os.W_OK)
+        yield f"ok  camera {node}" if readable else f"--  camera {node}: no access; join the group `video`"
+
+
+def _display() -> str:
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return "--  no display (DISPLAY is not set): use --display none with --output or --send"
+    return "ok  display"
+
+
+def _codecs() -> Iterator[str]:
+    import av
+
+    for label, names in {
+        "H.264": ("h264_nvenc", "libx264"),
+        "HEVC": ("hevc_nvenc", "libx265"),
+        "FFV1": ("ffv1",),
+    }.items():
+        having = [name for name in names if name in av.codecs_available]
+        yield (
+            f"ok  {label}: {', '.join(having)}" if having else f"--  {label}: this PyAV has no encoder for it"
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"missing (pip install {package})"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

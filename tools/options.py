@@ -1,0 +1,79 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from clesr.engines.models import SCALES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def engine_options(model_help: str) -> Callable[[Command], Command]:
+    """--scale, --model, --engine, --device, --precision, --threads."""
+    options = [
+        click.option(
+            "--scale",
+            type=click.Choice([str(s) for s in SCALES]),
+            default="4",
+            show_default=True,
+            help="Factor by which width and height grow.",
+        ),
+        click.option("--model", metavar="NAME|FILE", default="auto", show_default=True, help=model_help),
+        click.option(
+            "--engine",
+            metavar="NAME",
+            default="auto",
+            show_default=True,
+            help="What computes: openvino, torch, or auto for the fastest that passes its self-test.",
+        ),
+        click.option("--device", metavar="NAME", help="Device of the engine, such as cpu or cuda:0."),
+        click.option("--precision", metavar="NAME", help="fp32, or bf16 where the processor has it."),
+        click.option(
+            "--threads", type=int, metavar="N", help="Processor threads of the engine.  [default: all]"
+        ),
+    ]
+    return _apply(options)
+
+
+def input_options() -> Callable[[Command], Command]:
+    """--roi and --window."""
+    options = [
+        click.option(
+            "--roi",
+            metavar="X,Y,W,H",
+            help="Use only this rectangle of the frame, in pixels: corner, width, height.",
+        ),
+        click.option(
+            "--window",
+            metavar="LEVELS",
+            default="auto",
+            show_default=True,
+            help="Grey levels stretched to black..white: full, percentile, LOW,HIGH, or auto (full for 8 bit, "
+            "percentile for 16 bit).",
+        ),
+    ]
+    return _apply(options)
+
+
+def general_options() -> Callable[[Command], Command]:
+    """--config and --debug; both are handled before the command starts."""
+    options = [
+        click.option("--config", metavar="FILE", expose_value=False, help="Settings from this TOML file."),
+        click.option(
+            "--debug", is_flag=True, expose_value=False, help="Show a traceback where something fails."
+        ),
+    ]
+    return _apply(options)
+
+
+def _apply(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,0 +1,100 @@
+"""A pipeline from settings: what `clesr live` and `clesr upscale` share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from clesr.engines import Engine, open_engine
+from clesr.engines.interpolation_engine import INTERPOLATIONS
+from clesr.engines.trial import choose_model
+from clesr.engines.weights import Model, find_model
+from clesr.pipeline.errors import SinkError
+from clesr.pipeline.runner import Pipeline
+from clesr.pipeline.stats import Summary
+from clesr.tools.console import tell
+
+ASSUMED_FPS = 25.0  # of a source that does not say
+
+
+class EngineOpener:
+    """Opens the engine that the options name, for any LR shape; chooses the model at the first.
+
+    ``fps`` is the rate that ``model`` "auto" must hold.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        model: str,
+        engine: str,
+        device: str | None,
+        precision: str | None,
+        threads: int | None,
+        fps: float | None,
+    ) -> None:
+        self.scale, self.engine = scale, engine
+        self.device, self.precision, self.threads = device, precision, threads
+        self.fps = fps or ASSUMED_FPS
+        self.model: Model | str | None = None
+        if model in INTERPOLATIONS:
+            self.model = model
+        elif model != "auto":
+            self.model = find_model(model, scale)
+
+    def __call__(self, shape: tuple[int, int]) -> Engine:
+        if self.model is None:
+            self.model = choose_model(self.scale, shape, self.fps, self._open, tell)
+        return self._open(self.model, shape, tell)
+
+    def _open(
+        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
+    ) -> Engine:
+        return open_engine(
+            self.engine,
+            model,
+            self.scale,
+            shape,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            explain=explain,
+        )
+
+
+@contextmanager
+def draining_on_signals(pipeline: Pipeline) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM drain ``pipeline``, a second one stops it at once. Yields the signals that came."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            pipeline.stop()
+            tell("stopping: what was captured is finished and written; once more stops at once")
+        else:
+            pipeline.abort()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def write_summary(path: str, summary: Summary) -> None:
+    """``summary`` as JSON in ``path``, never half-written; raises SinkError."""
+    target = Path(path)
+    temporary = target.with_name(target.name + ".part")
+    try:
+        temporary.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise SinkError(f"the summary cannot be written to {path}: {error.strerror or error}") from error

@@ -1,0 +1,206 @@
+"""`clesr upscale`: files and folders to files, every frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.frame import Outcome
+from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
+from clesr.pipeline.sinks.stills import StillFile
+from clesr.pipeline.sinks.video import VideoFile
+from clesr.pipeline.sources import open_source
+from clesr.pipeline.stats import Summary
+from clesr.tools.console import following, print_summary, tell
+from clesr.tools.options import engine_options, general_options, input_options
+from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
+
+VIDEOS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
+PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
+INTERRUPTED = 130
+
+MODEL_HELP = (
+    "densenet, fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet where a short trial does "
+    f"{PATIENCE_FPS:g} frames/s, else fast."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input and the file that comes of it."""
+
+    source: Path
+    target: Path
+
+
+@click.command()
+@click.option_panel("Input", options=["--roi", "--window"])
+@click.option_panel(
+    "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
+)
+@click.option_panel("Output", options=["--output", "--codec", "--summary"])
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--output", "-o", required=True, metavar="FILE|FOLDER", help="A file for one input, a folder for more."
+)
+@click.option(
+    "--codec",
+    type=click.Choice(["auto", "h264", "hevc", "ffv1"]),
+    default="auto",
+    show_default=True,
+    help="Codec of videos; ffv1 is lossless.",
+)
+@input_options()
+@engine_options(MODEL_HELP)
+@click.option("--frames", type=int, metavar="N", help="Only the first N frames of each input.")
+@click.option("--summary", metavar="FILE", help="Write the closing figures of the last input as JSON.")
+@general_options()
+@click.pass_context
+def upscale(context: click.Context, inputs: tuple[str, ...], output: str, **options: Any) -> None:
+    """Up-scale recorded files: every frame, at its own time.
+
+    INPUT is a video, a Cellvizio .mkt file, a TIFF stack, an image, or a folder of these. With a file name behind
+    -o a folder of images becomes one video. A file gets its name only when it is whole; after Ctrl-C what was
+    done so far is NAME.partial.SUFFIX.
+
+    Examples:
+
+    - `clesr upscale recording.mpeg -o sr.mkv`
+    - `clesr upscale archive/ -o sr/ --scale 2 --model densenet`
+    - `clesr upscale still.png -o still_x8.png --scale 8`
+    """
+    jobs = plan([Path(name) for name in inputs], Path(output))
+    roi = Roi.parse(options["roi"]) if options["roi"] else None
+    window = Window.parse(options["window"])
+    limits = Limits(options["frames"], None)
+    opener = EngineOpener(
+        scale=int(options["scale"]),
+        model=options["model"],
+        engine=options["engine"],
+        device=options["device"],
+        precision=options["precision"],
+        threads=options["threads"],
+        fps=PATIENCE_FPS,
+    )
+    broken: list[str] = []
+    for index, job in enumerate(jobs, 1):
+        label = job.source.name if len(jobs) == 1 else f"{index}/{len(jobs)} {job.source.name}"
+        try:
+            interrupted, summary = _run(job, label, opener, Prepare(roi=roi, window=window), limits, options)
+        except UsageError:
+            raise
+        except ClesrError as error:
+            if len(jobs) == 1:
+                raise
+            tell(f"{job.source}: {error}")
+            broken.append(str(job.source))
+            continue
+        if interrupted:
+            context.exit(INTERRUPTED)
+        incomplete = [f"{n} {o}" for o, n in summary.outcomes.items() if n and o is not Outcome.UPSCALED]
+        if incomplete:
+            broken.append(f"{job.source} ({', '.join(incomplete)})")
+    if broken:
+        raise ClesrError(f"{len(broken)} of {len(jobs)} inputs were not up-scaled whole: {'; '.join(broken)}")
+
+
+def plan(inputs: list[Path], output: Path) -> list[Job]:
+    """What is to be made of ``inputs``; raises UsageError where the output does not fit them."""
+    if output.suffix.lower() in OUTPUTS and not output.is_dir():
+        if len(inputs) > 1:
+            raise UsageError(
+                f"{len(inputs)} inputs do not go into one file {output}; give a folder behind -o"
+            )
+        if inputs[0].exists() and output.exists() and inputs[0].samefile(output):
+            raise UsageError(f"{output} is the input itself; give another name behind -o")
+        return [Job(inputs[0], output)]
+    if output.suffix and not output.is_dir():
+        raise UsageError(
+            f"{output} is neither a folder nor a file of a kind that is written ({', '.join(OUTPUTS)})"
+        )
+    files: list[Path] = []
+    for path in inputs:
+        files += _inside(path) if path.is_dir() else [path]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClesrError(f"the folder {output} cannot be made: {error.strerror}") from error
+    taken: set[Path] = set()
+    jobs = []
+    for path in files:
+        suffix = _target_suffix(path)
+        target = output / (path.stem + suffix)
+        if target in taken or (target.exists() and path.exists() and target.samefile(path)):
+            target = output / (path.name + suffix)
+        taken.add(target)
+        jobs.append(Job(path, target))
+    return jobs
+
+
+def _inside(folder: Path) -> list[Path]:
+    known = (*VIDEOS, *PICTURES, *STILLS)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    for path in files:
+        if path.suffix.lower() not in known:
+            tell(f"{path} is left out: {path.suffix or 'no suffix'} is no kind of image or video known here")
+    found = [p for p in files if p.suffix.lower() in known]
+    if not found:
+        raise UsageError(f"the folder {folder} holds nothing to up-scale; known are {', '.join(known)}")
+    return found
+
+
+def _target_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in PICTURES:
+        return ".png"
+    return ".tif" if suffix in STILLS else ".mkv"
+
+
+def _run(
+    job: Job, label: str, opener: EngineOpener, prepare: Prepare, limits: Limits, options: dict[str, Any]
+) -> tuple[bool, Summary]:
+    """Up-scale one input; whether it was interrupted, and what came of it."""
+    source = open_source(str(job.source), pace="max")
+    try:
+        sink = _open_target(job.target, options["codec"], source.info.fps)
+    except BaseException:
+        source.close()
+        raise
+
+    pipeline = Pipeline(
+        source,
+        opener,
+        [sink],
+        scale=opener.scale,
+        prepare=prepare,
+        limits=limits,
+        tell=tell,
+        on_end=sink.complete,
+    )
+    if limits.frames is not None:
+        sink.complete()
+    total = min(filter(None, (limits.frames, source.info.frames)), default=None)
+    try:
+        with draining_on_signals(pipeline) as signals, following(pipeline.status, label, total):
+            pipeline.run()
+    finally:
+        summary = pipeline.summary()
+        if summary.captured:
+            print_summary(summary)
+        if options["summary"]:
+            write_summary(options["summary"], summary)
+    return bool(signals), summary
+
+
+def _open_target(path: Path, codec: str, fps: float | None) -> VideoFile | StillFile:
+    if path.suffix.lower() in STILLS:
+        return StillFile(path)
+    return VideoFile(path, codec=codec, fps=fps, partial_ok=False)
