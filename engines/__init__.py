@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from clesr.engines.base import Engine, EngineInfo
+from clesr.engines.offer import Offer
+from clesr.engines.selection import engines, open_engine
 
-__all__ = ["Engine", "EngineInfo"]
+__all__ = ["Engine", "EngineInfo", "Offer", "engines", "open_engine"]

@@ -5,6 +5,7 @@ DenseNet is that of Izadi, Moriarty and Hamarneh (MICCAI 2018, arXiv 1806.08338)
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -108,15 +109,23 @@ class DenseNet(nn.Module):
         self.base = BicubicUp(scale) if base == "bicubic" else None
 
     def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x)
+        for stage in self.up:
+            features = stage(features)
+        return self.finish(self.last(features), x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What is up-sampled: (N, C, H, W)."""
         low = x
         for conv in self.low:
             low = F.relu(conv(low))
-        features = self.trunk(low)
-        for stage in self.up:
-            features = stage(features)
-        y = self.last(features)
+        return self.trunk(low)
+
+    def finish(self, y: Tensor, x: Tensor) -> Tensor:
+        """The last convolution's output ``y`` as an image; ``x`` is the network's input."""
         if self.base is not None:
-            y = y + torch.logit(self.base(x), eps=LOGIT_MARGIN)
+            level = torch.clamp(self.base(x), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
+            y = y + torch.log(level / (1 - level))  # torch.logit, which OpenVINO cannot convert
         return torch.sigmoid(y)
 
     def trunk(self, low: Tensor) -> Tensor:
@@ -165,7 +174,7 @@ class FastSR(nn.Module):
         self.scale, self.fold = scale, fold
         self.base = BicubicUp(scale)
         widths = [fold * fold] + [channels] * (depth - 1)
-        self.body = nn.ModuleList(conv3(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.body = nn.ModuleList(conv3(a, b) for a, b in itertools.pairwise(widths))
         self.last = conv3(channels, (fold * scale) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:

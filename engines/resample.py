@@ -49,7 +49,8 @@ def resize(image: Image, height: int, width: int) -> NDArray[np.float32]:
 
 def quantise(image: NDArray[np.float32], dtype: np.dtype[Level]) -> NDArray[Level]:
     """``image`` rounded to the nearest level of ``dtype`` (uint8 or uint16) and clipped to its range."""
-    return np.clip(np.rint(image), 0, np.iinfo(dtype).max).astype(dtype)
+    levels: NDArray[Level] = np.clip(np.rint(image), 0, np.iinfo(dtype).max).astype(dtype)
+    return levels
 
 
 def polyphase_taps(scale: int) -> NDArray[np.float32]:
@@ -63,4 +64,4 @@ def polyphase_taps(scale: int) -> NDArray[np.float32]:
     phases = (np.arange(scale) + 0.5) / scale - 0.5
     line = cubic_kernel(np.arange(-2, 3)[None, :] - phases[:, None])
     taps = np.einsum("iy,jx->ijyx", line, line).reshape(scale * scale, 1, 5, 5)
-    return taps.astype(np.float32)
+    return np.asarray(taps, np.float32)

@@ -1,0 +1,33 @@
+"""What an engine can do on this machine, before it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from clesr.engines.base import Engine
+from clesr.engines.weights import Model
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """An engine on one device in one precision.
+
+    ``kind`` of device is cpu, cuda or gpu (Intel); ``device`` is what it is called. ``reason`` says why it is
+    not ``available`` and what to do about it. ``rank`` orders the offers, fastest first. ``open`` makes the
+    engine: ``open(model, shape, threads)``; it raises EngineError where it cannot start.
+    """
+
+    name: str
+    kind: str
+    device: str
+    precision: str
+    rank: int
+    available: bool = True
+    reason: str = ""
+    open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision} on {self.device}"

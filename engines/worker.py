@@ -1,0 +1,93 @@
+"""The thread that computes an engine's frames, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from clesr.engines.base import EngineInfo
+from clesr.pipeline.errors import EngineError
+from clesr.pipeline.frame import Image
+
+
+class WorkerEngine:
+    """An :class:`~clesr.engines.base.Engine` around ``compute``, a function of one LR image.
+
+    While one frame is computed the next one waits, so the device is never idle between two. ``compute``
+    runs on the engine's own thread; what it raises comes out of ``collect`` as EngineError.
+    ``release`` runs once, after the last frame.
+    """
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        compute: Callable[[Image], Image],
+        *,
+        release: Callable[[], None] = lambda: None,
+        depth: int = 2,
+    ) -> None:
+        self.info, self.depth = info, depth
+        self._compute, self._release = compute, release
+        self._waiting: deque[Image] = deque()
+        self._done: deque[Image | Exception] = deque()
+        self._in_flight = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"engine {info.engine}", daemon=True)
+        self._thread.start()
+
+    def submit(self, lr: Image) -> None:
+        if lr.shape != self.info.lr_shape:
+            raise ValueError(f"this engine was opened for {self.info.lr_shape}, not {lr.shape}")
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_flight < self.depth or self._closed)
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._in_flight += 1
+            self._waiting.append(lr)
+            self._changed.notify_all()
+
+    def collect(self) -> Image:
+        with self._changed:
+            if not self._in_flight:
+                raise RuntimeError("nothing is in flight")
+            self._changed.wait_for(lambda: self._done or self._closed)
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            result = self._done.popleft()
+            self._in_flight -= 1
+            self._changed.notify_all()
+        if isinstance(result, Exception):
+            reason = str(result).strip().split("\n")[0] or type(result).__name__
+            raise EngineError(f"the {self.info.engine} engine failed on a frame: {reason}") from result
+        return result
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._done.clear()
+            self._in_flight = 0
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    if self._closed:
+                        return
+                    lr = self._waiting.popleft()
+                result: Image | Exception
+                try:
+                    result = self._compute(lr)
+                except Exception as error:  # noqa: BLE001 - handed to the caller of collect
+                    result = error
+                with self._changed:
+                    if not self._closed:
+                        self._done.append(result)
+                        self._changed.notify_all()
+        finally:
+            self._release()
