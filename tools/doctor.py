@@ -13,6 +13,7 @@ import rich_click as click
 
 from clesr import __version__
 from clesr.engines import engines, open_engine
+from clesr.engines.torch_engine import cpu_name
 from clesr.engines.weights import find_model, shipped
 from clesr.pipeline.errors import ClesrError
 from clesr.tools.options import general_options
@@ -32,12 +33,12 @@ def doctor() -> None:
 def report() -> Iterator[str]:
     """The lines of the report."""
     yield f"clesr {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
-    yield f"processor: {_processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores for clesr"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield f"processor: {cpu_name()}, {cores} cores for clesr"
     yield "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield ""
     for engine in engines():
-        mark = "ok " if engine.available else "-- "
-        yield f"{mark} engine {engine.name}: {engine.device + ', ' if engine.device else ''}{engine.reason}"
+        yield f"ok  engine {engine}" if engine.available else f"--  engine {engine}: {engine.reason}"
     yield from _would_run()
     yield ""
     yield from _cameras()
@@ -96,12 +97,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return f"missing (pip install {package})"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

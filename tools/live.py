@@ -8,6 +8,7 @@ from clesr.pipeline.config import LiveSettings, parse_pace
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks import Sink, open_sink
+from clesr.pipeline.sinks.encoding import CODECS
 from clesr.pipeline.sources import Source, open_source
 from clesr.tools.console import following, print_summary
 from clesr.tools.options import engine_options, general_options, input_options
@@ -53,10 +54,10 @@ MODEL_HELP = (
 @click.option("--output", metavar="FILE", help="Also write a video: .mkv, .mp4, .mov or .avi.")
 @click.option(
     "--codec",
-    type=click.Choice(["auto", "h264", "hevc", "ffv1"]),
+    type=click.Choice(CODECS),
     default="auto",
     show_default=True,
-    help="Codec of --output; ffv1 is lossless.",
+    help="Codec of --output; ffv1 and h264-lossless lose nothing.",
 )
 @click.option("--send", metavar="ADDRESS", help="Also publish by ZeroMQ, such as zmq+tcp://*:5555.")
 @click.option("--summary", metavar="FILE", help="Write the closing figures as JSON.")

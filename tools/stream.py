@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from clesr.engines import Engine, open_engine
-from clesr.engines.interpolation_engine import INTERPOLATIONS
+from clesr.engines.interpolation_engine import METHODS
 from clesr.engines.trial import choose_model
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.errors import SinkError
@@ -43,7 +43,7 @@ class EngineOpener:
         self.device, self.precision, self.threads = device, precision, threads
         self.fps = fps or ASSUMED_FPS
         self.model: Model | str | None = None
-        if model in INTERPOLATIONS:
+        if model in METHODS:
             self.model = model
         elif model != "auto":
             self.model = find_model(model, scale)

@@ -12,6 +12,7 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.sinks.encoding import CODECS
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
@@ -53,10 +54,10 @@ class Job:
 )
 @click.option(
     "--codec",
-    type=click.Choice(["auto", "h264", "hevc", "ffv1"]),
+    type=click.Choice(CODECS),
     default="auto",
     show_default=True,
-    help="Codec of videos; ffv1 is lossless.",
+    help="Codec of videos; ffv1 and h264-lossless lose nothing.",
 )
 @input_options()
 @engine_options(MODEL_HELP)
@@ -64,7 +65,7 @@ class Job:
 @click.option("--summary", metavar="FILE", help="Write the closing figures of the last input as JSON.")
 @general_options()
 @click.pass_context
-def upscale(context: click.Context, inputs: tuple[str, ...], output: str, **options: Any) -> None:
+def upscale(context: click.RichContext, /, inputs: tuple[str, ...], output: str, **options: Any) -> None:
     """Up-scale recorded files: every frame, at its own time.
 
     INPUT is a video, a Cellvizio .mkt file, a TIFF stack, an image, or a folder of these. With a file name behind

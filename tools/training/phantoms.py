@@ -9,7 +9,7 @@ from clesr.pipeline.sources.demo import read_options, whole
 from clesr.pipeline.sources.phantom import Phantom
 
 OPTIONS = {"size": whole(512, 64, 1024), "images": whole(16, 1, 1000), "seed": whole(0, 0)}
-FOV_UM = (130.0, 300.0)
+FOV_UM = (130.0, 320.0)
 FPS = 12.0
 FRAMES = 1200  # of each scene, out of which one is taken
 
@@ -18,7 +18,7 @@ def phantom_images(address: str) -> list[tuple[str, NDArray[np.uint8]]]:
     """Names and clean HR images (size, size) for an address such as ``demo:?size=512&images=16&seed=7``.
 
     Image k is of the scene with seed ``seed + k``, at a random time and with a field of view between 130 and
-    300 um. The same address always gives the same images. Raises UsageError for options that are not allowed.
+    320 um. The same address always gives the same images. Raises UsageError for options that are not allowed.
     """
     options = read_options(address, OPTIONS)
     first = options["seed"]

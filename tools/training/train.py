@@ -167,18 +167,20 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         gain: float | None = None
         losses: list[float] = []
+        mean = 0.0
         started, before = monotonic(), self.seconds
         while self.step < self.recipe.steps:
             losses.append(self._train_step())
             self.step += 1
+            mean = float(np.mean(losses))
             self.seconds = before + monotonic() - started
             if self.step % every == 0 or self.step == self.recipe.steps:
                 self.module.eval()
                 gain = gain_over_bicubic(self.module, self.held)
                 self._checkpoint()
-                self._log(float(np.mean(losses)), gain)
+                self._log(mean, gain)
                 losses.clear()
-            report(Progress(self.step, self.recipe.steps, float(np.mean(losses or [0.0])), gain))
+            report(Progress(self.step, self.recipe.steps, mean, gain))
         return self._finish()
 
     def _train_step(self) -> float:

@@ -1,0 +1,146 @@
+"""What the live path costs: the whole path against the engine alone, over input sizes, in one run.
+
+python benchmarks/pipeline.py [--output FILE] [--model fast] [--scale 4]
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import deque
+from pathlib import Path
+from time import perf_counter
+
+import click
+from common import environment
+
+from clesr.engines import Engine, open_engine
+from clesr.engines.weights import find_model
+from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.errors import EndOfSource
+from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.sinks import open_sink
+from clesr.pipeline.sources import SourceInfo, open_source
+from clesr.pipeline.sources.demo import DemoSource
+
+SIZES = (128, 192, 256, 384, 512)
+REPEATS = 5
+SECONDS = 2.0  # about, for each throughput measurement
+LIVE_S = 10.0
+FPS = 25.0
+
+
+class MemorySource:
+    """Frames that are ready: recorded input that costs nothing to read."""
+
+    def __init__(self, images: list[Image], count: int) -> None:
+        self.info = SourceInfo("memory", False, None, (images[0].shape[0], images[0].shape[1]), count)
+        self._images, self._number = images, 0
+
+    def read(self, timeout: float) -> Frame:
+        if self._number == self.info.frames:
+            raise EndOfSource
+        number, self._number = self._number, self._number + 1
+        return Frame(self._images[number % len(self._images)], number, SYSTEM.now_ns())
+
+    def close(self) -> None:
+        pass
+
+
+class Kept:
+    """An engine that stays open when the pipeline closes it, so that both sides use the very same one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.info, self.depth = engine.info, engine.depth
+        self.submit, self.collect = engine.submit, engine.collect
+
+    def close(self) -> None:
+        pass
+
+
+def engine_alone(engine: Engine, images: list[Image], count: int) -> float:
+    """Frames a second of ``engine`` kept busy."""
+    waiting: deque[int] = deque()
+    start = perf_counter()
+    for number in range(count):
+        if len(waiting) == engine.depth:
+            engine.collect()
+            waiting.popleft()
+        engine.submit(images[number % len(images)])
+        waiting.append(number)
+    while waiting:
+        engine.collect()
+        waiting.popleft()
+    return count / (perf_counter() - start)
+
+
+def whole_path(engine: Engine, images: list[Image], count: int) -> float:
+    """Frames a second through source, mailboxes, engine and a null sink."""
+    source = MemorySource(images, count)
+    run = Pipeline(source, lambda _shape: Kept(engine), [open_sink("null")], scale=engine.info.scale)
+    start = perf_counter()
+    run.run()
+    return count / (perf_counter() - start)
+
+
+def live(size: int, model: str, scale: int) -> dict[str, object]:
+    """The simulated endomicroscope at FPS through the whole path: outcomes and latency."""
+    source = open_source(f"demo:?size={size}&fps={FPS:g}")
+    run = Pipeline(
+        source,
+        lambda shape: open_engine("auto", find_model(model, scale), scale, shape),
+        [open_sink("null")],
+        scale=scale,
+        limits=Limits(None, LIVE_S),
+    )
+    summary = run.run()
+    return {
+        "fps": round(summary.fps, 2),
+        "outcomes": {str(o): n for o, n in summary.outcomes.items() if n},
+        "latency_ms": summary.latency_ms,
+    }
+
+
+@click.command()
+@click.option("--output", default="benchmarks/results/pipeline.json", show_default=True)
+@click.option("--model", default="fast", show_default=True)
+@click.option("--scale", default=4, show_default=True)
+def main(output: str, model: str, scale: int) -> None:
+    """Measure and write JSON."""
+    rows = []
+    for size in SIZES:
+        demo = DemoSource(f"demo:?size={size}&pace=max", clock=SYSTEM)
+        images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
+        demo.close()
+        engine = open_engine("auto", find_model(model, scale), scale, (size, size))
+        count = max(8, int(SECONDS * engine_alone(engine, images, 8)))
+        alone, path = [], []
+        for _ in range(REPEATS):
+            alone.append(engine_alone(engine, images, count))
+            path.append(whole_path(engine, images, count))
+        name = str(engine.info)
+        engine.close()
+        ratio = statistics.median(p / a for p, a in zip(path, alone, strict=True))
+        row = {
+            "size": size,
+            "engine": name,
+            "frames": count,
+            "repeats": REPEATS,
+            "engine_fps": round(statistics.median(alone), 2),
+            "path_fps": round(statistics.median(path), 2),
+            "path_of_engine": round(ratio, 4),
+            "live_25": live(size, model, scale),
+        }
+        rows.append(row)
+        click.echo(
+            f"{size:4d}: engine {row['engine_fps']:7.1f} frames/s, whole path {row['path_fps']:7.1f} "
+            f"({100 * ratio:.1f} %), live at {FPS:g}: {row['live_25']}"
+        )
+    result = {"benchmark": "pipeline", **environment(), "model": model, "scale": scale, "rows": rows}
+    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    click.echo(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Puts measured figures into the documents, between marks, from committed JSON and the weights' descriptors.
+
+python benchmarks/report.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.weights import load_model, shipped
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = (ROOT / "README.md", ROOT / "engines" / "weights" / "MODEL_CARD.md")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def models() -> str:
+    """The shipped models, from their descriptors."""
+    rows = []
+    for path in shipped().values():
+        model = load_model(path)
+        side = 1024 // model.scale
+        metrics, training = model.descriptor.metrics, model.descriptor.training
+        rows.append(
+            [
+                f"`{model.name}`",
+                f"x{model.scale}",
+                f"{count_parameters(model.module):,}",
+                f"{count_operations(model.module.to('meta'), side, side) / 1e9:.1f}",
+                f"{metrics['test_gain_db']:+.2f}",
+                f"{training['steps']}, {training['minutes']:.0f} min",
+                f"`{model.sha256[:12]}`",
+            ]
+        )
+    head = [
+        "model",
+        "scale",
+        "numbers",
+        "GFLOP for 1024x1024",
+        "test, dB over bicubic",
+        "steps, time",
+        "identity",
+    ]
+    return table(head, rows)
+
+
+def engines() -> str:
+    """OpenVINO against PyTorch."""
+    data = _load("engines")
+    rows = [
+        [
+            f"`{row['model']}` x{row['scale']}",
+            f"{row['lr'][0]}x{row['lr'][1]}",
+            f"{row['torch_ms']:.1f}",
+            f"{row['openvino_ms']:.1f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in data["rows"]
+    ]
+    return _where(data) + table(["model", "input", "PyTorch FP32, ms", "OpenVINO, ms", "ratio"], rows)
+
+
+def pipeline() -> str:
+    """Throughput and latency of the whole path."""
+    data = _load("pipeline")
+    rows = []
+    for row in data["rows"]:
+        total = row["live_25"]["latency_ms"]["total"]
+        stale = row["live_25"]["outcomes"].get("stale", 0)
+        rows.append(
+            [
+                f"{row['size']}x{row['size']}",
+                f"{row['engine_fps']:.1f}",
+                f"{row['path_fps']:.1f}",
+                f"{100 * row['path_of_engine']:.0f} %",
+                f"{row['live_25']['fps']:.1f}",
+                f"{total['p50']:.0f} / {total['p99']:.0f}",
+                str(stale),
+            ]
+        )
+    head = [
+        "input",
+        "engine alone, frames/s",
+        "whole path",
+        "of the engine",
+        "live at 25: frames/s",
+        "latency p50 / p99, ms",
+        "stale frames in 10 s",
+    ]
+    return _where(data) + table(head, rows)
+
+
+def memory() -> str:
+    """The soak."""
+    data = _load("memory")
+    return (
+        f"Over {data['captured']} frames resident memory went from {data['rss_mb_at_tenth']} MB (after a tenth) to "
+        f"{data['rss_mb_at_end']} MB: {data['slope_bytes_a_frame']:.0f} bytes a frame."
+    )
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "models": models,
+    "engines": engines,
+    "pipeline": pipeline,
+    "memory": memory,
+}
+
+
+def fill(text: str) -> str:
+    """``text`` with what stands between ``<!-- figures: NAME -->`` and ``<!-- end -->`` made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        return f"<!-- figures: {match[1]} -->\n{BLOCKS[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- figures: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def _load(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return loaded
+
+
+def _where(data: dict[str, Any]) -> str:
+    machine = data["machine"]
+    return f"Measured on {machine['cpu']}, {machine['cores']} cores.\n\n"
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 where a document is out of date.")
+def main(check: bool) -> None:
+    """Fill the documents."""
+    stale = []
+    for path in DOCUMENTS:
+        text = path.read_text()
+        filled = fill(text)
+        if filled != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(filled)
+    if stale:
+        click.echo(f"{'out of date' if check else 'updated'}: {', '.join(stale)}")
+    sys.exit(1 if check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The declared packages, the disk and the built wheel agree; the documents' figures are those measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("pipeline", "engines", "tools")
+
+
+def on_disk() -> set[str]:
+    """The packages in the three folders."""
+    found = {"clesr"}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("__init__.py"):
+            found.add("clesr." + ".".join(path.parent.relative_to(ROOT).parts))
+    return found
+
+
+def test_declared_packages_are_those_on_disk() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(project["tool"]["setuptools"]["packages"]) == on_disk()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"clesr"}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".safetensors") or path.name == "MODEL_CARD.md":
+                assert f"clesr/{path.relative_to(ROOT)}" in names
+    assert "clesr/py.typed" in names
+
+
+def test_the_documents_show_the_committed_figures() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,268 @@
+"""The commands as a user types them: what they print, how they end, what they leave on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from clesr.engines.models import FastSR
+from clesr.engines.weights import Descriptor, save_model
+from clesr.tools import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: exit status, standard output, standard error."""
+
+    def invoke(command: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", [command, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            (cli.live_main if command == "clesr-live" else cli.main)()
+        out, err = capfd.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code, out, err
+
+    return invoke
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A lossless video of 12 frames, 40x32, at uneven times."""
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, "gray"  # type: ignore[union-attr]
+        for i in range(12):
+            image = np.random.default_rng(i).integers(0, 256, (32, 40), np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="gray")
+            frame.pts = 2 * i + i % 2
+            container.mux(stream.encode(frame))  # type: ignore[union-attr,arg-type]
+        container.mux(stream.encode(None))  # type: ignore[union-attr]
+    return path
+
+
+def frames(path: Path) -> list[tuple[float, tuple[int, int]]]:
+    with av.open(str(path)) as container:
+        return [(float(f.time or 0), (f.height, f.width)) for f in container.decode(video=0)]
+
+
+def one_line(err: str) -> str:
+    """The error, which must be the only line of its kind, without a traceback."""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def test_upscale_keeps_every_frame_and_its_time(run: Run, video: Path, tmp_path: Path) -> None:
+    code, _, err = run(
+        "clesr", "upscale", video, "-o", tmp_path / "out.mkv", "--model", "bicubic", "--scale", "2"
+    )
+    assert code == 0, err
+    assert "12 upscaled" in err
+    got, given = frames(tmp_path / "out.mkv"), frames(video)
+    assert [shape for _, shape in got] == [(64, 80)] * 12
+    times = [time - got[0][0] for time, _ in got]
+    np.testing.assert_allclose(times, [time - given[0][0] for time, _ in given], atol=0.0011)
+
+
+def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    deep = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    cv2.imwrite(str(folder / "a.png"), np.full((10, 12), 100, np.uint8))
+    cv2.imwrite(str(folder / "b.tif"), deep)
+    (folder / "notes.txt").write_text("not an image")
+    code, _, err = run(
+        "clesr",
+        "upscale",
+        folder,
+        "-o",
+        tmp_path / "out",
+        "--model",
+        "nearest",
+        "--scale",
+        "2",
+        "--window",
+        "full",
+    )
+    assert code == 0, err
+    assert "notes.txt is left out" in err
+    a = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
+    b = cv2.imread(str(tmp_path / "out" / "b.tif"), cv2.IMREAD_UNCHANGED)
+    assert a.shape == (20, 24)
+    assert b.dtype == np.uint16
+    np.testing.assert_array_equal(b[::2, ::2], deep)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.tif"]
+
+
+def test_live_writes_video_and_summary(run: Run, video: Path, tmp_path: Path) -> None:
+    summary = tmp_path / "summary.json"
+    code, _, err = run(
+        "clesr-live", "--source", video, "--scale", "4", "--model", "fast", "--pace", "max", "--display", "none",
+        "--output", tmp_path / "out.mkv", "--summary", summary,
+    )  # fmt: skip
+    assert code == 0, err
+    figures = json.loads(summary.read_text())
+    assert figures["captured"] == 12
+    assert figures["outcomes"] == {"upscaled": 12, "stale": 0, "lost-at-source": 0, "failed": 0, "corrupt": 0}
+    assert set(figures["latency_ms"]["total"]) == {"p50", "p95", "p99", "p99.9"}
+    assert figures["scale"] == 4
+    assert figures["model"] == "fast"
+    assert "x4" in figures["engine"]
+    assert figures["fps"] > 0
+    assert len(frames(tmp_path / "out.mkv")) == 12
+
+
+def test_model_auto_says_what_it_took(run: Run) -> None:
+    code, _, err = run(
+        "clesr-live", "--source", "demo:?size=96&fps=200", "--display", "none", "--frames", "5"
+    )
+    assert code == 0, err
+    assert re.search(r"model fast: densenet takes \d+ ms a frame here", err)
+
+
+def test_settings_come_from_command_line_then_environment_then_file(
+    run: Run, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "clesr.toml"
+    config.write_text('[live]\nscale = "2"\nmodel = "nearest"\ndisplay = "none"\npace = "max"\n')
+    summary = tmp_path / "s.json"
+
+    def used(*more: str) -> tuple[int, str]:
+        code, _, err = run("clesr-live", "--config", config, "--source", video, "--summary", summary, *more)
+        assert code == 0, err
+        figures = json.loads(summary.read_text())
+        return figures["scale"], figures["model"]
+
+    assert used() == (2, "nearest")
+    monkeypatch.setenv("CLESR_LIVE_SCALE", "4")
+    assert used() == (4, "nearest")
+    assert used("--scale", "8", "--model", "bilinear") == (8, "bilinear")
+
+
+def test_a_wrong_settings_file_is_one_line(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "clesr.toml"
+    config.write_text("[live]\nscael = 2\n")
+    code, _, err = run("clesr-live", "--config", config, "--source", "demo:")
+    assert code == 2
+    assert "scael" in one_line(err)
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[int, list[object]]]:
+    """Arguments of clesr-live that must fail, with their exit status, by the word that the message has."""
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("this is no video\n" * 50)
+    torch.save({"weight": torch.zeros(3)}, folder / "pickled.pt")
+    save_model(folder / "x2.safetensors", FastSR(2), Descriptor(name="mine", architecture="fast", scale=2))
+    wrong = Descriptor(name="mine", architecture="densenet", scale=4)
+    save_model(folder / "foreign.safetensors", FastSR(4), wrong)
+    demo = ["--source", "demo:?size=64"]
+    return {
+        "missing.mp4": (1, ["--source", folder / "missing.mp4"]),
+        "empty.mp4": (1, ["--source", folder / "empty.mp4"]),
+        "text.mp4": (1, ["--source", folder / "text.mp4"]),
+        "gopher": (2, ["--source", "gopher://host/file"]),
+        "/dev/video97": (1, ["--source", "/dev/video97"]),
+        "sizes": (2, ["--source", "demo:?sizes=64"]),
+        "scale": (2, [*demo, "--scale", "3"]),
+        "densenet": (2, [*demo, "--model", "densenet", "--scale", "8"]),
+        "nosuch": (2, [*demo, "--model", "nosuch"]),
+        "absent.safetensors": (1, [*demo, "--model", folder / "absent.safetensors"]),
+        "scale 2": (1, [*demo, "--model", folder / "x2.safetensors", "--scale", "4"]),
+        "other model": (1, [*demo, "--model", folder / "foreign.safetensors"]),
+        "pickled": (1, [*demo, "--model", folder / "pickled.pt"]),
+        "quantum": (2, [*demo, "--engine", "quantum"]),
+        "roi": (2, [*demo, "--roi", "60,60,20,20"]),
+        "--roi": (2, [*demo, "--roi", "1,2,3"]),
+        "--window": (2, [*demo, "--window", "9,1"]),
+        "--pace": (2, [*demo, "--pace", "quick"]),
+        ".xyz": (2, [*demo, "--output", folder / "out.xyz"]),
+        "nofolder": (1, [*demo, "--output", folder / "nofolder" / "out.mkv"]),
+        "text.mp4/": (1, [*demo, "--output", folder / "text.mp4" / "out.mkv"]),
+        "No such option": (2, [*demo, "--fast"]),
+    }
+
+
+@pytest.mark.parametrize("word", [
+    "missing.mp4", "empty.mp4", "text.mp4", "gopher", "/dev/video97", "sizes", "scale", "densenet", "nosuch",
+    "absent.safetensors", "scale 2", "other model", "pickled", "quantum", "roi", "--roi", "--window", "--pace", ".xyz",
+    "nofolder", "text.mp4/", "No such option",
+])  # fmt: skip
+def test_bad_input_ends_in_one_clear_line(run: Run, tmp_path: Path, word: str) -> None:
+    status, arguments = bad_inputs(tmp_path)[word]
+    before = sorted(p.name for p in tmp_path.iterdir())
+    code, _, err = run("clesr-live", "--display", "none", *arguments)
+    assert word.lower() in one_line(err).lower()
+    assert code == status, err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before, "nothing half-written"
+
+
+def test_a_traceback_only_with_debug(run: Run, tmp_path: Path) -> None:
+    _, _, err = run("clesr-live", "--source", tmp_path / "missing.mp4", "--display", "none", "--debug")
+    assert "Traceback" in err
+
+
+def test_a_file_cut_in_the_middle_is_processed_as_far_as_it_decodes(
+    run: Run, video: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(video.read_bytes()[: int(video.stat().st_size * 0.6)])
+    code, _, err = run(
+        "clesr", "upscale", cut, "-o", tmp_path / "out.mkv", "--model", "bicubic", "--scale", "2"
+    )
+    assert code == 1
+    assert "corrupt" in one_line(err)
+    assert 3 <= len(frames(tmp_path / "out.mkv")) < 12
+
+
+def test_an_output_that_is_the_input_is_refused(run: Run, video: Path) -> None:
+    before = video.read_bytes()
+    code, _, err = run("clesr", "upscale", video, "-o", video)
+    assert code == 2
+    assert "input itself" in one_line(err)
+    assert video.read_bytes() == before
+
+
+def test_models_lists_and_describes(run: Run) -> None:
+    code, out, _ = run("clesr", "models")
+    assert code == 0
+    assert "fast" in out
+    assert "densenet" in out
+    code, out, _ = run("clesr", "models", "--json")
+    rows = json.loads(out)
+    assert {(row["name"], row["scale"]) for row in rows} >= {
+        ("fast", 2),
+        ("fast", 4),
+        ("fast", 8),
+        ("densenet", 4),
+    }
+    assert all(len(row["sha256"]) == 64 for row in rows)
+
+
+def test_doctor_names_the_engine_that_would_run(run: Run) -> None:
+    code, out, err = run("clesr", "doctor")
+    assert code == 0, err
+    assert re.search(r"^ok  engine", out, re.MULTILINE)
+    assert "engine: " in out
+
+
+@pytest.mark.parametrize("command", ["live", "upscale", "train", "models", "doctor", "demo"])
+def test_help_reads_like_a_manual(run: Run, command: str) -> None:
+    code, out, _ = run("clesr", command, "--help")
+    assert code == 0
+    assert "Usage" in out
+    if command in ("live", "upscale", "train"):
+        assert "Examples" in out
+        assert "default" in out
