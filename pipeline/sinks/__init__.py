@@ -2,6 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
+from clesr.pipeline.errors import UsageError
 from clesr.pipeline.sinks.base import LiveSink, Sink
 
-__all__ = ["LiveSink", "Sink"]
+__all__ = ["LiveSink", "Sink", "open_sink"]
+
+ALLOWED = (
+    "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, or a file that ends in .mkv, .mp4, .mov or .avi"
+)
+
+
+def open_sink(
+    address: str,
+    *,
+    codec: str = "auto",
+    crf: int | None = None,
+    fps: float | None = None,
+    partial_ok: bool = True,
+) -> Sink:
+    """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
+    of a video file.
+
+    The keywords are for video files (``VideoFile`` says what they mean). Raises UsageError for an address or
+    codec that cannot work, SinkError where the sink cannot be opened here.
+    """
+    if address == "null":
+        from clesr.pipeline.sinks.null import Null
+
+        return Null()
+    if address == "window":
+        from clesr.pipeline.sinks.window import Window
+
+        return Window()
+    if address.startswith("zmq+"):
+        from clesr.pipeline.sinks.zeromq import Publisher
+
+        return Publisher(address)
+    from clesr.pipeline.sinks.encoding import SUFFIXES
+
+    if "://" in address or PurePath(address).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}")
+    from clesr.pipeline.sinks.video import VideoFile
+
+    return VideoFile(address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok)

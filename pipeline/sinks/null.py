@@ -1,0 +1,22 @@
+"""A sink that keeps nothing: for measuring, and for runs where only the summary counts."""
+
+from __future__ import annotations
+
+from clesr.pipeline.frame import Result
+from clesr.pipeline.mailbox import Policy
+
+
+class Null:
+    """Takes every result and counts it."""
+
+    name = "null"
+    policy = Policy.ALL
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def write(self, result: Result) -> None:
+        self.written += 1
+
+    def close(self) -> str | None:
+        return f"null: {self.written} results taken, nothing kept"

@@ -1,0 +1,155 @@
+"""Results on a ZeroMQ PUB socket.
+
+A message has two parts: a JSON header (UTF-8) and the pixels, little-endian, row by row from the top left.
+The header has ``version`` 1, ``shape`` [H, W], ``dtype`` "uint8" or "uint16", ``number`` and ``time_ns`` of the
+captured frame (monotonic clock of the sender), ``stream``, ``scale``, and ``model``, which is "bicubic" for
+the frames on which the engine failed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+import zmq
+import zmq.auth
+
+from clesr.pipeline.errors import SinkError, UsageError
+from clesr.pipeline.frame import Outcome, Result
+from clesr.pipeline.mailbox import Policy
+
+VERSION = 1
+HIGH_WATER = 4  # messages that may wait for one subscriber before it misses some
+LINGER_MS = 500  # how long ``close`` waits for the last messages to leave
+OPTIONS = ("connect", "stream", "curve_secret", "curve_server")
+FORM = "zmq+tcp://*:5555 or zmq+ipc:///run/sr.ipc"
+
+
+class Publisher:
+    """A PUB socket that binds to ``address``, or connects with ``?connect=1``.
+
+    ``&stream=NAME`` names the stream in the header ("sr" without it). ``&curve_secret=FILE`` encrypts with the key
+    pair of a certificate as zmq.auth.create_certificates writes it; who connects also needs
+    ``&curve_server=FILE``, the public certificate of the other side.
+
+    A subscriber that is too slow misses messages until it has caught up; ``behind`` counts how often one
+    fell behind (how many it missed only the numbers in its headers tell). The
+    others get all. Raises UsageError for an address of another form, SinkError where it cannot be bound.
+    """
+
+    policy = Policy.NEWEST
+
+    def __init__(self, address: str) -> None:
+        self.name = address.partition("?")[0]
+        self.sent = self.behind = 0
+        endpoint, options = _parse(address)
+        self._stream = options.get("stream", "sr")
+        self._closed = False
+        self._context = zmq.Context(io_threads=1)
+        self._socket = self._context.socket(zmq.PUB)
+        try:
+            self._open(endpoint, options)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+
+    def _open(self, endpoint: str, options: dict[str, str]) -> None:
+        connect = options.get("connect", "0") == "1"
+        self._socket.set(zmq.SNDHWM, HIGH_WATER)
+        _use_curve(self._socket, options, connect=connect)
+        try:
+            self._socket.connect(endpoint) if connect else self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise SinkError(
+                f"{self.name} cannot be opened: {error.strerror}; choose another address or port, "
+                f"as {FORM}, with an address of this machine or * for all of them"
+            ) from error
+
+    def write(self, result: Result) -> None:
+        image = result.image
+        header = {
+            "version": VERSION,
+            "shape": list(image.shape),
+            "dtype": str(image.dtype),
+            "number": result.frame.number,
+            "time_ns": result.frame.time_ns,
+            "stream": self._stream,
+            "scale": result.scale,
+            "model": "bicubic" if result.outcome is Outcome.FAILED else result.model,
+        }
+        # Nobody changes a result's pixels, so ZeroMQ may send them from where they lie.
+        pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
+        try:
+            self._send([json.dumps(header).encode(), pixels])
+        except zmq.ZMQError as error:
+            raise SinkError(f"{self.name} broke: {error.strerror}") from error
+
+    def _send(self, parts: list[Any]) -> None:
+        """Without XPUB_NODROP ZeroMQ does not tell of drops; with it, one full subscriber stops all. So a
+        message that is refused with it goes out again without it, to those who have room; ZeroMQ then
+        passes over the full one until it has read."""
+        self._socket.set(zmq.XPUB_NODROP, 1)
+        try:
+            self._socket.send_multipart(parts, zmq.DONTWAIT, copy=False)
+        except zmq.Again:
+            self.behind += 1
+            self._socket.set(zmq.XPUB_NODROP, 0)
+            self._socket.send_multipart(parts, zmq.DONTWAIT, copy=False)
+        self.sent += 1
+
+    def close(self) -> str | None:
+        if not self._closed:
+            self._closed = True
+            self._context.destroy(linger=LINGER_MS)
+        missed = f"; {self.behind} times a subscriber was too slow and missed some" if self.behind else ""
+        return f"{self.name}: {self.sent} messages sent{missed}"
+
+
+def _parse(address: str) -> tuple[str, dict[str, str]]:
+    """ZeroMQ's own endpoint, and the options after the question mark."""
+    endpoint = address.partition("?")[0].removeprefix("zmq+")
+    scheme, _, rest = endpoint.partition("://")
+    whole = (scheme == "ipc" and rest) or (scheme == "tcp" and all(rest.rpartition(":")[::2]))
+    if not whole:
+        raise UsageError(f"{address} is no ZeroMQ address; write it as {FORM}")
+    options = dict(parse_qsl(urlsplit(address).query, keep_blank_values=True))
+    for name in options:
+        if name not in OPTIONS:
+            raise UsageError(f"{address}: option {name!r} is not one of {', '.join(OPTIONS)}")
+    if options.get("connect", "0") not in ("0", "1"):
+        raise UsageError(f"{address}: connect is 0 or 1, not {options['connect']!r}")
+    if "curve_server" in options and ("curve_secret" not in options or options.get("connect") != "1"):
+        raise UsageError(f"{address}: curve_server is for who connects; give connect=1 and curve_secret too")
+    return endpoint, options
+
+
+def _use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, connect: bool) -> None:
+    """Encrypt, where keys are given."""
+    if "curve_secret" not in options:
+        return
+    if connect and "curve_server" not in options:
+        raise UsageError(
+            "curve_secret with connect=1 also needs curve_server, the other side's public key file"
+        )
+    public, secret = _load_keys(options["curve_secret"])
+    if secret is None:
+        raise UsageError(
+            f"{options['curve_secret']} has no secret key; give the file that ends in .key_secret"
+        )
+    socket.curve_publickey, socket.curve_secretkey = public, secret
+    if connect:
+        socket.curve_serverkey = _load_keys(options["curve_server"])[0]
+    else:
+        socket.curve_server = True
+
+
+def _load_keys(path: str) -> tuple[bytes, bytes | None]:
+    try:
+        return zmq.auth.load_certificate(Path(path))
+    except (OSError, ValueError) as error:
+        raise SinkError(
+            f"{path} is no readable CURVE certificate ({error}); make one with zmq.auth.create_certificates"
+        ) from error
