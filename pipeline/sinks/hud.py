@@ -20,7 +20,7 @@ GREEN: Colour = (120, 220, 120)
 AMBER: Colour = (40, 180, 255)
 RED: Colour = (70, 70, 255)
 BACKGROUND = 24  # gray beside the image
-STRIP = 0.3  # how much of the image shows through a strip
+STRIP = 0.25  # how much of the image shows through a strip
 DIMMED = 0.35  # how much of an image that is not live is left
 OLD_PERIODS = 3  # frame periods after which an image is old
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -43,26 +43,29 @@ class Alert(NamedTuple):
     colour: Colour
 
 
-def draw(result: Result | None, status: Status, shape: tuple[int, int]) -> Canvas:
+def draw(
+    result: Result | None, status: Status, shape: tuple[int, int], *, out: Canvas | None = None
+) -> Canvas:
     """The window's content (H, W, 3), blue-green-red: the image of ``result`` fitted into ``shape`` (H, W) with its
     proportions, 16-bit by its top 8 bits, and the display over it.
 
     An image that is not live (``signal_alert``) or not super-resolved (``method_alert``) is marked. The arrays of
-    ``result`` are not changed.
+    ``result`` are not changed; ``out`` is drawn into where it has the right shape.
     """
     signal, method = signal_alert(result, status), method_alert(result, status)
-    canvas = _fit(result.image, shape) if result else _blank(shape)
+    canvas = _fit(result.image, shape, out) if result else _blank(shape)
     if status.stalled and result is not None:
         cv2.convertScaleAbs(canvas, canvas, DIMMED)
     size = text_size(shape[1])
-    top = _strip(canvas, top_lines(status, late=is_old(status)), size, at_top=True)
+    top = _strip(canvas, top_lines(status), size, at_top=True)
     _strip(canvas, bottom_lines(status), size, at_top=False)
     if method is not None:
-        _frame(canvas, method.colour, size)
-        _banner(canvas, method, top + size, size)
+        _banner(canvas, method, top, size)
     if signal is not None:
-        _frame(canvas, signal.colour, size)
         _banner(canvas, signal, shape[0] // 2 - 2 * size, 2 * size)
+    alert = signal or method
+    if alert is not None:
+        cv2.rectangle(canvas, (0, 0), (shape[1] - 1, shape[0] - 1), alert.colour, max(3, size))
     return canvas
 
 
@@ -103,16 +106,17 @@ def age_text(age_ns: int | None) -> str:
     return f"{age_ns / 1e6:.0f} ms" if age_ns < 10e9 else f"{age_ns / 1e9:.0f} s"
 
 
-def top_lines(status: Status, *, late: bool) -> list[list[Words]]:
-    """State, rate and age; engine and model."""
+def top_lines(status: Status) -> list[list[Words]]:
+    """State, rate and age; engine and model. Green and white are for what is live."""
     colours = {State.RUNNING: GREEN, State.DEGRADED: AMBER, State.FAILED: RED}
+    colour = GRAY if status.stalled and status.state is State.RUNNING else colours.get(status.state, WHITE)
     engine = status.engine or "no engine yet"
     model = "" if status.model in engine else f", {status.model}"
     return [
         [
-            Words(str(status.state).upper(), colours.get(status.state, WHITE)),
-            Words(f"{status.fps:.1f} frames/s"),
-            Words(f"age {age_text(status.age_ns)}", RED if late else WHITE),
+            Words(str(status.state).upper(), colour),
+            Words(f"{status.fps:.1f} frames/s", GRAY if status.stalled else WHITE),
+            Words(f"age {age_text(status.age_ns)}", RED if is_old(status) else WHITE),
         ],
         [Words(engine + model, GRAY)],
     ]
@@ -139,7 +143,7 @@ def _blank(shape: tuple[int, int]) -> Canvas:
     return np.full((*shape, 3), BACKGROUND, np.uint8)
 
 
-def _fit(image: Image, shape: tuple[int, int]) -> Canvas:
+def _fit(image: Image, shape: tuple[int, int], out: Canvas | None) -> Canvas:
     height, width = shape
     ratio = min(height / image.shape[0], width / image.shape[1])
     rows, columns = max(1, round(image.shape[0] * ratio)), max(1, round(image.shape[1] * ratio))
@@ -148,8 +152,10 @@ def _fit(image: Image, shape: tuple[int, int]) -> Canvas:
     if ratio != 1:
         gray = cv2.resize(gray, (columns, rows), interpolation=method)  # type: ignore[assignment]
     top, left = (height - rows) // 2, (width - columns) // 2
-    canvas = _blank(shape)
-    canvas[top : top + rows, left : left + columns] = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
+    canvas = out if out is not None and out.shape == (height, width, 3) else _blank(shape)
+    if gray.shape != shape:
+        canvas[:] = BACKGROUND
+    cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR, canvas[top : top + rows, left : left + columns])
     return canvas
 
 
@@ -162,7 +168,7 @@ def _darken(canvas: Canvas, top: int, bottom: int) -> None:
 def _strip(canvas: Canvas, lines: list[list[Words]], size: int, *, at_top: bool) -> int:
     """A dark strip with ``lines`` at the top or bottom of ``canvas``; its height."""
     pitch = round(2.1 * size)
-    height = pitch * len(lines) + size
+    height = pitch * len(lines) + round(1.3 * size)
     begin = 0 if at_top else canvas.shape[0] - height
     _darken(canvas, begin, begin + height)
     for row, line in enumerate(lines):
@@ -194,10 +200,6 @@ def _cut(text: str, scale: float, thickness: int, room: int) -> str:
         kept -= 1
         shown = text[: (kept + 1) // 2] + "..." + text[len(text) - kept // 2 :] if kept > 1 else ""
     return shown
-
-
-def _frame(canvas: Canvas, colour: Colour, size: int) -> None:
-    cv2.rectangle(canvas, (0, 0), (canvas.shape[1] - 1, canvas.shape[0] - 1), colour, max(3, size))
 
 
 def _banner(canvas: Canvas, alert: Alert, top: int, size: int) -> None:

@@ -13,7 +13,7 @@ from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.sinks.hud import draw
+from clesr.pipeline.sinks.hud import Canvas, draw
 from clesr.pipeline.stats import Status
 
 TITLE = "clesr"
@@ -42,6 +42,7 @@ class Window:
         self._newest: Result | None = None
         self._fitted: tuple[int, ...] | None = None  # shape of the image that the window was last sized for
         self._open = self._fresh = False
+        self._canvas: Canvas | None = None
         self._drawn_ns = 0
         self._drawn_shape = (0, 0)
         self.shown = 0
@@ -61,7 +62,8 @@ class Window:
         now, shape = self._clock.now_ns(), self._shape()
         if fresh or shape != self._drawn_shape or now - self._drawn_ns >= REDRAW_NS:
             self._fresh = False
-            cv2.imshow(TITLE, draw(result, status, shape))
+            self._canvas = draw(result, status, shape, out=self._canvas)
+            cv2.imshow(TITLE, self._canvas)  # which copies it
             self._drawn_ns, self._drawn_shape = now, shape
             self.shown += fresh
         return cv2.pollKey() & 0xFF not in QUIT_KEYS
