@@ -2,6 +2,163 @@
 
 from __future__ import annotations
 
-from clesr.pipeline.sources.base import Source, SourceInfo
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["Source", "SourceInfo"]
+from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.errors import SourceError, UsageError
+from clesr.pipeline.sources.base import Source, SourceInfo
+from clesr.pipeline.sources.options import split_options
+from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
+
+__all__ = ["ADDRESSES", "Source", "SourceInfo", "open_source"]
+
+ADDRESSES = (
+    "/dev/video0",
+    "a video file",
+    "a Cellvizio .mkt file",
+    "a TIFF stack",
+    "a folder of images",
+    "rtsp:// rtsps:// http:// https:// udp:// tcp:// rtp:// srt:// rtmp:// rtmps://",
+    "zmq+tcp://host:port",
+    "zmq+ipc:///path",
+    "demo:",
+)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_RAW_RECORDING = "raw.mkv"  # what replays in the folder of a session
+
+
+def open_source(
+    address: str,
+    *,
+    clock: Clock = SYSTEM,
+    pace: Pace = "original",
+    loop: bool = False,
+    count: bool = False,
+    timeout: float = 5.0,
+) -> Source:
+    """The source at ``address``, one of ADDRESSES.
+
+    ``pace`` and ``loop`` are for recorded input: ``original``, ``max`` or frames a second, and whether it begins
+    again at its end. ``count`` makes ``info.frames`` of video files exact, by reading the file once.
+    ``timeout`` is how many seconds a network stream may take to answer, and later be silent before it counts as
+    lost. Cameras take options in the address: ``/dev/video0?size=640x480&fps=30&format=GREY&gain=4``, where what
+    is not size, fps or format is a control of the camera.
+
+    Raises UsageError for an address that cannot work, SourceError where the source cannot be opened.
+    """
+    pace = parse_pace(pace)
+    opener = _opener(address, clock=clock, count=count, timeout=timeout)
+    source = opener()
+    if source.info.live or address.startswith("demo:"):  # the phantom has a pace of its own
+        return source
+    return Paced(source, clock=clock, pace=pace, reopen=opener if loop else None)
+
+
+def _opener(address: str, *, clock: Clock, count: bool, timeout: float) -> Callable[[], Source]:
+    """What opens the source, as often as it is called. Each kind's library is loaded where it is needed."""
+    match = _SCHEME.match(address)
+    scheme = match.group(1).lower() if match else ""
+    if scheme == "demo":
+        return lambda: _demo(address, clock)
+    if scheme in ("zmq+tcp", "zmq+ipc"):
+        return lambda: _zeromq(address, clock)
+    if scheme == "file":
+        path = _file_path(address)
+        return lambda: _recorded(path, clock=clock, count=count, timeout=timeout)
+    if scheme and not Path(address).exists():
+        return lambda: _network(address, scheme, clock=clock, timeout=timeout)
+    if _is_device(address):
+        return lambda: _camera(address, clock)
+    return lambda: _recorded(Path(address), clock=clock, count=count, timeout=timeout)
+
+
+def _demo(address: str, clock: Clock) -> Source:
+    from clesr.pipeline.sources.demo import DemoSource
+
+    return DemoSource(address, clock=clock)
+
+
+def _zeromq(address: str, clock: Clock) -> Source:
+    from clesr.pipeline.sources.zeromq import ZmqSource
+
+    return ZmqSource(address, clock=clock)
+
+
+def _network(address: str, scheme: str, *, clock: Clock, timeout: float) -> Source:
+    from clesr.pipeline.sources.stream import SCHEMES, open_stream
+
+    if scheme not in SCHEMES:
+        raise UsageError(f"{address}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
+    return open_stream(address, clock=clock, timeout=timeout)
+
+
+def _camera(address: str, clock: Clock) -> Source:
+    device, options = split_options(address)
+    size = _size(address, options.pop("size", None))
+    fps = _fps(address, options.pop("fps", None))
+    pixel_format = options.pop("format", None)
+    try:
+        from clesr.pipeline.sources.camera import CameraSource
+    except ImportError as error:
+        raise SourceError(f"{device}: cameras need linuxpy, which is for Linux only ({error})") from error
+    return CameraSource(device, size=size, fps=fps, pixel_format=pixel_format, controls=options, clock=clock)
+
+
+def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float) -> Source:
+    from clesr.pipeline.sources import mkt, stack, stream, video
+
+    if not path.exists():
+        raise SourceError(f"{path}: no such file, folder or device; check the path")
+    if path.is_dir():
+        recording = path / _RAW_RECORDING
+        if recording.is_file():
+            return video.VideoSource(recording, clock=clock, count=count)
+        return stack.open_images(path, clock=clock)
+    if path.is_file() and not path.stat().st_size:
+        raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
+    suffix = path.suffix.lower()
+    if suffix == ".mkt":
+        return mkt.open_mkt(path, clock=clock)
+    if suffix in stack.TIFF_SUFFIXES:
+        return stack.open_tiff(path, clock=clock)
+    if suffix in stack.IMAGE_SUFFIXES:
+        return stack.open_images(path, clock=clock)
+    if suffix == ".sdp":
+        return stream.open_stream(f"file:{path}", clock=clock, timeout=timeout)
+    return video.VideoSource(path, clock=clock, count=count)
+
+
+def _is_device(address: str) -> bool:
+    path = Path(address.partition("?")[0])
+    return not Path(address).is_file() and (address.startswith("/dev/") or path.is_char_device())
+
+
+def _file_path(address: str) -> Path:
+    parts = urlsplit(address)
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{address} is a file on {parts.netloc}; write file:///path for one on this machine")
+    return Path(unquote(parts.path))
+
+
+def _size(address: str, size: str | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
+    if match is None:
+        raise UsageError(f"{address}: size is {size!r}; write width x height in pixels, as size=640x480")
+    return int(match[1]), int(match[2])
+
+
+def _fps(address: str, fps: str | None) -> float | None:
+    if fps is None:
+        return None
+    try:
+        rate = float(fps)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise UsageError(f"{address}: fps is {fps!r}; allowed is a number of frames a second up to 1000")
+    return rate
