@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.runner import Limits
+from clesr.pipeline.sources.pacing import Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class LiveSettings:
     threads: int | None = None
     roi: Roi | None = None
     window: Window = Window()
-    pace: str | float = "original"
+    pace: Pace = "original"
     loop: bool = False
     display: str = "window"
     output: str | None = None
@@ -34,18 +35,6 @@ class LiveSettings:
         _positive("--threads", self.threads)
         _positive("--frames", self.limits.frames)
         _positive("--seconds", self.limits.seconds)
-        if isinstance(self.pace, float):
-            _positive("--pace", self.pace)
-
-
-def parse_pace(text: str) -> str | float:
-    """``original``, ``max``, or frames a second; raises UsageError for anything else."""
-    if text in ("original", "max"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"--pace {text!r} is not original, max, or a number of frames/s such as 12.5") from None
 
 
 def _positive(option: str, value: float | None) -> None:

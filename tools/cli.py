@@ -25,6 +25,10 @@ CONFIG = Path(platformdirs.user_config_dir("clesr")) / "config.toml"
 PREFIX = "CLESR"
 
 
+click.rich_click.TEXT_MARKUP = "markdown"
+click.rich_click.MAX_WIDTH = 110
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="clesr")
 def clesr() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import rich_click as click
 
-from clesr.pipeline.config import LiveSettings, parse_pace
+from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks import Sink, open_sink
 from clesr.pipeline.sinks.encoding import CODECS
 from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.sources.pacing import parse_pace
 from clesr.tools.console import following, print_summary
 from clesr.tools.options import engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
@@ -55,9 +56,10 @@ MODEL_HELP = (
 @click.option(
     "--codec",
     type=click.Choice(CODECS),
+    metavar="CODEC",
     default="auto",
     show_default=True,
-    help="Codec of --output; ffv1 and h264-lossless lose nothing.",
+    help=f"Codec of --output: {', '.join(CODECS)}; ffv1 and h264-lossless lose nothing.",
 )
 @click.option("--send", metavar="ADDRESS", help="Also publish by ZeroMQ, such as zmq+tcp://*:5555.")
 @click.option("--summary", metavar="FILE", help="Write the closing figures as JSON.")

@@ -55,9 +55,10 @@ class Job:
 @click.option(
     "--codec",
     type=click.Choice(CODECS),
+    metavar="CODEC",
     default="auto",
     show_default=True,
-    help="Codec of videos; ffv1 and h264-lossless lose nothing.",
+    help=f"Codec of videos: {', '.join(CODECS)}; ffv1 and h264-lossless lose nothing.",
 )
 @input_options()
 @engine_options(MODEL_HELP)

@@ -187,7 +187,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[int, list[object]]]:
         "roi": (2, [*demo, "--roi", "60,60,20,20"]),
         "--roi": (2, [*demo, "--roi", "1,2,3"]),
         "--window": (2, [*demo, "--window", "9,1"]),
-        "--pace": (2, [*demo, "--pace", "quick"]),
+        "pace is": (2, [*demo, "pace is", "quick"]),
         ".xyz": (2, [*demo, "--output", folder / "out.xyz"]),
         "nofolder": (1, [*demo, "--output", folder / "nofolder" / "out.mkv"]),
         "text.mp4/": (1, [*demo, "--output", folder / "text.mp4" / "out.mkv"]),
@@ -197,7 +197,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[int, list[object]]]:
 
 @pytest.mark.parametrize("word", [
     "missing.mp4", "empty.mp4", "text.mp4", "gopher", "/dev/video97", "sizes", "scale", "densenet", "nosuch",
-    "absent.safetensors", "scale 2", "other model", "pickled", "quantum", "roi", "--roi", "--window", "--pace", ".xyz",
+    "absent.safetensors", "scale 2", "other model", "pickled", "quantum", "roi", "--roi", "--window", "pace is", ".xyz",
     "nofolder", "text.mp4/", "No such option",
 ])  # fmt: skip
 def test_bad_input_ends_in_one_clear_line(run: Run, tmp_path: Path, word: str) -> None:
