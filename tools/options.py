@@ -30,8 +30,10 @@ def engine_options(model_help: str) -> Callable[[Command], Command]:
             show_default=True,
             help="What computes: openvino, torch, or auto for the fastest that passes its self-test.",
         ),
-        click.option("--device", metavar="NAME", help="Device of the engine, such as cpu or cuda:0."),
-        click.option("--precision", metavar="NAME", help="fp32, or bf16 where the processor has it."),
+        click.option(
+            "--device", metavar="NAME", help="Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel)."
+        ),
+        click.option("--precision", metavar="NAME", help="fp32, bf16 or fp16, where the device has it."),
         click.option(
             "--threads", type=int, metavar="N", help="Processor threads of the engine.  [default: all]"
         ),

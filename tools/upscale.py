@@ -170,7 +170,7 @@ def _run(
     job: Job, label: str, opener: EngineOpener, prepare: Prepare, limits: Limits, options: dict[str, Any]
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
-    source = open_source(str(job.source), pace="max")
+    source = open_source(str(job.source), pace="max", count=True)
     try:
         sink = _open_target(job.target, options["codec"], source.info.fps)
     except BaseException:
