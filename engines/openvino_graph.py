@@ -72,7 +72,7 @@ class Symbol:
 
 
 Operand = Symbol | Tensor | float
-Pair = Sequence[int]
+Pair = int | Sequence[int]
 
 
 def apply(module: nn.Module, x: Symbol) -> Symbol:
@@ -110,7 +110,8 @@ def _slice(x: Symbol, index: tuple[Index, ...]) -> Any:
             shape.append(len(range(start, stop, step)))
         else:
             assert isinstance(entry, int)
-            start, stop, step = entry, entry + 1, 1
+            start = range(x.shape[axis])[entry]
+            stop, step = start + 1, 1
         if (start, stop, step) != (0, x.shape[axis], 1):
             bounds.append((start, stop, step, axis))
         axis += 1
@@ -125,15 +126,17 @@ def _conv2d(
     x: Symbol,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
     groups: int = 1,
 ) -> Any:
     if groups != 1:
         raise EngineError("the openvino engine does not know grouped convolutions; give --engine torch")
-    pad = list(padding)
-    y = ops.convolution(x.output, _node(weight), list(stride), pad, pad, list(dilation))
+    strides, pads, dilations = (
+        [v, v] if isinstance(v, int) else list(v) for v in (stride, padding, dilation)
+    )
+    y = ops.convolution(x.output, _node(weight), strides, pads, pads, dilations)
     return y if bias is None else ops.add(y, _node(bias.reshape(1, -1, 1, 1)))
 
 

@@ -26,21 +26,19 @@ def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: in
     """Open ``offer`` and compare it with torch in FP32 on a fixed image.
 
     The engine itself is compared where the reference is affordable at ``shape``. Where it is not, an engine
-    of the same kind opened for a small shape is compared in its place, once a process, and the engine itself
-    has to give an image that is not constant. Raises EngineError where it cannot start or does not pass.
+    of the same kind opened for a small shape is compared in its place, once a process. Raises EngineError
+    where the engine cannot start or does not pass.
     """
+    affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
+    if not affordable:
+        _check_small(offer, model, threads)
     engine = offer.open(model, shape, threads)
-    try:
-        sr = _run(engine, shape)
-        if _operations(model, shape) <= AFFORDABLE:
-            compare(sr, _reference(model, shape))
-        else:
-            if sr.max() == sr.min():
-                raise EngineError("self-test: the result is constant")
-            _check_small(offer, model, threads)
-    except BaseException:
-        engine.close()
-        raise
+    if affordable:
+        try:
+            _check(engine, model)
+        except BaseException:
+            engine.close()
+            raise
     return engine
 
 
@@ -48,7 +46,7 @@ def compare(sr: NDArray[np.uint8], reference: NDArray[np.uint8]) -> None:
     """Raise EngineError where 8-bit ``sr`` is not within the limits of ``reference``."""
     if sr.shape != reference.shape:
         raise EngineError(f"self-test: the result is {sr.shape}, not {reference.shape}")
-    if sr.max() == sr.min() != reference.max():
+    if sr.max() == sr.min() and reference.max() != reference.min():
         raise EngineError("self-test: the result is constant")
     difference = np.abs(sr.astype(np.int16) - reference)
     mean, worst = float(difference.mean()), int(difference.max())
@@ -77,22 +75,15 @@ def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
         return
     small = offer.open(model, SMALL, threads)
     try:
-        compare(_run(small, SMALL), _reference(model, SMALL))
+        _check(small, model)
     finally:
         small.close()
     _passed.add(key)
 
 
-def _run(engine: Engine, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    engine.submit(probe_image(*shape))
+def _check(engine: Engine, model: Model) -> None:
+    image = probe_image(*engine.info.lr_shape)
+    engine.submit(image)
     sr: NDArray[np.uint8] = engine.collect().astype(np.uint8, copy=False)
-    return sr
-
-
-def _reference(model: Model, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    sr: NDArray[np.uint8] = upscale(model.module, probe_image(*shape)).astype(np.uint8, copy=False)
-    return sr
-
-
-def _operations(model: Model, shape: tuple[int, int]) -> float:
-    return count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64
+    reference: NDArray[np.uint8] = upscale(model.module, image).astype(np.uint8, copy=False)
+    compare(sr, reference)

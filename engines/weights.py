@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -82,10 +83,11 @@ def save_model(path: Path, module: nn.Module, descriptor: Descriptor) -> str:
     metadata = {METADATA_KEY: json.dumps(asdict(descriptor), sort_keys=True)}
     temporary = path.with_name(path.name + ".part")
     try:
-        safetensors.torch.save_file(tensors, temporary, metadata)
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata))
         os.replace(temporary, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise WeightsError(f"cannot write {path}: {error}; choose a folder with free space") from error
     return identity(tensors)
 
@@ -183,6 +185,10 @@ def _parse_descriptor(path: Path, text: str) -> Descriptor:
                 f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr"
             )
         known = {f.name for f in fields(Descriptor)}
-        return Descriptor(**{key: value for key, value in raw.items() if key in known})
+        descriptor = Descriptor(**{key: value for key, value in raw.items() if key in known})
+        for name, kind in (("name", str), ("architecture", str), ("scale", int), ("arguments", dict)):
+            if not isinstance(getattr(descriptor, name), kind):
+                raise TypeError(f"{name} is {getattr(descriptor, name)!r}")
+        return descriptor
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"the descriptor in {path} is damaged ({error}); copy the file again") from error

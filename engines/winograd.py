@@ -25,7 +25,7 @@ from clesr.engines.models import DenseNet, UpStage
 
 TILE = 4  # output samples of one tile along a line
 READ = TILE + 2  # input samples that they need
-STRIP_VALUES = 36 * 4096 * 512  # products held at once, which bounds the memory: 302 MB
+STRIP_VALUES = 36 * 8192 * 512  # products held at once, which bounds the memory: 604 MB
 
 FILTER = torch.tensor(
     [
@@ -89,7 +89,9 @@ class TiledUp(nn.Module):
         filters = filters.reshape(READ * READ, self.channels, outputs)
         self.register_buffer("filters", filters.float().contiguous())
         self.register_buffer("bias", stage.conv.bias.detach()[phase_major])
-        self.register_buffer("taps", taps)
+        # one copy a place in the tile: libraries are faster at many small products than at one large
+        copies = None if taps is None else taps.expand(TILE * TILE, *taps.shape).contiguous()
+        self.register_buffer("taps", copies)
 
     def forward(self, x: Tensor) -> Tensor:
         bottom = self.rows * TILE + 1 - self.height
@@ -112,16 +114,19 @@ class TiledUp(nn.Module):
         values = torch.stack(forward_line([lines[:, :, k : k + span : TILE] for k in range(READ)]), 1)
         products = torch.matmul(values.reshape(READ * READ, tiles, self.channels), self.filters)
         products = products.reshape(READ, READ, tiles, 4 * self.channels)
-        halves = inverse_line([products[k] for k in range(READ)])
-        samples = [torch.stack(inverse_line([half[k] for k in range(READ)])) for half in halves]
-        return F.relu(torch.stack(samples) + self.bias)
+        rows = []
+        for half in inverse_line([products[k] for k in range(READ)]):
+            samples = inverse_line([half[k] for k in range(READ)])
+            rows.append(torch.stack([F.relu(sample + self.bias) for sample in samples]))
+        return torch.stack(rows)
 
     def arrange(self, y: Tensor, count: int) -> Tensor:
         """Tiles of phases to rows of the shuffled image."""
-        y = y.reshape(TILE, TILE, count, self.columns, 2, 2, self.channels)
+        channels = self.channels
         if self.taps is not None:
-            y = torch.matmul(y, self.taps)
-        channels = y.shape[-1]
+            y = torch.matmul(y.reshape(TILE * TILE, -1, self.channels), self.taps)
+            channels = self.taps.shape[-1]
+        y = y.reshape(TILE, TILE, count, self.columns, 2, 2, channels)
         y = y.permute(2, 0, 4, 3, 1, 5, 6)
         return y.reshape(count * TILE * 2, self.columns * TILE * 2, channels)
 
@@ -150,6 +155,6 @@ class TiledDenseNet(nn.Module):
         for stage in self.up:
             features = stage(features)
         padded = F.pad(features.permute(2, 0, 1), (1, 1, 1, 1))
-        taps = [padded[3 * i + j, i:, j:] for i in range(3) for j in range(3)]
-        y = sum(tap[: self.height, : self.width] for tap in taps) + self.last_bias
+        shifted = [padded[3 * i + j, i:, j:] for i in range(3) for j in range(3)]
+        y = sum(tap[: self.height, : self.width] for tap in shifted) + self.last_bias
         return self.network.finish(y[None, None], x)

@@ -1,0 +1,154 @@
+"""OpenVINO against PyTorch in FP32, in one run: times, ratio, agreement, PSNR.
+
+python benchmarks/engines.py [--case densenet:4:128x128 ...] [--output FILE]
+
+``torch`` is what a user would write: the network as it is, contiguous, FP32, inference mode. ``torch_engine`` is
+clesr's reference engine, ``openvino`` the engine that `auto` takes without a GPU. They take turns frame by
+frame, so that whatever else the machine does meets all of them alike. A time is from one LR image in host
+memory to its SR image there, both as integers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from common import environment, percentiles
+from numpy.typing import NDArray
+
+from clesr.engines import Engine, open_engine
+from clesr.engines.interpolation_engine import interpolate
+from clesr.engines.torch_engine import upscale
+from clesr.engines.weights import Model, find_model
+from clesr.tools.evaluation.metrics import psnr
+from clesr.tools.training.data import image_files, read_gray
+from clesr.tools.training.degrade import degrade
+
+CASES = ("densenet:4:128x128", "fast:4:256x256", "fast:2:256x256", "fast:8:128x128")
+SECONDS = 60.0
+REPEATS = (5, 200)  # turns of each contender, at least and at most
+
+Pixels = NDArray[np.uint8]
+Contender = Callable[[Pixels], Pixels]
+
+
+def test_pair(scale: int, shape: tuple[int, int]) -> tuple[Pixels, Pixels]:
+    """LR of ``shape`` and its HR: the middle of the first test image that is large enough, else of
+    the first one mirrored to the size. Without CLESR_DATA the image is the phantom's."""
+    height, width = shape[0] * scale, shape[1] * scale
+    folder = os.environ.get("CLESR_DATA")
+    if folder:
+        images = [read_gray(path) for path in image_files(f"{folder}/test")]
+    else:
+        from clesr.pipeline.clock import SYSTEM
+        from clesr.pipeline.sources.demo import DemoSource
+
+        source = DemoSource(f"demo:?size={max(height, width)}&pace=max", clock=SYSTEM)
+        images = [source.read(1.0).image]  # type: ignore[union-attr,list-item]
+        source.close()
+    image = next((i for i in images if i.shape[0] >= height and i.shape[1] >= width), images[0])
+    missing = [max(0, n - m) for n, m in zip((height, width), image.shape, strict=True)]
+    image = np.pad(image, [(0, n) for n in missing], mode="symmetric")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    hr = np.ascontiguousarray(image[top : top + height, left : left + width])
+    return degrade(hr, scale), hr
+
+
+def through(engine: Engine) -> Contender:
+    """``engine`` as a function."""
+
+    def run(lr: Pixels) -> Pixels:
+        engine.submit(lr)
+        sr: Pixels = engine.collect().astype(np.uint8, copy=False)
+        return sr
+
+    return run
+
+
+def take_turns(contenders: Mapping[str, Contender], lr: Pixels) -> dict[str, list[float]]:
+    """Seconds a frame of each, after a first turn that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in contenders.values():
+        run(lr)
+    least, most = REPEATS
+    begin = perf_counter()
+    for turn in range(most):
+        if turn >= least and perf_counter() - begin > SECONDS:
+            break
+        for name, run in contenders.items():
+            start = perf_counter()
+            run(lr)
+            seconds[name].append(perf_counter() - start)
+    return seconds
+
+
+def measure(model: Model, shape: tuple[int, int], threads: int | None) -> dict[str, Any]:
+    """One row of the results."""
+    said: list[str] = []
+    torch_engine = open_engine("torch", model, model.scale, shape, device="cpu", threads=threads)
+    openvino = open_engine("openvino", model, model.scale, shape, threads=threads, explain=said.append)
+    contenders: dict[str, Contender] = {
+        "torch": lambda lr: upscale(model.module, lr),  # type: ignore[dict-item,return-value]
+        "torch_engine": through(torch_engine),
+        "openvino": through(openvino),
+    }
+    lr, hr = test_pair(model.scale, shape)
+    seconds = take_turns(contenders, lr)
+    reference, sr = contenders["torch"](lr), contenders["openvino"](lr)
+    torch_engine.close()
+    openvino.close()
+    difference = np.abs(reference.astype(int) - sr)
+    everywhere = np.ones(hr.shape, bool)
+    bicubic = interpolate(lr, method="bicubic", scale=model.scale)
+    ratios = [t / o for t, o in zip(seconds["torch"], seconds["openvino"], strict=True)]
+    return {
+        "model": model.name,
+        "scale": model.scale,
+        "sha256": model.sha256,
+        "lr": list(shape),
+        "engine": said[0],
+        "turns": len(ratios),
+        "torch_ms": round(1e3 * statistics.median(seconds["torch"]), 2),
+        "openvino_ms": round(1e3 * statistics.median(seconds["openvino"]), 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "latency_ms": {name: percentiles(values) for name, values in seconds.items()},
+        "levels_from_torch": {"mean": round(float(difference.mean()), 5), "max": int(difference.max())},
+        "psnr_db": {
+            "openvino": round(psnr(hr, sr, everywhere), 3),
+            "torch": round(psnr(hr, reference, everywhere), 3),
+            "bicubic": round(psnr(hr, bicubic.astype(np.uint8), everywhere), 3),
+        },
+    }
+
+
+@click.command()
+@click.option("--case", "cases", multiple=True, metavar="NAME:SCALE:HxW", default=CASES, show_default=True)
+@click.option("--threads", type=int, help="of every contender; all cores where not given")
+@click.option("--output", default="benchmarks/results/engines.json", show_default=True)
+def main(cases: tuple[str, ...], threads: int | None, output: str) -> None:
+    """Measure and write JSON."""
+    rows = []
+    for case in cases:
+        name, scale, size = case.rsplit(":", 2)
+        height, width = map(int, size.split("x"))
+        row = measure(find_model(name, int(scale)), (height, width), threads)
+        rows.append(row)
+        click.echo(
+            f"{case}: torch {row['torch_ms']:.1f} ms, openvino {row['openvino_ms']:.1f} ms, ratio "
+            f"{row['ratio']:.2f}; {row['levels_from_torch']} levels; PSNR {row['psnr_db']}"
+        )
+    result = {"benchmark": "engines", **environment(), "threads": torch.get_num_threads(), "rows": rows}
+    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    click.echo(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The choice of an engine, on offers that tests make up and on this machine's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from random_models import random_image, random_model
+
+from clesr.engines import Engine, EngineInfo, Offer, engines, open_engine, selection, selftest
+from clesr.engines.torch_engine import upscale
+from clesr.engines.weights import Model
+from clesr.engines.worker import WorkerEngine
+from clesr.pipeline.errors import EngineError, UsageError
+from clesr.pipeline.frame import Image
+
+MODEL = random_model("fast", 2, channels=4, depth=2)
+SHAPE = (9, 12)
+opened: list[WorkerEngine] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    opened.clear()
+    selftest._passed.clear()
+    yield
+    for engine in opened:
+        engine.close()
+
+
+def fake(name: str, change: Callable[[Image], Image] = lambda sr: sr, **kwargs: object) -> Offer:
+    """An engine that gives the reference's result, changed."""
+
+    def start(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
+        info = EngineInfo(name, "a test", "fp32", model.name, model.sha256, model.scale, shape)
+        opened.append(WorkerEngine(info, lambda lr: change(upscale(model.module, lr))))
+        return opened[-1]
+
+    settings: dict[str, object] = {"kind": "cpu", "device": "a test", "precision": "fp32", "open": start}
+    return Offer(name=name, **(settings | kwargs))  # type: ignore[arg-type]
+
+
+def offering(monkeypatch: pytest.MonkeyPatch, *offers: Offer) -> None:
+    table: dict[str, Callable[[], list[Offer]]] = {
+        o.name: functools.partial(list, [x for x in offers if x.name == o.name]) for o in offers
+    }
+    monkeypatch.setattr(selection, "ENGINES", table)
+
+
+def refuse(*_: object) -> Engine:
+    raise EngineError("it would not start")
+
+
+def test_the_first_that_works_is_taken_and_each_other_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(
+        monkeypatch,
+        fake("slow", rank=9),
+        fake("good", rank=5),
+        fake("absent", rank=1, available=False, reason="no such card"),
+        fake("broken", rank=2, open=refuse),
+        fake("wrong", lambda sr: sr // 2, rank=3),
+        fake("dead", lambda sr: sr * 0, rank=4),
+    )
+    said: list[str] = []
+    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    assert engine.info.engine == "good"
+    (line,) = said
+    assert "\n" not in line
+    assert line.startswith(f"engine: {engine.info}; not absent fp32 on a test (no such card); not broken")
+    for words in ("it would not start", "not wrong", "from the FP32 reference", "not dead", "constant"):
+        assert words in line
+    assert line.endswith("not slow fp32 on a test (slower)")
+    alive = [e.info.engine for e in opened if not e._closed]
+    assert alive == ["good"]
+
+
+def test_when_nothing_works_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(
+        monkeypatch,
+        fake("broken", rank=2, open=refuse),
+        fake("absent", rank=1, available=False, reason="no card"),
+    )
+    with pytest.raises(EngineError, match=r"no card.*it would not start.*clesr doctor"):
+        open_engine("auto", MODEL, 2, SHAPE)
+
+
+def test_an_engine_asked_for_by_name_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(monkeypatch, fake("good", rank=1), fake("broken", rank=2, open=refuse))
+    with pytest.raises(EngineError, match="it would not start"):
+        open_engine("broken", MODEL, 2, SHAPE)
+
+
+def test_device_and_precision_narrow_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(
+        monkeypatch,
+        fake("a", rank=1, kind="gpu"),
+        fake("a", rank=2, precision="bf16"),
+        fake("b", rank=3, precision="fp32"),
+    )
+    names = []
+    for options in ({}, {"device": "cpu"}, {"precision": "fp32", "device": "cpu"}):
+        engine = open_engine("auto", MODEL, 2, SHAPE, **options)  # type: ignore[arg-type]
+        names.append(engine.info.engine)
+    assert names == ["a", "a", "b"]
+    with pytest.raises(UsageError, match=r"no engine a fp16.*choose from a fp32 on gpu, a bf16 on cpu"):
+        open_engine("a", MODEL, 2, SHAPE, precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        (("cuda9", MODEL, 2, SHAPE), {}, "'cuda9' is unknown; choose one of auto, openvino, torch"),
+        (("auto", MODEL, 3, SHAPE), {}, "scale 3 is not one of 2, 4, 8"),
+        (("auto", MODEL, 4, SHAPE), {}, "fast is for scale 2, not 4; give --scale 2"),
+        (("auto", MODEL, 2, (0, 5)), {}, "0 x 5"),
+        (("auto", "lanczos", 2, SHAPE), {}, "'lanczos' is unknown"),
+        (("torch", "bicubic", 2, SHAPE), {}, "bicubic has an engine of its own"),
+        (("auto", MODEL, 2, SHAPE), {"device": "tpu"}, "'tpu' is unknown; choose cpu, cuda"),
+        (("auto", MODEL, 2, SHAPE), {"precision": "int4"}, "'int4' is unknown; choose one of fp32"),
+        (("auto", MODEL, 2, SHAPE), {"threads": 0}, "0 threads"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: tuple[object, ...], options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace("(", r"\(")) as caught:
+        open_engine(*arguments, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["bicubic", "bilinear", "nearest"])
+def test_interpolations_need_no_weights(method: str) -> None:
+    said: list[str] = []
+    engine = open_engine("auto", method, 4, (5, 6), explain=said.append)
+    engine.submit(random_image((5, 6)))
+    assert engine.collect().shape == (20, 24)
+    engine.close()
+    assert said == [f"engine: {engine.info}"]
+
+
+def test_self_test_limits() -> None:
+    image = selftest.probe_image(40, 50)
+    selftest.compare(image, image)
+    shifted = np.clip(image.astype(int) + 1, 0, 255).astype(np.uint8)
+    selftest.compare(shifted, image)
+    two = np.where(image < 250, image + 2, image - 2).astype(np.uint8)
+    with pytest.raises(EngineError, match=r"2\.00 levels .* on average and 2 at most; 1 and 4 are allowed"):
+        selftest.compare(two, image)
+    spot = image.copy()
+    spot[3, 3] = image[3, 3] - 5 if image[3, 3] > 5 else image[3, 3] + 5
+    with pytest.raises(EngineError, match="and 5 at most"):
+        selftest.compare(spot, image)
+    with pytest.raises(EngineError, match="constant"):
+        selftest.compare(np.full_like(image, 100), image)
+    with pytest.raises(EngineError, match=r"\(50, 40\), not \(40, 50\)"):
+        selftest.compare(image.T, image)
+
+
+def test_probe_image_is_fixed_and_covers_the_range() -> None:
+    image = selftest.probe_image(37, 45)
+    assert (image.min(), image.max()) == (0, 255)
+    assert len(np.unique(image)) > 150
+    assert int(image.astype(np.int64).sum()) == int(selftest.probe_image(37, 45).astype(np.int64).sum())
+
+
+def test_a_large_engine_is_tested_by_a_small_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "AFFORDABLE", 0.0)
+    offering(monkeypatch, fake("good", rank=1))
+    for shape in ((50, 60), (60, 50)):
+        open_engine("auto", MODEL, 2, shape)
+    assert [e.info.lr_shape for e in opened] == [selftest.SMALL, (50, 60), (60, 50)]
+    assert [e._closed for e in opened] == [True, False, False]
+    offering(monkeypatch, fake("wrong", lambda sr: sr // 2, rank=1))
+    with pytest.raises(EngineError, match="from the FP32 reference"):
+        open_engine("auto", MODEL, 2, (50, 60))
+
+
+def test_this_machine_takes_an_engine_and_says_why() -> None:
+    said: list[str] = []
+    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    lr = random_image(SHAPE)
+    engine.submit(lr)
+    assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 4
+    engine.close()
+    assert said[0].startswith(f"engine: {engine.info}; not ")
+    assert "not torch fp32" in said[0]
+
+
+def test_this_machines_engines_are_listed_fastest_first() -> None:
+    found = engines()
+    assert {offer.name for offer in found} == {"openvino", "torch"}
+    assert [o.rank for o in found] == sorted(o.rank for o in found)
+    assert all(bool(offer.reason) != offer.available and offer.device for offer in found)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("shape", [(8, 8), (1, 16), (17, 1), (33, 20)])
+def test_every_size_works(engine: str, shape: tuple[int, int]) -> None:
+    one = open_engine(engine, MODEL, 2, shape, device="cpu", precision="fp32", threads=1)
+    one.submit(random_image(shape, np.uint16))
+    assert one.collect().shape == (2 * shape[0], 2 * shape[1])
+    one.close()
