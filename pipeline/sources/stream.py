@@ -19,7 +19,8 @@ from clesr.pipeline.sources.video import VideoSource, frame_rate, frame_shape
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtp", "srt", "rtmp", "rtmps")
 _BUFFERED = 8  # frames kept for a reader that is late; older ones are dropped and show as a gap
 _RETRY = 1.0  # seconds between two attempts to reconnect
-_LOW_LATENCY = {"fflags": "nobuffer", "analyzeduration": "1000000"}
+_JOINING = 250  # packets passed over, at most, until the first key frame
+_LOW_LATENCY = {"fflags": "nobuffer", "analyzeduration": "1000000"}  # what served to find the format is old
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,rtsp,srt,rtmp"
 
 
@@ -37,9 +38,10 @@ def open_stream(address: str, *, clock: Clock = SYSTEM, timeout: float = 5.0) ->
 class StreamSource:
     """A live stream. A frame's time is its arrival, after decoding, by ``clock``.
 
-    A thread receives; it keeps the newest frames where the reader is late, and the gap in numbers shows what
-    was dropped. After a loss, or ``timeout`` seconds without data, ``read`` returns None while the source
-    connects again every ``retry`` seconds; numbers go on. Raises SourceError where the first connection fails.
+    Numbers count from 0 at the first key frame. A thread receives; it keeps the newest frames where the reader
+    is late, and the gap in numbers shows what was dropped. After a loss, or ``timeout`` seconds without data,
+    ``read`` returns None while the source connects again every ``retry`` seconds; numbers go on.
+    Raises SourceError where the first connection fails.
     """
 
     def __init__(
@@ -115,9 +117,12 @@ class StreamSource:
 
 
 def _pictures(container: av.container.InputContainer, decoder: Decoder) -> Iterator[Picture | Damage]:
+    """From the first key frame on: who joins late cannot see what builds on an image sent before."""
+    joining = _JOINING
     try:
         for packet in container.demux(container.streams.video[0]):
-            if packet.size:
+            joining = 0 if packet.is_keyframe else max(0, joining - 1)
+            if packet.size and not joining:
                 yield from decoder.decode(packet)
     except av.error.FFmpegError:
         pass  # lost, or silent for too long: what was received is still shown
@@ -125,7 +130,8 @@ def _pictures(container: av.container.InputContainer, decoder: Decoder) -> Itera
 
 
 def _connect(address: str, timeout: float) -> av.container.InputContainer:
-    options = dict(_LOW_LATENCY)
+    recorded = address.startswith("http")  # perhaps: then every packet counts
+    options = {} if recorded else dict(_LOW_LATENCY)
     if address.startswith("rtsp"):
         options["rtsp_flags"] = "prefer_tcp"
     if address.endswith(".sdp"):

@@ -119,14 +119,16 @@ class VideoSource:
             return "the file ends early: in the middle of a transport packet"
         if kind.startswith("mov") and self._demuxed < stated:
             return f"the file ends early: {self._demuxed} of the {stated} frames that it states are there"
-        period = Fraction(self.info.fps or 10).limit_denominator(1001) ** -1
+        slack = max(
+            2 / Fraction(self.info.fps or 25), Fraction(1, 10)
+        )  # headers round, and count differently
         length: Fraction | None = None
         if kind == "avi":
             length = stated * self._time_base
         elif kind.startswith("matroska"):
             length = _matroska_length(self._container, self._stream)
         reached = self._reached or Fraction(0)
-        if length is not None and reached + 2 * period < length:
+        if length is not None and reached + slack < length:
             return (
                 f"the file ends early: at {float(reached):.2f} s of the {float(length):.2f} s that it states"
             )

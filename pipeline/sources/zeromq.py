@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils.monitor import recv_monitor_message
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError, UsageError
@@ -21,6 +23,8 @@ FORM = "zmq+tcp://host:port or zmq+ipc:///path"
 OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", "curve_clients")
 HIGH_WATER = 8  # messages that wait for a reader that is late
 NAP_MS = 50  # longest wait before a look whether the source was closed
+GIVEN_UP_NS = 500_000_000  # after which ZeroMQ has not begun to connect again by itself, and will not
+_BROKEN = f"refused: no ZeroMQ peer, or a part of more than {MAX_PIXELS} bytes; connected again"
 MAX_GAP = 1_000_000  # a larger step in a sender's numbers is a new count, not lost frames
 
 
@@ -55,6 +59,7 @@ class ZmqSource:
         self._gate: ThreadAuthenticator | None = None
         try:
             self._socket = self._opened(endpoint, options)
+            self._link = None if options.get("bind") == "1" else Link(self._socket, endpoint)
         except BaseException:
             self._release()
             raise
@@ -79,6 +84,8 @@ class ZmqSource:
     def _received(self, wait_ms: int) -> Frame | Corrupt | None:
         """The next message; None where there is none in time, or it is of another stream."""
         if not self._socket.poll(wait_ms):
+            if self._link is not None and self._link.mended():
+                return Corrupt(self._numbers.next(), self._clock.now_ns(), _BROKEN)
             return None
         parts = [part.buffer for part in self._socket.recv_multipart(copy=False)]
         now = self._clock.now_ns()
@@ -115,6 +122,30 @@ class ZmqSource:
             self._gate.stop()
             self._gate = None
         self._context.destroy(linger=0)
+
+
+class Link:
+    """The connection of ``socket`` to ``endpoint``. ZeroMQ opens a lost one again by itself, but not one that it
+    ended because the sender broke the protocol or sent too large a part."""
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        self._socket, self._endpoint = socket, endpoint
+        events = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_DISCONNECTED
+        self._events = socket.get_monitor_socket(events)
+        self._lost_ns: int | None = None
+
+    def mended(self) -> bool:
+        """Connect again where ZeroMQ does not; whether that was so."""
+        while self._events.poll(0):
+            event = recv_monitor_message(self._events)["event"]
+            self._lost_ns = SYSTEM.now_ns() if event == zmq.EVENT_DISCONNECTED else None
+        if self._lost_ns is None or SYSTEM.now_ns() - self._lost_ns < GIVEN_UP_NS:
+            return False
+        self._lost_ns = None
+        with contextlib.suppress(zmq.ZMQError):  # mostly, ZeroMQ has forgotten it
+            self._socket.disconnect(self._endpoint)
+        self._socket.connect(self._endpoint)
+        return True
 
 
 class Renumbered:
