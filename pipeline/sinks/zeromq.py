@@ -59,6 +59,7 @@ class Publisher:
     def _open(self, endpoint: str, options: dict[str, str]) -> None:
         connect = options.get("connect", "0") == "1"
         self._socket.set(zmq.SNDHWM, HIGH_WATER)
+        self._socket.set(zmq.LINGER, LINGER_MS)
         _use_curve(self._socket, options, connect=connect)
         try:
             self._socket.connect(endpoint) if connect else self._socket.bind(endpoint)
@@ -91,6 +92,7 @@ class Publisher:
         """Without XPUB_NODROP ZeroMQ does not tell of drops; with it, one full subscriber stops all. So a
         message that is refused with it goes out again without it, to those who have room; ZeroMQ then
         passes over the full one until it has read."""
+        self._socket.get(zmq.EVENTS)  # learns at once who has read; ``send`` alone looks once a millisecond
         self._socket.set(zmq.XPUB_NODROP, 1)
         try:
             self._socket.send_multipart(parts, zmq.DONTWAIT, copy=False)

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from clesr.pipeline.frame import Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.sinks import LiveSink, open_sink
+
+
+def test_null_takes_all_and_counts(make_result: Callable[..., Result]) -> None:
+    sink = open_sink("null")
+    for number in range(7):
+        sink.write(make_result(np.zeros((4, 4), np.uint8), number))
+    assert sink.policy is Policy.ALL
+    assert not isinstance(sink, LiveSink)
+    assert sink.close() == sink.close() == "null: 7 results taken, nothing kept"

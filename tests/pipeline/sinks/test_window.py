@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHILD = Path(__file__).with_name("window_child.py")
+
+
+@dataclass
+class Screen:
+    """A virtual screen of 1280x800 and the file that has its pixels."""
+
+    display: str
+    framebuffer: Path
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed (Debian package xvfb)")
+    folder = tmp_path_factory.mktemp("screen")
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-fbdir", str(folder), "-noreset"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdout is not None
+    number = server.stdout.readline().strip()
+    assert number, "Xvfb did not start"
+    yield Screen(f":{number}", folder / "Xvfb_screen0")
+    server.terminate()
+    server.wait()
+    server.stdout.close()
+
+
+def child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
+    """What ``window_child.py`` printed, and its standard error."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "XAUTHORITY")}
+    if display is not None:
+        environment["DISPLAY"] = display
+    environment["XDG_SESSION_TYPE"] = "wayland"  # on which Qt warns by default
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(CHILD), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    said: dict[str, Any] = json.loads(run.stdout)
+    return said, run.stderr
+
+
+def test_it_shows_live_stalled_and_failed_images(screen: Screen) -> None:
+    said, errors = child("show", str(screen.framebuffer), display=screen.display)
+    assert said["live"]
+    assert said["nothing beside"], "the window is no larger than the image"
+    assert said["stalled"]
+    assert said["dimmed"] == 70, "35 % of 201"
+    assert said["failed"]
+    assert said["large"]
+    height, width = said["size of large"]
+    assert height == width == 720, "90 % of the screen's height"
+    assert said["closed"] == said["closed twice"] == "window: 3 results shown"
+    assert errors == "", "Qt has nothing to complain about"
+
+
+@pytest.mark.parametrize("key", ["q", "Escape"])
+def test_a_key_stops(key: str, screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child(key, str(screen.framebuffer), display=screen.display)
+    assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
+
+
+def test_closing_the_window_stops(screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("close", str(screen.framebuffer), display=screen.display)
+    assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the X server, which is Linux")
+@pytest.mark.parametrize(
+    ("display", "said"), [(None, "DISPLAY is not set"), (":4711", "DISPLAY :4711 does not answer")]
+)
+def test_without_a_screen_one_line_says_what_to_do(display: str | None, said: str) -> None:
+    answer, errors = child("open", display=display)
+    assert answer["error"] == "SinkError"
+    assert said in answer["message"]
+    assert "--display none" in answer["message"]
+    assert "ssh -X" in answer["message"]
+    assert "\n" not in answer["message"]
+    assert errors == ""
+
+
+def test_pyav_before_opencv_is_refused_instead_of_hanging(screen: Screen) -> None:
+    """A program that imports both the other way round; wheels that share no library are no trouble."""
+    script = (
+        "import av, cv2\n"
+        "from clesr.pipeline.sinks import open_sink\n"
+        "from clesr.pipeline.errors import SinkError\n"
+        "try: open_sink('window'); cv2.namedWindow('clesr'); print('works')\n"
+        "except SinkError as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"DISPLAY": screen.display},
+        timeout=60,
+        check=True,
+    )
+    assert "import cv2 or clesr before av" in run.stdout or run.stdout.strip() == "works"

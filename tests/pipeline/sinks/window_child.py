@@ -1,0 +1,147 @@
+"""Runs a Window for test_window.py in a process of its own: OpenCV's window library ends the whole process
+where it finds no screen. Prints what happened as JSON.
+
+    window_child.py SCENARIO [framebuffer file of Xvfb]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import clesr.pipeline.sinks.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
+from clesr.pipeline.frame import Frame, Outcome, Result, Times
+from clesr.pipeline.sinks import LiveSink, open_sink
+from clesr.pipeline.stats import State, Status
+
+STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
+PATIENCE_S = 20.0
+
+
+def result(image: NDArray[Any], outcome: Outcome = Outcome.UPSCALED) -> Result:
+    return Result(Frame(image, 0, 0), image, image, outcome, 4, Times(0, 0, 0, 0), "fast")
+
+
+def screen(path: str) -> NDArray[np.uint8]:
+    """The screen (H, W, 3), blue-green-red: Xvfb keeps it as an xwd file (X11/XWDFile.h)."""
+    data = Path(path).read_bytes()
+    header = np.frombuffer(data[:100], ">u4")
+    height, width, pitch = int(header[5]), int(header[4]), int(header[12])
+    pixels = np.frombuffer(data, np.uint8, height * pitch, int(header[0]) + 12 * int(header[19]))
+    return pixels.reshape(height, pitch // 4, 4)[:, :width, :3]
+
+
+def refresh_until(window: LiveSink, status: Status, done: Any) -> bool:
+    """Refresh until ``done`` gives True."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        going = window.refresh(status)
+        if done(going):
+            return True
+    return False
+
+
+def show(framebuffer: str) -> dict[str, Any]:
+    """Gray values on the screen in each state."""
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.refresh(replace(STATUS, state=State.STARTING, age_ns=None))
+    seen: dict[str, Any] = {}
+    window.write(result(np.full((600, 500), 201, np.uint8)))
+    seen["live"] = refresh_until(
+        window, STATUS, lambda _: (screen(framebuffer)[200:400, 50:450] == 201).all()
+    )
+    seen["nothing beside"] = bool((screen(framebuffer)[700:, 600:] == 0).all())
+    stalled = replace(STATUS, stalled=True, age_ns=10**9)
+    red = (70, 70, 255)
+    seen["stalled"] = refresh_until(window, stalled, lambda _: (screen(framebuffer)[300, 0] == red).all())
+    seen["dimmed"] = int(screen(framebuffer)[150, 250, 0])
+    window.write(result(np.full((600, 500), 0x9000, np.uint16), Outcome.FAILED))
+    amber = (40, 180, 255)
+    seen["failed"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 0] == amber).all())
+    window.write(result(np.full((4000, 4000), 150, np.uint8)))
+    seen["large"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 700] == 150).all())
+    size = window._shape()  # type: ignore[attr-defined]
+    seen["size of large"] = list(size)
+    seen["closed"] = window.close()
+    seen["closed twice"] = window.close()
+    return seen
+
+
+def quit_by(framebuffer: str, act: Callable[[], object]) -> dict[str, Any]:
+    """Whether refresh says stop after ``act``."""
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    before = all(window.refresh(STATUS) for _ in range(20))
+    act()
+    stopped = refresh_until(window, STATUS, lambda going: not going)
+    return {"shown": shown, "before": before, "stopped": stopped, "closed": window.close()}
+
+
+def press(key: str) -> None:
+    subprocess.run(["xdotool", "mousemove", "100", "100", "key", key], check=True)
+
+
+class ClientMessage(ctypes.Structure):
+    """XClientMessageEvent (Xlib.h)."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("padding", ctypes.c_long * 24),
+    )
+
+
+def click_on_the_cross() -> None:
+    """What a window manager sends then: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
+    found = subprocess.run(
+        ["xdotool", "search", "--name", "clesr"], capture_output=True, text=True, check=True
+    )
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    display = ctypes.c_void_p(x11.XOpenDisplay(None))
+    protocols, delete = (x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    window = int(found.stdout.split()[0])
+    data = (ctypes.c_long * 5)(delete)
+    message = ClientMessage(type=33, window=window, message_type=protocols, format=32, data=data)
+    x11.XSendEvent(display, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
+    x11.XCloseDisplay(display)
+
+
+def main() -> None:
+    scenario, *rest = sys.argv[1:]
+    try:
+        if scenario == "show":
+            said = show(rest[0])
+        elif scenario == "close":
+            said = quit_by(rest[0], click_on_the_cross)
+        elif scenario == "open":
+            said = {"name": open_sink("window").name}
+        else:
+            said = quit_by(rest[0], lambda: press(scenario))
+    except Exception as error:  # noqa: BLE001 - told to the test
+        said = {"error": type(error).__name__, "message": str(error)}
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()
