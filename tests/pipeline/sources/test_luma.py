@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import av
+import av.filter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -148,3 +151,22 @@ def test_alpha_of_colour_is_left_out() -> None:
     colour = np.full((2, 2, 4), 50, np.uint8)
     colour[..., 3] = 0
     np.testing.assert_array_equal(gray_of_colour(colour), np.full((2, 2), 50))
+
+
+@pytest.mark.parametrize("name", ["gray", "gray16le", "yuv420p", "yuyv422", "rgb24"])
+def test_images_that_are_stored_bottom_up(name: str) -> None:
+    upright = av.VideoFrame.from_ndarray(samples(8, "u1").astype(np.uint8), format="gray").reformat(
+        format=name
+    )
+    graph = av.filter.Graph()
+    links = [
+        graph.add_buffer(width=WIDTH, height=HEIGHT, format=av.VideoFormat(name), time_base=Fraction(1, 25))
+    ]
+    links += [graph.add("vflip"), graph.add("buffersink")]
+    graph.link_nodes(*links).configure()
+    graph.push(upright)
+    flipped = graph.pull()
+    assert isinstance(flipped, av.VideoFrame)
+    assert flipped.planes[0].line_size < 0
+    difference = luma(flipped).astype(int) - luma(upright)[::-1]
+    assert np.abs(difference).max() <= (0 if name.startswith("gray") else 1)
