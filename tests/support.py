@@ -39,7 +39,7 @@ class ManualClock:
 def make_frame(
     number: int, shape: tuple[int, int] = (8, 10), dtype: type = np.uint8, time_ns: int = 0
 ) -> Frame:
-    image = np.full(shape, number % 251, dtype)
+    image: Image = np.full(shape, number % 251, dtype)
     return Frame(image, number, time_ns)
 
 

@@ -60,16 +60,18 @@ def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Call
 
 def _plain_progress(label: str, total: float | None, unit: str) -> Callable[[float, str], None]:
     start = last = SYSTEM.now_ns() / 1e9
+    first: float | None = None  # completed at the first call: a resumed run does not begin at 0
 
     def advance(completed: float, note: str) -> None:
-        nonlocal last
+        nonlocal last, first
         now = SYSTEM.now_ns() / 1e9
+        first = completed if first is None else first
         if now - last < PLAIN_EVERY_S:
             return
         last = now
         left = ""
-        if total and completed:
-            left = f", {(now - start) * (total - completed) / completed:.0f} s left"
+        if total and completed > first:
+            left = f", {(now - start) * (total - completed) / (completed - first):.0f} s left"
         of_all = f" of {total:.0f}" if total else ""
         tell(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
 

@@ -50,7 +50,7 @@ def test_window_refuses_what_is_none(text: str) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_fixed_window_maps_its_ends_to_black_and_white(dtype: type) -> None:
     top = np.iinfo(dtype).max
-    image = np.array([[0, 50, 100, 150, 250]], dtype)
+    image: Image = np.array([[0, 50, 100, 150, 250]], dtype)
     lr = Prepare(window=Window.parse("50,150"))(frame(image))
     np.testing.assert_allclose(lr, [[0, 0, top / 2, top, top]], atol=0.5)
     assert lr.dtype == dtype

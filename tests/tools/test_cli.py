@@ -42,13 +42,13 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "in.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 40, 32, "gray"  # type: ignore[union-attr]
+        stream.width, stream.height, stream.pix_fmt = 40, 32, "gray"
         for i in range(12):
             image = np.random.default_rng(i).integers(0, 256, (32, 40), np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="gray")
             frame.pts = 2 * i + i % 2
-            container.mux(stream.encode(frame))  # type: ignore[union-attr,arg-type]
-        container.mux(stream.encode(None))  # type: ignore[union-attr]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 
@@ -101,6 +101,8 @@ def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None
     assert "notes.txt is left out" in err
     a = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
     b = cv2.imread(str(tmp_path / "out" / "b.tif"), cv2.IMREAD_UNCHANGED)
+    assert a is not None
+    assert b is not None
     assert a.shape == (20, 24)
     assert b.dtype == np.uint16
     np.testing.assert_array_equal(b[::2, ::2], deep)

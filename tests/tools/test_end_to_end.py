@@ -70,13 +70,13 @@ def count_frames(path: Path) -> int:
 def write_video(path: Path, frames: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "gray"  # type: ignore[union-attr]
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "gray"
         image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
         for i in range(frames):
             frame = av.VideoFrame.from_ndarray(np.roll(image, i, 1), format="gray")
             frame.pts = i
-            container.mux(stream.encode(frame))  # type: ignore[union-attr,arg-type]
-        container.mux(stream.encode(None))  # type: ignore[union-attr]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
