@@ -124,7 +124,7 @@ class Pipeline:
 
     def status(self) -> Status:
         now = self.clock.now_ns()
-        period = self._period_ns()
+        period = self._source_period_ns()
         idle = now - self._idle_since_ns if self._idle_since_ns is not None else 0
         newest, info = self._newest, self._upscaler.info
         return Status(
@@ -136,8 +136,8 @@ class Pipeline:
             outcomes=self.ledger.outcomes,
             fps=self.rate.recent(),
             age_ns=now - newest.times.captured if newest else None,
-            period_ns=period,
-            stalled=period is not None and idle > STALL_PERIODS * period,
+            period_ns=self._shown_period_ns(),
+            stalled=bool(period) and idle > STALL_PERIODS * period,
             message=self._upscaler.failure or "",
         )
 
@@ -310,12 +310,17 @@ class Pipeline:
             return False
         return self.clock.now_ns() - self._first_ns >= seconds * 1e9
 
-    def _period_ns(self) -> int | None:
-        """Nanoseconds between two results: the source's period, or the engine's where that is longer."""
+    def _source_period_ns(self) -> float:
+        """Nanoseconds between two frames of the source, as it says or as they come; 0 where unknown."""
         fps = self.source.info.fps
-        source = 1e9 / fps if fps else self._interval_ns
-        recent = self.rate.recent()
-        return int(max(source, 1e9 / recent if recent else 0.0)) or None
+        return 1e9 / fps if fps else self._interval_ns
+
+    def _shown_period_ns(self) -> int | None:
+        """Nanoseconds after which an image on show is due to be replaced: the source's period, or twice the engine's
+        where that is slower, because then frames also wait for it."""
+        source, recent = self._source_period_ns(), self.rate.recent()
+        engine = 1e9 / recent if recent else 0.0
+        return int(2 * engine if engine > 1.2 * source else source) or None
 
     def _say_when_late(self) -> None:
         """Say once that recorded input runs later than its own pace."""

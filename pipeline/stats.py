@@ -33,8 +33,8 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Status:
     """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
-    first; ``period_ns`` that between two frames, None where unknown; ``stalled`` means that no frame
-    has come for two periods."""
+    first; ``period_ns`` that after which the image on show is due to be replaced, None where unknown;
+    ``stalled`` means that the source gave no frame for two of its periods."""
 
     state: State
     source: str
