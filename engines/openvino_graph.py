@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clesr.engines.winograd import map_strips
 from clesr.pipeline.errors import EngineError
 
 Index = int | slice | EllipsisType | None
@@ -158,6 +159,22 @@ def _stack(tensors: Sequence[Symbol], dim: int = 0) -> Any:
     return ops.concat([ops.unsqueeze(t.output, np.int64(dim)) for t in tensors], dim)
 
 
+def _map_strips(
+    function: Callable[[Symbol], Symbol], x: Symbol, *, count: int, step: int, length: int
+) -> Any:
+    """A loop over the strips: compiled once, and no larger in memory than one of them."""
+    if count == 1:
+        return function(x[:length]).output
+    rows = np.arange(count)[:, None] * step + np.arange(length)
+    strips = ops.gather(x.output, rows, np.int64(0))
+    strip = ops.parameter([1, *strips.output(0).get_shape()[1:]], np.float32)
+    y = function(Symbol(strip)[0])
+    loop = ops.tensor_iterator()
+    loop.set_body(ov.Model([y.output], [strip], "strip"))
+    loop.set_sliced_input(strip, strips.output(0), 0, 1, 1, -1, 0)
+    return loop.get_concatenated_slices(y.output, 0, y.shape[0], y.shape[0], -1, 0)
+
+
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: _conv2d,
     F.relu: lambda x, inplace=False: ops.relu(x.output),
@@ -171,4 +188,5 @@ FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.log: lambda x: ops.log(x.output),
     torch.round: lambda x: ops.round(x.output, "half_to_even"),
     torch.sigmoid: lambda x: ops.sigmoid(x.output),
+    map_strips: _map_strips,
 }

@@ -15,11 +15,11 @@ from clesr.engines.winograd import TiledDenseNet, TiledUp, forward_line, inverse
 
 def test_filtering_a_line_equals_the_convolution() -> None:
     generator = torch.Generator().manual_seed(0)
-    d = torch.randn(6, dtype=torch.float64, generator=generator)
+    d = torch.randn(8, dtype=torch.float64, generator=generator)
     g = torch.randn(3, dtype=torch.float64, generator=generator)
     values = torch.stack(forward_line(list(d)))
     samples = torch.stack(inverse_line(list(values * (winograd.FILTER @ g))))
-    direct = torch.stack([(d[i : i + 3] * g).sum() for i in range(4)])
+    direct = torch.stack([(d[i : i + 3] * g).sum() for i in range(6)])
     torch.testing.assert_close(samples, direct, rtol=0, atol=1e-12)
 
 
@@ -36,11 +36,12 @@ def test_up_stage_equals_the_direct_one(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_strips_fit_together(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     torch.manual_seed(0)
-    stage, (height, width) = UpStage(6), (18, 10)
+    stage, (height, width) = UpStage(6), (27, 10)
     whole = TiledUp(stage, height, width)
-    monkeypatch.setattr(winograd, "STRIP_VALUES", rows * 36 * whole.columns * 24)
+    monkeypatch.setattr(winograd, "STRIP_TILES", rows * whole.columns)
     strips = TiledUp(stage, height, width)
-    assert strips.strip == rows < whole.strip
+    assert (whole.rows, whole.strips) == (5, 1)
+    assert (strips.rows, strips.strips) == (rows, -(-5 // rows))
     x = torch.randn(height, width, 6)
     with torch.no_grad():
         torch.testing.assert_close(strips(x), whole(x), rtol=0, atol=2e-5)

@@ -1,4 +1,4 @@
-"""A plain training loop: L1, Adam, a seed that fixes every batch, checkpoints, resume."""
+"""A plain training loop: L1 or L2, Adam, a seed that fixes every batch, checkpoints, resume."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Recipe:
     steps: int = 4000
     batch: int = 8
     patch: int = 64
+    loss: str = "l1"
     learning_rate: float = 5e-4
     schedule: str = "cosine"
     seed: int = 0
@@ -55,6 +56,8 @@ class Recipe:
         for name in ("steps", "batch", "patch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} is not positive")
+        if self.loss not in ("l1", "l2"):
+            raise UsageError(f"--loss {self.loss!r} is not l1 or l2")
         if self.schedule not in ("cosine", "constant"):
             raise UsageError(f"--schedule {self.schedule!r} is not cosine or constant")
 
@@ -188,7 +191,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate()
         lr, hr = (torch.from_numpy(a).to(self.device) for a in self.patches(self.step))
-        loss = (self.module(lr) - hr).abs().mean()
+        error = self.module(lr) - hr
+        loss = error.abs().mean() if self.recipe.loss == "l1" else error.square().mean()
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
