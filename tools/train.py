@@ -19,7 +19,7 @@ from clesr.tools.options import general_options
     "Network", options=["--architecture", "--scale", "--skip", "--base", "--channels", "--depth", "--init"]
 )
 @click.option_panel(
-    "Schedule", options=["--steps", "--batch", "--patch", "--learning-rate", "--schedule", "--seed"]
+    "Schedule", options=["--steps", "--batch", "--patch", "--loss", "--learning-rate", "--schedule", "--seed"]
 )
 @click.option_panel("Output", options=["--output", "--name", "--every", "--threads", "--device"])
 @click.option(
@@ -69,6 +69,13 @@ from clesr.tools.options import general_options
 @click.option("--steps", type=int, default=4000, show_default=True, help="Training steps in all.")
 @click.option("--batch", type=int, default=8, show_default=True, help="Patches a step.")
 @click.option("--patch", type=int, default=64, show_default=True, help="HR pixels a side of a patch.")
+@click.option(
+    "--loss",
+    type=click.Choice(["l1", "l2"]),
+    default="l1",
+    show_default=True,
+    help="l1 as the paper; l2 for a last stretch that aims at PSNR.",
+)
 @click.option("--learning-rate", type=float, default=5e-4, show_default=True, help="Adam's, at its highest.")
 @click.option("--schedule", type=click.Choice(["cosine", "constant"]), default="cosine", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes initialisation and every batch.")
@@ -89,7 +96,7 @@ from clesr.tools.options import general_options
 def train(output: str, every: int, threads: int | None, device: str, **options: Any) -> None:
     """Train a network on your own images, and go on where an interrupted run stopped.
 
-    Images are degraded by antialiased bicubic shrinking; the network learns to undo it (L1, Adam). Validation prints
+    Images are degraded by antialiased bicubic shrinking; the network learns to undo it (L1 by default, Adam). Validation prints
     decibels over bicubic inside the field of view of held-out images.
 
     Examples:
