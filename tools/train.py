@@ -96,7 +96,7 @@ from clesr.tools.options import general_options
 def train(output: str, every: int, threads: int | None, device: str, **options: Any) -> None:
     """Train a network on your own images, and go on where an interrupted run stopped.
 
-    Images are degraded by antialiased bicubic shrinking; the network learns to undo it (L1 by default, Adam). Validation prints
+    Images are degraded by antialiased bicubic shrinking; the network learns to undo it by Adam. Validation prints
     decibels over bicubic inside the field of view of held-out images.
 
     Examples:
