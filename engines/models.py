@@ -160,33 +160,23 @@ class SRCNN(nn.Module):
 
 
 class FastSR(nn.Module):
-    """A small plain network for video rate without a GPU: 3x3 convolutions on top of the bicubic image.
+    """A small plain network for video rate without a GPU: 3x3 convolutions whose output is shuffled to pixels
+    and added to the bicubic image."""
 
-    ``fold`` > 1 first folds each fold x fold square of pixels into channels (pixel unshuffle), which
-    doubles the field of view and makes wider layers affordable. Sizes that ``fold`` does not
-    divide are padded by repeating the edge and cut again.
-    """
-
-    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8, fold: int = 1) -> None:
+    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8) -> None:
         super().__init__()
         _check("scale", scale, SCALES)
-        _check("fold", fold, (1, 2, 4))
-        self.scale, self.fold = scale, fold
+        self.scale = scale
         self.base = BicubicUp(scale)
-        widths = [fold * fold] + [channels] * (depth - 1)
+        widths = [1] + [channels] * (depth - 1)
         self.body = nn.ModuleList(conv3(a, b) for a, b in itertools.pairwise(widths))
-        self.last = conv3(channels, (fold * scale) ** 2)
+        self.last = conv3(channels, scale * scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
         features = x
-        if self.fold > 1:
-            pad = (0, -width % self.fold, 0, -height % self.fold)
-            features = F.pixel_unshuffle(F.pad(x, pad, mode="replicate"), self.fold)
         for conv in self.body:
             features = F.relu(conv(features))
-        detail = F.pixel_shuffle(self.last(features), self.fold * self.scale)
-        detail = detail[..., : height * self.scale, : width * self.scale]
+        detail = F.pixel_shuffle(self.last(features), self.scale)
         return torch.clamp(self.base(x) + detail, 0, 1)
 
 

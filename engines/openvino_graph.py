@@ -180,7 +180,6 @@ FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.relu: lambda x, inplace=False: ops.relu(x.output),
     F.pad: _pad,
     F.pixel_shuffle: lambda x, factor: ops.depth_to_space(x.output, "depth_first", factor),
-    F.pixel_unshuffle: lambda x, factor: ops.space_to_depth(x.output, "depth_first", factor),
     torch.cat: _cat,
     torch.stack: _stack,
     torch.matmul: lambda a, b: ops.matmul(_node(a), _node(b), False, False),

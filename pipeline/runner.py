@@ -26,7 +26,7 @@ READ_S = 0.1  # longest wait for a frame before the source thread looks whether 
 REFRESH_S = 0.015  # between two looks of the main thread at its sinks
 JOBS = 2  # prepared frames that may wait for the engine
 STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
-LATE_S = 3.0  # seconds of recorded input after which "slower than its own pace" is said
+LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,8 @@ class Pipeline:
         info, fps = self.source.info, self.rate.recent()
         if self._late_said or info.live or not info.fps or self._first_ns is None:
             return
-        if self.clock.now_ns() - self._first_ns > LATE_S * 1e9 and fps < 0.9 * info.fps:
+        behind = (self.clock.now_ns() - self._first_ns) / 1e9 - self.ledger.captured / info.fps
+        if behind > LATE_S and fps < 0.98 * info.fps:
             self._late_said = True
             self.note(
                 f"this machine does {fps:.1f} frames/s, the recording has {info.fps:.4g}: it plays later "

@@ -8,11 +8,10 @@ from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks import Sink, open_sink
-from clesr.pipeline.sinks.encoding import CODECS
 from clesr.pipeline.sources import Source, open_source
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.tools.console import following, print_summary
-from clesr.tools.options import engine_options, general_options, input_options
+from clesr.tools.options import codec_option, engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 MODEL_HELP = (
@@ -53,14 +52,7 @@ MODEL_HELP = (
     help="Where to show the image; q in the window quits.",
 )
 @click.option("--output", metavar="FILE", help="Also write a video: .mkv, .mp4, .mov or .avi.")
-@click.option(
-    "--codec",
-    type=click.Choice(CODECS),
-    metavar="CODEC",
-    default="auto",
-    show_default=True,
-    help=f"Codec of --output: {', '.join(CODECS)}; ffv1 and h264-lossless lose nothing.",
-)
+@codec_option()
 @click.option("--send", metavar="ADDRESS", help="Also publish by ZeroMQ, such as zmq+tcp://*:5555.")
 @click.option("--summary", metavar="FILE", help="Write the closing figures as JSON.")
 @click.option("--seconds", type=float, metavar="S", help="Stop after so many seconds.")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from clesr.engines.models import SCALES
+from clesr.pipeline.sinks.encoding import CODECS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,6 +60,18 @@ def input_options() -> Callable[[Command], Command]:
         ),
     ]
     return _apply(options)
+
+
+def codec_option() -> Callable[[Command], Command]:
+    """--codec."""
+    return click.option(
+        "--codec",
+        type=click.Choice(CODECS),
+        metavar="CODEC",
+        default="auto",
+        show_default=True,
+        help=f"Codec of the video: {', '.join(CODECS)}; ffv1 and h264-lossless lose nothing.",
+    )
 
 
 def general_options() -> Callable[[Command], Command]:

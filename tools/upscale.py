@@ -12,14 +12,13 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
-from clesr.pipeline.sinks.encoding import CODECS
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources import open_source
 from clesr.pipeline.stats import Summary
 from clesr.tools.console import following, print_summary, tell
-from clesr.tools.options import engine_options, general_options, input_options
+from clesr.tools.options import codec_option, engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 VIDEOS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
@@ -52,14 +51,7 @@ class Job:
 @click.option(
     "--output", "-o", required=True, metavar="FILE|FOLDER", help="A file for one input, a folder for more."
 )
-@click.option(
-    "--codec",
-    type=click.Choice(CODECS),
-    metavar="CODEC",
-    default="auto",
-    show_default=True,
-    help=f"Codec of videos: {', '.join(CODECS)}; ffv1 and h264-lossless lose nothing.",
-)
+@codec_option()
 @input_options()
 @engine_options(MODEL_HELP)
 @click.option("--frames", type=int, metavar="N", help="Only the first N frames of each input.")

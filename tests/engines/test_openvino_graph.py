@@ -47,7 +47,6 @@ FUNCTIONS: dict[str, Function] = {
     "padding by a value": lambda x: F.pad(x, (1, 1), value=0.5),
     "edge padding": lambda x: F.pad(x, (2, 2, 1, 3), mode="replicate"),
     "pixel shuffle": lambda x: F.pixel_shuffle(x, 2),
-    "pixel unshuffle": lambda x: F.pixel_unshuffle(x, 2),
     "cat": lambda x: torch.cat([x, 2 * x, x - 1], 1),
     "stack": lambda x: torch.stack([x, 1 - x], 1),
     "matmul": lambda x: torch.matmul(x, torch.arange(16.0).reshape(8, 2)),

@@ -21,9 +21,9 @@ MODELS = {
     "densenet x4": random_model("densenet", 4, **SMALL_DENSENET, skip="add", base="bicubic"),
     "densenet x2, paper's text": random_model("densenet", 2, **SMALL_DENSENET),
     "densenet x8, low": random_model("densenet", 8, **SMALL_DENSENET, skip="low", base="bicubic"),
-    "fast x4": random_model("fast", 4, channels=12, depth=4, fold=2),
+    "fast x4": random_model("fast", 4, channels=12, depth=4),
     "fast x2": random_model("fast", 2, channels=8, depth=3),
-    "fast x8": random_model("fast", 8, channels=8, depth=3, fold=4),
+    "fast x8": random_model("fast", 8, channels=8, depth=3),
     "srcnn x2": random_model("srcnn", 2),
 }
 SHAPES = [(24, 32), (13, 21), (1, 9), (8, 1)]
