@@ -31,7 +31,7 @@ LATE_S = 1.0  # seconds behind its own pace after which recorded input is said t
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When to stop by itself: after so many captured frames, or seconds since the first. None: never."""
+    """When to stop by itself: after so many captured frames, or seconds since the start. None: never."""
 
     frames: int | None = None
     seconds: float | None = None
@@ -72,6 +72,7 @@ class Pipeline:
         self._stop, self._abort, self._done = threading.Event(), threading.Event(), threading.Event()
         self._newest: Result | None = None
         self._idle_since_ns: int | None = None  # since when the source thread waits for a frame
+        self._start_ns = 0
         self._first_ns: int | None = None
         self._last_arrival_ns: int | None = None
         self._interval_ns = 0.0
@@ -88,7 +89,7 @@ class Pipeline:
         try:
             if self.source.info.shape is not None:
                 self._upscaler.open(self.prepare.shape(self.source.info.shape))
-            self._state = State.RUNNING
+            self._state, self._start_ns = State.RUNNING, self.clock.now_ns()
             threads = [self._thread("source", self._read), self._thread("engine", self._compute)]
             live = [outlet for outlet in self._outlets if isinstance(outlet.sink, LiveSink)]
             threads += [self._thread(o.sink.name, self._feed, o) for o in self._outlets if o not in live]
@@ -187,6 +188,8 @@ class Pipeline:
                 if item is None:
                     continue
                 self._idle_since_ns = None
+                if self.source.info.live and item.time_ns < self._start_ns:
+                    continue  # it waited in the driver while the engine was opened
                 if expected is not None and item.number > expected:
                     self.ledger.capture(item.number - expected)
                     self.ledger.record(Outcome.LOST, item.number - expected)
@@ -306,9 +309,7 @@ class Pipeline:
         frames, seconds = self.limits.frames, self.limits.seconds
         if frames is not None and self.ledger.captured >= frames:
             return True
-        if seconds is None or self._first_ns is None:
-            return False
-        return self.clock.now_ns() - self._first_ns >= seconds * 1e9
+        return seconds is not None and self.clock.now_ns() - self._start_ns >= seconds * 1e9
 
     def _source_period_ns(self) -> float:
         """Nanoseconds between two frames of the source, as it says or as they come; 0 where unknown."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 ALLOWED = ("cuda", "hardware")
+FAKE_V4L2 = Path(__file__).parent / "fake_v4l2"
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,19 @@ def data() -> Path:
     if not folder:
         pytest.skip("CLESR_DATA is not set: it names the folder of real images and video")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def fake_v4l2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that is a camera when it is preloaded: tests/fake_v4l2/README.md."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc) to build the fake camera with; install gcc or clang")
+    built = tmp_path_factory.mktemp("fake_v4l2") / "libfake_v4l2.so"
+    sources = sorted(str(path) for path in FAKE_V4L2.glob("*.c"))
+    command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", str(built), *sources, "-ldl", "-lpthread"]
+    subprocess.run(command, check=True, timeout=60)
+    return built
 
 
 @pytest.hookimpl(hookwrapper=True)

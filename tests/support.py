@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from clesr.engines import EngineInfo
+from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import EndOfSource, EngineError
 from clesr.pipeline.frame import Corrupt, Frame, Image, Result
 from clesr.pipeline.mailbox import Policy
@@ -47,7 +48,8 @@ Step = Frame | Corrupt | None | Exception | Callable[[], None]
 
 
 class ScriptedSource:
-    """Gives what the script says: items, None for a silent while, exceptions to raise, functions to call."""
+    """Gives what the script says: items (stamped now where they have no time), None for a silent while, exceptions
+    to raise, functions to call."""
 
     def __init__(
         self,
@@ -65,8 +67,10 @@ class ScriptedSource:
         for step in self._script:
             if isinstance(step, Exception):
                 raise step
-            if step is None or isinstance(step, Frame | Corrupt):
-                return step
+            if isinstance(step, Frame | Corrupt):
+                return step if step.time_ns else replace(step, time_ns=SYSTEM.now_ns())
+            if step is None:
+                return None
             step()
         raise EndOfSource
 

@@ -103,7 +103,7 @@ def following(status: Callable[[], Status], label: str, total: int | None) -> It
 
 def describe(status: Status) -> str:
     """``status`` in one short line: rate, age, and every outcome but the good one."""
-    parts = [f"{status.fps:.1f} frames/s"]
+    parts = [f"{status.fps:.1f} frames/s" if status.captured else "waiting for the first frame"]
     if status.age_ns is not None:
         parts.append(f"age {status.age_ns / 1e6:.0f} ms")
     parts += [
@@ -117,18 +117,20 @@ def describe(status: Status) -> str:
 
 
 def print_summary(summary: Summary) -> None:
-    """What a run came to, for a person: outcomes, rate, latency by stage, what was written."""
+    """What a run came to, for a person: outcomes, rate, latency by stage, what was written. Of a single image
+    that came through, only what was written."""
     table = Table(title=None, show_edge=False, pad_edge=False, box=None, header_style="bold")
     table.add_column("latency, ms")
     for name in PERCENTILES:
         table.add_column(name, justify="right")
     for stage, row in summary.latency_ms.items():
         table.add_row(stage, *(f"{value:.1f}" for value in row.values()))
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
-    tell(f"captured {summary.captured} frames: {outcomes or 'none'}")
-    if summary.latency_ms:
-        tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
-        console.print(table)
+    if summary.captured > 1 or not summary.outcomes[Outcome.UPSCALED]:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
+        tell(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
+        if summary.latency_ms:
+            tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
+            console.print(table)
     for name, counts in summary.sinks.items():
         if counts["skipped"]:
             tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped for newer ones")

@@ -10,7 +10,8 @@ from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks import Sink, open_sink
 from clesr.pipeline.sources import Source, open_source
 from clesr.pipeline.sources.pacing import parse_pace
-from clesr.tools.console import following, print_summary
+from clesr.pipeline.stats import State
+from clesr.tools.console import following, print_summary, tell
 from clesr.tools.options import codec_option, engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
@@ -97,8 +98,6 @@ def run_live(
     settings: LiveSettings, source: Source, opener: EngineOpener, sinks: list[Sink], summary_file: str | None
 ) -> None:
     """Run to the end, print what came of it, and write it to ``summary_file``; raises what broke."""
-    from clesr.tools.console import tell
-
     pipeline = Pipeline(
         source,
         opener,
@@ -116,6 +115,8 @@ def run_live(
         summary = pipeline.summary()
         if summary.captured:
             print_summary(summary)
+        elif summary.state is State.STOPPED:
+            tell(f"no frame came from {summary.source}")
         if summary_file:
             write_summary(summary_file, summary)
 

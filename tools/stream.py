@@ -43,6 +43,7 @@ class EngineOpener:
         self.device, self.precision, self.threads = device, precision, threads
         self.fps = fps or ASSUMED_FPS
         self.model: Model | str | None = None
+        self._said = ""
         if model in METHODS:
             self.model = model
         elif model != "auto":
@@ -51,7 +52,13 @@ class EngineOpener:
     def __call__(self, shape: tuple[int, int]) -> Engine:
         if self.model is None:
             self.model = choose_model(self.scale, shape, self.fps, self._open, tell)
-        return self._open(self.model, shape, tell)
+        return self._open(self.model, shape, self._explain)
+
+    def _explain(self, line: str) -> None:
+        """Say which engine was opened, once for all shapes and inputs that get the same."""
+        if line != self._said:
+            tell(line)
+        self._said = line
 
     def _open(
         self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None

@@ -16,13 +16,13 @@ from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources import open_source
+from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES
 from clesr.pipeline.stats import Summary
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.options import codec_option, engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 VIDEOS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
 INTERRUPTED = 130
@@ -140,7 +140,7 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    known = (*VIDEOS, *PICTURES, *STILLS)
+    known = (*VIDEOS, *IMAGE_SUFFIXES)
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     for path in files:
         if path.suffix.lower() not in known:
@@ -153,9 +153,9 @@ def _inside(folder: Path) -> list[Path]:
 
 def _target_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in PICTURES:
-        return ".png"
-    return ".tif" if suffix in STILLS else ".mkv"
+    if suffix in TIFF_SUFFIXES:
+        return ".tif"
+    return ".png" if suffix in IMAGE_SUFFIXES else ".mkv"
 
 
 def _run(

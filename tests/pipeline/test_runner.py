@@ -100,6 +100,16 @@ def test_gaps_in_the_numbers_are_lost_at_the_source() -> None:
     assert run.ledger.captured == 16
 
 
+def test_frames_that_a_camera_took_before_the_engine_was_ready_are_passed_over() -> None:
+    sink = ListSink()
+    frames = [*(make_frame(i, time_ns=1) for i in range(3)), *(make_frame(i) for i in range(5, 9))]
+    run = pipeline(ScriptedSource(frames, live=True), sink)
+    run.run()
+    assert Outcome.LOST not in counts(run)
+    assert run.ledger.captured == 4
+    assert [r.frame.number for r in sink.results][-1] == 8
+
+
 def test_corrupt_frames_are_counted_and_named() -> None:
     messages: list[str] = []
     script: list[Step] = [make_frame(0), Corrupt(1, 0, "bad block"), make_frame(2)]

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -29,14 +30,21 @@ def start() -> Iterator[Start]:
     """Starts `clesr ARGUMENTS`; what still runs at the end is killed."""
     processes = []
 
-    def begin(*arguments: object, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+    def begin(
+        *arguments: object, limit_bytes: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         def limit() -> None:
             if limit_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
         command = [sys.executable, "-c", "from clesr.tools.cli import main; main()", *map(str, arguments)]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=limit,
+            env={**os.environ, **(environment or {})},
         )
         processes.append(process)
         return process
@@ -98,6 +106,42 @@ def test_a_signal_ends_live_with_every_captured_frame_on_disk(
     assert figures["state"] == "stopped"
     assert [p.name for p in videos.iterdir()] == ["out.mkv"]
     assert count_frames(videos / "out.mkv") == figures["outcomes"]["upscaled"] > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")
+def test_a_camera_is_recorded_through_an_unplug(start: Start, tmp_path: Path, fake_v4l2: Path) -> None:
+    device, log, control = Path(f"/dev/shm/clesr-{os.getpid()}"), tmp_path / "log", tmp_path / "control"
+    device.touch()
+    os.mkfifo(control)
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    live = start(
+        "live", "--source", f"{device}?format=GREY&size=160x120&fps=30", "--scale", "2", "--model", "fast",
+        "--display", "none", "--output", videos / "out.mkv", "--summary", tmp_path / "s.json",
+        environment={
+            "LD_PRELOAD": str(fake_v4l2), "FAKE_V4L2_DEVICE": str(device), "FAKE_V4L2_CONTROL": str(control),
+            "FAKE_V4L2_LOG": str(log),
+        },
+    )  # fmt: skip
+    opened = partial(lambda times: log.exists() and log.read_text().count("STREAMON") >= times)
+    try:
+        wait_for(lambda: bytes_in(videos) > 100_000, live)
+        assert opened(1)
+        control.write_text("unplug\n")
+        wait_for(lambda: not device.exists(), live)
+        control.write_text("plug\n")
+        wait_for(lambda: opened(2), live)
+        size = bytes_in(videos)
+        wait_for(lambda: bytes_in(videos) > size + 100_000, live)
+        live.send_signal(signal.SIGINT)
+        _, err = live.communicate(timeout=PATIENCE_S)
+    finally:
+        device.unlink(missing_ok=True)
+    assert live.returncode == 0, err
+    figures = json.loads((tmp_path / "s.json").read_text())
+    assert sum(figures["outcomes"].values()) == figures["captured"]
+    assert count_frames(videos / "out.mkv") == figures["outcomes"]["upscaled"] > 10
+    assert figures["latency_ms"]["total"]["p99"] < 5000 / 30 or figures["outcomes"]["stale"], "an old frame"
 
 
 def test_a_signal_ends_upscale_with_a_playable_partial_file(start: Start, tmp_path: Path) -> None:

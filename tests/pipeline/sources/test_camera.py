@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,18 +23,6 @@ BITS = {"GREY": 8, "Y10": 10, "Y12": 12, "Y16": 16, "YUYV": 8, "NV12": 8}
 Scenario = Callable[..., Any]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc) to build the fake camera with; install gcc or clang")
-    built = tmp_path_factory.mktemp("fake_v4l2") / "libfake_v4l2.so"
-    sources = sorted(str(path) for path in FAKE.glob("*.c"))
-    command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", str(built), *sources, "-ldl", "-lpthread"]
-    subprocess.run(command, check=True, timeout=60)
-    return built
 
 
 def ramp(height: int, width: int) -> NDArray[np.uint8]:
@@ -58,7 +45,7 @@ def camera_jpeg() -> bytes:
 
 
 @pytest.fixture
-def scenario(library: Path, tmp_path: Path) -> Scenario:
+def scenario(fake_v4l2: Path, tmp_path: Path) -> Scenario:
     """Runs one of scenarios.py with the fake camera plugged in and gives what it printed."""
     device = tmp_path / "video42"
     device.touch()
@@ -66,7 +53,7 @@ def scenario(library: Path, tmp_path: Path) -> Scenario:
     os.mkfifo(tmp_path / "control")
     environment = {
         **os.environ,
-        "LD_PRELOAD": str(library),
+        "LD_PRELOAD": str(fake_v4l2),
         "FAKE_V4L2_DEVICE": str(device),
         "FAKE_V4L2_CONTROL": str(tmp_path / "control"),
         "FAKE_V4L2_LOG": str(tmp_path / "log"),
