@@ -26,7 +26,10 @@ MODELS = {
     "fast x8": random_model("fast", 8, channels=8, depth=3),
     "srcnn x2": random_model("srcnn", 2),
 }
-SHAPES = [(24, 32), (13, 21), (1, 9), (8, 1)]
+ODD = (13, 21)
+CASES = [(name, ODD) for name in MODELS] + [
+    (name, shape) for name in ("densenet x4", "fast x4") for shape in ((24, 32), (1, 9), (8, 1))
+]
 
 
 def run(engine: WorkerEngine, lr: Image) -> Image:
@@ -34,8 +37,7 @@ def run(engine: WorkerEngine, lr: Image) -> Image:
     return engine.collect()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "shape"), CASES)
 def test_openvino_equals_torch(name: str, shape: tuple[int, int]) -> None:
     model = MODELS[name]
     engine = open_openvino(model, shape, None, device="cpu", precision="fp32")
