@@ -29,8 +29,8 @@ from clesr.engines.interpolation_engine import interpolate
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model, find_model
 from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import image_files, read_gray
 from clesr.tools.training.degrade import degrade
+from clesr.tools.training.images import image_files, read_gray
 
 CASES = ("densenet:4:128x128", "fast:4:256x256", "fast:2:256x256", "fast:8:128x128")
 SECONDS = 60.0

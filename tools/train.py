@@ -2,50 +2,138 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from clesr.engines.models import ARCHITECTURES, BASES, SCALES, SKIPS
+from clesr.engines.models import BASES, SCALES, SKIPS
 from clesr.pipeline.errors import UsageError
 from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options
+from clesr.tools.options import Command, general_options
+from clesr.tools.training.recipe import LOSSES, PRECISIONS, SCHEDULES, Recipe
+
+if TYPE_CHECKING:
+    from clesr.tools.training.train import Trainer
+
+
+NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn")
+INTERRUPTED = 130
+DEFAULTS = {field.name: field.default for field in fields(Recipe)}
+
+
+def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:
+    """An option that is a field of Recipe, with its default."""
+    default = DEFAULTS[flag.strip("-").replace("-", "_")]
+    return click.option(flag, default=default, show_default=default is not None, **more)
+
+
+def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
+    """Make what the TOML file at ``path`` says the defaults of the other options."""
+    if path is None:
+        return
+    try:
+        found = tomllib.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the recipe {path} cannot be read: {error}") from error
+    known = {p.name for p in context.command.params if p.name}
+    for key in found:
+        if key not in known:
+            raise UsageError(f"{path}: there is no option {key!r}; there are {', '.join(sorted(known))}")
+    context.default_map = {**(context.default_map or {}), **found}
+
+
+def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"--milestones {text!r} is no list of epochs; write them as 50,200") from None
+
+
+@contextmanager
+def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set ``stop``; a second one ends at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @click.command()
 @click.option_panel("Data", options=["--data", "--test", "--hold-out", "--shrunk"])
 @click.option_panel(
-    "Network", options=["--architecture", "--scale", "--skip", "--base", "--channels", "--depth", "--init"]
+    "Network",
+    options=[
+        "--architecture",
+        "--scale",
+        "--skip",
+        "--base",
+        "--channels",
+        "--depth",
+        "--init",
+        "--teacher",
+        "--teacher-share",
+    ],
 )
 @click.option_panel(
-    "Schedule", options=["--steps", "--batch", "--patch", "--loss", "--learning-rate", "--schedule", "--seed"]
+    "Schedule",
+    options=[
+        "--recipe",
+        "--epochs",
+        "--epoch-patches",
+        "--steps",
+        "--batch",
+        "--patch",
+        "--loss",
+        "--learning-rate",
+        "--schedule",
+        "--milestones",
+        "--decay",
+        "--warm-up",
+        "--beta1",
+        "--beta2",
+        "--epsilon",
+        "--seed",
+    ],
 )
-@click.option_panel("Output", options=["--output", "--name", "--every", "--threads", "--device"])
+@click.option_panel(
+    "Machine and output",
+    options=["--output", "--name", "--every", "--device", "--devices", "--precision", "--threads"],
+)
 @click.option(
     "--data",
     multiple=True,
     required=True,
     metavar="PATH[=WEIGHT]",
-    help="A folder, pattern or file of images, or demo:?images=16 for phantoms; WEIGHT draws it more or less "
-    "often.  Repeat for more.",
+    help="A folder, pattern or file of images, TIFF stacks, .mkt files or videos, or demo:?images=16 for phantoms; "
+    "WEIGHT draws it more or less often.  Repeat for more.",
 )
 @click.option("--test", metavar="PATH", help="Images for the closing figures alone; never trained on.")
+@recipe_option("--hold-out", type=int, metavar="N", help="Every N-th image is kept for validation; 0: none.")
+@recipe_option("--shrunk", type=float, help="Weight of each image's half-size copy; 0: none.")
 @click.option(
-    "--hold-out",
-    type=int,
-    default=8,
+    "--architecture",
+    type=click.Choice(NETWORKS),
+    default="densenet",
     show_default=True,
-    help="Every N-th image is kept for validation; 0: none.",
+    help="densenet-paper is the paper's text to the letter: --skip none --base none.",
 )
-@click.option(
-    "--shrunk",
-    type=float,
-    default=0.25,
-    show_default=True,
-    help="Weight of each image's half-size copy; 0: none.",
-)
-@click.option("--architecture", type=click.Choice(list(ARCHITECTURES)), default="densenet", show_default=True)
 @click.option("--scale", type=click.Choice([str(s) for s in SCALES]), default="4", show_default=True)
 @click.option(
     "--skip",
@@ -66,84 +154,161 @@ from clesr.tools.options import general_options
 @click.option(
     "--init", metavar="FILE", help="Start from these weights; layers that fit are taken, of any scale."
 )
-@click.option("--steps", type=int, default=4000, show_default=True, help="Training steps in all.")
-@click.option("--batch", type=int, default=8, show_default=True, help="Patches a step.")
-@click.option("--patch", type=int, default=64, show_default=True, help="HR pixels a side of a patch.")
-@click.option(
-    "--loss",
-    type=click.Choice(["l1", "l2"]),
-    default="l1",
-    show_default=True,
-    help="l1 as the paper; l2 for a last stretch that aims at PSNR.",
+@click.option("--teacher", metavar="FILE", help="Learn from this model's output as well: distillation.")
+@recipe_option(
+    "--teacher-share", type=float, metavar="SHARE", help="How much of the aim is the teacher's, 0 to 1."
 )
-@click.option("--learning-rate", type=float, default=5e-4, show_default=True, help="Adam's, at its highest.")
-@click.option("--schedule", type=click.Choice(["cosine", "constant"]), default="cosine", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Fixes initialisation and every batch.")
+@click.option(
+    "--recipe",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_recipe,
+    help="Options from this TOML file, as a run leaves it in recipe.toml; those given here go first.",
+)
+@recipe_option("--epochs", type=int, help="How often the images are covered.")
+@recipe_option(
+    "--epoch-patches",
+    type=int,
+    metavar="N",
+    help="Patches an epoch.  [default: as many as cover the images once]",
+)
+@recipe_option("--steps", type=int, metavar="N", help="Training steps in all, in place of --epochs.")
+@recipe_option("--batch", type=int, help="Patches a step, of all processes together.")
+@recipe_option("--patch", type=int, help="HR pixels a side of a patch.")
+@recipe_option(
+    "--loss", type=click.Choice(LOSSES), help="l1 as the paper; l2 for a last stretch that aims at PSNR."
+)
+@recipe_option("--learning-rate", type=float, help="Adam's, at its highest.")
+@recipe_option(
+    "--schedule", type=click.Choice(SCHEDULES), help="steps: times --decay at each of --milestones."
+)
+@click.option(
+    "--milestones",
+    default="50,200",
+    show_default=True,
+    metavar="EPOCH,EPOCH",
+    callback=_parse_milestones,
+    help="Epochs at which the learning rate falls.",
+)
+@recipe_option(
+    "--decay", type=float, help="What it is multiplied by (the paper prints 10, which can only mean 1/10)."
+)
+@recipe_option(
+    "--warm-up", type=int, metavar="STEPS", help="Steps in which the learning rate rises at the start."
+)
+@recipe_option("--beta1", type=float, help="Adam's.")
+@recipe_option("--beta2", type=float, help="Adam's.")
+@recipe_option("--epsilon", type=float, help="Adam's.")
+@recipe_option("--seed", type=int, help="Fixes initialisation and every batch.")
 @click.option(
     "--output",
     "-o",
     required=True,
     metavar="FOLDER",
-    help="Where checkpoint, log and weights go; an unfinished run there is taken up again.",
+    help="Where checkpoint, log, curves, weights and model card go; an unfinished run there is taken up again.",
 )
 @click.option("--name", help="Name of the model.  [default: the architecture]")
 @click.option(
     "--every", type=int, default=200, show_default=True, help="Steps between checkpoints and validation."
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--devices", type=int, default=1, show_default=True, help="GPUs of this machine; torchrun sets its own."
+)
+@recipe_option("--precision", type=click.Choice(list(PRECISIONS)), help="32, or bf16: mixed precision.")
 @click.option("--threads", type=int, metavar="N", help="Processor threads.  [default: all]")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @general_options()
-def train(output: str, every: int, threads: int | None, device: str, **options: Any) -> None:
+def train(output: str, every: int, threads: int | None, device: str, devices: int, **options: Any) -> None:
     """Train a network on your own images, and go on where an interrupted run stopped.
 
-    Images are degraded by antialiased bicubic shrinking; the network learns to undo it by Adam. Validation prints
-    decibels over bicubic inside the field of view of held-out images.
+    Images are degraded by antialiased bicubic shrinking; the network learns to undo it. The defaults are the
+    paper's: 64 x 64 patches, 128 a step, 300 epochs, L1, Adam at 1e-3, a tenth of that from epoch 50, a hundredth
+    from epoch 200. Round fields of view are found and only what lies inside counts. Ctrl-C writes a checkpoint; the
+    same command goes on. With `torchrun` each process takes its share of every batch.
 
     Examples:
 
     - `clesr train --data images/ --scale 2 -o runs/x2`
-    - `clesr train --data 'cle/*.png=3' --data demo:?images=16 --architecture fast -o runs/fast`
+    - `clesr train --data 'cle/*.png=3' --data demo:?images=16 --architecture fast --steps 5000 -o runs/fast`
+    - `clesr train --recipe runs/x2/recipe.toml --scale 4 --init runs/x2/weights.safetensors -o runs/x4`
+    - `torchrun --nproc_per_node 2 --no-python clesr train --data images/ --device cuda -o runs/two`
     """
     import torch
 
-    from clesr.tools.training.train import Progress, Recipe, Trainer
+    try:
+        from clesr.tools.training.publish import publish
+        from clesr.tools.training.train import Progress, Stopped, Trainer
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"training needs {error.name}; install it with: pip install 'clesr[train]'"
+        ) from error
 
     if threads:
         torch.set_num_threads(threads)
-    trainer = Trainer(_recipe(options, Recipe), Path(output), device=device)
-    if trainer.step:
-        tell(f"going on at step {trainer.step} of {trainer.recipe.steps}")
+    recipe = _recipe(options)
+    trainer = Trainer(recipe, Path(output), device=device, devices=devices)
+    if trainer.first:
+        tell(_plan(trainer))
     shown: float | None = None
-    with progress_bar("train", trainer.recipe.steps, unit="steps") as advance:
+    stop = threading.Event()
+    with stopping_on_signals(stop), progress_bar("train", trainer.plan.steps, unit="steps") as advance:
 
         def report(progress: Progress) -> None:
             nonlocal shown
+            if not trainer.first:
+                return
             gain = "" if progress.gain_db is None else f"{progress.gain_db:+.2f} dB over bicubic"
             advance(progress.step, f"loss {progress.loss:.4f} {gain}")
             if progress.gain_db is not None and progress.gain_db != shown:
                 shown = progress.gain_db
                 tell(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
 
-        weights = trainer.run(report, every=every)
-    size = weights.stat().st_size
-    tell(f"wrote {weights} ({size / 1e6:.1f} MB); use it with --model {weights}")
+        try:
+            trainer.run(report, every=every, stopping=stop.is_set)
+        except Stopped:
+            if trainer.first:
+                tell(f"stopped at step {trainer.step}; the same command goes on from there")
+            raise SystemExit(INTERRUPTED) from None
+    if trainer.first:
+        (Path(output) / "recipe.toml").write_text(_as_toml(options))
+        weights = publish(trainer)
+        tell(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
 
 
-def _recipe(options: dict[str, Any], recipe: Any) -> Any:
+def _plan(trainer: Trainer) -> str:
+    """What is about to happen, in one line."""
+    plan, images = trainer.plan, len(trainer.names)
+    going = f"going on at step {trainer.step} of" if trainer.step else "training"
+    return (
+        f"{going} {plan.steps} steps of {plan.recipe.batch} patches from {images} images "
+        f"({plan.epoch_steps} steps an epoch); {len(trainer.held)} images held out"
+    )
+
+
+def _recipe(options: dict[str, Any]) -> Recipe:
     """The recipe that the options say; raises UsageError where they do not fit together."""
-    architecture = options.pop("architecture")
-    skip, base = options.pop("skip"), options.pop("base")
-    channels, depth = options.pop("channels"), options.pop("depth")
-    arguments: dict[str, Any] = {}
-    if architecture == "densenet":
+    given = {key: value for key, value in options.items() if value is not None}
+    asked = given.pop("architecture")
+    skip, base, channels, depth = (given.pop(key) for key in ("skip", "base", "channels", "depth"))
+    architecture, arguments = asked, {}
+    if asked == "densenet-paper":
+        architecture, arguments = "densenet", {"skip": "none", "base": "none"}
+    elif asked == "densenet":
         arguments = {"skip": skip, "base": base}
-    elif architecture == "fast":
+    elif asked == "fast":
         if channels < 1 or depth < 2:
             raise UsageError(
                 f"--channels {channels} --depth {depth}: at least 1 channel and 2 layers are needed"
             )
         arguments = {"channels": channels, "depth": depth}
-    options["scale"] = int(options["scale"])
-    options["data"] = tuple(options["data"])
-    options["name"] = options["name"] or architecture
-    return recipe(architecture=architecture, arguments=arguments, **options)
+    given |= {"scale": int(given["scale"]), "name": given.get("name") or asked}
+    return Recipe(architecture=architecture, arguments=arguments, **given)
+
+
+def _as_toml(options: dict[str, Any]) -> str:
+    """The options of a run as TOML, for --recipe."""
+    rows = {key: value for key, value in options.items() if value not in (None, ())}
+    if "milestones" in rows:
+        rows["milestones"] = ",".join(map(str, rows["milestones"]))
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())

@@ -15,14 +15,13 @@ from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
-from clesr.pipeline.sources import open_source
+from clesr.pipeline.sources import RECORDINGS, open_source
 from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES
 from clesr.pipeline.stats import Summary
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.options import codec_option, engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
-VIDEOS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
 INTERRUPTED = 130
@@ -140,7 +139,7 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    known = (*VIDEOS, *IMAGE_SUFFIXES)
+    known = (*RECORDINGS, *IMAGE_SUFFIXES)
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     for path in files:
         if path.suffix.lower() not in known:

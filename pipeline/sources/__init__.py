@@ -13,7 +13,7 @@ from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
 
-__all__ = ["ADDRESSES", "Source", "SourceInfo", "open_source"]
+__all__ = ["ADDRESSES", "RECORDINGS", "Source", "SourceInfo", "open_source"]
 
 ADDRESSES = (
     "/dev/video0",
@@ -26,6 +26,8 @@ ADDRESSES = (
     "zmq+ipc:///path",
     "demo:",
 )
+RECORDINGS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
+"""Suffixes by which videos are known in a folder; a file given by name may have any."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _RAW_RECORDING = "raw.mkv"  # what replays in the folder of a session
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from clesr.engines.models import FastSR
-from clesr.engines.weights import Descriptor, save_model
+from clesr.engines.weights import Descriptor, load_model, save_model
 from clesr.tools import cli
 
 Run = Callable[..., tuple[int, str, str]]
@@ -268,3 +268,37 @@ def test_help_reads_like_a_manual(run: Run, command: str) -> None:
     if command in ("live", "upscale", "train"):
         assert "Examples" in out
         assert "default" in out
+
+
+def test_train_leaves_a_recipe_that_gives_the_same_weights_again(run: Run, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.GaussianBlur(image, (0, 0), 1.5))
+    first = ["--data", str(tmp_path / "a.png"), "--architecture", "fast", "--scale", "2", "--depth", "3"]
+    numbers = ["--steps", "6", "--batch", "2", "--patch", "16", "--milestones", "1,2"]
+    code, _, err = run("clesr", "train", *first, *numbers, "-o", str(tmp_path / "a"))
+    assert code == 0, err
+    assert "training 6 steps of 2 patches from 1 images" in err
+    recipe = str(tmp_path / "a" / "recipe.toml")
+    code, _, err = run("clesr", "train", "--recipe", recipe, "-o", str(tmp_path / "b"))
+    assert code == 0, err
+    one, two = (load_model(tmp_path / name / "weights.safetensors") for name in "ab")
+    assert one.sha256 == two.sha256
+    assert one.descriptor.training["milestones"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("batch = [", "cannot be read"),
+        ("batches = 3", "there is no option 'batches'"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(run: Run, tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "recipe.toml"
+    if text is not None:
+        path.write_text(text)
+    code, _, err = run("clesr", "train", "--data", "x", "--recipe", str(path), "-o", str(tmp_path / "run"))
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1

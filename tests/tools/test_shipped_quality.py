@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 
 from clesr.engines.weights import load_model, shipped
-from clesr.tools.training.data import image_files, make_pair, read_gray
-from clesr.tools.training.train import gain_over_bicubic
+from clesr.tools.training.data import load_pairs
+from clesr.tools.training.validate import gain_over_bicubic
 
 
 def gain(data: Path, name: str, scale: int) -> float:
-    pairs = [
-        make_pair(p.name, read_gray(p), scale, 64, 1.0) for p in image_files(str(data / "test" / "cle_*"))
-    ]
+    pairs = load_pairs(str(data / "test" / "cle_*"), scale)
     assert len(pairs) == 5
     return gain_over_bicubic(load_model(shipped()[name, scale]).module, pairs)
 

@@ -1,22 +1,29 @@
 from __future__ import annotations
 
+import csv
+import errno
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from clesr.engines.weights import load_model
-from clesr.pipeline.errors import UsageError
+from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.evaluation.metrics import field_of_view, psnr
-from clesr.tools.training.data import Patches, make_pair
+from clesr.tools.training import checkpoint
+from clesr.tools.training.data import Patches, load_data, make_pair, split_weight
 from clesr.tools.training.degrade import degrade
-from clesr.tools.training.train import Progress, Recipe, Trainer, _split_weight, load_data
-
-
-class Stop(Exception):
-    pass
+from clesr.tools.training.images import MOST_FRAMES, read_entry
+from clesr.tools.training.publish import publish
+from clesr.tools.training.recipe import Plan, Recipe
+from clesr.tools.training.train import Progress, Stopped, Trainer
 
 
 @pytest.fixture
@@ -37,53 +44,216 @@ def recipe(images: Path, **changes: object) -> Recipe:
     return Recipe(**{**numbers, **changes})  # type: ignore[arg-type]
 
 
-def nothing(_progress: Progress) -> None:
-    pass
+def log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_training_learns_and_describes_itself(images: Path, tmp_path: Path) -> None:
     losses: list[float] = []
     trainer = Trainer(recipe(images, steps=60, learning_rate=3e-3), tmp_path / "run")
-    path = trainer.run(lambda p: losses.append(p.loss), every=20)
+    trainer.run(lambda p: losses.append(p.loss), every=20)
     assert np.mean(losses[-19:]) < np.mean(losses[:19])
-    model = load_model(path)
+    model = load_model(publish(trainer))
     training = model.descriptor.training
-    assert model.descriptor.arguments == {"channels": 4, "depth": 3}
-    assert training["held_out"] == ["1.png"]
     assert training["images"] == ["0.png", "0.png / 2", "2.png", "2.png / 2"]
-    assert training["steps"] == 60
-    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 4
+    assert training["held_out"] == ["1.png"]
+    assert (training["steps"], training["seed"], training["batch"]) == (60, 0, 2)
+    assert model.descriptor.metrics["validation_gain_db"] == pytest.approx(
+        float(log(tmp_path / "run")[-1]["gain_db"]), abs=1e-3
+    )
+    assert model.descriptor.fidelity is not None
+    assert 20 < model.descriptor.fidelity["limit_db"] < 80
+    card = (tmp_path / "run" / "MODEL_CARD.md").read_text()
+    assert model.sha256 in card
+    assert "0.png" in card
+    assert cv2.imread(str(tmp_path / "run" / "curves.png")) is not None
 
 
-def test_interrupted_and_resumed_gives_the_same_weights_bit_for_bit(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop_at", [1, 8, 9])
+def test_stopped_and_resumed_is_trained_in_one_go_to_the_bit(
+    images: Path, tmp_path: Path, stop_at: int
+) -> None:
     straight = Trainer(recipe(images), tmp_path / "straight")
-    straight.run(nothing, every=4)
+    straight.run(every=4)
+    broken = Trainer(recipe(images), tmp_path / "broken")
+    with pytest.raises(Stopped):
+        broken.run(every=4, stopping=lambda: broken.step + 1 >= stop_at)
+    resumed = Trainer(recipe(images), tmp_path / "broken")
+    assert resumed.step == stop_at
+    resumed.run(every=4)
+    ours, theirs = straight.module.state_dict(), resumed.module.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert [row["step"] for row in log(tmp_path / "broken")] == ["4", "8", "12"]
 
-    def stop(progress: Progress) -> None:
+
+def test_killed_without_warning_it_goes_on_from_the_last_checkpoint(images: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(progress: Progress) -> None:
         if progress.step == 9:
-            raise Stop
+            raise Killed
 
-    with pytest.raises(Stop):
-        Trainer(recipe(images), tmp_path / "broken").run(stop, every=4)
+    straight = Trainer(recipe(images), tmp_path / "straight")
+    straight.run(every=4)
+    with pytest.raises(Killed):
+        Trainer(recipe(images), tmp_path / "broken").run(kill, every=4)
     resumed = Trainer(recipe(images), tmp_path / "broken")
     assert resumed.step == 8
-    resumed.run(nothing, every=4)
-    a = load_model(tmp_path / "straight" / "weights.safetensors")
-    b = load_model(tmp_path / "broken" / "weights.safetensors")
-    assert a.sha256 == b.sha256
+    resumed.run(every=4)
+    ours, theirs = straight.module.state_dict(), resumed.module.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+TWO = """
+import json, sys
+from pathlib import Path
+from clesr.tools.training.recipe import Recipe
+from clesr.tools.training.train import Trainer
+trainer = Trainer(Recipe(**json.loads(sys.argv[1])), Path(sys.argv[2]))
+trainer.run(every=1)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(images: Path, tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    numbers = {
+        "name": "tiny", "architecture": "fast", "scale": 2, "arguments": {"channels": 4, "depth": 3},
+        "data": [str(images)], "steps": 8, "batch": 4, "patch": 16, "hold_out": 3, "learning_rate": 3e-3,
+    }  # fmt: skip
+    for processes in (1, 2):
+        arguments = [str(script), json.dumps(numbers), str(tmp_path / str(processes))]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            str(processes),
+            *arguments,
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "29511"},
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = ([float(row["loss"]) for row in log(tmp_path / str(n))] for n in (1, 2))
+    assert len(one) == 8
+    assert one == pytest.approx(two, rel=1e-5)
+    assert one[-1] != pytest.approx(one[0], rel=1e-3), "the curve moves"
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    trainer = Trainer(recipe(images), folder)
+
+    def full(_descriptor: int) -> None:
+        if trainer.step >= 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ClesrError, match="No space left on device; make room and give the same command"):
+        trainer.run(every=4)
+    assert sorted(p.name for p in folder.iterdir()) == ["checkpoint.pt", "log.csv"]
+    assert Trainer(recipe(images), folder).step == 4
+
+
+def test_a_full_disk_is_found_before_the_first_step(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    trainer = Trainer(recipe(images), tmp_path / "run")
+    with pytest.raises(ClesrError, match="No space left"):
+        trainer.run()
+    assert trainer.step == 0
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.NAME).write_bytes(b"PK nothing")
+    with pytest.raises(ClesrError, match=r"checkpoint\.pt is damaged"):
+        checkpoint.load(tmp_path)
 
 
 def test_a_run_with_other_options_is_not_taken_up(images: Path, tmp_path: Path) -> None:
-    Trainer(recipe(images), tmp_path).run(nothing)
+    Trainer(recipe(images), tmp_path).run()
     with pytest.raises(UsageError, match="batch"):
         Trainer(recipe(images, batch=3), tmp_path)
 
 
 def test_weights_of_another_scale_start_the_trunk(images: Path, tmp_path: Path) -> None:
-    first = Trainer(recipe(images), tmp_path / "x2").run(nothing)
+    trained = Trainer(recipe(images), tmp_path / "x2")
+    trained.run()
+    first = publish(trained)
     second = Trainer(recipe(images, scale=4, init=str(first)), tmp_path / "x4")
     taken, given = second.module.state_dict(), load_model(first).module.state_dict()
     assert torch.equal(taken["body.1.weight"], given["body.1.weight"])
+
+
+def test_a_teacher_is_followed(images: Path, tmp_path: Path) -> None:
+    """A pupil of an untrained teacher, which is bicubic, stays there; one of the truth does not."""
+
+    def gain(name: str, **changes: object) -> float:
+        trainer = Trainer(recipe(images, learning_rate=3e-3, **changes), tmp_path / name)
+        trainer.run()
+        publish(trainer)
+        return float(log(tmp_path / name)[-1]["gain_db"])
+
+    untrained = gain("teacher", steps=1, decay=1e-12, milestones=(0,))
+    taught = str(tmp_path / "teacher" / "weights.safetensors")
+    assert gain("pupil", teacher=taught, teacher_share=1.0, steps=100) == pytest.approx(untrained, abs=0.01)
+    assert gain("free", teacher=taught, teacher_share=0.0, steps=100) > untrained + 0.2
+    with pytest.raises(UsageError, match="teacher is for scale 2, not 4"):
+        Trainer(recipe(images, scale=4, teacher=taught), tmp_path / "x4")
+
+
+def test_the_papers_schedule() -> None:
+    paper = Recipe(name="paper", architecture="densenet", scale=4)
+    plan = Plan(paper, covering_patches=1280)
+    assert (plan.epoch_steps, plan.steps) == (10, 3000)
+    assert [plan.learning_rate(step) for step in (0, 499, 500, 1999, 2000, 2999)] == pytest.approx(
+        [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]
+    )
+    assert (paper.batch, paper.patch, paper.loss) == (128, 64, "l1")
+    assert (paper.beta1, paper.beta2, paper.epsilon) == (0.9, 0.999, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch": 0}, "--batch 0 is not positive"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan"),
+        ({"schedule": "sometimes"}, "--schedule 'sometimes' is not one of steps, cosine, constant"),
+        ({"patch": 15}, "--patch 15 is no multiple of the scale 2"),
+        ({"teacher_share": 1.5}, "--teacher-share 1.5"),
+    ],
+)
+def test_recipes_that_cannot_be(images: Path, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        recipe(images, **changes)
+
+
+def test_stacks_and_recordings_are_images(tmp_path: Path) -> None:
+    pages = np.random.default_rng(0).integers(0, 1000, (5, 40, 48)).astype(np.uint16)
+    pages[2] = pages[1]
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+    found = list(read_entry(str(tmp_path)))
+    assert [name for name, _ in found] == [f"stack.tif frame {i}" for i in (0, 1, 3, 4)], "no frame twice"
+    np.testing.assert_array_equal(found[2][1], np.rint(pages[3] * (255 / pages.max())))
+    many = np.random.default_rng(0).integers(0, 256, (3 * MOST_FRAMES, 16, 16), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", many, photometric="minisblack")
+    numbers = [int(name.rpartition(" ")[2]) for name, _ in read_entry(str(tmp_path))]
+    assert numbers == list(range(0, 3 * MOST_FRAMES, 4))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +269,7 @@ def test_weights_of_another_scale_start_the_trunk(images: Path, tmp_path: Path) 
     ],
 )
 def test_weights_of_data_entries(entry: str, expected: tuple[str, float]) -> None:
-    assert _split_weight(entry) == expected
+    assert split_weight(entry) == expected
 
 
 def test_phantoms_are_data_too(images: Path) -> None:
@@ -128,12 +298,13 @@ def test_unreadable_and_small_images_are_named(tmp_path: Path) -> None:
 def test_patches_fit_together_and_depend_on_the_step_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     pair = make_pair("a", cv2.GaussianBlur(image, (0, 0), 2).astype(np.uint8), 2, 16, 1.0)
-    patches = Patches([pair], scale=2, patch=32, batch=4, seed=5)
-    lr, hr = patches(3)
+    patches = Patches([pair], scale=2, patch=32, seed=5)
+    lr, hr, mask = patches(3, range(4))
     assert lr.shape == (4, 1, 16, 16)
     assert hr.shape == (4, 1, 32, 32)
-    np.testing.assert_array_equal(patches(3)[0], lr)
-    assert not np.array_equal(patches(4)[0], lr)
+    assert mask.all()
+    np.testing.assert_array_equal(patches(3, range(2, 4))[0], lr[2:])
+    assert not np.array_equal(patches(4, range(4))[0], lr)
     inner = degrade((hr[0, 0] * 255).round().astype(np.uint8), 2)[3:-3, 3:-3]
     np.testing.assert_allclose(inner, lr[0, 0, 3:-3, 3:-3] * 255, atol=1.01)
 
@@ -141,9 +312,21 @@ def test_patches_fit_together_and_depend_on_the_step_alone() -> None:
 def test_blank_patches_are_avoided() -> None:
     image = np.zeros((128, 128), np.uint8)
     image[:64, :64] = np.random.default_rng(0).integers(0, 256, (64, 64))
-    patches = Patches([make_pair("a", image, 2, 32, 1.0)], scale=2, patch=32, batch=16, seed=0)
-    _, hr = patches(0)
+    patches = Patches([make_pair("a", image, 2, 32, 1.0)], scale=2, patch=32, seed=0)
+    _, hr, _ = patches(0, range(16))
     assert sum(float(p.std()) > 0 for p in hr) >= 15
+
+
+def test_only_what_is_in_the_field_of_view_is_learned_from() -> None:
+    y, x = np.mgrid[:128, :128]
+    inside = (x - 63.5) ** 2 + (y - 63.5) ** 2 < 62**2
+    image = np.where(inside, np.random.default_rng(0).integers(30, 250, (128, 128)), 0).astype(np.uint8)
+    patches = Patches([make_pair("disc", image, 2, 32, 1.0)], scale=2, patch=32, seed=0)
+    _, hr, mask = patches(0, range(32))
+    assert mask.mean(axis=(1, 2, 3)).min() >= 0.5
+    assert mask.min() == 0
+    assert (hr[mask == 1] * 255 >= 30 - 1e-3).all()
+    assert patches.covering == round(0.96 * np.pi * 62**2 / 32**2)
 
 
 def test_field_of_view() -> None:

@@ -1,0 +1,168 @@
+"""What a finished run leaves behind: weights with their descriptor, a model card, the curves."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.torch_engine import cpu_name
+from clesr.engines.weights import Descriptor, identity, load_model, save_model
+from clesr.tools.training.data import load_pairs
+from clesr.tools.training.train import LOG, Trainer
+from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic
+
+WEIGHTS = "weights.safetensors"
+CARD = "MODEL_CARD.md"
+CURVES = "curves.png"
+
+
+def publish(trainer: Trainer) -> Path:
+    """Write the weights, MODEL_CARD.md and curves.png of ``trainer`` into its folder; the path of the weights."""
+    trainer.module.eval()
+    descriptor = describe(trainer)
+    path = trainer.folder / WEIGHTS
+    sha256 = save_model(path, trainer.module, descriptor)
+    side = 64
+    figures = (
+        count_parameters(trainer.module),
+        count_operations(trainer.module.to("meta"), side, side) / side**2,
+    )
+    (trainer.folder / CARD).write_text(model_card(descriptor, sha256, *figures))
+    draw_curves(trainer.folder / LOG, trainer.folder / CURVES, descriptor)
+    return path
+
+
+def describe(trainer: Trainer) -> Descriptor:
+    """Name, numbers, data, machine, figures and fidelity limit of what was trained."""
+    recipe = trainer.recipe
+    metrics: dict[str, Any] = {}
+    if trainer.held:
+        metrics["validation_gain_db"] = round(gain_over_bicubic(trainer.module, trainer.held), 3)
+    if recipe.test:
+        pairs = load_pairs(recipe.test, recipe.scale)
+        metrics["test_gain_db"] = round(gain_over_bicubic(trainer.module, pairs), 3)
+        metrics["test_images"] = [pair.name for pair in pairs]
+    described = ("name", "architecture", "scale", "arguments", "data", "init", "test", "teacher")
+    numbers = {key: value for key, value in asdict(recipe).items() if key not in described}
+    return Descriptor(
+        name=recipe.name,
+        architecture=recipe.architecture,
+        scale=recipe.scale,
+        arguments=recipe.arguments,
+        training={
+            **numbers,
+            "steps": trainer.plan.steps,
+            "epoch_steps": trainer.plan.epoch_steps,
+            "images": trainer.names,
+            "held_out": sorted(pair.name for pair in trainer.held),
+            "minutes": round(trainer.seconds / 60, 1),
+            "machine": machine(trainer),
+            "torch": torch.__version__,
+            "init": _identity(recipe.init),
+            "teacher": _identity(recipe.teacher),
+        },
+        metrics=metrics,
+        fidelity=fidelity_limit(trainer.module, trainer.held),
+        commit=_git_commit(),
+    )
+
+
+def model_card(descriptor: Descriptor, sha256: str, parameters: int, operations: float) -> str:
+    """The model card as Markdown: what it is, what it was trained on and how, what it reached, what it is not for."""
+    training, metrics = descriptor.training, descriptor.metrics
+    reached = [
+        f"- {title}: {metrics[key]:+.3f} dB over bicubic (true PSNR inside the field of view)"
+        for key, title in (("validation_gain_db", "held-out images"), ("test_gain_db", "test images"))
+        if key in metrics
+    ]
+    if descriptor.fidelity:
+        reached.append(
+            f"- degraded again, its images lie {descriptor.fidelity['limit_db']:.1f} dB or more from the measured "
+            f"ones in 99 of 100 tiles ({descriptor.fidelity['tiles']:.0f} tiles of held-out images)"
+        )
+    lines = [
+        f"# {descriptor.name} x{descriptor.scale}",
+        "",
+        f"A `{descriptor.architecture}` network {descriptor.arguments or ''} for up-scaling confocal laser "
+        f"endomicroscopy images by {descriptor.scale}: {parameters:,} parameters, {operations / 1e3:,.0f} thousand "
+        f"operations an input pixel. Identity `{sha256}`, made at commit `{descriptor.commit}`.",
+        "",
+        "## Reached",
+        "",
+        *(reached or ["- not measured: no image was held out"]),
+        "",
+        "## Trained",
+        "",
+        f"{training['steps']} steps of {training['batch']} patches of {training['patch']} x {training['patch']} HR "
+        f"pixels in {training['minutes']} minutes on {training['machine']}; loss {training['loss']}, Adam, learning "
+        f"rate {training['learning_rate']:g}, schedule {training['schedule']}, seed {training['seed']}. LR images are "
+        "the HR images shrunk by antialiased bicubic interpolation (a = -0.5), rounded to 8 bits.",
+        "",
+        f"On {len(training['images'])} images: {', '.join(training['images'])}.",
+        "",
+        f"Held out: {', '.join(training['held_out']) or 'none'}.",
+        "",
+        "## Not for",
+        "",
+        "Diagnosis. Counting or measuring structure near the pixel size. Probes, dyes and tissue unlike those above "
+        "without training anew: a network can invent structure.",
+        "",
+        f"Licence of the weights: {descriptor.licence}; check that it suits the images.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw_curves(log: Path, target: Path, descriptor: Descriptor) -> None:
+    """Loss and gain over bicubic against the steps, as a PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    loss = descriptor.training["loss"]
+    unit = 255 if loss == "l1" else 255**2
+    left.plot(steps, [float(row["loss"]) * unit for row in rows], color="tab:blue", marker=".")
+    left.set(
+        xlabel="step", ylabel=f"training loss, {'grey levels' if loss == 'l1' else 'grey levels squared'}"
+    )
+    right.plot(steps, [float(row["gain_db"]) for row in rows], color="tab:green", marker=".")
+    right.axhline(0, color="grey", linewidth=0.8)
+    right.set(xlabel="step", ylabel="held-out images, dB over bicubic")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.set_xlim(left=0)
+    figure.suptitle(f"{descriptor.name} x{descriptor.scale}")
+    figure.savefig(target, dpi=120)
+    plt.close(figure)
+
+
+def machine(trainer: Trainer) -> str:
+    """Where a run took place, in words."""
+    world = trainer.fabric.world_size
+    processes = f"{world} processes, " if world > 1 else ""
+    if trainer.fabric.device.type == "cuda":
+        return f"{processes}{torch.cuda.get_device_name(trainer.fabric.device)}"
+    return f"{processes}{cpu_name()} ({platform.machine()}), {torch.get_num_threads()} threads"
+
+
+def _identity(weights: str | None) -> str | None:
+    return weights and identity(load_model(Path(weights)).module.state_dict())
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
