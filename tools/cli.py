@@ -16,6 +16,7 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.console import console, tell
 from clesr.tools.demo import demo
 from clesr.tools.doctor import doctor
+from clesr.tools.evaluate import evaluate
 from clesr.tools.live import live
 from clesr.tools.models import models
 from clesr.tools.train import train
@@ -42,7 +43,7 @@ def clesr() -> None:
     """
 
 
-for command in (live, upscale, train, models, doctor, demo):
+for command in (live, upscale, train, evaluate, models, doctor, demo):
     clesr.add_command(command)
 
 

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clesr.tools import cli
+from clesr.tools.evaluation.evaluate import Row, bootstrap, summarise
+from clesr.tools.evaluation.metrics import psnr
+from clesr.tools.training.degrade import degrade
+from clesr.tools.training.images import read_gray
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def invoke(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["clesr", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capfd.readouterr()
+
+    return invoke
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two smooth images, one of them of a size that no scale divides."""
+    folder = tmp_path / "test"
+    folder.mkdir()
+    for i, shape in enumerate(((96, 80), (101, 77))):
+        noise = np.random.default_rng(i).integers(0, 256, shape, np.uint8)
+        cv2.imwrite(str(folder / f"{i}.bmp"), cv2.GaussianBlur(noise, (0, 0), 2.5))
+    return folder
+
+
+def test_the_command_as_a_user_types_it(run: Run, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, table, err = run(
+        "--data", images, "--scales", 2, 4, "--methods", "nearest", "bicubic", "fast", "--json",
+        tmp_path / "rows.json", "-o", out,
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(r["scale"], r["image"], r["method"]) for r in rows] == [
+        (scale, image, method)
+        for scale in (2, 4)
+        for image in ("0.bmp", "1.bmp")
+        for method in ("nearest", "bicubic", "fast")
+    ]
+    assert {"method", "scale", "image", "psnr", "psnr_wrapped", "ssim", "ms"} <= set(rows[0])
+    assert all(row["ms"] > 0 and 0 < row["ssim"] < 1 and row["psnr_wrapped"] >= row["psnr"] for row in rows)
+    hr = read_gray(images / "1.bmp")[:100, :76]
+    expected = psnr(hr, np.kron(degrade(hr, 4), np.ones((4, 4), np.uint8)), np.ones(hr.shape, bool))
+    (found,) = (r["psnr"] for r in rows if (r["scale"], r["image"], r["method"]) == (4, "1.bmp", "nearest"))
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert (out / "table.md").read_text().strip() == table.strip()
+    assert "x4, native size, 2 images" in table
+    with (out / "rows.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+    pictures = sorted(path.name for path in out.glob("*.png"))
+    assert pictures == [
+        "crops-0-x2.png", "crops-0-x4.png", "errors-0-x2.png", "errors-0-x4.png", "gain.png", "scale.png",
+    ]  # fmt: skip
+    for name in pictures:
+        drawn = cv2.imread(str(out / name))
+        assert drawn is not None
+        assert drawn.std() > 10, "something is on it"
+
+
+def test_both_sizes_and_scales_with_commas(run: Run, images: Path, tmp_path: Path) -> None:
+    code, table, err = run(
+        "--data", images / "0.bmp", images / "1.bmp", "--scales", "2,4", "--methods", "bicubic", "--size", "both",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line for line in table.splitlines() if line.startswith("x")] == [
+        "x2, native size, 2 images",
+        "x2, shrunk by two first, 2 images",
+        "x4, native size, 2 images",
+        "x4, shrunk by two first, 2 images",
+    ]
+
+
+def test_what_has_no_weights_is_said_and_left_out(run: Run, images: Path) -> None:
+    code, table, err = run("--data", images, "--scales", 4, "--methods", "srcnn", "bicubic", "--no-figures")
+    assert code == 0
+    if "| srcnn |" not in table:
+        assert "srcnn has no weights for x4: left out" in err
+    assert "| bicubic |" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--scales", 3), "--scales 3 is not one of 2, 4, 8"),
+        (("--methods", "magic"), "method 'magic' is unknown; choose from all, nearest"),
+        (("--picture", "2.bmp"), "--picture 2.bmp is not among the images; there are 0.bmp, 1.bmp"),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, images: Path, arguments: tuple[object, ...], words: str) -> None:
+    code, _, err = run("--data", images, *arguments)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_images_that_cannot_be_measured(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("--data", tmp_path)
+    assert code == 2
+    assert "no images at" in err
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((9, 30), np.uint8))
+    code, _, err = run("--data", tmp_path, "--methods", "bicubic")
+    assert code == 2
+    assert "small.png is 30x9: too small" in err
+
+
+def row(method: str, image: str, value: float) -> Row:
+    return Row(method, 4, "native", image, value, value, 0.5, 1.0, 1.0, "")
+
+
+def test_differences_are_paired() -> None:
+    """Images differ by much more than methods: only pairs show that one is better."""
+    values = np.random.default_rng(0).normal(30, 5, 20)
+    rows = [row("bicubic", str(i), v) for i, v in enumerate(values)]
+    rows += [row("better", str(i), v + 1 + 0.1 * (i % 2)) for i, v in enumerate(values)]
+    base, better = summarise(rows)
+    assert better.gain is not None
+    assert better.gain.value == pytest.approx(1.05)
+    assert 1 < better.gain.low < 1.05 < better.gain.high < 1.1
+    assert better.psnr.low < base.psnr.high, "unpaired, the intervals overlap"
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 400)
+    mean = bootstrap(list(values))
+    half = 1.96 * values.std() / 20
+    assert mean.value == pytest.approx(values.mean())
+    assert mean.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert mean.high == pytest.approx(values.mean() + half, abs=0.02)

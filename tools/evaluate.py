@@ -1,0 +1,165 @@
+"""`clesr evaluate`: how good each method is, on images whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from clesr.engines.models import SCALES
+from clesr.pipeline.errors import UsageError
+from clesr.tools.console import progress_bar, tell
+from clesr.tools.options import general_options
+
+if TYPE_CHECKING:
+    from clesr.tools.evaluation.evaluate import Line, Picture
+
+GREEDY = ("--data", "--scales", "--methods", "--picture")
+
+
+class Greedy(click.RichCommand):
+    """Lets the options in GREEDY take several words: ``--scales 2 4 8`` and ``--scales 2,4,8``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option = None
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in GREEDY else None
+            elif option is not None and spread[-1] != option:
+                spread.append(option)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+@click.command(cls=Greedy)
+@click.option_panel("What", options=["--data", "--scales", "--methods", "--size", "--engine"])
+@click.option_panel("Output", options=["--output", "--json", "--figures", "--picture"])
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="PATH ...",
+    help="Folders, patterns or files of images, TIFF stacks, .mkt files or videos: the truth.",
+)
+@click.option(
+    "--scales", multiple=True, default=("4",), show_default=True, metavar="SCALE ...", help="2, 4, 8."
+)
+@click.option(
+    "--methods",
+    multiple=True,
+    default=("all",),
+    show_default=True,
+    metavar="NAME ...",
+    help="nearest, bilinear, bicubic, srcnn, densenet, fast, all, or .safetensors files.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["native", "half", "both"]),
+    default="native",
+    show_default=True,
+    help="Images as they are, or shrunk by two first, which has finer structure for its pixels.",
+)
+@click.option(
+    "--engine", default="auto", show_default=True, help="What computes the networks, as of `clesr live`."
+)
+@click.option(
+    "--output", "-o", metavar="FOLDER", help="Where table.md, rows.csv, rows.json and the figures go."
+)
+@click.option("--json", "json_file", metavar="FILE", help="The rows as JSON.")
+@click.option("--figures/--no-figures", default=True, show_default=True, help="Draw figures into --output.")
+@click.option(
+    "--picture", multiple=True, metavar="NAME ...", help="Images shown in the figures.  [default: the first]"
+)
+@general_options()
+def evaluate(
+    data: tuple[str, ...],
+    scales: tuple[str, ...],
+    methods: tuple[str, ...],
+    size: str,
+    engine: str,
+    output: str | None,
+    json_file: str | None,
+    figures: bool,
+    picture: tuple[str, ...],
+) -> None:
+    """Measure methods on images whose truth is known: shrink each, up-scale it, compare.
+
+    Prints PSNR, SSIM and time by method and scale, with 95 % intervals and the difference to bicubic, image by
+    image. In round fields of view only what lies inside counts. "Wrapped" PSNR is the original authors' arithmetic
+    in 8 bits: for comparison with their figures alone.
+
+    Examples:
+
+    - `clesr evaluate --data test/ --scales 2 4 8 --methods all -o results/`
+    - `clesr evaluate --data 'mine/*.png' --methods bicubic fast runs/mine/weights.safetensors --json rows.json`
+    """
+    from clesr.tools.evaluation import evaluate as evaluation
+    from clesr.tools.evaluation import report
+    from clesr.tools.evaluation.methods import wanted_methods
+    from clesr.tools.training.images import read_entry
+
+    wanted = wanted_methods(_words(methods))
+    factors = _scales(_words(scales))
+    sizes = list(evaluation.SIZES) if size == "both" else [size]
+    images = [item for entry in data for item in read_entry(entry)]
+    shown = list(picture) or [images[0][0]]
+    _check_names(shown, [name for name, _ in images])
+    total = len(wanted) * len(factors) * len(sizes) * len(images)
+    with progress_bar("evaluate", total, unit="images") as advance:
+        rows, pictures = evaluation.evaluate(
+            images,
+            methods=wanted,
+            scales=factors,
+            sizes=sizes,
+            engine=engine,
+            pictured=shown if output and figures else (),
+            tell=tell,
+            advance=lambda done: advance(done, ""),
+        )
+    if not rows:
+        raise UsageError("nothing to compare: no method has weights for these scales")
+    lines = evaluation.summarise(rows)
+    table = report.markdown(lines)
+    click.echo(table)
+    if json_file:
+        report.write(Path(json_file), report.json_text(rows))
+        tell(f"wrote {json_file}")
+    if output:
+        folder = Path(output)
+        report.write(folder / "table.md", table)
+        report.write(folder / "rows.csv", report.csv_text(rows))
+        report.write(folder / "rows.json", report.json_text(rows))
+        drawn = []
+        if figures:
+            drawn = _draw(folder, lines, pictures)
+        tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
+
+
+def _draw(folder: Path, lines: list[Line], pictures: list[Picture]) -> list[str]:
+    try:
+        from clesr.tools.evaluation.figures import draw_all
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"figures need {error.name}; install it with: pip install 'clesr[train]', or give --no-figures"
+        ) from error
+    return draw_all(folder, lines, pictures)
+
+
+def _words(given: tuple[str, ...]) -> list[str]:
+    return [word for text in given for word in text.split(",") if word]
+
+
+def _scales(words: list[str]) -> list[int]:
+    allowed = {str(scale): scale for scale in SCALES}
+    for word in words:
+        if word not in allowed:
+            raise UsageError(f"--scales {word} is not one of {', '.join(allowed)}")
+    return [allowed[word] for word in dict.fromkeys(words)]
+
+
+def _check_names(wanted: list[str], names: list[str]) -> None:
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"--picture {name} is not among the images; there are {', '.join(names)}")

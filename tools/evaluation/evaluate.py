@@ -1,0 +1,189 @@
+"""Every method on every image at every scale: one row each, and what the rows come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clesr.pipeline.errors import UsageError
+from clesr.tools.evaluation.methods import Method, Pixels, open_method
+from clesr.tools.evaluation.metrics import RADIUS, field_of_view, psnr, ssim, wrapped_psnr
+from clesr.tools.training.data import halve
+from clesr.tools.training.degrade import crop_to_multiple, degrade
+
+BASELINE = "bicubic"
+RESAMPLES = 10_000
+SIZES = {"native": 1, "half": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method on one image. ``psnr`` is the true one, ``psnr_wrapped`` the authors' own (see metrics), both in dB;
+    ``l1`` the mean distance in grey levels; all inside the field of view. ``ms`` is the time a frame takes."""
+
+    method: str
+    scale: int
+    size: str
+    image: str
+    psnr: float
+    psnr_wrapped: float
+    ssim: float
+    l1: float
+    ms: float
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over images, and the 95 % interval of it when the images are drawn anew."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one method comes to at one scale and size. ``gain`` is the paired difference in PSNR to bicubic, dB;
+    None where bicubic was not asked for."""
+
+    method: str
+    scale: int
+    size: str
+    images: int
+    psnr: Mean
+    gain: Mean | None
+    psnr_wrapped: float
+    ssim: Mean
+    l1: float
+    ms: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One image as HR, LR and every method's SR, for the figures; (H, W) uint8, and where the view is."""
+
+    image: str
+    scale: int
+    hr: Pixels
+    lr: Pixels
+    mask: NDArray[np.bool_]
+    made: Mapping[str, Pixels]
+
+
+def evaluate(
+    images: Sequence[tuple[str, Pixels]],
+    *,
+    methods: Sequence[str],
+    scales: Iterable[int],
+    sizes: Sequence[str],
+    engine: str = "auto",
+    pictured: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _line: None,
+    advance: Callable[[int], None] = lambda _done: None,
+) -> tuple[list[Row], list[Picture]]:
+    """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, native size.
+
+    Images are cropped to a multiple of the scale, shrunk by antialiased bicubic interpolation and enlarged again by
+    each of ``methods``. Raises UsageError for an image that is too small to measure.
+    """
+    rows: list[Row] = []
+    pictures: list[Picture] = []
+    done = 0
+    for scale in scales:
+        found = [open_method(name, scale, engine=engine, tell=tell) for name in methods]
+        opened = [method for method in found if method is not None]
+        done += (len(found) - len(opened)) * len(images) * len(sizes)
+        try:
+            for size in sizes:
+                for name, image in images:
+                    hr = _measurable(name, halve(image) if size == "half" else image, scale)
+                    lr, mask = degrade(hr, scale), field_of_view(hr)
+                    made: dict[str, Pixels] = {}
+                    for method in opened:
+                        row, made[method.name] = _measure(method, name, size, hr, lr, mask)
+                        rows.append(row)
+                        done += 1
+                        advance(done)
+                    if name in pictured and size == sizes[0]:
+                        pictures.append(Picture(name, scale, hr, lr, mask, made))
+        finally:
+            for method in opened:
+                method.close()
+    return rows, pictures
+
+
+def _measurable(name: str, image: Pixels, scale: int) -> Pixels:
+    hr = np.ascontiguousarray(crop_to_multiple(image, scale))
+    if min(hr.shape) <= max(2 * RADIUS, 4 * scale):
+        height, width = image.shape
+        raise UsageError(
+            f"{name} is {width}x{height}: too small to measure at x{scale}; leave it or the scale out"
+        )
+    return hr
+
+
+def _measure(
+    method: Method, name: str, size: str, hr: Pixels, lr: Pixels, mask: NDArray[np.bool_]
+) -> tuple[Row, Pixels]:
+    sr, ms = method(lr)
+    distance = np.abs(hr.astype(np.int16) - sr)[mask]
+    row = Row(
+        method=method.name,
+        scale=method.scale,
+        size=size,
+        image=name,
+        psnr=psnr(hr, sr, mask),
+        psnr_wrapped=wrapped_psnr(hr, sr, mask),
+        ssim=ssim(hr, sr, mask),
+        l1=float(distance.mean()),
+        ms=ms,
+        engine=method.engine,
+    )
+    return row, sr
+
+
+def summarise(rows: Sequence[Row]) -> list[Line]:
+    """A line for each size, scale and method, in the order of ``rows``."""
+    groups: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.size, row.scale, row.method), []).append(row)
+    lines = []
+    for (size, scale, method), group in groups.items():
+        base = groups.get((size, scale, BASELINE))
+        gain = None if base is None else [row.psnr - b.psnr for row, b in zip(group, base, strict=True)]
+        lines.append(
+            Line(
+                method=method,
+                scale=scale,
+                size=size,
+                images=len(group),
+                psnr=bootstrap([row.psnr for row in group]),
+                gain=None if gain is None else bootstrap(gain),
+                psnr_wrapped=float(np.mean([row.psnr_wrapped for row in group])),
+                ssim=bootstrap([row.ssim for row in group]),
+                l1=float(np.mean([row.l1 for row in group])),
+                ms=float(np.mean([row.ms for row in group])),
+            )
+        )
+    return lines
+
+
+def bootstrap(values: Sequence[float]) -> Mean:
+    """The mean of ``values`` and its 95 % interval over 10,000 draws with replacement (seeded)."""
+    found = np.asarray(values, np.float64)
+    draws = np.random.default_rng(0).integers(0, len(found), (RESAMPLES, len(found)))
+    low, high = np.percentile(found[draws].mean(axis=1), (2.5, 97.5))
+    return Mean(float(found.mean()), float(low), float(high))
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Rows as dictionaries, numbers rounded to what they mean."""
+    digits = {"psnr": 4, "psnr_wrapped": 4, "ssim": 5, "l1": 4, "ms": 2}
+    return [
+        {key: round(value, digits[key]) if key in digits else value for key, value in asdict(row).items()}
+        for row in rows
+    ]

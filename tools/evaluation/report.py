@@ -1,0 +1,74 @@
+"""Rows and lines as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from clesr.pipeline.errors import ClesrError
+from clesr.tools.evaluation.evaluate import Line, Mean, Row, as_json
+
+HEAD = ("method", "PSNR, dB", "over bicubic, dB", "SSIM", "wrapped PSNR, dB", "L1, grey levels", "ms a frame")
+TITLES = {"native": "native size", "half": "shrunk by two first"}
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """A table for each size and scale; intervals are 95 %, over images drawn anew."""
+    parts = []
+    for size, scale in dict.fromkeys((line.size, line.scale) for line in lines):
+        group = [line for line in lines if (line.size, line.scale) == (size, scale)]
+        parts.append(f"x{scale}, {TITLES[size]}, {group[0].images} images\n")
+        parts.append("| " + " | ".join(HEAD) + " |")
+        parts.append("|---|" + "---:|" * (len(HEAD) - 1))
+        parts += [_markdown_row(line) for line in group]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _markdown_row(line: Line) -> str:
+    cells = (
+        line.method,
+        _interval(line.psnr, ".2f"),
+        "" if line.gain is None else _interval(line.gain, "+.2f"),
+        _interval(line.ssim, ".4f"),
+        f"{line.psnr_wrapped:.2f}",
+        f"{line.l1:.2f}",
+        f"{line.ms:.1f}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _interval(mean: Mean, form: str) -> str:
+    return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """One line for each row, with a head."""
+    records = as_json(rows)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def json_text(rows: Sequence[Row]) -> str:
+    """A list of rows."""
+    return json.dumps(as_json(rows), indent=1) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """``text`` in ``path``, never half-written; raises ClesrError."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ClesrError(
+            f"{path} cannot be written: {error.strerror or error}; choose another place"
+        ) from error
