@@ -52,7 +52,7 @@ class Greedy(click.RichCommand):
     default=("all",),
     show_default=True,
     metavar="NAME ...",
-    help="nearest, bilinear, bicubic, srcnn, densenet, fast, all, or .safetensors files.",
+    help="nearest, bilinear, bicubic, a+, srcnn, densenet, fast, all, or .safetensors files.",
 )
 @click.option(
     "--size",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
 
 
-NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn")
+NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
 INTERRUPTED = 130
 DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 
@@ -132,7 +132,8 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
     type=click.Choice(NETWORKS),
     default="densenet",
     show_default=True,
-    help="densenet-paper is the paper's text to the letter: --skip none --base none.",
+    help="densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of the "
+    "other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
 )
 @click.option("--scale", type=click.Choice([str(s) for s in SCALES]), default="4", show_default=True)
 @click.option(
@@ -247,6 +248,9 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
     if threads:
         torch.set_num_threads(threads)
     recipe = _recipe(options)
+    if recipe.architecture == "a+":
+        _train_aplus(recipe, Path(output))
+        return
     trainer = Trainer(recipe, Path(output), device=device, devices=devices)
     if trainer.first:
         tell(_plan(trainer))
@@ -274,6 +278,21 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
         (Path(output) / "recipe.toml").write_text(_as_toml(options))
         weights = publish(trainer)
         tell(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
+
+
+def _train_aplus(recipe: Recipe, folder: Path) -> None:
+    from clesr.tools.evaluation.aplus import load
+    from clesr.tools.training.aplus import train_aplus
+
+    with progress_bar("train a+", 100, unit="%") as advance:
+        path = train_aplus(recipe, folder, report=lambda what, share: advance(round(100 * share), what))
+    metrics = load(path).about.metrics
+    gain = (
+        f"; {metrics['validation_gain_db']:+.2f} dB over bicubic" if "validation_gain_db" in metrics else ""
+    )
+    tell(
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB){gain}; compare it by `clesr evaluate --methods {path}`"
+    )
 
 
 def _plan(trainer: Trainer) -> str:

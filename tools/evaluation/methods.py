@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from clesr.engines import Engine, open_engine
 from clesr.engines.interpolation_engine import METHODS as INTERPOLATIONS
-from clesr.engines.weights import Model, load_model, shipped
+from clesr.engines.weights import load_model, shipped
 from clesr.pipeline.errors import UsageError
+from clesr.tools.evaluation import aplus
 
-NAMES = ("nearest", "bilinear", "bicubic", "srcnn", "densenet", "fast")
+NAMES = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
 RUNS, ENOUGH_S = 5, 2.0  # a frame is timed so often, or until so many seconds are over
 
 Pixels = NDArray[np.uint8]
@@ -24,9 +25,9 @@ Pixels = NDArray[np.uint8]
 class Method:
     """One way to up-scale by ``scale``; engines are opened for each LR shape, and kept."""
 
-    def __init__(self, name: str, scale: int, model: Model | str, engine: str) -> None:
+    def __init__(self, name: str, scale: int, open_one: Callable[[tuple[int, int]], Engine]) -> None:
         self.name, self.scale, self.engine = name, scale, ""
-        self._model, self._wanted = model, engine if isinstance(model, Model) else "auto"
+        self._open = open_one
         self._opened: dict[tuple[int, int], Engine] = {}
 
     def __call__(self, lr: Pixels) -> tuple[Pixels, float]:
@@ -34,7 +35,7 @@ class Method:
         height, width = lr.shape
         engine = self._opened.get((height, width))
         if engine is None:
-            engine = open_engine(self._wanted, self._model, self.scale, (height, width))
+            engine = self._open((height, width))
             self._opened[height, width] = engine
             self.engine = str(engine.info)
         sr, _ = _run(engine, lr)  # the first may do what later ones need not
@@ -65,18 +66,29 @@ def wanted_methods(words: Sequence[str]) -> list[str]:
 def open_method(name: str, scale: int, *, engine: str, tell: Callable[[str], None]) -> Method | None:
     """The method ``name`` for ``scale``; None, said by ``tell``, where it has no weights for that scale."""
     if name in INTERPOLATIONS:
-        return Method(name, scale, name, engine)
+        return Method(name, scale, lambda shape: open_engine("auto", name, scale, shape))
     if name in NAMES:
-        path = shipped().get((name, scale))
+        path = aplus.shipped().get(scale) if name == aplus.ARCHITECTURE else shipped().get((name, scale))
         if path is None:
             tell(f"{name} has no weights for x{scale}: left out")
             return None
-        return Method(name, scale, load_model(path), engine)
-    model = load_model(Path(name))
-    if model.scale != scale:
-        tell(f"{name} is for x{model.scale}: left out at x{scale}")
+        return _of_file(path, name, engine)
+    found = _of_file(Path(name), None, engine)
+    if found.scale != scale:
+        tell(f"{name} is for x{found.scale}: left out at x{scale}")
         return None
-    return Method(Path(name).stem, scale, model, engine)
+    return found
+
+
+def _of_file(path: Path, name: str | None, engine: str) -> Method:
+    """The method whose weights are in ``path``, by the name of its file where none is given."""
+    if aplus.is_aplus(path):
+        regressors = aplus.load(path)
+        return Method(name or path.stem, regressors.scale, lambda shape: aplus.open_aplus(regressors, shape))
+    model = load_model(path)
+    return Method(
+        name or path.stem, model.scale, lambda shape: open_engine(engine, model, model.scale, shape)
+    )
 
 
 def _run(engine: Engine, lr: Pixels) -> tuple[Pixels, float]:
