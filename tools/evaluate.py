@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import rich_click as click
 
@@ -11,9 +11,6 @@ from clesr.engines.models import SCALES
 from clesr.pipeline.errors import UsageError
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import general_options
-
-if TYPE_CHECKING:
-    from clesr.tools.evaluation.evaluate import Line, Picture
 
 GREEDY = ("--data", "--scales", "--methods", "--picture")
 
@@ -100,6 +97,8 @@ def evaluate(
     from clesr.tools.evaluation.methods import wanted_methods
     from clesr.tools.training.images import read_entry
 
+    if output and figures:
+        _figures_module()
     wanted = wanted_methods(_words(methods))
     factors = _scales(_words(scales))
     sizes = list(evaluation.SIZES) if size == "both" else [size]
@@ -121,7 +120,7 @@ def evaluate(
     if not rows:
         raise UsageError("nothing to compare: no method has weights for these scales")
     lines = evaluation.summarise(rows)
-    table = report.markdown(lines)
+    table = report.markdown(lines) + report.engines(rows)
     click.echo(table)
     if json_file:
         report.write(Path(json_file), report.json_text(rows))
@@ -133,18 +132,18 @@ def evaluate(
         report.write(folder / "rows.json", report.json_text(rows))
         drawn = []
         if figures:
-            drawn = _draw(folder, lines, pictures)
+            drawn = _figures_module().draw_all(folder, lines, pictures)
         tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 
-def _draw(folder: Path, lines: list[Line], pictures: list[Picture]) -> list[str]:
+def _figures_module() -> ModuleType:
     try:
-        from clesr.tools.evaluation.figures import draw_all
+        from clesr.tools.evaluation import figures
     except ModuleNotFoundError as error:
         raise UsageError(
             f"figures need {error.name}; install it with: pip install 'clesr[train]', or give --no-figures"
         ) from error
-    return draw_all(folder, lines, pictures)
+    return figures
 
 
 def _words(given: tuple[str, ...]) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clesr.pipeline.errors import UsageError
-from clesr.tools.evaluation.methods import Method, Pixels, open_method
+from clesr.tools.evaluation.methods import Method, Pixels, label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, field_of_view, psnr, ssim, wrapped_psnr
 from clesr.tools.training.data import halve
 from clesr.tools.training.degrade import crop_to_multiple, degrade
@@ -88,19 +90,27 @@ def evaluate(
     """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, native size.
 
     Images are cropped to a multiple of the scale, shrunk by antialiased bicubic interpolation and enlarged again by
-    each of ``methods``. Raises UsageError for an image that is too small to measure.
+    each of ``methods``. Raises UsageError, before the first is computed, for an image too small to measure.
     """
+    images, scales = _distinct(images), list(scales)
+    for name, image, size, scale in _cases(images, sizes, scales):
+        _check_measurable(name, _at(image, size), scale)
+    for scale in scales:
+        cut = sum(_cropped(_at(image, size), scale) for _, image, size, _ in _cases(images, sizes, [scale]))
+        if cut:
+            tell(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
+    called = label_methods(methods)
     rows: list[Row] = []
     pictures: list[Picture] = []
     done = 0
     for scale in scales:
-        found = [open_method(name, scale, engine=engine, tell=tell) for name in methods]
+        found = [open_method(name, scale, engine=engine, tell=tell, label=called[name]) for name in methods]
         opened = [method for method in found if method is not None]
         done += (len(found) - len(opened)) * len(images) * len(sizes)
         try:
             for size in sizes:
                 for name, image in images:
-                    hr = _measurable(name, halve(image) if size == "half" else image, scale)
+                    hr = np.ascontiguousarray(crop_to_multiple(_at(image, size), scale))
                     lr, mask = degrade(hr, scale), field_of_view(hr)
                     made: dict[str, Pixels] = {}
                     for method in opened:
@@ -116,14 +126,39 @@ def evaluate(
     return rows, pictures
 
 
-def _measurable(name: str, image: Pixels, scale: int) -> Pixels:
-    hr = np.ascontiguousarray(crop_to_multiple(image, scale))
-    if min(hr.shape) <= max(2 * RADIUS, 4 * scale):
-        height, width = image.shape
+def _distinct(images: Sequence[tuple[str, Pixels]]) -> list[tuple[str, Pixels]]:
+    """``images`` with a number behind names that come again, so that none is taken for another."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for name, image in images:
+        seen[name] = seen.get(name, 0) + 1
+        distinct.append((name if seen[name] == 1 else f"{name} ({seen[name]})", image))
+    return distinct
+
+
+def _cases(
+    images: Sequence[tuple[str, Pixels]], sizes: Sequence[str], scales: Sequence[int]
+) -> Iterator[tuple[str, Pixels, str, int]]:
+    for scale in scales:
+        for size in sizes:
+            for name, image in images:
+                yield name, image, size, scale
+
+
+def _at(image: Pixels, size: str) -> Pixels:
+    return halve(image) if size == "half" else image
+
+
+def _cropped(image: Pixels, scale: int) -> bool:
+    return any(length % scale for length in image.shape)
+
+
+def _check_measurable(name: str, image: Pixels, scale: int) -> None:
+    height, width = image.shape
+    if min(height, width) // scale * scale <= max(2 * RADIUS, 4 * scale):
         raise UsageError(
             f"{name} is {width}x{height}: too small to measure at x{scale}; leave it or the scale out"
         )
-    return hr
 
 
 def _measure(
@@ -154,7 +189,7 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for (size, scale, method), group in groups.items():
         base = groups.get((size, scale, BASELINE))
-        gain = None if base is None else [row.psnr - b.psnr for row, b in zip(group, base, strict=True)]
+        gain = None if base is None else [_difference(row, b) for row, b in zip(group, base, strict=True)]
         lines.append(
             Line(
                 method=method,
@@ -172,18 +207,36 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
     return lines
 
 
+def _difference(row: Row, base: Row) -> float:
+    return 0.0 if row.psnr == base.psnr else row.psnr - base.psnr  # both may be exact: infinite
+
+
 def bootstrap(values: Sequence[float]) -> Mean:
-    """The mean of ``values`` and its 95 % interval over 10,000 draws with replacement (seeded)."""
+    """The mean of ``values`` and its 95 % interval over 10,000 draws with replacement (seeded).
+
+    Infinite values, of exact images, are passed through.
+    """
     found = np.asarray(values, np.float64)
     draws = np.random.default_rng(0).integers(0, len(found), (RESAMPLES, len(found)))
-    low, high = np.percentile(found[draws].mean(axis=1), (2.5, 97.5))
+    low, high = np.percentile(found[draws].mean(axis=1), (2.5, 97.5), method="nearest")
     return Mean(float(found.mean()), float(low), float(high))
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Rows as dictionaries, numbers rounded to what they mean."""
+    """Rows as dictionaries, numbers rounded to what they mean; None for the PSNR of an exact image."""
     digits = {"psnr": 4, "psnr_wrapped": 4, "ssim": 5, "l1": 4, "ms": 2}
+
+    def rounded(key: str, value: object) -> object:
+        if not isinstance(value, float):
+            return value
+        return round(value, digits[key]) if math.isfinite(value) else None
+
+    return [{key: rounded(key, value) for key, value in asdict(row).items()} for row in rows]
+
+
+def from_json(records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows that :func:`as_json` made ``records`` of."""
+    exact: Any = math.inf
     return [
-        {key: round(value, digits[key]) if key in digits else value for key, value in asdict(row).items()}
-        for row in rows
+        Row(**{key: exact if value is None else value for key, value in record.items()}) for record in records
     ]

@@ -25,7 +25,9 @@ mpl.use("Agg")
 
 def draw_all(folder: Path, lines: Sequence[Line], pictures: Sequence[Picture]) -> list[str]:
     """Every figure there is material for, as PNG files in ``folder``; their names."""
-    drawn = {"gain.png": gains(lines), "scale.png": losses(lines)}
+    drawn = {"scale.png": losses(lines)}
+    if any(line.gain is not None and line.method != "bicubic" for line in lines):
+        drawn["gain.png"] = gains(lines)
     for picture in pictures:
         stem = f"{Path(picture.image).stem}-x{picture.scale}"
         drawn[f"crops-{stem}.png"] = crops(picture)

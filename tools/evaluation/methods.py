@@ -63,8 +63,28 @@ def wanted_methods(words: Sequence[str]) -> list[str]:
     return found
 
 
-def open_method(name: str, scale: int, *, engine: str, tell: Callable[[str], None]) -> Method | None:
-    """The method ``name`` for ``scale``; None, said by ``tell``, where it has no weights for that scale."""
+def label_methods(wanted: Sequence[str]) -> dict[str, str]:
+    """What tables call each of ``wanted``: a name itself, a file by the shortest name that tells it apart."""
+    labels = {name: name for name in wanted if name in NAMES}
+    files = {name: _file_labels(Path(name)) for name in wanted if name not in NAMES}
+    for name, choices in files.items():
+        others = {label for other, found in files.items() if other != name for label in found}
+        labels[name] = next((label for label in choices if label not in others | set(NAMES)), name)
+    return labels
+
+
+def _file_labels(path: Path) -> tuple[str, str, str]:
+    """By its name, its folder's too, its whole path; `clesr train` calls every file "weights", but not the folder."""
+    folder = path.resolve().parent.name
+    return folder if path.stem == "weights" else path.stem, f"{folder}/{path.stem}", str(path)
+
+
+def open_method(
+    name: str, scale: int, *, engine: str, tell: Callable[[str], None], label: str | None = None
+) -> Method | None:
+    """The method ``name`` (or file) for ``scale``, in tables called ``label``; None, said by ``tell``, where it
+    has no weights for that scale."""
+    label = label or name
     if name in INTERPOLATIONS:
         return Method(name, scale, lambda shape: open_engine("auto", name, scale, shape))
     if name in NAMES:
@@ -72,23 +92,20 @@ def open_method(name: str, scale: int, *, engine: str, tell: Callable[[str], Non
         if path is None:
             tell(f"{name} has no weights for x{scale}: left out")
             return None
-        return _of_file(path, name, engine)
-    found = _of_file(Path(name), None, engine)
+        return _of_file(path, label, engine)
+    found = _of_file(Path(name), label, engine)
     if found.scale != scale:
         tell(f"{name} is for x{found.scale}: left out at x{scale}")
         return None
     return found
 
 
-def _of_file(path: Path, name: str | None, engine: str) -> Method:
-    """The method whose weights are in ``path``, by the name of its file where none is given."""
+def _of_file(path: Path, label: str, engine: str) -> Method:
     if aplus.is_aplus(path):
         regressors = aplus.load(path)
-        return Method(name or path.stem, regressors.scale, lambda shape: aplus.open_aplus(regressors, shape))
+        return Method(label, regressors.scale, lambda shape: aplus.open_aplus(regressors, shape))
     model = load_model(path)
-    return Method(
-        name or path.stem, model.scale, lambda shape: open_engine(engine, model, model.scale, shape)
-    )
+    return Method(label, model.scale, lambda shape: open_engine(engine, model, model.scale, shape))
 
 
 def _run(engine: Engine, lr: Pixels) -> tuple[Pixels, float]:

@@ -29,6 +29,16 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(parts)
 
 
+def engines(rows: Sequence[Row]) -> str:
+    """Which engine computed which methods, a line each."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        methods = found.setdefault(row.engine.split(",")[0], [])
+        if row.method not in methods:
+            methods.append(row.method)
+    return "".join(f"- {', '.join(methods)}: {engine}\n" for engine, methods in found.items())
+
+
 def _markdown_row(line: Line) -> str:
     cells = (
         line.method,

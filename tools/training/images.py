@@ -86,7 +86,7 @@ def _frames(path: Path) -> list[tuple[str, Pixels]]:
         finally:
             source.close()
     except ClesrError as error:
-        raise UsageError(f"{path} cannot be trained on: {error}") from error
+        raise UsageError(f"{path} cannot be read: {error}") from error
     images = _to_8_bits([image for _, image in kept])
     if len(kept) == 1:
         return [(path.name, images[0])]

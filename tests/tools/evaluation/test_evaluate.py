@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from clesr.tools import cli
-from clesr.tools.evaluation.evaluate import Row, bootstrap, summarise
+from clesr.engines.weights import shipped
+from clesr.tools import cli, evaluation
+from clesr.tools.evaluation.evaluate import Row, bootstrap, from_json, summarise
+from clesr.tools.evaluation.methods import Method, label_methods
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.degrade import degrade
 from clesr.tools.training.images import read_gray
@@ -144,3 +148,64 @@ def test_the_bootstrap_interval_is_that_of_the_mean() -> None:
     assert mean.value == pytest.approx(values.mean())
     assert mean.low == pytest.approx(values.mean() - half, abs=0.02)
     assert mean.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_files_of_one_name_and_images_of_one_name_are_told_apart(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    """`clesr train` calls every result weights.safetensors; the same image may be in two folders."""
+    weights = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        weights.append(Path(shutil.copy(shipped()["fast", 4], tmp_path / name / "weights.safetensors")))
+    code, table, err = run(
+        "--data", images / "0.bmp", images / "0.bmp", "--methods", *weights, "bicubic", "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads((tmp_path / "r.json").read_text())
+    found = [(r["method"], r["image"]) for r in rows]
+    assert found == [(m, i) for i in ("0.bmp", "0.bmp (2)") for m in ("one", "two", "bicubic")]
+    assert "- one, two: " in table, "the engine that computed them"
+
+
+def test_label_methods() -> None:
+    assert label_methods(["fast", "a/weights.safetensors", "b/fine.safetensors"]) == {
+        "fast": "fast",
+        "a/weights.safetensors": "a",
+        "b/fine.safetensors": "fine",
+    }
+    same = ["x/run/weights.safetensors", "y/run/weights.safetensors"]
+    assert label_methods(same) == {name: name for name in same}
+    assert label_methods(["mine/fast/weights.safetensors"]) == {
+        "mine/fast/weights.safetensors": "fast/weights"
+    }
+
+
+def test_an_exact_image_is_no_trouble(run: Run, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "flat.png"), np.full((64, 66), 77, np.uint8))
+    code, table, err = run(
+        "--data", tmp_path, "--methods", "bicubic", "nearest", "--json", tmp_path / "rows.json"
+    )
+    assert code == 0, err
+    assert "1 images lose up to 3 rows and columns, to be a multiple of x4" in err
+    assert "| inf [inf, inf] | +0.00 [+0.00, +0.00] |" in table
+    text = (tmp_path / "rows.json").read_text()
+    assert "Infinity" not in text
+    assert summarise(from_json(json.loads(text)))[0].psnr.value == np.inf
+
+
+def test_what_cannot_be_done_is_said_before_hours_of_computing(
+    run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+    monkeypatch.setattr(Method, "__call__", lambda self, lr: computed.append(self.name))
+    code, _, err = run("--data", images, "--scales", 2, 8, "--size", "both", "--methods", "bicubic")
+    assert code == 2
+    assert "1.bmp is 38x50: too small to measure at x8" in err
+    monkeypatch.delitem(sys.modules, "clesr.tools.evaluation.figures", raising=False)
+    monkeypatch.delattr(evaluation, "figures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, err = run("--data", images, "-o", tmp_path / "out", "--methods", "bicubic")
+    assert code == 2
+    assert "figures need matplotlib; install it with: pip install 'clesr[train]', or give --no-figures" in err
+    assert not computed
