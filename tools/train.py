@@ -255,11 +255,12 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
     if trainer.first:
         tell(_plan(trainer))
     shown: float | None = None
+    silent = 0
     stop = threading.Event()
     with stopping_on_signals(stop), progress_bar("train", trainer.plan.steps, unit="steps") as advance:
 
         def report(progress: Progress) -> None:
-            nonlocal shown
+            nonlocal shown, silent
             if not trainer.first:
                 return
             gain = "" if progress.gain_db is None else f"{progress.gain_db:+.2f} dB over bicubic"
@@ -267,6 +268,12 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
             if progress.gain_db is not None and progress.gain_db != shown:
                 shown = progress.gain_db
                 tell(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
+                if progress.silent > silent:
+                    tell(
+                        f"{progress.silent} layers put out nothing but zeros and will learn no more; start again "
+                        f"with a lower --learning-rate, now {recipe.learning_rate:g}, or with --warm-up"
+                    )
+                silent = progress.silent
 
         try:
             trainer.run(report, every=every, stopping=stop.is_set)

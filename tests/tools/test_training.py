@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import torch
 
+from clesr.engines.models import DenseNet
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.evaluation.metrics import field_of_view, psnr
@@ -24,6 +25,7 @@ from clesr.tools.training.images import MOST_FRAMES, read_entry
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Plan, Recipe
 from clesr.tools.training.train import Progress, Stopped, Trainer
+from clesr.tools.training.validate import silent_layers
 
 
 @pytest.fixture
@@ -345,3 +347,35 @@ def test_psnr() -> None:
     mask[0, 0] = False
     assert psnr(a, b, mask) == pytest.approx(10 * np.log10(255**2 / 100))
     assert psnr(a, a, mask) == np.inf
+
+
+def test_the_dense_network_starts_with_every_layer_alive(images: Path, tmp_path: Path) -> None:
+    """Of Kaiming's noise alone, a tenth of what varies would reach the end of the twelfth block."""
+    trainer = Trainer(
+        recipe(images, architecture="densenet", arguments={"skip": "add"}, patch=32), tmp_path / "run"
+    )
+    network = trainer.module
+    assert isinstance(network, DenseNet)
+    assert silent_layers(network, trainer.held[0].lr) == 0
+    lr = torch.from_numpy(trainer.held[0].lr)[None, None].float() / 255
+    low = lr
+    for layer in network.low:
+        low = torch.relu(layer(low))
+    features = low
+    for block in network.blocks:
+        features = block(features)
+    spread = [f.detach().std((2, 3)).mean().item() for f in (low, features)]
+    assert 0.5 < spread[1] / spread[0] < 20
+
+
+def test_silent_layers_are_reported(images: Path, tmp_path: Path) -> None:
+    trainer = Trainer(recipe(images, arguments={"channels": 4, "depth": 4}), tmp_path / "run")
+    assert silent_layers(trainer.module, trainer.held[0].lr) == 0
+    with torch.no_grad():
+        for layer in [m for m in trainer.module.modules() if isinstance(m, torch.nn.Conv2d)][1:3]:
+            layer.weight.fill_(-1.0)
+            layer.bias.fill_(-0.1)
+    assert silent_layers(trainer.module, trainer.held[0].lr) == 2
+    told: list[Progress] = []
+    trainer.run(told.append, every=6)
+    assert told[-1].silent == 2

@@ -10,19 +10,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from clesr.engines.models import build_model
+from clesr.engines.models import DenseBlock, build_model
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.training import checkpoint
 from clesr.tools.training.data import Patches, load_data
 from clesr.tools.training.recipe import PRECISIONS, Plan, Recipe
-from clesr.tools.training.validate import gain_over_bicubic
+from clesr.tools.training.validate import gain_over_bicubic, silent_layers
 
 LOG = "log.csv"
 COLUMNS = "step,epoch,seconds,learning_rate,loss,gain_db"
@@ -35,12 +36,13 @@ class Stopped(Exception):
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands: steps done of all, the mean loss since the last line of the log, dB over bicubic on
-    the held-out images (None where not measured yet)."""
+    the held-out images (None where not measured yet), layers that put out nothing but zeros there."""
 
     step: int
     steps: int
     loss: float
     gain_db: float | None
+    silent: int = 0
 
 
 class Trainer:
@@ -97,6 +99,7 @@ class Trainer:
         """
         self._prepare_folder()
         gain: float | None = None
+        silent = 0
         losses: list[float] = []
         started, before = monotonic(), self.seconds
         while self.step < self.plan.steps:
@@ -106,11 +109,11 @@ class Trainer:
             self.seconds = before + monotonic() - started
             mean = float(np.mean(losses))
             if self.step % every == 0 or self.step == self.plan.steps:
-                gain = self._validate()
+                gain, silent = self._validate()
                 self._checkpoint()
                 self._log(mean, gain)
                 losses.clear()
-            report(Progress(self.step, self.plan.steps, mean, gain))
+            report(Progress(self.step, self.plan.steps, mean, gain, silent))
             if stop and self.step < self.plan.steps:
                 self._checkpoint()
                 raise Stopped
@@ -160,10 +163,14 @@ class Trainer:
         error = (made - aim) * mask
         return error.abs().mean() if self.recipe.loss == "l1" else error.square().mean()
 
-    def _validate(self) -> float:
+    def _validate(self) -> tuple[float, int]:
+        """The gain on held-out images, dB, and how many layers are silent on the first of them."""
         self.module.eval()
-        gain = gain_over_bicubic(self.module, self.held) if self.first else 0.0
-        return float(self.fabric.broadcast(gain))
+        found = 0.0, 0
+        if self.first:
+            silent = silent_layers(self.module, self.held[0].lr) if self.held else 0
+            found = gain_over_bicubic(self.module, self.held), silent
+        return self.fabric.broadcast(found)
 
     def _checkpoint(self) -> None:
         if self.first:
@@ -249,13 +256,24 @@ def _channels_last(module: nn.Module) -> None:
 
 def _initialise(module: nn.Module, seed: int) -> None:
     """Kaiming's normal initialisation; the last layer starts at zero, so that a network with a bicubic
-    base starts as bicubic."""
+    base starts as bicubic.
+
+    Dense blocks pass on what their first layers read of the channels before, and a tenth of noise: a hundred layers of
+    noise alone leave little that the last of them could learn from, and training then silences it for good.
+    """
     generator = torch.Generator().manual_seed(seed)
     convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
     for conv in convolutions:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
+    with torch.no_grad():
+        for block in module.modules():
+            if isinstance(block, DenseBlock):
+                first = cast(nn.Conv2d, block.layers[0]).weight
+                first *= 0.1
+                passed = torch.arange(len(first))
+                first[passed, passed, 1, 1] += 1
     if getattr(module, "base", None) is not None:
         nn.init.zeros_(convolutions[-1].weight)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from clesr.engines.resample import quantise, resize
 from clesr.tools.evaluation.metrics import psnr
@@ -37,6 +37,27 @@ def gain_over_bicubic(module: nn.Module, pairs: list[Pair]) -> float:
         sr = upscale_image(module, pair.lr)
         gains.append(psnr(pair.hr, sr, pair.mask) - psnr(pair.hr, bicubic, pair.mask))
     return float(np.mean(gains)) if gains else math.nan
+
+
+def silent_layers(module: nn.Module, lr: Pixels) -> int:
+    """How many of the layers before the last put out no value above zero for ``lr`` (H, W) uint8.
+
+    Their ReLUs pass nothing on, and no gradient back: they will not recover.
+    """
+    layers = [m for m in module.modules() if isinstance(m, nn.Conv2d)][:-1]
+    silent: list[nn.Module] = []
+
+    def look(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        if not bool((output > 0).any()):
+            silent.append(layer)
+
+    hooks = [layer.register_forward_hook(look) for layer in layers]
+    try:
+        upscale_image(module, lr)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return len(silent)
 
 
 def fidelity_limit(module: nn.Module, pairs: list[Pair]) -> dict[str, float] | None:
