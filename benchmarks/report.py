@@ -16,6 +16,7 @@ import click
 
 from clesr.engines.models import count_operations, count_parameters
 from clesr.engines.weights import load_model, shipped
+from clesr.tools.evaluation.evaluate import Line, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -103,6 +104,32 @@ def pipeline() -> str:
     return _where(data) + table(head, rows)
 
 
+def evaluation() -> str:
+    """Every method on the test images and on those of another kind."""
+    parts = []
+    for folder, title in (
+        ("test", "CLE stills of other patients"),
+        ("cross", "confocal microscopy of mouse gut"),
+    ):
+        path = RESULTS / folder / "rows.json"
+        lines = summarise(from_json(json.loads(path.read_text())))
+        native = [line for line in lines if line.size == "native"]
+        scales = sorted({line.scale for line in native})
+        rows = []
+        for method in dict.fromkeys(line.method for line in native):
+            found = {line.scale: line for line in native if line.method == method}
+            rows.append([method, *(_quality(found.get(scale)) for scale in scales)])
+        head = [f"{title} ({native[0].images})", *(f"x{scale}" for scale in scales)]
+        parts.append(table(head, rows))
+    return "\n\n".join(parts)
+
+
+def _quality(line: Line | None) -> str:
+    if line is None or line.gain is None:
+        return ""
+    return f"{line.psnr.value:.2f} ({line.gain.value:+.2f}) / {line.ssim.value:.3f}"
+
+
 def memory() -> str:
     """The soak."""
     data = _load("memory")
@@ -116,6 +143,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "models": models,
     "engines": engines,
     "pipeline": pipeline,
+    "evaluation": evaluation,
     "memory": memory,
 }
 
