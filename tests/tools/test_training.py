@@ -373,6 +373,7 @@ def test_silent_layers_are_reported(images: Path, tmp_path: Path) -> None:
     assert silent_layers(trainer.module, trainer.held[0].lr) == 0
     with torch.no_grad():
         for layer in [m for m in trainer.module.modules() if isinstance(m, torch.nn.Conv2d)][1:3]:
+            assert layer.bias is not None
             layer.weight.fill_(-1.0)
             layer.bias.fill_(-0.1)
     assert silent_layers(trainer.module, trainer.held[0].lr) == 2
