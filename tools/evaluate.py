@@ -32,7 +32,7 @@ class Greedy(click.RichCommand):
 
 @click.command(cls=Greedy)
 @click.option_panel("What", options=["--data", "--scales", "--methods", "--size", "--engine"])
-@click.option_panel("Output", options=["--output", "--json", "--figures", "--picture"])
+@click.option_panel("Output", options=["--output", "--json", "--figures", "--picture", "--pixel-size"])
 @click.option(
     "--data",
     multiple=True,
@@ -69,6 +69,12 @@ class Greedy(click.RichCommand):
 @click.option(
     "--picture", multiple=True, metavar="NAME ...", help="Images shown in the figures.  [default: the first]"
 )
+@click.option(
+    "--pixel-size",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="UM",
+    help="Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",
+)
 @general_options()
 def evaluate(
     data: tuple[str, ...],
@@ -80,6 +86,7 @@ def evaluate(
     json_file: str | None,
     figures: bool,
     picture: tuple[str, ...],
+    pixel_size: float | None,
 ) -> None:
     """Measure methods on images whose truth is known: shrink each, up-scale it, compare.
 
@@ -132,7 +139,7 @@ def evaluate(
         report.write(folder / "rows.json", report.json_text(rows))
         drawn = []
         if figures:
-            drawn = _figures_module().draw_all(folder, lines, pictures)
+            drawn = _figures_module().draw_all(folder, lines, pictures, pixel_size)
         tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 

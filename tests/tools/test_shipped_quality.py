@@ -17,15 +17,28 @@ def gain(data: Path, name: str, scale: int) -> float:
     return gain_over_bicubic(load_model(shipped()[name, scale]).module, pairs)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("scale", "least"), [(2, 2.0), (4, 1.3), (8, 0.9)])
-def test_fast_gains_over_bicubic(data: Path, scale: int, least: float) -> None:
-    found = gain(data, "fast", scale)
-    assert found >= least
-    stated = load_model(shipped()["fast", scale]).descriptor.metrics["test_gain_db"]
-    assert found == pytest.approx(stated, abs=0.02)
+LEAST = {
+    ("densenet", 2): 2.6, ("densenet", 4): 1.65, ("densenet", 8): 1.2,
+    ("fast", 2): 2.0, ("fast", 4): 1.3, ("fast", 8): 0.9,
+    ("srcnn", 2): 1.5, ("srcnn", 4): 0.9, ("srcnn", 8): 0.5,
+}  # fmt: skip
+
+
+def test_every_network_ships_at_every_scale_with_its_fidelity_limit() -> None:
+    assert set(shipped()) >= set(LEAST) - {("srcnn", 8)}
+    for path in shipped().values():
+        assert path.stat().st_size < 12e6
+        assert load_model(path).descriptor.fidelity is not None
 
 
 @pytest.mark.slow
-def test_densenet_is_at_least_as_good_as_fast(data: Path) -> None:
-    assert gain(data, "densenet", 4) >= gain(data, "fast", 4)
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_shipped_weights_gain_over_bicubic(data: Path, scale: int) -> None:
+    found = {
+        name: gain(data, name, scale) for name in ("densenet", "fast", "srcnn") if (name, scale) in shipped()
+    }
+    for name, reached in found.items():
+        assert reached >= LEAST[name, scale]
+        stated = load_model(shipped()[name, scale]).descriptor.metrics["test_gain_db"]
+        assert reached == pytest.approx(stated, abs=0.02)
+    assert found["fast"] <= found["densenet"] <= found["fast"] + 0.15

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from clesr.tools.evaluation.evaluate import Line, Picture
@@ -23,21 +24,26 @@ WORST = 32  # grey levels at which the error maps' colours end
 mpl.use("Agg")
 
 
-def draw_all(folder: Path, lines: Sequence[Line], pictures: Sequence[Picture]) -> list[str]:
-    """Every figure there is material for, as PNG files in ``folder``; their names."""
+def draw_all(
+    folder: Path, lines: Sequence[Line], pictures: Sequence[Picture], pixel_um: float | None = None
+) -> list[str]:
+    """Every figure there is material for, as PNG files in ``folder``; their names.
+
+    ``pixel_um``: micrometres a pixel of the images as given; None where unknown, then scale bars count pixels.
+    """
     drawn = {"scale.png": losses(lines)}
     if any(line.gain is not None and line.method != "bicubic" for line in lines):
         drawn["gain.png"] = gains(lines)
     for picture in pictures:
         stem = f"{Path(picture.image).stem}-x{picture.scale}"
-        drawn[f"crops-{stem}.png"] = crops(picture)
-        drawn[f"errors-{stem}.png"] = errors(picture)
+        drawn[f"crops-{stem}.png"] = crops(picture, pixel_um)
+        drawn[f"errors-{stem}.png"] = errors(picture, pixel_um)
     for name, figure in drawn.items():
         figure.savefig(folder / name, dpi=130)
     return list(drawn)
 
 
-def crops(picture: Picture) -> Figure:
+def crops(picture: Picture, pixel_um: float | None = None) -> Figure:
     """The whole image with a rectangle, and that rectangle by every method, PSNR and SSIM below (paper: Fig. 2)."""
     y, x, side = _liveliest(picture)
     cut = np.s_[y : y + side, x : x + side]
@@ -53,10 +59,12 @@ def crops(picture: Picture) -> Figure:
     for panel, (name, image) in zip(axes[1:], panels, strict=False):
         panel.imshow(image[cut], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         _name(panel, name, _figures(picture, name))
+    _scale_bar(axes[0], picture.hr.shape[1], pixel_um)
+    _scale_bar(axes[1], side, pixel_um)
     return figure
 
 
-def errors(picture: Picture) -> Figure:
+def errors(picture: Picture, pixel_um: float | None = None) -> Figure:
     """Where each method errs, in grey levels: one colour scale for all."""
     figure, axes = _grid(len(picture.made), f"{picture.image}, x{picture.scale}: distance from the truth")
     drawn = None
@@ -66,6 +74,7 @@ def errors(picture: Picture) -> Figure:
         drawn = panel.imshow(distance, cmap="magma", vmin=0, vmax=WORST, interpolation="nearest")
         panel.set_facecolor("0.85")
         _name(panel, name, f"mean {np.nanmean(distance):.2f}")
+    _scale_bar(axes[0], picture.hr.shape[1], pixel_um)
     if drawn is not None:
         figure.colorbar(drawn, ax=list(axes), label="grey levels", shrink=0.8, extend="max")
     return figure
@@ -134,6 +143,29 @@ def _liveliest(picture: Picture) -> tuple[int, int, int]:
             if picture.mask[cut].all() and detail[cut].mean() > best:
                 best, found = float(detail[cut].mean()), (y, x)
     return *found, side
+
+
+def _scale_bar(axes: Axes, width: int, pixel_um: float | None) -> None:
+    """A round length of about a quarter of ``width`` pixels, bottom left, in micrometres where they are known."""
+    unit, a_pixel = ("px", 1.0) if pixel_um is None else ("\u00b5m", pixel_um)
+    most = width * a_pixel / 3
+    power = 10.0 ** np.floor(np.log10(most))
+    length = max(step * power for step in (1, 2, 5) if step * power <= most)
+    left, at = 0.05 * width, axes.get_ylim()[0] - 0.05 * width
+    outline = [withStroke(linewidth=2.5, foreground="black")]
+    axes.plot(
+        [left, left + length / a_pixel], [at, at], color="white", linewidth=2.5, solid_capstyle="butt",
+        path_effects=[withStroke(linewidth=4.5, foreground="black")],
+    )  # fmt: skip
+    axes.text(
+        left,
+        at - 0.03 * width,
+        f"{length:g} {unit}",
+        color="white",
+        fontsize=8,
+        va="bottom",
+        path_effects=outline,
+    )
 
 
 def _enlarged(picture: Picture) -> NDArray[np.uint8]:
