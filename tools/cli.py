@@ -17,6 +17,7 @@ from clesr.tools.console import console, tell
 from clesr.tools.demo import demo
 from clesr.tools.doctor import doctor
 from clesr.tools.evaluate import evaluate
+from clesr.tools.export_model import export_model
 from clesr.tools.live import live
 from clesr.tools.models import models
 from clesr.tools.train import train
@@ -43,7 +44,7 @@ def clesr() -> None:
     """
 
 
-for command in (live, upscale, train, evaluate, models, doctor, demo):
+for command in (live, upscale, train, evaluate, models, export_model, doctor, demo):
     clesr.add_command(command)
 
 

@@ -302,3 +302,32 @@ def test_a_bad_recipe_is_one_line(run: Run, tmp_path: Path, text: str | None, wo
     assert code == 2
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_export_model(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "fast.onnx"
+    code, _, err = run("clesr", "export-model", "fast", "--scale", 2, "--size", "48x32", "-o", path)
+    assert code == 0, err
+    assert re.search(
+        r"wrote .*fast.onnx \(0.\d MB\): fast x2 \(\w{12}\), fp16, size 48x32", err.replace("\n", " ")
+    )
+    assert path.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fast", "-o", "fast.bin"), "--output fast.bin does not end in .onnx; name the file so"),
+        (("fast", "-o", "m.onnx", "--size", "48"), "--size 48 is not WIDTHxHEIGHT, such as 256x256"),
+        (("magic", "-o", "m.onnx"), "model 'magic' is unknown"),
+        (("none.safetensors", "-o", "m.onnx"), "there is no weights file none.safetensors"),
+    ],
+)
+def test_export_model_says_what_is_wrong(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("clesr", "export-model", *arguments)
+    assert code in (1, 2)
+    assert words in one_line(err)
+    assert list(tmp_path.iterdir()) == []

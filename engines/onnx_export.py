@@ -1,0 +1,96 @@
+"""A model as an ONNX file, for TensorRT and every other runtime that reads ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from clesr.engines.weights import Model
+from clesr.pipeline.errors import EngineError, MissingDependencyError, UsageError
+
+PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+INPUT, OUTPUT = "lr", "sr"
+SMALLEST = 8  # pixels a side
+LARGEST = 4096
+TRACED = 64  # pixels a side of the image that the graph is recorded with where any size is wanted
+
+
+def export_onnx(
+    model: Model, path: Path, *, precision: str = "fp16", shape: tuple[int, int] | None = None
+) -> None:
+    """Write ``model`` to ``path`` as ONNX; never half-written.
+
+    Input ``lr`` is (1, 1, H, W) in [0, 1], output ``sr`` (1, 1, sH, sW) in [0, 1], both FP16 or FP32 as
+    ``precision`` says, and so is all that is computed between them: the types are in the graph, so a strongly
+    typed TensorRT network keeps them. ``shape`` fixes (H, W); without it they may be 8 to 4096. The file's metadata
+    names the model, its scale and its identity.
+
+    Raises UsageError for a shape or precision that cannot be, MissingDependencyError without the packages, EngineError
+    where the file cannot be written.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r} is unknown; choose {' or '.join(PRECISIONS)}")
+    if shape is not None and not all(SMALLEST <= side <= LARGEST for side in shape):
+        raise UsageError(
+            f"{shape[0]} x {shape[1]} pixels cannot be exported; each side is {SMALLEST} to {LARGEST}"
+        )
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"ONNX export needs {error.name}; install it with: pip install 'clesr[export]'"
+        ) from error
+
+    dtype = PRECISIONS[precision]
+    module = copy.deepcopy(model.module).to(dtype)
+    dynamic = None
+    if shape is None:
+        sides = {2: torch.export.Dim("height", min=SMALLEST, max=LARGEST)}
+        sides[3] = torch.export.Dim("width", min=SMALLEST, max=LARGEST)
+        dynamic = (sides,)
+    example = torch.zeros(1, 1, *(shape or (TRACED, TRACED)), dtype=dtype)
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=dynamic,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    known = {"model": model.name, "scale": str(model.scale), "sha256": model.sha256, "precision": precision}
+    onnx.helper.set_model_props(proto, known)
+    onnx.checker.check_model(proto)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_bytes(proto.SerializeToString())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise EngineError(f"cannot write {path}: {error}; choose a folder with free space") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter says about packages that are not used here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
