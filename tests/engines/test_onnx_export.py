@@ -37,8 +37,17 @@ def reference(model: Model, lr: np.ndarray) -> np.ndarray:
         return sr
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("precision", "limit"), [("fp32", 0.01), ("fp16", 2.0)])
+@pytest.mark.parametrize(
+    ("name", "precision", "limit"),
+    [
+        ("densenet x4", "fp16", 2.0),
+        ("srcnn x2", "fp32", 0.01),
+        pytest.param("densenet x4", "fp32", 0.01, marks=pytest.mark.slow),
+        pytest.param("densenet x2, paper's text", "fp16", 2.0, marks=pytest.mark.slow),
+        pytest.param("fast x8", "fp16", 2.0, marks=pytest.mark.slow),
+        pytest.param("srcnn x2", "fp16", 2.0, marks=pytest.mark.slow),
+    ],
+)
 def test_another_runtime_computes_the_same_at_any_size(
     name: str, precision: str, limit: float, tmp_path: Path
 ) -> None:
