@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from clesr.engines import weights
 from clesr.engines.models import FastSR
 from clesr.engines.weights import Descriptor, load_model, save_model
 from clesr.tools import cli
@@ -202,7 +203,11 @@ def bad_inputs(folder: Path) -> dict[str, tuple[int, list[object]]]:
     "absent.safetensors", "scale 2", "other model", "pickled", "quantum", "roi", "--roi", "--window", "pace is", ".xyz",
     "nofolder", "text.mp4/", "No such option",
 ])  # fmt: skip
-def test_bad_input_ends_in_one_clear_line(run: Run, tmp_path: Path, word: str) -> None:
+def test_bad_input_ends_in_one_clear_line(
+    run: Run, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    having = {key: path for key, path in weights.shipped().items() if key != ("densenet", 8)}
+    monkeypatch.setattr(weights, "shipped", lambda: having)
     status, arguments = bad_inputs(tmp_path)[word]
     before = sorted(p.name for p in tmp_path.iterdir())
     code, _, err = run("clesr-live", "--display", "none", *arguments)
