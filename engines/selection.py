@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from clesr.engines import openvino_engine, torch_engine
+from clesr.engines import cuda_engine, openvino_engine, torch_engine
 from clesr.engines.base import Engine
 from clesr.engines.interpolation_engine import METHODS, open_interpolation
 from clesr.engines.models import SCALES
@@ -15,6 +15,7 @@ from clesr.engines.weights import Model, find_model
 from clesr.pipeline.errors import EngineError, UsageError
 
 ENGINES: dict[str, Callable[[], list[Offer]]] = {
+    "cuda": cuda_engine.offers,
     "openvino": openvino_engine.offers,
     "torch": torch_engine.offers,
 }

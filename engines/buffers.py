@@ -1,0 +1,219 @@
+"""Frames in flight on a GPU: slots of pinned memory, each with a stream of its own.
+
+Slot A computes while slot B's input is copied in and slot C's output is copied out. The thread that submits and
+collects never waits but in ``collect``, and nothing is allocated after the first frame of a dtype.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clesr.engines.base import EngineInfo
+from clesr.pipeline.errors import EngineError
+from clesr.pipeline.frame import Image
+
+
+class Network(Protocol):
+    """What computes on the device: reads ``lr`` (H, W), writes ``sr`` (sH, sW), integer levels, and allocates nothing
+    that outlives ``run``."""
+
+    lr: Tensor
+    sr: Tensor
+
+    def run(self) -> None: ...
+
+
+class Slot(Protocol):
+    """The way of one frame through the device."""
+
+    host_in: Image
+    host_out: Image
+
+    def start(self) -> None:
+        """Copy ``host_in`` to the device, compute, copy the result to ``host_out``; returns at once."""
+
+    def wait(self) -> None:
+        """Until what was started is done. Raises what it raised."""
+
+    def close(self) -> None:
+        """Give the memory back."""
+
+
+class SlotEngine:
+    """An :class:`~clesr.engines.base.Engine` over slots; ``make_slots(dtype)`` makes ``depth`` of them.
+
+    Slots are made at the first frame of a dtype (uint8 or uint16). One thread submits and collects.
+    """
+
+    def __init__(
+        self, info: EngineInfo, make_slots: Callable[[np.dtype[Any]], Sequence[Slot]], *, depth: int = 2
+    ) -> None:
+        self.info, self.depth = info, depth
+        self._make_slots = make_slots
+        self._slots: dict[np.dtype[Any], Sequence[Slot]] = {}
+        self._turn = 0
+        self._started: deque[Slot] = deque()
+        self._done: deque[Image | Exception] = deque()  # results taken out early, to free their slots
+        self._closed = False
+
+    def submit(self, lr: Image) -> None:
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+        if lr.shape != self.info.lr_shape:
+            raise ValueError(f"this engine was opened for {self.info.lr_shape}, not {lr.shape}")
+        while len(self._started) >= self.depth:
+            self._done.append(self._take_oldest())
+        slots = self.prepare(lr.dtype)
+        slot = next(s for s in (*slots[self._turn :], *slots[: self._turn]) if s not in self._started)
+        self._turn = (slots.index(slot) + 1) % len(slots)
+        np.copyto(slot.host_in, lr)
+        slot.start()
+        self._started.append(slot)
+
+    def prepare(self, dtype: np.dtype[Any]) -> Sequence[Slot]:
+        """The slots for frames of ``dtype``, made where they are not there yet. Raises what making them raised."""
+        if dtype not in self._slots:
+            self._slots[dtype] = self._make_slots(dtype)
+        return self._slots[dtype]
+
+    def collect(self) -> Image:
+        if not self._started and not self._done:
+            raise RuntimeError("nothing is in flight")
+        result = self._done.popleft() if self._done else self._take_oldest()
+        if isinstance(result, Exception):
+            reason = str(result).strip().split("\n")[0] or type(result).__name__
+            raise EngineError(f"the {self.info.engine} engine failed on a frame: {reason}") from result
+        return result
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        while self._started:
+            self._take_oldest()
+        self._done.clear()
+        for slots in self._slots.values():
+            for slot in slots:
+                slot.close()
+
+    def _take_oldest(self) -> Image | Exception:
+        slot = self._started.popleft()
+        try:
+            slot.wait()
+        except Exception as error:  # noqa: BLE001 - handed to the caller of collect
+            return error
+        return slot.host_out.copy()
+
+
+class CudaSlot:
+    """A slot on the current CUDA device: copy in, ``network``, copy out, captured in one CUDA graph."""
+
+    WARM_UPS = 3  # runs before the capture: they compile kernels and settle libraries' choices
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        dtype = np.dtype(str(network.lr.dtype).removeprefix("torch."))
+        self._pinned = [
+            pinned(tuple(network.lr.shape), dtype, write_only=True),
+            pinned(tuple(network.sr.shape), dtype),
+        ]
+        self.host_in, self.host_out = (memory.array for memory in self._pinned)
+        self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
+        with torch.cuda.stream(self._stream):
+            for _ in range(self.WARM_UPS):
+                self._frame()
+        self._stream.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+            self._frame()
+
+    def start(self) -> None:
+        with torch.cuda.stream(self._stream):
+            self._graph.replay()
+            self._event.record()
+
+    def wait(self) -> None:
+        self._event.synchronize()
+
+    def close(self) -> None:
+        self._stream.synchronize()
+        for memory in self._pinned:
+            memory.free()
+
+    def _frame(self) -> None:
+        self._network.lr.copy_(self._in, non_blocking=True)
+        self._network.run()
+        self._out.copy_(self._network.sr, non_blocking=True)
+
+
+class PinnedMemory(Protocol):
+    """Page-locked memory: ``array`` until ``free``."""
+
+    array: Image
+
+    def free(self) -> None: ...
+
+
+def pinned(shape: tuple[int, ...], dtype: np.dtype[Any], *, write_only: bool = False) -> PinnedMemory:
+    """Page-locked memory for the current device, from pycuda where it is installed, else from torch.
+
+    ``write_only`` memory is write-combined where pycuda gives it: faster over the bus, slow to read.
+    """
+    try:
+        return _PycudaMemory(shape, dtype, write_only)
+    except ImportError:
+        return _RegisteredMemory(shape, dtype)
+
+
+class _PycudaMemory:
+    """pycuda's page-locked memory, made in torch's own (the primary) context."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], write_only: bool) -> None:
+        import pycuda.driver as driver
+
+        driver.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        self._context = driver.Device(torch.cuda.current_device()).retain_primary_context()
+        flags = driver.host_alloc_flags
+        self._context.push()
+        try:
+            self.array: Image = driver.pagelocked_empty(
+                shape, dtype, mem_flags=flags.WRITECOMBINED if write_only else 0
+            )
+        finally:
+            self._context.pop()
+
+    def free(self) -> None:
+        self._context.push()
+        try:
+            self.array.base.free()  # type: ignore[union-attr]
+        finally:
+            self._context.pop()
+
+
+class _RegisteredMemory:
+    """NumPy's memory, page-locked in place. torch's own pinned tensors record events, which a capture must not."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.array: Image = np.zeros(shape, dtype)
+        _check(_cudart().cudaHostRegister(self.array.ctypes.data, self.array.nbytes, 0))
+
+    def free(self) -> None:
+        _check(_cudart().cudaHostUnregister(self.array.ctypes.data))
+
+
+def _cudart() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _check(status: Any) -> None:
+    if int(status) != 0:
+        raise EngineError(f"CUDA cannot page-lock memory: {_cudart().cudaGetErrorString(status)}")

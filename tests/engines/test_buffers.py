@@ -1,0 +1,138 @@
+"""The order of frames through slots, with a device that takes its time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clesr.engines.base import EngineInfo
+from clesr.engines.buffers import SlotEngine
+from clesr.pipeline.errors import EngineError
+from clesr.pipeline.frame import Image
+
+SHAPE = (2, 3)
+
+
+class FakeSlot:
+    """Computes 255 - x at ``finish``; ``start`` reads the input as late as a device may."""
+
+    def __init__(self, device: FakeDevice, dtype: np.dtype[Any]) -> None:
+        self.device = device
+        self.host_in: Image = np.zeros(SHAPE, dtype)
+        self.host_out: Image = np.zeros(SHAPE, dtype)
+        self.idle, self.closed = threading.Event(), False
+        self.idle.set()
+
+    def start(self) -> None:
+        assert self.idle.is_set(), "started while it is busy"
+        self.idle.clear()
+        self.device.running.append(self)
+
+    def finish(self) -> None:
+        np.subtract(255, self.host_in, out=self.host_out)
+        self.idle.set()
+
+    def wait(self) -> None:
+        self.device.waits += 1
+        while not self.idle.is_set():
+            self.device.finish_one()
+        if self.host_in.flat[0] == 13:
+            raise RuntimeError("the device is unhappy\nwith many lines")
+
+    def close(self) -> None:
+        assert self.idle.is_set()
+        self.closed = True
+
+
+class FakeDevice:
+    def __init__(self) -> None:
+        self.running: list[FakeSlot] = []
+        self.made: list[FakeSlot] = []
+        self.waits = 0
+
+    def make(self, dtype: np.dtype[Any], depth: int) -> Sequence[FakeSlot]:
+        slots = [FakeSlot(self, dtype) for _ in range(depth)]
+        self.made += slots
+        return slots
+
+    def finish_one(self) -> None:
+        self.running.pop(0).finish()
+
+
+def open_on(device: FakeDevice, depth: int = 2) -> SlotEngine:
+    info = EngineInfo("fake", "a device", "fp16", "none", "", 1, SHAPE)
+    return SlotEngine(info, lambda dtype: device.make(dtype, depth), depth=depth)
+
+
+def image(value: int, dtype: type = np.uint8) -> Image:
+    return np.full(SHAPE, value, dtype)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_results_come_in_order_and_are_the_callers(depth: int) -> None:
+    engine, kept = open_on(FakeDevice(), depth), []
+    for value in range(depth):
+        engine.submit(image(value))
+    for value in range(depth, 12):
+        kept.append(engine.collect())
+        engine.submit(image(value))
+    kept += [engine.collect() for _ in range(depth)]
+    assert [int(result[0, 0]) for result in kept] == [255 - value for value in range(12)]
+    engine.close()
+
+
+def test_submit_waits_only_when_every_slot_is_busy_and_loses_nothing() -> None:
+    device = FakeDevice()
+    engine = open_on(device)
+    engine.submit(image(1))
+    engine.submit(image(2))
+    assert device.waits == 0
+    engine.submit(image(3))
+    assert device.waits == 1
+    assert [int(engine.collect()[0, 0]) for _ in range(3)] == [254, 253, 252]
+    with pytest.raises(RuntimeError, match="nothing is in flight"):
+        engine.collect()
+
+
+def test_slots_are_made_once_for_each_dtype() -> None:
+    device = FakeDevice()
+    engine = open_on(device)
+    for _ in range(5):
+        for dtype in (np.uint8, np.uint16):
+            engine.submit(image(7, dtype))
+            result = engine.collect()
+            assert result.dtype == dtype
+            assert result[0, 0] == 248
+    assert len(device.made) == 4
+    engine.close()
+    engine.close()
+    assert all(slot.closed for slot in device.made)
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.submit(image(1))
+
+
+def test_a_failed_frame_is_raised_where_it_is_collected_and_the_next_goes_on() -> None:
+    engine = open_on(FakeDevice())
+    for value in (12, 13, 14):
+        engine.submit(image(value))
+    assert engine.collect()[0, 0] == 243
+    with pytest.raises(EngineError, match=r"the fake engine failed on a frame: the device is unhappy$"):
+        engine.collect()
+    assert engine.collect()[0, 0] == 241
+
+
+def test_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"opened for \(2, 3\), not \(3, 2\)"):
+        open_on(FakeDevice()).submit(np.zeros((3, 2), np.uint8))
+
+
+def test_closing_with_frames_in_flight_waits_for_the_device() -> None:
+    device = FakeDevice()
+    engine = open_on(device)
+    engine.submit(image(1))
+    engine.close()
+    assert all(slot.closed for slot in device.made)
