@@ -90,18 +90,19 @@ def draw(result: dict[str, Any], target: Path) -> None:
 @click.option("--steps", default=2000, show_default=True)
 @click.option("--batch", default=8, show_default=True)
 @click.option("--learning-rate", default=4e-4, show_default=True)
+@click.option("--precision", default="32", show_default=True, help="As of `clesr train`.")
 @click.option("--every", default=100, show_default=True, help="Steps between two points of a curve.")
 @click.option("--folder", default="runs/readings", show_default=True, help="Where the runs go.")
 @click.option("--output", default="benchmarks/results/readings.json", show_default=True)
 @click.option("--figure", default="docs/readings.png", show_default=True)
 def main(
-    data: tuple[str, ...], steps: int, batch: int, learning_rate: float, every: int, folder: str, output: str,
-    figure: str,
+    data: tuple[str, ...], steps: int, batch: int, learning_rate: float, precision: str, every: int, folder: str,
+    output: str, figure: str,
 ) -> None:  # fmt: skip
     """Train every reading, write JSON and the figure."""
     budget = {
         "data": data, "steps": steps, "batch": batch, "learning_rate": learning_rate, "schedule": "cosine",
-        "warm_up": 50, "epsilon": 1e-8,
+        "warm_up": 50, "epsilon": 1e-8, "precision": precision,
     }  # fmt: skip
     rows = [measure(skip, base, Path(folder), every, **budget) for skip, base in READINGS]
     shown = {key: value for key, value in budget.items() if key != "data"}
