@@ -77,7 +77,8 @@ class Result:
 
     ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed.
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
-    with the bicubic image. ``model`` is the model's name. All sinks share the arrays: none may change them.
+    with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
+    against ``lr``; None where it was not measured. All sinks share the arrays: none may change them.
     """
 
     frame: Frame
@@ -87,3 +88,4 @@ class Result:
     scale: int
     times: Times
     model: str
+    fidelity: float | None = None
