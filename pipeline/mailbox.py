@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from enum import StrEnum
@@ -22,14 +23,16 @@ class Closed(Exception):
 
 
 class Mailbox(Generic[T]):
-    """At most ``size`` items from one writer to one reader, in order."""
+    """At most ``size`` items from one writer to one reader, in order. ``wake`` is set at every change, for a thread
+    that waits for several boxes at once."""
 
-    def __init__(self, size: int, policy: Policy) -> None:
+    def __init__(self, size: int, policy: Policy, wake: threading.Event | None = None) -> None:
         if size < 1:
             raise ValueError(f"a mailbox holds at least one item, not {size}")
         self.size, self.policy = size, policy
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
+        self._wake = wake
         self._closed = False
 
     def put(self, item: T) -> T | None:
@@ -44,7 +47,7 @@ class Mailbox(Generic[T]):
                 raise Closed
             dropped = self._items.popleft() if len(self._items) >= self.size else None
             self._items.append(item)
-            self._changed.notify_all()
+            self._notify()
             return dropped
 
     def get(self, timeout: float | None = None) -> T | None:
@@ -56,7 +59,7 @@ class Mailbox(Generic[T]):
             self._changed.wait_for(lambda: bool(self._items) or self._closed, timeout)
             if self._items:
                 item = self._items.popleft()
-                self._changed.notify_all()
+                self._notify()
                 return item
             if self._closed:
                 raise Closed
@@ -66,15 +69,31 @@ class Mailbox(Generic[T]):
         """No more items; both sides wake up."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            self._notify()
 
     def drain(self) -> list[T]:
         """Take everything out at once."""
         with self._changed:
             items = list(self._items)
             self._items.clear()
-            self._changed.notify_all()
+            self._notify()
             return items
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``get`` would return or raise at once."""
+        return bool(self._items) or self._closed
+
+    @property
+    def room(self) -> float:
+        """How many items can be put without waiting."""
+        unbounded = self.policy is Policy.NEWEST or self._closed
+        return math.inf if unbounded else self.size - len(self._items)
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if self._wake is not None:
+            self._wake.set()

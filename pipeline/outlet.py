@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.sinks.base import Sink
@@ -10,11 +12,11 @@ RESULTS = 4  # results that may wait for a sink that takes all
 
 
 class Outlet:
-    """A sink with its mailbox and what became of the results sent to it."""
+    """A sink with its mailbox, which sets ``wake`` at every change, and what became of the results sent to it."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, wake: threading.Event | None = None) -> None:
         self.sink = sink
-        self.box: Mailbox[Result] = Mailbox(1 if sink.policy is Policy.NEWEST else RESULTS, sink.policy)
+        self.box: Mailbox[Result] = Mailbox(1 if sink.policy is Policy.NEWEST else RESULTS, sink.policy, wake)
         self.written = 0
         self.skipped = 0
         self.error: Exception | None = None

@@ -2,29 +2,33 @@
 
     source thread: read, prepare -> mailbox -> engine thread: submit, collect -> one mailbox and thread a sink
 
-The main thread waits in ``run`` and serves the sinks that a person looks at.
+The main thread waits in ``run`` and serves the sinks that a person looks at; ``run_together`` does so for several
+pipelines at once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from clesr.engines import EngineInfo
 from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.engine_thread import EngineThread
 from clesr.pipeline.errors import ClesrError, EndOfSource, SinkError
 from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
-from clesr.pipeline.mailbox import Closed, Mailbox, Policy
+from clesr.pipeline.mailbox import Closed, Policy
 from clesr.pipeline.outlet import Outlet
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sinks.base import LiveSink, Sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.stats import Latency, Ledger, Rate, State, Status, Summary
-from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
+from clesr.pipeline.upscaler import EngineFactory, Job
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 REFRESH_S = 0.015  # between two looks of the main thread at its sinks
-JOBS = 2  # prepared frames that may wait for the engine
 STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
 LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
 
@@ -40,16 +44,16 @@ class Limits:
 class Pipeline:
     """One source through one engine to any number of sinks.
 
-    ``factory`` opens an engine for an LR shape. Recorded sources lose nothing: a slow engine makes them
-    wait. Of live ones the newest frames are taken and the others counted as stale. ``tell`` gets one-line
-    messages for the user, from any thread. ``on_end`` is called before the sinks are closed when everything of a
-    recorded source came through, without a stop or an error.
+    ``factory`` opens an engine for an LR shape, or is an EngineThread that several pipelines share. Recorded
+    sources lose nothing: a slow engine makes them wait. Of live ones the newest frames are taken and the others
+    counted as stale. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
+    sinks are closed when everything of a recorded source came through, without a stop or an error.
     """
 
     def __init__(
         self,
         source: Source,
-        factory: EngineFactory,
+        factory: EngineFactory | EngineThread,
         sinks: Sequence[Sink],
         *,
         scale: int,
@@ -64,12 +68,17 @@ class Pipeline:
         self.limits, self.clock, self.tell, self.on_end = limits or Limits(), clock, tell, on_end
         self._ended = False
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
-        self._upscaler = Upscaler(factory, scale, clock, tell)
-        self._jobs: Mailbox[Job] = Mailbox(JOBS, Policy.NEWEST if source.info.live else Policy.ALL)
-        self._outlets = [Outlet(sink) for sink in sinks]
+        if not isinstance(factory, EngineThread):
+            factory = EngineThread(factory, scale, clock=clock, tell=tell)
+        self._engine = factory
+        self._outlets = [Outlet(sink, factory.wake) for sink in sinks]
+        policy = Policy.NEWEST if source.info.live else Policy.ALL
+        self._lane = factory.join(policy, self._outlets, self._emit, self._computed)
+        self._live = [outlet for outlet in self._outlets if isinstance(outlet.sink, LiveSink)]
+        self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
         self._state = State.STARTING
-        self._stop, self._abort, self._done = threading.Event(), threading.Event(), threading.Event()
+        self._stop, self._finished = threading.Event(), False
         self._newest: Result | None = None
         self._idle_since_ns: int | None = None  # since when the source thread waits for a frame
         self._start_ns = 0
@@ -85,30 +94,63 @@ class Pipeline:
         Call on the main thread. Raises the first error of a worker, after everything captured before it was
         written and every sink closed; ``summary`` then still tells what became of the frames.
         """
-        threads: list[threading.Thread] = []
-        try:
-            if self.source.info.shape is not None:
-                self._upscaler.open(self.prepare.shape(self.source.info.shape))
-            self._state, self._start_ns = State.RUNNING, self.clock.now_ns()
-            threads = [self._thread("source", self._read), self._thread("engine", self._compute)]
-            live = [outlet for outlet in self._outlets if isinstance(outlet.sink, LiveSink)]
-            threads += [self._thread(o.sink.name, self._feed, o) for o in self._outlets if o not in live]
-            for thread in threads:
-                thread.start()
-            self._serve(live, threads)
-        except BaseException as error:  # noqa: BLE001 - raised again when everything is closed
-            self._errors.append(error)
-        finally:
-            self._stop.set()
-            self._jobs.close()
-            for outlet in self._outlets:
-                outlet.box.close()
-            for thread in threads:
-                thread.join()
-            self._close()
-        self._raise_first()
-        self.ledger.check()
+        run_together([self])
+        self.raise_first()
         return self.summary()
+
+    def open(self) -> None:
+        """Open the engine for the size that the source states. What breaks ends the run, as in all that follows."""
+        with self._keeping_errors():
+            if self.source.info.shape is not None:
+                self._engine.open(self._lane, self.prepare.shape(self.source.info.shape))
+
+    def start(self) -> None:
+        """Start the threads."""
+        with self._keeping_errors():
+            if self._errors:
+                return
+            self._state, self._start_ns = State.RUNNING, self.clock.now_ns()
+            self._engine.start()
+            feeding = [outlet for outlet in self._outlets if outlet not in self._live]
+            threads = [self._thread(outlet.sink.name, self._feed, outlet) for outlet in feeding]
+            for thread in [*threads, self._thread("source", self._read)]:
+                thread.start()
+                self._threads.append(thread)
+
+    @property
+    def busy(self) -> bool:
+        """Whether frames may still come through."""
+        return bool(self._threads) and (
+            not self._lane.done.is_set() or any(thread.is_alive() for thread in self._threads)
+        )
+
+    def serve(self) -> bool:
+        """On the main thread: let the sinks that a person looks at show the newest result and the status; whether
+        there are any."""
+        with self._keeping_errors():
+            for outlet in list(self._live):
+                self._show(outlet)
+        return bool(self._live)
+
+    def wait(self) -> None:
+        """Return when everything has come through, or after a while."""
+        *sinks, source = self._threads
+        source.join(READ_S)
+        if not source.is_alive():
+            self._lane.done.wait(READ_S)
+            for thread in sinks:
+                thread.join(READ_S)
+
+    def finish(self) -> None:
+        """End all threads and close everything."""
+        if self._finished:
+            return
+        self._finished = True
+        self._stop.set()
+        self._engine.finish(self._lane)
+        for thread in self._threads:
+            thread.join()
+        self._close()
 
     def stop(self) -> None:
         """Drain: take no more frames, finish those captured. Any thread, also in a signal handler."""
@@ -118,8 +160,8 @@ class Pipeline:
 
     def abort(self) -> None:
         """Stop at once: frames that wait for the engine end as stale."""
-        self._abort.set()
         self.stop()
+        self._engine.abort(self._lane)
         for outlet in self._outlets:
             outlet.box.close()
 
@@ -127,7 +169,7 @@ class Pipeline:
         now = self.clock.now_ns()
         period = self._source_period_ns()
         idle = now - self._idle_since_ns if self._idle_since_ns is not None else 0
-        newest, info = self._newest, self._upscaler.info
+        newest, info, failure = self._newest, *self._engine_state()
         return Status(
             state=self._state,
             source=self.source.info.address,
@@ -139,12 +181,12 @@ class Pipeline:
             age_ns=now - newest.times.captured if newest else None,
             period_ns=self._shown_period_ns(),
             stalled=bool(period) and idle > STALL_PERIODS * period,
-            message=self._upscaler.failure or "",
+            message=failure or "",
         )
 
     def summary(self) -> Summary:
         """What the run has come to so far."""
-        info = self._upscaler.info
+        info, _ = self._engine_state()
         span = (self._last_arrival_ns or 0) - (self._first_ns or 0)
         return Summary(
             source=self.source.info.address,
@@ -198,8 +240,10 @@ class Pipeline:
                 self._arrive(item)
         except EndOfSource:
             self._ended = True
+        except Closed:
+            pass  # aborted, or the engine thread broke and has said why
         finally:
-            self._jobs.close()
+            self._lane.jobs.close()
 
     def _arrive(self, item: Frame | Corrupt) -> None:
         now = self.clock.now_ns()
@@ -214,44 +258,33 @@ class Pipeline:
             return
         try:
             job = Job(item, self.prepare(item), self.clock.now_ns())
-            replaced = self._jobs.put(job)
+            replaced = self._lane.jobs.put(job)
         except BaseException:
             self.ledger.record(Outcome.STALE)  # captured, but nothing can take it any more
             raise
         if replaced is not None:
             self.ledger.record(Outcome.STALE)
 
-    def _compute(self) -> None:
-        """Engine thread: at most ``depth`` frames in flight, results fanned out in order."""
-        upscaler = self._upscaler
-        try:
-            while not self._abort.is_set():
-                try:
-                    job = self._jobs.get(0 if upscaler.waiting else READ_S)
-                except Closed:
-                    break
-                if job is not None:
-                    self._emit(upscaler.submit(job))
-                if upscaler.waiting and (job is None or upscaler.full):
-                    self._emit([upscaler.collect()])
-        finally:
-            self._jobs.close()
-            self._emit(upscaler.drain())
-            self.ledger.record(Outcome.STALE, len(self._jobs.drain()))
-            for outlet in self._outlets:
-                outlet.box.close()
+    def _emit(self, result: Result) -> None:
+        """Engine thread: count ``result`` and hand it to the sinks."""
+        self.ledger.record(result.outcome)
+        self.latency.add(result)
+        self.rate.add(result.times.collected)
+        self._newest = result
+        for outlet in self._outlets:
+            outlet.offer(result)
+        if self._state in (State.RUNNING, State.DEGRADED):
+            self._state = State.DEGRADED if self._engine_state()[1] else State.RUNNING
+        self._say_when_late()
 
-    def _emit(self, results: list[Result]) -> None:
-        for result in results:
-            self.ledger.record(result.outcome)
-            self.latency.add(result)
-            self.rate.add(result.times.collected)
-            self._newest = result
-            for outlet in self._outlets:
-                outlet.offer(result)
-            if self._state in (State.RUNNING, State.DEGRADED):
-                self._state = State.DEGRADED if self._upscaler.failure else State.RUNNING
-            self._say_when_late()
+    def _computed(self, stale: int, error: BaseException | None) -> None:
+        """Engine thread: the last result has come; ``stale`` frames were given up."""
+        self.ledger.record(Outcome.STALE, stale)
+        if error is not None:
+            self._errors.append(error)
+            self._stop.set()
+        for outlet in self._outlets:
+            outlet.box.close()
 
     def _feed(self, outlet: Outlet) -> None:
         """Sink thread: results to the sink until its mailbox is closed and empty."""
@@ -265,31 +298,21 @@ class Pipeline:
         if outlet.error is not None:
             self._drop(outlet)
 
-    def _serve(self, live: list[Outlet], threads: list[threading.Thread]) -> None:
-        """Main thread: refresh the sinks that a person looks at until the workers have ended."""
-        while any(thread.is_alive() for thread in threads):
-            for outlet in list(live):
-                try:
-                    result = outlet.box.get(0)
-                except Closed:
-                    result = None
-                if result is not None:
-                    outlet.write(result)
-                if outlet.error is not None:
-                    live.remove(outlet)
-                    self._drop(outlet)
-                    continue
-                sink = outlet.sink
-                assert isinstance(sink, LiveSink)
-                if not sink.refresh(self.status()):
-                    self.stop()
-            if live:
-                self._done.wait(REFRESH_S)
-            else:
-                threads[0].join(READ_S)
-                for thread in threads[1:]:
-                    if not threads[0].is_alive():
-                        thread.join(READ_S)
+    def _show(self, outlet: Outlet) -> None:
+        """Main thread: the newest result and the status to a sink that a person looks at."""
+        try:
+            result = outlet.box.get(0)
+        except Closed:
+            result = None
+        if result is not None:
+            outlet.write(result)
+        if outlet.error is not None:
+            self._live.remove(outlet)
+            self._drop(outlet)
+            return
+        assert isinstance(outlet.sink, LiveSink)
+        if not outlet.sink.refresh(self.status()):
+            self.stop()
 
     def _drop(self, outlet: Outlet) -> None:
         """A sink broke: the others go on, unless nobody is left who would miss the results."""
@@ -298,6 +321,22 @@ class Pipeline:
             self.stop()
 
     # --- small parts
+
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        """What breaks on the main thread drains the run and is raised when everything is closed."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - as said
+            self._errors.append(error)
+            self._stop.set()
+            self._lane.jobs.close()
+            self._live.clear()
+
+    def _engine_state(self) -> tuple[EngineInfo | None, str | None]:
+        """What the engine said of itself, and why it is out of service; None where it is not known, or works."""
+        shared = self._lane.shared
+        return (shared.upscaler.info, shared.upscaler.failure) if shared else (None, None)
 
     def note(self, message: str) -> None:
         """A message that is also repeated in the summary (the first twenty)."""
@@ -340,18 +379,48 @@ class Pipeline:
         """Close everything, whatever is broken; the first error stays the one that is raised."""
         if self._ended and not self._errors and not any(outlet.error for outlet in self._outlets):
             self.on_end()
-        for close in (*(outlet.close for outlet in self._outlets), self._upscaler.close, self.source.close):
+        for close in (*(outlet.close for outlet in self._outlets), self._lane.close, self.source.close):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._outlets) else State.STOPPED
 
-    def _raise_first(self) -> None:
+    def raise_first(self) -> None:
+        """Raise the first error, after ``finish``; RuntimeError where the ledger does not balance."""
         errors = [*self._errors, *(outlet.error for outlet in self._outlets if outlet.error)]
         if not errors:
+            self.ledger.check()
             return
         first = errors[0]
         if isinstance(first, OSError) and not isinstance(first, ClesrError):
             raise SinkError(f"writing failed: {first}") from first
         raise first
+
+
+def run_together(
+    pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
+) -> None:
+    """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
+    others, and goes to ``on_finish``. Call on the main thread. ``Pipeline.raise_first`` then says what broke.
+    """
+    running = list(pipelines)
+    try:
+        for pipeline in running:
+            pipeline.open()
+        for pipeline in running:
+            pipeline.start()
+        while running:
+            live = [pipeline.serve() for pipeline in running]
+            for pipeline in [p for p in running if not p.busy]:
+                running.remove(pipeline)
+                pipeline.finish()
+                on_finish(pipeline)
+            if any(live):
+                time.sleep(REFRESH_S)
+                continue
+            for pipeline in running:
+                pipeline.wait()
+    finally:
+        for pipeline in running:
+            pipeline.finish()
