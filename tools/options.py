@@ -29,7 +29,7 @@ def engine_options(model_help: str) -> Callable[[Command], Command]:
             metavar="NAME",
             default="auto",
             show_default=True,
-            help="What computes: openvino, torch, or auto for the fastest that passes its self-test.",
+            help="What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
         ),
         click.option(
             "--device", metavar="NAME", help="Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel)."

@@ -111,7 +111,7 @@ def test_device_and_precision_narrow_the_choice(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [
-        (("cuda9", MODEL, 2, SHAPE), {}, "'cuda9' is unknown; choose one of auto, cuda, openvino, torch"),
+        (("cuda9", MODEL, 2, SHAPE), {}, "'cuda9' is unknown; choose one of auto, tensorrt, cuda, openvino, torch"),
         (("auto", MODEL, 3, SHAPE), {}, "scale 3 is not one of 2, 4, 8"),
         (("auto", MODEL, 4, SHAPE), {}, "fast is for scale 2, not 4; give --scale 2"),
         (("auto", MODEL, 2, (0, 5)), {}, "0 x 5"),
@@ -188,7 +188,7 @@ def test_this_machine_takes_an_engine_and_says_why() -> None:
 
 def test_this_machines_engines_are_listed_fastest_first() -> None:
     found = engines()
-    assert {offer.name for offer in found} == {"cuda", "openvino", "torch"}
+    assert {offer.name for offer in found} == {"tensorrt", "cuda", "openvino", "torch"}
     assert [o.rank for o in found] == sorted(o.rank for o in found)
     assert all(bool(offer.reason) != offer.available and offer.device for offer in found)
 
