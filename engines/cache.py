@@ -1,7 +1,7 @@
 """What takes long to make, kept on disk: compiled engines, and which engine was the fastest.
 
 A file holds its key and ends with a checksum over all of it. One that is cut, altered or made for something else is
-never used: :meth:`Cache.read` notes why in one line, and the caller makes it anew.
+never used: :meth:`Cache.read` notes why in one line, and what it held is made anew.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class Cache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            note(f"{self.what} {path} cannot be read ({error.strerror or error}); it is made anew")
+            note(f"{self.what} {path} is not used, it cannot be read: {error.strerror or error}")
             return None
         try:
             found, payload = unpack(content)
         except ValueError as error:
-            note(f"{self.what} {path} is of no use ({error}); it is made anew")
+            note(f"{self.what} {path} is not used: {error}")
             return None
         if found != dict(key):
-            note(f"{self.what} {path} is of no use ({_differences(found, key)}); it is made anew")
+            note(f"{self.what} {path} is not used: {_differences(found, key)}")
             return None
         return payload
 
@@ -113,7 +113,7 @@ def unpack(content: bytes) -> tuple[dict[str, str], bytes]:
     body, digest = content[:-DIGEST], content[-DIGEST:]
     start = len(MAGIC) + LENGTH
     if len(body) < start or hashlib.sha256(body).digest() != digest:
-        raise ValueError("its checksum does not fit: it was cut or altered")
+        raise ValueError("its checksum does not fit, it was cut or altered")
     end = start + int.from_bytes(body[len(MAGIC) : start], "little")
     if end > min(len(body), start + LONGEST_KEY):
         raise ValueError("its key is longer than the file")

@@ -64,9 +64,7 @@ def pick(
     return engine, taken, trial
 
 
-def _open_first(
-    trial: Trial, offers: Sequence[Offer], open_one: Open
-) -> tuple[Engine | None, Offer | None]:
+def _open_first(trial: Trial, offers: Sequence[Offer], open_one: Open) -> tuple[Engine | None, Offer | None]:
     """The fastest that starts now. One that does not loses its time."""
     for offer in trial.fastest_first(offers):
         try:

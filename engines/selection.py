@@ -110,7 +110,9 @@ def _fastest(
     opened, taken, trial = choice.pick(on_gpu, open_one, model, shape)
     found = trial.reasons | {name: f"{ms:.2f} ms" for name, ms in trial.milliseconds.items()}
     if opened is None or taken is None:
-        out = [replace(o, available=False, reason=trial.reasons[str(o)]) if o in on_gpu else o for o in offers]
+        out = [
+            replace(o, available=False, reason=trial.reasons[str(o)]) if o in on_gpu else o for o in offers
+        ]
         return _first_that_works(out, open_one, model, tell)
     passed = [
         replace(o, reason=o.reason or found.get(str(o), "not timed, it is not on the NVIDIA GPU"))

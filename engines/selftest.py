@@ -21,7 +21,9 @@ MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
 SMALL = (37, 45)  # odd, so that padding and cutting are run too
 AFFORDABLE = 20e9  # operations of the reference: below a second on two cores
-CORNER = 128  # LR pixels a side that the reference computes on a GPU: little memory, and tiles of every kernel
+CORNER = (
+    128  # LR pixels a side that the reference computes on a GPU: little memory, and tiles of every kernel
+)
 
 _passed: set[tuple[object, ...]] = set()
 
@@ -90,9 +92,7 @@ def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]]) -> En
             part = np.ascontiguousarray(image[down.read, right.read])
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 reference = upscale(network, part, device=device).astype(np.uint8, copy=False)
-            compare(
-                sr[down.given(scale), right.given(scale)], reference[down.kept(scale), right.kept(scale)]
-            )
+            compare(sr[down.given(scale), right.given(scale)], reference[down.kept(scale), right.kept(scale)])
     except BaseException:
         engine.close()
         raise

@@ -22,7 +22,10 @@ from clesr.engines.cache import Cache, Key
 from clesr.pipeline.errors import EngineError
 
 DISTRIBUTIONS = ("torch-tensorrt", "torch-tensorrt-rtx")
-SETTINGS = {"optimization_level": 5, "tiling_optimization_level": "full"}  # the slowest build, the fastest engine
+SETTINGS = {
+    "optimization_level": 5,
+    "tiling_optimization_level": "full",
+}  # the slowest build, the fastest engine
 TIMINGS = "timings"
 
 
@@ -40,7 +43,7 @@ def library() -> str:
 def build(program: ExportedProgram, timings: Cache, key: Key) -> bytes:
     """A serialised engine of ``program`` on the current GPU, for the shape it was exported with. Takes minutes.
 
-    TensorRT's times of single kernels are taken from and kept in ``timings`` under ``key``. (TensorRT for RTX has none.)
+    TensorRT's times of single kernels are taken from and kept in ``timings`` under ``key``; TensorRT for RTX has none.
     """
     import torch_tensorrt
 

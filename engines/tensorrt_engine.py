@@ -103,7 +103,9 @@ class Plan:
             content = tensorrt_build.build(program, _timings(), _surroundings())
             layers = tensorrt_build.layers_as_json(tensorrt_build.deserialise(content))
         except Exception as error:
-            raise EngineError(f"TensorRT cannot build {self.model} at {self.shape}: {_words(error)}") from error
+            raise EngineError(
+                f"TensorRT cannot build {self.model} at {self.shape}: {_words(error)}"
+            ) from error
         check_precision(layers, convolutions)
         _engines().write(self.name, self.key, content)
         return content
@@ -114,7 +116,9 @@ def to_build_first(model: Model, shape: tuple[int, int]) -> str:
     height, width = shape
     if Plan(model, shape).find() is not None:
         return ""
-    is_shipped = (model.name, model.scale) in shipped() and find_model(model.name, model.scale).sha256 == model.sha256
+    is_shipped = (model.name, model.scale) in shipped() and find_model(
+        model.name, model.scale
+    ).sha256 == model.sha256
     name = model.name if is_shipped else "FILE.safetensors"
     command = f"clesr build {name} --scale {model.scale} --size {width}x{height}"
     return f"not built for {width}x{height} yet; `{command}` does it, in minutes"
@@ -155,7 +159,10 @@ def _load(plan: Plan) -> Any:
         try:
             return tensorrt_build.deserialise(content)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, it is built anew
-            note(f"the compiled engine {plan.name} is of no use ({_words(error)}); it is made anew")
+            note(f"the compiled engine {plan.name} is not used: {_words(error)}")
+    note(
+        f"building the compiled engine {plan.name}, which takes minutes and is kept; `clesr build` does it beforehand"
+    )
     content = plan.build()
     try:
         return tensorrt_build.deserialise(content)
@@ -208,7 +215,9 @@ class TensorRTNetwork:
             shape = tuple(self._compiled.get_tensor_shape(name))
             dtype = self._compiled.get_tensor_dtype(name).name
             if shape != tuple(buffer.shape) or dtype != "FLOAT":
-                raise EngineError(f"the compiled engine's {name} is {dtype} {shape}, not FLOAT {tuple(buffer.shape)}")
+                raise EngineError(
+                    f"the compiled engine's {name} is {dtype} {shape}, not FLOAT {tuple(buffer.shape)}"
+                )
             self._set_address(name, buffer)
 
     def _set_address(self, name: str, buffer: Tensor) -> None:

@@ -20,7 +20,14 @@ from torch.export import ExportedProgram
 from clesr.pipeline.errors import EngineError
 
 HALF = re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE)
-MOVES = ("reformat", "constant", "shuffle", "noop", "signal", "wait")  # layers that name others but compute nothing
+MOVES = (
+    "reformat",
+    "constant",
+    "shuffle",
+    "noop",
+    "signal",
+    "wait",
+)  # layers that name others but compute nothing
 
 
 class TypedNetwork(nn.Module):
@@ -71,16 +78,14 @@ def check_precision(information: str, convolutions: int) -> None:
         layers = json.loads(information)["Layers"]
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"TensorRT's engine inspector gives no list of layers ({error})") from error
-    half, other = [], []
-    for layer in layers:
-        if isinstance(layer, dict) and _is_learned_convolution(layer):
-            (half if HALF.search(_types(layer)) else other).append(layer)
+    learned = [layer for layer in layers if isinstance(layer, dict) and _is_learned_convolution(layer)]
+    other = [layer for layer in learned if not HALF.search(_types(layer))]
     if other:
         raise EngineError(
-            f"TensorRT runs {len(other)} of {len(half) + len(other)} convolution layers in another type than FP16, "
+            f"TensorRT runs {len(other)} of {len(learned)} convolution layers in another type than FP16, "
             f"the first {_name(other[0])!r} in {_types(other[0]) or 'an unknown one'}"
         )
-    if not half:
+    if not learned:
         raise EngineError(
             f"the built engine shows none of the network's {convolutions} convolutions, so their type is unknown"
         )

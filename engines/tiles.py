@@ -1,8 +1,8 @@
 """An image that does not fit into the device, in tiles that overlap.
 
-All tiles have one shape, so one engine computes them. A tile's outer pixels, its halo, are thrown away where they border on
-another tile: there the network has seen an edge that is not in the image. At the image's border tiles end as the
-image does.
+All tiles have one shape, so one engine computes them. A tile's outer pixels, its halo, are thrown away where they
+border on another tile: there the network has seen an edge that is not in the image. At the image's border tiles
+end as the image does.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class Grid:
         height, width = self.shape[0] / self.rows, self.shape[1] / self.columns
         if max(height, width) < 2 * SMALLEST:
             return None
-        return replace(self, rows=2 * self.rows) if height > width else replace(self, columns=2 * self.columns)
+        return (
+            replace(self, rows=2 * self.rows) if height > width else replace(self, columns=2 * self.columns)
+        )
 
     def _parts(self) -> tuple[list[Span], list[Span]]:
         return spans(self.shape[0], self.rows, self.halo), spans(self.shape[1], self.columns, self.halo)
@@ -101,7 +103,7 @@ class Grid:
 def open_fitting(open_one: Callable[[tuple[int, int]], Engine], shape: tuple[int, int]) -> Engine:
     """``open_one(shape)``, or where the memory does not suffice an engine in tiles, with a note.
 
-    Tiles are halved until they fit. Raises what ``open_one`` raises for another reason, and what the smallest tiles raise.
+    Tiles are halved until they fit. Raises what ``open_one`` raises for another reason, or for the smallest tiles.
     """
     grid: Grid | None = Grid(shape, 1, 1)
     engine = None
@@ -118,7 +120,9 @@ def open_fitting(open_one: Callable[[tuple[int, int]], Engine], shape: tuple[int
     assert grid is not None
     if grid.rows * grid.columns == 1:
         return engine
-    note(f"{shape[1]}x{shape[0]} pixels are too many for the memory of {engine.info.device}: computed in {grid}")
+    note(
+        f"{shape[1]}x{shape[0]} pixels are too many for the memory of {engine.info.device}: computed in {grid}"
+    )
     return in_tiles(engine, grid)
 
 

@@ -44,8 +44,8 @@ SMALLEST = 8  # pixels a side
 def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ...]) -> None:
     """Compile TensorRT engines for MODELs (shipped names or .safetensors files; densenet if none is given).
 
-    An engine belongs to one model, one size, this graphics card and its driver. It takes minutes to build and is kept on
-    disk; `clesr-live` takes part of them into its choice only once they are built.
+    An engine belongs to one model, one size, this graphics card and its driver. It takes minutes to build and is
+    kept on disk. `clesr-live --engine auto` considers TensorRT only where its engine has been built.
 
     Examples:
 
@@ -92,7 +92,9 @@ def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:
         if Path(name).suffix:
             model = load_model(Path(name))
             if scales and model.scale not in scales:
-                raise UsageError(f"{name} is for scale {model.scale}; leave --scale out, or give {model.scale}")
+                raise UsageError(
+                    f"{name} is for scale {model.scale}; leave --scale out, or give {model.scale}"
+                )
             yield model
             continue
         having = [scale for shipped_name, scale in sorted(shipped()) if shipped_name == name]
