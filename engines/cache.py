@@ -118,9 +118,7 @@ def unpack(content: bytes) -> tuple[dict[str, str], bytes]:
     if end > min(len(body), start + LONGEST_KEY):
         raise ValueError("its key is longer than the file")
     key = json.loads(body[start:end])
-    if not isinstance(key, dict):
-        raise ValueError("it has no key")
-    return key, body[end:]
+    return dict(key), body[end:]
 
 
 def _encode(key: Key) -> bytes:

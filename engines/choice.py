@@ -18,6 +18,7 @@ from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.gpu import gpu_key
 from clesr.engines.offer import Offer
 from clesr.engines.selftest import probe_image
+from clesr.engines.tiles import free_memory
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
 
@@ -84,14 +85,20 @@ def time_offers(offers: Sequence[Offer], open_one: Open) -> Trial:
             trial.complete = False
             continue
         try:
-            engine = open_one(offer)
-            try:
-                trial.milliseconds[str(offer)] = 1e3 * seconds_a_frame(engine)
-            finally:
-                engine.close()
+            trial.milliseconds[str(offer)] = 1e3 * _time(offer, open_one)
         except EngineError as error:
             trial.reasons[str(offer)] = str(error)
+        free_memory()
     return trial
+
+
+def _time(offer: Offer, open_one: Open) -> float:
+    """Seconds a frame of ``offer``, opened and closed again."""
+    engine = open_one(offer)
+    try:
+        return seconds_a_frame(engine)
+    finally:
+        engine.close()
 
 
 def seconds_a_frame(engine: Engine) -> float:

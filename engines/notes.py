@@ -1,4 +1,4 @@
-"""What the user must know while an engine is opened: a cache file that was of no use, an image that is cut into tiles."""
+"""What the user must know while an engine is opened: a cache file that is not used, an image that is cut into tiles."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ def note(line: str) -> None:
 
 @contextmanager
 def noting(listener: Callable[[str], None]) -> Iterator[None]:
-    """Within the block, notes of this thread go to ``listener``."""
-    token = _listener.set(listener)
+    """Within the block, notes of this thread go to ``listener``, each once."""
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            listener(line)
+
+    token = _listener.set(once)
     try:
         yield
     finally:

@@ -44,10 +44,9 @@ def open_engine(
 
     ``engine`` is a name in ENGINES or ``auto``: the fastest that starts and passes; of several on an NVIDIA GPU the one
     that a trial finds the fastest, which is remembered. An image too large for the memory is computed in tiles.
-    ``model`` is a loaded
-    model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has an engine of
-    its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16) narrow the choice. ``threads``
-    is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and why
+    ``model`` is a loaded model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has
+    an engine of its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16) narrow the choice.
+    ``threads`` is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and why
     each other was not; before it one for each thing that did not go as usual, such as a damaged cache file.
 
     Raises UsageError for names that do not exist or do not go together, EngineError where nothing works.

@@ -37,7 +37,8 @@ def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: in
     where the engine cannot start or does not pass.
     """
     if offer.kind == "cuda":
-        return _checked(offer.open(model, shape, threads), model, _corners(shape))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return _checked(offer.open(model, shape, threads), model, _corners(shape), device=device)
     affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
     if not affordable:
         _check_small(offer, model, threads)
@@ -80,13 +81,12 @@ def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
     _passed.add(key)
 
 
-def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]]) -> Engine:
-    """``engine``, whose result is that of the reference in ``parts``, else closed. On a GPU the reference runs there."""
+def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]], *, device: str = "cpu") -> Engine:
+    """``engine``, whose result is that of the reference on ``device`` in ``parts``; else it is closed."""
     try:
         image, scale = probe_image(*engine.info.lr_shape), model.scale
         engine.submit(image)
         sr: NDArray[np.uint8] = engine.collect().astype(np.uint8, copy=False)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         network = copy.deepcopy(model.module).to(device)
         for down, right in parts:
             part = np.ascontiguousarray(image[down.read, right.read])

@@ -1,7 +1,7 @@
 """Building a TensorRT engine with torch_tensorrt, and opening a built one.
 
-Two packages give the module ``torch_tensorrt``: torch-tensorrt for every card, and torch-tensorrt-rtx for RTX cards, whose
-``tensorrt`` is TensorRT for RTX. Importing it needs CUDA, so it happens in the functions.
+Two packages give the module ``torch_tensorrt``: torch-tensorrt for every card, and torch-tensorrt-rtx for RTX cards,
+whose ``tensorrt`` is TensorRT for RTX. Importing it needs CUDA, so it happens in the functions.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ end as the image does.
 from __future__ import annotations
 
 import functools
+import gc
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -103,21 +104,22 @@ class Grid:
 def open_fitting(open_one: Callable[[tuple[int, int]], Engine], shape: tuple[int, int]) -> Engine:
     """``open_one(shape)``, or where the memory does not suffice an engine in tiles, with a note.
 
-    Tiles are halved until they fit. Raises what ``open_one`` raises for another reason, or for the smallest tiles.
+    Tiles are halved until they fit. Raises what ``open_one`` raises for another reason, and EngineError where the
+    smallest tiles do not fit.
     """
-    grid: Grid | None = Grid(shape, 1, 1)
-    engine = None
-    while engine is None:
-        assert grid is not None
+    grid = Grid(shape, 1, 1)
+    while True:
         try:
             engine = open_one(grid.tile)
+            break
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            grid = grid.finer()
-            if grid is None:
-                raise
-    assert grid is not None
+            finer = grid.finer()
+            if finer is None:
+                raise EngineError(f"not even tiles fit into the memory: {error}") from error
+            grid = finer
+        free_memory()
     if grid.rows * grid.columns == 1:
         return engine
     note(
@@ -143,6 +145,13 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def free_memory() -> None:
+    """Give back what closed engines held on a GPU, so that others than torch can have it."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _compute(engine: Engine, grid: Grid, lr: Image) -> Image:

@@ -166,12 +166,13 @@ def test_the_folder_is_the_users_or_the_one_asked_for(
     assert cache_folder() == tmp_path
 
 
-def test_notes_go_to_the_innermost_listener() -> None:
+def test_notes_go_to_the_innermost_listener_once() -> None:
     outer: list[str] = []
     inner: list[str] = []
     note("nobody hears this")
     with noting(outer.append):
         with noting(inner.append):
+            note("a")
             note("a")
         note("b")
     assert (outer, inner) == (["b"], ["a"])

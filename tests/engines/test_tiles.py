@@ -182,7 +182,7 @@ def test_another_failure_is_not_taken_for_want_of_memory() -> None:
 
 def test_it_ends_where_even_the_smallest_tiles_do_not_fit() -> None:
     asked: list[tuple[int, int]] = []
-    with pytest.raises(MemoryError):
+    with pytest.raises(EngineError, match="not even tiles fit"):
         open_fitting(needing(0, MemoryError, asked), (1000, 2000))
     assert asked[-1] <= (2 * SMALLEST + 2 * HALO, 2 * SMALLEST + 2 * HALO)
     assert len(asked) < 12
