@@ -139,15 +139,10 @@ def check_network(
     device: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if device == "cpu":  # the interpreter wants few large programs
-        for part in (conv, tail):
-            monkeypatch.setattr(part, "TILE", (32, 64))
-        monkeypatch.setattr(tail, "BLOCK", 8192)
     levels = torch.iinfo(dtype).max
     kernels = DenseNetKernels(module, shape, dtype, device)
-    for between in (kernels._first, *kernels._features, *kernels._ups, kernels._scratch):
+    for between in kernels.between:
         between.fill_(NAN)
-    kernels._projected.fill_(NAN)
     lr = torch.randint(0, levels + 1, shape).to(dtype)
     kernels.lr.copy_(lr)
     kernels.run()
