@@ -296,10 +296,11 @@ def _up_sums(
     C_IN: tl.constexpr, C_OUT: tl.constexpr, ROWS: tl.constexpr, MARGIN: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, CACHE: tl.constexpr, BULK: tl.constexpr,
 ):  # fmt: skip
-    """The sums of columns ``part * BLOCK_N`` on, of all four phases' channels one after the other."""
-    if BULK:
+    """The sums of columns ``part * BLOCK_N`` on, of all four phases' channels one after the other. BULK is 1 for
+    weights with channels in rows, 2 for their transpose, 0 without the tensor copy engine."""
+    if BULK > 0:
         totals = _bulk_sums(
-            x, weights, origin, part * BLOCK_N, pitch, C_IN, BLOCK_M, BLOCK_N, BLOCK_K, k_stride != 1
+            x, weights, origin, part * BLOCK_N, pitch, C_IN, BLOCK_M, BLOCK_N, BLOCK_K, BULK == 1
         )
     else:
         n = part * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -374,7 +375,7 @@ def up_conv3(
         source, filters, bias, bias if gain is None else gain, out, height, width, pitch_of(x), x.stride(1),
         x.storage_offset() // x.stride(1), pitch_of(out), out.stride(1), out_gain, weights.stride(0), weights.stride(3),
         weights.stride(4), C_IN=c_in, C_OUT=c_out, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
-        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=plan.bulk,
+        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk_form(plan, weights),
         EARLY=early and not INTERPRETED, **plan.options(early),
     )  # fmt: skip
 
@@ -400,6 +401,11 @@ def bulk_views(x: Tensor, weights: Tensor, block_m: int, block_n: int, block_k: 
         raise ValueError("weights of these strides cannot be read by the tensor copy engine; pack them first")
     source = TensorDescriptor.from_tensor(pixels, [block_m, block_k])
     return source, TensorDescriptor.from_tensor(flat, block)
+
+
+def bulk_form(plan: Plan, weights: Tensor) -> int:
+    """BULK of the kernels."""
+    return (2 if weights.stride(3) == 1 else 1) if plan.bulk else 0
 
 
 def levels_of(image: Tensor) -> float:

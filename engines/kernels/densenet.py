@@ -45,7 +45,8 @@ class DenseNetKernels:
     """``module`` on ``device`` for LR images of ``shape`` (H, W) and ``dtype`` (torch.uint8 or torch.uint16).
 
     All memory is allocated here; ``run`` allocates nothing, so that it can be captured in a CUDA graph. On a GPU the
-    plans of the kernels are measured here too, at the first opening (``tuner``, by default the card's).
+    plans of the kernels are measured here too, at the first opening (``tuner``, by default the card's), unless
+    ``tuned`` is false.
 
     The dense block has no concatenation: a layer reads a run of the block's 128-channel buffer and writes the next 16
     channels. What the first four layers' outputs give to the last four is one convolution of 64 channels
@@ -64,6 +65,7 @@ class DenseNetKernels:
         *,
         precision: str = "fp16",
         tuner: Tuner | None = None,
+        tuned: bool = True,
     ) -> None:
         module = supported(module)
         self.shape, self.scale, self.precision, self._device = shape, module.scale, precision, device
@@ -75,7 +77,7 @@ class DenseNetKernels:
         self._choices: dict[str, Choice] = {}
         self._early = False
         tuner = tuner or card_tuner(device)
-        if tuner is not None:
+        if tuned and tuner is not None:
             self._tune(tuner)
 
     def run(self) -> None:
@@ -103,7 +105,7 @@ class DenseNetKernels:
 
     def _tune(self, tuner: Tuner) -> None:
         for key, step in self.tunable().items():
-            plans = candidates(step.kind, tuner.capability)
+            plans = candidates(step.kind, tuner.capability, self.precision)
             self._choices[key] = tuner.choose(key, plans, lambda plan, step=step: step.run(plan, False))  # type: ignore[misc]
             self._plans[key] = self._choices[key].plan
         self._early = tuner.capability >= (9, 0) and tuner.faster(f"early-{self._name()}", self._run_early)
@@ -116,7 +118,8 @@ class DenseNetKernels:
         return f"{self.precision}-x{self.scale}-{self.shape[0]}x{self.shape[1]}"
 
     def _key(self, kind: str, c_in: int, c_out: int, height: int, width: int) -> str:
-        return f"{kind}-{self.precision}-{c_in}-{c_out}-{height}x{width}"
+        precision = self.precision if kind in (UP, PROJECT) else "fp16"
+        return f"{kind}-{precision}-{c_in}-{c_out}-{height}x{width}"
 
     def _plane(self, height: int, width: int, channels: int, dtype: torch.dtype = torch.float16) -> Tensor:
         try:

@@ -74,8 +74,88 @@ _INTERPRETED = {
 }
 
 
-_HOPPER: dict[str, list[Plan]] = {kind: [] for kind in KINDS}
-_AMPERE: dict[str, list[Plan]] = {kind: [] for kind in KINDS}
+def _narrow(rows: int, block_m: int, block_k: int, warps: int, stages: int, cache: str = "") -> Plan:
+    return Plan(
+        rows=rows, merge=True, block_m=block_m, block_n=16, block_k=block_k, warps=warps, stages=stages, cache=cache
+    )  # fmt: skip
+
+
+def _tile(
+    rows: int, block_m: int, block_n: int, block_k: int, warps: int, stages: int, cache: str = "", bulk: bool = False
+) -> Plan:  # fmt: skip
+    return Plan(
+        rows=rows, block_m=block_m, block_n=block_n, block_k=block_k, warps=warps, stages=stages, cache=cache, bulk=bulk
+    )  # fmt: skip
+
+
+_HOPPER: dict[str, list[Plan]] = {
+    NARROW: [
+        _narrow(4, 64, 32, 4, 3),
+        _narrow(2, 64, 32, 4, 3),
+        _narrow(4, 64, 64, 4, 2),
+        _narrow(2, 64, 64, 4, 3),
+        _narrow(4, 128, 32, 8, 3),
+        _narrow(2, 128, 64, 8, 2),
+        _narrow(1, 64, 64, 4, 3),
+        _tile(1, 128, 16, 64, 4, 4, ".ca"),
+        _tile(4, 64, 16, 32, 4, 2, ".ca"),
+    ],
+    AHEAD: [
+        _tile(2, 64, 64, 64, 4, 2),
+        _tile(4, 64, 64, 32, 4, 2),
+        _tile(2, 64, 64, 32, 4, 3, ".ca"),
+        _tile(1, 128, 64, 64, 4, 4, ".ca"),
+        _tile(1, 128, 64, 64, 4, 4),
+        _tile(1, 64, 64, 64, 4, 4, ".ca"),
+    ],
+    WIDE: [_tile(1, 128, 128, 64, 8, 3)],
+    UP: [
+        _tile(1, 128, 256, 64, 8, 4, bulk=True),
+        _tile(1, 128, 128, 64, 4, 3, bulk=True),
+        _tile(1, 256, 128, 64, 8, 4, bulk=True),
+        _tile(1, 128, 128, 64, 8, 3, bulk=True),
+        _tile(1, 128, 256, 64, 8, 3),
+        _tile(1, 128, 256, 64, 8, 3, ".ca"),
+        _tile(1, 128, 128, 64, 8, 3, ".ca"),
+        _tile(2, 128, 128, 32, 8, 3),
+        _tile(4, 64, 128, 32, 8, 3),
+    ],
+}
+_HOPPER[PROJECT] = _HOPPER[UP]
+# In FP8 a step is 128 channels, and a second set of sums takes registers: wider tiles spill.
+_FP8 = [
+    _tile(1, 128, 128, 128, 8, 3, bulk=True),
+    _tile(1, 128, 128, 128, 4, 3, bulk=True),
+    _tile(1, 128, 128, 64, 8, 4, bulk=True),
+    _tile(1, 256, 128, 128, 8, 3, bulk=True),
+    _tile(1, 128, 128, 128, 8, 3, ".ca"),
+]
+_AMPERE: dict[str, list[Plan]] = {
+    NARROW: [
+        _narrow(2, 64, 32, 4, 3),
+        _narrow(4, 64, 16, 4, 3),
+        _narrow(2, 128, 32, 4, 2),
+        _narrow(1, 128, 32, 4, 4),
+        _tile(1, 128, 16, 64, 4, 3, ".ca"),
+        _tile(4, 64, 16, 32, 4, 2),
+    ],
+    AHEAD: [
+        _tile(2, 64, 64, 32, 4, 3),
+        _tile(1, 128, 64, 64, 4, 3, ".ca"),
+        _tile(1, 128, 64, 64, 4, 3),
+        _tile(1, 64, 64, 64, 4, 3, ".ca"),
+    ],
+    WIDE: [_tile(1, 128, 128, 64, 8, 3)],
+    UP: [
+        _tile(1, 128, 128, 32, 4, 4),
+        _tile(1, 128, 128, 64, 4, 3),
+        _tile(1, 128, 128, 64, 8, 3),
+        _tile(1, 128, 256, 32, 8, 3),
+        _tile(1, 256, 128, 32, 8, 3),
+        _tile(2, 64, 128, 32, 8, 3),
+    ],
+}
+_AMPERE[PROJECT] = _AMPERE[UP]
 
 
 def usual(kind: str) -> Plan:
@@ -83,7 +163,9 @@ def usual(kind: str) -> Plan:
     return (_INTERPRETED if INTERPRETED else _SAFE)[kind]
 
 
-def candidates(kind: str, capability: tuple[int, int]) -> list[Plan]:
+def candidates(kind: str, capability: tuple[int, int], precision: str = "fp16") -> list[Plan]:
     """Plans worth a measurement on a card of ``capability``, the most promising first, ``usual`` last."""
     found = _HOPPER[kind] if capability >= (9, 0) else _AMPERE[kind]
+    if precision == "fp8" and kind in (UP, PROJECT):
+        found = [plan for plan in _FP8 if capability >= (9, 0) or not plan.bulk]
     return [*found, *([usual(kind)] if usual(kind) not in found else [])]

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from clesr.engines.kernels.conv import _enter, _group, _up_sums, bulk_views, levels_of, programs
+from clesr.engines.kernels.conv import _enter, _group, _up_sums, bulk_form, bulk_views, levels_of, programs
 from clesr.engines.kernels.plan import INTERPRETED, PROJECT, Plan, launch_options, step, usual
 from clesr.engines.kernels.planes import has_margin, pitch_of
 from clesr.engines.models import LOGIT_MARGIN
@@ -80,7 +80,7 @@ def project(
         source, filters, bias, bias if gain is None else gain, last, out, height, width, pitch_of(x), x.stride(1),
         x.storage_offset() // x.stride(1), weights.stride(0), weights.stride(3), weights.stride(4), C_IN=c_in,
         C_OUT=c_out, N_TAPS=TAPS, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
-        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=plan.bulk,
+        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk_form(plan, weights),
         EARLY=early and not INTERPRETED, **plan.options(early),
     )  # fmt: skip
 
@@ -88,19 +88,21 @@ def project(
 @triton.jit
 def _finish_kernel(
     projected, lr, base, bias, out, height, width, levels, margin, SCALE: tl.constexpr, HAS_BASE: tl.constexpr,
-    N: tl.constexpr, EARLY: tl.constexpr,
+    LINES: tl.constexpr, N: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """One run of N LR columns of one SR row: (N, SCALE) pixels, so that the bicubic image's 25 LR pixels are read once
-    for SCALE of them."""
+    """N LR columns of LINES SR rows: (LINES * N, SCALE) pixels, so that the bicubic image's 25 LR pixels are read once
+    for SCALE of them; with one row also its taps."""
     _enter(EARLY)
     runs = tl.cdiv(width, N)
-    row = tl.program_id(0) // runs + tl.zeros((1, 1), tl.int32)
-    lr_column = (tl.program_id(0) % runs) * N + tl.arange(0, N)
+    m = tl.arange(0, LINES * N)
+    row = tl.program_id(0) // runs * LINES + (m // N)[:, None] if LINES > 1 else tl.program_id(0) // runs
+    row += tl.zeros((1, 1), tl.int32)
+    lr_column = (tl.program_id(0) % runs) * N + m % N
     sub = tl.arange(0, SCALE)
     column = lr_column[:, None] * SCALE + sub[None, :]
-    inside = (lr_column < width)[:, None] & (sub >= 0)[None, :]
     sr_height, sr_width = height * SCALE, width * SCALE
-    total = tl.zeros((N, SCALE), tl.float32) + tl.load(bias)
+    inside = (lr_column < width)[:, None] & (row < sr_height) & (sub >= 0)[None, :]
+    total = tl.zeros((LINES * N, SCALE), tl.float32) + tl.load(bias)
     for tap in range(9):
         y = row + tap // 3 - 1
         x = column + tap % 3 - 1
@@ -109,7 +111,7 @@ def _finish_kernel(
         at = projected + (pixel * 4 + (y % 2) * 2 + x % 2) * 9 + tap
         total += tl.load(at, mask=seen, other=0.0).to(tl.float32)
     if HAS_BASE:
-        level = tl.zeros((N, SCALE), tl.float32)
+        level = tl.zeros((LINES * N, SCALE), tl.float32)
         taps = base + ((row % SCALE) * SCALE + sub[None, :]) * 25
         for tap in range(25):
             y = tl.minimum(tl.maximum(row // SCALE + tap // 5 - 2, 0), height - 1)
@@ -136,10 +138,11 @@ def finish(
     is added, or None; ``bias`` the last convolution's, one FP32.
     """
     height, width = lr.shape
-    block = 2048 if INTERPRETED else BLOCK
-    grid = (out.shape[0] * triton.cdiv(width, block),)
+    block = min(BLOCK, triton.next_power_of_2(width))
+    lines = 64 if INTERPRETED else 1
+    grid = (triton.cdiv(out.shape[0], lines) * triton.cdiv(width, block),)
     _finish_kernel[grid](
         projected, lr, bias if base is None else base, bias, out, height, width, levels_of(lr), LOGIT_MARGIN,
-        SCALE=out.shape[0] // height, HAS_BASE=base is not None, N=block, EARLY=early and not INTERPRETED,
+        SCALE=out.shape[0] // height, HAS_BASE=base is not None, LINES=lines, N=block, EARLY=early and not INTERPRETED,
         **launch_options(early=early),
     )  # fmt: skip
