@@ -25,7 +25,7 @@ from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from clesr.engines.kernels.densenet import DenseNetKernels
-from clesr.engines.kernels.plan import candidates
+from clesr.engines.kernels.plan import TRUNK, candidates
 from clesr.engines.models import build_model
 
 SHAPE = (64, 64)
@@ -122,6 +122,9 @@ def compile_all(arch: int, most: int | None = None) -> Iterator[dict[str, Any]]:
                 step.run(plan, capability >= (9, 0))
                 yield {"step": key, "plan": str(plan), **last}
         seen |= set(kernels.tunable())
+    for plan in TRUNK[:most]:
+        kernels._whole_step(plan)
+        yield {"step": "dense blocks in one launch", "plan": str(plan), **last}
 
 
 def fits(line: dict[str, Any]) -> bool:

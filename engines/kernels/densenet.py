@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clesr.engines.kernels.conv import conv3, first_conv3, hand_over, kind_of, up_conv3
+from clesr.engines.kernels.conv import conv3, first_conv3, hand_over, kind_of, programs, up_conv3
 from clesr.engines.kernels.fp8 import activation_gains, pack_phases_fp8
-from clesr.engines.kernels.plan import PROJECT, UP, Plan, candidates
-from clesr.engines.kernels.planes import plane
+from clesr.engines.kernels.plan import PROJECT, TRUNK, UP, Plan, candidates
+from clesr.engines.kernels.planes import pitch_of, plane, planes
 from clesr.engines.kernels.tail import TAPS, finish, project
+from clesr.engines.kernels.trunk import dense_blocks, multiprocessors, pack_trunk
 from clesr.engines.kernels.tuner import Choice, Tuner, card_tuner
 from clesr.engines.models import DenseBlock, DenseNet, UpStage
 
 GROWTH = 16  # channels of a dense layer: the narrowest tile of a matrix unit
 LAYERS = 8
+LAYERED = Plan()  # stands for a launch a layer, beside the plans of TRUNK
+CHECKS = 20  # runs that must agree before the dense blocks run in one launch
 
 
 class UnsupportedNetworkError(Exception):
@@ -72,23 +75,45 @@ class DenseNetKernels:
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros([side * self.scale for side in shape], dtype=dtype, device=device)
         gains = activation_gains(module, shape) if precision == "fp8" else [1.0] * len(module.up)
-        self._steps = [*self._trunk(module), *self._head(module, gains)]
+        self._low_steps = list(self._low_level(module))
+        self._block_steps = list(self._dense_blocks(module))
+        self._head_steps = list(self._head(module, gains))
         self._plans: dict[str, Plan] = {}
         self._choices: dict[str, Choice] = {}
         self._early = False
+        self._whole: Plan | None = None  # all dense blocks in one launch
         tuner = tuner or card_tuner(device)
         if tuned and tuner is not None:
             self._tune(tuner)
 
     def run(self) -> None:
         """Read ``self.lr``, write ``self.sr``."""
-        for step in self._steps:
+        self._run(self._low_steps)
+        self._run_blocks()
+        self._run(self._head_steps)
+
+    def _run(self, steps: list[Step]) -> None:
+        for step in steps:
             step.run(self._plans.get(step.key or ""), self._early)
+
+    def _run_blocks(self) -> None:
+        if self._whole is None:
+            self._run(self._block_steps)
+        else:
+            self._whole_step(self._whole)
+
+    def _whole_step(self, plan: Plan) -> None:
+        dense_blocks(
+            self._planes, self._scratch, *self._packed, self._flags, plan, multiprocessors(self._device)
+        )
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Each kernel of a run by name, in order, for kernel-by-kernel times."""
-        for step in self._steps:
-            plan = self._plans.get(step.key or "")
+        blocks = self._block_steps
+        if self._whole is not None:
+            blocks = [Step("dense blocks", lambda plan, _early: self._whole_step(plan or TRUNK[0]))]
+        for step in (*self._low_steps, *blocks, *self._head_steps):
+            plan = self._whole if step.name == "dense blocks" else self._plans.get(step.key or "")
             yield step.name, lambda step=step, plan=plan: step.run(plan, False)  # type: ignore[misc]
 
     def report(self) -> list[str]:
@@ -97,11 +122,16 @@ class DenseNetKernels:
             f"{key}: {choice.plan} ({choice.microseconds:.1f} us, best of {choice.tried})"
             for key, choice in self._choices.items()
         ]
-        return [*lines, f"early start of kernels: {'yes' if self._early else 'no'}"] if lines else []
+        if not lines:
+            return []
+        whole = "no" if self._whole is None else str(self._whole)
+        early = "yes" if self._early else "no"
+        return [*lines, f"early start of kernels: {early}", f"dense blocks in one launch: {whole}"]
 
     def tunable(self) -> dict[str, Step]:
         """The step that stands for each key: the last and widest of those that share it."""
-        return {step.key: step for step in self._steps if step.key}
+        steps = (*self._low_steps, *self._block_steps, *self._head_steps)
+        return {step.key: step for step in steps if step.key}
 
     def _tune(self, tuner: Tuner) -> None:
         for key, step in self.tunable().items():
@@ -109,6 +139,33 @@ class DenseNetKernels:
             self._choices[key] = tuner.choose(key, plans, lambda plan, step=step: step.run(plan, False))  # type: ignore[misc]
             self._plans[key] = self._choices[key].plan
         self._early = tuner.capability >= (9, 0) and tuner.faster(f"early-{self._name()}", self._run_early)
+
+        if tuner.capability >= (8, 0):
+            key = f"trunk-{len(self._block_steps)}-{self.shape[0]}x{self.shape[1]}"
+            choice = self._choices[key] = tuner.choose(key, [*TRUNK, LAYERED], self._run_whole)
+            self._run_whole(choice.plan)
+            if self._whole is not None and not self._whole_agrees():
+                self._whole = None
+
+    def _run_whole(self, plan: Plan) -> None:
+        self._whole = None if plan == LAYERED else plan
+        self._run_blocks()
+
+    def _whole_agrees(self) -> bool:
+        """Whether the blocks in one launch give what they give layer by layer, time after time."""
+        plan, self._whole = self._whole, None
+        self.lr.random_(0, 256)
+        self._run(self._low_steps)
+        self._run_blocks()
+        expected = self._features.float()
+        self._whole = plan
+        for _ in range(CHECKS):
+            self._planes[:2] = float("nan")
+            self._run_blocks()
+            worst = (self._features.float() - expected).abs().max()
+            if not bool(worst <= 0.01 * expected.abs().max()):
+                return False
+        return True
 
     def _run_early(self, early: bool) -> None:
         self._early = early
@@ -127,25 +184,35 @@ class DenseNetKernels:
         except ValueError as error:
             raise UnsupportedNetworkError(str(error)) from error
 
-    def _trunk(self, module: DenseNet) -> Iterator[Step]:
-        """Up to the last block's output, which is ``self._features``."""
+    def _low_level(self, module: DenseNet) -> Iterator[Step]:
+        """Up to ``self._low``, and the memory of the dense blocks."""
         height, width = self.shape
-        channels = LAYERS * GROWTH
         one, two = (self._load(conv) for conv in module.low)
         first = self._plane(height, width, one.weights.shape[-1])
-        self._low = self._plane(height, width, channels)
-        turns = [self._plane(height, width, channels) for _ in range(2)]
-        scratch = torch.empty((height, width, 3 * GROWTH), dtype=torch.float16, device=self._device)
-        self.between = [first, self._low, *turns, scratch]
+        try:
+            self._planes = planes(3, height, width, LAYERS * GROWTH, torch.float16, self._device)
+        except ValueError as error:
+            raise UnsupportedNetworkError(str(error)) from error
+        self._low = self._planes[2]
+        self._scratch = torch.empty((height, width, 3 * GROWTH), dtype=torch.float16, device=self._device)
+        self.between = [first, self._planes, self._scratch]
         yield Step(
             "low 1", lambda _plan, early: first_conv3(self.lr, one.weights, one.bias, first, early=early)
         )
         yield self._conv("low 2", first, two, self._low)
+
+    def _dense_blocks(self, module: DenseNet) -> Iterator[Step]:
+        """Up to the last block's output, which is ``self._features``."""
+        layers = [[self._load(conv) for conv in _look_ahead(block)] for block in module.blocks]  # type: ignore[arg-type]
+        self._packed = pack_trunk([[(layer.weights, layer.bias) for layer in block] for block in layers])
+        pitch = pitch_of(self._low)
+        most = max(programs(self.shape[0], pitch, plan) for plan in TRUNK)
+        self._flags = torch.zeros(most, dtype=torch.int32, device=self._device)
         self._features = self._low
-        for index, block in enumerate(module.blocks):
-            layers = [self._load(conv) for conv in _look_ahead(block)]  # type: ignore[arg-type]
-            yield from self._dense_block(f"block {index + 1}", layers, self._features, turns[index % 2], scratch)
-            self._features = turns[index % 2]
+        for index, block in enumerate(layers):
+            out = self._planes[index % 2]
+            yield from self._dense_block(f"block {index + 1}", block, self._features, out, self._scratch)
+            self._features = out
 
     def _dense_block(
         self, name: str, layers: list[_Conv], x: Tensor, out: Tensor, scratch: Tensor

@@ -158,6 +158,14 @@ _AMPERE: dict[str, list[Plan]] = {
 _AMPERE[PROJECT] = _AMPERE[UP]
 
 
+# All dense blocks in one launch: merged plans whose programs all fit on the card at once.
+TRUNK = [
+    _narrow(4, 128, 32, 8, 3),
+    _narrow(2, 128, 32, 8, 2),
+    _narrow(4, 64, 32, 4, 2),
+]
+
+
 def usual(kind: str) -> Plan:
     """The plan without measurements: one that every card since Turing can run."""
     return (_INTERPRETED if INTERPRETED else _SAFE)[kind]

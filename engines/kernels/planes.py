@@ -32,4 +32,17 @@ def pitch_of(x: Tensor) -> int:
 def has_margin(x: Tensor) -> bool:
     """Whether ``x`` is a plane, or a run of a plane's channels."""
     before = x.storage_offset() // x.stride(1)
-    return pitch_of(x) == x.shape[1] + 1 and before == pitch_of(x) + 1
+    return pitch_of(x) == x.shape[1] + 1 and before > pitch_of(x)
+
+
+def planes(
+    number: int, height: int, width: int, channels: int, dtype: torch.dtype, device: torch.device | str
+) -> Tensor:
+    """(number, H, W, C): several planes of one size in one memory. Raises as ``plane``."""
+    pitch = width + 1
+    size = ((1 + height + BELOW) * pitch + 1) * channels
+    if number * size > LARGEST:
+        raise ValueError(f"{height} x {width} pixels of {channels} channels are more than 32-bit indices reach")
+    memory = torch.zeros(number * size, dtype=dtype, device=device)
+    strides = (size, pitch * channels, channels, 1)
+    return memory.as_strided((number, height, width, channels), strides, (pitch + 1) * channels)

@@ -91,6 +91,10 @@ class Tuner:
             return self.measure(lambda: run(plan))
         except (TritonError, ValueError):  # too much shared memory, too many registers, a load it lacks
             return None
+        except RuntimeError as error:
+            if "Triton Error" not in str(error):  # that is a launch the driver refused
+                raise
+            return None
 
     def _file(self, key: str) -> Path | None:
         if self.folder is None:

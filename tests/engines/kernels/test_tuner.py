@@ -12,6 +12,7 @@ from triton.runtime.errors import OutOfResources
 
 from clesr.engines.kernels import tuner as module
 from clesr.engines.kernels.densenet import DenseNetKernels
+from clesr.engines.kernels.plan import TRUNK as candidates_of_trunk
 from clesr.engines.kernels.plan import Plan, candidates, usual
 from clesr.engines.kernels.tuner import Tuner, card_tuner
 from clesr.engines.models import build_model
@@ -123,9 +124,9 @@ def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyP
         build_model("densenet", 4, {"blocks": 1}), (8, 8), torch.uint8, "cpu", tuner=tuner
     )
     kinds = [key.split("-")[0] for key in asked]
-    assert sorted(set(kinds)) == ["ahead", "early", "narrow", "project", "up", "wide"]
+    assert sorted(set(kinds)) == ["ahead", "early", "narrow", "project", "trunk", "up", "wide"]
     assert kinds.count("narrow") == 2  # 128 channels in, and up to 48
     lines = kernels.report()
-    assert len(lines) == len(asked)
+    assert lines[-1] == f"dense blocks in one launch: {candidates_of_trunk[1]}"
     assert any(str(candidates("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8") for line in lines)
     assert usual("up") not in kernels._plans.values()
