@@ -2,8 +2,8 @@
 
     python benchmarks/compile_kernels.py 80 89 90
 
-A line has the plan and what the compiler says of it: registers and spilled bytes of a thread, shared memory of a program,
-matrix and copy instructions.
+A line has the plan and what the compiler says of it: registers and spilled bytes of a thread, shared memory of a
+program, matrix and copy instructions.
 """
 
 from __future__ import annotations
@@ -133,8 +133,12 @@ def fits(line: dict[str, Any]) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arch", nargs="+", type=int, choices=sorted(SHARED), help="compute capability times ten")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "arch", nargs="+", type=int, choices=sorted(SHARED), help="compute capability times ten"
+    )
     parser.add_argument("--most", type=int, help="plans of a kind to compile [all]")
     arguments = parser.parse_args()
     for arch in arguments.arch:

@@ -112,7 +112,7 @@ def _sums(
         SHIFTS: tl.constexpr = 1 if MERGE else 3
         totals = ()
         for _ in tl.static_range(ROWS):
-            totals = totals + (tl.zeros((BLOCK_M, N), tl.float32),)
+            totals = totals + (tl.zeros((BLOCK_M, N), tl.float32),)  # noqa: RUF005 - Triton knows no stars
         for index in range(SHIFTS * (C_IN // BLOCK_K)):
             shift = index % SHIFTS
             dx = 0 if MERGE else shift - 1
@@ -136,7 +136,7 @@ def _sums(
                 total = _dot(above, up, totals[r])
                 total = _dot(here, middle, total)
                 total = _dot(below, down, total)
-                done = done + (total,)
+                done = done + (total,)  # noqa: RUF005
                 above = here
                 here = below
             totals = done

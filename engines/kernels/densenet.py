@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -273,7 +273,10 @@ class DenseNetKernels:
         self.between.append(projected)
         key = self._key(PROJECT, x.shape[2], stages[-1].weights.shape[-1], *x.shape[:2])
         yield Step(
-            f"doubling {len(stages)}, projected", self._bound_project(module, x, stages[-1], projected), PROJECT, key
+            f"doubling {len(stages)}, projected",
+            self._bound_project(module, x, stages[-1], projected),
+            PROJECT,
+            key,
         )
         yield Step("image", self._bound_finish(module, projected))
 
@@ -343,9 +346,7 @@ def _bound_hand_over(
 
 def _bound_up(x: Tensor, stage: _Conv, out: Tensor, gain: float) -> Callable[[Plan | None, bool], None]:
     def run(plan: Plan | None, early: bool) -> None:
-        up_conv3(
-            x, stage.weights, stage.bias, out, gain=stage.gain, out_gain=gain, plan=plan, early=early
-        )
+        up_conv3(x, stage.weights, stage.bias, out, gain=stage.gain, out_gain=gain, plan=plan, early=early)
 
     return run
 

@@ -37,8 +37,8 @@ def activation_gains(module: DenseNet, shape: tuple[int, int]) -> list[float]:
 
 
 def calibration_pairs(scale: int, shape: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
-    """Fixed pairs (1, 1, h, w) and (1, 1, sh, sw) in [0, 1], of 8-bit levels: bright cells with dark borders, shaded, with
-    noise, at several cell sizes; LR is HR degraded as in training (antialiased bicubic)."""
+    """Fixed pairs (1, 1, h, w) and (1, 1, sh, sw) in [0, 1], of 8-bit levels: bright cells with dark borders, shaded,
+    with noise, at several cell sizes; LR is HR degraded as in training (antialiased bicubic)."""
     height, width = (min(side, SIDE) * scale for side in shape)
     pairs = []
     for index in range(IMAGES):

@@ -19,9 +19,13 @@ def plane(height: int, width: int, channels: int, dtype: torch.dtype, device: to
     pitch = width + 1
     pixels = (1 + height + BELOW) * pitch + 1
     if pixels * channels > LARGEST:
-        raise ValueError(f"{height} x {width} pixels of {channels} channels are more than 32-bit indices reach")
+        raise ValueError(
+            f"{height} x {width} pixels of {channels} channels are more than 32-bit indices reach"
+        )
     memory = torch.zeros(pixels * channels, dtype=dtype, device=device)
-    return memory.as_strided((height, width, channels), (pitch * channels, channels, 1), (pitch + 1) * channels)
+    return memory.as_strided(
+        (height, width, channels), (pitch * channels, channels, 1), (pitch + 1) * channels
+    )
 
 
 def pitch_of(x: Tensor) -> int:
@@ -42,7 +46,9 @@ def planes(
     pitch = width + 1
     size = ((1 + height + BELOW) * pitch + 1) * channels
     if number * size > LARGEST:
-        raise ValueError(f"{height} x {width} pixels of {channels} channels are more than 32-bit indices reach")
+        raise ValueError(
+            f"{height} x {width} pixels of {channels} channels are more than 32-bit indices reach"
+        )
     memory = torch.zeros(number * size, dtype=dtype, device=device)
     strides = (size, pitch * channels, channels, 1)
     return memory.as_strided((number, height, width, channels), strides, (pitch + 1) * channels)

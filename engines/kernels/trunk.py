@@ -75,9 +75,7 @@ def _layer(
             at = out + ((y * pitch + column) * CHANNELS)[:, None] + n[None, :]
             tl.store(at, tl.maximum(total, 0.0).to(tl.float16), mask=inside[:, None] & (n < C_NOW)[None, :])
             if C_NOW < C_OUT:
-                tl.store(
-                    waiting - C_NOW, total.to(tl.float16), mask=inside[:, None] & (n >= C_NOW)[None, :]
-                )
+                tl.store(waiting - C_NOW, total.to(tl.float16), mask=inside[:, None] & (n >= C_NOW)[None, :])
         tl.debug_barrier()
         tl.atomic_xchg(flags + tile, layer + 1, sem="release", scope="gpu")
 
@@ -122,8 +120,8 @@ def _trunk_kernel(
 
 
 def pack_trunk(layers: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
-    """Weights (blocks, all) FP16 and biases (blocks, 8, 64) FP32 of blocks of eight (weights (3, 3, C_in, C_out), bias),
-    one after the other."""
+    """Weights (blocks, all) FP16 and biases (blocks, 8, 64) FP32 of blocks of eight
+    (weights (3, 3, C_in, C_out), bias), one after the other."""
     weights = torch.stack([torch.cat([w.flatten() for w, _ in block]) for block in layers])
     bias = torch.zeros(len(layers), LAYERS, 64, dtype=torch.float32, device=weights.device)
     for index, block in enumerate(layers):
@@ -139,7 +137,13 @@ def near_tiles(pitch: int, plan: Plan) -> int:
 
 
 def dense_blocks(
-    planes: Tensor, scratch: Tensor, weights: Tensor, bias: Tensor, flags: Tensor, plan: Plan, multiprocessors: int
+    planes: Tensor,
+    scratch: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    flags: Tensor,
+    plan: Plan,
+    multiprocessors: int,
 ) -> None:
     """All dense blocks: from ``planes[2]`` to ``planes[1]`` for an even number of blocks, else ``planes[0]``.
 

@@ -99,14 +99,18 @@ class Tuner:
     def _file(self, key: str) -> Path | None:
         if self.folder is None:
             return None
-        name = "".join(c if c.isalnum() or c in ".-" else "_" for c in f"{self.card}-{triton.__version__}-{key}")
+        name = "".join(
+            c if c.isalnum() or c in ".-" else "_" for c in f"{self.card}-{triton.__version__}-{key}"
+        )
         return self.folder / f"{name}.json"
 
     def _read(self, key: str) -> Choice | None:
         file = self._file(key)
         try:
             stored = json.loads(file.read_text()) if file else None
-            return stored and Choice(Plan(**stored["plan"]), float(stored["microseconds"]), int(stored["tried"]))
+            return stored and Choice(
+                Plan(**stored["plan"]), float(stored["microseconds"]), int(stored["tried"])
+            )
         except (OSError, ValueError, TypeError, KeyError):  # none yet, or of another clesr: measure again
             return None
 

@@ -54,7 +54,13 @@ class Card:
 @pytest.mark.parametrize(
     ("capability", "reasons"),
     [
-        ((6, 1), ["compute capability 6.1 is below 7.5, the first with fp16", "compute capability 6.1 is below 8.9"]),
+        (
+            (6, 1),
+            [
+                "compute capability 6.1 is below 7.5, the first with fp16",
+                "compute capability 6.1 is below 8.9",
+            ],
+        ),
         ((8, 6), ["", "compute capability 8.6 is below 8.9, the first with fp8"]),
         ((8, 9), ["", ""]),
         ((9, 0), ["", ""]),

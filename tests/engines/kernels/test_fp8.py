@@ -15,8 +15,8 @@ from clesr.engines import cuda_engine
 from clesr.engines.kernels import conv, quality, tail
 from clesr.engines.kernels.densenet import UnsupportedNetworkError
 from clesr.engines.kernels.fp8 import FP8, activation_gains, calibration_pairs, pack_phases_fp8
-from clesr.engines.kernels.planes import plane
 from clesr.engines.kernels.plan import Plan
+from clesr.engines.kernels.planes import plane
 from clesr.engines.models import DenseNet, build_model
 from clesr.engines.weights import find_model
 from clesr.pipeline.errors import EngineError
@@ -99,7 +99,10 @@ def test_calibration_images_are_fixed_and_have_structure() -> None:
 
 def test_fp8_is_refused_where_it_costs_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     module = build_model("densenet", 2, {"blocks": 1})
-    for loss, words in ((0.2, "fp8 loses 0.20 dB against fp16 .* use --precision fp16"), (float("nan"), "fp8 loses nan")):
+    for loss, words in (
+        (0.2, "fp8 loses 0.20 dB against fp16 .* use --precision fp16"),
+        (float("nan"), "fp8 loses nan"),
+    ):
         monkeypatch.setattr(quality, "fp8_loss", lambda *_, loss=loss: loss)
         with pytest.raises(EngineError, match=words):
             cuda_engine.check_fp8(module, (8, 8), "cpu")

@@ -24,7 +24,10 @@ def test_dense_blocks(plan: Plan, blocks: int, device: str) -> None:
     shape = (9, 37)
     modules = [DenseBlock(128, 8, 16) for _ in range(blocks)]
     layers = [
-        [(c.weight.detach().permute(2, 3, 1, 0).to(device).half(), c.bias.detach().to(device)) for c in _look_ahead(m)]  # type: ignore[union-attr]
+        [
+            (c.weight.detach().permute(2, 3, 1, 0).to(device).half(), c.bias.detach().to(device))
+            for c in _look_ahead(m)
+        ]  # type: ignore[union-attr]
         for m in modules
     ]
     buffers = planes(3, *shape, 128, torch.float16, device)

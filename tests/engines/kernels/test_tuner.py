@@ -128,5 +128,7 @@ def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyP
     assert kinds.count("narrow") == 2  # 128 channels in, and up to 48
     lines = kernels.report()
     assert lines[-1] == f"dense blocks in one launch: {candidates_of_trunk[1]}"
-    assert any(str(candidates("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8") for line in lines)
+    assert any(
+        str(candidates("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8") for line in lines
+    )
     assert usual("up") not in kernels._plans.values()
