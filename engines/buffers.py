@@ -55,6 +55,7 @@ class SlotEngine:
         self, info: EngineInfo, make_slots: Callable[[np.dtype[Any]], Sequence[Slot]], *, depth: int = 2
     ) -> None:
         self.info, self.depth = info, depth
+        self.report: Sequence[str] = ()  # what was chosen for this device, in lines
         self._make_slots = make_slots
         self._slots: dict[np.dtype[Any], Sequence[Slot]] = {}
         self._turn = 0
