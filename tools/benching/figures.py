@@ -41,6 +41,11 @@ def ratios(rates: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
     }
 
 
+def significant(value: float) -> float:
+    """``value`` with five figures that count."""
+    return float(f"{value:.5g}")
+
+
 def streams(frames_a_second: float) -> int:
     """How many streams at video rate that many frames a second are."""
     return int(frames_a_second / VIDEO_RATE + 1e-9)

@@ -20,7 +20,7 @@ from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EngineError
-from clesr.tools.benching.figures import latency, median_ratio, ratios, streams
+from clesr.tools.benching.figures import latency, median_ratio, ratios, significant, streams
 from clesr.tools.benching.peak import peak_for
 from clesr.tools.benching.power import ReadWatts, device_mb, mean_watts, resident_mb, watching
 from clesr.tools.benching.turns import by_device, in_flight, one_at_a_time, upscaled
@@ -204,24 +204,24 @@ def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any
     speed, peak = case.gflop * rate, peak_for(peaks, offer.precision)
     return {
         **_what(case),
-        "gflop": round(case.gflop, 3),
+        "gflop": significant(case.gflop),
         "label": label(offer),
         "engine": offer.name,
         "kind": offer.kind,
         "device": offer.device,
         "precision": offer.precision,
         "depth": subject.engine.depth,
-        "frames_s": round(rate, 3),
-        "frames_s_turns": [round(r, 3) for r in subject.rates],
-        "frames_s_one": round(statistics.median(subject.single_rates), 3),
+        "frames_s": significant(rate),
+        "frames_s_turns": [significant(r) for r in subject.rates],
+        "frames_s_one": significant(statistics.median(subject.single_rates)),
         "depth_gain": round(median_ratio(subject.rates, subject.single_rates), 3),
         "latency_ms": latency(subject.single),
         "device_ms": latency(subject.device) if subject.device else None,
         "device_mb": _rounded(subject.device_mb),
         "host_mb": _rounded(subject.host_mb),
         "watts": mean_watts(subject.readings),
-        "gflop_s": round(speed, 1),
-        "of_peak": round(speed / peak, 4) if peak else None,
+        "gflop_s": significant(speed),
+        "of_peak": significant(speed / peak) if peak else None,
         "streams_30": streams(rate),
         **subject.quality,
     }
