@@ -156,6 +156,7 @@ def test_crops_have_one_size() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, out: Path) -> None:
     """Every stage, tiny, with all modules blocked that a GPU machine may lack."""
     blocker = tmp_path / "blocker"
@@ -177,7 +178,8 @@ def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, o
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "all passed" in done.stdout
     found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
-    assert set(found) == {"tests", "parity", "cards", "bench", "kernels", "steady"}
+    assert set(found) == {"tests", "parity", "cards", "bench", "kernels", "steady", "paper"}
+    assert (out / "paper-x4.safetensors").is_file()
     assert all(result["passed"] for name, result in found.items() if name != "bench")
     checked = {(row["label"], row["model"], row["scale"]) for row in found["parity"]["rows"]}
     assert {("cuda fp16 cpu", "densenet", scale) for scale in (2, 4, 8)} <= checked

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import UsageError
 from clesr.tools.training.degrade import degrade
+from clesr.tools.training.images import read_entry
 
 DATA = "CLESR_DATA"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 Pixels = NDArray[np.uint8]
-
-
-def stills(folder: Path) -> Iterator[tuple[str, Pixels]]:
-    """Names and 8-bit gray images (H, W) of ``folder``, sorted. Raises UsageError for a file that is no image."""
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise UsageError(f"{path} cannot be read as an image; remove it or convert it to PNG")
-        yield path.name, np.asarray(image, np.uint8)
 
 
 def phantom(side: int, seed: int = 0) -> Pixels:
@@ -39,7 +26,7 @@ def known_images(least: int = 256) -> list[tuple[str, Pixels]]:
     """The test images of CLESR_DATA, else one phantom of about ``least`` pixels a side (64 to 1024)."""
     folder = os.environ.get(DATA)
     if folder:
-        return list(stills(Path(folder) / "test"))
+        return list(read_entry(f"{folder}/test"))
     return [("phantom", phantom(min(max(least, 64), 1024)))]
 
 
