@@ -78,6 +78,7 @@ class Trainer:
             betas=(recipe.beta1, recipe.beta2),
             eps=recipe.epsilon,
         )
+        self.optimiser: torch.optim.Optimizer
         self._wrapped, self.optimiser = self.fabric.setup(self.module, optimiser)
         if self.teacher is not None:
             self.teacher = self.fabric.to_device(self.teacher)
