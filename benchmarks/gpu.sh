@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU in one go, in under nine minutes: tests, parity, bench, kernels, steady state.
+# Everything that needs a GPU in one go, in under nine minutes: tests, parity, bench, kernels, steady state, and the
+# case of the promises against torch.compile and TensorRT. TensorRT's parity at every scale takes longer, it compiles
+# an engine for each: PYTHONPATH=.import python benchmarks/parity.py --engine tensorrt --limit 3600
 #
 #   benchmarks/gpu.sh [--train MINUTES] [--only STAGE ...] [--dry]
 #

@@ -1,6 +1,6 @@
 """Every engine against the FP32 reference at every scale, on the test images: grey levels and PSNR.
 
-python benchmarks/parity.py [--limit SECONDS] [--dry]
+python benchmarks/parity.py [--engine NAME] [--limit SECONDS] [--dry]
 
 An engine passes where each image lies within the limits of the self-test, and PSNR over the images within 0.02 dB of
 that of the reference. With --dry on a processor, at a tiny size, DenseNet's kernels in Triton's interpreter.
@@ -42,6 +42,7 @@ from clesr.tools.training.degrade import degrade
 PSNR_LIMIT = 0.02  # dB over the images
 MODELS = ("densenet", "fast", "srcnn")
 SCALES = (2, 4, 8)
+COMPILING = (baselines.COMPILED, "tensorrt")  # minutes for each model and size: by name only
 
 Pixels = NDArray[np.uint8]
 
@@ -83,13 +84,12 @@ def interpreted() -> Offer:
     )
 
 
-def contenders(dry: bool) -> list[Offer]:
-    """What is checked: on a GPU all that runs there, engines that compile first last; dry, what a processor runs."""
+def contenders(engine: str | None, dry: bool) -> list[Offer]:
+    """What is checked: on a GPU ``engine``, or all that start at once there; dry, what a processor runs."""
     if dry:
         return [interpreted(), *(o for o in all_offers() if o.available and o.kind == "cpu")]
-    slow = ("tensorrt", baselines.COMPILED)
-    offers = [o for o in all_offers() if o.kind == "cuda" and o.available and o.name != baselines.COMPILED]
-    return sorted(offers, key=lambda offer: offer.name in slow)
+    offers = [o for o in all_offers() if o.kind == "cuda" and o.available]
+    return [o for o in offers if (o.name == engine if engine else o.name not in COMPILING)]
 
 
 def check(offer: Offer, model: Model, pairs: list[tuple[Pixels, Pixels, Pixels]]) -> dict[str, Any]:
@@ -129,8 +129,11 @@ COLUMNS = (
 @click.option(
     "--limit", type=float, default=90.0, show_default=True, help="Seconds after which no engine is opened."
 )
+@click.option(
+    "--engine", metavar="NAME", help="This alone.  [default: all but those that compile for minutes]"
+)
 @click.option("--dry", is_flag=True, help="Tiny, on a processor.")
-def main(limit: float, dry: bool) -> None:
+def main(limit: float, engine: str | None, dry: bool) -> None:
     """Check, print and write parity.json; exit 1 where an engine fails or there was no time for it."""
     if not dry and not torch.cuda.is_available():
         raise click.ClickException("there is no NVIDIA GPU here; --dry checks what a processor runs")
@@ -146,7 +149,7 @@ def main(limit: float, dry: bool) -> None:
             truths = [reference(model, lr) for lr in lrs]
             cases[name, scale] = model, list(zip(lrs, images, truths, strict=True))
     rows: list[dict[str, Any]] = []
-    for offer in contenders(dry):
+    for offer in contenders(engine, dry):
         for (name, scale), (model, pairs) in cases.items():
             if perf_counter() - begin > limit:
                 late = {"label": label(offer), "model": name, "scale": scale, "passed": False}
