@@ -10,15 +10,16 @@ a tiny size: the figures then mean nothing, the way there is the same.
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
+from unittest import mock
 
 import click
 import torch
@@ -31,8 +32,8 @@ if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
 from clesr.engines import cuda_engine
-from clesr.engines.kernels.conv import conv3, first_conv3, up_conv3
-from clesr.engines.kernels.tail import TAPS, finish, project
+from clesr.engines.kernels import densenet
+from clesr.engines.kernels.conv import conv3, up_conv3
 from clesr.engines.models import BicubicUp
 from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
@@ -40,7 +41,8 @@ from clesr.tools.benching.peak import bandwidth, matrix_peaks
 from clesr.tools.benching.report import WIDE, figure, make_table
 from clesr.tools.benching.turns import by_device, in_flight, one_at_a_time
 
-GROWTH, LAYERS, BLOCKS, WIDTH = 16, 8, 12, 128
+GROWTH, LAYERS, WIDTH = 16, 8, 128
+KERNELS = ("first_conv3", "conv3", "hand_over", "up_conv3", "project", "finish")
 FULL_N = 64  # output channels from which on a matrix unit is full: GPU.md has 16 at a quarter of the peak
 SMALL = 0.05
 LAUNCHES = 20  # of a kernel in the graph that is timed
@@ -100,13 +102,15 @@ def bytes_of(*tensors: Tensor) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One kernel at one shape: how often a frame runs it, how to run it, its operations and bytes."""
+    """One kernel at one shape: how often a frame runs it, how to run it, its operations and bytes, and the keywords
+    that it was called with."""
 
     name: str
     times: int
     run: Run
     flop: float
     size: float
+    keywords: dict[str, Any]
 
     def measure(self, device: Device) -> dict[str, Any]:
         found, floor = device_seconds(self.run, device), device.floor(self.flop, self.size)
@@ -121,94 +125,55 @@ class Kernel:
         }
 
 
-def conv(device: Device, name: str, times: int, shape: tuple[int, int], c_in: int, c_out: int) -> Kernel:
-    """A plain ``conv3``."""
-    x, out = device.half(*shape, c_in), device.half(*shape, c_out)
-    weights, bias = device.half(3, 3, c_in, c_out), device.full(c_out)
-    flop = 2 * 9 * c_in * c_out * shape[0] * shape[1]
-    return Kernel(name, times, lambda: conv3(x, weights, bias, out), flop, bytes_of(x, weights, out))
+def operations(function: str, arguments: Sequence[Any]) -> float:
+    """Of one call: products and sums, each as one, of the convolutions in it."""
+    x, weights = arguments[:2]
+    pixels = x.shape[0] * x.shape[1]
+    if function in ("first_conv3", "conv3", "up_conv3"):
+        return float(2 * weights.numel() * pixels)
+    if function == "project":  # and the last convolution's nine taps of each new pixel
+        return float((2 * weights.numel() + 2 * 4 * weights.shape[-1] * 9) * pixels)
+    if function == "finish":  # nine taps, and 25 of the bicubic image
+        return float(2 * (9 + 25) * arguments[-1].numel())
+    return 0.0
 
 
-def dense_kernels(device: Device, shape: tuple[int, int]) -> list[Kernel]:
-    """A dense block as the engine runs it: layers 1 to 4, the look-ahead, layers 6 to 8."""
-    pixels = shape[0] * shape[1]
-    buffer, scratch = device.half(*shape, WIDTH), device.full(*shape, 3 * GROWTH)
-    kernels = [conv(device, "dense layer 1, 128 to 16", BLOCKS, shape, WIDTH, GROWTH)]
-    for i in (1, 2, 3):
-        x, out = buffer[..., : i * GROWTH], buffer[..., i * GROWTH : (i + 1) * GROWTH]
-        weights, bias = device.half(3, 3, i * GROWTH, GROWTH), device.full(GROWTH)
-        run = partial(conv3, x, weights, bias, out)
-        name = f"dense layer {i + 1}, {i * GROWTH} to {GROWTH}"
-        kernels.append(
-            Kernel(name, BLOCKS, run, 18 * i * GROWTH * GROWTH * pixels, bytes_of(x, weights, out))
-        )
-    x, out = buffer[..., : 4 * GROWTH], buffer[..., 4 * GROWTH : 5 * GROWTH]
-    weights, bias = device.half(3, 3, 4 * GROWTH, 4 * GROWTH), device.full(4 * GROWTH)
-    kernels.append(
-        Kernel(
-            "look-ahead, 64 to 64",
-            BLOCKS,
-            partial(conv3, x, weights, bias, out, scratch=scratch),
-            18 * (4 * GROWTH) ** 2 * pixels,
-            bytes_of(x, weights, out, scratch),
-        )
-    )
-    for i in (1, 2, 3):
-        x, out = buffer[..., 4 * GROWTH : (4 + i) * GROWTH], buffer[..., (4 + i) * GROWTH : (5 + i) * GROWTH]
-        part = scratch[..., (i - 1) * GROWTH : i * GROWTH]
-        weights, bias = device.half(3, 3, i * GROWTH, GROWTH), device.full(GROWTH)
-        run = partial(conv3, x, weights, bias, out, partial=part)
-        name = f"dense layer {i + 5}, {i * GROWTH} to {GROWTH}, on the look-ahead"
-        size = bytes_of(x, weights, out, part)
-        kernels.append(Kernel(name, BLOCKS, run, 18 * i * GROWTH * GROWTH * pixels, size))
-    return kernels
+def kernels_of(network: Any) -> list[Kernel]:
+    """Every kernel of one run of ``network``, with the very arguments it runs with; alike ones counted together."""
+    calls: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
+
+    def noting(name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: Any, **keywords: Any) -> object:
+            calls.append((name, function, arguments, keywords))
+            return function(*arguments, **keywords)
+
+        return run
+
+    with ExitStack() as patched:
+        for name in KERNELS:
+            if hasattr(densenet, name):
+                change = mock.patch.object(densenet, name, noting(name, getattr(densenet, name)))
+                patched.enter_context(change)
+        network.run()
+    kernels: dict[str, Kernel] = {}
+    for name, function, arguments, keywords in calls:
+        words = describe(name, arguments, keywords)
+        times = kernels[words].times + 1 if words in kernels else 1
+        tensors = [part for part in (*arguments, *keywords.values()) if isinstance(part, Tensor)]
+        run = partial(function, *arguments, **keywords)
+        kernels[words] = Kernel(words, times, run, operations(name, arguments), bytes_of(*tensors), keywords)
+    return list(kernels.values())
 
 
-def all_kernels(device: Device, shape: tuple[int, int], scale: int) -> list[Kernel]:
-    """Every kernel of a frame, in the order they run."""
-    height, width = shape
-    lr = torch.randint(0, 256, shape, device=device.kind, dtype=torch.uint8)
-    first, weights, bias = device.half(*shape, 64), device.half(3, 3, 1, 64), device.full(64)
-    kernels = [
-        Kernel(
-            "first_conv3, 1 to 64", 1, lambda: first_conv3(lr, weights, bias, first),
-            18 * 64 * height * width, bytes_of(lr, weights, first),
-        ),
-        conv(device, "low-level 2, 64 to 128", 1, shape, 64, WIDTH),
-        *dense_kernels(device, shape),
-    ]  # fmt: skip
-    steps = int(math.log2(scale))
-    for step in range(steps - 1):
-        kernels.append(up_kernel(device, (height << step, width << step)))
-    return [*kernels, *tail_kernels(device, lr, scale)]
-
-
-def up_kernel(device: Device, shape: tuple[int, int]) -> Kernel:
-    x, out = device.half(*shape, WIDTH), device.half(2 * shape[0], 2 * shape[1], WIDTH)
-    weights, bias = device.half(4, 3, 3, WIDTH, WIDTH), device.full(4, WIDTH)
-    name = f"up_conv3, {shape[1]}x{shape[0]} to {2 * shape[1]}x{2 * shape[0]}"
-    flop = 18 * WIDTH * 4 * WIDTH * shape[0] * shape[1]
-    return Kernel(name, 1, lambda: up_conv3(x, weights, bias, out), flop, bytes_of(x, weights, out))
-
-
-def tail_kernels(device: Device, lr: Tensor, scale: int) -> list[Kernel]:
-    """``project`` and ``finish``."""
-    height, width = (n * scale // 2 for n in lr.shape)
-    x, projected = device.half(height, width, WIDTH), device.half(height, width, 4, 9)
-    weights, bias = device.half(4, 3, 3, WIDTH, WIDTH), device.full(4, WIDTH)
-    last, base, last_bias = device.half(WIDTH, TAPS), device.full(scale * scale, 5, 5), device.full(1)
-    out = torch.empty(2 * height, 2 * width, dtype=torch.uint8, device=device.kind)
-    pixels = height * width
-    return [
-        Kernel(
-            "project", 1, lambda: project(x, weights, bias, last, projected),
-            (18 * WIDTH * 4 * WIDTH + 2 * 4 * WIDTH * 9) * pixels, bytes_of(x, weights, projected),
-        ),
-        Kernel(
-            "finish", 1, lambda: finish(projected, lr, base, last_bias, out),
-            (2 * 9 + 2 * 25) * 4 * pixels, bytes_of(projected, lr, out),
-        ),
-    ]  # fmt: skip
+def describe(function: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+    """A kernel's name for the table: channels, pixels, and what it adds or leaves."""
+    x, weights = arguments[0], arguments[1]
+    size = f"{x.shape[1]}x{x.shape[0]}"
+    if function in ("first_conv3", "conv3", "up_conv3", "project"):
+        phases = "4 x " if function in ("up_conv3", "project") else ""
+        size = f"{weights.shape[-2]} to {phases}{weights.shape[-1]}, {size}"
+    more = {"partial": ", on the look-ahead", "scratch": ", looking ahead"}
+    return f"{function} {size}" + "".join(text for key, text in more.items() if keywords.get(key) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +196,14 @@ class Gain:
 
 
 class Block:
-    """One dense block's layers 2 to 8 in three forms on the same numbers."""
+    """One dense block's layers 2 to 8 in three forms on the same numbers. ``narrow`` and ``ahead`` are keywords (such
+    as a plan that was chosen on this card) for convolutions to 16 and to 64 channels."""
 
-    def __init__(self, device: Device, shape: tuple[int, int]) -> None:
-        self.device, self.shape = device, shape
-        self.buffer, self.scratch = device.half(*shape, WIDTH), device.full(*shape, 3 * GROWTH)
+    def __init__(
+        self, device: Device, shape: tuple[int, int], narrow: dict[str, Any], ahead: dict[str, Any]
+    ) -> None:
+        self.narrow, self.wide = narrow, ahead
+        self.buffer, self.scratch = device.half(*shape, WIDTH), device.half(*shape, 3 * GROWTH)
         self.parts = [device.half(*shape, GROWTH) for _ in range(LAYERS)]
         self.plain = [device.half(3, 3, i * GROWTH, GROWTH) for i in range(1, LAYERS)]
         self.bias, self.ahead_bias = device.full(GROWTH), device.full(4 * GROWTH)
@@ -245,7 +213,7 @@ class Block:
     def concatenated(self) -> None:
         """Each layer's input, and the block's output, put together by torch."""
         for i, weights in enumerate(self.plain, 1):
-            conv3(torch.cat(self.parts[:i], 2), weights, self.bias, self.parts[i])
+            conv3(torch.cat(self.parts[:i], 2), weights, self.bias, self.parts[i], **self.narrow)
         torch.cat(self.parts, 2)
 
     def in_runs(self) -> None:
@@ -258,21 +226,35 @@ class Block:
         g = GROWTH
         for i, weights in enumerate(self.plain[:3], 1):
             self._layer(i, weights)
-        out = self.buffer[..., 4 * g : 5 * g]
-        conv3(self.buffer[..., : 4 * g], self.ahead, self.ahead_bias, out, scratch=self.scratch)
+        x, out = self.buffer[..., : 4 * g], self.buffer[..., 4 * g : 5 * g]
+        conv3(x, self.ahead, self.ahead_bias, out, scratch=self.scratch, **self.wide)
         for i, weights in enumerate(self.rest):
             x, out = self.buffer[..., 4 * g : (5 + i) * g], self.buffer[..., (5 + i) * g : (6 + i) * g]
-            conv3(x, weights, self.bias, out, partial=self.scratch[..., i * g : (i + 1) * g])
+            partial_sums = self.scratch[..., i * g : (i + 1) * g]
+            conv3(x, weights, self.bias, out, partial=partial_sums, **self.narrow)
 
     def _layer(self, i: int, weights: Tensor) -> None:
         g = GROWTH
-        conv3(self.buffer[..., : i * g], weights, self.bias, self.buffer[..., i * g : (i + 1) * g])
+        conv3(
+            self.buffer[..., : i * g],
+            weights,
+            self.bias,
+            self.buffer[..., i * g : (i + 1) * g],
+            **self.narrow,
+        )
 
 
-def block_gains(device: Device, shape: tuple[int, int]) -> list[Gain]:
+def plans(kernels: Sequence[Kernel], words: str) -> dict[str, Any]:
+    """The keywords, but tensors, of the first kernel whose name has ``words``."""
+    found = next((kernel.keywords for kernel in kernels if words in kernel.name), {})
+    return {key: value for key, value in found.items() if not isinstance(value, Tensor)}
+
+
+def block_gains(device: Device, shape: tuple[int, int], kernels: Sequence[Kernel]) -> list[Gain]:
     """No concatenation: predicted by the bytes it would move. Look-ahead: by the matrix unit, of which N columns of
     output channels use N / FULL_N."""
-    block, pixels = Block(device, shape), shape[0] * shape[1]
+    block = Block(device, shape, plans(kernels, "to 16,"), plans(kernels, "64 to 64,"))
+    pixels = shape[0] * shape[1]
     joined = device_seconds(block.concatenated, device)
     runs = device_seconds(block.in_runs, device)
     ahead = device_seconds(block.with_look_ahead, device)
@@ -286,10 +268,17 @@ def block_gains(device: Device, shape: tuple[int, int]) -> list[Gain]:
     ]
 
 
-def shuffle_gains(device: Device, shape: tuple[int, int]) -> list[Gain]:
+def up_kernel(device: Device, shape: tuple[int, int], keywords: dict[str, Any]) -> Run:
+    """A doubling of random numbers."""
+    x, out = device.half(*shape, WIDTH), device.half(2 * shape[0], 2 * shape[1], WIDTH)
+    weights, bias = device.half(4, 3, 3, WIDTH, WIDTH), device.full(4, WIDTH)
+    return lambda: up_conv3(x, weights, bias, out, **keywords)
+
+
+def shuffle_gains(device: Device, shape: tuple[int, int], kernels: Sequence[Kernel]) -> list[Gain]:
     """Phases stored in place, against the same kernel and torch's shuffle after it, and against torch's own three steps
     (convolution, ReLU, shuffle); predicted by the bytes of the shuffle."""
-    kernel = up_kernel(device, shape)
+    run = up_kernel(device, shape, plans(kernels, "up_conv3"))
     wide = device.half(1, 4 * WIDTH, *shape).to(memory_format=torch.channels_last)
     x = device.half(1, WIDTH, *shape).to(memory_format=torch.channels_last)
     weights = device.half(4 * WIDTH, WIDTH, 3, 3).to(memory_format=torch.channels_last)
@@ -298,7 +287,7 @@ def shuffle_gains(device: Device, shape: tuple[int, int]) -> list[Gain]:
     def by_torch() -> Tensor:
         return F.pixel_shuffle(F.relu(F.conv2d(x, weights, bias, padding=1)), 2)
 
-    ours = device_seconds(kernel.run, device)
+    ours = device_seconds(run, device)
     shuffle = device_seconds(lambda: F.pixel_shuffle(wide, 2), device)
     theirs = device_seconds(by_torch, device)
     saved = 2 * bytes_of(wide) / device.bandwidth
@@ -308,24 +297,24 @@ def shuffle_gains(device: Device, shape: tuple[int, int]) -> list[Gain]:
     ]
 
 
-def tail_gain(device: Device, shape: tuple[int, int], scale: int) -> Gain:
-    """The fused tail against the last doubling by ``up_conv3`` and torch for what follows; predicted by the bytes that
-    never go to memory."""
+def tail_gain(device: Device, shape: tuple[int, int], scale: int, kernels: Sequence[Kernel]) -> Gain:
+    """The fused tail, as the engine runs it, against the last doubling by ``up_conv3`` and torch for what follows;
+    predicted by the bytes that never go to memory."""
     lr = torch.randint(0, 256, shape, device=device.kind, dtype=torch.uint8)
-    pair = tail_kernels(device, lr, scale)
-    up = up_kernel(device, (shape[0] * scale // 2, shape[1] * scale // 2))
+    tail = [kernel for kernel in kernels if kernel.name.startswith(("project", "finish"))]
+    up = up_kernel(device, (shape[0] * scale // 2, shape[1] * scale // 2), plans(kernels, "up_conv3"))
     wide = device.half(1, WIDTH, shape[0] * scale, shape[1] * scale).to(memory_format=torch.channels_last)
     last, bias = device.half(1, WIDTH, 3, 3).to(memory_format=torch.channels_last), device.half(1)
     base = BicubicUp(scale).to(device.kind, torch.float16)
 
     def unfused() -> Tensor:
-        up.run()
+        up()
         level = base((lr.float() / 255).half()[None, None]).clamp(0.001, 0.999)
         y = torch.sigmoid(F.conv2d(wide, last, bias, padding=1) + torch.log(level / (1 - level)))
         return (y.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
     def fused() -> None:
-        for kernel in pair:
+        for kernel in tail:
             kernel.run()
 
     before, after = device_seconds(unfused, device), device_seconds(fused, device)
@@ -333,10 +322,9 @@ def tail_gain(device: Device, shape: tuple[int, int], scale: int) -> Gain:
     return Gain("fused tail", before, after, 2 * (bytes_of(wide) - projected) / device.bandwidth / before)
 
 
-def graph_gain(model: Any, shape: tuple[int, int]) -> Gain:
+def graph_gain(network: Any) -> Gain:
     """One CUDA graph a frame against launches one by one, both with one frame in flight; predicted from the time of
     a launch that does next to nothing, times the kernels of a frame."""
-    network = cuda_engine.build_network(model.module, shape, torch.uint8, "cuda")
     one = torch.zeros(1, device="cuda")
 
     def wall(run: Run, count: int) -> float:
@@ -418,6 +406,18 @@ PROFILE_COLUMNS = (
 )
 
 
+def rewrites(
+    device: Device, network: Any, kernels: Sequence[Kernel], scale: int, shape: tuple[int, int]
+) -> list[Gain]:
+    """Every rewrite that can be measured on ``device``."""
+    gains = [*block_gains(device, shape, kernels), *shuffle_gains(device, shape, kernels)]
+    gains.append(tail_gain(device, shape, scale, kernels))
+    if device.kind == "cuda":
+        gains.append(graph_gain(network))
+        gains += [slots_gain(name, scale, shape) for name in ("densenet", "fast")]
+    return gains
+
+
 @click.command()
 @click.option("--scale", type=click.Choice(["2", "4", "8"]), default="4", show_default=True)
 @click.option("--size", type=int, default=256, show_default=True, help="LR pixels a side.")
@@ -433,35 +433,46 @@ def main(scale: str, size: int, dry: bool) -> None:
     peaks = matrix_peaks(kind)
     speed = bandwidth(kind) if kind == "cuda" else bandwidth(kind, 1 << 24)
     device = Device(kind, 1e9 * max(peaks.values()), 1e9 * speed)
-    rows = [kernel.measure(device) for kernel in all_kernels(device, shape, factor)]
-    gains = [*block_gains(device, shape), *shuffle_gains(device, shape), tail_gain(device, shape, factor)]
-    profiled, network_us = [], None
-    if kind == "cuda":
-        model = find_model("densenet", factor)
-        gains += [
-            graph_gain(model, shape),
-            slots_gain("densenet", factor, shape),
-            slots_gain("fast", factor, shape),
-        ]
-        network = cuda_engine.build_network(model.module, shape, torch.uint8, kind)
-        profiled, network_us = profile(network.run), round(1e6 * device_seconds(network.run, device), 2)
-    found = [gain.as_json() for gain in gains]
-    total = sum(row["frame_us"] for row in rows)
-    floor = sum(row["predicted_us"] * row["times_a_frame"] for row in rows)
-    summary = f"kernels of a frame {figure(total)} us, floor {figure(floor)} us, network {figure(network_us) or '–'} us"
+    network = cuda_engine.build_network(find_model("densenet", factor).module, shape, torch.uint8, kind)
+    kernels = kernels_of(network)
+    rows = [kernel.measure(device) for kernel in kernels]
+    gains = [gain.as_json() for gain in rewrites(device, network, kernels, factor, shape)]
+    profiled = profile(network.run) if kind == "cuda" else []
+    network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
+    show(f"densenet x{factor}, {size}x{size}" if not dry else "dry", rows, profiled, gains)
+    figures = {"network_us": network_us, "rows": rows, "profile": profiled, "rewrites": gains}
+    machine = {"dry": dry, "peak_gflop_s": peaks, "bandwidth_gb_s": round(speed, 1)}
+    headline = headline_of(rows, gains, network_us)
+    sys.exit(leave("kernels", True, headline, scale=factor, lr=list(shape), **machine, **figures))
+
+
+def show(
+    title: str, rows: list[dict[str, Any]], profiled: list[dict[str, Any]], gains: list[dict[str, Any]]
+) -> None:
+    """The tables."""
     console = Console(highlight=False, width=WIDE)
-    for title, columns, lines in (
-        (f"densenet x{factor}, {shape[1]}x{shape[0]}", KERNEL_COLUMNS, rows),
+    for name, columns, lines in (
+        (title, KERNEL_COLUMNS, rows),
         ("profile", PROFILE_COLUMNS, profiled[:20]),
-        ("rewrites", GAIN_COLUMNS, found),
+        ("rewrites", GAIN_COLUMNS, gains),
     ):
         if lines:
-            console.print(make_table(title, columns, lines))
-    console.print(summary)
-    headline = [summary, *(f"{g['rewrite']}: {100 * g['found_gain']:+.0f} %" for g in found)]
-    figures = {"network_us": network_us, "rows": rows, "profile": profiled, "rewrites": found}
-    machine = {"dry": dry, "peak_gflop_s": peaks, "bandwidth_gb_s": round(speed, 1)}
-    sys.exit(leave("kernels", True, headline, scale=factor, lr=list(shape), **machine, **figures))
+            console.print(make_table(name, columns, lines))
+
+
+def headline_of(
+    rows: list[dict[str, Any]], gains: list[dict[str, Any]], network_us: float | None
+) -> list[str]:
+    """The sums, and the gain of each rewrite."""
+    total = sum(row["frame_us"] for row in rows)
+    floor = sum(row["predicted_us"] * row["times_a_frame"] for row in rows)
+    whole = "" if network_us is None else f", the network in a graph {figure(network_us)} us"
+    summary = f"kernels of a frame {figure(total)} us, their floor {figure(floor)} us{whole}"
+    lines = [
+        f"{g['rewrite']}: {100 * g['found_gain']:+.0f} % (predicted {100 * g['predicted_gain']:+.0f} %)"
+        for g in gains
+    ]
+    return [summary, *lines]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Cases = tuple[tuple[str, int, tuple[int, int]], ...]
 
 
 @click.command()
-@click.option_panel("What", options=["--model", "--scale", "--size", "--engine", "--device"])
+@click.option_panel("What", options=["--model", "--scale", "--size", "--engine", "--device", "--precision"])
 @click.option_panel("How long", options=["--seconds", "--repeats", "--threads"])
 @click.option_panel("Output", options=["--json", "--plot", "--compare"])
 @click.option("--model", "models", multiple=True, metavar="NAME|FILE", help="Repeat for more.")
@@ -40,6 +40,7 @@ Cases = tuple[tuple[str, int, tuple[int, int]], ...]
     "more.  [default: what this machine has, but torch-compile, whose tuning takes minutes]",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda", "gpu"]), help="Engines of this device alone.")
+@click.option("--precision", metavar="NAME", help="Engines of this precision alone: fp32, bf16, fp16, fp8.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -66,6 +67,7 @@ def bench(
     sizes: tuple[str, ...],
     names: tuple[str, ...],
     device: str | None,
+    precision: str | None,
     seconds: float | None,
     repeats: int,
     threads: int | None,
@@ -95,6 +97,7 @@ def bench(
     settings = run.Settings(
         engines=_engines(names),
         device=device,
+        precision=precision,
         cases=_cases(models, scales, sizes),
         seconds=seconds,
         repeats=repeats,

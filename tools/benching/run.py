@@ -47,13 +47,15 @@ class Settings:
     """What to measure.
 
     ``engines`` are names of engines or baselines; empty: all but torch.compile, whose tuning takes minutes, and on a
-    GPU of the CPU's engines only the first. ``device`` (cpu, cuda, gpu) narrows them. ``cases`` are (model, scale, LR
+    GPU of the CPU's engines only the first. ``device`` (cpu, cuda, gpu) and ``precision`` narrow them; a precision that
+    engines have on request alone has to be named. ``cases`` are (model, scale, LR
     (H, W)); empty: the usual ones of this machine. ``seconds`` and ``repeats`` are those of ``Plan``; no seconds: 1,
     on a GPU 2.
     """
 
     engines: tuple[str, ...] = ()
     device: str | None = None
+    precision: str | None = None
     cases: tuple[tuple[str, int, tuple[int, int]], ...] = ()
     seconds: float | None = None
     repeats: int = 3
@@ -73,7 +75,10 @@ def wanted_offers(settings: Settings, having: Sequence[Offer]) -> tuple[list[Off
     for name in settings.engines:
         if name not in names:
             raise UsageError(f"engine {name!r} is unknown; choose from {', '.join(names)}")
-    wanted = [o for o in having if settings.device in (None, o.kind)]
+    wanted = [
+        o for o in having if settings.device in (None, o.kind) and settings.precision in (None, o.precision)
+    ]
+    wanted = [o for o in wanted if settings.precision or not getattr(o, "on_request", False)]
     if settings.engines:
         wanted = [o for o in wanted if o.name in settings.engines]
     else:

@@ -74,11 +74,17 @@ def test_an_engine_that_is_not_installed_says_what_to_do(fake: Bench) -> None:
         wanted_offers(Settings(engines=("other",)), [missing])
 
 
+def test_a_precision_narrows(fake: Bench) -> None:
+    having = card(fake, available=True)
+    available, _ = wanted_offers(Settings(precision="fp32", device="cpu"), having)
+    assert named(available) == ["openvino fp32 cpu"]
+
+
 def test_names_that_cannot_be(fake: Bench) -> None:
     having = card(fake, available=True)
     with pytest.raises(UsageError, match="engine 'tensorflow' is unknown; choose from cuda, openvino, torch"):
         wanted_offers(Settings(engines=("tensorflow",)), having)
-    with pytest.raises(UsageError, match="no engine cuda runs on cpu"):
+    with pytest.raises(UsageError, match="there is no engine cuda cpu; leave --device"):
         wanted_offers(Settings(engines=("cuda",), device="cpu"), having)
 
 
