@@ -149,7 +149,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 def free_memory() -> None:
     """Give back what closed engines held on a GPU, so that others than torch can have it."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()
 
