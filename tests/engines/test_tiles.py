@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,6 +230,14 @@ def stills(data: Path) -> dict[str, Image]:
         )
         for name, image in images.items()
     }
+
+
+def test_the_default_halo_is_beyond_every_measured_one() -> None:
+    results = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "seams.json"
+    rows = json.loads(results.read_text())["rows"]
+    assert {(row["model"], row["scale"]) for row in rows} >= set(shipped())
+    assert all(row["halo"] is not None and row["halo"] <= HALO for row in rows)
+    assert all(row["levels"][str(HALO)] < 0.01 for row in rows)
 
 
 SHIPPED = [
