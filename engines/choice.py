@@ -123,15 +123,15 @@ def recall(model: Model, shape: tuple[int, int], offers: Sequence[Offer]) -> Tri
     content = _remembered().read(*_place(model, shape, offers))
     if content is None:
         return None
-    milliseconds = json.loads(content)
-    known = {str(offer) for offer in offers}
-    return Trial({name: float(ms) for name, ms in milliseconds.items() if name in known}, earlier=True)
+    found = json.loads(content)
+    return Trial(found["milliseconds"], found["reasons"], earlier=True)
 
 
 def remember(model: Model, shape: tuple[int, int], offers: Sequence[Offer], trial: Trial) -> None:
     """Keep ``trial``, unless candidates were left out for want of time."""
     if trial.milliseconds and trial.complete:
-        _remembered().write(*_place(model, shape, offers), json.dumps(trial.milliseconds).encode())
+        found = {"milliseconds": trial.milliseconds, "reasons": trial.reasons}
+        _remembered().write(*_place(model, shape, offers), json.dumps(found).encode())
 
 
 def _remembered() -> Cache:

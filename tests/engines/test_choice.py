@@ -129,12 +129,14 @@ def test_the_fastest_is_taken_and_the_line_has_the_milliseconds(
 def test_the_choice_is_remembered_for_gpu_driver_model_shape_and_candidates(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    offers = [bench.offer("a", 3, rank=1), bench.offer("b", 1, rank=2)]
+    offers = [bench.offer("a", 3, rank=1), bench.offer("b", 1, rank=2), bench.offer("x", 0, open=refuse)]
     assert choose(monkeypatch, *offers)[0] == "b"
     bench.opened.clear()
     taken, said = choose(monkeypatch, *offers)
     assert (taken, bench.names) == ("b", ["b"]), "nothing is timed again"
     assert "1.00 ms a frame, timed earlier; not a fp16 on NVIDIA Test (3.00 ms)" in said[0]
+    assert "not x fp16 on NVIDIA Test (it would not start)" in said[0]
+    offers.pop()
 
     changed: list[Callable[[], object]] = [
         lambda: monkeypatch.setattr(choice, "gpu_key", lambda: GPU | {"driver": "590"}),
