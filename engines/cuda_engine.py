@@ -67,7 +67,12 @@ def open_cuda(
     words = torch.cuda.get_device_name()
     info = EngineInfo("cuda", words, precision, model.name, model.sha256, model.scale, shape)
     if precision == "fp8":
-        check_fp8(model.module, shape, "cuda")
+        try:
+            check_fp8(model.module, shape, "cuda")
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(f"{words} cannot run {model} in fp8: {_first_line(error)}") from error
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:

@@ -4,7 +4,7 @@ Activations are (H, W, C), one image, in FP16 or FP8; sums are FP32. A kernel re
 and writes another run, so that nothing is ever concatenated, and what lies outside the image is zero. Pixels are
 counted in groups of image rows (``_group``): within a group a program has the same columns of every row.
 """
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, assignment"
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def kind_of(c_out: int) -> str:
 
 def programs(height: int, pitch: int, plan: Plan) -> int:
     """How many programs cover an image by ``plan``."""
-    return triton.cdiv(triton.cdiv(height, plan.rows) * pitch, plan.block_m - 2 * plan.merge)
+    return int(triton.cdiv(triton.cdiv(height, plan.rows) * pitch, plan.block_m - 2 * plan.merge))
 
 
 @triton.jit

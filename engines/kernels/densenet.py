@@ -134,6 +134,9 @@ class DenseNetKernels:
         return {step.key: step for step in steps if step.key}
 
     def _tune(self, tuner: Tuner) -> None:
+        noise = torch.randint(0, 256, self.shape, generator=torch.Generator().manual_seed(0))
+        self.lr.copy_(noise.to(self.lr.dtype))
+        self.run()  # zeros would be multiplied faster than images
         for key, step in self.tunable().items():
             plans = candidates(step.kind, tuner.capability, self.precision)
             self._choices[key] = tuner.choose(key, plans, lambda plan, step=step: step.run(plan, False))  # type: ignore[misc]
@@ -154,7 +157,6 @@ class DenseNetKernels:
     def _whole_agrees(self) -> bool:
         """Whether the blocks in one launch give what they give layer by layer, time after time."""
         plan, self._whole = self._whole, None
-        self.lr.random_(0, 256)
         self._run(self._low_steps)
         self._run_blocks()
         expected = self._features.float()
@@ -294,7 +296,9 @@ class DenseNetKernels:
     def _bound_finish(self, module: DenseNet, projected: Tensor) -> Callable[[Plan | None, bool], None]:
         assert module.last.bias is not None
         bias = module.last.bias.detach().to(self._device, torch.float32)
-        base = module.base and module.base.taps.reshape(-1, 5, 5).to(self._device, torch.float32).contiguous()
+        base = None
+        if module.base is not None:
+            base = module.base.taps.reshape(-1, 5, 5).to(self._device, torch.float32).contiguous()
         return lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, early=early)
 
     def _load(self, conv: nn.Module) -> _Conv:
@@ -334,7 +338,9 @@ def supported(module: nn.Module) -> DenseNet:
 
 def pack_phases(weights: Tensor) -> Tensor:
     """(4C, C_in, 3, 3) as (4, 3, 3, C_in, C), where the phases' channels lie one after the other."""
-    ordered = weights.unflatten(0, (-1, 4)).permute(3, 4, 2, 1, 0).contiguous()  # (3, 3, C_in, 4, C)
+    ordered = (
+        weights.reshape(-1, 4, *weights.shape[1:]).permute(3, 4, 2, 1, 0).contiguous()
+    )  # (3, 3, C_in, 4, C)
     return ordered.permute(3, 0, 1, 2, 4)
 
 

@@ -133,7 +133,7 @@ def pack_trunk(layers: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> tuple[Tenso
 def near_tiles(pitch: int, plan: Plan) -> int:
     """How many tiles around one, a power of two, hold all that its next layer reads."""
     reach = triton.cdiv(pitch + 2, plan.block_m - 2) + 1
-    return triton.next_power_of_2(2 * reach + 1)
+    return int(triton.next_power_of_2(2 * reach + 1))
 
 
 def dense_blocks(

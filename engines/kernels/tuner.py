@@ -143,7 +143,7 @@ def measure_on_card(run: Callable[[], None]) -> float:
     marks[-1].record()
     torch.cuda.synchronize()
     times = [a.elapsed_time(b) / 1e3 / REPEATS for a, b in pairwise(marks)]
-    return median(times)
+    return float(median(times))
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import pytest
 import torch
 from triton.runtime.errors import OutOfResources
 
+from clesr.engines.kernels import densenet
 from clesr.engines.kernels import tuner as module
 from clesr.engines.kernels.densenet import DenseNetKernels
 from clesr.engines.kernels.plan import TRUNK as candidates_of_trunk
@@ -120,6 +121,7 @@ def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyP
         return self._measured(key, plans, run)
 
     monkeypatch.setattr(Tuner, "choose", choose)
+    monkeypatch.setattr(densenet, "CHECKS", 1)
     kernels = DenseNetKernels(
         build_model("densenet", 4, {"blocks": 1}), (8, 8), torch.uint8, "cpu", tuner=tuner
     )
