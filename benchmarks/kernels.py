@@ -34,6 +34,8 @@ if "--dry" in sys.argv and not torch.cuda.is_available():
 from clesr.engines import cuda_engine
 from clesr.engines.kernels import densenet
 from clesr.engines.kernels.conv import conv3, up_conv3
+from clesr.engines.kernels.densenet import DenseNetKernels
+from clesr.engines.kernels.plan import TRUNK
 from clesr.engines.models import BicubicUp, build_model
 from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
@@ -138,6 +140,23 @@ def operations(function: str, arguments: Sequence[Any]) -> float:
     if function == "finish":  # nine taps, and 25 of the bicubic image
         return float(2 * (9 + 25) * arguments[-1].numel())
     return 0.0
+
+
+def layered(network: DenseNetKernels) -> None:
+    """Have ``network`` run its dense blocks layer by layer."""
+    network._whole = None
+
+
+def whole_gain(network: DenseNetKernels, device: Device) -> Gain:
+    """All dense blocks in one launch against layer by layer; predicted from the launches that are saved, each as long
+    as a kernel that does next to nothing."""
+    plan = network._whole or TRUNK[0]
+    one = torch.zeros(1, device=device.kind)
+    layered(network)
+    before = device_seconds(network._run_blocks, device)
+    after = device_seconds(partial(network._whole_step, plan), device)
+    saved = (len(network._block_steps) - 1) * device_seconds(lambda: one.add_(1), device)
+    return Gain("dense blocks in one launch", before, after, min(1.0, saved / before))
 
 
 def kernels_of(network: Any) -> list[Kernel]:
@@ -436,12 +455,13 @@ def main(scale: str, size: int, dry: bool) -> None:
     speed = bandwidth(kind) if kind == "cuda" else bandwidth(kind, 1 << 24)
     device = Device(kind, 1e9 * max(peaks.values()), 1e9 * speed)
     module = build_model("densenet", factor, TINY) if dry else find_model("densenet", factor).module
-    network = cuda_engine.build_network(module, shape, torch.uint8, kind)
+    network = DenseNetKernels(module, shape, torch.uint8, kind)
+    network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
+    profiled = profile(network.run) if kind == "cuda" else []
+    whole = whole_gain(network, device)
     kernels = kernels_of(network)
     rows = [kernel.measure(device) for kernel in kernels]
-    gains = [gain.as_json() for gain in rewrites(device, network, kernels, factor, shape)]
-    profiled = profile(network.run) if kind == "cuda" else []
-    network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
+    gains = [gain.as_json() for gain in (whole, *rewrites(device, network, kernels, factor, shape))]
     show(f"densenet x{factor}, {size}x{size}" if not dry else "dry", rows, profiled, gains)
     figures = {"network_us": network_us, "rows": rows, "profile": profiled, "rewrites": gains}
     machine = {"dry": dry, "peak_gflop_s": peaks, "bandwidth_gb_s": round(speed, 1)}

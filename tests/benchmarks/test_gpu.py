@@ -228,4 +228,4 @@ def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, o
         row["kernel"] for row in found["kernels"]["rows"]
     }
     assert all(row["found_us"] > 0 for row in found["kernels"]["rows"])
-    assert len(found["kernels"]["rewrites"]) == 5
+    assert len(found["kernels"]["rewrites"]) == 6
