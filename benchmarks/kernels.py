@@ -34,7 +34,9 @@ if "--dry" in sys.argv and not torch.cuda.is_available():
 from clesr.engines import cuda_engine
 from clesr.engines.kernels import densenet
 from clesr.engines.kernels.conv import conv3, up_conv3
-from clesr.engines.models import BicubicUp
+from clesr.engines.kernels.densenet import DenseNetKernels
+from clesr.engines.kernels.plan import TRUNK
+from clesr.engines.models import BicubicUp, build_model
 from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
 from clesr.tools.benching.peak import bandwidth, matrix_peaks
@@ -44,6 +46,7 @@ from clesr.tools.benching.turns import by_device, in_flight, one_at_a_time
 GROWTH, LAYERS, WIDTH = 16, 8, 128
 KERNELS = ("first_conv3", "conv3", "hand_over", "up_conv3", "project", "finish")
 FULL_N = 64  # output channels from which on a matrix unit is full: GPU.md has 16 at a quarter of the peak
+TINY = {"blocks": 1, "skip": "add", "base": "bicubic"}  # what is run dry
 SMALL = 0.05
 LAUNCHES = 20  # of a kernel in the graph that is timed
 REPLAYS = 5
@@ -102,14 +105,15 @@ def bytes_of(*tensors: Tensor) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One kernel at one shape: how often a frame runs it, how to run it, its operations and bytes, and the keywords
-    that it was called with."""
+    """One kernel at one shape: how often a frame runs it, how to run it, its operations and bytes, and what it was
+    called with."""
 
     name: str
     times: int
     run: Run
     flop: float
     size: float
+    arguments: tuple[Any, ...]
     keywords: dict[str, Any]
 
     def measure(self, device: Device) -> dict[str, Any]:
@@ -138,6 +142,23 @@ def operations(function: str, arguments: Sequence[Any]) -> float:
     return 0.0
 
 
+def layered(network: DenseNetKernels) -> None:
+    """Have ``network`` run its dense blocks layer by layer."""
+    network._whole = None
+
+
+def whole_gain(network: DenseNetKernels, device: Device) -> Gain:
+    """All dense blocks in one launch against layer by layer; predicted from the launches that are saved, each as long
+    as a kernel that does next to nothing."""
+    plan = network._whole or TRUNK[0]
+    one = torch.zeros(1, device=device.kind)
+    layered(network)
+    before = device_seconds(network._run_blocks, device)
+    after = device_seconds(partial(network._whole_step, plan), device)
+    saved = (len(network._block_steps) - 1) * device_seconds(lambda: one.add_(1), device)
+    return Gain("dense blocks in one launch", before, after, min(1.0, saved / before))
+
+
 def kernels_of(network: Any) -> list[Kernel]:
     """Every kernel of one run of ``network``, with the very arguments it runs with; alike ones counted together."""
     calls: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
@@ -161,7 +182,9 @@ def kernels_of(network: Any) -> list[Kernel]:
         times = kernels[words].times + 1 if words in kernels else 1
         tensors = [part for part in (*arguments, *keywords.values()) if isinstance(part, Tensor)]
         run = partial(function, *arguments, **keywords)
-        kernels[words] = Kernel(words, times, run, operations(name, arguments), bytes_of(*tensors), keywords)
+        kernels[words] = Kernel(
+            words, times, run, operations(name, arguments), bytes_of(*tensors), arguments, keywords
+        )
     return list(kernels.values())
 
 
@@ -195,19 +218,30 @@ class Gain:
         }
 
 
-class Block:
-    """One dense block's layers 2 to 8 in three forms on the same numbers. ``narrow`` and ``ahead`` are keywords (such
-    as a plan that was chosen on this card) for convolutions to 16 and to 64 channels."""
+def find(kernels: Sequence[Kernel], words: str) -> Kernel:
+    """The first kernel whose name has ``words``."""
+    return next(kernel for kernel in kernels if words in kernel.name)
 
-    def __init__(
-        self, device: Device, shape: tuple[int, int], narrow: dict[str, Any], ahead: dict[str, Any]
-    ) -> None:
-        self.narrow, self.wide = narrow, ahead
-        self.buffer, self.scratch = device.half(*shape, WIDTH), device.half(*shape, 3 * GROWTH)
-        self.parts = [device.half(*shape, GROWTH) for _ in range(LAYERS)]
+
+def plan_of(kernels: Sequence[Kernel], words: str) -> dict[str, Any]:
+    """The keywords of that kernel that are settings, such as a plan chosen on this card; none where there is none."""
+    found = next((kernel.keywords for kernel in kernels if words in kernel.name), {})
+    return {key: value for key, value in found.items() if value is not None and not isinstance(value, Tensor)}
+
+
+class Block:
+    """One dense block's layers 2 to 8 in three forms, in the engine's own buffers."""
+
+    def __init__(self, device: Device, kernels: Sequence[Kernel]) -> None:
+        ahead = find(kernels, "looking ahead")
+        x, self.ahead, self.ahead_bias, _out = ahead.arguments
+        self.scratch = ahead.keywords["scratch"]
+        height, width, _ = x.shape
+        self.buffer = torch.as_strided(x, (height, width, WIDTH), x.stride(), x.storage_offset())
+        self.wide, self.narrow = plan_of(kernels, "looking ahead"), plan_of(kernels, "48 to 16,")
+        self.parts = [device.half(height, width, GROWTH) for _ in range(LAYERS)]
         self.plain = [device.half(3, 3, i * GROWTH, GROWTH) for i in range(1, LAYERS)]
-        self.bias, self.ahead_bias = device.full(GROWTH), device.full(4 * GROWTH)
-        self.ahead = device.half(3, 3, 4 * GROWTH, 4 * GROWTH)
+        self.bias = device.full(GROWTH)
         self.rest = [device.half(3, 3, i * GROWTH, GROWTH) for i in (1, 2, 3)]
 
     def concatenated(self) -> None:
@@ -230,8 +264,8 @@ class Block:
         conv3(x, self.ahead, self.ahead_bias, out, scratch=self.scratch, **self.wide)
         for i, weights in enumerate(self.rest):
             x, out = self.buffer[..., 4 * g : (5 + i) * g], self.buffer[..., (5 + i) * g : (6 + i) * g]
-            partial_sums = self.scratch[..., i * g : (i + 1) * g]
-            conv3(x, weights, self.bias, out, partial=partial_sums, **self.narrow)
+            sums = self.scratch[..., i * g : (i + 1) * g]
+            conv3(x, weights, self.bias, out, partial=sums, **self.narrow)
 
     def _layer(self, i: int, weights: Tensor) -> None:
         g = GROWTH
@@ -244,16 +278,10 @@ class Block:
         )
 
 
-def plans(kernels: Sequence[Kernel], words: str) -> dict[str, Any]:
-    """The keywords, but tensors, of the first kernel whose name has ``words``."""
-    found = next((kernel.keywords for kernel in kernels if words in kernel.name), {})
-    return {key: value for key, value in found.items() if not isinstance(value, Tensor)}
-
-
 def block_gains(device: Device, shape: tuple[int, int], kernels: Sequence[Kernel]) -> list[Gain]:
     """No concatenation: predicted by the bytes it would move. Look-ahead: by the matrix unit, of which N columns of
     output channels use N / FULL_N."""
-    block = Block(device, shape, plans(kernels, "to 16,"), plans(kernels, "64 to 64,"))
+    block = Block(device, kernels)
     pixels = shape[0] * shape[1]
     joined = device_seconds(block.concatenated, device)
     runs = device_seconds(block.in_runs, device)
@@ -268,17 +296,9 @@ def block_gains(device: Device, shape: tuple[int, int], kernels: Sequence[Kernel
     ]
 
 
-def up_kernel(device: Device, shape: tuple[int, int], keywords: dict[str, Any]) -> Run:
-    """A doubling of random numbers."""
-    x, out = device.half(*shape, WIDTH), device.half(2 * shape[0], 2 * shape[1], WIDTH)
-    weights, bias = device.half(4, 3, 3, WIDTH, WIDTH), device.full(4, WIDTH)
-    return lambda: up_conv3(x, weights, bias, out, **keywords)
-
-
 def shuffle_gains(device: Device, shape: tuple[int, int], kernels: Sequence[Kernel]) -> list[Gain]:
     """Phases stored in place, against the same kernel and torch's shuffle after it, and against torch's own three steps
     (convolution, ReLU, shuffle); predicted by the bytes of the shuffle."""
-    run = up_kernel(device, shape, plans(kernels, "up_conv3"))
     wide = device.half(1, 4 * WIDTH, *shape).to(memory_format=torch.channels_last)
     x = device.half(1, WIDTH, *shape).to(memory_format=torch.channels_last)
     weights = device.half(4 * WIDTH, WIDTH, 3, 3).to(memory_format=torch.channels_last)
@@ -287,7 +307,7 @@ def shuffle_gains(device: Device, shape: tuple[int, int], kernels: Sequence[Kern
     def by_torch() -> Tensor:
         return F.pixel_shuffle(F.relu(F.conv2d(x, weights, bias, padding=1)), 2)
 
-    ours = device_seconds(run, device)
+    ours = device_seconds(find(kernels, "up_conv3").run, device)
     shuffle = device_seconds(lambda: F.pixel_shuffle(wide, 2), device)
     theirs = device_seconds(by_torch, device)
     saved = 2 * bytes_of(wide) / device.bandwidth
@@ -302,13 +322,14 @@ def tail_gain(device: Device, shape: tuple[int, int], scale: int, kernels: Seque
     predicted by the bytes that never go to memory."""
     lr = torch.randint(0, 256, shape, device=device.kind, dtype=torch.uint8)
     tail = [kernel for kernel in kernels if kernel.name.startswith(("project", "finish"))]
-    up = up_kernel(device, (shape[0] * scale // 2, shape[1] * scale // 2), plans(kernels, "up_conv3"))
-    wide = device.half(1, WIDTH, shape[0] * scale, shape[1] * scale).to(memory_format=torch.channels_last)
+    features, weights, phase_bias = tail[0].arguments[:3]
+    doubled = device.half(shape[0] * scale, shape[1] * scale, WIDTH)
+    wide, plan = doubled.permute(2, 0, 1)[None], plan_of(kernels, "up_conv3")
     last, bias = device.half(1, WIDTH, 3, 3).to(memory_format=torch.channels_last), device.half(1)
     base = BicubicUp(scale).to(device.kind, torch.float16)
 
     def unfused() -> Tensor:
-        up()
+        up_conv3(features, weights, phase_bias, doubled, **plan)
         level = base((lr.float() / 255).half()[None, None]).clamp(0.001, 0.999)
         y = torch.sigmoid(F.conv2d(wide, last, bias, padding=1) + torch.log(level / (1 - level)))
         return (y.float() * 255).round().clamp(0, 255).to(torch.uint8)
@@ -433,12 +454,14 @@ def main(scale: str, size: int, dry: bool) -> None:
     peaks = matrix_peaks(kind)
     speed = bandwidth(kind) if kind == "cuda" else bandwidth(kind, 1 << 24)
     device = Device(kind, 1e9 * max(peaks.values()), 1e9 * speed)
-    network = cuda_engine.build_network(find_model("densenet", factor).module, shape, torch.uint8, kind)
+    module = build_model("densenet", factor, TINY) if dry else find_model("densenet", factor).module
+    network = DenseNetKernels(module, shape, torch.uint8, kind)
+    network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
+    profiled = profile(network.run) if kind == "cuda" else []
+    whole = whole_gain(network, device)
     kernels = kernels_of(network)
     rows = [kernel.measure(device) for kernel in kernels]
-    gains = [gain.as_json() for gain in rewrites(device, network, kernels, factor, shape)]
-    profiled = profile(network.run) if kind == "cuda" else []
-    network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
+    gains = [gain.as_json() for gain in (whole, *rewrites(device, network, kernels, factor, shape))]
     show(f"densenet x{factor}, {size}x{size}" if not dry else "dry", rows, profiled, gains)
     figures = {"network_us": network_us, "rows": rows, "profile": profiled, "rewrites": gains}
     machine = {"dry": dry, "peak_gflop_s": peaks, "bandwidth_gb_s": round(speed, 1)}

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from clesr.engines.notes import note
 
 VARIABLE = "CLESR_CACHE_DIR"
@@ -32,7 +30,13 @@ Key = Mapping[str, str]
 def cache_folder() -> Path:
     """CLESR_CACHE_DIR, else the user's cache folder; it need not exist."""
     chosen = os.environ.get(VARIABLE)
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("clesr"))
+    if chosen:
+        return Path(chosen)
+    try:
+        import platformdirs
+    except ModuleNotFoundError:  # a bare GPU machine
+        return Path.home() / ".cache" / "clesr"
+    return Path(platformdirs.user_cache_dir("clesr"))
 
 
 @dataclass(frozen=True, slots=True)

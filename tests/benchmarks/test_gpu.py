@@ -196,7 +196,7 @@ def test_crops_have_one_size() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, out: Path) -> None:
     """Every stage, tiny, with all modules blocked that a GPU machine may lack."""
     blocker = tmp_path / "blocker"
@@ -228,4 +228,4 @@ def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, o
         row["kernel"] for row in found["kernels"]["rows"]
     }
     assert all(row["found_us"] > 0 for row in found["kernels"]["rows"])
-    assert len(found["kernels"]["rewrites"]) == 5
+    assert len(found["kernels"]["rewrites"]) == 6

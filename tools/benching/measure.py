@@ -125,7 +125,8 @@ def _opened(
     truth: Pixels | None = None
     subjects = []
     for offer in offers:
-        advance(f"{case}, opening {label(offer)}")
+        waits = offer.wait(case.model, case.shape)
+        advance(f"{case}, opening {label(offer)}{waits and ': ' + waits}")
         before = device_mb(), resident_mb()
         try:
             engine = offer.open(case.model, case.shape, plan.threads)

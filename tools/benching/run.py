@@ -78,15 +78,14 @@ def wanted_offers(settings: Settings, having: Sequence[Offer]) -> tuple[list[Off
     wanted = [
         o for o in having if settings.device in (None, o.kind) and settings.precision in (None, o.precision)
     ]
-    wanted = [o for o in wanted if settings.precision or not getattr(o, "on_request", False)]
+    wanted = [o for o in wanted if settings.precision or not o.on_request]
     if settings.engines:
         wanted = [o for o in wanted if o.name in settings.engines]
     else:
         wanted = _usual(wanted)
     if not wanted:
-        raise UsageError(
-            f"no engine {' or '.join(settings.engines)} runs on {settings.device}; leave --device out"
-        )
+        asked = " ".join(filter(None, [" or ".join(settings.engines), settings.precision, settings.device]))
+        raise UsageError(f"there is no engine {asked}; leave --device and --precision out, or give others")
     available, missing = ([o for o in wanted if o.available is here] for here in (True, False))
     lacking = [name for name in settings.engines if name not in {o.name for o in available}]
     for name in lacking or ([] if available else [wanted[0].name]):

@@ -77,7 +77,13 @@ def test_an_engine_that_is_not_installed_says_what_to_do(fake: Bench) -> None:
 def test_a_precision_narrows(fake: Bench) -> None:
     having = card(fake, available=True)
     available, _ = wanted_offers(Settings(precision="fp32", device="cpu"), having)
-    assert named(available) == ["openvino fp32 cpu"]
+    assert named(available) == ["openvino fp32 cpu", "torch fp32 cpu"]
+
+
+def test_what_is_on_request_has_to_be_named(fake: Bench) -> None:
+    having = [fake.offer("cuda"), fake.offer("cuda", precision="fp8", on_request=True)]
+    assert named(wanted_offers(Settings(engines=("cuda",)), having)[0]) == ["cuda fp16 cuda"]
+    assert named(wanted_offers(Settings(precision="fp8"), having)[0]) == ["cuda fp8 cuda"]
 
 
 def test_names_that_cannot_be(fake: Bench) -> None:
