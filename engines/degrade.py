@@ -48,27 +48,27 @@ class Bands:
         self.size, self.length = blocks * height, (blocks - 1) * step + width
         padded = np.zeros((self.size, self.length), np.float32)
         padded[:rows, reach : reach + columns] = matrix
-        self._weights: Weights = np.stack(
+        self.weights: Weights = np.stack(
             [padded[b * height : (b + 1) * height, b * step : b * step + width] for b in range(blocks)]
         )
-        self._transposed: Weights = np.ascontiguousarray(self._weights.transpose(0, 2, 1))
+        self.transposed: Weights = np.ascontiguousarray(self.weights.transpose(0, 2, 1))
 
     def down(self, image: Weights, out: Weights) -> None:
         """``out`` (size, W) becomes the matrix times ``image`` (length, W); both contiguous."""
-        blocks, height, width = self._weights.shape
+        blocks, height, width = self.weights.shape
         line, item = image.strides
         for left in range(0, image.shape[1], STRIP):
             part = image[:, left : left + STRIP]
             windows = as_strided(part, (blocks, width, part.shape[1]), (self.step * line, line, item))
             target = out.reshape(blocks, height, -1)[..., left : left + STRIP]
-            np.matmul(self._weights, windows, out=target)
+            np.matmul(self.weights, windows, out=target)
 
     def across(self, image: Weights, out: Weights) -> None:
         """``out`` (H, size) becomes ``image`` (H, length) times the transposed matrix; both contiguous."""
-        blocks, height, width = self._weights.shape
+        blocks, height, width = self.weights.shape
         line, item = image.strides
         windows = as_strided(image, (blocks, image.shape[0], width), (self.step * item, line, item))
-        np.matmul(windows, self._transposed, out=out.reshape(-1, blocks, height).transpose(1, 0, 2))
+        np.matmul(windows, self.transposed, out=out.reshape(-1, blocks, height).transpose(1, 0, 2))
 
 
 class Degrader:

@@ -79,7 +79,7 @@ class FidelityCheck:
         """
         own = again[0] if again else self._degrade(sr)
         if self._tiles is None or self._uses % REFRESH == 0:
-            self._tiles = Tiles(field_of_view(_eight_bits(lr)))
+            self._tiles = Tiles(field_of_view(eight_bits(lr)))
         self._uses += 1
         peak = int(np.iinfo(lr.dtype).max)
         mean, tiles = self._tiles.errors(squared_difference(own, lr))
@@ -115,5 +115,6 @@ def _starts(length: int) -> NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, length - TILE + 1, STEP), length - TILE))
 
 
-def _eight_bits(image: Image) -> NDArray[np.uint8]:
+def eight_bits(image: Image) -> NDArray[np.uint8]:
+    """``image``, of 16 bits its top eight."""
     return np.asarray(image >> 8 if image.dtype == np.uint16 else image, np.uint8)

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.fidelity import squared_difference
+from clesr.pipeline.fidelity import eight_bits, squared_difference
 from clesr.pipeline.frame import Fidelity, Image
+from clesr.pipeline.view import field_of_view
 
 SIGMA = 4.0  # LR pixels over which differences are averaged
 ASSUMED_DB = 40.0  # where colour begins for models without a limit
 FULL = 3.0  # times the difference at which colour begins: the deepest colour
-COVER = 0.75  # of the image that the deepest colour covers
+COVER = 0.55  # of the image that the deepest colour covers
 TOP = 255.0
 
 Canvas = NDArray[np.uint8]
@@ -44,7 +45,8 @@ def paint(canvas: Canvas, lr: Image, check: Fidelity) -> None:
     scale = Scale.of(check.limit_db)
     share = (differences(lr, check) - scale.low) / (scale.high - scale.low)
     height, width = canvas.shape[:2]
-    share = cv2.resize(np.clip(share, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)
+    share = np.clip(share, 0, 1) * field_of_view(eight_bits(lr))
+    share = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)
     cover = cv2.convertScaleAbs(share, None, TOP)
     canvas[:] = blend(canvas, cover)
 
