@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from clesr.engines.resample import quantise, resample_matrix
 from clesr.pipeline.frame import Image
 
-BLOCK = 4  # LR pixels that one product makes: few, so that a BLAS does it on the calling thread
-STRIP = 1024  # columns of one product, for the same reason
+BLOCK = 4  # LR pixels that one matrix product makes
+CACHED = 2**19  # bytes of an SR image as float32 that are worked on at a time
+PRODUCT = 250_000  # multiplications of one product at most: OpenBLAS does 2**18 on the calling thread
 REACH = 6  # LR pixels from which the correction of an SR pixel comes; those beyond weigh 1 in 1000 together
 
 Weights = NDArray[np.float32]
@@ -55,13 +56,20 @@ class Bands:
 
     def down(self, image: Weights, out: Weights) -> None:
         """``out`` (size, W) becomes the matrix times ``image`` (length, W); both contiguous."""
-        blocks, height, width = self.weights.shape
+        self.down_blocks(slice(None), image, out)
+
+    def down_blocks(self, which: slice, image: Weights, out: Weights) -> None:
+        """``down`` for some of the blocks: ``image`` begins ``reach`` before the first one's columns."""
+        weights = self.weights[which]
+        blocks, height, width = weights.shape
         line, item = image.strides
-        for left in range(0, image.shape[1], STRIP):
-            part = image[:, left : left + STRIP]
+        strips = -(-image.shape[1] * height * width // PRODUCT)
+        strip = -(-image.shape[1] // strips)
+        for left in range(0, image.shape[1], strip):
+            part = image[:, left : left + strip]
             windows = as_strided(part, (blocks, width, part.shape[1]), (self.step * line, line, item))
-            target = out.reshape(blocks, height, -1)[..., left : left + STRIP]
-            np.matmul(self.weights, windows, out=target)
+            target = out.reshape(blocks, height, -1)[..., left : left + strip]
+            np.matmul(weights, windows, out=target)
 
     def across(self, image: Weights, out: Weights) -> None:
         """``out`` (H, size) becomes ``image`` (H, length) times the transposed matrix; both contiguous."""
@@ -82,18 +90,27 @@ class Degrader:
         self._rows, self._columns = (
             Bands(resample_matrix(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale) for n in shape
         )
-        self._sr = np.zeros((self._rows.length, self._columns.length), np.float32)
+        blocks, rows = len(self._rows.weights), BLOCK * scale
+        self._take = min(blocks, max(1, CACHED // (4 * rows * self._columns.length)))
+        self._part = np.zeros(((self._take * rows + 4 * scale), self._columns.length), np.float32)
         self._half = np.zeros((self._rows.size, self._columns.length), np.float32)
         self._lr = np.zeros((self._rows.size, self._columns.size), np.float32)
 
     def __call__(self, sr: Image) -> Image:
         """The LR image (H, W) of ``sr`` (scale * H, scale * W) uint8 or uint16, in its dtype, rounded."""
-        height, width = sr.shape
-        top, left = self._rows.reach, self._columns.reach
-        self._sr[top : top + height, left : left + width] = sr
-        self._rows.down(self._sr, self._half)
+        for first in range(0, len(self._rows.weights), self._take):
+            self._shrink_rows(sr, first)
         self._columns.across(self._half, self._lr)
         return quantise(self._lr[: self.shape[0], : self.shape[1]], sr.dtype)
+
+    def _shrink_rows(self, sr: Image, first: int) -> None:
+        """The lines of the ``_take`` blocks from ``first`` on. What ``_part`` holds beyond the image weighs nothing."""
+        rows, columns = self._rows, self._columns
+        blocks = slice(first, first + self._take)
+        top = first * rows.step - rows.reach  # the row of the image that the part begins with
+        begin, end = max(top, 0), min(top + len(self._part), sr.shape[0])
+        self._part[begin - top : end - top, columns.reach : columns.reach + sr.shape[1]] = sr[begin:end]
+        rows.down_blocks(blocks, self._part, self._half[first * BLOCK : (first + self._take) * BLOCK])
 
 
 class Corrector:

@@ -35,8 +35,10 @@ class Scale(NamedTuple):
 
 
 def differences(lr: Image, check: Fidelity) -> NDArray[np.float32]:
-    """The root mean square difference around each pixel of ``lr`` (H, W), float32, in 8-bit grey levels."""
-    squared = cv2.GaussianBlur(squared_difference(check.again, lr), (0, 0), SIGMA)
+    """The root mean square difference around each pixel of ``lr`` (H, W), float32, in 8-bit grey levels; 0 outside
+    the field of view."""
+    inside = field_of_view(eight_bits(lr))
+    squared = cv2.GaussianBlur(squared_difference(check.again, lr) * inside, (0, 0), SIGMA) * inside
     return np.asarray(np.sqrt(np.maximum(squared, 0)) * (TOP / np.iinfo(lr.dtype).max), np.float32)
 
 
@@ -45,8 +47,7 @@ def paint(canvas: Canvas, lr: Image, check: Fidelity) -> None:
     scale = Scale.of(check.limit_db)
     share = (differences(lr, check) - scale.low) / (scale.high - scale.low)
     height, width = canvas.shape[:2]
-    share = np.clip(share, 0, 1) * field_of_view(eight_bits(lr))
-    share = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)
+    share = cv2.resize(np.clip(share, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)
     cover = cv2.convertScaleAbs(share, None, TOP)
     canvas[:] = blend(canvas, cover)
 
