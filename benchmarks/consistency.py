@@ -21,7 +21,6 @@ from common import environment
 
 from clesr.engines import Engine, open_engine
 from clesr.engines.models import SCALES
-from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.fidelity import FidelityCheck
@@ -38,18 +37,40 @@ REPEATS, FRAMES = 15, 40
 After = Callable[[Image, Image], object]
 
 
+class Engines:
+    """The engine that a user gets for ``model``, opened for one size after the other."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._engine: Engine | None = None
+
+    def __call__(self, lr: Image) -> Image:
+        shape = (lr.shape[0], lr.shape[1])
+        if self._engine is None or self._engine.info.lr_shape != shape:
+            self.close()
+            self._engine = open_engine("auto", self._model, self._model.scale, shape)
+        self._engine.submit(lr)
+        return self._engine.collect()
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
 def quality(model: Model, pairs: list[Pair]) -> dict[str, Any]:
     """What the check says of the images of ``model`` and what correcting them does, over ``pairs``."""
+    engines = Engines(model)
     limit = (model.descriptor.fidelity or {}).get("limit_db")
     checks, gains, before, after = [], [], [], []
-    for pair in pairs:
-        sr = upscale(model.module, pair.lr)
+    for pair in sorted(pairs, key=lambda pair: pair.lr.shape):
+        sr = engines(pair.lr)
         corrected, check = FidelityCheck(pair.lr.shape, model.scale, limit, consistent=True)(pair.lr, sr)
         _, again = FidelityCheck(pair.lr.shape, model.scale)(pair.lr, corrected)
         checks.append(check)
         gains.append(psnr(pair.hr, eight_bit(corrected), pair.mask) - psnr(pair.hr, eight_bit(sr), pair.mask))
         before.append(mean_difference(check.again, pair.lr))
         after.append(mean_difference(again.again, pair.lr))
+    engines.close()
     tiles = [check.worst_db for check in checks if check.worst_db is not None]
     return {
         "images": len(pairs),
@@ -139,7 +160,9 @@ def ratio(values: list[float], of: list[float]) -> float:
 
 
 @click.command()
-@click.option("--data", default=os.environ.get("CLESR_DATA"), help="Folder of images.  [default: $CLESR_DATA]")
+@click.option(
+    "--data", default=os.environ.get("CLESR_DATA"), help="Folder of images.  [default: $CLESR_DATA]"
+)
 @click.option("--output", default="benchmarks/results/consistency.json", show_default=True)
 @click.option("--model", "models", multiple=True, default=MODELS, show_default=True)
 @click.option("--cost-only", is_flag=True, help="Keep the quality figures that the output has.")

@@ -88,7 +88,8 @@ class Degrader:
     def __init__(self, shape: tuple[int, int], scale: int) -> None:
         self.shape, self.scale = shape, scale
         self._rows, self._columns = (
-            Bands(resample_matrix(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale) for n in shape
+            Bands(resample_matrix(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale)
+            for n in shape
         )
         blocks, rows = len(self._rows.weights), BLOCK * scale
         self._take = min(blocks, max(1, CACHED // (4 * rows * self._columns.length)))

@@ -122,7 +122,9 @@ def describe_fidelity(figures: Mapping[str, float | None]) -> str:
     if figures["worst_tile"] is not None:
         line += f", worst tile {figures['worst_tile']:.1f}"
     if figures["below_limit"] is not None:
-        line += "; {below_limit} of {frames} frames with a tile below the limit of {limit:.1f}".format(**figures)
+        line += "; {below_limit} of {frames} frames with a tile below the limit of {limit:.1f}".format(
+            **figures
+        )
     return line
 
 

@@ -33,7 +33,9 @@ MODEL_HELP = (
     "Up-scaling",
     options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
-@click.option_panel("Output", options=["--display", "--overlay", "--output", "--codec", "--send", "--summary"])
+@click.option_panel(
+    "Output", options=["--display", "--overlay", "--output", "--codec", "--send", "--summary"]
+)
 @click.option_panel("Stopping", options=["--seconds", "--frames"])
 @click.option(
     "--source",

@@ -54,9 +54,7 @@ def paint(canvas: Canvas, lr: Image, check: Fidelity) -> None:
 
 def blend(canvas: Canvas, cover: Canvas) -> Canvas:
     """``canvas`` (h, w, 3) under the colour of ``cover`` (h, w): 0 is clear, 255 deepest."""
-    return np.asarray(
-        cv2.blendLinear(canvas, COLOURS[cover], 1 - _OPACITY[cover], _OPACITY[cover]), np.uint8
-    )
+    return np.asarray(cv2.blendLinear(canvas, COLOURS[cover], 1 - _OPACITY[cover], _OPACITY[cover]), np.uint8)
 
 
 def legend(width: int, height: int) -> Canvas:
