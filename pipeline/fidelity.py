@@ -1,8 +1,8 @@
 """The consistency check: an SR image, degraded again, must agree with the LR image that was measured.
 
-What disagrees was invented by the network, or taken away. The figures are PSNR in dB, peak the largest value of the dtype:
-over the field of view, and over the tile of 32x32 LR pixels that agrees least, which is held against the limit that
-comes with the weights (the first percentile over such tiles of validation images).
+What disagrees was invented by the network, or taken away. The figures are PSNR in dB, the peak being the largest value
+of the dtype: over the field of view, and over the tile of 32x32 LR pixels that agrees least, which is held against the
+limit that comes with the weights (the first percentile over such tiles of validation images).
 """
 
 from __future__ import annotations

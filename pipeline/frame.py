@@ -75,10 +75,10 @@ class Times:
 class Fidelity:
     """How well an SR image, degraded again, agrees with the measured LR image (pipeline/fidelity.py), in dB.
 
-    ``db`` is over the field of view, of the image as it is given on; ``before_db`` that of the engine's own image where it
-    was corrected, else None. The rest is of the engine's own image: ``worst_db`` of the tile that agrees least, whose
-    upper left corner is ``worst_at`` (row, column of the LR image), both None where no tile lies in the field of view;
-    ``limit_db``, what tiles are held against, None without one; ``again`` (H, W), the image degraded.
+    ``db`` is over the field of view, of the image that is given on; ``before_db`` that of the engine's own image where
+    it was corrected, else None. The rest is of the engine's own image: ``worst_db`` of the tile that agrees least,
+    whose upper left corner is ``worst_at`` (row, column of the LR image), both None where no tile lies in the field of
+    view; ``limit_db``, what tiles are held against, None without one; ``again`` (H, W), the image degraded.
     """
 
     db: float

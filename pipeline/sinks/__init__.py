@@ -26,8 +26,8 @@ def open_sink(
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
     of a video file.
 
-    ``overlay`` ("fidelity") is for the window, the other keywords for video files (``VideoFile`` says what they mean). Raises UsageError for an address or
-    codec that cannot work, SinkError where the sink cannot be opened here.
+    ``overlay`` ("fidelity") is for the window, the other keywords are for video files (``VideoFile`` says what they
+    mean). Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
     if address == "null":
         from clesr.pipeline.sinks.null import Null
