@@ -11,7 +11,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 from typing import Any
 
 import click
@@ -97,11 +97,12 @@ def eight_bit(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.asarray(image, np.uint8)
 
 
-def busy(engine: Engine, images: list[Image], after: After) -> float:
+def busy(engine: Engine, images: list[Image], after: After) -> tuple[float, float]:
     """Median milliseconds between two results of ``engine`` kept busy, with ``after(lr, sr)`` on the thread that
-    collects."""
+    collects, and milliseconds of processor time a frame, of all threads."""
     waiting: deque[Image] = deque()
     done = []
+    start = process_time()
     for number in range(FRAMES + engine.depth):
         if len(waiting) == engine.depth or number >= FRAMES:
             after(waiting.popleft(), engine.collect())
@@ -110,17 +111,16 @@ def busy(engine: Engine, images: list[Image], after: After) -> float:
             lr = images[number % len(images)]
             engine.submit(lr)
             waiting.append(lr)
-    return 1e3 * float(np.median(np.diff(done)))
+    spent = process_time() - start
+    return 1e3 * float(np.median(np.diff(done))), 1e3 * spent / FRAMES
 
 
 def alone(check: FidelityCheck, lr: Image, sr: Image) -> float:
-    """Milliseconds of the check while nothing else runs."""
-    spans = []
+    """Milliseconds of processor time of the check, which runs on one thread."""
+    start = thread_time()
     for _ in range(FRAMES):
-        start = perf_counter()
         check(lr, sr)
-        spans.append(perf_counter() - start)
-    return 1e3 * statistics.median(spans)
+    return 1e3 * (thread_time() - start) / FRAMES
 
 
 def cost() -> dict[str, Any]:
@@ -137,21 +137,25 @@ def cost() -> dict[str, Any]:
     }
     engine.submit(images[0])
     sr = engine.collect()
-    rows: dict[str, list[float]] = {"engine": [], "with_check": [], "with_consistent": []}
-    spans: dict[str, list[float]] = {name: [] for name in checks}
+    spans: dict[str, list[float]] = {name: [] for name in ("engine", *checks)}
+    spent: dict[str, list[float]] = {name: [] for name in ("engine", *checks)}
     for _ in range(REPEATS):
-        rows["engine"].append(busy(engine, images, lambda _lr, _sr: None))
-        for name, check in checks.items():
-            rows[f"with_{name}"].append(busy(engine, images, check))
-            spans[name].append(alone(check, images[0], sr))
+        for name, after in {"engine": lambda _lr, _sr: None, **checks}.items():
+            span, cpu = busy(engine, images, after)
+            spans[name].append(span)
+            spent[name].append(cpu if name == "engine" else alone(checks[name], images[0], sr))
     words = str(engine.info)
     engine.close()
     row: dict[str, Any] = {"engine": words, "size": COST_SIZE, "frames": FRAMES, "repeats": REPEATS}
-    row |= {f"{name}_ms": round(statistics.median(values), 3) for name, values in rows.items()}
-    for name, values in spans.items():
-        row[f"{name}_alone_ms"] = round(statistics.median(values), 3)
-        row[f"{name}_alone_of_engine"] = ratio(values, rows["engine"])
-        row[f"slower_by_{name}"] = round(ratio(rows[f"with_{name}"], rows["engine"]) - 1, 4)
+    row["engine_ms"] = round(statistics.median(spans["engine"]), 3)
+    row["engine_cpu_ms"] = round(statistics.median(spent["engine"]), 3)
+    for name in checks:
+        row[name] = {
+            "cpu_ms": round(statistics.median(spent[name]), 3),
+            "cpu_of_engine": ratio(spent[name], spent["engine"]),
+            "cpu_of_engine_ms": ratio(spent[name], spans["engine"]),
+            "slower_by": round(ratio(spans[name], spans["engine"]) - 1, 4),
+        }
     return row
 
 

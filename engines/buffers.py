@@ -149,7 +149,7 @@ class CudaSlot:
         if self._again is not None:
             self._pinned.append(pinned(tuple(self._again.shape), dtype))
         self.host_in, self.host_out, *again = (memory.array for memory in self._pinned)
-        self.host_again: Sequence[Image] = again[0] if again else ()
+        self.host_again: Sequence[Image] = tuple(again[0]) if again else ()
         self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
         self._out_again = [torch.from_numpy(image) for image in again]
         self._stream.wait_stream(torch.cuda.current_stream())  # which has yet to fill what the network reads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -116,7 +117,7 @@ def describe(status: Status) -> str:
     return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
 
 
-def describe_fidelity(figures: Mapping[str, float | None]) -> str:
+def describe_fidelity(figures: Mapping[str, Any]) -> str:
     """The fidelity of a run (``Fidelities.summary``) in one line."""
     line = "fidelity, dB: median {p50:.1f}, 1 in 100 below {p1:.1f}, worst {worst:.1f}".format(**figures)
     if figures["worst_tile"] is not None:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from clesr.engines import degrade
 from clesr.engines.degrade import Corrector, Degrader
-from clesr.engines.resample import quantise, resize
+from clesr.engines.resample import resize
 from clesr.pipeline.frame import Image
 
 CASES = [((40, 52), 4), ((33, 47), 2), ((17, 21), 8), ((5, 3), 4), ((1, 1), 8), ((64, 9), 2)]
 
 
+def rounded(levels: NDArray[np.floating[Any]], dtype: type) -> Image:
+    image: Image = np.clip(np.rint(levels), 0, np.iinfo(dtype).max).astype(dtype)
+    return image
+
+
 def noise(shape: tuple[int, int], dtype: type, low: float = 0.0, high: float = 1.0) -> Image:
     """Noise between two shares of the range of ``dtype``."""
     levels = np.random.default_rng(5).uniform(low, high, shape) * np.iinfo(dtype).max
-    image: Image = np.rint(levels).astype(dtype)
-    return image
+    return rounded(levels, dtype)
 
 
 def smooth(shape: tuple[int, int], dtype: type) -> Image:
     y, x = np.mgrid[: shape[0], : shape[1]]
     wave = 0.5 + 0.2 * np.sin(x / 6) + 0.2 * np.cos(y / 9 + x / 20)
-    image: Image = np.rint(wave * np.iinfo(dtype).max).astype(dtype)
-    return image
+    return rounded(wave * np.iinfo(dtype).max, dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -68,7 +74,7 @@ def test_what_is_corrected_degrades_to_what_was_measured(
     shape: tuple[int, int], scale: int, dtype: type
 ) -> None:
     lr = noise(shape, dtype, 0.3, 0.7)
-    sr = quantise(resize(smooth(shape, dtype), shape[0] * scale, shape[1] * scale), np.dtype(dtype))
+    sr = rounded(resize(smooth(shape, dtype), shape[0] * scale, shape[1] * scale), dtype)
     degrader = Degrader(shape, scale)
     before = sr.copy()
     corrected = Corrector(shape, scale)(sr, lr, degrader(sr))
@@ -102,7 +108,7 @@ def test_the_correction_brings_an_image_nearer_to_the_truth(scale: int) -> None:
 def test_black_and_white_stay_in_range() -> None:
     lr = np.zeros((20, 20), np.uint8)
     lr[5:15, 5:15] = 255
-    sr = quantise(resize(lr, 80, 80), lr.dtype)
+    sr = rounded(resize(lr, 80, 80), np.uint8)
     degrader = Degrader((20, 20), 4)
     corrected = Corrector((20, 20), 4)(sr, lr, degrader(sr))
     assert np.abs(degrader(corrected).astype(int) - lr).mean() < np.abs(degrader(sr).astype(int) - lr).mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from clesr.engines.interpolation_engine import interpolate
-from clesr.engines.resample import quantise, resize
+from clesr.engines.resample import resize
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import find_model
 from clesr.pipeline.fidelity import MOST_DB, REFRESH, TILE, FidelityCheck, Tiles
@@ -19,7 +20,8 @@ from clesr.pipeline.frame import Fidelity, Image
 from clesr.pipeline.sinks import overlay
 from clesr.pipeline.sources.phantom import Phantom
 from clesr.pipeline.view import field_of_view
-from clesr.tools.training.data import load_pairs
+from clesr.tools.training.data import load_pairs, make_pair
+from clesr.tools.training.validate import fidelity_limit
 
 
 def disc(side: int) -> NDArray[np.bool_]:
@@ -27,11 +29,16 @@ def disc(side: int) -> NDArray[np.bool_]:
     return np.asarray(np.hypot(y - side / 2 + 0.5, x - side / 2 + 0.5) < 0.48 * side)
 
 
+def rounded(levels: NDArray[np.floating[Any]], dtype: type) -> Image:
+    image: Image = np.clip(np.rint(levels), 0, np.iinfo(dtype).max).astype(dtype)
+    return image
+
+
 def texture(shape: tuple[int, int], dtype: type = np.uint8, seed: int = 0) -> Image:
     """Noise of about 30 pixels' coarseness over the middle of the range."""
     coarse = np.random.default_rng(seed).uniform(0.2, 0.8, (shape[0] // 6 + 2, shape[1] // 6 + 2))
     levels = resize((255 * coarse).astype(np.uint8), *shape) / 255 * np.iinfo(dtype).max
-    return quantise(levels, np.dtype(dtype))
+    return rounded(levels, dtype)
 
 
 def check(lr: Image, sr: Image, limit_db: float | None = None) -> Fidelity:
@@ -69,7 +76,7 @@ def holds(found: Fidelity, at: tuple[int, int]) -> bool:
 def test_the_figure_is_that_of_pillow(shape: tuple[int, int], scale: int, dtype: type) -> None:
     lr = texture(shape, dtype)
     sr = texture((shape[0] * scale, shape[1] * scale), dtype, seed=1)
-    near = quantise(resize(lr, *sr.shape) * 0.97 + 0.03 * sr, np.dtype(dtype))
+    near = rounded(resize(lr, *sr.shape) * 0.97 + 0.03 * sr, dtype)
     found = check(lr, near)
     assert 25 < found.db < 45
     assert found.db == pytest.approx(plain_db(lr, near, np.ones(shape, np.bool_)), abs=0.05)
@@ -188,6 +195,16 @@ def test_what_the_engine_has_done_is_not_done_again() -> None:
 @pytest.fixture(scope="module")
 def phantom() -> Image:
     return Phantom(128, 3).measured(2)
+
+
+def test_the_limit_is_of_what_the_live_check_measures() -> None:
+    """With a single tile the first percentile over all tiles is that tile."""
+    module = find_model("fast", 4).module
+    pair = make_pair("one tile", texture((128, 128)).astype(np.uint8), 4, 4, 1.0)
+    found = check(pair.lr, upscale(module, pair.lr))
+    assert found.worst_db is not None
+    limit = fidelity_limit(module, [pair])
+    assert limit == {"limit_db": pytest.approx(found.worst_db, abs=0.02), "tiles": 1}
 
 
 def shows(lr: Image, found: Fidelity, at: tuple[int, int]) -> bool:

@@ -13,8 +13,9 @@ def check(again: Image, limit_db: float | None = None) -> Fidelity:
 
 @pytest.mark.parametrize(("dtype", "level"), [(np.uint8, 1), (np.uint16, 257)])
 def test_differences_are_in_grey_levels_of_eight_bits(dtype: type, level: int) -> None:
-    lr = np.full((50, 60), 100 * level, dtype)
-    found = overlay.differences(lr, check((lr + 7 * level).astype(dtype)))
+    lr: Image = np.full((50, 60), 100 * level, dtype)
+    again: Image = np.full((50, 60), 107 * level, dtype)
+    found = overlay.differences(lr, check(again))
     assert found.shape == (50, 60)
     np.testing.assert_allclose(found, 7, rtol=1e-4)
 
