@@ -137,10 +137,11 @@ def cost() -> dict[str, Any]:
     }
     engine.submit(images[0])
     sr = engine.collect()
-    spans: dict[str, list[float]] = {name: [] for name in ("engine", *checks)}
-    spent: dict[str, list[float]] = {name: [] for name in ("engine", *checks)}
+    after_each: dict[str, After] = {"engine": lambda _lr, _sr: None, **checks}
+    spans: dict[str, list[float]] = {name: [] for name in after_each}
+    spent: dict[str, list[float]] = {name: [] for name in after_each}
     for _ in range(REPEATS):
-        for name, after in {"engine": lambda _lr, _sr: None, **checks}.items():
+        for name, after in after_each.items():
             span, cpu = busy(engine, images, after)
             spans[name].append(span)
             spent[name].append(cpu if name == "engine" else alone(checks[name], images[0], sr))
