@@ -21,7 +21,7 @@ class CheckedNetwork:
     """
 
     def __init__(self, network: Network, *, correct: bool = False) -> None:
-        self._network, self.lr, self.sr = network, network.lr, network.sr
+        self.network, self.lr, self.sr = network, network.lr, network.sr
         self._correct = correct
         shape, scale = self.lr.shape, self.sr.shape[0] // self.lr.shape[0]
         self._levels = torch.iinfo(self.lr.dtype).max
@@ -41,7 +41,7 @@ class CheckedNetwork:
     @torch.inference_mode()
     def run(self) -> None:
         """Read ``lr``, write ``sr`` and ``again``."""
-        self._network.run()
+        self.network.run()
         sr = self.sr.float()
         again = self._rounded(self._degrade(sr))
         self.again[0].copy_(again)
