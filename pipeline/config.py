@@ -21,11 +21,13 @@ class LiveSettings:
     device: str | None = None
     precision: str | None = None
     threads: int | None = None
+    consistent: bool = False
     roi: Roi | None = None
     window: Window = Window()
     pace: Pace = "original"
     loop: bool = False
     display: str = "window"
+    overlay: str | None = None
     output: str | None = None
     codec: str = "auto"
     send: str | None = None

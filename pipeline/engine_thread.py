@@ -61,7 +61,7 @@ class EngineThread:
     Turns go round the streams that have a frame and room for its result, so that neither a fast stream nor a
     slow disk holds up the others. A stream whose frames change size moves to the engine of the new size. Results of
     a stream come in order. An engine is closed when its last stream has ended. ``factory`` opens an engine for an
-    LR shape; ``tell`` gets one-line messages.
+    LR shape; ``tell`` gets one-line messages; ``consistent`` is the Upscaler's.
     """
 
     def __init__(
@@ -71,10 +71,12 @@ class EngineThread:
         *,
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
+        consistent: bool = False,
     ) -> None:
         self.scale = scale
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
         self._factory, self._clock, self._tell = factory, clock, tell
+        self._consistent = consistent
         self._lanes: deque[Lane] = deque()  # next turn first
         self._shared: list[Shared] = []
         self._submitted = 0
@@ -186,7 +188,10 @@ class EngineThread:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
             return present
         if place is None:
-            place = Shared(Upscaler(self._factory, self.scale, self._clock, self._tell), shape)
+            upscaler = Upscaler(
+                self._factory, self.scale, self._clock, self._tell, consistent=self._consistent
+            )
+            place = Shared(upscaler, shape)
             self._shared.append(place)
         self._leave(lane)
         place.lanes.add(lane)

@@ -24,7 +24,7 @@ from clesr.pipeline.outlet import Outlet
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sinks.base import LiveSink, Sink
 from clesr.pipeline.sources.base import Source
-from clesr.pipeline.stats import Latency, Ledger, Rate, State, Status, Summary
+from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Status, Summary
 from clesr.pipeline.upscaler import EngineFactory, Job
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
@@ -48,6 +48,7 @@ class Pipeline:
     sources lose nothing: a slow engine makes them wait. Of live ones the newest frames are taken and the others
     counted as stale. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
     sinks are closed when everything of a recorded source came through, without a stop or an error.
+    ``consistent`` corrects images by what was measured; an EngineThread has a setting of its own.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Pipeline:
         *,
         scale: int,
         prepare: Prepare | None = None,
+        consistent: bool = False,
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
@@ -68,8 +70,9 @@ class Pipeline:
         self.limits, self.clock, self.tell, self.on_end = limits or Limits(), clock, tell, on_end
         self._ended = False
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
+        self.fidelities = Fidelities()
         if not isinstance(factory, EngineThread):
-            factory = EngineThread(factory, scale, clock=clock, tell=tell)
+            factory = EngineThread(factory, scale, clock=clock, tell=tell, consistent=consistent)
         self._engine = factory
         self._outlets = [Outlet(sink, factory.wake) for sink in sinks]
         policy = Policy.NEWEST if source.info.live else Policy.ALL
@@ -205,6 +208,7 @@ class Pipeline:
                 outlet.sink.name: {"written": outlet.written, "skipped": outlet.skipped}
                 for outlet in self._outlets
             },
+            fidelity=self.fidelities.summary(),
         )
 
     # --- threads
@@ -269,6 +273,7 @@ class Pipeline:
         """Engine thread: count ``result`` and hand it to the sinks."""
         self.ledger.record(result.outcome)
         self.latency.add(result)
+        self.fidelities.add(result)
         self.rate.add(result.times.collected)
         self._newest = result
         for outlet in self._outlets:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -116,6 +117,18 @@ def describe(status: Status) -> str:
     return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
 
 
+def describe_fidelity(figures: Mapping[str, Any]) -> str:
+    """The fidelity of a run (``Fidelities.summary``) in one line."""
+    line = "fidelity, dB: median {p50:.1f}, 1 in 100 below {p1:.1f}, worst {worst:.1f}".format(**figures)
+    if figures["worst_tile"] is not None:
+        line += f", worst tile {figures['worst_tile']:.1f}"
+    if figures["below_limit"] is not None:
+        line += "; {below_limit} of {frames} frames with a tile below the limit of {limit:.1f}".format(
+            **figures
+        )
+    return line
+
+
 def print_summary(summary: Summary) -> None:
     """What a run came to, for a person: outcomes, rate, latency by stage, what was written. Of a single image
     that came through, only what was written."""
@@ -131,6 +144,8 @@ def print_summary(summary: Summary) -> None:
         if summary.latency_ms:
             tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
             console.print(table)
+    if summary.fidelity:
+        tell(describe_fidelity(summary.fidelity))
     for name, counts in summary.sinks.items():
         if counts["skipped"]:
             tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped for newer ones")

@@ -12,7 +12,13 @@ from clesr.pipeline.sources import Source, open_source
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.stats import State
 from clesr.tools.console import following, print_summary, tell
-from clesr.tools.options import codec_option, engine_options, general_options, input_options
+from clesr.tools.options import (
+    codec_option,
+    consistent_option,
+    engine_options,
+    general_options,
+    input_options,
+)
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 MODEL_HELP = (
@@ -24,9 +30,12 @@ MODEL_HELP = (
 @click.command()
 @click.option_panel("Source", options=["--source", "--roi", "--window", "--pace", "--loop"])
 @click.option_panel(
-    "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
+    "Up-scaling",
+    options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
-@click.option_panel("Output", options=["--display", "--output", "--codec", "--send", "--summary"])
+@click.option_panel(
+    "Output", options=["--display", "--overlay", "--output", "--codec", "--send", "--summary"]
+)
 @click.option_panel("Stopping", options=["--seconds", "--frames"])
 @click.option(
     "--source",
@@ -45,12 +54,18 @@ MODEL_HELP = (
 )
 @click.option("--loop", is_flag=True, help="Start recorded input again at its end.")
 @engine_options(MODEL_HELP)
+@consistent_option()
 @click.option(
     "--display",
     type=click.Choice(["window", "none"]),
     default="window",
     show_default=True,
     help="Where to show the image; q in the window quits.",
+)
+@click.option(
+    "--overlay",
+    type=click.Choice(["fidelity"]),
+    help="Colour the image in the window where, shrunk again, it differs from the measured one; f switches.",
 )
 @click.option("--output", metavar="FILE", help="Also write a video: .mkv, .mp4, .mov or .avi.")
 @codec_option()
@@ -104,6 +119,7 @@ def run_live(
         sinks,
         scale=settings.scale,
         prepare=Prepare(roi=settings.roi, window=settings.window),
+        consistent=settings.consistent,
         limits=settings.limits,
         tell=tell,
     )
@@ -147,7 +163,10 @@ def _open_sinks(settings: LiveSettings, source: Source) -> list[Sink]:
     try:
         for address in addresses:
             if address is not None:
-                opened.append(open_sink(address, codec=settings.codec, fps=_rate(settings, source)))
+                sink = open_sink(
+                    address, codec=settings.codec, fps=_rate(settings, source), overlay=settings.overlay
+                )
+                opened.append(sink)
     except BaseException:
         for sink in opened:
             sink.close()

@@ -62,6 +62,15 @@ def input_options() -> Callable[[Command], Command]:
     return _apply(options)
 
 
+def consistent_option() -> Callable[[Command], Command]:
+    """--consistent."""
+    return click.option(
+        "--consistent",
+        is_flag=True,
+        help="Correct each image so that, shrunk again, it equals the measured one.",
+    )
+
+
 def codec_option() -> Callable[[Command], Command]:
     """--codec."""
     return click.option(

@@ -18,7 +18,13 @@ from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
 from clesr.pipeline.stats import Summary
 from clesr.tools.console import following, print_summary, tell
-from clesr.tools.options import codec_option, engine_options, general_options, input_options
+from clesr.tools.options import (
+    codec_option,
+    consistent_option,
+    engine_options,
+    general_options,
+    input_options,
+)
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
@@ -42,7 +48,8 @@ class Job:
 @click.command()
 @click.option_panel("Input", options=["--roi", "--window"])
 @click.option_panel(
-    "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
+    "Up-scaling",
+    options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
 @click.option_panel("Output", options=["--output", "--codec", "--summary"])
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
@@ -52,6 +59,7 @@ class Job:
 @codec_option()
 @input_options()
 @engine_options(MODEL_HELP)
+@consistent_option()
 @click.option("--frames", type=int, metavar="N", help="Only the first N frames of each input.")
 @click.option("--summary", metavar="FILE", help="Write the closing figures of the last input as JSON.")
 @general_options()
@@ -173,6 +181,7 @@ def _run(
         [sink],
         scale=opener.scale,
         prepare=prepare,
+        consistent=options["consistent"],
         limits=limits,
         tell=tell,
         on_end=sink.complete,

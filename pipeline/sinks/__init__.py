@@ -21,12 +21,13 @@ def open_sink(
     crf: int | None = None,
     fps: float | None = None,
     partial_ok: bool = True,
+    overlay: str | None = None,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
     of a video file.
 
-    The keywords are for video files (``VideoFile`` says what they mean). Raises UsageError for an address or
-    codec that cannot work, SinkError where the sink cannot be opened here.
+    ``overlay`` ("fidelity") is for the window, the other keywords are for video files (``VideoFile`` says what they
+    mean). Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
     if address == "null":
         from clesr.pipeline.sinks.null import Null
@@ -35,7 +36,7 @@ def open_sink(
     if address == "window":
         from clesr.pipeline.sinks.window import Window
 
-        return Window()
+        return Window(overlay=overlay is not None)
     if address.startswith("zmq+"):
         from clesr.pipeline.sinks.zeromq import Publisher
 

@@ -18,6 +18,7 @@ from clesr.pipeline.stats import Status
 
 TITLE = "clesr"
 QUIT_KEYS = (ord("q"), ord("Q"), 27)
+OVERLAY_KEYS = (ord("f"), ord("F"))
 REDRAW_NS = 100_000_000  # between two drawings while no frame comes
 OF_SCREEN = 0.9  # of its width and height are used at most
 NARROWEST = 480  # pixels, so that the display stays readable over a small image
@@ -27,7 +28,8 @@ ADVICE = "run with --display none, on a desktop, or over ssh -X"
 
 
 class Window:
-    """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run.
+    """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
+    the ``overlay`` of where the image disagrees with what was measured.
 
     As large as the image, or as fits the screen, until the user resizes it. ``refresh`` belongs on the main
     thread. Raises SinkError where there is no screen.
@@ -36,7 +38,8 @@ class Window:
     name = "window"
     policy = Policy.NEWEST
 
-    def __init__(self, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, *, overlay: bool = False, clock: Clock = SYSTEM) -> None:
+        self.overlay = overlay
         self._screen = screen_size()
         self._clock = clock
         self._newest: Result | None = None
@@ -62,11 +65,15 @@ class Window:
         now, shape = self._clock.now_ns(), self._shape()
         if fresh or shape != self._drawn_shape or now - self._drawn_ns >= REDRAW_NS:
             self._fresh = False
-            self._canvas = draw(result, status, shape, out=self._canvas)
+            self._canvas = draw(result, status, shape, out=self._canvas, overlay=self.overlay)
             cv2.imshow(TITLE, self._canvas)  # which copies it
             self._drawn_ns, self._drawn_shape = now, shape
             self.shown += fresh
-        return cv2.pollKey() & 0xFF not in QUIT_KEYS
+        key = cv2.pollKey() & 0xFF
+        if key in OVERLAY_KEYS:
+            self.overlay = not self.overlay
+            self._drawn_shape = (0, 0)  # draw at once
+        return key not in QUIT_KEYS
 
     def close(self) -> str | None:
         if self._open:
