@@ -28,7 +28,10 @@ def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 class BicubicUp(nn.Module):
-    """Bicubic up-sampling as one fixed 5x5 convolution and a pixel shuffle; edges are repeated."""
+    """Bicubic up-sampling as one fixed 5x5 convolution and a pixel shuffle; edges are repeated.
+
+    Never in mixed precision: bf16 would round the image itself to a grey level.
+    """
 
     taps: Tensor
 
@@ -38,6 +41,12 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._enlarge(x.float())
+        return self._enlarge(x)
+
+    def _enlarge(self, x: Tensor) -> Tensor:
         phases = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), self.taps)
         return F.pixel_shuffle(phases, self.scale)
 
