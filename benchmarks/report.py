@@ -21,7 +21,10 @@ from clesr.tools.evaluation.evaluate import Line, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = (ROOT / "README.md", ROOT / "engines" / "weights" / "MODEL_CARD.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "engines" / "weights" / "MODEL_CARD.md",
+)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -174,6 +177,41 @@ def memory() -> str:
     )
 
 
+def readings() -> str:
+    """The readings of the paper's text, each after the same budget."""
+    data = _load("readings")
+    rows = [
+        [
+            f"`{row['skip']}`",
+            f"`{row['base']}`",
+            f"{row['parameters']:,}",
+            f"{row['gflop_256_to_1024']:.0f}",
+            f"{row['gain_db']:+.2f}",
+            f"{row['minutes']:.0f}",
+        ]
+        for row in data["rows"]
+    ]
+    head = ["skip", "base", "numbers", "GFLOP, 256 to 1024", "held-out images, dB over bicubic", "minutes"]
+    return _where(data) + _budget(data) + table(head, rows)
+
+
+def search() -> str:
+    """Width and depth of ``fast``, each after the same budget."""
+    data = _load("search")
+    rows = []
+    for row in data["rows"]:
+        channels, depth = row["network"].split("x")
+        mark = " (best in time)" if row["network"] == data["best"] else ""
+        rows.append([channels, depth + mark, f"{row['gain_db']:+.2f}", f"{row['ms']['p50']:.1f}"])
+    head = ["channels", "convolutions", "held-out images, dB over bicubic", "256 to 1024, ms"]
+    return _where(data) + _budget(data) + table(head, rows)
+
+
+def _budget(data: dict[str, Any]) -> str:
+    patch = f", patches of {data['patch']}" if "patch" in data else ""
+    return f"x{data['scale']}, {data['steps']} steps of {data['batch']} patches{patch}.\n\n"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models,
     "engines": engines,
@@ -181,6 +219,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "pipeline": pipeline,
     "evaluation": evaluation,
     "memory": memory,
+    "readings": readings,
+    "search": search,
 }
 
 
