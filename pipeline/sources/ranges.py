@@ -170,8 +170,8 @@ def _open_at(path: Path, span: Span, clock: Clock) -> VideoSource:
         container.seek(span.seek, stream=stream, backward=True)
         landed = next((packet for packet in container.demux(stream) if packet.size), None)
         when = None if landed is None else landed.pts if landed.dts is None else landed.dts
-        if landed is None or when is None or when > span.seek or not landed.is_keyframe:
-            raise NotApart(f"no key frame is found at {span.seek}")
+        if when is None or when > span.seek:
+            raise NotApart(f"the file cannot be read from {span.seek} on")
         container.seek(span.seek, stream=stream, backward=True)
     except av.FFmpegError as error:
         container.close()

@@ -102,6 +102,8 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
         settings = _remembered(settings, ledger)
         report, tree, stopped = _run(root, out, settings, ledger, options)
     _tell_left_out(tree)
+    for name, reason in report.listed:
+        tell(f"broken: {name}: {reason}")
     tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
     if options["summary"]:
         _write_json(Path(options["summary"]), report)
@@ -110,7 +112,10 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
         return INTERRUPTED
     shutil.rmtree(work_folder(out), ignore_errors=True)
     if report.broken:
-        raise ClesrError(_broken(report, ledger))
+        which = "listed above" if report.broken <= LISTED else f"the first {LISTED} listed above"
+        raise ClesrError(
+            f"{report.broken} files were not up-scaled whole, {which}; {ledger.path} has them all"
+        )
     if not report.done + report.skipped:
         known = ", ".join((*RECORDINGS, *IMAGE_SUFFIXES))
         raise UsageError(f"the folder {root} holds nothing to up-scale; known are {known}")
@@ -125,10 +130,10 @@ def _run(
         if settings.model == "auto":
             settings = _identified(replace(settings, model=crew.choose()))
             crew.settle(settings)
-        ledger.begin(settings.recorded(), chosen=options["model"] == "auto")
+        ledger.begin(settings, chosen=options["model"] == "auto")
         tree = Tree(root, out)
         survey = stack.enter_context(closing(Survey(Tree(root, out))))
-        run = Run(crew, tree, ledger, settings, out, deep=options["reread"], tell=tell)
+        run = Run(crew, tree, ledger, settings, out, deep=options["reread"])
         with stopping_on_signals(run), following(run.report, crew, survey):
             report = run.run()
         return report, tree, run.stopped
@@ -201,12 +206,6 @@ def _tell_left_out(tree: Tree) -> None:
     if tree.left_out:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
         tell(f"left out, no kind of image or video known here: {kinds}")
-
-
-def _broken(report: Report, ledger: Ledger) -> str:
-    listed = "; ".join(f"{name} ({reason})" for name, reason in report.listed)
-    more = f"; the rest is in {ledger.path}" if report.broken > LISTED else ""
-    return f"{report.broken} files were not up-scaled whole: {listed}{more}"
 
 
 def _write_json(path: Path, report: Report) -> None:

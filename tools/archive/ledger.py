@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from clesr import __version__
 from clesr.pipeline.errors import SinkError
+from clesr.tools.archive.settings import Settings
 
 FORMAT = 1
 NAME = "archive.jsonl"
@@ -28,8 +31,9 @@ class Status(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One file of the archive. Hashes are SHA-256 of content; ``size`` (bytes) and ``mtime_ns`` are the cheap first
-    look at the input, ``output_size`` at the result. ``missing`` counts frames that the input lost, ``pixels`` those
-    of all LR frames; ``engines`` names what computed."""
+    look at the input, ``output_size`` at the result. ``settings`` is the identity of its run's settings, which the line
+    that begins the run spells out. ``missing`` counts frames that the input lost, ``pixels`` those of all LR frames;
+    ``engines`` names what computed."""
 
     input: str
     status: Status
@@ -37,7 +41,8 @@ class Record:
     size: int = 0
     mtime_ns: int = 0
     input_sha256: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: str = ""
+    model_sha256: str = ""
     engines: tuple[str, ...] = ()
     frames: int = 0
     missing: int = 0
@@ -60,14 +65,17 @@ class Ledger:
         self.chosen: dict[int, str] = {}  # the model that "auto" was, by scale
         self.damaged = 0
         try:
-            self._file = self.path.open("a+b")
-            self._read()
+            with ExitStack() as stack:
+                self._file = stack.enter_context(self.path.open("a+b"))
+                self._read()
+                stack.pop_all()
         except OSError as error:
             raise SinkError(f"{self.path} cannot be read and written: {error.strerror}") from error
 
-    def begin(self, settings: Mapping[str, Any], *, chosen: bool) -> None:
+    def begin(self, settings: Settings, *, chosen: bool) -> None:
         """Note that a run with ``settings`` begins; ``chosen``: the model is what "auto" came to."""
-        self._append({"run": {"format": FORMAT, "chosen": chosen, "settings": settings}})
+        run = {"format": FORMAT, "clesr": __version__, "chosen": chosen, "id": settings.identity}
+        self._append({"run": run | {"settings": settings.recorded()}})
 
     def find(self, name: str) -> Record | None:
         """The latest record of the input ``name``."""

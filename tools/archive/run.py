@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,10 @@ class Run:
         out: Path,
         *,
         deep: bool = False,
-        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.crew, self.ledger, self.out, self.tell = crew, ledger, out, tell
+        self.crew, self.ledger, self.out = crew, ledger, out
         self.report = Report()
-        self._settings, self._recorded, self._deep = settings, settings.recorded(), deep
+        self._settings, self._identity, self._deep = settings, settings.identity, deep
         self._entries: Iterator[Entry | Unreadable] = iter(entries)
         self._ready: deque[Task] = deque()
         self._open: dict[str, _Open] = {}
@@ -145,7 +144,7 @@ class Run:
         """What is to be done of ``entry``; None where it was done with these settings and has not changed."""
         job = Job(entry.name, str(entry.path), entry.target, entry.size, entry.mtime_ns)
         record = self.ledger.find(entry.name)
-        if record is None or record.status is Status.FAILED or record.settings != self._recorded:
+        if record is None or record.status is Status.FAILED or record.settings != self._identity:
             return job
         if not self._has_result(record, entry):
             return job
@@ -245,9 +244,9 @@ class Run:
         self._ready.appendleft(again)
 
     def _break(self, name: str, reason: str, job: Job | None = None) -> None:
-        reason = " ".join(reason.split())
+        reason = " ".join(reason.split()).removeprefix(f"{job.path if job else name}: ")
         self._open.pop(name, None)
-        record = Record(input=name, status=Status.FAILED, reason=reason, settings=self._recorded)
+        record = Record(input=name, status=Status.FAILED, reason=reason, settings=self._identity)
         if job is not None:
             record = replace(record, size=job.size, mtime_ns=job.mtime_ns)
         self.ledger.add(record)
@@ -257,7 +256,6 @@ class Run:
         self.report.broken += 1
         if len(self.report.listed) < LISTED:
             self.report.listed.append((name, reason))
-        self.tell(f"{name}: {reason}")
 
     # --- small parts
 

@@ -39,7 +39,15 @@ class Settings:
         del settings["threads"]
         return settings
 
+    @property
+    def identity(self) -> str:
+        """What the ledger knows these settings by."""
+        return _short_hash(self.recorded())
+
     def key(self, input_sha256: str, name: str) -> str:
         """A name for the work on one input, the same in every run that would do the same."""
-        text = json.dumps([input_sha256, name, self.recorded()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return _short_hash([input_sha256, name, self.recorded()])
+
+
+def _short_hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
