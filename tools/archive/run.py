@@ -264,8 +264,9 @@ class Run:
         return state is not None and state.plan is task.plan
 
     def _count(self, job: Job, pixels: int) -> None:
-        size, known = self.report.met.get(kind(job.path), (0, 0))
-        self.report.met[kind(job.path)] = size + job.size, known + pixels
+        suffix = kind(job.path)
+        size, known = self.report.met.get(suffix, (0, 0))
+        self.report.met[suffix] = size + job.size, known + pixels
 
     def _clear(self, record: Record) -> None:
         """Delete what was half-made of the file."""

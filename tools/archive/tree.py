@@ -11,6 +11,7 @@ from pathlib import Path
 from clesr.pipeline.sources import RECORDINGS
 from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES, natural_key
 
+KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session
 SESSION_FILES = ("session.json", "frames.jsonl")  # a folder with RAW and one of these is a session
 
@@ -68,7 +69,7 @@ class Tree:
         for path in paths:
             if path.is_dir():
                 (recordings if is_session(path) else folders).append(path)
-            elif path.suffix.lower() in (*RECORDINGS, *IMAGE_SUFFIXES):
+            elif path.suffix.lower() in KNOWN:
                 recordings.append(path)
             else:
                 self.left_out[path.suffix.lower() or "no suffix"] += 1
@@ -127,8 +128,8 @@ def _suffix(path: Path) -> str:
 
 def kind(name: str) -> str:
     """The suffix by which recordings of one kind are known; that of a session is its raw video's."""
-    suffix = Path(name).suffix.lower()
-    return suffix if suffix in (*RECORDINGS, *IMAGE_SUFFIXES) else Path(RAW).suffix
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if suffix in KNOWN else ".mkv"
 
 
 def contains(outer: Path, inner: Path) -> bool:
