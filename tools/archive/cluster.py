@@ -7,9 +7,11 @@ installed: what travels are names and frame ranges, never images.
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,10 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+ADVICE = "give local, auto, or HOST:PORT of a running cluster (`ray start --head` starts one)"
+ANSWER_S = 5.0  # in which a cluster takes a connection; Ray itself tries for minutes
 
 
 @dataclass
@@ -62,7 +67,12 @@ class OnRay:
         tell: Callable[[str], None],
     ) -> None:
         self._settings, self._out, self._tell = settings, out, tell
-        self._ray = _connect(address)
+        self._quiet = ExitStack()
+        self._quiet.enter_context(_silenced())
+        with ExitStack() as failed:
+            failed.callback(self._quiet.close)
+            self._ray = _connect(address)
+            failed.pop_all()
         self._token = uuid.uuid4().hex
         token_file(out).write_text(self._token)
         self._resources = _resources(self._ray, settings, gpus)
@@ -124,6 +134,7 @@ class OnRay:
             for member in self._members:
                 self._ray.kill(member.actor)
             self._ray.shutdown()
+            self._quiet.close()
 
     # --- hiring and losing
 
@@ -188,6 +199,13 @@ class OnRay:
             self._tell(f"waiting for the cluster: no worker with {self._resources} has started yet")
 
 
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing on standard output: Ray prints there what it thinks of lost workers, whatever its log level."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
 def _connect(address: str) -> Any:
     """The module ``ray``, connected."""
     for name, value in QUIET.items():
@@ -198,16 +216,30 @@ def _connect(address: str) -> Any:
         raise MissingDependencyError(
             "--cluster needs Ray, which is not installed: pip install 'clesr[cluster]'"
         ) from error
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
         options["num_cpus"] = len(os.sched_getaffinity(0))
+    elif address != "auto":
+        _check_answers(address)
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        advice = "give local, auto, or HOST:PORT of a running cluster (`ray start --head` starts one)"
-        raise UsageError(f"--cluster {address}: {_line(error)}; {advice}") from error
+        raise ClesrError(f"--cluster {address}: {_line(error)}; {ADVICE}") from error
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raises UsageError where ``address`` is no HOST:PORT, ClesrError where nobody listens there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--cluster {address} is no address; {ADVICE}")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise ClesrError(
+            f"--cluster {address} does not answer ({error.strerror or error}); {ADVICE}"
+        ) from error
 
 
 def _resources(ray: Any, settings: Settings, gpus: float) -> dict[str, Any]:
