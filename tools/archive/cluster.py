@@ -32,7 +32,6 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_SCHEDULER_EVENTS": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 ADVICE = "give local, auto, or HOST:PORT of a running cluster (`ray start --head` starts one)"
 ANSWER_S = 5.0  # in which a cluster takes a connection; Ray itself tries for minutes
