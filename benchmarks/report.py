@@ -181,7 +181,7 @@ def _archive_costs(data: dict[str, Any], found: dict[str, Any]) -> str:
         f"Measured on {data['machine']['cpu']} with frames of a real video, {lr} to {sr}, in milliseconds of one core "
         f"a frame: {costs}. Lossless FFV1 takes {raw:.3f} bytes a pixel in and {out:.3f} out. "
         f"{assumed['hours']:,.0f} hours at {assumed['fps']:g} frames/s are {found['frames'] / 1e9:.2f}e9 frames: "
-        f"{found['in_tb']:,.0f} TB in, {found['out_tb']:,.0f} TB out, {found['moved_mb_a_frame']:.2f} MB moved a frame. "
+        f"{found['in_tb']:,.0f} TB in, {found['out_tb']:,.0f} TB out, {found['moved_mb_a_frame']:.2f} MB moved each. "
         f"Storage, not the engines, is the limit from {one['storage'] / one['engine']:.0f} GPUs on."
     )
 
