@@ -27,7 +27,7 @@ CONTAINER = {"fflags": "bitexact", "cluster_time_limit": "1000"}
 @dataclass(frozen=True, slots=True)
 class Part:
     """What is known of a finished piece: how many ``frames`` it has, how many the input lost, what computed it,
-    and what was said meanwhile."""
+    and what was said of the first frame lost."""
 
     frames: int
     missing: int

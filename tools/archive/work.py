@@ -189,7 +189,8 @@ class Worker:
         except (OSError, ClesrError) as error:
             if _spares_no_file(error):
                 return Fatal(f"{error}; free some space and run again: what is finished is kept")
-            return Failure(str(error), again=isinstance(error, EngineError))
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            return Failure(reason, again=isinstance(error, EngineError))
         except Exception as error:  # noqa: BLE001 - a fault of clesr on one file must not end the others
             return Failure(f"unexpected {type(error).__name__}: {error}")
 
@@ -260,10 +261,6 @@ class Worker:
         pipeline, engine = self._pipeline, self.engines.shape
         return pipeline.ledger.captured * engine[0] * engine[1] if pipeline is not None else 0
 
-    def clear(self, key: str) -> None:
-        """Delete what was half-made of a finished file."""
-        shutil.rmtree(self._folder(key), ignore_errors=True)
-
     # --- the parts of begin
 
     def _left_by_a_killed_run(self, job: Job, key: str) -> Record | None:
@@ -315,7 +312,7 @@ class Worker:
                 still.complete()
 
         limit = settings.frames if span is None else None
-        reasons: list[str] = []
+        said: list[str] = []
         pipeline = Pipeline(
             source,
             self.engines,
@@ -323,7 +320,7 @@ class Worker:
             scale=settings.scale,
             prepare=Prepare(roi=settings.roi, window=plan.seen.window),
             limits=Limits(limit, None),
-            tell=reasons.append,
+            tell=said.append,
             on_end=on_end,
         )
         if limit is not None and still is not None:
@@ -334,13 +331,13 @@ class Worker:
         try:
             summary = pipeline.run()
         except EngineError as error:
-            raise EngineError("; ".join([str(error), *reasons[:1]])) from error
+            raise EngineError("; ".join([str(error), *(r for r in said if "engine failed" in r)])) from error
         finally:
             self._pipeline = None
         if self._stopped or not (completed or limit is not None):
             raise _Stopped
         frames = summary.outcomes[Outcome.UPSCALED]
-        note = reasons[0] if reasons else ""
+        note = next((line for line in said if "corrupt" in line), "")
         return Part(frames, summary.captured - frames, sink.shape, self.engines.described, note)
 
     # --- the parts of finish
