@@ -263,5 +263,5 @@ def _silent(_line: str) -> None:
 
 
 def _line(error: BaseException | None) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return lines[-1] if "creation task" in lines[0] else lines[0]

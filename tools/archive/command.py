@@ -89,6 +89,7 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
     Raises UsageError for folders and settings that cannot work, ClesrError where nothing can go on or files are
     broken; what is finished then stays finished.
     """
+    root, out = root.absolute(), out.absolute()  # workers have other working folders
     settings = _settings(options)
     if contains(out, root):
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
@@ -173,7 +174,10 @@ def _identified(settings: Settings) -> Settings:
     """With the identity of the model; ``auto`` has none yet."""
     if settings.model == "auto" or settings.model in METHODS:
         return settings
-    return replace(settings, model_sha256=find_model(settings.model, settings.scale).sha256)
+    found = find_model(settings.model, settings.scale)
+    path = Path(settings.model)
+    where = str(path.absolute()) if path.suffix else settings.model
+    return replace(settings, model=where, model_sha256=found.sha256)
 
 
 def _remembered(settings: Settings, ledger: Ledger) -> Settings:

@@ -189,6 +189,9 @@ class Worker:
         except (OSError, ClesrError) as error:
             if _spares_no_file(error):
                 return Fatal(f"{error}; free some space and run again: what is finished is kept")
+            if isinstance(error, FileNotFoundError) and error.filename == task.job.path:
+                where = f"{socket.gethostname()} does not see {error.filename}"
+                return Failure(f"{where}: it is gone, or not on a shared file system", again=True)
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             return Failure(reason, again=isinstance(error, EngineError))
         except Exception as error:  # noqa: BLE001 - a fault of clesr on one file must not end the others
@@ -202,7 +205,7 @@ class Worker:
 
     def begin(self, job: Job) -> Answer:
         """Look at the input: a plan, or the finished file where one piece holds all of it."""
-        digest = _sha256(Path(job.path))
+        digest = _sha256(job.path)
         if digest == job.known:
             return Done(Record(input=job.name, status=Status.DONE, input_sha256=digest), unchanged=True)
         key = self.settings.key(digest, job.name)
@@ -405,8 +408,8 @@ def _spares_no_file(error: BaseException | None) -> bool:
     return False
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -29,7 +29,7 @@ from clesr.pipeline.prepare import steady_window, stretch
 from clesr.pipeline.sources.video import VideoSource
 from clesr.tools import cli
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Done, Job, Plan, Step, Task, Worker, work_folder
+from clesr.tools.archive.work import Done, Failure, Job, Plan, Step, Task, Worker, work_folder
 
 PIECE = 15
 EXPECTED = {
@@ -350,6 +350,14 @@ def test_an_input_that_changes_meanwhile_is_not_taken_for_done(archive: Path, tm
     with pytest.raises(SourceError, match="it changed while it was read"):
         worker.begin(Job("x.png", str(path), "x.png", path.stat().st_size, 1))
     assert not (out / "x.png").exists()
+
+
+def test_an_input_that_is_not_seen_is_told_with_the_machine(archive: Path, tmp_path: Path) -> None:
+    worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), tmp_path, print)
+    answer = worker.do(Task(Job("y.png", str(archive / "y.png"), "y.png", 1, 1)))
+    assert isinstance(answer, Failure)
+    assert answer.again
+    assert f"does not see {archive}/y.png: it is gone, or not on a shared file system" in answer.reason
 
 
 def test_a_full_disk_ends_the_run_in_one_line(
