@@ -11,7 +11,6 @@ memory to its SR image there, both as integers.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from common import environment, percentiles
+from common import environment, lr_and_hr, percentiles
 from numpy.typing import NDArray
 
 from clesr.engines import Engine, open_engine
@@ -29,8 +28,6 @@ from clesr.engines.interpolation_engine import interpolate
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model, find_model
 from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.degrade import degrade
-from clesr.tools.training.images import image_files, read_gray
 
 CASES = ("densenet:4:128x128", "fast:4:256x256", "fast:2:256x256", "fast:8:128x128")
 SECONDS = 60.0
@@ -38,28 +35,6 @@ REPEATS = (5, 200)  # turns of each contender, at least and at most
 
 Pixels = NDArray[np.uint8]
 Contender = Callable[[Pixels], Pixels]
-
-
-def test_pair(scale: int, shape: tuple[int, int]) -> tuple[Pixels, Pixels]:
-    """LR of ``shape`` and its HR: the middle of the first test image that is large enough, else of
-    the first one mirrored to the size. Without CLESR_DATA the image is the phantom's."""
-    height, width = shape[0] * scale, shape[1] * scale
-    folder = os.environ.get("CLESR_DATA")
-    if folder:
-        images = [read_gray(path) for path in image_files(f"{folder}/test")]
-    else:
-        from clesr.pipeline.clock import SYSTEM
-        from clesr.pipeline.sources.demo import DemoSource
-
-        source = DemoSource(f"demo:?size={max(height, width)}&pace=max", clock=SYSTEM)
-        images = [source.read(1.0).image]  # type: ignore[union-attr,list-item]
-        source.close()
-    image = next((i for i in images if i.shape[0] >= height and i.shape[1] >= width), images[0])
-    missing = [max(0, n - m) for n, m in zip((height, width), image.shape, strict=True)]
-    image = np.pad(image, [(0, n) for n in missing], mode="symmetric")
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    hr = np.ascontiguousarray(image[top : top + height, left : left + width])
-    return degrade(hr, scale), hr
 
 
 def through(engine: Engine) -> Contender:
@@ -100,7 +75,7 @@ def measure(model: Model, shape: tuple[int, int], threads: int | None) -> dict[s
         "torch_engine": through(torch_engine),
         "openvino": through(openvino),
     }
-    lr, hr = test_pair(model.scale, shape)
+    lr, hr = lr_and_hr(model.scale, shape)
     seconds = take_turns(contenders, lr)
     reference, sr = contenders["torch"](lr), contenders["openvino"](lr)
     torch_engine.close()

@@ -17,6 +17,7 @@ from archive import estimate
 
 from clesr.engines.models import count_operations, count_parameters
 from clesr.engines.weights import load_model, shipped
+from clesr.tools.benching.report import by_case, figure, signed
 from clesr.tools.evaluation.evaluate import Line, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +78,40 @@ def engines() -> str:
         for row in data["rows"]
     ]
     return _where(data) + table(["model", "input", "PyTorch FP32, ms", "OpenVINO, ms", "ratio"], rows)
+
+
+def bench() -> str:
+    """What `clesr bench` found on a processor."""
+    data = _load("bench-cpu")
+    rows = []
+    for case, found in by_case(data["rows"]).items():
+        for row in found:
+            latency = " / ".join(figure(row["latency_ms"][p]) or "–" for p in ("p50", "p95", "p99"))
+            rows.append(
+                [
+                    case,
+                    row["label"].removesuffix(" cpu"),
+                    figure(row["frames_s"]),
+                    f"{max(1.0, *row['over'].values()):.2f}",
+                    str(row["streams_30"]),
+                    latency,
+                    f"{100 * row['of_peak']:.0f} %",
+                    f"{row['parity']['mean']:.3f}, {row['parity']['max']}",
+                    signed(row["psnr_db"]["difference"]),
+                ]
+            )
+    head = [
+        "case",
+        "engine",
+        "frames/s",
+        "times the slowest",
+        "streams at 30",
+        "latency p50 / p95 / p99, ms",
+        "of the processor's peak",
+        "levels from FP32: mean, most",
+        "PSNR, dB",
+    ]
+    return _where(data) + table(head, rows)
 
 
 def pipeline() -> str:
@@ -200,6 +235,7 @@ def _archive_sharing(data: dict[str, Any]) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models,
     "engines": engines,
+    "bench": bench,
     "pipeline": pipeline,
     "evaluation": evaluation,
     "memory": memory,

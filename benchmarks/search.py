@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from common import environment, percentiles
+from common import environment, lr_and_hr, percentiles
 from readings import train_reading
 
 from clesr.engines import open_engine
@@ -21,7 +21,7 @@ from clesr.engines.weights import load_model, shipped
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import Trainer
-from engines import take_turns, test_pair, through
+from engines import take_turns, through
 
 SCALE = 4
 SHAPE = (256, 256)
@@ -64,7 +64,7 @@ def main(
         channels, depth = map(int, network.split("x"))
         path, gain, minutes = train(channels, depth, Path(folder) / network, every, **budget)
         rows.append({"network": network, "weights": path, "gain_db": gain, "minutes": minutes})
-    lr, _ = test_pair(SCALE, SHAPE)
+    lr, _ = lr_and_hr(SCALE, SHAPE)
     opened = {
         row["network"]: open_engine("auto", load_model(row.pop("weights")), SCALE, SHAPE) for row in rows
     }

@@ -55,6 +55,7 @@ class SlotEngine:
         self, info: EngineInfo, make_slots: Callable[[np.dtype[Any]], Sequence[Slot]], *, depth: int = 2
     ) -> None:
         self.info, self.depth = info, depth
+        self.report: Sequence[str] = ()  # what was chosen for this device, in lines
         self._make_slots = make_slots
         self._slots: dict[np.dtype[Any], Sequence[Slot]] = {}
         self._turn = 0
@@ -112,14 +113,15 @@ class SlotEngine:
 
 
 class CudaSlot:
-    """A slot on the current CUDA device: copy in, ``network``, copy out, captured in one CUDA graph."""
+    """A slot on the current CUDA device: copy in, ``network``, copy out, ``captured`` in one CUDA graph, or launched
+    one by one, to compare."""
 
     WARM_UPS = 3  # runs before the capture: they compile kernels and settle libraries' choices
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, captured: bool = True) -> None:
         self._network = network
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         dtype = np.dtype(str(network.lr.dtype).removeprefix("torch."))
         self._pinned = [
             pinned(tuple(network.lr.shape), dtype, write_only=True),
@@ -127,26 +129,36 @@ class CudaSlot:
         ]
         self.host_in, self.host_out = (memory.array for memory in self._pinned)
         self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
+        self._stream.wait_stream(torch.cuda.current_stream())  # which has yet to fill what the network reads
         with torch.cuda.stream(self._stream):
             for _ in range(self.WARM_UPS):
                 self._frame()
         self._stream.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._frame()
+        self._run: Callable[[], None] = self._captured() if captured else self._frame
 
     def start(self) -> None:
         with torch.cuda.stream(self._stream):
-            self._graph.replay()
-            self._event.record()
+            self._begun.record()
+            self._run()
+            self._ended.record()
 
     def wait(self) -> None:
-        self._event.synchronize()
+        self._ended.synchronize()
+
+    def milliseconds(self) -> float:
+        """What the device took for the frame that was waited for last, from copy in to copy out."""
+        return float(self._begun.elapsed_time(self._ended))
 
     def close(self) -> None:
         self._stream.synchronize()
         for memory in self._pinned:
             memory.free()
+
+    def _captured(self) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            self._frame()
+        return graph.replay
 
     def _frame(self) -> None:
         self._network.lr.copy_(self._in, non_blocking=True)

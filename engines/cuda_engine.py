@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 from typing import Any
 
@@ -12,53 +13,69 @@ from torch import Tensor, nn
 
 from clesr.engines.base import EngineInfo
 from clesr.engines.buffers import CudaSlot, Network, SlotEngine
-from clesr.engines.models import DenseNet
 from clesr.engines.offer import Offer
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
 
-RANK = 5
+RANKS = {"fp16": 5, "fp8": 6}
 SLOTS = 2
-OLDEST = (7, 5)  # compute capability: the first with the matrix units that Triton writes for
+OLDEST = {"fp16": (7, 5), "fp8": (8, 9)}  # compute capability: the first with the matrix units that are used
 DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+FP8_LOSS = 0.05  # dB below FP16 at most
 
 
 def offers() -> list[Offer]:
-    """The first NVIDIA GPU."""
-    reason = _why_not()
+    """The first NVIDIA GPU, in FP16, and on request with DenseNet's doublings in FP8."""
     words = torch.cuda.get_device_name() if torch.cuda.is_available() else "an NVIDIA GPU"
+    reasons = {precision: _why_not(precision) for precision in RANKS}
     return [
         Offer(
-            name="cuda", kind="cuda", device=words, precision="fp16", rank=RANK,
-            available=not reason, reason=reason, open=open_cuda,
+            name="cuda", kind="cuda", device=words, precision=precision, rank=rank,
+            available=not reasons[precision], reason=reasons[precision], on_request=precision == "fp8",
+            open=functools.partial(open_cuda, precision=precision),
         )
+        for precision, rank in RANKS.items()
     ]  # fmt: skip
 
 
-def _why_not() -> str:
+def _why_not(precision: str) -> str:
     if not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; pip install triton"
-    found = torch.cuda.get_device_capability()
-    if found < OLDEST:
-        return f"compute capability {found[0]}.{found[1]} is below {OLDEST[0]}.{OLDEST[1]}"
+    found, oldest = torch.cuda.get_device_capability(), OLDEST[precision]
+    if found < oldest:
+        return f"compute capability {found[0]}.{found[1]} is below {oldest[0]}.{oldest[1]}, the first with {precision}"
     return ""
 
 
 def open_cuda(
-    model: Model, shape: tuple[int, int], threads: int | None = None, *, slots: int = SLOTS
+    model: Model,
+    shape: tuple[int, int],
+    threads: int | None = None,
+    *,
+    slots: int = SLOTS,
+    precision: str = "fp16",
 ) -> SlotEngine:
-    """``threads`` means nothing here. Raises EngineError where the GPU cannot run ``model`` at ``shape``."""
-    reason = _why_not()
+    """``threads`` means nothing here. The engine's ``report`` says what the kernels' measurements chose.
+
+    Raises EngineError where the GPU cannot run ``model`` at ``shape``, or FP8 costs more than FP8_LOSS.
+    """
+    reason = _why_not(precision)
     if reason:
         raise EngineError(f"the cuda engine cannot start: {reason}")
     words = torch.cuda.get_device_name()
-    info = EngineInfo("cuda", words, "fp16", model.name, model.sha256, model.scale, shape)
+    info = EngineInfo("cuda", words, precision, model.name, model.sha256, model.scale, shape)
+    if precision == "fp8":
+        check_fp8(model.module, shape, "cuda")
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
-            return [CudaSlot(build_network(model.module, shape, DTYPES[dtype], "cuda")) for _ in range(slots)]
+            networks = [
+                build_network(model.module, shape, DTYPES[dtype], "cuda", precision) for _ in range(slots)
+            ]
+            engine.report = report_of(networks[0])
+            return [CudaSlot(network) for network in networks]
         except Exception as error:
             raise EngineError(f"{words} cannot run {model} at {shape}: {_first_line(error)}") from error
 
@@ -68,17 +85,46 @@ def open_cuda(
 
 
 def build_network(
-    module: nn.Module, shape: tuple[int, int], dtype: torch.dtype, device: torch.device | str
+    module: nn.Module,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    precision: str = "fp16",
 ) -> Network:
-    """``module`` for LR images of ``shape`` (H, W) and ``dtype``: by our kernels where they know it, else by torch."""
+    """``module`` for LR images of ``shape`` (H, W) and ``dtype``: by our kernels where they know it, else by torch.
+
+    Raises UnsupportedNetworkError for FP8 where the kernels do not know it.
+    """
     from clesr.engines.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
 
-    if isinstance(module, DenseNet):
-        try:
-            return DenseNetKernels(module, shape, dtype, device)
-        except UnsupportedNetworkError:
-            pass
+    try:
+        return DenseNetKernels(module, shape, dtype, device, precision=precision)
+    except UnsupportedNetworkError:
+        if precision == "fp8":
+            raise
     return TorchNetwork(module, shape, dtype, device)
+
+
+def report_of(network: Network) -> list[str]:
+    """What was chosen for ``network`` on this card, in lines; empty where nothing was to choose."""
+    report = getattr(network, "report", None)
+    return report() if callable(report) else []
+
+
+def check_fp8(module: nn.Module, shape: tuple[int, int], device: torch.device | str) -> None:
+    """Raise EngineError where the kernels' FP8 loses more than FP8_LOSS against FP16 on the calibration images."""
+    from clesr.engines.kernels.densenet import UnsupportedNetworkError
+    from clesr.engines.kernels.quality import fp8_loss
+
+    try:
+        loss = fp8_loss(module, shape, device)
+    except UnsupportedNetworkError as error:
+        raise EngineError(f"fp8 cannot run this model: {error}; use --precision fp16") from error
+    if not loss <= FP8_LOSS:
+        raise EngineError(
+            f"fp8 loses {loss:.2f} dB against fp16 on the calibration images, {FP8_LOSS:g} are allowed; "
+            "use --precision fp16"
+        )
 
 
 class TorchNetwork:

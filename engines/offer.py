@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from clesr.engines.base import Engine
 from clesr.engines.weights import Model
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,9 @@ class Offer:
 
     ``kind`` of device is cpu, cuda or gpu (Intel); ``device`` is what it is called. ``reason`` says why it is
     not ``available`` and what to do about it. ``rank`` orders the offers, fastest first. ``open`` makes the
-    engine: ``open(model, shape, threads)``; it raises EngineError where it cannot start.
+    engine: ``open(model, shape, threads)``; it raises EngineError where it cannot start. ``wait(model, shape)``
+    says why opening would take minutes, and what shortens it; empty where it would not. ``install`` is the command
+    for a package that is missing. ``on_request`` offers count only where their precision is asked for.
     """
 
     name: str
@@ -27,7 +29,10 @@ class Offer:
     rank: int
     available: bool = True
     reason: str = ""
+    install: str = ""
+    on_request: bool = False
     open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False)
+    wait: Callable[[Model, tuple[int, int]], str] = field(repr=False, default=lambda _model, _shape: "")
 
     def __str__(self) -> str:
         return f"{self.name} {self.precision} on {self.device}"

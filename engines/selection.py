@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from clesr.engines import cuda_engine, openvino_engine, torch_engine
+from clesr.engines import choice, cuda_engine, openvino_engine, tensorrt_engine, torch_engine
 from clesr.engines.base import Engine
 from clesr.engines.interpolation_engine import METHODS, open_interpolation
 from clesr.engines.models import SCALES
+from clesr.engines.notes import noting
 from clesr.engines.offer import PRECISIONS, Offer
 from clesr.engines.selftest import open_checked
+from clesr.engines.tiles import open_fitting
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.errors import EngineError, UsageError
 
 ENGINES: dict[str, Callable[[], list[Offer]]] = {
+    "tensorrt": tensorrt_engine.offers,
     "cuda": cuda_engine.offers,
     "openvino": openvino_engine.offers,
     "torch": torch_engine.offers,
@@ -39,11 +42,12 @@ def open_engine(
 ) -> Engine:
     """An engine for LR images of ``shape`` (H, W) that has passed its self-test.
 
-    ``engine`` is a name in ENGINES or ``auto``: the fastest that starts and passes. ``model`` is a loaded
-    model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has an engine of
-    its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16) narrow the choice. ``threads``
-    is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and why
-    each other was not.
+    ``engine`` is a name in ENGINES or ``auto``: the fastest that starts and passes; of several on an NVIDIA GPU the one
+    that a trial finds the fastest, which is remembered. An image too large for the memory is computed in tiles.
+    ``model`` is a loaded model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has
+    an engine of its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16, fp8) narrow the choice.
+    ``threads`` is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and why
+    each other was not; before it one for each thing that did not go as usual, such as a damaged cache file.
 
     Raises UsageError for names that do not exist or do not go together, EngineError where nothing works.
     """
@@ -59,14 +63,22 @@ def open_engine(
         model = find_model(model, scale)
     if model.scale != scale:
         raise UsageError(f"{model.name} is for scale {model.scale}, not {scale}; give --scale {model.scale}")
-    return _first_that_works(_wanted(engine, device, precision), model, shape, threads, tell)
+    offers = _wanted(engine, device, precision)
+
+    def open_one(offer: Offer) -> Engine:
+        return open_fitting(lambda size: open_checked(offer, model, size, threads), shape)
+
+    with noting(tell):
+        on_gpu = [offer for offer in offers if offer.kind == "cuda" and offer.available]
+        if engine == "auto" and len(on_gpu) > 1:
+            return _fastest(offers, on_gpu, open_one, model, shape, tell)
+        return _first_that_works(offers, open_one, model, tell)
 
 
 def _first_that_works(
     offers: Sequence[Offer],
+    open_one: Callable[[Offer], Engine],
     model: Model,
-    shape: tuple[int, int],
-    threads: int | None,
     tell: Callable[[str], None],
 ) -> Engine:
     tried: list[Offer] = []
@@ -74,7 +86,7 @@ def _first_that_works(
         reason = offer.reason
         if offer.available:
             try:
-                opened = open_checked(offer, model, shape, threads)
+                opened = open_one(offer)
             except EngineError as error:
                 reason = str(error)
             else:
@@ -85,13 +97,40 @@ def _first_that_works(
     raise EngineError(f"no engine can run {model}{_passed_over(tried)}; `clesr doctor` says what to install")
 
 
+def _fastest(
+    offers: Sequence[Offer],
+    on_gpu: Sequence[Offer],
+    open_one: Callable[[Offer], Engine],
+    model: Model,
+    shape: tuple[int, int],
+    tell: Callable[[str], None],
+) -> Engine:
+    """The fastest of ``on_gpu`` by a trial now or an earlier one; where none runs, the first other one that does."""
+    opened, taken, trial = choice.pick(on_gpu, open_one, model, shape)
+    found = trial.reasons | {name: f"{ms:.2f} ms" for name, ms in trial.milliseconds.items()}
+    if opened is None or taken is None:
+        out = [
+            replace(o, available=False, reason=trial.reasons[str(o)]) if o in on_gpu else o for o in offers
+        ]
+        return _first_that_works(out, open_one, model, tell)
+    passed = [
+        replace(o, reason=o.reason or found.get(str(o), "not timed, it is not on the NVIDIA GPU"))
+        for o in offers
+        if o is not taken
+    ]
+    when = ", timed earlier" if trial.earlier else ""
+    tell(f"engine: {opened.info}, {found[str(taken)]} a frame{when}{_passed_over(passed)}")
+    return opened
+
+
 def _passed_over(offers: Sequence[Offer]) -> str:
     return "".join(f"; not {offer} ({offer.reason})" for offer in offers)
 
 
 def _wanted(engine: str, device: str | None, precision: str | None) -> list[Offer]:
     having = [offer for offer in engines() if engine in ("auto", offer.name)]
-    wanted = [o for o in having if device in (None, o.kind) and precision in (None, o.precision)]
+    asked_for = [o for o in having if precision == o.precision or (precision is None and not o.on_request)]
+    wanted = [o for o in asked_for if device in (None, o.kind)]
     if not wanted:
         choices = ", ".join(f"{o.name} {o.precision} on {o.kind}" for o in having)
         asked = " ".join(filter(None, [engine, precision, device and f"on {device}"]))

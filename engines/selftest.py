@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clesr.engines.base import Engine
 from clesr.engines.models import count_operations
 from clesr.engines.offer import Offer
+from clesr.engines.tiles import HALO, Span
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
@@ -18,6 +21,9 @@ MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
 SMALL = (37, 45)  # odd, so that padding and cutting are run too
 AFFORDABLE = 20e9  # operations of the reference: below a second on two cores
+CORNER = (
+    128  # LR pixels a side that the reference computes on a GPU: little memory, and tiles of every kernel
+)
 
 _passed: set[tuple[object, ...]] = set()
 
@@ -26,20 +32,18 @@ def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: in
     """Open ``offer`` and compare it with torch in FP32 on a fixed image.
 
     The engine itself is compared where the reference is affordable at ``shape``. Where it is not, an engine
-    of the same kind opened for a small shape is compared in its place, once a process. Raises EngineError
+    of the same kind opened for a small shape is compared in its place, once a process. On an NVIDIA GPU, where the
+    shape decides which kernels run, the engine itself is compared always, in two opposite corners. Raises EngineError
     where the engine cannot start or does not pass.
     """
+    if offer.kind == "cuda":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return _checked(offer.open(model, shape, threads), model, _corners(shape), device=device)
     affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
     if not affordable:
         _check_small(offer, model, threads)
     engine = offer.open(model, shape, threads)
-    if affordable:
-        try:
-            _check(engine, model)
-        except BaseException:
-            engine.close()
-            raise
-    return engine
+    return _checked(engine, model, [_whole(shape)]) if affordable else engine
 
 
 def compare(sr: NDArray[np.uint8], reference: NDArray[np.uint8]) -> None:
@@ -73,17 +77,43 @@ def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
     key = (offer.name, offer.kind, offer.precision, model.sha256, threads)
     if key in _passed:
         return
-    small = offer.open(model, SMALL, threads)
-    try:
-        _check(small, model)
-    finally:
-        small.close()
+    _checked(offer.open(model, SMALL, threads), model, [_whole(SMALL)]).close()
     _passed.add(key)
 
 
-def _check(engine: Engine, model: Model) -> None:
-    image = probe_image(*engine.info.lr_shape)
-    engine.submit(image)
-    sr: NDArray[np.uint8] = engine.collect().astype(np.uint8, copy=False)
-    reference: NDArray[np.uint8] = upscale(model.module, image).astype(np.uint8, copy=False)
-    compare(sr, reference)
+def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]], *, device: str = "cpu") -> Engine:
+    """``engine``, whose result is that of the reference on ``device`` in ``parts``; else it is closed."""
+    try:
+        image, scale = probe_image(*engine.info.lr_shape), model.scale
+        engine.submit(image)
+        sr: NDArray[np.uint8] = engine.collect().astype(np.uint8, copy=False)
+        network = copy.deepcopy(model.module).to(device)
+        for down, right in parts:
+            part = np.ascontiguousarray(image[down.read, right.read])
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                reference = upscale(network, part, device=device).astype(np.uint8, copy=False)
+            compare(sr[down.given(scale), right.given(scale)], reference[down.kept(scale), right.kept(scale)])
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _whole(shape: tuple[int, int]) -> tuple[Span, Span]:
+    height, width = shape
+    return Span(0, height, 0, height), Span(0, width, 0, width)
+
+
+def _corners(shape: tuple[int, int]) -> list[tuple[Span, Span]]:
+    """Top left and bottom right, as far from the cut as a tile's halo; the whole where it is small."""
+    if max(shape) <= CORNER:
+        return [_whole(shape)]
+    return list(zip(_ends(shape[0]), _ends(shape[1]), strict=True))
+
+
+def _ends(length: int) -> tuple[Span, Span]:
+    """The two ends of an axis."""
+    if length <= CORNER:
+        return Span(0, length, 0, length), Span(0, length, 0, length)
+    start = length - CORNER
+    return Span(0, CORNER, 0, CORNER - HALO), Span(start, length, start + HALO, length)

@@ -24,6 +24,18 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def gpu() -> str:
+    """The name of the NVIDIA GPU. Without one the test is skipped, or fails where CLESR_REQUIRE_CUDA is set."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if os.environ.get("CLESR_REQUIRE_CUDA") == "1":
+        pytest.fail("CLESR_REQUIRE_CUDA is 1 and torch finds no NVIDIA GPU")
+    pytest.skip("torch finds no NVIDIA GPU")
+
+
+@pytest.fixture(scope="session")
 def fake_v4l2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that is a camera when it is preloaded: tests/fake_v4l2/README.md."""
     compiler = shutil.which("cc")

@@ -13,6 +13,8 @@ from click.exceptions import Abort, ClickException
 
 from clesr import __version__
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.tools.bench import bench
+from clesr.tools.build import build
 from clesr.tools.console import console, tell
 from clesr.tools.demo import demo
 from clesr.tools.doctor import doctor
@@ -44,7 +46,7 @@ def clesr() -> None:
     """
 
 
-for command in (live, upscale, train, evaluate, models, export_model, doctor, demo):
+for command in (live, upscale, train, evaluate, models, build, export_model, bench, doctor, demo):
     clesr.add_command(command)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import rich_click as click
 
 from clesr import __version__
-from clesr.engines import engines, open_engine
+from clesr.engines import Offer, engines, open_engine
 from clesr.engines.torch_engine import cpu_name
 from clesr.engines.weights import find_model, shipped
 from clesr.pipeline.errors import ClesrError
@@ -38,12 +38,19 @@ def report() -> Iterator[str]:
     yield "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield ""
     for engine in engines():
-        yield f"ok  engine {engine}" if engine.available else f"--  engine {engine}: {engine.reason}"
+        yield _engine(engine)
     yield from _would_run()
     yield ""
     yield from _cameras()
     yield _display()
     yield from _codecs()
+
+
+def _engine(offer: Offer) -> str:
+    if offer.available:
+        return f"ok  engine {offer}"
+    install = f" (with one: {offer.install})" if offer.install and offer.install not in offer.reason else ""
+    return f"--  engine {offer}: {offer.reason}{install}"
 
 
 def _would_run() -> Iterator[str]:

@@ -29,12 +29,12 @@ def engine_options(model_help: str) -> Callable[[Command], Command]:
             metavar="NAME",
             default="auto",
             show_default=True,
-            help="What computes: openvino, torch, or auto for the fastest that passes its self-test.",
+            help="What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
         ),
         click.option(
             "--device", metavar="NAME", help="Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel)."
         ),
-        click.option("--precision", metavar="NAME", help="fp32, bf16 or fp16, where the device has it."),
+        click.option("--precision", metavar="NAME", help="fp32, bf16, fp16 or fp8, where the device has it."),
         click.option(
             "--threads", type=int, metavar="N", help="Processor threads of the engine.  [default: all]"
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import threading
@@ -237,14 +238,12 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
     """
     import torch
 
-    try:
-        from clesr.tools.training.publish import publish
-        from clesr.tools.training.train import Progress, Stopped, Trainer
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"training needs {error.name}; install it with: pip install 'clesr[train]'"
-        ) from error
+    from clesr.tools.training.publish import publish
+    from clesr.tools.training.train import Progress, Stopped, Trainer
 
+    for name in ("lightning", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"training needs {name}; install it with: pip install 'clesr[train]'")
     if threads:
         torch.set_num_threads(threads)
     recipe = _recipe(options)

@@ -15,8 +15,7 @@ from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
-from clesr.pipeline.sources import open_source
-from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES
+from clesr.pipeline.sources import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
 from clesr.pipeline.stats import Summary
 from clesr.tools.archive.command import INTERRUPTED, archive_options, upscale_tree
 from clesr.tools.archive.settings import PATIENCE_FPS

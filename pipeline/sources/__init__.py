@@ -13,7 +13,15 @@ from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
 
-__all__ = ["ADDRESSES", "RECORDINGS", "Source", "SourceInfo", "open_source"]
+__all__ = [
+    "ADDRESSES",
+    "IMAGE_SUFFIXES",
+    "RECORDINGS",
+    "TIFF_SUFFIXES",
+    "Source",
+    "SourceInfo",
+    "open_source",
+]
 
 ADDRESSES = (
     "/dev/video0",
@@ -28,6 +36,8 @@ ADDRESSES = (
 )
 RECORDINGS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
 """Suffixes by which videos are known in a folder; a file given by name may have any."""
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".jp2")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _RAW_RECORDING = "raw.mkv"  # what replays in the folder of a session
 
@@ -124,9 +134,9 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float) -> Sourc
     suffix = path.suffix.lower()
     if suffix == ".mkt":
         return mkt.open_mkt(path, clock=clock)
-    if suffix in stack.TIFF_SUFFIXES:
+    if suffix in TIFF_SUFFIXES:
         return stack.open_tiff(path, clock=clock)
-    if suffix in stack.IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES:
         return stack.open_images(path, clock=clock)
     if suffix == ".sdp":
         return stream.open_stream(f"file:{path}", clock=clock, timeout=timeout)

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
+from clesr.pipeline.sources import IMAGE_SUFFIXES
 from clesr.pipeline.sources.indexed import IndexedSource, Unreadable
 from clesr.pipeline.sources.luma import gray_of_colour
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".jp2")
 # What tifffile raises for damaged files. It logs the same as well, which is silenced: the source reports it.
 _TIFF_ERRORS = (
     tifffile.TiffFileError,

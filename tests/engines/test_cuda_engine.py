@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
 from random_models import SMALL_DENSENET, random_image, random_model
 
-from clesr.engines import cuda_engine
+from clesr.engines import cuda_engine, selection
 from clesr.engines.cuda_engine import TorchNetwork, open_cuda
 from clesr.engines.torch_engine import upscale
-from clesr.engines.weights import find_model
 from clesr.pipeline.errors import EngineError
 
 NETWORKS = {
@@ -22,18 +19,12 @@ NETWORKS = {
 }
 
 
-@pytest.fixture
-def gpu() -> None:
-    if not torch.cuda.is_available():
-        if os.environ.get("CLESR_REQUIRE_CUDA"):
-            pytest.fail("CLESR_REQUIRE_CUDA is set and torch finds no NVIDIA GPU")
-        pytest.skip("torch finds no NVIDIA GPU")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
-    (offer,) = cuda_engine.offers()
-    assert (offer.available, offer.reason) == (False, "torch finds no NVIDIA GPU")
+    fp16, fp8 = cuda_engine.offers()
+    for offer in (fp16, fp8):
+        assert (offer.available, offer.reason) == (False, "torch finds no NVIDIA GPU")
+    assert (fp16.precision, fp8.precision, fp16.on_request, fp8.on_request) == ("fp16", "fp8", False, True)
     with pytest.raises(EngineError, match="the cuda engine cannot start: torch finds no NVIDIA GPU"):
         open_cuda(NETWORKS["fast x4"], (8, 8))
 
@@ -51,26 +42,42 @@ def test_networks_that_the_kernels_do_not_know_run_by_torch(name: str, dtype: ty
     assert difference.max() < 4
 
 
-@pytest.mark.cuda
-@pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("name", ["densenet", "fast", "srcnn"])
-def test_parity_on_a_gpu(name: str, scale: int, dtype: type) -> None:
-    model = find_model(name, scale)
-    engine = open_cuda(model, (33, 47))
-    try:
-        images = [random_image((33, 47), dtype) for _ in range(5)]
-        found = []
-        for index, lr in enumerate(images):
-            engine.submit(lr)
-            if index:
-                found.append(engine.collect())
-        found.append(engine.collect())
-    finally:
-        engine.close()
-    levels = np.iinfo(dtype).max
-    for lr, sr in zip(images, found, strict=True):
-        difference = np.abs(sr.astype(float) - upscale(model.module, lr)) * 255 / levels
-        assert difference.mean() <= 1
-        assert difference.max() <= 4
+class Card:
+    """An NVIDIA GPU of a compute capability, as far as the offers ask."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+
+@pytest.mark.parametrize(
+    ("capability", "reasons"),
+    [
+        (
+            (6, 1),
+            [
+                "compute capability 6.1 is below 7.5, the first with fp16",
+                "compute capability 6.1 is below 8.9",
+            ],
+        ),
+        ((8, 6), ["", "compute capability 8.6 is below 8.9, the first with fp8"]),
+        ((8, 9), ["", ""]),
+        ((9, 0), ["", ""]),
+    ],
+)
+def test_what_a_card_is_offered(
+    capability: tuple[int, int], reasons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Card(monkeypatch, capability)
+    found = [(offer.available, offer.reason) for offer in cuda_engine.offers()]
+    for (available, reason), wanted in zip(found, reasons, strict=True):
+        assert reason.startswith(wanted)
+        assert available == (not wanted)
+
+
+def test_fp8_runs_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    Card(monkeypatch, (9, 0))
+    usual = selection._wanted("cuda", None, None)
+    assert [offer.precision for offer in usual] == ["fp16"]
+    assert [offer.precision for offer in selection._wanted("auto", None, "fp8")] == ["fp8"]

@@ -111,7 +111,11 @@ def test_device_and_precision_narrow_the_choice(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [
-        (("cuda9", MODEL, 2, SHAPE), {}, "'cuda9' is unknown; choose one of auto, cuda, openvino, torch"),
+        (
+            ("cuda9", MODEL, 2, SHAPE),
+            {},
+            "'cuda9' is unknown; choose one of auto, tensorrt, cuda, openvino, torch",
+        ),
         (("auto", MODEL, 3, SHAPE), {}, "scale 3 is not one of 2, 4, 8"),
         (("auto", MODEL, 4, SHAPE), {}, "fast is for scale 2, not 4; give --scale 2"),
         (("auto", MODEL, 2, (0, 5)), {}, "0 x 5"),
@@ -175,6 +179,27 @@ def test_a_large_engine_is_tested_by_a_small_one_once(monkeypatch: pytest.Monkey
         open_engine("auto", MODEL, 2, (50, 60))
 
 
+def test_on_a_gpu_the_engine_itself_is_tested_in_two_corners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "AFFORDABLE", 0.0)
+    monkeypatch.setattr(selftest, "CORNER", 48)
+
+    def spoil(y: slice, x: slice) -> Callable[[Image], Image]:
+        def change(sr: Image) -> Image:
+            sr[y, x] = 255 - sr[y, x]
+            return sr
+
+        return change
+
+    top, bottom = slice(None, 20), slice(-20, None)
+    for corner in ((top, top), (bottom, bottom)):
+        offering(monkeypatch, fake("wrong", spoil(*corner), rank=1, kind="cuda"))
+        with pytest.raises(EngineError, match="from the FP32 reference"):
+            open_engine("auto", MODEL, 2, (90, 100))
+    offering(monkeypatch, fake("good", rank=1, kind="cuda"))
+    assert open_engine("auto", MODEL, 2, (90, 100)).info.engine == "good"
+    assert {e.info.lr_shape for e in opened} == {(90, 100)}
+
+
 def test_this_machine_takes_an_engine_and_says_why() -> None:
     said: list[str] = []
     engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
@@ -188,7 +213,7 @@ def test_this_machine_takes_an_engine_and_says_why() -> None:
 
 def test_this_machines_engines_are_listed_fastest_first() -> None:
     found = engines()
-    assert {offer.name for offer in found} == {"cuda", "openvino", "torch"}
+    assert {offer.name for offer in found} == {"tensorrt", "cuda", "openvino", "torch"}
     assert [o.rank for o in found] == sorted(o.rank for o in found)
     assert all(bool(offer.reason) != offer.available and offer.device for offer in found)
 

@@ -270,7 +270,9 @@ def test_doctor_names_the_engine_that_would_run(run: Run) -> None:
     assert "engine: " in out
 
 
-@pytest.mark.parametrize("command", ["live", "upscale", "train", "evaluate", "models", "doctor", "demo"])
+@pytest.mark.parametrize(
+    "command", ["live", "upscale", "train", "evaluate", "models", "build", "doctor", "demo"]
+)
 def test_help_reads_like_a_manual(run: Run, command: str) -> None:
     code, out, _ = run("clesr", command, "--help")
     assert code == 0

@@ -18,7 +18,9 @@ from clesr.engines.models import DenseNet
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.evaluation.metrics import field_of_view, psnr
+from clesr.tools.train import train
 from clesr.tools.training import checkpoint
+from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data, make_pair, split_weight
 from clesr.tools.training.degrade import degrade
 from clesr.tools.training.images import MOST_FRAMES, read_entry
@@ -149,6 +151,33 @@ def test_two_processes_have_the_loss_curve_of_one(images: Path, tmp_path: Path) 
     assert len(one) == 8
     assert one == pytest.approx(two, rel=1e-5)
     assert one[-1] != pytest.approx(one[0], rel=1e-3), "the curve moves"
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_without_lightning_one_process_trains_the_same(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    ends = []
+    for name in ("with", "without"):
+        if name == "without":
+            monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+        trainer = Trainer(recipe(images, precision=precision), tmp_path / name)
+        assert isinstance(trainer.fabric, Alone) == (name == "without")
+        trainer.run(every=6)
+        ends.append(trainer)
+    for key, value in ends[0].module.state_dict().items():
+        torch.testing.assert_close(ends[1].module.state_dict()[key], value, rtol=0, atol=0)
+    assert log(tmp_path / "with")[-1]["loss"] == log(tmp_path / "without")[-1]["loss"]
+
+
+def test_the_command_wants_what_it_will_need_at_the_end(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(
+        UsageError, match=r"training needs lightning; install it with: pip install 'clesr\[train\]'"
+    ):
+        train.main(["--data", str(images), "-o", "run"], standalone_mode=False)
 
 
 def test_a_failed_write_keeps_the_checkpoint_before(

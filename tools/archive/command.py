@@ -20,8 +20,7 @@ from clesr.engines.weights import find_model
 from clesr.pipeline.errors import ClesrError, SinkError, UsageError
 from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.sinks.encoding import check_codec
-from clesr.pipeline.sources import RECORDINGS
-from clesr.pipeline.sources.stack import IMAGE_SUFFIXES
+from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS
 from clesr.tools.archive.crew import Alone, Crew
 from clesr.tools.archive.ledger import Ledger
 from clesr.tools.archive.lock import locked

@@ -12,7 +12,7 @@ import numpy as np
 from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
-from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.sources import IMAGE_SUFFIXES, TIFF_SUFFIXES, Source, open_source
 from clesr.pipeline.sources.indexed import IndexedSource
 from clesr.pipeline.sources.mkt import open_mkt
 from clesr.pipeline.sources.ranges import (
@@ -24,7 +24,7 @@ from clesr.pipeline.sources.ranges import (
     split_images,
     split_video,
 )
-from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_images, open_tiff
+from clesr.pipeline.sources.stack import open_images, open_tiff
 
 SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are measured
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clesr.pipeline.sources import RECORDINGS
-from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES, natural_key
+from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
+from clesr.pipeline.sources.stack import natural_key
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from clesr.pipeline.errors import ClesrError, EndOfSource, UsageError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources import RECORDINGS, open_source
-from clesr.pipeline.sources.stack import IMAGE_SUFFIXES, TIFF_SUFFIXES
+from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
 
 SUFFIXES = (*IMAGE_SUFFIXES, *RECORDINGS)
 MOST_FRAMES = 64  # of one recording: neighbouring frames teach the same

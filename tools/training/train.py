@@ -1,7 +1,8 @@
-"""The training loop, on Lightning Fabric: one process or several, resumed to the bit."""
+"""The training loop, on Lightning Fabric where it is installed: one process or several, resumed to the bit."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -10,20 +11,23 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from clesr.engines.models import DenseBlock, build_model
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.training import checkpoint
+from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data
 from clesr.tools.training.recipe import PRECISIONS, Plan, Recipe
 from clesr.tools.training.validate import gain_over_bicubic, silent_layers
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 LOG = "log.csv"
 COLUMNS = "step,epoch,seconds,learning_rate,loss,gain_db"
@@ -74,6 +78,7 @@ class Trainer:
             betas=(recipe.beta1, recipe.beta2),
             eps=recipe.epsilon,
         )
+        self.optimiser: torch.optim.Optimizer
         self._wrapped, self.optimiser = self.fabric.setup(self.module, optimiser)
         if self.teacher is not None:
             self.teacher = self.fabric.to_device(self.teacher)
@@ -211,13 +216,17 @@ class Trainer:
             file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gain:.4f}\n")
 
 
-def _launch(device: str, devices: int, precision: str) -> Fabric:
-    """The processes that train: those of torchrun, else ``devices`` of this machine."""
+def _launch(device: str, devices: int, precision: str) -> Fabric | Alone:
+    """The processes that train: those of torchrun, else ``devices`` of this machine. Only several need Lightning."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no NVIDIA GPU; use --device cpu")
     world = int(os.environ.get("WORLD_SIZE", "0"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world or devices))
     several = (world or devices) > 1
+    if not several and importlib.util.find_spec("lightning") is None:
+        return Alone(device, mixed=precision != "32")
+    from lightning.fabric import Fabric
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice, not faults
         fabric = Fabric(

@@ -5,42 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_references import NAN, by_torch, half, packed, weights_of, worst
 from torch import Tensor, nn
 
 from clesr.engines.kernels import conv, tail
 from clesr.engines.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
 from clesr.engines.models import DenseNet, build_model
 
-NAN = float("nan")
 ODD = (33, 47)  # no multiple of a tile
 SMALL = (9, 18)  # a row and two columns more than a tile
 SHAPES = [SMALL, (1, 1), pytest.param(ODD, marks=pytest.mark.slow)]
-
-
-def half(*size: int, device: str) -> Tensor:
-    return torch.rand(size, dtype=torch.float16, device=device)
-
-
-def weights_of(c_in: int, c_out: int, device: str) -> tuple[Tensor, Tensor]:
-    """(C_out, C_in, 3, 3) that FP16 holds exactly, and a bias."""
-    spread = (2 / (9 * c_in)) ** 0.5
-    return (torch.randn(c_out, c_in, 3, 3, device=device) * spread).half(), torch.randn(c_out, device=device)
-
-
-def by_torch(x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution of channels-last ``x`` in float64, without ReLU."""
-    offset = None if bias is None else bias.double()
-    y = F.conv2d(x.double().permute(2, 0, 1)[None], weights.double(), offset, padding=1)
-    return y[0].permute(1, 2, 0)
-
-
-def packed(weights: Tensor) -> Tensor:
-    return weights.permute(2, 3, 1, 0).contiguous()
-
-
-def worst(found: Tensor, expected: Tensor) -> float:
-    """The largest difference; NaN where ``found`` was not written everywhere."""
-    return float((found.double() - expected).abs().max() / expected.abs().max().clamp(min=1))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -139,15 +113,10 @@ def check_network(
     device: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if device == "cpu":  # the interpreter wants few large programs
-        for part in (conv, tail):
-            monkeypatch.setattr(part, "TILE", (32, 64))
-        monkeypatch.setattr(tail, "BLOCK", 8192)
     levels = torch.iinfo(dtype).max
     kernels = DenseNetKernels(module, shape, dtype, device)
-    for between in (kernels._first, *kernels._features, *kernels._ups, kernels._scratch):
+    for between in kernels.between:
         between.fill_(NAN)
-    kernels._projected.fill_(NAN)
     lr = torch.randint(0, levels + 1, shape).to(dtype)
     kernels.lr.copy_(lr)
     kernels.run()

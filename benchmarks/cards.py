@@ -1,0 +1,135 @@
+"""The bench of gpu.sh: clesr's engines and eager PyTorch at every case, or one that compiles first at the main one.
+
+python benchmarks/cards.py [--limit SECONDS] [--rival torch-compile | tensorrt] [--dry]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from stage import folder, leave
+
+from clesr.engines.offer import Offer
+from clesr.tools.benching import baselines
+from clesr.tools.benching.report import WIDE, case_of, figure, machine_line, tables
+from clesr.tools.benching.run import GPU_CASES, Settings, all_offers, bench, completed, write
+
+HELD = ("densenet", 4, (256, 256))  # the case of the promises
+RIVALS = (baselines.COMPILED, "tensorrt")  # minutes pass before their first frame
+LIGHT = ("fast", 4, (256, 256))
+DRY = (("fast", 2, (24, 16)), ("fast", 4, (16, 16)), ("fast", 8, (8, 8)))
+LEAST = {"device_ms": 1.1, "over": 1.5, "p99.9_over_device_ms": 1.0, "densenet": 1.1, "fast": 1.3}
+
+
+def promises(rows: list[dict[str, Any]]) -> list[str]:
+    """What the ``cuda`` engine's FP16 rows say about what it must hold, a line each, met or not."""
+    said = []
+    by_label = {(case_of(row), row["label"]): row for row in rows}
+    for (case, name), row in by_label.items():
+        if name != "cuda fp16" or not row["device_ms"] or row["lr"] != [256, 256] or row["scale"] != 4:
+            continue
+        model, device = row["model"], row["device_ms"]["p50"]
+        if model == "densenet":
+            said.append(
+                _line(f"{case}: device {figure(device)} ms", device <= LEAST["device_ms"], "at most 1.1")
+            )
+            for other, ratio in row["over"].items():
+                if other.split()[0] in RIVALS:
+                    said.append(_line(f"{ratio:.2f} times {other}", ratio >= LEAST["over"], "at least 1.5"))
+            longest = row["latency_ms"]["p99.9"]
+            if longest is not None:
+                over = longest - device
+                met = over <= LEAST["p99.9_over_device_ms"]
+                said.append(
+                    _line(f"end to end p99.9 {figure(longest)} ms", met, "within 1 ms of the device's")
+                )
+        if model in LEAST:
+            gain = row["depth_gain"]
+            said.append(
+                _line(
+                    f"{model}: two slots {gain:.2f} times one",
+                    gain >= LEAST[model],
+                    f"at least {LEAST[model]}",
+                )
+            )
+    return said
+
+
+def _line(what: str, met: bool, wanted: str) -> str:
+    return f"{what}: {'met' if met else 'NOT MET'} ({wanted})"
+
+
+def runs(offers: list[Offer], rival: str | None, dry: bool) -> list[tuple[Settings, list[Offer]]]:
+    """What to measure, most important first; ``rival`` against the ``cuda`` engine and eager PyTorch at one case."""
+    if dry:
+        return [(Settings(cases=DRY, seconds=0.05, repeats=2), offers)]
+    if rival:
+        return [
+            (
+                Settings(cases=(HELD,), seconds=3.0),
+                [o for o in offers if o.name in (rival, "cuda", baselines.EAGER)],
+            )
+        ]
+    usual = [offer for offer in offers if offer.name not in RIVALS]
+    rest = tuple(case for case in GPU_CASES if case not in (HELD, LIGHT))
+    lengths = {HELD: 3.0, LIGHT: 2.0} | dict.fromkeys(rest, 1.5)
+    return [(Settings(cases=(case,), seconds=seconds), usual) for case, seconds in lengths.items()]
+
+
+def measured(
+    plans: list[tuple[Settings, list[Offer]]], limit: float, path: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """The results of all, written to ``path`` as they come, and what was not begun within ``limit`` seconds."""
+    begin = perf_counter()
+    result: dict[str, Any] = {}
+    late: list[str] = []
+    for settings, offers in plans:
+        if perf_counter() - begin > limit:
+            late += [f"{name} x{scale} was not reached" for name, scale, _ in settings.cases]
+            continue
+        peaks = result.get("peak_gflop_s")
+        found = bench(completed(settings, offers), offers, peaks=peaks, tell=click.echo)
+        sums = {key: result[key] + found[key] for key in ("rows", "left_out")} if result else {}
+        result = found | result | sums
+        write(path, result)
+    return result, late
+
+
+@click.command()
+@click.option(
+    "--limit", type=float, default=100.0, show_default=True, help="Seconds after which no case is begun."
+)
+@click.option(
+    "--rival", type=click.Choice(RIVALS), help="One that compiles first, at the case of the promises."
+)
+@click.option("--dry", is_flag=True, help="Tiny, on a processor.")
+def main(limit: float, rival: str | None, dry: bool) -> None:
+    """Measure, print, write bench.json (as `clesr bench --json`; with --rival bench-RIVAL.json) and the stage's own."""
+    stage = rival or "cards"
+    if not dry and not torch.cuda.is_available():
+        raise click.ClickException("there is no NVIDIA GPU here; --dry measures what a processor runs")
+    offers = [o for o in all_offers() if o.kind == ("cpu" if dry else "cuda") and o.available]
+    if rival and not dry and rival not in {offer.name for offer in offers}:
+        reason = next((o.reason for o in all_offers() if o.name == rival), "this clesr does not have it")
+        sys.exit(leave(stage, True, [f"not measured: {reason}"], dry=dry))
+    path = folder() / (f"bench-{rival}.json" if rival else "bench.json")
+    result, late = measured(runs(offers, rival, dry), limit, path)
+    console = Console(highlight=False, width=WIDE)
+    console.print(machine_line(result), markup=False)
+    for table in tables(result, WIDE):
+        console.print(table)
+    said = promises(result["rows"])
+    out = [f"{line['case']}: {line['label']} {line['what']}: {line['reason']}" for line in result["left_out"]]
+    broken = late or out or any("NOT MET" in line for line in said)
+    headline = [*said, *out, *late] or [f"{len(result['rows'])} rows"]
+    sys.exit(leave(stage, bool(result["rows"]) and not broken, headline, dry=dry))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Every engine against the FP32 reference at every scale, on the test images: grey levels and PSNR.
+
+python benchmarks/parity.py [--engine NAME] [--limit SECONDS] [--dry]
+
+An engine passes where each image lies within the limits of the self-test, and PSNR over the images within 0.02 dB of
+that of the reference. With --dry on a processor, at a tiny size, DenseNet's kernels in Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from time import perf_counter
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from stage import leave
+
+if "--dry" in sys.argv and not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
+
+from clesr.engines import cuda_engine
+from clesr.engines.base import EngineInfo
+from clesr.engines.offer import Offer
+from clesr.engines.weights import Model, find_model
+from clesr.engines.worker import WorkerEngine
+from clesr.pipeline.errors import EngineError
+from clesr.pipeline.frame import Image
+from clesr.tools.benching import baselines
+from clesr.tools.benching.images import known_images
+from clesr.tools.benching.measure import label, quality, reference
+from clesr.tools.benching.report import WIDE, make_table, signed
+from clesr.tools.benching.run import all_offers
+from clesr.tools.benching.turns import upscaled
+from clesr.tools.training.degrade import degrade
+
+PSNR_LIMIT = 0.02  # dB over the images
+MODELS = ("densenet", "fast", "srcnn")
+SCALES = (2, 4, 8)
+COMPILING = (baselines.COMPILED, "tensorrt")  # minutes for each model and size: by name only
+
+Pixels = NDArray[np.uint8]
+
+
+def common_crops(images: list[Pixels], side: int | None = None) -> list[Pixels]:
+    """The middles of ``images``, all of the largest size that all have, multiples of eight; of ``side`` where given."""
+    height = side or min(image.shape[0] for image in images) // 8 * 8
+    width = side or min(image.shape[1] for image in images) // 8 * 8
+    crops = []
+    for image in images:
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        crops.append(np.ascontiguousarray(image[top : top + height, left : left + width]))
+    return crops
+
+
+def interpreted() -> Offer:
+    """The ``cuda`` engine's networks on a processor: DenseNet in Triton's interpreter."""
+
+    def open_interpreted(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
+        network = cuda_engine.build_network(model.module, shape, torch.uint8, "cpu")
+
+        def compute(lr: Image) -> Image:
+            network.lr.copy_(torch.from_numpy(lr))
+            network.run()
+            return network.sr.numpy().copy()
+
+        info = EngineInfo(
+            "cuda", "Triton's interpreter", "fp16", model.name, model.sha256, model.scale, shape
+        )
+        return WorkerEngine(info, compute)
+
+    return Offer(
+        name="cuda",
+        kind="cpu",
+        device="Triton's interpreter",
+        precision="fp16",
+        rank=0,
+        open=open_interpreted,
+    )
+
+
+def contenders(engine: str | None, dry: bool) -> list[Offer]:
+    """What is checked: on a GPU ``engine``, or all that start at once there; dry, what a processor runs."""
+    if dry:
+        return [interpreted(), *(o for o in all_offers() if o.available and o.kind == "cpu")]
+    offers = [o for o in all_offers() if o.kind == "cuda" and o.available]
+    return [o for o in offers if (o.name == engine if engine else o.name not in COMPILING)]
+
+
+def check(offer: Offer, model: Model, pairs: list[tuple[Pixels, Pixels, Pixels]]) -> dict[str, Any]:
+    """One engine with one model on (LR, HR, reference): a row that says whether it ``passed``, and if not why."""
+    row: dict[str, Any] = {"label": label(offer), "model": model.name, "scale": model.scale}
+    height, width = pairs[0][0].shape
+    try:
+        engine = offer.open(model, (height, width), None)
+        try:
+            found = [quality(upscaled(engine, lr), truth, hr) for lr, hr, truth in pairs]
+        finally:
+            engine.close()
+    except EngineError as error:
+        return row | {"passed": False, "reason": str(error)}
+    change = statistics.fmean(f["psnr_db"]["difference"] for f in found)
+    passed = abs(change) <= PSNR_LIMIT
+    return row | {
+        "passed": passed,
+        "reason": "" if passed else f"PSNR differs by {change:+.3f} dB, {PSNR_LIMIT} are allowed",
+        "mean": round(statistics.fmean(f["parity"]["mean"] for f in found), 5),
+        "max": max(f["parity"]["max"] for f in found),
+        "psnr_change_db": round(change, 5),
+        "psnr_db": round(statistics.fmean(f["psnr_db"]["engine"] for f in found), 3),
+    }
+
+
+COLUMNS = (
+    ("engine", lambda row: row["label"]),
+    ("model", lambda row: f"{row['model']} x{row['scale']}"),
+    ("mean, max levels", lambda row: f"{row['mean']:.3f}, {row['max']}" if "mean" in row else ""),
+    ("PSNR change, dB", lambda row: signed(row["psnr_change_db"]) if "mean" in row else ""),
+    ("", lambda row: "passed" if row["passed"] else f"FAILED: {row['reason']}"),
+)
+
+
+@click.command()
+@click.option(
+    "--limit", type=float, default=90.0, show_default=True, help="Seconds after which no engine is opened."
+)
+@click.option(
+    "--engine", metavar="NAME", help="This alone.  [default: all but those that compile for minutes]"
+)
+@click.option("--dry", is_flag=True, help="Tiny, on a processor.")
+def main(limit: float, engine: str | None, dry: bool) -> None:
+    """Check, print and write parity.json; exit 1 where an engine fails or there was no time for it."""
+    if not dry and not torch.cuda.is_available():
+        raise click.ClickException("there is no NVIDIA GPU here; --dry checks what a processor runs")
+    begin = perf_counter()
+    images = common_crops([image for _, image in known_images(512)], 16 if dry else None)
+    if dry:
+        images = images[:1]
+    cases: dict[tuple[str, int], tuple[Model, list[tuple[Pixels, Pixels, Pixels]]]] = {}
+    for name in MODELS:
+        for scale in SCALES:
+            model = find_model(name, scale)
+            lrs = [degrade(image, scale) for image in images]
+            truths = [reference(model, lr) for lr in lrs]
+            cases[name, scale] = model, list(zip(lrs, images, truths, strict=True))
+    rows: list[dict[str, Any]] = []
+    for offer in contenders(engine, dry):
+        for (name, scale), (model, pairs) in cases.items():
+            if perf_counter() - begin > limit:
+                late = {"label": label(offer), "model": name, "scale": scale, "passed": False}
+                rows.append(late | {"reason": f"not reached within {limit:g} s"})
+                continue
+            rows.append(check(offer, model, pairs))
+    Console(highlight=False, width=WIDE).print(make_table("parity", COLUMNS, rows))
+    failed = [row for row in rows if not row["passed"]]
+    headline = [
+        f"{len(rows) - len(failed)} of {len(rows)} engine and model pairs passed, {len(images)} images"
+    ]
+    headline += [f"{row['label']} {row['model']} x{row['scale']}: {row['reason']}" for row in failed]
+    sys.exit(leave("parity", bool(rows) and not failed, headline, dry=dry, limit_db=PSNR_LIMIT, rows=rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Which engine is the fastest on this GPU: measured once for a model and a shape, and remembered."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from time import perf_counter
+
+import torch
+
+from clesr import __version__
+from clesr.engines import tensorrt_build
+from clesr.engines.base import Engine
+from clesr.engines.cache import Cache, Key, cache_folder
+from clesr.engines.gpu import gpu_key
+from clesr.engines.offer import Offer
+from clesr.engines.selftest import probe_image
+from clesr.engines.tiles import free_memory
+from clesr.engines.weights import Model
+from clesr.pipeline.errors import EngineError
+
+BUDGET_S = 20.0  # for all candidates together; one that has begun is finished
+WARM_UPS = 3
+FRAMES = (5, 50)  # timed, at least and at most
+ENOUGH_S = 1.0  # of timing one candidate
+
+Open = Callable[[Offer], Engine]
+
+
+@dataclass(slots=True)
+class Trial:
+    """What timing came to: milliseconds a frame of each offer that ran, why others did not, by ``str(offer)``."""
+
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    complete: bool = True  # no candidate was left out for want of time
+    earlier: bool = False  # taken from disk
+
+    def fastest_first(self, offers: Sequence[Offer]) -> list[Offer]:
+        """Those of ``offers`` that ran."""
+        ran = [offer for offer in offers if str(offer) in self.milliseconds]
+        return sorted(ran, key=lambda offer: self.milliseconds[str(offer)])
+
+
+def pick(
+    offers: Sequence[Offer], open_one: Open, model: Model, shape: tuple[int, int]
+) -> tuple[Engine | None, Offer | None, Trial]:
+    """The fastest of ``offers`` that starts, opened, and the trial, which has a time or a reason for each.
+
+    An offer that has to wait (a TensorRT engine that is not built) takes no part. Engine and offer are None where none
+    starts.
+    """
+    waits = {str(offer): offer.wait(model, shape) for offer in offers}
+    ready = [offer for offer in offers if not waits[str(offer)]]
+    trial = recall(model, shape, ready)
+    engine, taken = _open_first(trial, ready, open_one) if trial else (None, None)
+    if trial is None or engine is None:
+        trial = time_offers(ready, open_one)
+        engine, taken = _open_first(trial, ready, open_one)
+        remember(model, shape, ready, trial)
+    trial.reasons |= {name: why for name, why in waits.items() if why}
+    return engine, taken, trial
+
+
+def _open_first(trial: Trial, offers: Sequence[Offer], open_one: Open) -> tuple[Engine | None, Offer | None]:
+    """The fastest that starts now. One that does not loses its time."""
+    for offer in trial.fastest_first(offers):
+        try:
+            return open_one(offer), offer
+        except EngineError as error:
+            trial.reasons[str(offer)] = str(error)
+            del trial.milliseconds[str(offer)]
+    return None, None
+
+
+def time_offers(offers: Sequence[Offer], open_one: Open) -> Trial:
+    """Open, time and close one of ``offers`` after the other, until BUDGET_S are over."""
+    trial, start = Trial(), perf_counter()
+    for offer in offers:
+        if trial.milliseconds and perf_counter() - start > BUDGET_S:
+            trial.reasons[str(offer)] = f"not timed, the {BUDGET_S:g} s for that were over"
+            trial.complete = False
+            continue
+        try:
+            trial.milliseconds[str(offer)] = 1e3 * _time(offer, open_one)
+        except EngineError as error:
+            trial.reasons[str(offer)] = str(error)
+        free_memory()
+    return trial
+
+
+def _time(offer: Offer, open_one: Open) -> float:
+    """Seconds a frame of ``offer``, opened and closed again."""
+    engine = open_one(offer)
+    try:
+        return seconds_a_frame(engine)
+    finally:
+        engine.close()
+
+
+def seconds_a_frame(engine: Engine) -> float:
+    """Median from submitting a frame to having its result, one in flight."""
+    image = probe_image(*engine.info.lr_shape)
+    least, most = FRAMES
+    spans: list[float] = []
+    begin = perf_counter()
+    for turn in range(WARM_UPS + most):
+        start = perf_counter()
+        engine.submit(image)
+        engine.collect()
+        if turn >= WARM_UPS:
+            spans.append(perf_counter() - start)
+        if len(spans) >= least and perf_counter() - begin > ENOUGH_S:
+            break
+    return statistics.median(spans)
+
+
+def recall(model: Model, shape: tuple[int, int], offers: Sequence[Offer]) -> Trial | None:
+    """The trial of the same ``offers`` for ``model`` at ``shape`` on this GPU, where there was one."""
+    content = _remembered().read(*_place(model, shape, offers))
+    if content is None:
+        return None
+    milliseconds = json.loads(content)
+    known = {str(offer) for offer in offers}
+    return Trial({name: float(ms) for name, ms in milliseconds.items() if name in known}, earlier=True)
+
+
+def remember(model: Model, shape: tuple[int, int], offers: Sequence[Offer], trial: Trial) -> None:
+    """Keep ``trial``, unless candidates were left out for want of time."""
+    if trial.milliseconds and trial.complete:
+        _remembered().write(*_place(model, shape, offers), json.dumps(trial.milliseconds).encode())
+
+
+def _remembered() -> Cache:
+    return Cache(cache_folder() / "choices", "the remembered choice of an engine", ".choice")
+
+
+def _place(model: Model, shape: tuple[int, int], offers: Sequence[Offer]) -> tuple[str, Key]:
+    """Name and key: what the times depend on."""
+    size, descriptor = f"{shape[1]}x{shape[0]}", model.descriptor
+    key = {
+        "model": model.sha256,
+        "network": f"{descriptor.architecture} x{descriptor.scale} {sorted(descriptor.arguments.items())}",
+        "shape": size,
+        "candidates": ", ".join(sorted(str(offer) for offer in offers)),
+        "software": f"clesr {__version__}, torch {torch.__version__}, triton {_version('triton')}, "
+        f"{tensorrt_build.library() or 'no TensorRT'}",
+        **gpu_key(),
+    }
+    return f"{model.name}-x{model.scale}-{size}", key
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,52 @@
+"""Which NVIDIA GPU this is, and under which driver: what a compiled engine and a measured time belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from pathlib import Path
+
+import torch
+
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+NVML = "libnvidia-ml.so.1"
+
+
+def gpu_key() -> dict[str, str]:
+    """Name, compute capability, memory and driver of torch's current GPU; there must be one."""
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "gpu": properties.name,
+        "compute capability": f"{properties.major}.{properties.minor}",
+        "gpu memory": f"{properties.total_memory / 2**30:.0f} GiB",
+        "driver": driver_version(),
+    }
+
+
+def driver_version() -> str:
+    """The NVIDIA driver's version, such as 580.65.06; ``unknown`` where nothing tells it."""
+    return _by_nvml() or _by_kernel_module() or "unknown"
+
+
+def _by_nvml() -> str:
+    try:
+        nvml = ctypes.CDLL(NVML)
+    except OSError:
+        return ""
+    text = ctypes.create_string_buffer(96)
+    if nvml.nvmlInit_v2() != 0:
+        return ""
+    try:
+        found = nvml.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text))) == 0
+    finally:
+        nvml.nvmlShutdown()
+    return text.value.decode(errors="replace") if found else ""
+
+
+def _by_kernel_module() -> str:
+    with contextlib.suppress(OSError):
+        match = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", KERNEL_MODULE.read_text(errors="replace"))
+        if match:
+            return match[1]
+    return ""

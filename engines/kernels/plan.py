@@ -1,0 +1,179 @@
+"""How a kernel divides its work: the numbers that a GPU's measurements choose among."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import triton
+
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One way to run a convolution.
+
+    A program takes ``block_m`` columns of each of ``rows`` neighbouring image rows and ``block_n`` output channels, in
+    steps of at most ``block_k`` input channels. With ``rows`` above 1 a loaded row serves the output rows above,
+    at and below it. ``merge`` makes the three horizontal taps columns of one product and adds them, shifted, at the
+    end, so that a pixel is loaded once instead of three times. ``cache`` is the load's cache modifier: ``.ca`` keeps
+    pixels in the first-level cache for the next tap. ``bulk`` loads by the tensor copy engine (Hopper and later).
+    """
+
+    rows: int = 1
+    merge: bool = False
+    block_m: int = 128
+    block_n: int = 128
+    block_k: int = 64
+    warps: int = 8
+    stages: int = 3
+    cache: str = ""
+    bulk: bool = False
+
+    def __str__(self) -> str:
+        form = "bulk" if self.bulk else "merged" if self.merge else "rows" if self.rows > 1 else "direct"
+        tile = f"{self.rows}x{self.block_m}x{self.block_n}x{self.block_k}"
+        return f"{form} {tile}, {self.warps} warps, {self.stages} stages{self.cache and ' ' + self.cache}"
+
+    def options(self, early: bool) -> dict[str, Any]:
+        """What the compiler is told; ``early`` starts a kernel while the one before it ends (Hopper and later)."""
+        return launch_options(self.warps, self.stages, early)
+
+
+def launch_options(warps: int = 4, stages: int = 3, early: bool = False) -> dict[str, Any]:
+    """Compiler options of a launch; none in the interpreter."""
+    if INTERPRETED:
+        return {}
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    return {**options, "launch_pdl": True} if early else options
+
+
+def step(channels: int, most: int) -> int:
+    """The largest power of two that divides ``channels``, at most ``most``."""
+    return min(channels & -channels, most)
+
+
+NARROW, AHEAD, WIDE, UP, PROJECT = "narrow", "ahead", "wide", "up", "project"
+KINDS = (NARROW, AHEAD, WIDE, UP, PROJECT)
+
+_SAFE = {
+    NARROW: Plan(rows=2, merge=True, block_m=64, block_n=16, block_k=32, warps=4, stages=3),
+    AHEAD: Plan(block_m=128, block_n=64, block_k=32, warps=4, stages=3),
+    WIDE: Plan(block_m=128, block_n=128, block_k=32, warps=8, stages=3),
+    UP: Plan(block_m=128, block_n=128, block_k=32, warps=8, stages=3),
+    PROJECT: Plan(block_m=128, block_n=128, block_k=32, warps=8, stages=3),
+}
+# The interpreter wants few large programs.
+_INTERPRETED = {
+    NARROW: Plan(rows=2, merge=True, block_m=1024, block_n=16),
+    AHEAD: Plan(rows=2, block_m=1024, block_n=64),
+    WIDE: Plan(block_m=2048, block_n=128),
+    UP: Plan(rows=2, block_m=1024, block_n=128),
+    PROJECT: Plan(block_m=2048, block_n=256),
+}
+
+
+def _narrow(rows: int, block_m: int, block_k: int, warps: int, stages: int, cache: str = "") -> Plan:
+    return Plan(
+        rows=rows, merge=True, block_m=block_m, block_n=16, block_k=block_k, warps=warps, stages=stages, cache=cache
+    )  # fmt: skip
+
+
+def _tile(
+    rows: int, block_m: int, block_n: int, block_k: int, warps: int, stages: int, cache: str = "", bulk: bool = False
+) -> Plan:  # fmt: skip
+    return Plan(
+        rows=rows, block_m=block_m, block_n=block_n, block_k=block_k, warps=warps, stages=stages, cache=cache, bulk=bulk
+    )  # fmt: skip
+
+
+_HOPPER: dict[str, list[Plan]] = {
+    NARROW: [
+        _narrow(4, 64, 32, 4, 3),
+        _narrow(2, 64, 32, 4, 3),
+        _narrow(4, 64, 64, 4, 2),
+        _narrow(2, 64, 64, 4, 3),
+        _narrow(4, 128, 32, 8, 3),
+        _narrow(2, 128, 64, 8, 2),
+        _narrow(1, 64, 64, 4, 3),
+        _tile(1, 128, 16, 64, 4, 4, ".ca"),
+        _tile(4, 64, 16, 32, 4, 2, ".ca"),
+    ],
+    AHEAD: [
+        _tile(2, 64, 64, 64, 4, 2),
+        _tile(4, 64, 64, 32, 4, 2),
+        _tile(2, 64, 64, 32, 4, 3, ".ca"),
+        _tile(1, 128, 64, 64, 4, 4, ".ca"),
+        _tile(1, 128, 64, 64, 4, 4),
+        _tile(1, 64, 64, 64, 4, 4, ".ca"),
+    ],
+    WIDE: [_tile(1, 128, 128, 64, 8, 3)],
+    UP: [
+        _tile(1, 128, 256, 64, 8, 4, bulk=True),
+        _tile(1, 128, 128, 64, 4, 3, bulk=True),
+        _tile(1, 256, 128, 64, 8, 4, bulk=True),
+        _tile(1, 128, 128, 64, 8, 3, bulk=True),
+        _tile(1, 128, 256, 64, 8, 3),
+        _tile(1, 128, 256, 64, 8, 3, ".ca"),
+        _tile(1, 128, 128, 64, 8, 3, ".ca"),
+        _tile(2, 128, 128, 32, 8, 3),
+        _tile(4, 64, 128, 32, 8, 3),
+    ],
+}
+_HOPPER[PROJECT] = _HOPPER[UP]
+# In FP8 a step is 128 channels, and a second set of sums takes registers: wider tiles spill.
+_FP8 = [
+    _tile(1, 128, 128, 128, 8, 3, bulk=True),
+    _tile(1, 128, 128, 128, 4, 3, bulk=True),
+    _tile(1, 128, 128, 64, 8, 4, bulk=True),
+    _tile(1, 256, 128, 128, 8, 3, bulk=True),
+    _tile(1, 128, 128, 128, 8, 3, ".ca"),
+]
+_AMPERE: dict[str, list[Plan]] = {
+    NARROW: [
+        _narrow(2, 64, 32, 4, 3),
+        _narrow(4, 64, 16, 4, 3),
+        _narrow(2, 128, 32, 4, 2),
+        _narrow(1, 128, 32, 4, 4),
+        _tile(1, 128, 16, 64, 4, 3, ".ca"),
+        _tile(4, 64, 16, 32, 4, 2),
+    ],
+    AHEAD: [
+        _tile(2, 64, 64, 32, 4, 3),
+        _tile(1, 128, 64, 64, 4, 3, ".ca"),
+        _tile(1, 128, 64, 64, 4, 3),
+        _tile(1, 64, 64, 64, 4, 3, ".ca"),
+    ],
+    WIDE: [_tile(1, 128, 128, 64, 8, 3)],
+    UP: [
+        _tile(1, 128, 128, 32, 4, 4),
+        _tile(1, 128, 128, 64, 4, 3),
+        _tile(1, 128, 128, 64, 8, 3),
+        _tile(1, 128, 256, 32, 8, 3),
+        _tile(1, 256, 128, 32, 8, 3),
+        _tile(2, 64, 128, 32, 8, 3),
+    ],
+}
+_AMPERE[PROJECT] = _AMPERE[UP]
+
+
+# All dense blocks in one launch: merged plans whose programs all fit on the card at once.
+TRUNK = [
+    _narrow(4, 128, 32, 8, 3),
+    _narrow(2, 128, 32, 8, 2),
+    _narrow(4, 64, 32, 4, 2),
+]
+
+
+def usual(kind: str) -> Plan:
+    """The plan without measurements: one that every card since Turing can run."""
+    return (_INTERPRETED if INTERPRETED else _SAFE)[kind]
+
+
+def candidates(kind: str, capability: tuple[int, int], precision: str = "fp16") -> list[Plan]:
+    """Plans worth a measurement on a card of ``capability``, the most promising first, ``usual`` last."""
+    found = _HOPPER[kind] if capability >= (9, 0) else _AMPERE[kind]
+    if precision == "fp8" and kind in (UP, PROJECT):
+        found = [plan for plan in _FP8 if capability >= (9, 0) or not plan.bulk]
+    return [*found, *([usual(kind)] if usual(kind) not in found else [])]

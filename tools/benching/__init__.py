@@ -1,0 +1,1 @@
+"""What `clesr bench` measures. It needs torch, NumPy, OpenCV, rich and safetensors, and imports nothing else early."""

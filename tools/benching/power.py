@@ -1,0 +1,104 @@
+"""Watts of a GPU and memory of the process and the device, where they can be read."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import statistics
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+EVERY_S = 0.1  # between two readings of the power
+QUERY = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
+
+ReadWatts = Callable[[], float | None]
+
+
+def gpu_watts() -> ReadWatts | None:
+    """How to read what the first NVIDIA GPU draws: by NVML where nvidia-ml-py is installed, else by nvidia-smi; None
+    where there is no way."""
+    if not torch.cuda.is_available():
+        return None
+    if importlib.util.find_spec("pynvml") is not None:
+        return _by_nvml()
+    return _by_nvidia_smi if shutil.which("nvidia-smi") else None
+
+
+def _by_nvml() -> ReadWatts | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        pynvml.nvmlDeviceGetPowerUsage(handle)
+    except pynvml.NVMLError:
+        return None
+    return lambda: float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1e3
+
+
+def _by_nvidia_smi() -> float | None:
+    try:
+        return float(subprocess.run(QUERY, capture_output=True, text=True, timeout=5, check=True).stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None  # a card that does not say
+
+
+@contextmanager
+def watching(read: ReadWatts | None, readings: list[float]) -> Iterator[None]:
+    """While the block runs, append to ``readings`` what ``read`` gives every EVERY_S seconds."""
+    if read is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch(read: ReadWatts) -> None:
+        while not done.wait(EVERY_S):
+            watts = read()
+            if watts is not None:
+                readings.append(watts)
+
+    thread = threading.Thread(target=watch, args=(read,), name="clesr watts", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def mean_watts(readings: list[float]) -> float | None:
+    """None where nothing was read."""
+    return round(statistics.fmean(readings), 1) if readings else None
+
+
+def resident_mb() -> float | None:
+    """Memory of this process that is in RAM, now."""
+    return _status_mb("VmRSS:")
+
+
+def peak_resident_mb() -> float | None:
+    """The most that :func:`resident_mb` ever was."""
+    return _status_mb("VmHWM:")
+
+
+def device_mb() -> float | None:
+    """Memory of the first GPU in use, by anyone; None without one. torch's unused reserve is given back first."""
+    if not torch.cuda.is_available():
+        return None
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 1e6
+
+
+def _status_mb(field: str) -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith(field)), None)
+    return None if kilobytes is None else int(kilobytes) * 1024 / 1e6

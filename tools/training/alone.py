@@ -1,0 +1,47 @@
+"""One process on one device, where Lightning is not installed: what the training loop asks of Fabric."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Moved = TypeVar("Moved", Tensor, nn.Module)
+
+
+class Alone:
+    """The part of ``lightning.fabric.Fabric`` that a single process needs. ``mixed``: bfloat16 where torch's autocast
+    takes it, as Fabric's ``bf16-mixed``."""
+
+    global_rank, world_size, is_global_zero = 0, 1, True
+
+    def __init__(self, device: str, *, mixed: bool) -> None:
+        self.device = torch.device(device)
+        self._mixed = mixed
+
+    def setup(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Any, torch.optim.Optimizer]:
+        """``module`` on the device, wrapped in its precision; ``optimiser`` goes on holding its parameters."""
+        module.to(self.device)
+
+        def forward(x: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+                y: Tensor = module(x)
+                return y
+
+        return forward, optimiser
+
+    def to_device(self, thing: Moved) -> Moved:
+        return thing.to(self.device)
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def all_reduce(self, figures: Tensor, reduce_op: str) -> Tensor:
+        return figures
+
+    def broadcast(self, found: Any) -> Any:
+        return found
+
+    def barrier(self) -> None:
+        """There is nobody to wait for."""
