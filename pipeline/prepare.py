@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -148,6 +149,14 @@ def stretch(image: Image, low: float, high: float) -> Image:
         return np.asarray(cv2.LUT(image, table), np.uint8)
     stretched: Image = np.take(table, image)
     return stretched
+
+
+def steady_window(images: Sequence[Image]) -> Window:
+    """One percentile window for a whole recording, from some of its ``images``: a fixed one, in which grey levels
+    stay comparable, and which does not depend on where the reading began."""
+    centres = [image[::STRIDE, ::STRIDE][_ellipse(image.shape[0], image.shape[1])] for image in images]
+    low, high = (float(level) for level in np.percentile(np.concatenate(centres), PERCENTILES))
+    return Window("fixed", low, max(high, low + 1))
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -34,8 +34,14 @@ def tell(message: str) -> None:
     console.print(message, markup=False)
 
 
+class Advance(Protocol):
+    """Moves a progress bar; a ``total`` replaces the one it had."""
+
+    def __call__(self, completed: float, note: str, total: float | None = None) -> None: ...
+
+
 @contextmanager
-def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Callable[[float, str], None]]:
+def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Advance]:
     """A bar over ``total`` (None: unknown) that the yielded function moves: ``(completed, note)``.
 
     Off a terminal the same as a plain line every ten seconds and one at the end.
@@ -56,24 +62,30 @@ def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Call
         return
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(label, total=total, note="")
-        yield lambda completed, note: bars.update(task, completed=completed, note=note)
+
+        def advance(completed: float, note: str, total: float | None = None) -> None:
+            bars.update(task, completed=completed, note=note, total=total)  # None leaves the total as it is
+
+        yield advance
 
 
-def _plain_progress(label: str, total: float | None, unit: str) -> Callable[[float, str], None]:
+def _plain_progress(label: str, total: float | None, unit: str) -> Advance:
     start = last = SYSTEM.now_ns() / 1e9
+    expected = total
     first: float | None = None  # completed at the first call: a resumed run does not begin at 0
 
-    def advance(completed: float, note: str) -> None:
-        nonlocal last, first
+    def advance(completed: float, note: str, total: float | None = None) -> None:
+        nonlocal last, first, expected
+        expected = total or expected
         now = SYSTEM.now_ns() / 1e9
         first = completed if first is None else first
         if now - last < PLAIN_EVERY_S:
             return
         last = now
         left = ""
-        if total and completed > first:
-            left = f", {(now - start) * (total - completed) / (completed - first):.0f} s left"
-        of_all = f" of {total:.0f}" if total else ""
+        if expected and completed > first:
+            left = f", {(now - start) * (expected - completed) / (completed - first):.0f} s left"
+        of_all = f" of {expected:.0f}" if expected else ""
         tell(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
 
     return advance

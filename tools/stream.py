@@ -38,10 +38,12 @@ class EngineOpener:
         precision: str | None,
         threads: int | None,
         fps: float | None,
+        say: Callable[[str], None] = tell,
     ) -> None:
         self.scale, self.engine = scale, engine
         self.device, self.precision, self.threads = device, precision, threads
         self.fps = fps or ASSUMED_FPS
+        self.say = say
         self.model: Model | str | None = None
         self._said = ""
         if model in METHODS:
@@ -51,13 +53,13 @@ class EngineOpener:
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
         if self.model is None:
-            self.model = choose_model(self.scale, shape, self.fps, self._open, tell)
+            self.model = choose_model(self.scale, shape, self.fps, self._open, self.say)
         return self._open(self.model, shape, self._explain)
 
     def _explain(self, line: str) -> None:
         """Say which engine was opened, once for all shapes and inputs that get the same."""
         if line != self._said:
-            tell(line)
+            self.say(line)
         self._said = line
 
     def _open(

@@ -106,7 +106,7 @@ def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None
         "full",
     )
     assert code == 0, err
-    assert "notes.txt is left out" in err
+    assert "left out, no kind of image or video known here: 1 .txt" in err
     a = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
     b = cv2.imread(str(tmp_path / "out" / "b.tif"), cv2.IMREAD_UNCHANGED)
     assert a is not None
@@ -114,7 +114,12 @@ def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None
     assert a.shape == (20, 24)
     assert b.dtype == np.uint16
     np.testing.assert_array_equal(b[::2, ::2], deep)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.tif"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".archive",
+        "a.png",
+        "archive.jsonl",
+        "b.tif",
+    ]
 
 
 def test_live_writes_video_and_summary(run: Run, video: Path, tmp_path: Path) -> None:
