@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,19 @@ def hash_pixels(image: Image) -> str:
     """BLAKE2b-256 over ``image``, row by row, little-endian."""
     little = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
     return hash_bytes(little.reshape(-1).data)
+
+
+def digest_file(path: Path) -> dict[str, Any]:
+    """Size in bytes and digest of a file: BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of PIECE bytes.
+
+    Raises OSError.
+    """
+    whole, size = hashlib.blake2b(digest_size=HASH_BYTES), 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            whole.update(hashlib.blake2b(piece, digest_size=HASH_BYTES).digest())
+            size += len(piece)
+    return {"bytes": size, "digest": whole.hexdigest()}
 
 
 def format_line(record: Record, previous: str) -> tuple[bytes, str]:
