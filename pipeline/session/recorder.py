@@ -26,6 +26,7 @@ import numpy as np
 
 from clesr.engines import EngineInfo
 from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.mailbox import Closed, Policy
 from clesr.pipeline.session.coding import TICK, Coder, Picture, raw_threads
@@ -43,6 +44,7 @@ WAITING_BYTES = 256 << 20  # of images that may wait for the disk
 RETRO_BYTES = 1 << 30  # of coded images that are kept in memory
 DEAD_NS = 30_000_000_000  # without any progress after which a disk is given up
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
+STOPPED = "stopped"  # how a session ends that was closed as it should be
 TOO_SLOW = "the recorder could not keep up"
 PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
 
@@ -324,8 +326,9 @@ class Recorder(Watch):
         first = entries[0] if entries else entry
         try:
             writer = SessionWriter(folder, self._describe(first.record, self._raw_coder), self._raw_coder)
-        except OSError as error:
-            self._error = SessionError(f"no recording can be made in {folder}: {error.strerror}")
+        except (*WRITING_ERRORS, ClesrError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self._error = SessionError(f"no recording can be made in {folder}: {reason}")
             self.tell(str(self._error))
             self._recording = False
             return
@@ -362,13 +365,14 @@ class Recorder(Watch):
     def _close_when_settled(self, writer: SessionWriter) -> None:
         if not writer.waiting:
             self._close_writer(writer)
+            if writer.info.ended == STOPPED:
+                self.tell(f"recorded {self._reports[-1]}")
 
     def _close_writer(self, writer: SessionWriter) -> None:
-        self._guarded(writer, partial(writer.close, "stopped"))
+        self._guarded(writer, partial(writer.close, STOPPED))
         self._forget(writer)
-        if writer.info.closed and writer.info.ended == "stopped":
+        if writer.info.ended == STOPPED:
             self._reports.append(report(writer))
-            self.tell(f"recorded {self._reports[-1]}")
 
     def _guarded(self, writer: SessionWriter, work: Callable[[], None]) -> None:
         """Do ``work`` of ``writer``. Where it fails the session is closed with what is on the disk."""

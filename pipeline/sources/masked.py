@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clesr.pipeline.errors import UsageError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.sources.base import Source, SourceInfo
