@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from clesr.pipeline.sinks.encoding import FULL_RANGE, Encoding, choose_encoding
 
 CODECS = ("ffv1", "hevc")
 TICK = Fraction(1, 1000)  # Matroska's clock
+_START_CODE = re.compile(rb"\x00?\x00\x00\x01")  # ITU-T H.265, annex B
 KEYFRAME_S = 1.0  # between two pictures that a lossy stream can be entered at
 
 
@@ -78,8 +80,14 @@ class Coder:
         if len(packets) != 1:
             raise SessionError(f"the {self.codec} encoder gave {len(packets)} pictures for one image")
         data = bytes(packets[0])
-        coded = None if self.lossless else hash_bytes(data)
+        coded = None if self.lossless else hash_bytes(as_in_matroska(data))
         return Picture(data, ticks, packets[0].is_keyframe, hash_pixels(image), coded)
+
+
+def as_in_matroska(data: bytes) -> bytes:
+    """HEVC as it stands in a Matroska block: each unit behind its length (4 bytes), not behind a start code."""
+    units = _START_CODE.split(data)[1:]
+    return b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
 
 
 def configure(context: VideoCodecContext, coder: Coder) -> None:

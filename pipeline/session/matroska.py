@@ -81,14 +81,14 @@ class DurableFile:
 
 
 class MatroskaFile:
-    """Pictures of one coder in a new ``path``.
+    """Pictures of one coder, or copied from one ``source`` stream, in a new ``path``.
 
     ``written`` counts the pictures whose bytes the system has, so that the end of this process does not lose them;
     ``sync`` brings them to the disk. Raises OSError, av.FFmpegError where that fails: then ``cut`` leaves the file
     with the ``written`` ones.
     """
 
-    def __init__(self, path: Path, coder: Coder) -> None:
+    def __init__(self, path: Path, source: Coder | VideoStream) -> None:
         self._disk = DurableFile(path)
         self._container = av.open(
             self._disk,
@@ -97,6 +97,14 @@ class MatroskaFile:
             options={"cluster_time_limit": str(CLUSTER_MS), "flush_packets": "1"},
             buffer_size=PIECE,
         )
+        if isinstance(source, Coder):
+            self._stream = self._add_stream(source)
+        else:
+            self._stream = self._container.add_stream_from_template(source)
+        self.count = self.written = 0
+        self._good = self._disk.size
+
+    def _add_stream(self, coder: Coder) -> VideoStream:
         stream = self._container.add_stream(coder.encoding.library, rate=25)
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
@@ -106,9 +114,7 @@ class MatroskaFile:
         self._container.start_encoding()
         if (context.extradata or b"") != coder.header:
             raise SessionError("the encoder describes the same pictures in two ways; update PyAV")
-        self._stream = stream
-        self.count = self.written = 0
-        self._good = self._disk.size
+        return stream
 
     def mux(self, picture: Picture) -> None:
         packet = av.Packet(picture.data)

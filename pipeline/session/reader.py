@@ -103,10 +103,12 @@ def read_session(folder: Path) -> Session:
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """One packet of a video file: its position, its time in milliseconds, its bytes, and what is in it."""
+    """One packet of a video file: its position, its time in milliseconds, whether it needs none before it, its bytes,
+    and what is in it."""
 
     position: int
     ticks: int
+    key: bool
     data: bytes
     picture: Image | Damage
 
@@ -131,7 +133,7 @@ def demux(path: Path) -> Generator[Coded, None, None]:
             pictures = list(decoder.decode(packet)) or [Damage("the decoder gave no image for it")]
             picture = pictures[0].image if isinstance(pictures[0], Picture) else pictures[0]
             ticks = round((packet.pts or 0) * (packet.time_base or MILLISECOND) / MILLISECOND)
-            yield Coded(position, ticks, bytes(packet), picture)
+            yield Coded(position, ticks, packet.is_keyframe, bytes(packet), picture)
             position += 1
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.sources.base import Source, SourceInfo
+from clesr.pipeline.sources.base import Source
 
 
 class Masked:
@@ -17,16 +17,14 @@ class Masked:
     """
 
     def __init__(self, source: Source, regions: Sequence[Roi]) -> None:
+        self.info = source.info
         self._source, self._regions = source, tuple(regions)
         if source.info.shape is not None:
             self._check(source.info.shape)
 
-    @property
-    def info(self) -> SourceInfo:
-        return self._source.info
-
     def read(self, timeout: float) -> Frame | Corrupt | None:
         item = self._source.read(timeout)
+        self.info = self._source.info
         if not isinstance(item, Frame):
             return item
         self._check((item.image.shape[0], item.image.shape[1]))
