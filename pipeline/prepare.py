@@ -118,17 +118,19 @@ class Prepare:
         if self.roi is not None:
             self.roi.check((image.shape[0], image.shape[1]))
             image = _copy(self.roi.cut(image))
+        self.levels = self.find_levels(image, frame)
+        return image if self.levels is None else stretch(image, *self.levels)
+
+    def find_levels(self, image: Image, frame: Frame) -> tuple[float, float] | None:
+        """The levels of ``image``, cut from ``frame``, that become black and white; None where it stays as it is."""
         mode = self.window.mode
         if mode == "auto":
             mode = "full" if image.dtype == np.uint8 else "percentile"
         if mode == "full":
-            self.levels = None
-            return image
+            return None
         if mode == "percentile":
-            self.levels = self._follow(image, frame.time_ns)
-        else:
-            self.levels = self.window.low, self.window.high
-        return stretch(image, *self.levels)
+            return self._follow(image, frame.time_ns)
+        return self.window.low, self.window.high
 
     def _follow(self, image: Image, time_ns: int) -> tuple[float, float]:
         kind = ((image.shape[0], image.shape[1]), image.dtype)

@@ -52,12 +52,14 @@ PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
     """How to record. ``codec`` of SR is ffv1 or hevc, ``retro_s`` the seconds kept before a recording begins,
-    ``pixel_um`` the size of a captured pixel in micrometres, ``settings`` what session.json repeats."""
+    ``pixel_um`` the size of a captured pixel in micrometres, ``settings`` what session.json repeats; ``started`` is
+    the wall-clock time of the first frame where it is another than that at which it comes."""
 
     codec: str = "ffv1"
     retro_s: float = 0.0
     pixel_um: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    started: str | None = None
     retro_bytes: int = RETRO_BYTES
     waiting_bytes: int = WAITING_BYTES
 
@@ -442,9 +444,10 @@ class Recorder(Watch):
     def _describe(self, first: Record, raw: Coder) -> SessionInfo:
         """The session of which ``first`` is the first frame."""
         since = timedelta(microseconds=(self.clock.now_ns() - first.captured_ns) / 1e3)
+        started = (datetime.now().astimezone() - since).isoformat(timespec="microseconds")
         return SessionInfo(
             id=uuid.uuid4().hex,
-            started=(datetime.now().astimezone() - since).isoformat(timespec="microseconds"),
+            started=self.settings.started or started,
             started_ns=first.captured_ns,
             first=first.number,
             source=self.source.address,

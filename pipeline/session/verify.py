@@ -241,7 +241,8 @@ class _Check:
             numbers = sorted(records[position].number for position in positions)
             yield f"{name} ends early: {len(numbers)} images from frame {numbers[0]} on are not in it"
         if seen > len(records):
-            yield f"{name} has {seen - len(records)} images more than {FRAMES} has lines for"
+            yet = "" if self.info.closed else ": the recording was cut off before their lines were written"
+            yield f"{name} has {seen - len(records)} images more than {FRAMES} has lines for{yet}"
 
     def _wrong(self, name: str, record: Record, ticks: int, data: bytes, picture: object) -> Iterator[str]:
         where = f"{name}: frame {record.number}"
