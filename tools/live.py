@@ -108,13 +108,13 @@ def live(summary: str | None, **options: object) -> None:
         threads=settings.threads,
         fps=None,
     )
-    if settings.record is not None:
-        make_folder(Path(settings.record))
     source: Source = open_source(settings.source, pace=settings.pace, loop=settings.loop)
     opener.fps = _rate(settings, source) or opener.fps
     try:
         if settings.masks:
             source = Masked(source, settings.masks)
+        if settings.record is not None:
+            make_folder(Path(settings.record))
         sinks = _open_sinks(settings, source)
     except BaseException:
         source.close()

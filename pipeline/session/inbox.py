@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from clesr.pipeline.mailbox import Closed
 
-LETTER = 512  # bytes that a letter without an image counts for
+LETTER = 512  # bytes that work counts for besides its image
 
 
 class Inbox:
-    """Work from several threads to one, in order. Each letter has a cost in bytes; at most ``budget`` wait."""
+    """Work from several threads to one, in order; images of at most ``budget`` bytes wait with it."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -22,21 +22,22 @@ class Inbox:
         self._closed = False
 
     def put(
-        self, work: Callable[[], None], cost: int = LETTER, *, wait: bool = False, share: float = 1.0
+        self, work: Callable[[], None], image: int = 0, *, wait: bool = False, share: float = 1.0
     ) -> bool:
-        """Hand ``work`` over where ``share`` of the budget has room for it, or the box is empty; False where not.
+        """Hand ``work`` over with an ``image`` of so many bytes, where ``share`` of the budget has room for it or
+        nothing waits; False where not.
 
         ``wait`` waits for room. Work without an image always has room. False too once the box is closed.
         """
         with self._changed:
-            while not self._closed and not self._has_room(cost, share):
+            while not self._closed and not self._has_room(image, share):
                 if not wait:
                     return False
                 self._changed.wait()
             if self._closed:
                 return False
-            self._letters.append((work, cost))
-            self._cost += cost
+            self._letters.append((work, image + LETTER))
+            self._cost += image + LETTER
             self._changed.notify_all()
             return True
 
@@ -58,5 +59,5 @@ class Inbox:
             self._closed = True
             self._changed.notify_all()
 
-    def _has_room(self, cost: int, share: float) -> bool:
-        return cost <= LETTER or self._cost + cost <= share * self.budget or not self._letters
+    def _has_room(self, image: int, share: float) -> bool:
+        return not image or not self._letters or self._cost + image <= share * self.budget

@@ -31,7 +31,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.mailbox import Closed, Policy
 from clesr.pipeline.session.coding import TICK, Coder, Picture, raw_threads
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
-from clesr.pipeline.session.inbox import LETTER, Inbox
+from clesr.pipeline.session.inbox import Inbox
 from clesr.pipeline.session.retro import Retro
 from clesr.pipeline.session.writer import WRITING_ERRORS, Entry, SessionWriter, make_folder
 from clesr.pipeline.sinks.encoding import encoder_threads
@@ -127,12 +127,12 @@ class Recorder(Watch):
         with self._switching:
             self._wanted = self._recording = True
             self._ordered += 1
-        self._post(partial(self._start, folder))
+        self._inbox.put(partial(self._start, folder))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""
         self._recording = False
-        self._post(self._stop)
+        self._inbox.put(self._stop)
 
     # --- source thread
 
@@ -143,34 +143,34 @@ class Recorder(Watch):
         ticks = self._timeline.place(frame)
         entry = Entry(Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks))
         image = frame.image
-        if self._post(partial(self._on_frame, entry, image), image.nbytes, wait=not self.source.live):
+        if self._inbox.put(partial(self._on_frame, entry, image), image.nbytes, wait=not self.source.live):
             self._full_since_ns = None
             return
         entry.set(reason=TOO_SLOW)
-        self._post(partial(self._on_missed, entry, image.shape, image.dtype))
+        self._inbox.put(partial(self._on_missed, entry, image.shape, image.dtype))
         self._give_up_on_a_dead_disk()
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
         if self._wanted:
             record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
-            self._post(partial(self._admit, Entry(record, settled=True)))
+            self._inbox.put(partial(self._admit, Entry(record, settled=True)))
 
     def spoil(self, item: Corrupt) -> None:
         if self._wanted:
             record = Record(
                 number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
             )
-            self._post(partial(self._admit, Entry(record, settled=True)))
+            self._inbox.put(partial(self._admit, Entry(record, settled=True)))
 
     def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
         if self._wanted:
-            self._post(partial(self._on_prepared, number, time_ns, levels))
+            self._inbox.put(partial(self._on_prepared, number, time_ns, levels))
 
     # --- source and engine thread
 
     def settle(self, number: int, outcome: Outcome) -> None:
         if self._wanted:
-            self._post(partial(self._on_settled, number, {"outcome": outcome}, None))
+            self._inbox.put(partial(self._on_settled, number, {"outcome": outcome}, None))
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         if self._wanted:
@@ -180,7 +180,7 @@ class Recorder(Watch):
                 "collected_ns": result.times.collected,
                 "fidelity": result.fidelity,
             }
-            self._post(partial(self._on_settled, result.frame.number, values, engine))
+            self._inbox.put(partial(self._on_settled, result.frame.number, values, engine))
 
     # --- sink thread
 
@@ -193,9 +193,9 @@ class Recorder(Watch):
         try:
             picture = coder.code(image, 0, key=self._key_wanted)
         except WRITING_ERRORS as error:
-            self._post(partial(self._on_sr, number, coder, f"the SR image could not be coded: {error}"))
+            self._inbox.put(partial(self._on_sr, number, coder, f"the SR image could not be coded: {error}"))
             return
-        self._post(partial(self._on_sr, number, coder, picture), len(picture.data), wait=True, share=0.5)
+        self._inbox.put(partial(self._on_sr, number, coder, picture), len(picture.data), wait=True, share=0.5)
 
     def close(self) -> str | None:
         """Close every session; what was recorded, in a line. Raises the SessionError that ended a recording."""
@@ -416,11 +416,6 @@ class Recorder(Watch):
                 self._wanted = False
 
     # --- small parts
-
-    def _post(
-        self, work: Callable[[], None], cost: int = LETTER, *, wait: bool = False, share: float = 1.0
-    ) -> bool:
-        return self._inbox.put(work, cost, wait=wait, share=share)
 
     def _writers(self) -> list[SessionWriter]:
         return [*self._closing, *([self._writer] if self._writer is not None else [])]
