@@ -215,7 +215,7 @@ class RecordedEngine(EngineOpener):
         asked = {key: given[key] for key in ("engine", "device", "precision", "threads") if key in given}
         self._free = not asked
         options: dict[str, Any] = {"engine": "auto", "device": None, "precision": None}
-        if info.model_hash and model not in METHODS:
+        if info.model_hash and model not in METHODS and "engine" not in asked:
             options |= {"engine": info.engine, "precision": info.precision}
         options["threads"] = info.settings.get("threads")
         super().__init__(scale=scale, model=model, fps=None, **(options | asked))
