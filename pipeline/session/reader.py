@@ -46,6 +46,8 @@ class Session:
         line is passed over.
         """
         previous = self.info.id
+        if not self.info.closed and not (self.folder / FRAMES).exists():
+            return  # killed before it was made
         try:
             with (self.folder / FRAMES).open("rb") as file:
                 for number, line in enumerate(file, 1):

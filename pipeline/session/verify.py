@@ -118,6 +118,10 @@ class _Check:
             str(self.folder), self.info, digest, dict(totals), tuple(_missing(in_order)), tuple(self.problems)
         )
 
+    @property
+    def _cut_off(self) -> str:
+        return "" if self.info.closed else ": the recording was cut off before that was written"
+
     def _say(self, problems: Iterator[str]) -> None:
         """Keep ``problems``; many of a kind are counted."""
         found = list(problems)
@@ -151,7 +155,7 @@ class _Check:
                         return records
                     records.append(record)
         except FileNotFoundError:
-            self.problems.append(f"{FRAMES} is missing")
+            self.problems.append(f"{FRAMES} is missing{self._cut_off}")
             return records
         if self.info.closed and (self.info.lines, self.info.chain) != (len(records), previous):
             self.problems.append(
@@ -235,14 +239,13 @@ class _Check:
                     if record is not None:
                         yield from self._wrong(name, record, found.ticks, found.data, found.picture)
         except SessionError as error:
-            yield f"{name}: {error}"
+            yield f"{name}: {error}{'' if records else self._cut_off}"
         positions = [position for position in records if position >= seen]
         if positions:
             numbers = sorted(records[position].number for position in positions)
             yield f"{name} ends early: {len(numbers)} images from frame {numbers[0]} on are not in it"
         if seen > len(records):
-            yet = "" if self.info.closed else ": the recording was cut off before their lines were written"
-            yield f"{name} has {seen - len(records)} images more than {FRAMES} has lines for{yet}"
+            yield f"{name} has {seen - len(records)} images more than {FRAMES} has lines for{self._cut_off}"
 
     def _wrong(self, name: str, record: Record, ticks: int, data: bytes, picture: object) -> Iterator[str]:
         where = f"{name}: frame {record.number}"
