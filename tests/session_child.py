@@ -1,5 +1,5 @@
 """Records the simulated endomicroscope until it is killed: one forked process for each folder named on a line of
-standard input, whose process id is written to standard output."""
+standard input, whose process id is written to standard output. An empty line waits until the last has ended."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ def record(folder: Path, codec: str) -> None:
 
 for line in sys.stdin:
     name, _, codec = line.strip().partition(" ")
+    if not name:
+        print(os.wait()[0], flush=True)
+        continue
     child = os.fork()
     if not child:
         record(Path(name), codec)
