@@ -157,10 +157,19 @@ class SessionWriter:
         """Close with what is on the disk, after writing failed. Raises OSError where not even that works."""
         with suppress(OSError):
             (self.folder / RESERVE).unlink(missing_ok=True)
-        for file in (self._raw_file, self._sr_file):
-            if file is not None:
-                file.cut()
+        self._raw_file, self._sr_file = self._cut(self._raw_file, RAW), self._cut(self._sr_file, SR)
         self._finish(reason)
+
+    def _cut(self, file: MatroskaFile | None, name: str) -> MatroskaFile | None:
+        """``file`` with the pictures that are whole; None, and no file, where none is."""
+        if file is None:
+            return None
+        file.cut()
+        if file.count:
+            return file
+        file.facts()
+        (self.folder / name).unlink()
+        return None
 
     def _worked(self, engine: EngineInfo, number: int) -> None:
         """``engine`` made the SR images from frame ``number`` on."""
