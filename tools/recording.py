@@ -76,6 +76,7 @@ def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) 
                 "roi": None if settings.roi is None else str(settings.roi),
                 "window": str(settings.window),
                 "masks": [str(mask) for mask in settings.masks],
+                "consistent": settings.consistent,
                 "model": settings.model,
                 "engine": settings.engine,
                 "device": settings.device,

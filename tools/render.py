@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from clesr.engines import Engine
 from clesr.engines.interpolation_engine import METHODS
 from clesr.engines.weights import find_model
+from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import ClesrError, EngineError, UsageError, WeightsError
 from clesr.pipeline.frame import Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
@@ -25,6 +26,7 @@ from clesr.pipeline.session.reader import MILLISECOND
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.session.writer import make_folder
 from clesr.pipeline.sources.session import SessionSource
+from clesr.pipeline.upscaler import Job, Upscaler
 from clesr.tools.console import following, print_summary, progress_bar, tell
 from clesr.tools.options import engine_options, general_options
 from clesr.tools.stream import EngineOpener, draining_on_signals
@@ -149,26 +151,34 @@ class Differences:
 def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    wanted = ((r, sr) for r, sr in session.images("sr") if r.outcome in (Outcome.UPSCALED, None))
+    upscaler = Upscaler(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
     raw = session.images("raw")
-    engine: Engine | None = None
     waiting: deque[tuple[Record, Image]] = deque()
     try:
-        for record, sr in wanted:
+        for record, sr in session.images("sr"):
+            if record.outcome not in (Outcome.UPSCALED, None):
+                continue
             image = next((image for r, image in raw if r.number == record.number), None)
             if image is None:
                 continue
-            lr = prepare(Frame(image, record.number, record.captured_ns, record.ticks, MILLISECOND))
-            engine = engine or opener((lr.shape[0], lr.shape[1]))
-            if len(waiting) == engine.depth:
-                yield *waiting.popleft(), engine.collect()
-            engine.submit(lr)
+            frame = Frame(image, record.number, record.captured_ns, record.ticks, MILLISECOND)
+            job = Job(frame, prepare(frame), SYSTEM.now_ns())
+            if upscaler.engine is None:
+                upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))
-        while waiting and engine is not None:
-            yield *waiting.popleft(), engine.collect()
+            results = upscaler.submit(job)
+            for result in [*results, *([upscaler.collect()] if upscaler.full else [])]:
+                if result.outcome is Outcome.FAILED:
+                    raise EngineError(f"frame {result.frame.number}: {upscaler.failure}")
+                yield *waiting.popleft(), result.image
+        for result in upscaler.drain():
+            yield *waiting.popleft(), result.image
     finally:
-        if engine is not None:
-            engine.close()
+        upscaler.close()
+
+
+def _is_consistent(session: Session) -> bool:
+    return bool(session.info.settings.get("consistent"))
 
 
 def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
@@ -186,7 +196,16 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
         ),
         tell=tell,
     )
-    pipeline = Pipeline(source, opener, [], scale=opener.scale, prepare=prepare, recorder=recorder, tell=tell)
+    pipeline = Pipeline(
+        source,
+        opener,
+        [],
+        scale=opener.scale,
+        prepare=prepare,
+        recorder=recorder,
+        consistent=_is_consistent(session),
+        tell=tell,
+    )
     pipeline.start_recording(output)
     try:
         with (

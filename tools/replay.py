@@ -20,6 +20,7 @@ def settings_of(info: SessionInfo) -> dict[str, Any]:
         "model": settings.get("model") or info.model or "auto",
         "roi": settings.get("roi"),
         "window": settings.get("window") or "auto",
+        "consistent": bool(settings.get("consistent")),
         "pixel_size": info.pixel_um,
     }
 

@@ -143,7 +143,7 @@ def test_render_of_sixteen_bits_uses_the_recorded_levels(run: Run, tmp_path: Pat
         cv2.imwrite(str(images / f"{n}.png"), image)
     code, _, err = run(
         "clesr-live", "--source", images, "--scale", 2, "--model", "fast", "--display", "none", "--pace", "max",
-        "--roi", "4,2,32,24", "--record", tmp_path / "s",
+        "--roi", "4,2,32,24", "--consistent", "--record", tmp_path / "s",
     )  # fmt: skip
     assert code == 0, err
     code, _, err = run("clesr", "render", tmp_path / "s")
