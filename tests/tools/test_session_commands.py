@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import format_manifest
 from clesr.tools import cli
 from clesr.tools.live import live
+from clesr.tools.recording import Recordings
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -205,15 +207,22 @@ def test_a_signal_begins_and_ends_recordings(
     """SIGUSR1 at the 5th, 10th and 15th frame, with the seconds before in memory."""
     from clesr.pipeline.sources.demo import DemoSource
 
-    read = DemoSource.read
+    read, toggle, toggled = DemoSource.read, Recordings.toggle, threading.Event()
 
     def reading(self: DemoSource, timeout: float) -> object:
         item = read(self, timeout)
         if item is not None and item.number in (5, 10, 15):
+            toggled.clear()
             os.kill(os.getpid(), signal.SIGUSR1)
+            assert toggled.wait(20), "the handler runs on the main thread"
         return item
 
+    def toggling(self: Recordings) -> None:
+        toggle(self)
+        toggled.set()
+
     monkeypatch.setattr(DemoSource, "read", reading)
+    monkeypatch.setattr(Recordings, "toggle", toggling)
     code, _, err = run(
         "clesr-live", "--source", "demo:?size=64&fps=25", "--scale", 2, "--model", "bicubic", "--display", "none",
         "--frames", 40, "--record", tmp_path / "s", "--retro", 100,
