@@ -50,8 +50,8 @@ def train(channels: int, depth: int, folder: Path, every: int, **budget: Any) ->
 @click.option("--folder", default="runs/search", show_default=True)
 @click.option("--output", default="benchmarks/results/search.json", show_default=True)
 def main(
-    data: tuple[str, ...], teacher: str | None, networks: tuple[str, ...], steps: int, batch: int, patch: int, every: int,
-    folder: str, output: str,
+    data: tuple[str, ...], teacher: str | None, networks: tuple[str, ...], steps: int, batch: int, patch: int,
+    every: int, folder: str, output: str,
 ) -> None:  # fmt: skip
     """Train and time every network, write JSON."""
     weights = str(shipped()[teacher, SCALE]) if (teacher, SCALE) in shipped() else teacher
@@ -78,8 +78,9 @@ def main(
         click.echo(f"{row['network']:>6}: {row['gain_db']:+.3f} dB, {row['ms']['p50']:.1f} ms{mark}")
     shown = {key: value for key, value in budget.items() if key not in ("data", "teacher")}
     result = {
-        "benchmark": "search", **environment(), "scale": SCALE, "lr": list(SHAPE), "teacher": weights and Path(weights).name,
-        **shown, "budget_ms": round(BUDGET_MS, 1), "best": best and best["network"], "rows": rows,
+        "benchmark": "search", **environment(), "scale": SCALE, "lr": list(SHAPE),
+        "teacher": weights and Path(weights).name, **shown, "budget_ms": round(BUDGET_MS, 1),
+        "best": best and best["network"], "rows": rows,
     }  # fmt: skip
     Path(output).write_text(json.dumps(result, indent=2) + "\n")
     click.echo(f"wrote {output}")

@@ -41,7 +41,7 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(x.device.type):
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return self._enlarge(x.float())
         return self._enlarge(x)

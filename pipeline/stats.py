@@ -35,7 +35,8 @@ class State(StrEnum):
 class Status:
     """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
     first; ``period_ns`` that after which the image on show is due to be replaced, None where unknown;
-    ``stalled`` means that the source gave no frame for two of its periods."""
+    ``stalled`` means that the source gave no frame for two of its periods, ``recording`` that a
+    session is being recorded."""
 
     state: State
     source: str
@@ -48,6 +49,7 @@ class Status:
     period_ns: int | None
     stalled: bool
     message: str = ""
+    recording: bool = False
 
 
 class Ledger:

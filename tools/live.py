@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import rich_click as click
 
 from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.session.writer import make_folder
 from clesr.pipeline.sinks import Sink, open_sink
 from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.stats import State
+from clesr.tools import recording
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.options import (
     codec_option,
@@ -36,6 +41,7 @@ MODEL_HELP = (
 @click.option_panel(
     "Output", options=["--display", "--overlay", "--output", "--codec", "--send", "--summary"]
 )
+@click.option_panel("Recording", options=[*recording.OPTIONS])
 @click.option_panel("Stopping", options=["--seconds", "--frames"])
 @click.option(
     "--source",
@@ -70,6 +76,7 @@ MODEL_HELP = (
 @click.option("--output", metavar="FILE", help="Also write a video: .mkv, .mp4, .mov or .avi.")
 @codec_option()
 @click.option("--send", metavar="ADDRESS", help="Also publish by ZeroMQ, such as zmq+tcp://*:5555.")
+@recording.recording_options()
 @click.option("--summary", metavar="FILE", help="Write the closing figures as JSON.")
 @click.option("--seconds", type=float, metavar="S", help="Stop after so many seconds.")
 @click.option("--frames", type=int, metavar="N", help="Stop after so many captured frames.")
@@ -84,6 +91,8 @@ def live(summary: str | None, **options: object) -> None:
     Examples:
 
     - `clesr-live --source /dev/video0`
+    - `clesr-live --source /dev/video0 --record examination --pixel-size 1.2`
+    - `clesr-live --source /dev/video0 --record findings --retro 20`
     - `clesr-live --source '/dev/video0?format=GREY&exposure=200' --scale 2`
     - `clesr-live --source recording.mpeg --roi 160,200,256,256 --output sr.mkv`
     - `clesr-live --source 'demo:?fps=12&size=256' --display none --seconds 10 --output demo.mp4`
@@ -99,9 +108,13 @@ def live(summary: str | None, **options: object) -> None:
         threads=settings.threads,
         fps=None,
     )
-    source = open_source(settings.source, pace=settings.pace, loop=settings.loop)
+    source: Source = open_source(settings.source, pace=settings.pace, loop=settings.loop)
     opener.fps = _rate(settings, source) or opener.fps
     try:
+        if settings.masks:
+            source = Masked(source, settings.masks)
+        if settings.record is not None:
+            make_folder(Path(settings.record))
         sinks = _open_sinks(settings, source)
     except BaseException:
         source.close()
@@ -113,19 +126,25 @@ def run_live(
     settings: LiveSettings, source: Source, opener: EngineOpener, sinks: list[Sink], summary_file: str | None
 ) -> None:
     """Run to the end, print what came of it, and write it to ``summary_file``; raises what broke."""
+    prepare = Prepare(roi=settings.roi, window=settings.window)
+    recorder = recording.make_recorder(settings, source.info, prepare)
+    recordings = recording.Recordings(recorder, settings.record, sinks)
     pipeline = Pipeline(
         source,
         opener,
         sinks,
         scale=settings.scale,
-        prepare=Prepare(roi=settings.roi, window=settings.window),
+        prepare=prepare,
         consistent=settings.consistent,
+        recorder=recorder,
         limits=settings.limits,
         tell=tell,
     )
+    if settings.record is not None and settings.retro is None:
+        recordings.toggle()
     total = settings.limits.frames or (None if settings.loop else source.info.frames)
     try:
-        with draining_on_signals(pipeline), following(pipeline.status, "live", total):
+        with draining_on_signals(pipeline), recordings.on_signal(), following(pipeline.status, "live", total):
             pipeline.run()
     finally:
         summary = pipeline.summary()
@@ -143,12 +162,15 @@ def _settings(options: dict[str, object]) -> LiveSettings:
     frames, seconds = options.pop("frames"), options.pop("seconds")
     assert isinstance(frames, int | None)
     assert isinstance(seconds, float | None)
+    masks = options.pop("mask")
+    assert isinstance(masks, tuple | list)
     options |= {
         "scale": int(text["scale"]),
         "roi": Roi.parse(text["roi"]) if "roi" in text else None,
         "window": Window.parse(text["window"]),
         "pace": parse_pace(text["pace"]),
         "limits": Limits(frames, seconds),
+        "masks": tuple(Roi.parse(mask, "--mask") for mask in masks),
     }
     return LiveSettings(**options)  # type: ignore[arg-type]  # click has checked the types
 
@@ -171,4 +193,4 @@ def _open_sinks(settings: LiveSettings, source: Source) -> list[Sink]:
         for sink in opened:
             sink.close()
         raise
-    return opened or [open_sink("null")]
+    return opened if opened or settings.record is not None else [open_sink("null")]

@@ -126,6 +126,7 @@ def top_lines(status: Status) -> list[list[Words]]:
     model = "" if status.model in engine else f", {status.model}"
     return [
         [
+            *([Words("REC", RED)] if status.recording else []),
             Words(str(status.state).upper(), colour),
             Words(f"{status.fps:.1f} frames/s", GRAY if status.stalled else WHITE),
             Words(f"age {age_text(status.age_ns)}", RED if is_old(status) else WHITE),

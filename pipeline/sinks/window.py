@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,7 @@ ADVICE = "run with --display none, on a desktop, or over ssh -X"
 
 class Window:
     """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
-    the ``overlay`` of where the image disagrees with what was measured.
+    the ``overlay`` of where the image disagrees with what was measured. ``actions`` are what other keys do.
 
     As large as the image, or as fits the screen, until the user resizes it. ``refresh`` belongs on the main
     thread. Raises SinkError where there is no screen.
@@ -49,6 +50,7 @@ class Window:
         self._drawn_ns = 0
         self._drawn_shape = (0, 0)
         self.shown = 0
+        self.actions: dict[str, Callable[[], None]] = {}
 
     def write(self, result: Result) -> None:
         self._newest, self._fresh = result, True
@@ -73,6 +75,8 @@ class Window:
         if key in OVERLAY_KEYS:
             self.overlay = not self.overlay
             self._drawn_shape = (0, 0)  # draw at once
+        if (action := self.actions.get(chr(key))) is not None:
+            action()
         return key not in QUIT_KEYS
 
     def close(self) -> str | None:

@@ -247,3 +247,8 @@ def test_without_a_check_the_overlay_changes_nothing(make_result: MakeResult) ->
     assert np.array_equal(
         hud.draw(result, LIVE, (400, 400), overlay=True), hud.draw(result, LIVE, (400, 400))
     )
+
+
+def test_a_recording_shows() -> None:
+    assert "REC" not in [words.text for words in hud.top_lines(LIVE)[0]]
+    assert hud.top_lines(replace(LIVE, recording=True))[0][0] == ("REC", hud.RED)
