@@ -19,6 +19,7 @@ from clesr.tools.console import console, tell
 from clesr.tools.demo import demo
 from clesr.tools.doctor import doctor
 from clesr.tools.evaluate import evaluate
+from clesr.tools.export import export
 from clesr.tools.export_model import export_model
 from clesr.tools.info import info
 from clesr.tools.live import live
@@ -52,8 +53,8 @@ def clesr() -> None:
 
 
 for command in (
-    live, upscale, replay, verify_session, render, repair_session, info, train, evaluate, models, build, export_model,
-    bench, doctor, demo,
+    live, upscale, export, replay, verify_session, render, repair_session, info, train, evaluate, models, build,
+    export_model, bench, doctor, demo,
 ):  # fmt: skip
     clesr.add_command(command)
 

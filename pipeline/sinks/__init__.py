@@ -10,7 +10,8 @@ from clesr.pipeline.sinks.base import LiveSink, Sink
 __all__ = ["LiveSink", "Sink", "open_sink"]
 
 ALLOWED = (
-    "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, or a file that ends in .mkv, .mp4, .mov or .avi"
+    "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, igtl://ADDRESS:PORT, or a file that ends in .mkv, .mp4, "
+    ".mov or .avi"
 )
 
 
@@ -22,12 +23,14 @@ def open_sink(
     fps: float | None = None,
     partial_ok: bool = True,
     overlay: str | None = None,
+    pixel_um: float | None = None,
 ) -> Sink:
-    """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
-    of a video file.
+    """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
+    ``igtl://*:18944``, or the path of a video file.
 
-    ``overlay`` ("fidelity") is for the window, the other keywords are for video files (``VideoFile`` says what they
-    mean). Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
+    ``overlay`` ("fidelity") is for the window; ``pixel_um``, the side of a captured pixel in micrometres, for ``igtl``;
+    the other keywords are for video files (``VideoFile`` says what they mean). Raises UsageError for an address or
+    codec that cannot work, SinkError where the sink cannot be opened here.
     """
     if address == "null":
         from clesr.pipeline.sinks.null import Null
@@ -41,6 +44,10 @@ def open_sink(
         from clesr.pipeline.sinks.zeromq import Publisher
 
         return Publisher(address)
+    if address.startswith("igtl:"):
+        from clesr.pipeline.sinks.igtl import SlicerSink
+
+        return SlicerSink(address, pixel_um=pixel_um)
     from clesr.pipeline.sinks.encoding import SUFFIXES
 
     if "://" in address or PurePath(address).suffix.lower() not in SUFFIXES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clesr.pipeline.errors import UsageError
 from clesr.pipeline.frame import Image
 from clesr.tools.exporting.clip import Clip, Still
 
@@ -22,6 +24,7 @@ SMALLEST, LARGEST = 9, 28  # pixels of a capital letter's height
 PER_WIDTH = 1 / 45  # of the image's width that is a capital letter's height
 BAR_PART = 0.25  # of the image's width that the scale bar takes at most
 STEPS = (1, 2, 5)
+GAP = "   "
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,44 +53,50 @@ class Lettering:
         return int(cv2.getTextSize(text, FONT, self.scale, self.stroke)[0][0])
 
 
-def words_of(clip: Clip, still: Still) -> str:
-    """What ``--burn-in`` writes: time, scale and model, and the warning."""
+def words_of(clip: Clip, still: Still) -> tuple[str, ...]:
+    """What ``--burn-in`` writes: the time, scale and model, and the warning."""
     made = "as captured"
     if still.bicubic:
         made = "BICUBIC ONLY: the engine failed"
     elif clip.derivation is not None:
         identity = f" {clip.derivation.model_hash[:12]}" if clip.derivation.model_hash else ""
         made = f"x{clip.derivation.scale} {clip.derivation.model}{identity}"
-    return f"{still.time_ns / 1e9:.3f} s   {made}   {WARNING}"
+    return f"{still.time_ns / 1e9:.3f} s", made, WARNING
 
 
-def burn_words(image: Image, text: str, pixel_um: float | None = None) -> Image:
-    """A copy of ``image`` (H, W) with ``text`` over its dimmed lower edge, in as many lines as it needs, and with a scale
-    bar below where the size of a pixel is known."""
+def burn_words(image: Image, phrases: Sequence[str], pixel_um: float | None = None) -> Image:
+    """A copy of ``image`` (H, W) with ``phrases`` over its dimmed lower edge, in as many lines as they need, and with a
+    scale bar below where the size of a pixel is known. Raises UsageError where they do not fit into half of it."""
     letters = Lettering(image.shape[1])
-    lines = wrap(text, letters, image.shape[1] - letters.height)
+    lines = wrap(phrases, letters)
     rows = len(lines) + (pixel_um is not None)
     alpha: Alpha = np.zeros((letters.line * rows + letters.height // 2, image.shape[1]), np.uint8)
+    if 2 * len(alpha) > len(image) or max(map(letters.width_of, lines)) > image.shape[1] - letters.height:
+        raise UsageError(
+            f"--burn-in does not fit into images of {image.shape[1]}x{image.shape[0]} pixels; leave it out, or export "
+            "larger ones"
+        )
     for number, line in enumerate(lines):
-        draw_text(alpha, line, (letters.height // 2, letters.line * number + round(letters.height * 1.6)), letters)
+        draw_text(
+            alpha, line, (letters.height // 2, letters.line * number + round(letters.height * 1.6)), letters
+        )
     if pixel_um is not None:
-        _draw_bar(alpha, letters.height // 2, alpha.shape[0] - letters.height, pixel_um, letters)
-    alpha = alpha[: image.shape[0]]
+        _draw_bar(alpha, letters.height // 2, len(alpha) - letters.height, pixel_um, letters)
     burnt = image.copy()
     burnt[-len(alpha) :] = blend(burnt[-len(alpha) :], alpha)
     return burnt
 
 
-def wrap(text: str, letters: Lettering, width: int) -> list[str]:
-    """``text`` cut at its spaces into lines of at most ``width`` pixels, a longer word alone on its line."""
+def wrap(phrases: Sequence[str], letters: Lettering) -> list[str]:
+    """``phrases`` beside each other as far as the width goes, then on lines of their own."""
     lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and letters.width_of(longer) > width:
-            lines.append(word)
+    for phrase in phrases:
+        longer = f"{lines[-1]}{GAP}{phrase}" if lines else phrase
+        if lines and letters.width_of(longer) > letters.width - letters.height:
+            lines.append(phrase)
         else:
             lines[-1:] = [longer]
-    return [line.strip() for line in lines if line.strip()]
+    return lines
 
 
 def draw_text(alpha: Alpha, text: str, at: tuple[int, int], letters: Lettering) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import groupby
 from typing import Literal
 
@@ -16,8 +15,9 @@ Edit = Callable[["Still"], Image]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Still:
-    """One image (H, W) uint8 or uint16 of a clip. ``number`` is the captured frame's, ``time_ns`` its capture time since
-    the recording's first. ``bicubic`` marks a frame on which the engine failed: interpolated, not super-resolved."""
+    """One image (H, W) uint8 or uint16 of a clip. ``number`` is the captured frame's, ``time_ns`` its capture time
+    since the recording's first. ``bicubic`` marks a frame on which the engine failed: it is interpolated, not
+    super-resolved."""
 
     number: int
     time_ns: int
@@ -43,23 +43,23 @@ class Derivation:
 class Clip:
     """Images of one kind in the order of capture; ``stills`` can be read once.
 
-    ``total`` is how many there are at most, None where that is not known. ``tick`` is the recording's own time
-    base in seconds, where it has one. ``pixel_um`` is the side of this clip's pixels in micrometres. ``live`` says that an
-    endoscope or a stream was recorded, ``synthetic`` that nothing real was; ``lossy`` that the pixels went through a
-    lossy codec before, None where nobody knows. ``started`` is the ISO 8601 wall-clock time of the first frame, ``notes``
-    what the source file says of itself: both are None or empty unless they were asked for. ``edits`` says, in words, how the
-    pixels differ from the recorded ones.
+    ``total`` is how many there are at most, None where that is not known. ``pixel_um`` is the side of this clip's
+    pixels in micrometres. ``live`` says that an endoscope or a stream was recorded, ``synthetic`` that nothing real
+    was; ``lossy`` that the pixels went through a lossy codec before, None where nobody knows. ``origin_ns`` is the
+    time from which a player counts, None for that of the first image. ``started`` is the ISO 8601 wall-clock time of
+    the first frame, ``notes`` what the source says of itself: both are None or empty unless they were asked for.
+    ``edits`` says, in words, how the pixels differ from the recorded ones.
     """
 
     kind: Kind
     stills: Iterable[Still]
     total: int | None
     fps: float | None = None
-    tick: Fraction | None = None
     pixel_um: float | None = None
     derivation: Derivation | None = None
     live: bool = False
     synthetic: bool = False
+    origin_ns: int | None = None
     lossy: bool | None = None
     started: str | None = None
     notes: str = ""

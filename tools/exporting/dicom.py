@@ -74,7 +74,9 @@ def open_study(patient: Patient | None, *, region: str | None, text_free: bool) 
     try:
         from clesr.tools.exporting.dicom_header import Study
     except ImportError as error:
-        raise MissingDependencyError(f"DICOM needs pydicom ({error}); run: pip install 'clesr[dicom]'") from error
+        raise MissingDependencyError(
+            f"DICOM needs pydicom ({error}); run: pip install 'clesr[dicom]'"
+        ) from error
     return Study(patient, region=region, text_free=text_free)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -52,8 +53,11 @@ class Study:
         place: tuple[int, int],
         sources: Mapping[int, FrameReference],
     ) -> Dataset:
-        """The object of the ``shown`` stills of ``clip``, without pixels. ``image`` is one of them, ``place`` the numbers of
-        series and instance, ``sources`` the raw frames that were written, by number."""
+        """The object of the ``shown`` stills of ``clip``, without pixels.
+
+        ``image`` is one of them, ``place`` the numbers of series and instance, ``sources`` the raw frames that were
+        written, by number.
+        """
         dataset = Dataset()
         sop_class = _sop_class(clip, image, len(shown), self._region)
         _add_identity(dataset, sop_class)
@@ -176,7 +180,7 @@ def _add_frames(dataset: Dataset, shown: Sequence[Still], sop_class: UID) -> Non
         return
     dataset.FrameIncrementPointer = 0x00181065
     times = [still.time_ns for still in shown]
-    steps = [0, *(b - a for a, b in zip(times[:-1], times[1:], strict=True))]
+    steps = [0, *(b - a for a, b in itertools.pairwise(times))]
     dataset.FrameTimeVector = [_decimal(step / 1e6) for step in steps]
 
 
@@ -210,7 +214,7 @@ def _references(shown: Sequence[Still], sources: Mapping[int, FrameReference]) -
     for source in sources.values():
         whole[source.sop_instance] += 1
     for still in shown:
-        source = sources[still.number] if still.number in sources else None
+        source = sources.get(still.number)
         if source is not None:
             frames[source.sop_class, source.sop_instance].append(source.frame)
     items = []

@@ -47,7 +47,9 @@ def all_or_none() -> Iterator[Files]:
             if temporary != final:
                 os.replace(temporary, final)
     except OSError as error:  # PyAV's errors are OSErrors where the disk is the reason
-        full = "; free some space, or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        full = (
+            "; free some space, or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        )
         raise SinkError(f"{_named(files)} cannot be written: {error.strerror or error}{full}") from error
     finally:
         for temporary, _ in files.begun:

@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.frame import Image
+from clesr.pipeline.prepare import Roi
+from clesr.tools.exporting.clip import Still
 
 MARGIN = 2  # pixels of the captured image around a region in SR images: what a network or bicubic carries over its edge
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A rectangle in pixels: corner, width, height."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @classmethod
-    def parse(cls, text: str) -> Region:
-        """``X,Y,W,H``; raises UsageError for anything else."""
-        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
-        if match is None or not (int(match[3]) and int(match[4])):
-            raise UsageError(
-                f"--mask {text!r} is not X,Y,W,H in whole pixels of the captured image, such as 0,0,120,20"
-            )
-        return cls(*(int(part) for part in match.groups()))
-
-    def __str__(self) -> str:
-        return f"{self.x},{self.y},{self.width},{self.height}"
-
-    def inside(self, shape: tuple[int, ...]) -> bool:
-        """Whether all of it lies in an image of ``shape`` (H, W)."""
-        return self.x + self.width <= shape[1] and self.y + self.height <= shape[0]
+def parse_mask(text: str) -> Roi:
+    """``X,Y,W,H`` in pixels of the captured image; raises UsageError for anything else."""
+    try:
+        return Roi.parse(text)
+    except UsageError:
+        raise UsageError(
+            f"--mask {text!r} is not X,Y,W,H in pixels of the captured image, such as 0,0,120,20"
+        ) from None
 
 
-def blank(image: Image, regions: Sequence[Region]) -> Image:
-    """A copy of the captured ``image`` with ``regions`` black. Raises UsageError where one leaves the image."""
-    blanked = image.copy()
+def check_mask(regions: Sequence[Roi], shape: tuple[int, ...]) -> None:
+    """Raises UsageError where a region leaves a captured image of ``shape`` (H, W)."""
     for region in regions:
-        if not region.inside(image.shape):
+        if region.x + region.width > shape[1] or region.y + region.height > shape[0]:
             raise UsageError(
-                f"--mask {region} leaves the image of {image.shape[1]}x{image.shape[0]} pixels; nothing was written"
+                f"--mask {region.x},{region.y},{region.width},{region.height} leaves the image of "
+                f"{shape[1]}x{shape[0]} pixels; nothing was written"
             )
-        blanked[region.y : region.y + region.height, region.x : region.x + region.width] = 0
-    return blanked
 
 
-def blank_derived(image: Image, regions: Sequence[Region], scale: int, origin: tuple[int, int]) -> Image:
-    """A copy of the SR ``image`` with ``regions``, which are in pixels of the captured image, black, MARGIN around them too.
+def blank_raw(regions: Sequence[Roi]) -> Callable[[Still], Image]:
+    """An edit that makes ``regions`` of captured images black."""
 
-    ``origin`` (x, y) is the corner of the part of the captured image from which the SR image was made.
+    def edit(still: Still) -> Image:
+        check_mask(regions, still.image.shape)
+        blanked = still.image.copy()
+        for region in regions:
+            region.cut(blanked)[:] = 0
+        return blanked
+
+    return edit
+
+
+def blank_sr(regions: Sequence[Roi], scale: int, origin: tuple[int, int]) -> Callable[[Still], Image]:
+    """An edit that makes ``regions`` of captured images, with MARGIN around them, black in the SR images.
+
+    ``origin`` (x, y) is the corner of the part of the captured image from which the SR images were made.
     """
-    blanked = image.copy()
-    for region in regions:
-        left, top = region.x - origin[0] - MARGIN, region.y - origin[1] - MARGIN
-        right, bottom = left + region.width + 2 * MARGIN, top + region.height + 2 * MARGIN
-        rows, columns = (slice(max(0, a * scale), max(0, b * scale)) for a, b in ((top, bottom), (left, right)))
-        blanked[rows, columns] = 0
-    return blanked
+
+    def edit(still: Still) -> Image:
+        blanked = still.image.copy()
+        for region in regions:
+            columns = _grown(region.x - origin[0], region.width, scale)
+            blanked[_grown(region.y - origin[1], region.height, scale), columns] = 0
+        return blanked
+
+    return edit
+
+
+def _grown(begin: int, size: int, scale: int) -> slice:
+    return slice(max(0, begin - MARGIN) * scale, max(0, begin + size + MARGIN) * scale)

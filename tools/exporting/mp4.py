@@ -25,7 +25,7 @@ def write_mp4(
     """Write ``clip`` to ``path``, ``NAME.2.mp4`` and so on where its images change their size. What was written, in
     words.
 
-    Times are those of the clip, to the microsecond or in the recording's own time base. ``codec`` is one of CODECS;
+    Times are those of the clip, to the microsecond. ``codec`` is one of CODECS;
     16-bit images keep their top 8 bits in ``h264`` and ``hevc``, 10 or 12 in the others. Odd sides get one
     more row or column, a copy of the last, where players need even ones.
     """
@@ -40,8 +40,8 @@ def write_mp4(
 def _write_run(
     clip: Clip, run: Iterator[Still], final: Path, temporary: Path, codec: str, crf: int | None
 ) -> str:
-    tick = clip.tick if clip.tick and clip.tick >= Fraction(1, FINEST) else Fraction(1, FINEST)
-    writer, last = None, -1
+    tick = Fraction(1, FINEST)
+    writer, last, origin = None, -1, clip.origin_ns
     for still in run:
         image = _fitted(still.image, codec)
         if writer is None:
@@ -52,7 +52,8 @@ def _write_run(
                 temporary, encoding, shape, tick=tick, fps=fps,
                 container={"movflags": "faststart"}, metadata=_tags(clip),
             )  # fmt: skip
-        last = max(last + 1, round(Fraction(still.time_ns, 10**9) / tick))
+            origin = still.time_ns if origin is None else origin
+        last = max(last + 1, round(Fraction(still.time_ns - (origin or 0), 10**9) / tick))
         writer.write(image, last)
     assert writer is not None
     writer.close()

@@ -16,7 +16,9 @@ from clesr.tools.exporting.burn_in import WARNING
 from clesr.tools.exporting.clip import Clip, Still, runs
 from clesr.tools.exporting.files import Files, numbered
 
-CLASSIC = 2**32 - 2**25  # bytes of pixels up to which a classic TIFF has room for them and what describes them
+CLASSIC = (
+    2**32 - 2**25
+)  # bytes of pixels up to which a classic TIFF has room for them and what describes them
 
 
 def write_ome_tiff(clip: Clip, path: Path, files: Files) -> list[str]:

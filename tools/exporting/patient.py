@@ -35,7 +35,9 @@ _FORM = "a table of texts with name and id, and as needed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patient:
-    """What a DICOM object says of patient and study; ``name`` is FAMILY^GIVEN, ``birth_date`` YYYY-MM-DD, ``sex`` M, F or O.
+    """What a DICOM object says of patient and study.
+
+    ``name`` is FAMILY^GIVEN, ``birth_date`` YYYY-MM-DD, ``sex`` M, F or O.
 
     Raises UsageError for what DICOM (PS3.5, 6.2) does not allow.
     """
@@ -61,7 +63,9 @@ class Patient:
                     "without backslash"
                 )
         if not self.name.strip() or not self.id.strip():
-            raise UsageError("patient: name and id are needed; without them leave --patient out, which is anonymous")
+            raise UsageError(
+                "patient: name and id are needed; without them leave --patient out, which is anonymous"
+            )
         if self.sex not in ("", *SEXES):
             raise UsageError(f"patient: sex {self.sex!r} is not one of {', '.join(SEXES)}")
         if self.birth_date and not _is_date(self.birth_date):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 
 from clesr.pipeline.errors import SinkError
 from clesr.tools.exporting.burn_in import with_scale_bar
-from clesr.tools.exporting.clip import Clip, Still
+from clesr.tools.exporting.clip import Clip
 from clesr.tools.exporting.files import Files, numbered
 
 
@@ -29,15 +28,3 @@ def write_stills(clip: Clip, path: Path, files: Files, *, several: bool) -> list
         mark = ", bicubic only" if still.bicubic else ""
         said.append(f"{final}: frame {still.number} at {still.time_ns / 1e9:.3f} s{mark}")
     return said
-
-
-def every(stills: Iterator[Still], seconds: float) -> Iterator[Still]:
-    """The first of ``stills``, then of each following ``seconds`` the first."""
-    due: float | None = None
-    for still in stills:
-        now = still.time_ns / 1e9
-        if due is None:
-            due = now
-        if now >= due:
-            yield still
-            due += seconds * (1 + (now - due) // seconds)

@@ -1,0 +1,60 @@
+"""Which frames of a recording are exported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from clesr.pipeline.errors import UsageError
+from clesr.tools.exporting.clip import Still
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Frames by their number: from ``first`` to ``last`` (None: to the end), of these only ``only`` where it is
+    given, and of these one in every ``seconds``."""
+
+    first: int = 0
+    last: int | None = None
+    only: Collection[int] = ()
+    seconds: float | None = None
+
+    def __contains__(self, number: int) -> bool:
+        within = self.first <= number and (self.last is None or number <= self.last)
+        return within and (not self.only or number in self.only)
+
+    @property
+    def end(self) -> int | None:
+        """The last number that can be wanted, None where there is none."""
+        ends = [end for end in (self.last, max(self.only, default=None)) if end is not None]
+        return min(ends, default=None)
+
+    def __str__(self) -> str:
+        if self.only:
+            return f"--frame {', '.join(map(str, sorted(self.only)))}"
+        return f"--frames {self.first}-{'' if self.last is None else self.last}"
+
+
+def parse_frames(text: str) -> tuple[int, int | None]:
+    """``A-B``, ``A-`` or ``-B``, both ends included; raises UsageError for anything else."""
+    match = re.fullmatch(r"(\d*)-(\d*)", text)
+    if match is None or text == "-":
+        raise UsageError(
+            f"--frames {text!r} is not A-B, A- or -B, by the numbers of the frames, such as 0-249"
+        )
+    first, last = int(match[1] or 0), int(match[2]) if match[2] else None
+    if last is not None and last < first:
+        raise UsageError(f"--frames {text}: the end is before the beginning")
+    return first, last
+
+
+def thin(stills: Iterable[Still], seconds: float | None) -> Iterator[Still]:
+    """The first of ``stills``, then of each following ``seconds`` the first; all of them for None."""
+    due: float | None = None
+    for still in stills:
+        now = still.time_ns / 1e9
+        if seconds is None or due is None or now >= due:
+            due = now if due is None else due
+            due += seconds * (1 + (now - due) // seconds) if seconds else 0.0
+            yield still
