@@ -29,6 +29,7 @@ from clesr.tools.exporting.stills import write_stills
 from clesr.tools.options import general_options
 
 FORMATS = (".mp4", ".ome.tif", ".ome.tiff", ".dcm", ".png")
+KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
 ONLY_FOR = {  # options that one format has
     "codec": (".mp4",), "crf": (".mp4",), "patient": (".dcm",), "region": (".dcm",), "text_free": (".dcm",),
     "frame": (".png",), "every": (".png",),
@@ -183,7 +184,7 @@ def _parts(address: str, path: Path, options: dict[str, Any]) -> list[Part]:
     session = read_session(Path(address))
     check_mask(regions, session.info.raw_shape)
     what = what or ("both" if path.suffix.lower() == ".dcm" else "sr")
-    kinds: list[Kind] = ["raw", "sr"] if what == "both" else [what]
+    kinds: tuple[Kind, ...] = KINDS[what]
     parts = []
     for kind in kinds:
         clip = session_clip(session, kind, selection, pixel_um=pixel_um, keep=keep)

@@ -114,7 +114,7 @@ def _write_part(
     with spool.open("wb") as pixels:
         for still in part:
             image = still.image
-            pixels.write(np.ascontiguousarray(image, image.dtype.newbyteorder("<")))
+            pixels.write(np.ascontiguousarray(image, image.dtype.newbyteorder("<")).data)
             shown.append(Still(still.number, still.time_ns, image[:0], still.bicubic))
         if pixels.tell() % 2:
             pixels.write(b"\0")  # a DICOM value has an even length

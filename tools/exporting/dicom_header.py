@@ -214,8 +214,8 @@ def _references(shown: Sequence[Still], sources: Mapping[int, FrameReference]) -
     for source in sources.values():
         whole[source.sop_instance] += 1
     for still in shown:
-        source = sources.get(still.number)
-        if source is not None:
+        if still.number in sources:
+            source = sources[still.number]
             frames[source.sop_class, source.sop_instance].append(source.frame)
     items = []
     for (sop_class, instance), numbers in frames.items():
