@@ -18,7 +18,7 @@ from clesr.tools.exporting.burn_in import burn_words, words_of
 from clesr.tools.exporting.clip import Clip, Kind, Still
 from clesr.tools.exporting.dicom import open_study, write_dicom
 from clesr.tools.exporting.files import Files, all_or_none, numbered, split_suffix
-from clesr.tools.exporting.mask import blank_raw, blank_sr, check_mask, parse_mask
+from clesr.tools.exporting.mask import blank_raw, blank_sr
 from clesr.tools.exporting.mp4 import CODECS, write_mp4
 from clesr.tools.exporting.ome_tiff import write_ome_tiff
 from clesr.tools.exporting.patient import REGIONS, read_patient
@@ -46,7 +46,7 @@ class Part:
 
 @click.command()
 @click.option_panel("What", options=["--what", "--frames", "--frame", "--every"])
-@click.option_panel("Output", options=["--output", "--codec", "--crf", "--burn-in", "--pixel-um"])
+@click.option_panel("Output", options=["--output", "--codec", "--crf", "--burn-in", "--pixel-size"])
 @click.option_panel("Privacy", options=["--mask", "--keep-metadata", "--patient", "--region", "--text-free"])
 @click.argument("session")
 @click.option(
@@ -73,7 +73,7 @@ class Part:
 @click.option("--crf", type=click.IntRange(0, 51), metavar="N", help="MP4: quality, 0 best, 51 worst.")
 @click.option("--burn-in", is_flag=True, help="Draw time, scale, model and a warning into the images.")
 @click.option(
-    "--pixel-um",
+    "--pixel-size",
     type=float,
     metavar="UM",
     help="Side of a captured pixel in micrometres, where the session has none.",
@@ -156,7 +156,7 @@ def _check(path: Path, options: dict[str, Any]) -> str:
             raise UsageError(f"--{name.replace('_', '-')} is for {', '.join(formats)}, not for {suffix}")
     if suffix == ".png" and not options["frame"] and options["every"] is None:
         raise UsageError("say which stills: --frame N, or --every S for one every S seconds")
-    for name in ("every", "pixel_um"):
+    for name in ("every", "pixel_size"):
         if options[name] is not None and not options[name] > 0:
             raise UsageError(f"--{name.replace('_', '-')} {options[name]:g} is not above 0")
     if path.is_dir():
@@ -173,16 +173,17 @@ def _selection(options: dict[str, Any]) -> Selection:
 
 def _parts(address: str, path: Path, options: dict[str, Any]) -> list[Part]:
     """What is to be written, and where to."""
-    selection, regions = _selection(options), [parse_mask(text) for text in options["mask"]]
+    selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options["mask"]]
     keep = options["keep_metadata"] or options["patient"] is not None
-    pixel_um, what = options["pixel_um"], options["what"]
+    pixel_um, what = options["pixel_size"], options["what"]
     if not (Path(address) / MANIFEST).is_file():
         if what in ("sr", "both"):
             raise UsageError(f"{address} is no session and has one kind of images; leave --what out")
         clip = recording_clip(address, selection, pixel_um=pixel_um, keep=keep)
         return [Part(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
-    check_mask(regions, session.info.raw_shape)
+    for region in regions:
+        region.check(session.info.raw_shape, "--mask")
     what = what or ("both" if path.suffix.lower() == ".dcm" else "sr")
     kinds: tuple[Kind, ...] = KINDS[what]
     parts = []

@@ -75,7 +75,11 @@ MODEL_HELP = (
 )
 @click.option("--output", metavar="FILE", help="Also write a video: .mkv, .mp4, .mov or .avi.")
 @codec_option()
-@click.option("--send", metavar="ADDRESS", help="Also publish by ZeroMQ, such as zmq+tcp://*:5555.")
+@click.option(
+    "--send",
+    metavar="ADDRESS",
+    help="Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer).",
+)
 @recording.recording_options()
 @click.option("--summary", metavar="FILE", help="Write the closing figures as JSON.")
 @click.option("--seconds", type=float, metavar="S", help="Stop after so many seconds.")
@@ -186,7 +190,11 @@ def _open_sinks(settings: LiveSettings, source: Source) -> list[Sink]:
         for address in addresses:
             if address is not None:
                 sink = open_sink(
-                    address, codec=settings.codec, fps=_rate(settings, source), overlay=settings.overlay
+                    address,
+                    codec=settings.codec,
+                    fps=_rate(settings, source),
+                    overlay=settings.overlay,
+                    pixel_um=settings.pixel_size,
                 )
                 opened.append(sink)
     except BaseException:

@@ -50,7 +50,7 @@ def recording_options() -> Callable[[Command], Command]:
             "--pixel-size",
             type=float,
             metavar="UM",
-            help="Micrometres of a captured pixel, for the recording.",
+            help="Micrometres of a captured pixel, for recordings and 3D Slicer.",
         ),
         click.option(
             "--mask",

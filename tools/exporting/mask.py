@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from clesr.pipeline.errors import UsageError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.tools.exporting.clip import Still
@@ -12,34 +11,14 @@ from clesr.tools.exporting.clip import Still
 MARGIN = 2  # pixels of the captured image around a region in SR images: what a network or bicubic carries over its edge
 
 
-def parse_mask(text: str) -> Roi:
-    """``X,Y,W,H`` in pixels of the captured image; raises UsageError for anything else."""
-    try:
-        return Roi.parse(text)
-    except UsageError:
-        raise UsageError(
-            f"--mask {text!r} is not X,Y,W,H in pixels of the captured image, such as 0,0,120,20"
-        ) from None
-
-
-def check_mask(regions: Sequence[Roi], shape: tuple[int, ...]) -> None:
-    """Raises UsageError where a region leaves a captured image of ``shape`` (H, W)."""
-    for region in regions:
-        if region.x + region.width > shape[1] or region.y + region.height > shape[0]:
-            raise UsageError(
-                f"--mask {region.x},{region.y},{region.width},{region.height} leaves the image of "
-                f"{shape[1]}x{shape[0]} pixels; nothing was written"
-            )
-
-
 def blank_raw(regions: Sequence[Roi]) -> Callable[[Still], Image]:
-    """An edit that makes ``regions`` of captured images black."""
+    """An edit that makes ``regions`` of captured images black. Raises UsageError where one leaves the image."""
 
     def edit(still: Still) -> Image:
-        check_mask(regions, still.image.shape)
         blanked = still.image.copy()
         for region in regions:
-            region.cut(blanked)[:] = 0
+            region.check((blanked.shape[0], blanked.shape[1]), "--mask")
+            region.cut(blanked)[...] = 0
         return blanked
 
     return edit
