@@ -13,16 +13,14 @@ from recordings import noise
 
 from clesr.pipeline.frame import Image
 from clesr.tools.exporting.clip import Clip, Derivation, Still
-from clesr.tools.exporting.files import Files, all_or_none
+from clesr.tools.exporting.files import all_or_none
 
-MakeClip = Callable[..., Clip]
 DERIVATION = Derivation(4, "fast", "a2de0bda22cf" + "0" * 52, "openvino")
-TIMES_NS = [0, 40_000_000, 80_123_000, 520_000_000, 560_000_456]
-"""Uneven, with a gap where frames were lost."""
+TIMES_NS = (0, 40_000_000, 80_123_000, 520_000_000, 560_000_456)  # uneven, with a gap where frames were lost
 
 
 @pytest.fixture
-def make_clip() -> MakeClip:
+def make_clip() -> Callable[..., Clip]:
     """A clip from its images; all else by keyword. ``sr=True`` for super-resolved ones."""
 
     def make(
@@ -30,15 +28,14 @@ def make_clip() -> MakeClip:
         times_ns: Sequence[int] = TIMES_NS,
         *,
         sr: bool = False,
-        numbers: Sequence[int] | None = None,
+        numbers: Sequence[int] = (),
         bicubic: Sequence[int] = (),
         **about: Any,
     ) -> Clip:
-        numbers = numbers or range(len(images))
-        triples = zip(numbers, times_ns, images, strict=False)
+        triples = zip(numbers or range(len(images)), times_ns, images, strict=False)
         stills = [Still(number, time, image, number in bicubic) for number, time, image in triples]
-        about = {"fps": 25.0, "total": len(stills), "derivation": DERIVATION if sr else None} | about
-        return Clip(kind="sr" if sr else "raw", stills=stills, **about)
+        known = {"fps": 25.0, "total": len(stills), "derivation": DERIVATION if sr else None}
+        return Clip(kind="sr" if sr else "raw", stills=stills, **(known | about))
 
     return make
 
@@ -56,7 +53,7 @@ def deep_images() -> list[Image]:
 
 @pytest.fixture
 def program() -> Callable[[str, str], str]:
-    """The path of a program of another maker; skips where it is not installed."""
+    """The path of somebody else's program, by its name and Debian package; skips where it is not installed."""
 
     def find(name: str, package: str) -> str:
         path = shutil.which(name)
@@ -67,8 +64,12 @@ def program() -> Callable[[str, str], str]:
     return find
 
 
-def export(write: Callable[..., list[str]], clip: Clip, path: Path, **options: Any) -> list[str]:
-    """What the command does around a writer."""
-    with all_or_none() as files:
-        assert isinstance(files, Files)
-        return write(clip, path, files, **options)
+@pytest.fixture
+def save() -> Callable[..., list[str]]:
+    """What the command does around a writer: ``save(write, clip, path, ...)``."""
+
+    def run(write: Callable[..., list[str]], clip: Clip, path: Path, **options: Any) -> list[str]:
+        with all_or_none() as files:
+            return write(clip, path, files, **options)
+
+    return run
