@@ -120,7 +120,7 @@ def test_the_scale_bar_is_as_long_as_it_says_and_below_the_image(dtype: type) ->
     np.testing.assert_array_equal(marked[:400], image)
     strip = marked[400:]
     white = np.iinfo(dtype).max
-    runs = [int((row[:130] == white).sum()) for row in strip]
+    runs = [int((row[:112] == white).sum()) for row in strip]
     assert max(runs) == 100
     assert marked.dtype == dtype
 
