@@ -121,6 +121,10 @@ def export(session: str, output: str, **options: Any) -> None:
     if suffix == ".dcm":
         open_study(patient, region=options["region"], text_free=options["text_free"])  # is pydicom there?
     parts = _parts(session, path, options)
+    if suffix == ".dcm" and [part.clip.kind for part in parts] == ["sr"]:
+        tell(
+            "the captured images are not exported with them, so the SR object names no source images (--what both)"
+        )
     totals = [part.clip.total for part in parts]
     total = None if None in totals else sum(total or 0 for total in totals)
     with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none() as files:

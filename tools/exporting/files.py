@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
+
 from clesr.pipeline.errors import SinkError
 
 DOUBLE = (".ome.tif", ".ome.tiff")
@@ -46,7 +48,7 @@ def all_or_none() -> Iterator[Files]:
         for temporary, final in files.begun:
             if temporary != final:
                 os.replace(temporary, final)
-    except OSError as error:  # PyAV's errors are OSErrors where the disk is the reason
+    except (OSError, av.FFmpegError) as error:
         full = (
             "; free some space, or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         )

@@ -13,7 +13,7 @@ from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources import Source, open_source
 from clesr.tools.console import tell
 from clesr.tools.exporting.clip import Clip, Still
-from clesr.tools.exporting.selection import Selection, thin
+from clesr.tools.exporting.selection import Selection, absent_error, thin
 
 LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "tiff")
 KEPT = ("title", "comment", "artist", "date", "creation_time", "location")
@@ -49,6 +49,7 @@ def recording_clip(address: str, selection: Selection, *, pixel_um: float | None
 
 def _stills(source: Source, selection: Selection) -> Iterator[Still]:
     origin: Fraction | None = None
+    absent = set(selection.only)
     try:
         while True:
             item = source.read(1.0)
@@ -56,15 +57,18 @@ def _stills(source: Source, selection: Selection) -> Iterator[Still]:
                 tell(f"frame {item.number} is left out: {item.reason}")
             elif isinstance(item, Frame):
                 if selection.end is not None and item.number > selection.end:
-                    return
+                    break
                 seconds = (item.pts or 0) * (item.time_base or Fraction(1))
                 origin = seconds if origin is None else origin
                 if item.number in selection:
+                    absent.discard(item.number)
                     yield Still(item.number, round((seconds - origin) * 10**9), item.image)
     except EndOfSource:
-        return
+        pass
     finally:
         source.close()
+    if absent:
+        raise absent_error(source.info.address, "raw", absent)
 
 
 def _of_file(path: Path) -> tuple[bool | None, dict[str, str]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from clesr.pipeline.errors import UsageError
+from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.exporting.clip import Still
 
 
@@ -47,6 +47,12 @@ def parse_frames(text: str) -> tuple[int, int | None]:
     if last is not None and last < first:
         raise UsageError(f"--frames {text}: the end is before the beginning")
     return first, last
+
+
+def absent_error(address: str, kind: str, numbers: Collection[int]) -> ClesrError:
+    """What is raised where frames were asked for by number and are not there."""
+    named = ", ".join(map(str, sorted(numbers)))
+    return ClesrError(f"{address} has no {kind} image of frame {named}; nothing was written")
 
 
 def thin(stills: Iterable[Still], seconds: float | None) -> Iterator[Still]:

@@ -9,7 +9,7 @@ from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session import Record, Session, SessionError
 from clesr.tools.console import tell
 from clesr.tools.exporting.clip import Clip, Derivation, Kind, Still
-from clesr.tools.exporting.selection import Selection, thin
+from clesr.tools.exporting.selection import Selection, absent_error, thin
 
 
 def session_clip(
@@ -28,6 +28,9 @@ def session_clip(
         raise ClesrError(
             f"{session.folder} has no {kind} image in {selection}; `clesr info` shows what it has"
         )
+    absent = set(selection.only) - {record.number for record in wanted}
+    if absent:
+        raise absent_error(str(session.folder), kind, absent)
     side = pixel_um or info.pixel_um
     engines = dict.fromkeys(str(entry["engine"]) for entry in info.engines)
     model = Derivation(info.scale, info.model, info.model_hash, ", ".join(engines) or info.engine)

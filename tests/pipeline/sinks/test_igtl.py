@@ -204,11 +204,13 @@ def test_it_connects_to_a_program_that_waits(
         server.stop()
 
 
-def test_with_nobody_there_nothing_is_packed(sink: SlicerSink, make_result: MakeResult) -> None:
+def test_with_nobody_there_nothing_is_packed(
+    sink: SlicerSink, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("packed for nobody")
 
-    sink._message = refuse
+    monkeypatch.setattr(sink, "_message", refuse)
     sink.write(make_result(noise(np.uint8)))
     assert sink.close() == "igtl://127.0.0.1:0: 0 images sent to 0 programs"
 

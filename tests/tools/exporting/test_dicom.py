@@ -84,8 +84,7 @@ def test_dciodvfy_passes_it_and_pydicom_reads_the_pixels(
 
 
 def read_pair(make_clip: MakeClip, folder: Path, **options: Any) -> tuple[Dataset, Dataset]:
-    about = {"live": True, "pixel_um": 0.8}
-    raw, sr = pair(make_clip, np.uint8, **about)
+    raw, sr = pair(make_clip, np.uint8, live=True, pixel_um=0.8)
     write({folder / "raw.dcm": raw, folder / "sr.dcm": sr}, region="colon", **options)
     return pydicom.dcmread(folder / "raw.dcm"), pydicom.dcmread(folder / "sr.dcm")
 

@@ -31,7 +31,7 @@ def test_tifffile_reads_pixels_size_and_times(
         assert tiff.is_ome
         assert not tiff.is_bigtiff
         (series,) = tiff.series
-        assert (series.axes, series.dtype) == ("TYX", dtype)
+        assert (series.axes, series.dtype) == ("TYX", np.dtype(dtype))
         np.testing.assert_array_equal(series.asarray(), images)
         root = ElementTree.fromstring(tiff.ome_metadata or "")
     pixels = root.find(".//o:Pixels", NAMES)
@@ -93,7 +93,7 @@ def test_nothing_of_machine_or_date_is_in_it(
     assert xml.partition("urn:uuid:")[2][14] == "4", "a random identifier"
     assert "AcquisitionDate" not in xml
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
-        assert {"DateTime", "HostComputer", "Artist"}.isdisjoint(tag.name for tag in tiff.pages[0].tags)
+        assert {"DateTime", "HostComputer", "Artist"}.isdisjoint(tag.name for tag in tiff.pages.first.tags)
 
 
 def test_what_is_asked_for_is_kept(
