@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,8 +53,8 @@ def record(folder: Path, *arguments: object) -> Recorded:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Twenty frames of the phantom, two of which the source lost, of a region of interest, x2."""
-    address = "demo:?size=80&fps=50&seed=3&drop=0.1"
+    """Twenty frames of the phantom, some of which the source lost, of a region of interest, x2."""
+    address = "demo:?size=80&fps=12&seed=3&drop=0.1"
     arguments = ["--source", address, "--scale", 2, "--model", "fast", "--frames", 20, "--pixel-size", 0.8]
     return record(tmp_path_factory.mktemp("sessions") / "demo", *arguments, "--roi", "8,4,64,72")
 
@@ -83,6 +84,11 @@ def out(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
+
+
+def first_sr(session: Session) -> int:
+    """The number of the first frame that was super-resolved."""
+    return next(record.number for record in session.records() if record.sr_index is not None)
 
 
 def capture_times(session: Session, kind: str) -> list[int]:
@@ -151,14 +157,18 @@ def test_stills(demo: Recorded, run: Run, out: Path) -> None:
     assert still is not None
     np.testing.assert_array_equal(still[:144], images["sr"][3])
     assert len(still) > 144, "the scale bar"
-    code, err = run("export", session.folder, "-o", out / "many.png", "--every", 0.1)
+    code, err = run("export", session.folder, "-o", out / "many.png", "--every", 0.3)
     assert code == 0, err
-    assert len(list(out.glob("many.*.png"))) == 4
+    first_of: dict[int, int] = {}  # frame by its piece of 0.3 s
+    for record in records:
+        first_of.setdefault((record.captured_ns - records[0].captured_ns) // 300_000_000, record.number)
+    assert sorted(p.name for p in out.glob("many.*.png")) == [f"many.{n:06d}.png" for n in first_of.values()]
 
 
 def test_burn_in_is_off_unless_asked_for(demo: Recorded, run: Run, out: Path) -> None:
     session, images = demo
-    small = ("export", session.folder, "--what", "sr", "--frames", "0-0")
+    first = first_sr(session)
+    small = ("export", session.folder, "--what", "sr", "--frames", f"{first}-{first}")
     code, err = run(*small, "-o", out / "a.ome.tif", "--burn-in")
     assert code == 2
     assert "--burn-in does not fit into images of 128x144 pixels" in err
@@ -170,7 +180,7 @@ def test_burn_in_is_off_unless_asked_for(demo: Recorded, run: Run, out: Path) ->
 @pytest.mark.parametrize("name", ["a.ome.tif", "a.dcm", "a.png", "a.mp4"])
 def test_a_masked_region_is_black_in_raw_and_sr(name: str, demo: Recorded, run: Run, out: Path) -> None:
     session, images = demo
-    which = ("--frame", 0) if name == "a.png" else ()
+    which = ("--frame", first_sr(session)) if name == "a.png" else ()
     code, err = run(
         "export", session.folder, "-o", out / name, "--what", "both", "--mask", "20,30,16,12", *which
     )  # fmt: skip
@@ -289,6 +299,23 @@ def test_what_is_no_recording_is_one_line(address: str, words: str, video: Path,
     assert code in (1, 2)
     assert err.count("\n") == 1
     assert words in err
+
+
+def test_images_that_were_changed_after_recording_are_not_exported(
+    demo: Recorded, run: Run, out: Path, tmp_path: Path
+) -> None:
+    session, images = demo
+    forged = tmp_path / "forged"
+    shutil.copytree(session.folder, forged)
+    changed = [*images["raw"]]
+    changed[7] = changed[7] ^ 1
+    times = [record.ticks for record in session.records() if record.ticks is not None]
+    write_video(forged / "raw.mkv", changed, times_ms=times)
+    code, err = run("export", forged, "-o", out / "a.dcm")
+    assert code == 1
+    assert re.search(r"the raw image of frame \d+ is not the one that was recorded; `clesr verify`", err)
+    assert err.count("\n") == 1
+    assert not list(out.iterdir())
 
 
 def test_a_damaged_session_leaves_no_file_and_the_older_one(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**31 - 2**20  # of pixels in one object: many readers fail above 2 GiB, the format ends at 4
 MOST_FRAMES = 4000  # whose times, at up to 16 characters each, fit the 65534 bytes of a Frame Time Vector
+NO_PIXELS = np.empty((0, 0), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +83,10 @@ def open_study(patient: Patient | None, *, region: str | None, text_free: bool) 
 
 
 def _parts(run: Iterator[Still]) -> Iterator[Iterator[Still]]:
-    """``run`` in pieces that fit one object each. A piece must be read before the next is asked for."""
-    following = next(run, None)
-
-    def part(first: Still) -> Iterator[Still]:
-        nonlocal following
+    """``run`` in pieces that fit one object each, each to be read to its end before the next is asked for."""
+    for first in run:
         most = max(1, min(MOST_FRAMES, MOST_BYTES // first.image.nbytes))
-        following = first
-        for _ in range(most):
-            if following is None:
-                return
-            yield following
-            following = next(run, None)
-
-    while following is not None:
-        yield part(following)
+        yield itertools.chain([first], itertools.islice(run, most - 1))
 
 
 def _write_part(
@@ -115,7 +106,7 @@ def _write_part(
         for still in part:
             image = still.image
             pixels.write(np.ascontiguousarray(image, image.dtype.newbyteorder("<")).data)
-            shown.append(Still(still.number, still.time_ns, image[:0], still.bicubic))
+            shown.append(replace(still, image=NO_PIXELS))
         if pixels.tell() % 2:
             pixels.write(b"\0")  # a DICOM value has an even length
     assert image is not None

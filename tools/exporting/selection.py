@@ -31,8 +31,6 @@ class Selection:
         return min(ends, default=None)
 
     def __str__(self) -> str:
-        if self.only:
-            return f"--frame {', '.join(map(str, sorted(self.only)))}"
         return f"--frames {self.first}-{'' if self.last is None else self.last}"
 
 
@@ -57,10 +55,12 @@ def absent_error(address: str, kind: str, numbers: Collection[int]) -> ClesrErro
 
 def thin(stills: Iterable[Still], seconds: float | None) -> Iterator[Still]:
     """The first of ``stills``, then of each following ``seconds`` the first; all of them for None."""
-    due: float | None = None
+    if seconds is None:
+        yield from stills
+        return
+    period, due = max(1, round(seconds * 1e9)), None
     for still in stills:
-        now = still.time_ns / 1e9
-        if seconds is None or due is None or now >= due:
-            due = now if due is None else due
-            due += seconds * (1 + (now - due) // seconds) if seconds else 0.0
+        due = still.time_ns if due is None else due
+        if still.time_ns >= due:
+            due += period * (1 + (still.time_ns - due) // period)
             yield still
