@@ -112,7 +112,7 @@ def export(session: str, output: str, **options: Any) -> None:
 
     - `clesr export examination/ -o sr.mp4`
     - `clesr export examination/ -o study.dcm --patient patient.toml --region colon`
-    - `clesr export examination/ -o still.png --frame 120 --pixel-um 1.2`
+    - `clesr export examination/ -o still.png --frame 120 --pixel-size 1.2`
     - `clesr export recording.mpeg -o recording.ome.tif --mask 0,0,200,24`
     """
     path = Path(output)
@@ -120,6 +120,8 @@ def export(session: str, output: str, **options: Any) -> None:
     patient = read_patient(Path(options["patient"])) if options["patient"] else None
     if suffix == ".dcm":
         open_study(patient, region=options["region"], text_free=options["text_free"])  # is pydicom there?
+    if path.exists() and Path(session).exists() and path.samefile(session):
+        raise UsageError(f"{path} is the recording itself; give another name behind -o")
     parts = _parts(session, path, options)
     if suffix == ".dcm" and [part.clip.kind for part in parts] == ["sr"]:
         tell(
@@ -178,12 +180,13 @@ def _selection(options: dict[str, Any]) -> Selection:
 def _parts(address: str, path: Path, options: dict[str, Any]) -> list[Part]:
     """What is to be written, and where to."""
     selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options["mask"]]
-    keep = options["keep_metadata"] or options["patient"] is not None
+    keep = options["keep_metadata"]
+    dated = keep or options["patient"] is not None
     pixel_um, what = options["pixel_size"], options["what"]
     if not (Path(address) / MANIFEST).is_file():
         if what in ("sr", "both"):
             raise UsageError(f"{address} is no session and has one kind of images; leave --what out")
-        clip = recording_clip(address, selection, pixel_um=pixel_um, keep=keep)
+        clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
         return [Part(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
     for region in regions:
@@ -192,7 +195,7 @@ def _parts(address: str, path: Path, options: dict[str, Any]) -> list[Part]:
     kinds: tuple[Kind, ...] = KINDS[what]
     parts = []
     for kind in kinds:
-        clip = session_clip(session, kind, selection, pixel_um=pixel_um, keep=keep)
+        clip = session_clip(session, kind, selection, pixel_um=pixel_um, dated=dated, named=keep)
         parts.append(
             Part(_edited(clip, regions, session, options), numbered(path, kind) if len(kinds) > 1 else path)
         )

@@ -286,6 +286,28 @@ def test_what_is_wrong_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_recording_itself_is_not_replaced(video: Path, run: Run, tmp_path: Path) -> None:
+    same = tmp_path / "in.mp4"
+    video.rename(same)
+    code, err = run("export", same, "-o", same)
+    assert code == 2
+    assert "is the recording itself; give another name" in err
+
+
+def test_a_patient_file_brings_the_date_but_not_the_source(
+    demo: Recorded, run: Run, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.toml").write_text('name = "Doe^Jane"\nid = "17"\n')
+    session, _ = demo
+    code, err = run("export", session.folder, "-o", out / "a.dcm", "--patient", tmp_path / "p.toml")
+    assert code == 0, err
+    for kind in ("raw", "sr"):
+        dataset = pydicom.dcmread(out / f"a.{kind}.dcm")
+        assert str(dataset.PatientName) == "Doe^Jane"
+        assert dataset.StudyDate == session.info.started[:10].replace("-", "")
+        assert "demo:" not in str(dataset)
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

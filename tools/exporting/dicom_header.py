@@ -90,6 +90,8 @@ class Study:
         dataset.StudyDate = dataset.ContentDate = f"{begin:%Y%m%d}" if begin else ""
         dataset.StudyTime = f"{begin:%H%M%S.%f}" if begin else ""
         dataset.ContentTime = dataset.StudyTime or "000000"  # endoscopic objects must have one
+        if begin and begin.tzinfo:
+            dataset.TimezoneOffsetFromUTC = f"{begin:%z}"
         if patient is None:
             dataset.LongitudinalTemporalInformationModified = "UNMODIFIED" if begin else "REMOVED"
         dataset.AccessionNumber = patient.accession_number if patient else ""

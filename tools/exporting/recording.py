@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,10 +20,13 @@ LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "magicyu
 KEPT = ("title", "comment", "artist", "date", "creation_time", "location")
 
 
-def recording_clip(address: str, selection: Selection, *, pixel_um: float | None, keep: bool) -> Clip:
+def recording_clip(
+    address: str, selection: Selection, *, pixel_um: float | None, dated: bool = False, named: bool = False
+) -> Clip:
     """The frames of the recording at ``address``, their numbers counted from 0.
 
-    ``keep`` copies name, title and date from the file. A frame that cannot be decoded is left out, and said so.
+    ``dated`` copies the date from the file, ``named`` its name, title and what else is KEPT. A frame that cannot be
+    decoded is left out, and said so.
     Raises UsageError for a live source, SourceError where the recording cannot be opened.
     """
     if not Path(address).exists():
@@ -42,8 +46,8 @@ def recording_clip(address: str, selection: Selection, *, pixel_um: float | None
         fps=source.info.fps,
         pixel_um=pixel_um,
         lossy=lossy,
-        started=tags.get("creation_time") if keep else None,
-        notes=notes if keep else "",
+        started=_date(tags) if dated else None,
+        notes=notes if named else "",
     )
 
 
@@ -69,6 +73,14 @@ def _stills(source: Source, selection: Selection) -> Iterator[Still]:
         source.close()
     if absent:
         raise absent_error(source.info.address, "raw", absent)
+
+
+def _date(tags: dict[str, str]) -> str | None:
+    """When the file says it was made, where that is a date."""
+    try:
+        return datetime.fromisoformat(tags.get("creation_time", "")).isoformat()
+    except ValueError:
+        return None
 
 
 def _of_file(path: Path) -> tuple[bool | None, dict[str, str]]:

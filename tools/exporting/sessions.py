@@ -16,11 +16,17 @@ LOSSLESS = "ffv1"
 
 
 def session_clip(
-    session: Session, kind: Kind, selection: Selection, *, pixel_um: float | None, keep: bool
+    session: Session,
+    kind: Kind,
+    selection: Selection,
+    *,
+    pixel_um: float | None,
+    dated: bool = False,
+    named: bool = False,
 ) -> Clip:
     """The ``raw`` or ``sr`` images of ``session``.
 
-    ``pixel_um`` of the captured image goes before the session's own; ``keep`` copies source and date.
+    ``pixel_um`` of the captured image goes before the session's own. ``dated`` copies the date, ``named`` the source.
 
     Raises SessionError where the session cannot be read, ClesrError where it has none of the selected images.
     """
@@ -49,8 +55,8 @@ def session_clip(
         synthetic=info.source.startswith("demo:"),
         lossy=True if sr and info.sr_codec != LOSSLESS else None,
         origin_ns=within[0].captured_ns - info.started_ns,
-        started=info.started if keep else None,
-        notes=f"source {info.source}" if keep else "",
+        started=info.started if dated else None,
+        notes=f"source {info.source}" if named else "",
     )
 
 
