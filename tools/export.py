@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
 from clesr.pipeline.errors import ClesrError, SinkError, UsageError
+from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session import Session, read_session
 from clesr.pipeline.session.format import MANIFEST
@@ -116,13 +118,13 @@ def export(session: str, output: str, **options: Any) -> None:
     - `clesr export recording.mpeg -o recording.ome.tif --mask 0,0,200,24`
     """
     path = Path(output)
-    suffix = options["output_suffix"] = _check(path, options)
+    suffix = _check(path, options)
     patient = read_patient(Path(options["patient"])) if options["patient"] else None
     if suffix == ".dcm":
         open_study(patient, region=options["region"], text_free=options["text_free"])  # is pydicom there?
     if path.exists() and Path(session).exists() and path.samefile(session):
         raise UsageError(f"{path} is the recording itself; give another name behind -o")
-    parts = _parts(session, path, options)
+    parts = _parts(session, path, suffix, options)
     if suffix == ".dcm" and [part.clip.kind for part in parts] == ["sr"]:
         tell(
             "the captured images are not exported with them, so the SR object names no source images (--what both)"
@@ -177,7 +179,7 @@ def _selection(options: dict[str, Any]) -> Selection:
     return Selection(first, last, frozenset(options["frame"]), options["every"])
 
 
-def _parts(address: str, path: Path, options: dict[str, Any]) -> list[Part]:
+def _parts(address: str, path: Path, suffix: str, options: dict[str, Any]) -> list[Part]:
     """What is to be written, and where to."""
     selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options["mask"]]
     keep = options["keep_metadata"]
@@ -191,14 +193,12 @@ def _parts(address: str, path: Path, options: dict[str, Any]) -> list[Part]:
     session = read_session(Path(address))
     for region in regions:
         region.check(session.info.raw_shape, "--mask")
-    what = what or ("both" if path.suffix.lower() == ".dcm" else "sr")
-    kinds: tuple[Kind, ...] = KINDS[what]
+    what = what or ("both" if suffix == ".dcm" else "sr")
     parts = []
-    for kind in kinds:
+    for kind in KINDS[what]:
         clip = session_clip(session, kind, selection, pixel_um=pixel_um, dated=dated, named=keep)
-        parts.append(
-            Part(_edited(clip, regions, session, options), numbered(path, kind) if len(kinds) > 1 else path)
-        )
+        clip = _edited(clip, regions, session, options)
+        parts.append(Part(clip, numbered(path, kind) if what == "both" else path))
     return parts
 
 
@@ -211,12 +211,15 @@ def _edited(clip: Clip, regions: list[Roi], session: Session | None, options: di
         else:
             clip = clip.edited(blank_raw(regions), words)
     if options["burn_in"]:
-        source = clip
-        bar = None if options["output_suffix"] == ".png" else clip.pixel_um  # stills have one below
         clip = clip.edited(
-            lambda still: burn_words(still.image, words_of(source, still), bar), "words burnt in"
+            partial(_burnt, clip, stills=bool(options["frame"] or options["every"])), "words burnt in"
         )
     return clip
+
+
+def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
+    """The image of ``still`` with words; PNG ``stills`` have their scale bar below."""
+    return burn_words(still.image, words_of(clip, still), None if stills else clip.pixel_um)
 
 
 def _origin(session: Session) -> tuple[int, int]:
