@@ -41,7 +41,8 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        # A Symbol stands for the image where the OpenVINO graph is built (openvino_graph.py).
+        if isinstance(x, Tensor) and not x.is_meta and torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return self._enlarge(x.float())
         return self._enlarge(x)
