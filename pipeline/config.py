@@ -12,9 +12,11 @@ from clesr.pipeline.sources.pacing import Pace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSettings:
-    """Everything that a live run needs to know. Raises UsageError for what cannot work on any machine."""
+    """Everything that a stream of a live run needs to know; ``stream`` is its name where there are several. Raises
+    UsageError for what cannot work on any machine."""
 
     source: str
+    stream: str = ""
     scale: int = 4
     model: str = "auto"
     engine: str = "auto"
@@ -29,6 +31,7 @@ class LiveSettings:
     output: str | None = None
     codec: str = "auto"
     send: str | None = None
+    summary: str | None = None
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from clesr.engines import EngineInfo
 from clesr.pipeline.clock import SYSTEM, Clock
@@ -25,7 +26,7 @@ from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sinks.base import LiveSink, Sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.stats import Latency, Ledger, Rate, State, Status, Summary
-from clesr.pipeline.upscaler import EngineFactory, Job
+from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 REFRESH_S = 0.015  # between two looks of the main thread at its sinks
@@ -69,7 +70,7 @@ class Pipeline:
         self._ended = False
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
         if not isinstance(factory, EngineThread):
-            factory = EngineThread(factory, scale, clock=clock, tell=tell)
+            factory = EngineThread(partial(Upscaler, factory, scale, clock, tell))
         self._engine = factory
         self._outlets = [Outlet(sink, factory.wake) for sink in sinks]
         policy = Policy.NEWEST if source.info.live else Policy.ALL
@@ -95,7 +96,8 @@ class Pipeline:
         written and every sink closed; ``summary`` then still tells what became of the frames.
         """
         run_together([self])
-        self.raise_first()
+        if self.error is not None:
+            raise self.error
         return self.summary()
 
     def open(self) -> None:
@@ -386,23 +388,29 @@ class Pipeline:
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._outlets) else State.STOPPED
 
-    def raise_first(self) -> None:
-        """Raise the first error, after ``finish``; RuntimeError where the ledger does not balance."""
+    @property
+    def error(self) -> BaseException | None:
+        """After ``finish``: what broke first. A RuntimeError where the ledger does not balance."""
         errors = [*self._errors, *(outlet.error for outlet in self._outlets if outlet.error)]
         if not errors:
-            self.ledger.check()
-            return
+            try:
+                self.ledger.check()
+            except RuntimeError as unbalanced:
+                return unbalanced
+            return None
         first = errors[0]
-        if isinstance(first, OSError) and not isinstance(first, ClesrError):
-            raise SinkError(f"writing failed: {first}") from first
-        raise first
+        if not isinstance(first, OSError) or isinstance(first, ClesrError):
+            return first
+        named = SinkError(f"writing failed: {first}")
+        named.__cause__ = first
+        return named
 
 
 def run_together(
     pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
 ) -> None:
     """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
-    others, and goes to ``on_finish``. Call on the main thread. ``Pipeline.raise_first`` then says what broke.
+    others, and goes to ``on_finish``. Call on the main thread. ``Pipeline.error`` then says what broke.
     """
     running = list(pipelines)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -37,8 +37,17 @@ def tell(message: str) -> None:
 def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Callable[[float, str], None]]:
     """A bar over ``total`` (None: unknown) that the yielded function moves: ``(completed, note)``.
 
-    Off a terminal the same as a plain line every ten seconds and one at the end.
+    Off a terminal the same as a plain line every ten seconds.
     """
+    with progress_bars({label: total}, unit=unit) as bars:
+        yield bars[label]
+
+
+@contextmanager
+def progress_bars(
+    totals: Mapping[str, float | None], *, unit: str
+) -> Iterator[dict[str, Callable[[float, str], None]]]:
+    """As ``progress_bar``, a bar for each label."""
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -51,11 +60,15 @@ def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Call
         TextColumn("{task.fields[note]}", markup=False),
     ]
     if not console.is_terminal:
-        yield _plain_progress(label, total, unit)
+        yield {label: _plain_progress(label, total, unit) for label, total in totals.items()}
         return
     with Progress(*columns, console=console) as bars:
-        task = bars.add_task(label, total=total, note="")
-        yield lambda completed, note: bars.update(task, completed=completed, note=note)
+        yield {label: _bar(bars, label, total) for label, total in totals.items()}
+
+
+def _bar(bars: Progress, label: str, total: float | None) -> Callable[[float, str], None]:
+    task = bars.add_task(label, total=total, note="")
+    return lambda completed, note: bars.update(task, completed=completed, note=note)
 
 
 def _plain_progress(label: str, total: float | None, unit: str) -> Callable[[float, str], None]:
@@ -79,18 +92,21 @@ def _plain_progress(label: str, total: float | None, unit: str) -> Callable[[flo
 
 
 @contextmanager
-def following(status: Callable[[], Status], label: str, total: int | None) -> Iterator[None]:
-    """While the block runs, show ``status`` as a progress bar, or as lines off a terminal."""
+def following(streams: Mapping[str, tuple[Callable[[], Status], int | None]]) -> Iterator[None]:
+    """While the block runs, show each label's status and number of frames as a progress bar, or as lines off a
+    terminal."""
     done = threading.Event()
 
     def follow() -> None:
-        with progress_bar(label, total, unit="frames") as advance:
-            every = TERMINAL_EVERY_S if console.is_terminal else 1.0
-            while not done.wait(every):
-                now = status()
-                advance(now.captured, describe(now))
-            now = status()
-            advance(now.captured, describe(now))
+        totals = {label: total for label, (_, total) in streams.items()}
+        every = TERMINAL_EVERY_S if console.is_terminal else 1.0
+        with progress_bars(totals, unit="frames") as bars:
+            last = False
+            while not last:
+                last = done.wait(every)
+                for label, (status, _) in streams.items():
+                    now = status()
+                    bars[label](now.captured, describe(now))
 
     thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
     thread.start()

@@ -181,7 +181,7 @@ def _run(
         sink.complete()
     total = min(filter(None, (limits.frames, source.info.frames)), default=None)
     try:
-        with draining_on_signals(pipeline) as signals, following(pipeline.status, label, total):
+        with draining_on_signals(pipeline) as signals, following({label: (pipeline.status, total)}):
             pipeline.run()
     finally:
         summary = pipeline.summary()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.sinks.base import LiveSink, Sink
+
+if TYPE_CHECKING:
+    from clesr.pipeline.sinks.window import Place
 
 __all__ = ["LiveSink", "Sink", "open_sink"]
 
@@ -21,12 +25,13 @@ def open_sink(
     crf: int | None = None,
     fps: float | None = None,
     partial_ok: bool = True,
+    place: Place | None = None,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
     of a video file.
 
-    The keywords are for video files (``VideoFile`` says what they mean). Raises UsageError for an address or
-    codec that cannot work, SinkError where the sink cannot be opened here.
+    ``place`` is for the window, the other keywords for video files (``VideoFile`` says what they mean). Raises
+    UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
     if address == "null":
         from clesr.pipeline.sinks.null import Null
@@ -35,7 +40,7 @@ def open_sink(
     if address == "window":
         from clesr.pipeline.sinks.window import Window
 
-        return Window()
+        return Window(place)
     if address.startswith("zmq+"):
         from clesr.pipeline.sinks.zeromq import Publisher
 
