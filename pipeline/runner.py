@@ -273,10 +273,10 @@ class Pipeline:
         self.latency.add(result)
         self.rate.add(result.times.collected)
         self._newest = result
-        for outlet in self._outlets:
-            outlet.offer(result)
         if self._state in (State.RUNNING, State.DEGRADED):
             self._state = State.DEGRADED if self._engine_state()[1] else State.RUNNING
+        for outlet in self._outlets:
+            outlet.offer(result)
         self._say_when_late()
 
     def _computed(self, stale: int, error: BaseException | None) -> None:
