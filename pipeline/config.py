@@ -27,6 +27,7 @@ class LiveSettings:
     window: Window = Window()
     pace: Pace = "original"
     loop: bool = False
+    decode: str = "auto"
     display: str = "window"
     output: str | None = None
     codec: str = "auto"

@@ -10,7 +10,7 @@ from clesr.pipeline.runner import Limits
 from clesr.pipeline.sharing import SHARE
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.tools.naming import Repeated, name_streams, spread
-from clesr.tools.options import codec_option, engine_options, general_options, input_options
+from clesr.tools.options import codec_option, decode_option, engine_options, general_options, input_options
 from clesr.tools.streams import engine_opener, open_streams, run_live
 
 MODEL_HELP = (
@@ -20,7 +20,9 @@ MODEL_HELP = (
 
 
 @click.command()
-@click.option_panel("Source", options=["--source", "--roi", "--window", "--pace", "--loop", "--share"])
+@click.option_panel(
+    "Source", options=["--source", "--roi", "--window", "--pace", "--loop", "--decode", "--share"]
+)
 @click.option_panel(
     "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
 )
@@ -44,6 +46,7 @@ MODEL_HELP = (
     help="Speed of recorded input: original, max, or a number of frames/s.",
 )
 @click.option("--loop", is_flag=True, help="Start recorded input again at its end.")
+@decode_option()
 @click.option(
     "--share",
     type=click.Choice(SHARE),

@@ -9,6 +9,7 @@ import rich_click as click
 
 from clesr.engines.models import SCALES
 from clesr.pipeline.sinks.encoding import CODECS
+from clesr.pipeline.sources.hardware import DECODE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -60,6 +61,18 @@ def input_options() -> Callable[[Command], Command]:
         ),
     ]
     return _apply(options)
+
+
+def decode_option() -> Callable[[Command], Command]:
+    """--decode."""
+    return click.option(
+        "--decode",
+        type=click.Choice(DECODE),
+        default="auto",
+        show_default=True,
+        help="What decodes video: cpu, gpu (a graphics card where one gives the very same pictures), or auto: gpu for "
+        "large pictures.",
+    )
 
 
 def codec_option() -> Callable[[Command], Command]:

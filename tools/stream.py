@@ -55,8 +55,7 @@ class EngineOpener:
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
         other = copy.copy(self)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        other.threads = self.threads or max(1, cores // streams)
+        other.threads = self.threads or max(1, cores() // streams)
         return other
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
@@ -84,6 +83,11 @@ class EngineOpener:
             threads=self.threads,
             explain=explain,
         )
+
+
+def cores() -> int:
+    """Processor cores that clesr may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

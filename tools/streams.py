@@ -15,6 +15,7 @@ from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sinks import Sink, open_sink
 from clesr.pipeline.sinks.window import TITLE, Keyboard, Place
 from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.stats import State, Summary
 from clesr.pipeline.upscaler import EngineFactory
 from clesr.tools.console import following, print_summary, tell
@@ -52,7 +53,8 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     keyboard, count = Keyboard(), len(all_settings)
     try:
         for index, settings in enumerate(all_settings):
-            source = open_source(settings.source, pace=settings.pace, loop=settings.loop)
+            decoding = Decoding(settings.decode, partial(_tell, settings, count))
+            source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
             streams.append(Stream(settings, source, []))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
             _open_sinks(streams[-1], Place(title, index, count, keyboard))
@@ -129,10 +131,6 @@ def _report(summary: Summary, file: str | None) -> None:
 
 def _pipeline(stream: Stream, factory: EngineFactory | EngineThread, count: int) -> Pipeline:
     settings = stream.settings
-
-    def tell_named(message: str) -> None:
-        tell(f"{settings.stream}: {message}" if count > 1 else message)
-
     return Pipeline(
         stream.source,
         factory,
@@ -140,8 +138,13 @@ def _pipeline(stream: Stream, factory: EngineFactory | EngineThread, count: int)
         scale=settings.scale,
         prepare=Prepare(roi=settings.roi, window=settings.window),
         limits=settings.limits,
-        tell=tell_named,
+        tell=partial(_tell, settings, count),
     )
+
+
+def _tell(settings: LiveSettings, count: int, message: str) -> None:
+    """One line for the user, under the stream's name where there are several."""
+    tell(f"{settings.stream}: {message}" if count > 1 else message)
 
 
 def engine_opener(settings: LiveSettings) -> EngineOpener:

@@ -16,9 +16,10 @@ from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.stats import Summary
 from clesr.tools.console import following, print_summary, tell
-from clesr.tools.options import codec_option, engine_options, general_options, input_options
+from clesr.tools.options import codec_option, decode_option, engine_options, general_options, input_options
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
@@ -40,7 +41,7 @@ class Job:
 
 
 @click.command()
-@click.option_panel("Input", options=["--roi", "--window"])
+@click.option_panel("Input", options=["--roi", "--window", "--decode"])
 @click.option_panel(
     "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
 )
@@ -50,6 +51,7 @@ class Job:
     "--output", "-o", required=True, metavar="FILE|FOLDER", help="A file for one input, a folder for more."
 )
 @codec_option()
+@decode_option()
 @input_options()
 @engine_options(MODEL_HELP)
 @click.option("--frames", type=int, metavar="N", help="Only the first N frames of each input.")
@@ -160,7 +162,7 @@ def _run(
     job: Job, label: str, opener: EngineOpener, prepare: Prepare, limits: Limits, options: dict[str, Any]
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
-    source = open_source(str(job.source), pace="max", count=True)
+    source = open_source(str(job.source), pace="max", count=True, decoding=Decoding(options["decode"], tell))
     try:
         sink = _open_target(job.target, options["codec"], source.info.fps)
     except BaseException:
