@@ -31,6 +31,7 @@ class LiveSettings:
     display: str = "window"
     output: str | None = None
     codec: str = "auto"
+    encode: str = "auto"
     send: str | None = None
     summary: str | None = None
     limits: Limits = Limits()

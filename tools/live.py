@@ -10,7 +10,14 @@ from clesr.pipeline.runner import Limits
 from clesr.pipeline.sharing import SHARE
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.tools.naming import Repeated, name_streams, spread
-from clesr.tools.options import codec_option, decode_option, engine_options, general_options, input_options
+from clesr.tools.options import (
+    codec_option,
+    decode_option,
+    encode_option,
+    engine_options,
+    general_options,
+    input_options,
+)
 from clesr.tools.streams import engine_opener, open_streams, run_live
 
 MODEL_HELP = (
@@ -26,7 +33,7 @@ MODEL_HELP = (
 @click.option_panel(
     "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
 )
-@click.option_panel("Output", options=["--display", "--output", "--codec", "--send", "--summary"])
+@click.option_panel("Output", options=["--display", "--output", "--codec", "--encode", "--send", "--summary"])
 @click.option_panel("Stopping", options=["--seconds", "--frames"])
 @click.option(
     "--source",
@@ -71,6 +78,7 @@ MODEL_HELP = (
     help="Also write a video: .mkv, .mp4, .mov or .avi. For several streams: once each, or with {stream} in it.",
 )
 @codec_option()
+@encode_option()
 @click.option(
     "--send",
     multiple=True,

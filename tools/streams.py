@@ -13,6 +13,7 @@ from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.runner import Pipeline, run_together
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sinks import Sink, open_sink
+from clesr.pipeline.sinks.card import Encode
 from clesr.pipeline.sinks.window import TITLE, Keyboard, Place
 from clesr.pipeline.sources import Source, open_source
 from clesr.pipeline.sources.hardware import Decoding
@@ -67,10 +68,12 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
 
 def _open_sinks(stream: Stream, place: Place) -> None:
     settings = stream.settings
+    encode = Encode(settings.encode, partial(_tell, settings, place.count))
     display = settings.display if settings.display != "none" else None
     for address in (settings.output, settings.send, display):
         if address is not None:
-            stream.sinks.append(open_sink(address, codec=settings.codec, fps=stream.fps, place=place))
+            sink = open_sink(address, codec=settings.codec, fps=stream.fps, place=place, encode=encode)
+            stream.sinks.append(sink)
     if not stream.sinks:
         stream.sinks.append(open_sink("null"))
 

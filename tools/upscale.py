@@ -12,6 +12,7 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.sinks.card import Encode
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
@@ -19,7 +20,14 @@ from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, op
 from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.stats import Summary
 from clesr.tools.console import following, print_summary, tell
-from clesr.tools.options import codec_option, decode_option, engine_options, general_options, input_options
+from clesr.tools.options import (
+    codec_option,
+    decode_option,
+    encode_option,
+    engine_options,
+    general_options,
+    input_options,
+)
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
@@ -45,12 +53,13 @@ class Job:
 @click.option_panel(
     "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
 )
-@click.option_panel("Output", options=["--output", "--codec", "--summary"])
+@click.option_panel("Output", options=["--output", "--codec", "--encode", "--summary"])
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
     "--output", "-o", required=True, metavar="FILE|FOLDER", help="A file for one input, a folder for more."
 )
 @codec_option()
+@encode_option()
 @decode_option()
 @input_options()
 @engine_options(MODEL_HELP)
@@ -164,7 +173,7 @@ def _run(
     """Up-scale one input; whether it was interrupted, and what came of it."""
     source = open_source(str(job.source), pace="max", count=True, decoding=Decoding(options["decode"], tell))
     try:
-        sink = _open_target(job.target, options["codec"], source.info.fps)
+        sink = _open_target(job.target, options["codec"], options["encode"], source.info.fps)
     except BaseException:
         source.close()
         raise
@@ -194,7 +203,7 @@ def _run(
     return bool(signals), summary
 
 
-def _open_target(path: Path, codec: str, fps: float | None) -> VideoFile | StillFile:
+def _open_target(path: Path, codec: str, encode: str, fps: float | None) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
         return StillFile(path)
-    return VideoFile(path, codec=codec, fps=fps, partial_ok=False)
+    return VideoFile(path, codec=codec, fps=fps, partial_ok=False, encode=Encode(encode, tell))

@@ -9,6 +9,7 @@ from clesr.pipeline.errors import UsageError
 from clesr.pipeline.sinks.base import LiveSink, Sink
 
 if TYPE_CHECKING:
+    from clesr.pipeline.sinks.card import Encode
     from clesr.pipeline.sinks.window import Place
 
 __all__ = ["LiveSink", "Sink", "open_sink"]
@@ -26,6 +27,7 @@ def open_sink(
     fps: float | None = None,
     partial_ok: bool = True,
     place: Place | None = None,
+    encode: Encode | None = None,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
     of a video file.
@@ -51,4 +53,4 @@ def open_sink(
         raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}")
     from clesr.pipeline.sinks.video import VideoFile
 
-    return VideoFile(address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok)
+    return VideoFile(address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok, encode=encode)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -22,6 +22,7 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.luma import fetched_luma, luma
 
 DECODE = ("auto", "cpu", "gpu")
+BY_CARD = "decoding on a graphics card by"  # how the line begins that says so
 LARGE = (
     1280 * 720
 )  # pixels from which "auto" takes the card: smaller pictures cost the processor next to nothing
@@ -66,23 +67,21 @@ class Card:
     open: Callable[[av.VideoCodecContext], Context]
 
 
-def _accelerated(device: str) -> Callable[[av.VideoCodecContext], Context]:
+def _accelerated(
+    device: str, suffix: str = "", options: Mapping[str, str] | None = None
+) -> Callable[[av.VideoCodecContext], Context]:
+    """Decoders by name: FFmpeg's own with ``device`` behind them, or those whose names end in ``suffix``."""
+
     def create(context: av.VideoCodecContext) -> Context:
-        # Not the software decoder of another name (libdav1d), which has no hardware behind it.
-        codec = av.Codec(context.codec.canonical_name, "r")
-        accelerator = HWAccel(device, allow_software_fallback=False)
-        opened = av.CodecContext.create(codec, "r", accelerator)
-        if not opened.is_hwaccel:
-            raise NotImplementedError(f"PyAV has no {device} decoder for {codec.name}")
+        # Not what decodes now: it may be a library that has no hardware behind it (libdav1d).
+        codec = av.Codec(context.codec.canonical_name + suffix, "r")
+        opened = av.CodecContext.create(codec, "r", HWAccel(device, allow_software_fallback=False))
+        if not opened.is_hwaccel:  # PyAV passes over what FFmpeg lacks
+            raise NotImplementedError(f"no device, or no {codec.name} for it in PyAV")
+        opened.options = dict(options or {})
         return _like(opened, context)
 
     return create
-
-
-def _quick_sync(context: av.VideoCodecContext) -> Context:
-    opened = av.CodecContext.create(f"{context.codec.canonical_name}_qsv", "r")
-    opened.options = {"async_depth": "1"}  # each picture as soon as it is decoded
-    return _like(opened, context)
 
 
 def _like(opened: av.CodecContext, context: av.VideoCodecContext) -> av.VideoCodecContext:
@@ -96,7 +95,7 @@ def _like(opened: av.CodecContext, context: av.VideoCodecContext) -> av.VideoCod
 CARDS = (
     Card("NVIDIA NVDEC", _accelerated("cuda")),
     Card("VAAPI", _accelerated("vaapi")),
-    Card("Intel Quick Sync", _quick_sync),
+    Card("Intel Quick Sync", _accelerated("qsv", "_qsv", {"async_depth": "1"})),
 )
 
 
@@ -112,7 +111,7 @@ def open_card(context: av.VideoCodecContext) -> tuple[str, Context] | str:
         try:
             return card.name, card.open(context)
         except (av.error.FFmpegError, NotImplementedError, ValueError) as error:
-            reasons.append(f"no {card.name}: {reason(error)}")
+            reasons.append(f"not {card.name}: {reason(error)}")
     return "; ".join(reasons)
 
 
@@ -184,7 +183,7 @@ class Assisted:
         except (av.error.FFmpegError, ValueError) as error:
             self._give_up(reason(error))
         if self._same >= SAME:
-            self._tell(f"decoding by {self._name}: its first pictures equal the processor's")
+            self._tell(f"{BY_CARD} {self._name}: its first pictures equal the processor's")
             ahead = list(self._seen.values())
             self._skip = set(self._expected)
             self._begin(self._by_card)

@@ -238,7 +238,12 @@ def test_a_failure_of_the_shared_engine_degrades_its_streams_and_it_is_opened_ag
     messages: list[str] = []
     engine = EngineThread(partial(Upscaler, factory, 2, clock, messages.append))
     written = [threading.Semaphore(0), threading.Semaphore(0)]
-    broken, tenth = threading.Event(), threading.Barrier(2, lambda: (failing.set(), clock.advance(30)))
+
+    def repair() -> None:
+        failing.set()
+        clock.advance(30)
+
+    broken, tenth = threading.Event(), threading.Barrier(2, repair)
     sinks = [ListSink(on_write=lambda _r, k=k: written[k].release()) for k in (0, 1)]  # type: ignore[misc]
 
     def script(k: int) -> Iterator[Step]:
@@ -273,7 +278,7 @@ def test_stop_drains_all_and_abort_ends_all() -> None:
 
     def script() -> Iterator[Step]:
         yield from (make_frame(i) for i in range(4))
-        yield lambda: arrived.wait(20)
+        arrived.wait(20)
         while True:
             yield None
 

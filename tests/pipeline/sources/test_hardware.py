@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,11 +37,11 @@ def fetched(frame: av.VideoFrame) -> av.VideoFrame:
     dtype = np.uint8 if bits == 8 else np.uint16
     for plane in made.planes[1:]:
         np.frombuffer(memoryview(plane), dtype)[:] = 1 << (8 * dtype().itemsize - 1)  # grey
-    rows = [
-        np.frombuffer(memoryview(f.planes[0]), dtype).reshape(frame.height, -1)[:, : frame.width]
+    rows, samples = (
+        np.frombuffer(memoryview(f.planes[0]), np.dtype(dtype)).reshape(frame.height, -1)[:, : frame.width]
         for f in (made, frame)
-    ]
-    rows[0][:] = rows[1] << (16 - bits) if bits > 8 else rows[1]
+    )
+    rows[:] = np.left_shift(samples, 16 - bits if bits > 8 else 0)
     made.pts, made.color_range = frame.pts, frame.color_range
     return made
 
@@ -118,7 +119,7 @@ def test_a_card_gives_the_processors_luma_bit_for_bit_and_goes_on_alone(
     opened = install()
     got, said = decoded(tmp_path / name, "gpu")
     same(got, expected)
-    assert said == ["decoding by a fake card: its first pictures equal the processor's"]
+    assert said == ["decoding on a graphics card by a fake card: its first pictures equal the processor's"]
     assert opened[0].pictures == count
 
 
@@ -190,7 +191,7 @@ def test_auto_takes_a_card_for_large_pictures_only(
     monkeypatch.setattr(hardware, "LARGE", 96 * 128)
     _, said = decoded(tmp_path / "a.mkv", "auto")
     assert len(opened) == 1
-    assert said == ["decoding by a fake card: its first pictures equal the processor's"]
+    assert said == ["decoding on a graphics card by a fake card: its first pictures equal the processor's"]
     assert decoded(tmp_path / "a.mkv", "cpu")[1] == []
     assert len(opened) == 1
 
@@ -202,7 +203,7 @@ def test_without_a_card_the_processor_decodes_and_the_line_says_why(tmp_path: Pa
     got, said = decoded(tmp_path / "a.mp4", "gpu")
     same(got, expected)
     assert len(said) == 1
-    assert said[0].startswith("decoding by ")
+    assert said[0].startswith("decoding ")
 
 
 def test_no_more_than_the_last_groups_of_packets_is_kept(
@@ -217,7 +218,17 @@ def test_no_more_than_the_last_groups_of_packets_is_kept(
     assert len(said) == 1
 
 
+@pytest.fixture
+def gpu() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        if os.environ.get("CLESR_REQUIRE_CUDA"):
+            pytest.fail("CLESR_REQUIRE_CUDA is set and torch finds no NVIDIA GPU")
+        pytest.skip("torch finds no NVIDIA GPU")
+
+
 @pytest.mark.cuda
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(("name", "codec", "pixels", "options", "count"), FORMATS)
 def test_nvdec_gives_the_processors_luma(
     tmp_path: Path, name: str, codec: str, pixels: str, options: dict[str, str], count: int
@@ -229,7 +240,9 @@ def test_nvdec_gives_the_processors_luma(
     same(got, expected)
     print(pixels, said)
     if (codec, pixels) == ("libx264", "yuv420p"):
-        assert said == ["decoding by NVIDIA NVDEC: its first pictures equal the processor's"]
+        assert said == [
+            "decoding on a graphics card by NVIDIA NVDEC: its first pictures equal the processor's"
+        ]
 
 
 @pytest.mark.parametrize(
