@@ -290,6 +290,9 @@ def test_doctor_names_the_engine_that_would_run(run: Run) -> None:
     assert code == 0, err
     assert re.search(r"^ok  engine", out, re.MULTILINE)
     assert "engine: " in out
+    for work in ("decoding", "encoding"):
+        for codec in ("H.264", "HEVC"):
+            assert len(re.findall(rf"^(?:ok|--)  {codec}: {work} (?:by|on) ", out, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize(
