@@ -44,13 +44,13 @@ class EngineOpener:
         self.scale, self.engine = scale, engine
         self.device, self.precision, self.threads = device, precision, threads
         self.fps = fps or ASSUMED_FPS
-        self.model: Model | str | None = None
+        self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
         self._said: set[str] = set()
         self._lock = threading.Lock()  # several streams may open engines side by side
         if model in METHODS:
-            self.model = model
+            self._model.append(model)
         elif model != "auto":
-            self.model = find_model(model, scale)
+            self._model.append(find_model(model, scale))
 
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
@@ -60,9 +60,9 @@ class EngineOpener:
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
         with self._lock:
-            if self.model is None:
-                self.model = choose_model(self.scale, shape, self.fps, self._open, tell)
-        return self._open(self.model, shape, self._explain)
+            if not self._model:
+                self._model.append(choose_model(self.scale, shape, self.fps, self._open, tell))
+        return self._open(self._model[0], shape, self._explain)
 
     def _explain(self, line: str) -> None:
         """Say which engine was opened, once for all shapes and inputs that get the same."""
