@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from archive import estimate
 
 from clesr.engines.models import count_operations, count_parameters
 from clesr.engines.weights import load_model, shipped
@@ -21,7 +22,11 @@ from clesr.tools.evaluation.evaluate import Line, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = (ROOT / "README.md", ROOT / "engines" / "weights" / "MODEL_CARD.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "engines" / "weights" / "MODEL_CARD.md",
+)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -202,6 +207,94 @@ def memory() -> str:
     )
 
 
+def readings() -> str:
+    """The readings of the paper's text, each after the same budget."""
+    data = _load("readings")
+    rows = [
+        [
+            f"`{row['skip']}`",
+            f"`{row['base']}`",
+            f"{row['parameters']:,}",
+            f"{row['gflop_256_to_1024']:.0f}",
+            f"{row['gain_db']:+.2f}",
+            f"{row['minutes']:.0f}",
+        ]
+        for row in data["rows"]
+    ]
+    head = ["skip", "base", "numbers", "GFLOP, 256 to 1024", "held-out images, dB over bicubic", "minutes"]
+    return _where(data) + _budget(data) + table(head, rows)
+
+
+def search() -> str:
+    """Width and depth of ``fast``, each after the same budget."""
+    data = _load("search")
+    rows = []
+    for row in data["rows"]:
+        channels, depth = row["network"].split("x")
+        mark = " (best in time)" if row["network"] == data["best"] else ""
+        rows.append([channels, depth + mark, f"{row['gain_db']:+.2f}", f"{row['ms']['p50']:.1f}"])
+    head = ["channels", "convolutions", "held-out images, dB over bicubic", "256 to 1024, ms"]
+    return _where(data) + _budget(data) + table(head, rows)
+
+
+def _budget(data: dict[str, Any]) -> str:
+    patch = f", patches of {data['patch']}" if "patch" in data else ""
+    return f"x{data['scale']}, {data['steps']} steps of {data['batch']} patches{patch}.\n\n"
+
+
+def archive() -> str:
+    """What a large archive costs, and what sharing the work costs and gains."""
+    data = _load("archive")
+    found = estimate(data["stages"], data["assumed"])
+    rows = [
+        [
+            row["who"],
+            f"{row['hours']:,.0f}",
+            f"{row['hours'] / 24:,.1f}",
+            f"{row['fps']:,.0f}",
+            f"{row['gb_s']:.1f}",
+            row["limit"],
+            ", ".join(f"{name} {rate:,.0f}" for name, rate in row["rates"].items()),
+        ]
+        for row in found["rows"]
+    ]
+    head = [
+        "who",
+        "hours",
+        "days",
+        "frames/s",
+        "storage traffic, GB/s",
+        "limited by",
+        "frames/s that each allows",
+    ]
+    return "\n\n".join([_archive_costs(data, found), table(head, rows), _archive_sharing(data)])
+
+
+def _archive_costs(data: dict[str, Any], found: dict[str, Any]) -> str:
+    stages, assumed, one = data["stages"], data["assumed"], found["rows"][0]["rates"]
+    lr, sr = ("x".join(map(str, reversed(stages[kind]))) for kind in ("lr", "sr"))
+    costs = ", ".join(f"{name} {ms:.1f}" for name, ms in found["cpu_ms_a_frame"].items())
+    raw, out = (stages[kind]["bytes_a_pixel"] for kind in ("raw_ffv1_decode", "sr_ffv1_encode"))
+    return (
+        f"Measured on {data['machine']['cpu']} with frames of a real video, {lr} to {sr}, in milliseconds of one core "
+        f"a frame: {costs}. Lossless FFV1 takes {raw:.3f} bytes a pixel in and {out:.3f} out. "
+        f"{assumed['hours']:,.0f} hours at {assumed['fps']:g} frames/s are {found['frames'] / 1e9:.2f}e9 frames: "
+        f"{found['in_tb']:,.0f} TB in, {found['out_tb']:,.0f} TB out, {found['moved_mb_a_frame']:.2f} MB moved each. "
+        f"Storage, not the engines, is the limit from {one['storage'] / one['engine']:.0f} GPUs on."
+    )
+
+
+def _archive_sharing(data: dict[str, Any]) -> str:
+    runs = data["runs"]
+    speed = runs["speed_of_plain"]
+    return (
+        f"Ray on one machine of {data['machine']['cores']} cores against the plain run, one thread an engine, medians "
+        f"of {len(runs['rows'])} turns on a busy machine (load {data['machine']['load']:.0f}): one worker does "
+        f"{speed['one_worker']:.2f} of its frames/s, two {speed['two_workers']:.2f}; "
+        f"the same bytes: {'yes' if runs['same_bytes'] else 'no'}."
+    )
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "models": models,
     "engines": engines,
@@ -210,6 +303,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "streams": streams,
     "evaluation": evaluation,
     "memory": memory,
+    "readings": readings,
+    "search": search,
+    "archive": archive,
 }
 
 

@@ -1,6 +1,6 @@
-"""How wide and deep ``fast`` may be: quality and time of several, each distilled with the same budget.
+"""How wide and deep ``fast`` may be: quality and time of several, each trained with the same budget.
 
-python benchmarks/search.py --data 'cle/*.png' --teacher densenet [--network 16x8 ...] [--folder runs/search]
+python benchmarks/search.py --data 'cle/*.png' [--teacher densenet] [--network 16x8 ...] [--folder runs/search]
 
 Video rate is 25 frames a second of 256 x 256 to 1024 x 1024; the best network that leaves a third of that time to
 the rest of the path is marked. Times want a quiet machine. A run that was stopped goes on where it was.
@@ -39,7 +39,7 @@ def train(channels: int, depth: int, folder: Path, every: int, **budget: Any) ->
 
 @click.command()
 @click.option("--data", multiple=True, required=True, help="As of `clesr train`.")
-@click.option("--teacher", required=True, help="Name or file of the model to learn from.")
+@click.option("--teacher", help="Name or file of the model to learn from as well; slow on a processor.")
 @click.option(
     "--network", "networks", multiple=True, default=NETWORKS, show_default=True, metavar="CHANNELSxDEPTH"
 )
@@ -50,11 +50,11 @@ def train(channels: int, depth: int, folder: Path, every: int, **budget: Any) ->
 @click.option("--folder", default="runs/search", show_default=True)
 @click.option("--output", default="benchmarks/results/search.json", show_default=True)
 def main(
-    data: tuple[str, ...], teacher: str, networks: tuple[str, ...], steps: int, batch: int, patch: int, every: int,
-    folder: str, output: str,
+    data: tuple[str, ...], teacher: str | None, networks: tuple[str, ...], steps: int, batch: int, patch: int,
+    every: int, folder: str, output: str,
 ) -> None:  # fmt: skip
     """Train and time every network, write JSON."""
-    weights = teacher if Path(teacher).is_file() else str(shipped()[teacher, SCALE])
+    weights = str(shipped()[teacher, SCALE]) if teacher and (teacher, SCALE) in shipped() else teacher
     budget = {
         "data": data, "teacher": weights, "steps": steps, "batch": batch, "patch": patch,
         "learning_rate": 1e-3, "schedule": "cosine", "warm_up": 50, "epsilon": 1e-8,
@@ -78,8 +78,9 @@ def main(
         click.echo(f"{row['network']:>6}: {row['gain_db']:+.3f} dB, {row['ms']['p50']:.1f} ms{mark}")
     shown = {key: value for key, value in budget.items() if key not in ("data", "teacher")}
     result = {
-        "benchmark": "search", **environment(), "scale": SCALE, "lr": list(SHAPE), "teacher": Path(weights).name,
-        **shown, "budget_ms": round(BUDGET_MS, 1), "best": best and best["network"], "rows": rows,
+        "benchmark": "search", **environment(), "scale": SCALE, "lr": list(SHAPE),
+        "teacher": weights and Path(weights).name, **shown, "budget_ms": round(BUDGET_MS, 1),
+        "best": best and best["network"], "rows": rows,
     }  # fmt: skip
     Path(output).write_text(json.dumps(result, indent=2) + "\n")
     click.echo(f"wrote {output}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from clesr.pipeline.frame import Image
 
@@ -12,7 +13,8 @@ from clesr.pipeline.frame import Image
 class EngineInfo:
     """What an engine is: ``engine`` (torch, openvino, interpolation, ...), ``device`` in words, ``precision``
     (fp32, bf16, fp16, integer), ``model`` name, ``model_hash`` (SHA-256, empty without weights), ``scale``,
-    and the shapes (H, W) it was opened for."""
+    and the shapes (H, W) it was opened for. ``limit_db`` is the fidelity limit that comes with the weights, None
+    without one."""
 
     engine: str
     device: str
@@ -21,6 +23,7 @@ class EngineInfo:
     model_hash: str
     scale: int
     lr_shape: tuple[int, int]
+    limit_db: float | None = None
 
     @property
     def sr_shape(self) -> tuple[int, int]:
@@ -52,3 +55,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the device; frames in flight are dropped. May be called twice."""
+
+
+@runtime_checkable
+class SelfChecking(Protocol):
+    """What an engine offers beside the above where it degrades its images on the device, as part of the same work.
+
+    ``again`` belongs to the result collected last: its image degraded, (H, W) as the LR image; and after ``correct``
+    the corrected image degraded as well.
+    """
+
+    again: Sequence[Image]
+
+    def correct(self) -> None:
+        """From the next frame submitted on, correct images on the device so that they degrade to the measured one.
+        Called after the self-test, with nothing in flight."""

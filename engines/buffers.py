@@ -30,7 +30,8 @@ class Network(Protocol):
 
 
 class Slot(Protocol):
-    """The way of one frame through the device."""
+    """The way of one frame through the device. One that also checks its image has ``host_again`` (n, H, W): what
+    :class:`~clesr.engines.base.SelfChecking` calls ``again``."""
 
     host_in: Image
     host_out: Image
@@ -45,10 +46,14 @@ class Slot(Protocol):
         """Give the memory back."""
 
 
+Done = tuple[Image | Exception, Sequence[Image]]  # what became of a frame, and its image degraded
+
+
 class SlotEngine:
     """An :class:`~clesr.engines.base.Engine` over slots; ``make_slots(dtype)`` makes ``depth`` of them.
 
-    Slots are made at the first frame of a dtype (uint8 or uint16). One thread submits and collects.
+    Slots are made at the first frame of a dtype (uint8 or uint16). One thread submits and collects. It is
+    :class:`~clesr.engines.base.SelfChecking` as far as its slots are: they look at ``correcting`` when they are made.
     """
 
     def __init__(
@@ -56,11 +61,13 @@ class SlotEngine:
     ) -> None:
         self.info, self.depth = info, depth
         self.report: Sequence[str] = ()  # what was chosen for this device, in lines
+        self.again: Sequence[Image] = ()
+        self.correcting = False
         self._make_slots = make_slots
         self._slots: dict[np.dtype[Any], Sequence[Slot]] = {}
         self._turn = 0
         self._started: deque[Slot] = deque()
-        self._done: deque[Image | Exception] = deque()  # results taken out early, to free their slots
+        self._done: deque[Done] = deque()  # results taken out early, to free their slots
         self._closed = False
 
     def submit(self, lr: Image) -> None:
@@ -86,11 +93,18 @@ class SlotEngine:
     def collect(self) -> Image:
         if not self._started and not self._done:
             raise RuntimeError("nothing is in flight")
-        result = self._done.popleft() if self._done else self._take_oldest()
+        result, self.again = self._done.popleft() if self._done else self._take_oldest()
         if isinstance(result, Exception):
             reason = str(result).strip().split("\n")[0] or type(result).__name__
             raise EngineError(f"the {self.info.engine} engine failed on a frame: {reason}") from result
         return result
+
+    def correct(self) -> None:
+        self.correcting = True
+        dtypes = list(self._slots)
+        self._close_slots()
+        for dtype in dtypes:
+            self.prepare(dtype)
 
     def close(self) -> None:
         if self._closed:
@@ -99,17 +113,21 @@ class SlotEngine:
         while self._started:
             self._take_oldest()
         self._done.clear()
+        self._close_slots()
+
+    def _close_slots(self) -> None:
         for slots in self._slots.values():
             for slot in slots:
                 slot.close()
+        self._slots.clear()
 
-    def _take_oldest(self) -> Image | Exception:
+    def _take_oldest(self) -> Done:
         slot = self._started.popleft()
         try:
             slot.wait()
         except Exception as error:  # noqa: BLE001 - handed to the caller of collect
-            return error
-        return slot.host_out.copy()
+            return error, ()
+        return slot.host_out.copy(), tuple(image.copy() for image in getattr(slot, "host_again", ()))
 
 
 class CudaSlot:
@@ -127,8 +145,13 @@ class CudaSlot:
             pinned(tuple(network.lr.shape), dtype, write_only=True),
             pinned(tuple(network.sr.shape), dtype),
         ]
-        self.host_in, self.host_out = (memory.array for memory in self._pinned)
+        self._again: Tensor | None = getattr(network, "again", None)
+        if self._again is not None:
+            self._pinned.append(pinned(tuple(self._again.shape), dtype))
+        self.host_in, self.host_out, *again = (memory.array for memory in self._pinned)
+        self.host_again: Sequence[Image] = tuple(again[0]) if again else ()
         self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
+        self._out_again = [torch.from_numpy(image) for image in again]
         self._stream.wait_stream(torch.cuda.current_stream())  # which has yet to fill what the network reads
         with torch.cuda.stream(self._stream):
             for _ in range(self.WARM_UPS):
@@ -164,6 +187,8 @@ class CudaSlot:
         self._network.lr.copy_(self._in, non_blocking=True)
         self._network.run()
         self._out.copy_(self._network.sr, non_blocking=True)
+        for target in self._out_again:
+            target.copy_(self._again, non_blocking=True)  # type: ignore[arg-type]
 
 
 class PinnedMemory(Protocol):

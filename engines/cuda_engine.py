@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clesr.engines.base import EngineInfo
 from clesr.engines.buffers import CudaSlot, Network, SlotEngine
+from clesr.engines.checked import CheckedNetwork
 from clesr.engines.offer import Offer
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
@@ -80,7 +81,7 @@ def open_cuda(
                 build_network(model.module, shape, DTYPES[dtype], "cuda", precision) for _ in range(slots)
             ]
             engine.report = report_of(networks[0])
-            return [CudaSlot(network) for network in networks]
+            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
         except Exception as error:
             raise EngineError(f"{words} cannot run {model} at {shape}: {_first_line(error)}") from error
 

@@ -28,7 +28,10 @@ def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
 
 
 class BicubicUp(nn.Module):
-    """Bicubic up-sampling as one fixed 5x5 convolution and a pixel shuffle; edges are repeated."""
+    """Bicubic up-sampling as one fixed 5x5 convolution and a pixel shuffle; edges are repeated.
+
+    Never in mixed precision: bf16 would round the image itself to a grey level.
+    """
 
     taps: Tensor
 
@@ -38,6 +41,12 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if _in_mixed_precision(x):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._enlarge(x.float())
+        return self._enlarge(x)
+
+    def _enlarge(self, x: Tensor) -> Tensor:
         phases = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), self.taps)
         return F.pixel_shuffle(phases, self.scale)
 
@@ -232,6 +241,11 @@ def count_operations(model: nn.Module, height: int, width: int) -> int:
         for hook in hooks:
             hook.remove()
     return total
+
+
+def _in_mixed_precision(x: Tensor) -> bool:
+    """Not for a meta tensor, nor for what stands for a tensor while a graph is built."""
+    return isinstance(x, Tensor) and not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def _check(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -66,7 +66,9 @@ def open_engine(
     offers = _wanted(engine, device, precision)
 
     def open_one(offer: Offer) -> Engine:
-        return open_fitting(lambda size: open_checked(offer, model, size, threads), shape)
+        opened = open_fitting(lambda size: open_checked(offer, model, size, threads), shape)
+        opened.info = replace(opened.info, limit_db=(model.descriptor.fidelity or {}).get("limit_db"))
+        return opened
 
     with noting(tell):
         on_gpu = [offer for offer in offers if offer.kind == "cuda" and offer.available]

@@ -15,6 +15,7 @@ from clesr.engines import tensorrt_build
 from clesr.engines.base import EngineInfo
 from clesr.engines.buffers import CudaSlot, SlotEngine
 from clesr.engines.cache import Cache, Key, cache_folder
+from clesr.engines.checked import CheckedNetwork
 from clesr.engines.gpu import gpu_key
 from clesr.engines.notes import note
 from clesr.engines.offer import Offer
@@ -140,10 +141,10 @@ def open_tensorrt(
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
-            return [
-                CudaSlot(TensorRTNetwork(compiled, shape, model.scale, DTYPES[dtype], DEVICE))
-                for _ in range(slots)
+            networks = [
+                TensorRTNetwork(compiled, shape, model.scale, DTYPES[dtype], DEVICE) for _ in range(slots)
             ]
+            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
         except Exception as error:
             raise EngineError(f"{words} cannot run {model} at {shape}: {_words(error)}") from error
 

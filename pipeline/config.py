@@ -23,21 +23,33 @@ class LiveSettings:
     device: str | None = None
     precision: str | None = None
     threads: int | None = None
+    consistent: bool = False
     roi: Roi | None = None
     window: Window = Window()
     pace: Pace = "original"
     loop: bool = False
     decode: str = "auto"
     display: str = "window"
+    overlay: str | None = None
     output: str | None = None
     codec: str = "auto"
     encode: str = "auto"
     send: str | None = None
     summary: str | None = None
+    record: str | None = None
+    record_codec: str = "ffv1"
+    retro: float | None = None
+    pixel_size: float | None = None
+    masks: tuple[Roi, ...] = ()
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         _positive("--threads", self.threads)
+        _positive("--pixel-size", self.pixel_size)
+        if self.retro is not None and not self.retro >= 0:
+            raise UsageError(
+                f"--retro {self.retro} is negative; give seconds, or 0 to record from the key press on"
+            )
         _positive("--frames", self.limits.frames)
         _positive("--seconds", self.limits.seconds)
 

@@ -30,13 +30,13 @@ class Shared:
 
 @dataclass(eq=False, slots=True)
 class Lane:
-    """A stream as the engine thread sees it. ``emit`` takes each result, ``ended`` how many frames no engine
+    """A stream as the engine thread sees it. ``emit`` takes each result, ``ended`` the frames that no engine
     took and what broke the engine thread; both are called on the engine thread."""
 
     jobs: Mailbox[Job]
     outlets: Sequence[Outlet]
     emit: Callable[[Result], None]
-    ended: Callable[[int, BaseException | None], None]
+    ended: Callable[[Sequence[Job], BaseException | None], None]
     shared: Shared | None = None
     in_flight: int = 0
     aborted: bool = False
@@ -75,7 +75,7 @@ class EngineThread:
         policy: Policy,
         outlets: Sequence[Outlet],
         emit: Callable[[Result], None],
-        ended: Callable[[int, BaseException | None], None],
+        ended: Callable[[Sequence[Job], BaseException | None], None],
     ) -> Lane:
         """A place for one more stream, whose waiting frames are kept by ``policy``. Before ``start``."""
         lane = Lane(Mailbox(JOBS, policy, self.wake), outlets, emit, ended)
@@ -203,5 +203,5 @@ class EngineThread:
             error = error or broken
         self._leave(lane)
         self._lanes.remove(lane)
-        lane.ended(len(lane.jobs.drain()), error)
+        lane.ended(lane.jobs.drain(), error)
         lane.done.set()

@@ -72,13 +72,36 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Fidelity:
+    """How well an SR image, degraded again, agrees with the measured LR image (pipeline/fidelity.py), in dB.
+
+    ``db`` is over the field of view, of the image that is given on; ``before_db`` that of the engine's own image where
+    it was corrected, else None. The rest is of the engine's own image: ``worst_db`` of the tile that agrees least,
+    whose upper left corner is ``worst_at`` (row, column of the LR image), both None where no tile lies in the field of
+    view; ``limit_db``, what tiles are held against, None without one; ``again`` (H, W), the image degraded.
+    """
+
+    db: float
+    before_db: float | None
+    worst_db: float | None
+    worst_at: tuple[int, int] | None
+    limit_db: float | None
+    again: Image
+
+    @property
+    def below_limit(self) -> bool:
+        return self.worst_db is not None and self.limit_db is not None and self.worst_db < self.limit_db
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """What goes to the sinks: the captured frame as it was, and the image made from it.
 
     ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed.
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
-    against ``lr``; None where it was not measured. All sinks share the arrays: none may change them.
+    against ``lr``, and ``check`` what else was found; None where it was not measured. All sinks share the arrays: none
+    may change them.
     """
 
     frame: Frame
@@ -89,3 +112,4 @@ class Result:
     times: Times
     model: str
     fidelity: float | None = None
+    check: Fidelity | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -29,28 +30,31 @@ class Roi:
     height: int
 
     @classmethod
-    def parse(cls, text: str) -> Roi:
-        """``X,Y,WIDTH,HEIGHT``; raises UsageError for anything else."""
+    def parse(cls, text: str, option: str = "--roi") -> Roi:
+        """``X,Y,WIDTH,HEIGHT``; raises UsageError, which names ``option``, for anything else."""
         try:
             x, y, width, height = (int(part) for part in text.split(","))
         except ValueError:
             raise UsageError(
-                f"--roi {text!r} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
+                f"{option} {text!r} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
             ) from None
         if x < 0 or y < 0 or width < 1 or height < 1:
             raise UsageError(
-                f"--roi {text} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
+                f"{option} {text} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
             )
         return cls(x, y, width, height)
 
-    def check(self, shape: tuple[int, int]) -> None:
-        """Raises UsageError where the rectangle leaves a frame of ``shape`` (H, W)."""
+    def check(self, shape: tuple[int, int], option: str = "--roi") -> None:
+        """Raises UsageError, which names ``option``, where the rectangle leaves a frame of ``shape`` (H, W)."""
         height, width = shape
         if self.x + self.width > width or self.y + self.height > height:
             raise UsageError(
-                f"--roi {self.x},{self.y},{self.width},{self.height} leaves the {width}x{height} frame; "
+                f"{option} {self} leaves the {width}x{height} frame; "
                 f"X + WIDTH must be at most {width} and Y + HEIGHT at most {height}"
             )
+
+    def __str__(self) -> str:
+        return f"{self.x},{self.y},{self.width},{self.height}"
 
     def cut(self, image: Image) -> Image:
         """The rectangle out of ``image`` as a view."""
@@ -66,6 +70,9 @@ class Window:
     mode: str = "auto"
     low: float = 0.0
     high: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.low:g},{self.high:g}" if self.mode == "fixed" else self.mode
 
     @classmethod
     def parse(cls, text: str) -> Window:
@@ -84,7 +91,8 @@ class Window:
 
 
 class Prepare:
-    """Cuts and stretches frames of one source, in order. Called by one thread.
+    """Cuts and stretches frames of one source, in order. Called by one thread. ``levels`` are those that the last
+    frame's black and white were, None where it was not stretched.
 
     The percentile window is measured in the inscribed ellipse, so that the black corners of a round
     field of view do not count, and follows with a time constant of ``SMOOTHING_S`` seconds of capture
@@ -93,6 +101,7 @@ class Prepare:
 
     def __init__(self, *, roi: Roi | None = None, window: Window | None = None) -> None:
         self.roi, self.window = roi, window or Window()
+        self.levels: tuple[float, float] | None = None
         self._levels: NDArray[np.float64] | None = None
         self._kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None
         self._time_ns = 0
@@ -110,16 +119,19 @@ class Prepare:
         if self.roi is not None:
             self.roi.check((image.shape[0], image.shape[1]))
             image = _copy(self.roi.cut(image))
+        self.levels = self.find_levels(image, frame)
+        return image if self.levels is None else stretch(image, *self.levels)
+
+    def find_levels(self, image: Image, frame: Frame) -> tuple[float, float] | None:
+        """The levels of ``image``, cut from ``frame``, that become black and white; None where it stays as it is."""
         mode = self.window.mode
         if mode == "auto":
             mode = "full" if image.dtype == np.uint8 else "percentile"
         if mode == "full":
-            return image
+            return None
         if mode == "percentile":
-            low, high = self._follow(image, frame.time_ns)
-        else:
-            low, high = self.window.low, self.window.high
-        return stretch(image, low, high)
+            return self._follow(image, frame.time_ns)
+        return self.window.low, self.window.high
 
     def _follow(self, image: Image, time_ns: int) -> tuple[float, float]:
         kind = ((image.shape[0], image.shape[1]), image.dtype)
@@ -148,6 +160,14 @@ def stretch(image: Image, low: float, high: float) -> Image:
         return np.asarray(cv2.LUT(image, table), np.uint8)
     stretched: Image = np.take(table, image)
     return stretched
+
+
+def steady_window(images: Sequence[Image]) -> Window:
+    """One percentile window for a whole recording, from some of its ``images``: a fixed one, in which grey levels
+    stay comparable, and which does not depend on where the reading began."""
+    centres = [image[::STRIDE, ::STRIDE][_ellipse(image.shape[0], image.shape[1])] for image in images]
+    low, high = (float(level) for level in np.percentile(np.concatenate(centres), PERCENTILES))
+    return Window("fixed", low, max(high, low + 1))
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from clesr.engines import EngineInfo
 from clesr.pipeline.clock import SYSTEM, Clock
@@ -23,10 +24,12 @@ from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
 from clesr.pipeline.mailbox import Closed, Policy
 from clesr.pipeline.outlet import Outlet
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sinks.base import LiveSink, Sink
 from clesr.pipeline.sources.base import Source
-from clesr.pipeline.stats import Latency, Ledger, Rate, State, Status, Summary
+from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Status, Summary
 from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
+from clesr.pipeline.watch import Watch
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 REFRESH_S = 0.015  # between two looks of the main thread at its sinks
@@ -47,8 +50,10 @@ class Pipeline:
 
     ``factory`` opens an engine for an LR shape, or is an EngineThread that several pipelines share. Recorded
     sources lose nothing: a slow engine makes them wait. Of live ones the newest frames are taken and the others
-    counted as stale. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
+    counted as stale. ``recorder`` sees every captured frame before anything else does, and takes the results as a
+    sink. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
     sinks are closed when everything of a recorded source came through, without a stop or an error.
+    ``consistent`` corrects images by what was measured; an EngineThread has a setting of its own.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Pipeline:
         *,
         scale: int,
         prepare: Prepare | None = None,
+        consistent: bool = False,
+        recorder: Recorder | None = None,
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
@@ -69,9 +76,12 @@ class Pipeline:
         self.limits, self.clock, self.tell, self.on_end = limits or Limits(), clock, tell, on_end
         self._ended = False
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
+        self.fidelities = Fidelities()
         if not isinstance(factory, EngineThread):
-            factory = EngineThread(partial(Upscaler, factory, scale, clock, tell))
+            factory = EngineThread(partial(Upscaler, factory, scale, clock, tell, consistent=consistent))
         self._engine = factory
+        self.recorder, self._watch = recorder, recorder or Watch()
+        sinks = [*sinks, *([recorder] if recorder else [])]
         self._outlets = [Outlet(sink, factory.wake) for sink in sinks]
         policy = Policy.NEWEST if source.info.live else Policy.ALL
         self._lane = factory.join(policy, self._outlets, self._emit, self._computed)
@@ -167,6 +177,20 @@ class Pipeline:
         for outlet in self._outlets:
             outlet.box.close()
 
+    def start_recording(self, folder: Path) -> None:
+        """Record into the new ``folder`` from the next frame on. Any thread, also in a signal handler.
+
+        Raises ValueError where the run was made without a recorder.
+        """
+        if self.recorder is None:
+            raise ValueError("this run has no recorder; give one to Pipeline")
+        self.recorder.start(folder)
+
+    def stop_recording(self) -> None:
+        """End the recording; the run goes on. Any thread, also in a signal handler."""
+        if self.recorder is not None:
+            self.recorder.stop()
+
     def status(self) -> Status:
         now = self.clock.now_ns()
         period = self._source_period_ns()
@@ -183,6 +207,7 @@ class Pipeline:
             age_ns=now - newest.times.captured if newest else None,
             period_ns=self._shown_period_ns(),
             stalled=bool(period) and idle > STALL_PERIODS * period,
+            recording=self.recorder is not None and self.recorder.recording,
             message=failure or "",
         )
 
@@ -207,6 +232,7 @@ class Pipeline:
                 outlet.sink.name: {"written": outlet.written, "skipped": outlet.skipped}
                 for outlet in self._outlets
             },
+            fidelity=self.fidelities.summary(),
         )
 
     # --- threads
@@ -237,6 +263,7 @@ class Pipeline:
                 if expected is not None and item.number > expected:
                     self.ledger.capture(item.number - expected)
                     self.ledger.record(Outcome.LOST, item.number - expected)
+                    self._watch.lose(expected, item.number - expected, item.time_ns)
                 expected = item.number + 1
                 self.ledger.capture()
                 self._arrive(item)
@@ -256,21 +283,30 @@ class Pipeline:
         self._last_arrival_ns = now
         if isinstance(item, Corrupt):
             self.ledger.record(Outcome.CORRUPT)
+            self._watch.spoil(item)
             self.note(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
             return
+        self._watch.capture(item)
         try:
             job = Job(item, self.prepare(item), self.clock.now_ns())
+            self._watch.prepared(item.number, job.prepared_ns, self.prepare.levels)
             replaced = self._lane.jobs.put(job)
         except BaseException:
-            self.ledger.record(Outcome.STALE)  # captured, but nothing can take it any more
+            self._stale(item)  # captured, but nothing can take it any more
             raise
         if replaced is not None:
-            self.ledger.record(Outcome.STALE)
+            self._stale(replaced.frame)
+
+    def _stale(self, frame: Frame) -> None:
+        self.ledger.record(Outcome.STALE)
+        self._watch.settle(frame.number, Outcome.STALE)
 
     def _emit(self, result: Result) -> None:
         """Engine thread: count ``result`` and hand it to the sinks."""
         self.ledger.record(result.outcome)
+        self._watch.settle_result(result, self._engine_state()[0])
         self.latency.add(result)
+        self.fidelities.add(result)
         self.rate.add(result.times.collected)
         self._newest = result
         if self._state in (State.RUNNING, State.DEGRADED):
@@ -279,9 +315,10 @@ class Pipeline:
             outlet.offer(result)
         self._say_when_late()
 
-    def _computed(self, stale: int, error: BaseException | None) -> None:
+    def _computed(self, stale: Sequence[Job], error: BaseException | None) -> None:
         """Engine thread: the last result has come; ``stale`` frames were given up."""
-        self.ledger.record(Outcome.STALE, stale)
+        for job in stale:
+            self._stale(job.frame)
         if error is not None:
             self._errors.append(error)
             self._stop.set()

@@ -37,9 +37,11 @@ class StillSource:
         pass
 
 
-def shared(factory: EngineFactory, scale: int, tell: Callable[[str], None]) -> EngineThread:
-    """What pipelines are given in place of ``factory`` to share its engines."""
-    return EngineThread(partial(Upscaler, factory, scale, SYSTEM, tell))
+def shared(
+    factory: EngineFactory, scale: int, tell: Callable[[str], None], *, consistent: bool = False
+) -> EngineThread:
+    """What pipelines are given in place of ``factory`` to share its engines; ``consistent`` is the Upscaler's."""
+    return EngineThread(partial(Upscaler, factory, scale, SYSTEM, tell, consistent=consistent))
 
 
 def choose_sharing(

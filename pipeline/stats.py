@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -34,7 +35,8 @@ class State(StrEnum):
 class Status:
     """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
     first; ``period_ns`` that after which the image on show is due to be replaced, None where unknown;
-    ``stalled`` means that the source gave no frame for two of its periods."""
+    ``stalled`` means that the source gave no frame for two of its periods, ``recording`` that a
+    session is being recorded."""
 
     state: State
     source: str
@@ -47,6 +49,7 @@ class Status:
     period_ns: int | None
     stalled: bool
     message: str = ""
+    recording: bool = False
 
 
 class Ledger:
@@ -122,6 +125,44 @@ class Latency:
         }
 
 
+class Fidelities:
+    """How well results agree with what was measured, dB (one writer; pipeline/fidelity.py)."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._ring = np.zeros(kept, np.float32)
+        self._count = self._below = 0
+        self._worst = self._worst_tile = math.inf
+        self._limit: float | None = None
+
+    def add(self, result: Result) -> None:
+        check = result.check
+        if check is None:
+            return
+        self._ring[self._count % len(self._ring)] = check.db
+        self._count += 1
+        self._worst = min(self._worst, check.db)
+        if check.worst_db is not None:
+            self._worst_tile = min(self._worst_tile, check.worst_db)
+        self._limit = check.limit_db
+        self._below += check.below_limit
+
+    def summary(self) -> dict[str, float | None]:
+        """Frames measured; their dB (p50, p1, worst) and that of the worst tile of all; frames with a tile below
+        ``limit`` (both None without a limit). Empty where nothing was measured."""
+        if not self._count:
+            return {}
+        p50, p1 = np.percentile(self._ring[: min(self._count, len(self._ring))], (50, 1))
+        return {
+            "frames": self._count,
+            "p50": round(float(p50), 2),
+            "p1": round(float(p1), 2),
+            "worst": round(self._worst, 2),
+            "worst_tile": round(self._worst_tile, 2) if math.isfinite(self._worst_tile) else None,
+            "limit": self._limit,
+            "below_limit": None if self._limit is None else self._below,
+        }
+
+
 class Rate:
     """Results a second: over the last few for the display, over all for the summary (one writer)."""
 
@@ -163,6 +204,7 @@ class Summary:
     outputs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     sinks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    fidelity: Mapping[str, float | None] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -179,4 +221,5 @@ class Summary:
             "outputs": list(self.outputs),
             "notes": list(self.notes),
             "sinks": {name: dict(counts) for name, counts in self.sinks.items()},
+            "fidelity_db": dict(self.fidelity),
         }

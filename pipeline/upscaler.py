@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clesr.engines import Engine, EngineInfo
+from clesr.engines.base import SelfChecking
 from clesr.engines.resample import quantise, resize
 from clesr.pipeline.clock import Clock
-from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
+from clesr.pipeline.fidelity import FidelityCheck
+from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times
 
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
@@ -32,11 +34,22 @@ class Upscaler:
     A change of size opens an engine for the new size. A frame on which the engine raises becomes a FAILED
     result with the bicubic image, and the engine is opened again: for the next frame the first time,
     later after growing waits during which frames go on as FAILED. ``failure`` is why the engine is
-    out of service, else None; ``info`` is what the last engine that started said of itself.
+    out of service, else None; ``info`` is what the last engine that started said of itself. Every image of the
+    engine is checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py).
     """
 
-    def __init__(self, factory: EngineFactory, scale: int, clock: Clock, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        factory: EngineFactory,
+        scale: int,
+        clock: Clock,
+        tell: Callable[[str], None],
+        *,
+        consistent: bool = False,
+    ) -> None:
         self.factory, self.scale, self.clock, self.tell = factory, scale, clock, tell
+        self.consistent = consistent
+        self._check: FidelityCheck | None = None
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
@@ -49,6 +62,9 @@ class Upscaler:
         self.close()
         self.engine = self.factory(shape)
         self.info = self.engine.info
+        self._check = FidelityCheck(shape, self.scale, self.info.limit_db, consistent=self.consistent)
+        if self.consistent and isinstance(self.engine, SelfChecking):
+            self.engine.correct()
 
     @property
     def waiting(self) -> int:
@@ -93,7 +109,10 @@ class Upscaler:
         if self._failures and not self.failure:
             self._failures = 0
             self.tell("the engine is back")
-        return self._result(job, image, Outcome.UPSCALED)
+        assert self._check is not None
+        again = self.engine.again if isinstance(self.engine, SelfChecking) else ()
+        image, check = self._check(job.lr, image, again)
+        return self._result(job, image, Outcome.UPSCALED, check)
 
     def close(self) -> None:
         """Free the engine. Nothing may be in flight."""
@@ -125,8 +144,8 @@ class Upscaler:
         bicubic = quantise(resize(job.lr, height, width), job.lr.dtype)
         return self._result(job, bicubic, Outcome.FAILED)
 
-    def _result(self, job: Job, image: Image, outcome: Outcome) -> Result:
+    def _result(self, job: Job, image: Image, outcome: Outcome, check: Fidelity | None = None) -> Result:
         times = Times(job.frame.time_ns, job.prepared_ns, job.submitted_ns, self.clock.now_ns())
-        return Result(
-            job.frame, job.lr, image, outcome, self.scale, times, self.info.model if self.info else ""
-        )
+        model = self.info.model if self.info else ""
+        fidelity = check.db if check else None
+        return Result(job.frame, job.lr, image, outcome, self.scale, times, model, fidelity, check)

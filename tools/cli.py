@@ -19,11 +19,17 @@ from clesr.tools.console import console, tell
 from clesr.tools.demo import demo
 from clesr.tools.doctor import doctor
 from clesr.tools.evaluate import evaluate
+from clesr.tools.export import export
 from clesr.tools.export_model import export_model
+from clesr.tools.info import info
 from clesr.tools.live import live
 from clesr.tools.models import models
+from clesr.tools.render import render
+from clesr.tools.repair import repair_session
+from clesr.tools.replay import replay
 from clesr.tools.train import train
 from clesr.tools.upscale import upscale
+from clesr.tools.verify import verify_session
 
 CONFIG = Path(platformdirs.user_config_dir("clesr")) / "config.toml"
 PREFIX = "CLESR"
@@ -46,7 +52,10 @@ def clesr() -> None:
     """
 
 
-for command in (live, upscale, train, evaluate, models, build, export_model, bench, doctor, demo):
+for command in (
+    live, upscale, export, replay, verify_session, render, repair_session, info, train, evaluate, models, build,
+    export_model, bench, doctor, demo,
+):  # fmt: skip
     clesr.add_command(command)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -33,8 +34,14 @@ def tell(message: str) -> None:
     console.print(message, markup=False)
 
 
+class Advance(Protocol):
+    """Moves a progress bar; a ``total`` replaces the one it had."""
+
+    def __call__(self, completed: float, note: str, total: float | None = None) -> None: ...
+
+
 @contextmanager
-def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Callable[[float, str], None]]:
+def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Advance]:
     """A bar over ``total`` (None: unknown) that the yielded function moves: ``(completed, note)``.
 
     Off a terminal the same as a plain line every ten seconds.
@@ -44,9 +51,7 @@ def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Call
 
 
 @contextmanager
-def progress_bars(
-    totals: Mapping[str, float | None], *, unit: str
-) -> Iterator[dict[str, Callable[[float, str], None]]]:
+def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[dict[str, Advance]]:
     """As ``progress_bar``, a bar for each label."""
     columns = [
         SpinnerColumn(),
@@ -66,26 +71,32 @@ def progress_bars(
         yield {label: _bar(bars, label, total) for label, total in totals.items()}
 
 
-def _bar(bars: Progress, label: str, total: float | None) -> Callable[[float, str], None]:
+def _bar(bars: Progress, label: str, total: float | None) -> Advance:
     task = bars.add_task(label, total=total, note="")
-    return lambda completed, note: bars.update(task, completed=completed, note=note)
+
+    def advance(completed: float, note: str, total: float | None = None) -> None:
+        bars.update(task, completed=completed, note=note, total=total)  # None leaves the total as it is
+
+    return advance
 
 
-def _plain_progress(label: str, total: float | None, unit: str) -> Callable[[float, str], None]:
+def _plain_progress(label: str, total: float | None, unit: str) -> Advance:
     start = last = SYSTEM.now_ns() / 1e9
+    expected = total
     first: float | None = None  # completed at the first call: a resumed run does not begin at 0
 
-    def advance(completed: float, note: str) -> None:
-        nonlocal last, first
+    def advance(completed: float, note: str, total: float | None = None) -> None:
+        nonlocal last, first, expected
+        expected = total or expected
         now = SYSTEM.now_ns() / 1e9
         first = completed if first is None else first
         if now - last < PLAIN_EVERY_S:
             return
         last = now
         left = ""
-        if total and completed > first:
-            left = f", {(now - start) * (total - completed) / (completed - first):.0f} s left"
-        of_all = f" of {total:.0f}" if total else ""
+        if expected and completed > first:
+            left = f", {(now - start) * (expected - completed) / (completed - first):.0f} s left"
+        of_all = f" of {expected:.0f}" if expected else ""
         tell(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
 
     return advance
@@ -132,6 +143,18 @@ def describe(status: Status) -> str:
     return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
 
 
+def describe_fidelity(figures: Mapping[str, Any]) -> str:
+    """The fidelity of a run (``Fidelities.summary``) in one line."""
+    line = "fidelity, dB: median {p50:.1f}, 1 in 100 below {p1:.1f}, worst {worst:.1f}".format(**figures)
+    if figures["worst_tile"] is not None:
+        line += f", worst tile {figures['worst_tile']:.1f}"
+    if figures["below_limit"] is not None:
+        line += "; {below_limit} of {frames} frames with a tile below the limit of {limit:.1f}".format(
+            **figures
+        )
+    return line
+
+
 def print_summary(summary: Summary) -> None:
     """What a run came to, for a person: outcomes, rate, latency by stage, what was written. Of a single image
     that came through, only what was written."""
@@ -147,6 +170,8 @@ def print_summary(summary: Summary) -> None:
         if summary.latency_ms:
             tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
             console.print(table)
+    if summary.fidelity:
+        tell(describe_fidelity(summary.fidelity))
     for name, counts in summary.sinks.items():
         if counts["skipped"]:
             tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped for newer ones")

@@ -9,9 +9,11 @@ from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.runner import Limits
 from clesr.pipeline.sharing import SHARE
 from clesr.pipeline.sources.pacing import parse_pace
+from clesr.tools import recording
 from clesr.tools.naming import Repeated, name_streams, spread
 from clesr.tools.options import (
     codec_option,
+    consistent_option,
     decode_option,
     encode_option,
     engine_options,
@@ -31,9 +33,14 @@ MODEL_HELP = (
     "Source", options=["--source", "--roi", "--window", "--pace", "--loop", "--decode", "--share"]
 )
 @click.option_panel(
-    "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
+    "Up-scaling",
+    options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
-@click.option_panel("Output", options=["--display", "--output", "--codec", "--encode", "--send", "--summary"])
+@click.option_panel(
+    "Output",
+    options=["--display", "--overlay", "--output", "--codec", "--encode", "--send", "--summary"],
+)
+@click.option_panel("Recording", options=[*recording.OPTIONS])
 @click.option_panel("Stopping", options=["--seconds", "--frames"])
 @click.option(
     "--source",
@@ -63,12 +70,18 @@ MODEL_HELP = (
     "trial shows to be faster.",
 )
 @engine_options(MODEL_HELP)
+@consistent_option()
 @click.option(
     "--display",
     type=click.Choice(["window", "none"]),
     default="window",
     show_default=True,
     help="Where to show the image; q in the window quits.",
+)
+@click.option(
+    "--overlay",
+    type=click.Choice(["fidelity"]),
+    help="Colour the image in the window where, shrunk again, it differs from the measured one; f switches.",
 )
 @click.option(
     "--output",
@@ -84,8 +97,9 @@ MODEL_HELP = (
     multiple=True,
     type=Repeated(),
     metavar="ADDRESS",
-    help="Also publish by ZeroMQ, such as zmq+tcp://*:5555.",
+    help="Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer).",
 )
+@recording.recording_options()
 @click.option(
     "--summary",
     multiple=True,
@@ -100,6 +114,7 @@ def live(
     source: tuple[str, ...],
     output: tuple[str, ...],
     send: tuple[str, ...],
+    record: tuple[str, ...],
     summary: tuple[str, ...],
     share: str,
     **options: object,
@@ -116,6 +131,8 @@ def live(
     Examples:
 
     - `clesr-live --source /dev/video0`
+    - `clesr-live --source /dev/video0 --record examination --pixel-size 1.2`
+    - `clesr-live --source /dev/video0 --record findings --retro 20`
     - `clesr-live --source '/dev/video0?format=GREY&exposure=200' --scale 2`
     - `clesr-live --source recording.mpeg --roi 160,200,256,256 --output sr.mkv`
     - `clesr-live --source 'demo:?fps=12&size=256' --display none --seconds 10 --output demo.mp4`
@@ -123,7 +140,7 @@ def live(
     - `clesr-live --source left=/dev/video0 --source right=/dev/video2 --output '{stream}.mkv'`
     """
     streams = name_streams(source)
-    outputs = {"output": output, "send": send, "summary": summary}
+    outputs = {"output": output, "send": send, "record": record, "summary": summary}
     own = [spread(f"--{option}", values, list(streams)) for option, values in outputs.items()]
     all_settings = [
         _settings({**options, "stream": name, "source": address} | dict(zip(outputs, values, strict=True)))
@@ -139,11 +156,14 @@ def _settings(options: dict[str, object]) -> LiveSettings:
     frames, seconds = options.pop("frames"), options.pop("seconds")
     assert isinstance(frames, int | None)
     assert isinstance(seconds, float | None)
+    masks = options.pop("mask")
+    assert isinstance(masks, tuple | list)
     options |= {
         "scale": int(text["scale"]),
         "roi": Roi.parse(text["roi"]) if "roi" in text else None,
         "window": Window.parse(text["window"]),
         "pace": parse_pace(text["pace"]),
         "limits": Limits(frames, seconds),
+        "masks": tuple(Roi.parse(mask, "--mask") for mask in masks),
     }
     return LiveSettings(**options)  # type: ignore[arg-type]  # click has checked the types

@@ -41,7 +41,7 @@ def engine_options(model_help: str) -> Callable[[Command], Command]:
             "--threads", type=int, metavar="N", help="Processor threads of the engine.  [default: all]"
         ),
     ]
-    return _apply(options)
+    return apply_options(options)
 
 
 def input_options() -> Callable[[Command], Command]:
@@ -61,7 +61,16 @@ def input_options() -> Callable[[Command], Command]:
             "percentile for 16 bit).",
         ),
     ]
-    return _apply(options)
+    return apply_options(options)
+
+
+def consistent_option() -> Callable[[Command], Command]:
+    """--consistent."""
+    return click.option(
+        "--consistent",
+        is_flag=True,
+        help="Correct each image so that, shrunk again, it equals the measured one.",
+    )
 
 
 def decode_option() -> Callable[[Command], Command]:
@@ -108,10 +117,12 @@ def general_options() -> Callable[[Command], Command]:
             "--debug", is_flag=True, expose_value=False, help="Show a traceback where something fails."
         ),
     ]
-    return _apply(options)
+    return apply_options(options)
 
 
-def _apply(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+def apply_options(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """``options`` as one decorator."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)

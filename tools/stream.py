@@ -40,10 +40,12 @@ class EngineOpener:
         precision: str | None,
         threads: int | None,
         fps: float | None,
+        say: Callable[[str], None] = tell,
     ) -> None:
         self.scale, self.engine = scale, engine
         self.device, self.precision, self.threads = device, precision, threads
         self.fps = fps or ASSUMED_FPS
+        self.say = say
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
         self._said: set[str] = set()
         self._lock = threading.Lock()  # several streams may open engines side by side
@@ -51,6 +53,11 @@ class EngineOpener:
             self._model.append(model)
         elif model != "auto":
             self._model.append(find_model(model, scale))
+
+    @property
+    def model(self) -> Model | str | None:
+        """What is used; None before ``auto`` has chosen."""
+        return self._model[0] if self._model else None
 
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
@@ -61,14 +68,14 @@ class EngineOpener:
     def __call__(self, shape: tuple[int, int]) -> Engine:
         with self._lock:
             if not self._model:
-                self._model.append(choose_model(self.scale, shape, self.fps, self._open, tell))
+                self._model.append(choose_model(self.scale, shape, self.fps, self._open, self.say))
         return self._open(self._model[0], shape, self._explain)
 
     def _explain(self, line: str) -> None:
         """Say which engine was opened, once for all shapes and inputs that get the same."""
         if line not in self._said:
             self._said.add(line)
-            tell(line)
+            self.say(line)
 
     def _open(
         self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None

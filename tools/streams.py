@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.engine_thread import EngineThread
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.runner import Pipeline, run_together
+from clesr.pipeline.session.writer import make_folder
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sinks import Sink, open_sink
 from clesr.pipeline.sinks.card import Encode
 from clesr.pipeline.sinks.window import TITLE, Keyboard, Place
 from clesr.pipeline.sources import Source, open_source
 from clesr.pipeline.sources.hardware import Decoding
+from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.stats import State, Summary
 from clesr.pipeline.upscaler import EngineFactory
 from clesr.tools.console import following, print_summary, tell
+from clesr.tools.recording import Recordings, make_recorder, on_signal
 from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals, write_summary
 
 
@@ -56,7 +60,11 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
         for index, settings in enumerate(all_settings):
             decoding = Decoding(settings.decode, partial(_tell, settings, count))
             source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
+            if settings.masks:
+                source = Masked(source, settings.masks)
             streams.append(Stream(settings, source, []))
+            if settings.record is not None:
+                make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
             _open_sinks(streams[-1], Place(title, index, count, keyboard))
     except BaseException:
@@ -72,9 +80,17 @@ def _open_sinks(stream: Stream, place: Place) -> None:
     display = settings.display if settings.display != "none" else None
     for address in (settings.output, settings.send, display):
         if address is not None:
-            sink = open_sink(address, codec=settings.codec, fps=stream.fps, place=place, encode=encode)
+            sink = open_sink(
+                address,
+                codec=settings.codec,
+                fps=stream.fps,
+                place=place,
+                overlay=settings.overlay,
+                pixel_um=settings.pixel_size,
+                encode=encode,
+            )
             stream.sinks.append(sink)
-    if not stream.sinks:
+    if not stream.sinks and settings.record is None:
         stream.sinks.append(open_sink("null"))
 
 
@@ -83,7 +99,9 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
     its summary file. Raises what broke, after the other streams have ended."""
     try:
         factory = _choose_engines(streams, opener, share)
-        pipelines = [_pipeline(stream, factory, len(streams)) for stream in streams]
+        pipelines, recordings = zip(
+            *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
+        )
     except BaseException:
         for stream in streams:
             stream.close()
@@ -95,7 +113,7 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
         for label, pipeline, stream in zip(labels, pipelines, streams, strict=True)
     }
     try:
-        with draining_on_signals(*pipelines), following(shown):
+        with draining_on_signals(*pipelines), on_signal(recordings), following(shown):
             run_together(pipelines, partial(_say_end, dict(zip(labels, pipelines, strict=True))))
     finally:
         for label, pipeline, stream in zip(labels, pipelines, streams, strict=True):
@@ -132,17 +150,29 @@ def _report(summary: Summary, file: str | None) -> None:
         write_summary(file, summary)
 
 
-def _pipeline(stream: Stream, factory: EngineFactory | EngineThread, count: int) -> Pipeline:
+def _pipeline(
+    stream: Stream, factory: EngineFactory | EngineThread, count: int
+) -> tuple[Pipeline, Recordings]:
+    """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
-    return Pipeline(
+    say = partial(_tell, settings, count)
+    prepare = Prepare(roi=settings.roi, window=settings.window)
+    recorder = make_recorder(settings, stream.source.info, prepare, say)
+    recordings = Recordings(recorder, settings.record, settings.stream if count > 1 else None, stream.sinks)
+    pipeline = Pipeline(
         stream.source,
         factory,
         stream.sinks,
         scale=settings.scale,
-        prepare=Prepare(roi=settings.roi, window=settings.window),
+        prepare=prepare,
+        consistent=settings.consistent,
+        recorder=recorder,
         limits=settings.limits,
-        tell=partial(_tell, settings, count),
+        tell=say,
     )
+    if settings.record is not None and settings.retro is None:
+        recordings.toggle()
+    return pipeline, recordings
 
 
 def _tell(settings: LiveSettings, count: int, message: str) -> None:
@@ -177,7 +207,8 @@ def _choose_engines(
         one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each, tell)
     else:
         one = share == "one"
-    return shared(opener, opener.scale, tell) if one else each
+    consistent = streams[0].settings.consistent
+    return shared(opener, opener.scale, tell, consistent=consistent) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:

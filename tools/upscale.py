@@ -16,12 +16,15 @@ from clesr.pipeline.sinks.card import Encode
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
-from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
 from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.stats import Summary
+from clesr.tools.archive.command import INTERRUPTED, archive_options, upscale_tree
+from clesr.tools.archive.settings import PATIENCE_FPS
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.options import (
     codec_option,
+    consistent_option,
     decode_option,
     encode_option,
     engine_options,
@@ -31,8 +34,6 @@ from clesr.tools.options import (
 from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
 
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
-PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
-INTERRUPTED = 130
 
 MODEL_HELP = (
     "densenet, fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet where a short trial does "
@@ -51,20 +52,30 @@ class Job:
 @click.command()
 @click.option_panel("Input", options=["--roi", "--window", "--decode"])
 @click.option_panel(
-    "Up-scaling", options=["--scale", "--model", "--engine", "--device", "--precision", "--threads"]
+    "Up-scaling",
+    options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
 @click.option_panel("Output", options=["--output", "--codec", "--encode", "--summary"])
+@click.option_panel("Archive", options=["--cluster", "--workers", "--gpus", "--piece", "--reread"])
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
-    "--output", "-o", required=True, metavar="FILE|FOLDER", help="A file for one input, a folder for more."
+    "--output",
+    "--out",
+    "-o",
+    "output",
+    required=True,
+    metavar="FILE|FOLDER",
+    help="A file for one input, a folder for more.",
 )
 @codec_option()
 @encode_option()
 @decode_option()
 @input_options()
 @engine_options(MODEL_HELP)
+@consistent_option()
 @click.option("--frames", type=int, metavar="N", help="Only the first N frames of each input.")
 @click.option("--summary", metavar="FILE", help="Write the closing figures of the last input as JSON.")
+@archive_options()
 @general_options()
 @click.pass_context
 def upscale(context: click.RichContext, /, inputs: tuple[str, ...], output: str, **options: Any) -> None:
@@ -74,13 +85,25 @@ def upscale(context: click.RichContext, /, inputs: tuple[str, ...], output: str,
     -o a folder of images becomes one video. A file gets its name only when it is whole; after Ctrl-C what was
     done so far is NAME.partial.SUFFIX.
 
+    A folder with a folder behind -o is an archive: its tree of recordings and session folders is mirrored, as
+    lossless FFV1 in .mkv by default. The same command goes on where it was stopped; what is finished stands in
+    archive.jsonl there. `--cluster` shares the work among machines that see both folders under the same paths.
+
     Examples:
 
     - `clesr upscale recording.mpeg -o sr.mkv`
     - `clesr upscale archive/ -o sr/ --scale 2 --model densenet`
+    - `clesr upscale archive/ -o sr/ --cluster local`
     - `clesr upscale still.png -o still_x8.png --scale 8`
     """
-    jobs = plan([Path(name) for name in inputs], Path(output))
+    paths = [Path(name) for name in inputs]
+    if is_archive(paths, Path(output)):
+        context.exit(upscale_tree(paths[0], Path(output), options))
+    if options["cluster"]:
+        raise UsageError(
+            f"--cluster is for one folder of recordings, not for {', '.join(inputs)}; give the folder"
+        )
+    jobs = plan(paths, Path(output))
     roi = Roi.parse(options["roi"]) if options["roi"] else None
     window = Window.parse(options["window"])
     limits = Limits(options["frames"], None)
@@ -115,6 +138,16 @@ def upscale(context: click.RichContext, /, inputs: tuple[str, ...], output: str,
         raise ClesrError(f"{len(broken)} of {len(jobs)} inputs were not up-scaled whole: {'; '.join(broken)}")
 
 
+def is_archive(inputs: list[Path], output: Path) -> bool:
+    """Whether a folder is to be mirrored in a folder; raises UsageError where other inputs stand beside it."""
+    if output.suffix.lower() in OUTPUTS and not output.is_dir():
+        return False
+    folders = [path for path in inputs if path.is_dir()]
+    if folders and len(inputs) > 1:
+        raise UsageError(f"the folder {folders[0]} cannot be one input of {len(inputs)}; give it alone")
+    return bool(folders)
+
+
 def plan(inputs: list[Path], output: Path) -> list[Job]:
     """What is to be made of ``inputs``; raises UsageError where the output does not fit them."""
     if output.suffix.lower() in OUTPUTS and not output.is_dir():
@@ -129,16 +162,13 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
         raise UsageError(
             f"{output} is neither a folder nor a file of a kind that is written ({', '.join(OUTPUTS)})"
         )
-    files: list[Path] = []
-    for path in inputs:
-        files += _inside(path) if path.is_dir() else [path]
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClesrError(f"the folder {output} cannot be made: {error.strerror}") from error
     taken: set[Path] = set()
     jobs = []
-    for path in files:
+    for path in inputs:
         suffix = _target_suffix(path)
         target = output / (path.stem + suffix)
         if target in taken or (target.exists() and path.exists() and target.samefile(path)):
@@ -146,18 +176,6 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
         taken.add(target)
         jobs.append(Job(path, target))
     return jobs
-
-
-def _inside(folder: Path) -> list[Path]:
-    known = (*RECORDINGS, *IMAGE_SUFFIXES)
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    for path in files:
-        if path.suffix.lower() not in known:
-            tell(f"{path} is left out: {path.suffix or 'no suffix'} is no kind of image or video known here")
-    found = [p for p in files if p.suffix.lower() in known]
-    if not found:
-        raise UsageError(f"the folder {folder} holds nothing to up-scale; known are {', '.join(known)}")
-    return found
 
 
 def _target_suffix(path: Path) -> str:
@@ -184,6 +202,7 @@ def _run(
         [sink],
         scale=opener.scale,
         prepare=prepare,
+        consistent=options["consistent"],
         limits=limits,
         tell=tell,
         on_end=sink.complete,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["LiveSink", "Sink", "open_sink"]
 
 ALLOWED = (
-    "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, or a file that ends in .mkv, .mp4, .mov or .avi"
+    "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, igtl://ADDRESS:PORT, or a file that ends in .mkv, .mp4, "
+    ".mov or .avi"
 )
 
 
@@ -28,11 +29,14 @@ def open_sink(
     partial_ok: bool = True,
     place: Place | None = None,
     encode: Encode | None = None,
+    overlay: str | None = None,
+    pixel_um: float | None = None,
 ) -> Sink:
-    """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``, or the path
-    of a video file.
+    """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
+    ``igtl://*:18944``, or the path of a video file.
 
-    ``place`` is for the window, the other keywords for video files (``VideoFile`` says what they mean). Raises
+    ``place`` and ``overlay`` ("fidelity") are for the window; ``pixel_um``, the side of a captured pixel in
+    micrometres, for ``igtl``; the other keywords are for video files (``VideoFile`` says what they mean). Raises
     UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
     if address == "null":
@@ -42,11 +46,15 @@ def open_sink(
     if address == "window":
         from clesr.pipeline.sinks.window import Window
 
-        return Window(place)
+        return Window(place, overlay=overlay is not None)
     if address.startswith("zmq+"):
         from clesr.pipeline.sinks.zeromq import Publisher
 
         return Publisher(address)
+    if address.startswith("igtl:"):
+        from clesr.pipeline.sinks.igtl import SlicerSink
+
+        return SlicerSink(address, pixel_um=pixel_um)
     from clesr.pipeline.sinks.encoding import SUFFIXES
 
     if "://" in address or PurePath(address).suffix.lower() not in SUFFIXES:

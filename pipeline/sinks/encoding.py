@@ -146,6 +146,9 @@ def encoder_threads() -> int:
 class VideoWriter:
     """Gray images of one size and dtype into one file.
 
+    ``container`` and ``metadata`` are options and tags of the container; without the first it is written
+    so that a killed process leaves what can be read.
+
     Every method raises av.FFmpegError, which is an OSError where the disk is the reason; ``write`` raises EncoderFailed
     where a card's encoder is. ``inside`` counts the images that were written but are not in the file yet.
     """
@@ -158,12 +161,16 @@ class VideoWriter:
         *,
         tick: Fraction,
         fps: float,
+        container: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         height, width = shape
         self.encoding, self.shape, self.frames = encoding, shape, 0
         self.inside = 0
         self._closed = False
-        self._container = av.open(str(path), "w", options=_CONTAINER.get(path.suffix, {}))
+        options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
+        self._container = av.open(str(path), "w", options=options)
+        self._container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         stream = self._container.add_stream(encoding.library, rate=rate, options=dict(encoding.options))
         assert isinstance(stream, VideoStream)

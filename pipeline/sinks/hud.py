@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clesr.pipeline.fidelity import TILE
 from clesr.pipeline.frame import Image, Outcome, Result
+from clesr.pipeline.sinks import overlay as heat
 from clesr.pipeline.stats import State, Status
 
 Canvas = NDArray[np.uint8]
@@ -44,21 +46,31 @@ class Alert(NamedTuple):
 
 
 def draw(
-    result: Result | None, status: Status, shape: tuple[int, int], *, out: Canvas | None = None
+    result: Result | None,
+    status: Status,
+    shape: tuple[int, int],
+    *,
+    out: Canvas | None = None,
+    overlay: bool = False,
 ) -> Canvas:
     """The window's content (H, W, 3), blue-green-red: the image of ``result`` fitted into ``shape`` (H, W) with its
     proportions, 16-bit by its top 8 bits, and the display over it.
 
-    An image that is not live (``signal_alert``) or not super-resolved (``method_alert``) is marked. The arrays of
-    ``result`` are not changed; ``out`` is drawn into where it has the right shape.
+    An image that is not live (``signal_alert``) or not super-resolved (``method_alert``) is marked, and so is the
+    tile that disagrees most with what was measured, where it is below the limit. ``overlay`` colours where
+    images disagree. The arrays of ``result`` are not changed; ``out`` is drawn into where it has the right shape.
     """
     signal, method = signal_alert(result, status), method_alert(result, status)
     canvas = _fit(result.image, shape, out) if result else _blank(shape)
+    if result is not None:
+        _show_fidelity(canvas, result, overlay)
     if status.stalled and result is not None:
         cv2.convertScaleAbs(canvas, canvas, DIMMED)
     size = text_size(shape[1])
-    top = _strip(canvas, top_lines(status), size, at_top=True)
-    _strip(canvas, bottom_lines(status), size, at_top=False)
+    top = _strip(canvas, [*top_lines(status), *fidelity_lines(result)], size, at_top=True)
+    bottom = _strip(canvas, bottom_lines(status), size, at_top=False)
+    if overlay and result is not None and result.check is not None:
+        _legend(canvas, heat.Scale.of(result.check.limit_db), canvas.shape[0] - bottom, size)
     if method is not None:
         _banner(canvas, method, top, size)
     if signal is not None:
@@ -114,6 +126,7 @@ def top_lines(status: Status) -> list[list[Words]]:
     model = "" if status.model in engine else f", {status.model}"
     return [
         [
+            *([Words("REC", RED)] if status.recording else []),
             Words(str(status.state).upper(), colour),
             Words(f"{status.fps:.1f} frames/s", GRAY if status.stalled else WHITE),
             Words(f"age {age_text(status.age_ns)}", RED if is_old(status) else WHITE),
@@ -134,6 +147,24 @@ def bottom_lines(status: Status) -> list[list[Words]]:
     return [counts, [Words(status.source, GRAY)]]
 
 
+def fidelity_lines(result: Result | None) -> list[list[Words]]:
+    """How well the image agrees with what was measured; nothing where that is not known."""
+    if result is None or result.check is None:
+        return []
+    check = result.check
+    words = [Words(f"fidelity {check.db:.1f} dB")]
+    if check.before_db is not None:
+        words.append(Words(f"before correction {check.before_db:.1f}"))
+    if check.worst_db is not None:
+        colour = AMBER if check.below_limit else WHITE
+        words.append(Words(f"worst tile {check.worst_db:.1f}", colour))
+    if check.limit_db is not None:
+        below = check.below_limit
+        limit = f"BELOW LIMIT {check.limit_db:.1f}" if below else f"limit {check.limit_db:.1f}"
+        words.append(Words(limit, AMBER if below else GRAY))
+    return [words]
+
+
 def text_size(width: int) -> int:
     """Height in pixels of a capital letter in a window ``width`` pixels wide."""
     return round(min(max(width / 80, 9), 26))
@@ -143,20 +174,70 @@ def _blank(shape: tuple[int, int]) -> Canvas:
     return np.full((*shape, 3), BACKGROUND, np.uint8)
 
 
+def _place(image: tuple[int, ...], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where an image of shape ``image`` stands in a window of ``shape``: top, left, rows, columns."""
+    ratio = min(shape[0] / image[0], shape[1] / image[1])
+    rows, columns = max(1, round(image[0] * ratio)), max(1, round(image[1] * ratio))
+    return (shape[0] - rows) // 2, (shape[1] - columns) // 2, rows, columns
+
+
 def _fit(image: Image, shape: tuple[int, int], out: Canvas | None) -> Canvas:
     height, width = shape
-    ratio = min(height / image.shape[0], width / image.shape[1])
-    rows, columns = max(1, round(image.shape[0] * ratio)), max(1, round(image.shape[1] * ratio))
-    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    top, left, rows, columns = _place(image.shape, shape)
+    method = cv2.INTER_AREA if rows < image.shape[0] else cv2.INTER_LINEAR
     gray = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
-    if ratio != 1:
+    if (rows, columns) != image.shape:
         gray = cv2.resize(gray, (columns, rows), interpolation=method)  # type: ignore[assignment]
-    top, left = (height - rows) // 2, (width - columns) // 2
     canvas = out if out is not None and out.shape == (height, width, 3) else _blank(shape)
     if gray.shape != shape:
         canvas[:] = BACKGROUND
     cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR, canvas[top : top + rows, left : left + columns])
     return canvas
+
+
+def _show_fidelity(canvas: Canvas, result: Result, overlay: bool) -> None:
+    """The overlay, and corners around the tile that is below the limit."""
+    check = result.check
+    if check is None:
+        return
+    top, left, rows, columns = _place(result.image.shape, (canvas.shape[0], canvas.shape[1]))
+    if overlay:
+        heat.paint(canvas[top : top + rows, left : left + columns], result.lr, check)
+    if check.below_limit and check.worst_at is not None:
+        ratio = rows / result.lr.shape[0]
+        y, x = (round(at * ratio) for at in check.worst_at)
+        _corners(canvas, top + y, left + x, round(TILE * ratio))
+
+
+def _corners(canvas: Canvas, top: int, left: int, side: int) -> None:
+    """Four amber corners, dark behind, of a square of ``side`` pixels."""
+    arm = max(3, side // 4)
+    for y, inwards in ((top, 1), (top + side, -1)):
+        for x, right in ((left, 1), (left + side, -1)):
+            points = np.array([[x, y + inwards * arm], [x, y], [x + right * arm, y]], np.int32)
+            for colour, thickness in (((0, 0, 0), 5), (AMBER, 2)):
+                cv2.polylines(canvas, [points], False, colour, thickness, cv2.LINE_AA)
+
+
+def _legend(canvas: Canvas, scale: heat.Scale, bottom: int, size: int) -> None:
+    """What the overlay's colours mean, in a dark box above row ``bottom``."""
+    small = max(9, round(0.8 * size))
+    text = "differs from the measured image by, grey levels"
+    ends = f"{scale.low:.1f}", f"{scale.high:.1f} and more"
+    font, thickness = _scale(small), _thickness(small)
+    width = min(canvas.shape[1] - 2 * size, _width(text, FONT, font, thickness) + 2 * small)
+    height = round(5.2 * small)
+    box = canvas[max(0, bottom - height) : bottom, :width]
+    box[:] = cv2.convertScaleAbs(box, None, STRIP)
+    room, begin = width - 2 * small, bottom - height
+    shown = _cut(text, font, thickness, room)
+    cv2.putText(canvas, shown, (small, begin + round(1.4 * small)), FONT, font, WHITE, thickness, cv2.LINE_AA)
+    bar = canvas[begin + 2 * small : begin + 3 * small, small : small + room]
+    bar[:] = heat.legend(room, small)[: bar.shape[0]]
+    base = begin + round(4.5 * small)
+    right = small + room - _width(ends[1], FONT, font, thickness)
+    for end, x in zip(ends, (small, right), strict=True):
+        cv2.putText(canvas, end, (x, base), FONT, font, WHITE, thickness, cv2.LINE_AA)
 
 
 def _darken(canvas: Canvas, top: int, bottom: int) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from clesr.pipeline.stats import Status
 
 TITLE = "clesr"
 QUIT_KEYS = (ord("q"), ord("Q"), 27)
+OVERLAY_KEYS = (ord("f"), ord("F"))
 REDRAW_NS = 100_000_000  # between two drawings while no frame comes
 OF_SCREEN = 0.9  # of its width and height are used at most
 NARROWEST = 480  # pixels, so that the display stays readable over a small image
@@ -67,7 +69,8 @@ class Place:
 
 
 class Window:
-    """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run.
+    """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
+    the ``overlay`` of where the image disagrees with what was measured. ``actions`` are what other keys do.
 
     As large as the image, or as fits the screen, until the user resizes it. ``place`` is for one of several windows,
     which stand in a grid; ``q`` or Esc in any of them stops the streams of all, closing one only its own.
@@ -77,8 +80,9 @@ class Window:
     name = "window"
     policy = Policy.NEWEST
 
-    def __init__(self, place: Place | None = None, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, place: Place | None = None, *, overlay: bool = False, clock: Clock = SYSTEM) -> None:
         place = place or Place()
+        self.overlay = overlay
         self._title, self._keyboard = place.title, place.keyboard
         self._left, self._top, *self._space = place.part_of(screen_size())
         self._tiled = place.count > 1
@@ -90,6 +94,7 @@ class Window:
         self._drawn_ns = 0
         self._drawn_shape = (0, 0)
         self.shown = 0
+        self.actions: dict[str, Callable[[], None]] = {}
 
     def write(self, result: Result) -> None:
         self._newest, self._fresh = result, True
@@ -106,11 +111,21 @@ class Window:
         now, shape = self._clock.now_ns(), self._shape()
         if fresh or shape != self._drawn_shape or now - self._drawn_ns >= REDRAW_NS:
             self._fresh = False
-            self._canvas = draw(result, status, shape, out=self._canvas)
+            self._canvas = draw(result, status, shape, out=self._canvas, overlay=self.overlay)
             cv2.imshow(self._title, self._canvas)  # which copies it
             self._drawn_ns, self._drawn_shape = now, shape
             self.shown += fresh
-        return not any(key in QUIT_KEYS for key in self._keyboard.pressed(self))
+        quits = [self._quits(key) for key in self._keyboard.pressed(self)]
+        return not any(quits)
+
+    def _quits(self, key: int) -> bool:
+        """Do what ``key`` does; whether it ends the run."""
+        if key in OVERLAY_KEYS:
+            self.overlay = not self.overlay
+            self._drawn_shape = (0, 0)  # draw at once
+        if (action := self.actions.get(chr(key))) is not None:
+            action()
+        return key in QUIT_KEYS
 
     def close(self) -> str | None:
         if self._open:

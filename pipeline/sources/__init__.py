@@ -33,6 +33,7 @@ ADDRESSES = (
     "a Cellvizio .mkt file",
     "a TIFF stack",
     "a folder of images",
+    "a session folder",
     "rtsp:// rtsps:// http:// https:// udp:// tcp:// rtp:// srt:// rtmp:// rtmps://",
     "zmq+tcp://host:port",
     "zmq+ipc:///path",
@@ -43,7 +44,8 @@ RECORDINGS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", 
 TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".jp2")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_RAW_RECORDING = "raw.mkv"  # what replays in the folder of a session
+_SESSION = "session.json"  # what makes a folder a session
+_RAW_RECORDING = "raw.mkv"  # what replays of a session whose session.json is gone
 
 
 def open_source(
@@ -133,6 +135,10 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
     if not path.exists():
         raise SourceError(f"{path}: no such file, folder or device; check the path")
     if path.is_dir():
+        if (path / _SESSION).is_file():
+            from clesr.pipeline.sources.session import SessionSource
+
+            return SessionSource(path, clock=clock)
         recording = path / _RAW_RECORDING
         if recording.is_file():
             return video.VideoSource(recording, clock=clock, count=count, decoding=decoding)

@@ -40,7 +40,7 @@ def open_container(
 ) -> av.container.InputContainer:
     """An open container with at least one video stream. Raises SourceError."""
     try:
-        container = av.open(address, timeout=timeout, options=dict(options or {}))
+        container = av.open(address, timeout=timeout, options=dict(options or {}), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise SourceError(f"{shown(address)}: {_open_problem(error)}") from error
     streams = container.streams.video

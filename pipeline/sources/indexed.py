@@ -61,6 +61,11 @@ class IndexedSource:
             pts = number if self._time_base is not None else None
             return Frame(image, number, self._clock.now_ns(), pts, self._time_base)
 
+    def skip_to(self, number: int) -> None:
+        """Go on with image ``number``."""
+        with self._lock:
+            self._next = number
+
     def close(self) -> None:
         with self._lock:
             self._next = len(self._images)

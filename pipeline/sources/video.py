@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,9 +45,10 @@ class VideoSource:
         decoding: Decoding | None = None,
     ) -> None:
         self._address, self._clock = str(path), clock
-        self._container = container or open_container(_file(self._address))
+        self._container = container or open_container(file_address(self._address))
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
+        self.codec = stream.codec_context.name
         self._decoder = Decoder(stream, decoding)
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
@@ -75,6 +77,20 @@ class VideoSource:
             self._ended = True
             self._ready.clear()
             self._container.close()
+
+    def scan(self, visit: Callable[[av.Packet[av.VideoStream]], None]) -> str | None:
+        """Read every packet that has a picture, without decoding it, in place of the frames. What says that the
+        file is damaged or was cut, in one line, or None."""
+        with self._lock:
+            self._ended = True
+            try:
+                for packet in self._packets:
+                    if packet.size:
+                        self._note(packet)
+                        visit(packet)
+            except av.error.FFmpegError as error:
+                return f"a part of it cannot be read ({error.strerror})"
+            return self._shortfall()
 
     def _numbered(self, item: Picture | Damage) -> Frame | Corrupt:
         number, time_ns = self._number, self._clock.now_ns()
@@ -167,7 +183,7 @@ def count_frames(path: str | Path) -> int:
 
     Raises SourceError as VideoSource does. Bytes that cannot be read end the count.
     """
-    with open_container(_file(str(path))) as container:
+    with open_container(file_address(str(path))) as container:
         frames = 0
         try:
             for packet in container.demux(container.streams.video[0]):
@@ -191,7 +207,7 @@ def frame_shape(stream: av.VideoStream) -> tuple[int, int] | None:
     return shape if all(shape) else None
 
 
-def _file(address: str) -> str:
+def file_address(address: str) -> str:
     """An address that FFmpeg takes for a file whatever its name is. Raises SourceError."""
     if "://" in address:
         return address

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clesr.engines.base import EngineInfo
+from clesr.engines.base import EngineInfo, SelfChecking
 from clesr.engines.buffers import SlotEngine
 from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
@@ -46,6 +46,18 @@ class FakeSlot:
     def close(self) -> None:
         assert self.idle.is_set()
         self.closed = True
+
+
+class FakeCheckingSlot(FakeSlot):
+    """Also halves its input: the image degraded, as far as this test cares."""
+
+    def __init__(self, device: FakeDevice, dtype: np.dtype[Any], *, correcting: bool) -> None:
+        super().__init__(device, dtype)
+        self.host_again = np.zeros((1 + correcting, *SHAPE), dtype)
+
+    def finish(self) -> None:
+        self.host_again[:] = self.host_in // 2
+        super().finish()
 
 
 class FakeDevice:
@@ -134,5 +146,40 @@ def test_closing_with_frames_in_flight_waits_for_the_device() -> None:
     device = FakeDevice()
     engine = open_on(device)
     engine.submit(image(1))
+    engine.close()
+    assert all(slot.closed for slot in device.made)
+
+
+def test_what_a_slot_found_of_its_image_goes_with_the_result() -> None:
+    """Also of results that were taken out of their slots early, and as copies."""
+    device = FakeDevice()
+    engine = SlotEngine(
+        EngineInfo("fake", "a device", "fp16", "none", "", 1, SHAPE),
+        lambda dtype: [FakeCheckingSlot(device, dtype, correcting=engine.correcting) for _ in range(2)],
+    )
+    assert isinstance(engine, SelfChecking)
+    for value in (10, 20, 30):
+        engine.submit(image(value))
+    kept = []
+    for value in (10, 20, 30):
+        assert engine.collect()[0, 0] == 255 - value
+        kept.append(engine.again)
+    assert [[int(again[0, 0]) for again in all_of_it] for all_of_it in kept] == [[5], [10], [15]]
+    engine.correct()
+    engine.submit(image(40))
+    assert engine.collect()[0, 0] == 215
+    assert [int(again[0, 0]) for again in engine.again] == [20, 20]
+    engine.close()
+
+
+def test_turning_the_correction_on_makes_the_slots_anew_and_frees_the_old_ones() -> None:
+    device = FakeDevice()
+    engine = open_on(device)
+    engine.prepare(np.dtype(np.uint8))
+    engine.correct()
+    assert [slot.closed for slot in device.made] == [True, True, False, False]
+    engine.submit(image(1))
+    assert engine.collect()[0, 0] == 254
+    assert engine.again == (), "these slots check nothing"
     engine.close()
     assert all(slot.closed for slot in device.made)

@@ -13,7 +13,9 @@ from random_models import random_image
 
 from clesr.engines import cuda_engine
 from clesr.engines.buffers import CudaSlot, SlotEngine
+from clesr.engines.checked import CheckedNetwork
 from clesr.engines.cuda_engine import DTYPES, build_network, open_cuda
+from clesr.engines.degrade import Degrader
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.errors import EngineError
@@ -69,8 +71,9 @@ def test_parity(
     for slot in engine.prepare(np.dtype(dtype)):
         assert isinstance(slot, CudaSlot)
         slot.host_out.fill(255)
+        assert isinstance(slot._network, CheckedNetwork)
         slot._network.sr.fill_(255)
-        for between in getattr(slot._network, "between", ()):
+        for between in getattr(slot._network.network, "between", ()):
             between.fill_(float("nan"))
     torch.cuda.synchronize()
     images = [random_image(shape, dtype) for _ in range(5)]
@@ -141,3 +144,23 @@ def test_the_report_names_what_was_chosen(opened: Callable[..., SlotEngine]) -> 
     engine = opened(find_model("densenet", 2), (33, 47))
     assert any(line.startswith("project-fp16-128-128-33x47: ") for line in engine.report)
     assert any(line.startswith("early start of kernels: ") for line in engine.report)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_image_is_degraded_and_corrected_in_the_graph(
+    scale: int, dtype: type, opened: Callable[..., SlotEngine]
+) -> None:
+    """As on the host, for every frame; the correction is turned on between two frames."""
+    engine, degrader = opened(find_model("fast", scale), (33, 47)), Degrader((33, 47), scale)
+    near = 1 if dtype == np.uint8 else 65
+    for expected in (1, 2):
+        for _ in range(5):
+            lr = random_image((33, 47), dtype)
+            engine.submit(lr)
+            sr = engine.collect()
+            assert len(engine.again) == expected
+            assert np.abs(engine.again[-1].astype(int) - degrader(sr)).max() <= near
+            errors = [np.abs(again.astype(int) - lr).mean() for again in engine.again]
+            assert errors == sorted(errors, reverse=True), "the correction brings it nearer"
+        engine.correct()

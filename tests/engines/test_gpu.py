@@ -37,5 +37,6 @@ def test_the_key_tells_cards_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.usefixtures("gpu")
 def test_a_real_card_has_a_driver_version() -> None:
     assert gpu.gpu_key()["driver"] != "unknown"

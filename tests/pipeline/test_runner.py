@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
 
+from clesr.engines.degrade import Degrader
 from clesr.pipeline.errors import EngineError, SinkError, SourceError, UsageError
-from clesr.pipeline.frame import Corrupt, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.prepare import Prepare, Roi
 from clesr.pipeline.runner import Limits, Pipeline
@@ -374,3 +376,71 @@ def test_a_recording_slower_than_its_own_pace_says_so_once() -> None:
     run.run()
     assert len(messages) == 1
     assert "later than its own pace" in messages[0]
+
+
+def checkered(number: int) -> Frame:
+    """A frame that repeating its pixels does not keep: it disagrees with what comes of it."""
+    image = np.full((48, 40), 60, np.uint8)
+    image[::2, number % 2 :: 2] = 160
+    return Frame(image, number, 0)
+
+
+def test_every_upscaled_frame_has_its_fidelity_and_a_failed_one_has_none() -> None:
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        engine = FakeEngine(shape, fails=(160,))
+        engine.info = replace(engine.info, limit_db=50.0)
+        return engine
+
+    sink = ListSink()
+    run = pipeline(ScriptedSource([checkered(1), checkered(0), checkered(1)]), sink, factory=factory)
+    summary = run.run()
+    good = [r for r in sink.results if r.outcome is Outcome.UPSCALED]
+    (failed,) = (r for r in sink.results if r.outcome is Outcome.FAILED)
+    assert (failed.fidelity, failed.check) == (None, None)
+    assert len(good) == 2
+    for result in good:
+        assert result.check is not None
+        assert result.fidelity == result.check.db
+        assert 20 < result.fidelity < 40
+        assert result.check.below_limit
+    figures = summary.as_json()["fidelity_db"]
+    assert (figures["frames"], figures["below_limit"], figures["limit"]) == (2, 2, 50.0)
+    assert figures["worst_tile"] <= figures["worst"] <= figures["p1"] <= figures["p50"]
+    assert figures["worst"] == pytest.approx(good[0].fidelity, abs=0.01)
+
+
+def test_a_consistent_run_gives_corrected_images() -> None:
+    sink = ListSink()
+    pipeline(ScriptedSource([checkered(0), checkered(1)]), sink, consistent=True).run()
+    for result in sink.results:
+        assert result.check is not None
+        assert result.fidelity is not None
+        assert result.check.before_db is not None
+        assert result.fidelity > result.check.before_db + 10
+        again = Degrader((48, 40), 2)(result.image)
+        assert np.abs(again.astype(int) - result.lr).mean() <= 1
+
+
+def test_an_engine_that_checks_itself_is_believed() -> None:
+    class Checking(FakeEngine):
+        again: tuple[Image, ...] = ()
+        corrected = False
+
+        def collect(self) -> Image:
+            lr = self._in_flight[0]
+            self.again = (lr + np.uint8(2), lr + np.uint8(1)) if self.corrected else (lr + np.uint8(2),)
+            return super().collect()
+
+        def correct(self) -> None:
+            self.corrected = True
+
+    for consistent, expected, before in ((False, 2, None), (True, 1, 2)):
+        sink = ListSink()
+        pipeline(ScriptedSource([checkered(0)]), sink, factory=Checking, consistent=consistent).run()
+        (result,) = sink.results
+        assert result.check is not None
+        assert result.fidelity == pytest.approx(20 * np.log10(255 / expected))
+        assert (result.check.before_db is None) is (before is None)
+        assert np.array_equal(result.image, np.repeat(np.repeat(result.lr, 2, 0), 2, 1)), (
+            "not corrected twice"
+        )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from clesr.pipeline.frame import Frame, Outcome, Result, Times
-from clesr.pipeline.stats import Latency, Ledger, Rate
+from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
+from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate
 
 
 def result(captured_ns: int, *spans_ms: float) -> Result:
@@ -51,3 +53,31 @@ def test_rate() -> None:
         rate.add(i * 40_000_000)
     assert rate.recent() == pytest.approx(25)
     assert rate.overall() == pytest.approx(25)
+
+
+def test_fidelities_are_summed_up() -> None:
+    fidelities = Fidelities(kept=50)
+    assert fidelities.summary() == {}
+    fidelities.add(result(0, 1, 1, 1))
+    assert fidelities.summary() == {}, "what was not measured does not count"
+    image = np.zeros((2, 2), np.uint8)
+    for i in range(200):  # the first hundred, lower by 10 dB, have left the ring
+        db = 40 + (i % 100) / 10 + 10 * (i >= 100)
+        check = Fidelity(db, None, db - 5 if i else None, (0, 0) if i else None, 36.0, image)
+        fidelities.add(replace(result(0, 1, 1, 1), fidelity=db, check=check))
+    summary = fidelities.summary()
+    assert summary["frames"] == 200
+    assert summary["p50"] == pytest.approx(57.45, abs=0.01)
+    assert summary["p1"] == pytest.approx(55.05, abs=0.01)
+    assert (summary["worst"], summary["worst_tile"]) == (40.0, 35.1)
+    assert (summary["limit"], summary["below_limit"]) == (36.0, 9)
+
+
+def test_without_a_limit_nothing_is_judged() -> None:
+    fidelities, image = Fidelities(), np.zeros((2, 2), np.uint8)
+    check = Fidelity(44.0, None, None, None, None, image)
+    fidelities.add(replace(result(0, 1, 1, 1), fidelity=44.0, check=check))
+    assert fidelities.summary() == {
+        "frames": 1, "p50": 44.0, "p1": 44.0, "worst": 44.0, "worst_tile": None, "limit": None,
+        "below_limit": None,
+    }  # fmt: skip

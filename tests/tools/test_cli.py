@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from clesr.engines import weights
+from clesr.engines.degrade import Degrader
 from clesr.engines.models import FastSR
 from clesr.engines.weights import Descriptor, load_model, save_model
 from clesr.tools import cli
@@ -66,6 +68,11 @@ def one_line(err: str) -> str:
     return lines[0]
 
 
+def gray_frames(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        return [np.asarray(f.to_ndarray(format="gray"), np.uint8) for f in container.decode(video=0)]
+
+
 def test_upscale_keeps_every_frame_and_its_time(run: Run, video: Path, tmp_path: Path) -> None:
     code, _, err = run(
         "clesr", "upscale", video, "-o", tmp_path / "out.mkv", "--model", "bicubic", "--scale", "2"
@@ -99,7 +106,7 @@ def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None
         "full",
     )
     assert code == 0, err
-    assert "notes.txt is left out" in err
+    assert "left out, no kind of image or video known here: 1 .txt" in err
     a = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
     b = cv2.imread(str(tmp_path / "out" / "b.tif"), cv2.IMREAD_UNCHANGED)
     assert a is not None
@@ -107,7 +114,12 @@ def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None
     assert a.shape == (20, 24)
     assert b.dtype == np.uint16
     np.testing.assert_array_equal(b[::2, ::2], deep)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.tif"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".archive",
+        "a.png",
+        "archive.jsonl",
+        "b.tif",
+    ]
 
 
 def test_live_writes_video_and_summary(run: Run, video: Path, tmp_path: Path) -> None:
@@ -126,6 +138,30 @@ def test_live_writes_video_and_summary(run: Run, video: Path, tmp_path: Path) ->
     assert "x4" in figures["engine"]
     assert figures["fps"] > 0
     assert len(frames(tmp_path / "out.mkv")) == 12
+
+
+def test_consistent_images_shrink_to_the_measured_ones(run: Run, video: Path, tmp_path: Path) -> None:
+    figures = []
+    for name, options in {"plain": [], "consistent": ["--consistent"]}.items():
+        code, _, err = run(
+            "clesr", "upscale", video, "-o", tmp_path / f"{name}.mkv", "--codec", "ffv1", "--scale", "2",
+            "--model", "bilinear", "--summary", tmp_path / f"{name}.json", *options,
+        )  # fmt: skip
+        assert code == 0, err
+        assert "fidelity, dB: median" in err
+        figures.append(json.loads((tmp_path / f"{name}.json").read_text())["fidelity_db"])
+    plain, consistent = figures
+    assert plain["frames"] == consistent["frames"] == 12
+    assert plain["limit"] is plain["below_limit"] is None
+    assert consistent["worst"] > plain["worst"] + 3
+    lr, degrader = gray_frames(video), Degrader((32, 40), 2)
+    differences = [
+        np.mean(
+            [np.abs(degrader(sr).astype(int) - measured).mean() for sr, measured in zip(srs, lr, strict=True)]
+        )
+        for srs in (gray_frames(tmp_path / "plain.mkv"), gray_frames(tmp_path / "consistent.mkv"))
+    ]
+    assert differences[1] < differences[0] / 3, "but for what is clipped, for these frames are noise"
 
 
 def test_model_auto_says_what_it_took(run: Run) -> None:

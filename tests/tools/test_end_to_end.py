@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,9 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pyigtl
 import pytest
+import tifffile
 import zmq
 
 PATIENCE_S = 60.0
@@ -65,6 +68,14 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         assert process.poll() is None, process.communicate()[1]
         tick.wait(0.05)
     pytest.fail("nothing happened")
+
+
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def bytes_in(folder: Path) -> int:
@@ -292,6 +303,41 @@ def test_a_peer_written_from_the_wire_format_alone_exchanges_frames(start: Start
     figures = json.loads((tmp_path / "s.json").read_text())
     assert figures["outcomes"]["corrupt"] > 0, "the header that lied about its size is counted"
     assert sum(figures["outcomes"].values()) == figures["captured"]
+
+
+def test_a_pyigtl_client_gets_frames_with_size_and_time(start: Start, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", np.array([image, image]), photometric="minisblack")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    live = start(
+        "live", "--source", tmp_path / "in.tif", "--loop", "--pace", 50, "--window", "full", "--scale", 2,
+        "--model", "nearest", "--display", "none", "--send", f"igtl://127.0.0.1:{port}", "--pixel-size", 1.5,
+    )  # fmt: skip
+    wait_for(partial(is_open, port), live)
+    client = pyigtl.OpenIGTLinkClient("127.0.0.1", port)
+    try:
+        got: list[pyigtl.ImageMessage] = []
+
+        def received() -> bool:
+            message = client.wait_for_message("clesr", timeout=0.1)
+            got.extend([message] if message else [])
+            return len(got) >= 3
+
+        wait_for(received, live)
+    finally:
+        client.stop()
+    live.send_signal(signal.SIGINT)
+    _, err = live.communicate(timeout=PATIENCE_S)
+    assert live.returncode == 0, err
+    assert "images sent to 2 programs" in err, (
+        "the one that only looked whether the port is open, and the client"
+    )
+    for message in got:
+        np.testing.assert_array_equal(message.image[0, ::2, ::2], image)
+        assert message.ijk_to_world_matrix[0, 0] == pytest.approx(0.00075)
+    assert got[0].timestamp < got[1].timestamp < got[2].timestamp
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ import torch
 from clesr.engines.models import DenseNet
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
-from clesr.tools.evaluation.metrics import field_of_view, psnr
+from clesr.pipeline.view import field_of_view
+from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.train import train
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone

@@ -20,11 +20,12 @@ from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EngineError
+from clesr.pipeline.view import field_of_view
 from clesr.tools.benching.figures import latency, median_ratio, ratios, significant, streams
 from clesr.tools.benching.peak import peak_for
 from clesr.tools.benching.power import ReadWatts, device_mb, mean_watts, resident_mb, watching
 from clesr.tools.benching.turns import by_device, in_flight, one_at_a_time, upscaled
-from clesr.tools.evaluation.metrics import field_of_view, psnr
+from clesr.tools.evaluation.metrics import psnr
 
 Pixels = NDArray[np.uint8]
 Pair = tuple[Pixels, Pixels]  # LR and HR

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.methods import Method, Pixels, label_methods, open_method
-from clesr.tools.evaluation.metrics import RADIUS, field_of_view, psnr, ssim, wrapped_psnr
+from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
 from clesr.tools.training.data import halve
 from clesr.tools.training.degrade import crop_to_multiple, degrade
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.pipeline.errors import UsageError
-from clesr.tools.evaluation.metrics import field_of_view
+from clesr.pipeline.view import field_of_view
 from clesr.tools.training.degrade import crop_to_multiple, degrade
 from clesr.tools.training.images import read_entry
 from clesr.tools.training.recipe import Recipe

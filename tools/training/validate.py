@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clesr.engines.resample import quantise, resize
+from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
+from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import Pair
 from clesr.tools.training.degrade import degrade
 
-TILE = 32  # LR pixels a side: about what an operator looks at when a structure draws the eye
 PERCENTILE = 1.0
 
 Pixels = NDArray[np.uint8]
@@ -63,19 +64,14 @@ def silent_layers(module: nn.Module, lr: Pixels) -> int:
 def fidelity_limit(module: nn.Module, pairs: list[Pair]) -> dict[str, float] | None:
     """How far SR images, degraded again, may lie from what was measured: the 1st percentile of their PSNR in dB.
 
-    Taken over tiles of 32 x 32 LR pixels of ``pairs`` that lie in the field of view, for a single image says little
-    about the worst that is usual. None where there is no such tile.
+    Taken over the tiles that the live check looks at (pipeline/fidelity.py), for a single image says little about the
+    worst that is usual. None where ``pairs`` have no tile in the field of view.
     """
-    found = []
+    found: list[float] = []
     for pair in pairs:
         again = degrade(upscale_image(module, pair.lr), pair.hr.shape[0] // pair.lr.shape[0])
-        scale = pair.hr.shape[0] // pair.lr.shape[0]
-        mask = pair.mask[scale // 2 :: scale, scale // 2 :: scale]
-        for y in range(0, pair.lr.shape[0] - TILE + 1, TILE // 2):
-            for x in range(0, pair.lr.shape[1] - TILE + 1, TILE // 2):
-                tile = np.s_[y : y + TILE, x : x + TILE]
-                if mask[tile].all():
-                    found.append(psnr(pair.lr[tile], again[tile], mask[tile]))
+        _, tiles = Tiles(field_of_view(pair.lr)).errors(squared_difference(again, pair.lr))
+        found += [decibels(float(error), 255) for error in tiles[tiles >= 0]]
     if not found:
         return None
     return {"limit_db": round(float(np.percentile(found, PERCENTILE)), 2), "tiles": len(found)}

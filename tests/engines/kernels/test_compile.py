@@ -16,7 +16,8 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "compile_kernels.py"
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", [80, 89, 90])
 def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
-    """In a process of its own: this one's Triton is an interpreter. Each kind's first plan, and the usual ones."""
+    """In a process of its own: this one's Triton is an interpreter. Each kind's first plan, and the usual ones, which
+    must fit; of the others the card's measurement takes what is fast there."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, str(SCRIPT), "--most", "1", str(arch)]
@@ -24,9 +25,9 @@ def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     kernels = {line["kernel"] for line in lines}
-    wanted = {"_first", "_conv", "_up", "_project", "_finish", "_hand_over", "_trunk"}
+    wanted = {"_first", "_conv", "_up", "_project", "_finish", "_hand_over"}
     assert wanted <= {name.removesuffix("_kernel") for name in kernels}
-    assert not [line for line in lines if not line["fits"]]
+    assert not [line for line in lines if not line["plan"] and not line["fits"]]
     products = [line for line in lines if line["kernel"] in ("_conv_kernel", "_up_kernel", "_project_kernel")]
     assert all(line["wgmma"] if arch == 90 else line["mma"] for line in products)
     if arch == 90:

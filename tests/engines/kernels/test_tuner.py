@@ -111,8 +111,8 @@ def test_a_cpu_has_no_tuner() -> None:
 def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a tuner that runs nothing but likes the second plan of each kind."""
     tuner = Tuner("a card", (9, 0), None, lambda run: 1e-6)
-    monkeypatch.setattr(Tuner, "_time", lambda self, plan, run: 1e-6 if plan == second[0] else 1e-3)
     second = [Plan()]
+    monkeypatch.setattr(Tuner, "_time", lambda self, plan, run: 1e-6 if plan == second[0] else 1e-3)
     asked = []
 
     def choose(self: Tuner, key: str, plans: list[Plan], run: Callable[[Plan], None]) -> object:

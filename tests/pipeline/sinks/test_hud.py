@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.frame import Outcome, Result
+from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
 from clesr.pipeline.sinks import hud
 from clesr.pipeline.stats import State, Status
 
@@ -180,3 +180,75 @@ def test_a_canvas_can_be_used_again(make_result: MakeResult) -> None:
     assert again is canvas
     assert np.array_equal(again, hud.draw(flat(make_result), LIVE, (400, 800)))
     assert hud.draw(flat(make_result), LIVE, (300, 300), out=canvas).shape == (300, 300, 3)
+
+
+def checked(
+    *, limit_db: float | None = 41.0, worst_db: float | None = 43.2, corrected: bool = False
+) -> Result:
+    """A flat image of 400x400 from an LR image of 100x100, which differs in a square around (60, 40)."""
+    lr = np.full((100, 100), 200, np.uint8)
+    again = lr.copy()
+    again[54:66, 34:46] -= 20
+    check = Fidelity(
+        46.25, 44.0 if corrected else None, worst_db, (48, 32) if worst_db else None, limit_db, again
+    )
+    image = np.full((400, 400), 200, np.uint8)
+    times = Times(0, 0, 0, 0)
+    return Result(Frame(lr, 0, 0), lr, image, Outcome.UPSCALED, 4, times, "fast", check.db, check)
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (checked(), ["fidelity 46.2 dB", "worst tile 43.2", "limit 41.0"]),
+        (checked(worst_db=40.9), ["fidelity 46.2 dB", "worst tile 40.9", "BELOW LIMIT 41.0"]),
+        (checked(limit_db=None), ["fidelity 46.2 dB", "worst tile 43.2"]),
+        (checked(worst_db=None), ["fidelity 46.2 dB", "limit 41.0"]),
+        (
+            checked(corrected=True),
+            ["fidelity 46.2 dB", "before correction 44.0", "worst tile 43.2", "limit 41.0"],
+        ),
+    ],
+)
+def test_the_fidelity_is_said_and_a_broken_limit_stands_out(result: Result, words: list[str]) -> None:
+    (line,) = hud.fidelity_lines(result)
+    assert [word.text for word in line] == words
+    amber = [word.text for word in line if word.colour == hud.AMBER]
+    assert amber == (words[1:] if "BELOW" in words[-1] else [])
+
+
+def test_the_tile_below_the_limit_has_corners(make_result: MakeResult) -> None:
+    """At its place in the window, here twice as large and beside a margin; otherwise nothing is marked."""
+    usual = hud.draw(checked(), LIVE, (800, 1000))
+    marked = hud.draw(checked(worst_db=40.0), LIVE, (800, 1000))
+    rows, columns = np.nonzero((marked != usual)[130:].any(-1))  # below the words
+    top, left, side = 48 * 8, 100 + 32 * 8, 32 * 8
+    assert abs(rows.min() + 130 - top) <= 4
+    assert abs(rows.max() + 130 - top - side) <= 4
+    assert abs(columns.min() - left) <= 4
+    assert abs(columns.max() - left - side) <= 4
+    assert (marked[top, left] == hud.AMBER).all()
+    assert (marked[top + side // 2, left] == 200).all(), "corners, not a frame that hides"
+
+
+def test_the_overlay_colours_where_images_differ_and_says_what_the_colours_mean() -> None:
+    plain = hud.draw(checked(), LIVE, (400, 400))
+    coloured = hud.draw(checked(), LIVE, (400, 400), overlay=True)
+    assert np.ptp(coloured[240, 160].astype(int)) > 60, "colour in the middle of the difference"
+    assert np.array_equal(coloured[120:160, 200:], plain[120:160, 200:]), "none where there is none"
+    assert coloured[240, 160].max() > 100, "the tissue shows through"
+    text = (coloured != plain)[300:, :200].any()
+    assert text, "the legend"
+
+
+def test_without_a_check_the_overlay_changes_nothing(make_result: MakeResult) -> None:
+    result = flat(make_result)
+    assert hud.fidelity_lines(result) == hud.fidelity_lines(None) == []
+    assert np.array_equal(
+        hud.draw(result, LIVE, (400, 400), overlay=True), hud.draw(result, LIVE, (400, 400))
+    )
+
+
+def test_a_recording_shows() -> None:
+    assert "REC" not in [words.text for words in hud.top_lines(LIVE)[0]]
+    assert hud.top_lines(replace(LIVE, recording=True))[0][0] == ("REC", hud.RED)

@@ -84,6 +84,13 @@ def test_a_key_stops(key: str, screen: Screen) -> None:
     assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
 
 
+def test_a_key_switches_the_overlay(screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("overlay", str(screen.framebuffer), display=screen.display)
+    assert said == {"before": True, "switched": True}
+
+
 def test_closing_the_window_stops(screen: Screen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")

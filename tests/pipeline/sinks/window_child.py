@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import clesr.pipeline.sinks.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
 from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sinks import LiveSink, open_sink
-from clesr.pipeline.sinks.window import Keyboard, Place
+from clesr.pipeline.sinks.window import Keyboard, Place, Window
 from clesr.pipeline.stats import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
@@ -126,6 +126,19 @@ def two(framebuffer: str, key: str) -> dict[str, Any]:
     return seen
 
 
+def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
+    """What ``f`` does."""
+    window = open_sink("window", overlay="fidelity")
+    assert isinstance(window, Window)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    before = window.overlay
+    press("f")
+    switched = refresh_until(window, STATUS, lambda _: not window.overlay)
+    window.close()
+    return {"before": before, "switched": switched}
+
+
 def press(key: str) -> None:
     subprocess.run(["xdotool", "mousemove", "100", "100", "key", key], check=True)
 
@@ -170,6 +183,8 @@ def main() -> None:
             said = quit_by(rest[0], click_on_the_cross)
         elif scenario == "two":
             said = two(*rest)
+        elif scenario == "overlay":
+            said = switch_the_overlay(rest[0])
         elif scenario == "open":
             said = {"name": open_sink("window").name}
         else:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clesr.pipeline.errors import UsageError
-from clesr.tools.evaluation.metrics import field_of_view
+from clesr.pipeline.view import field_of_view
 from clesr.tools.training.phantoms import phantom_images
 
 

@@ -1,0 +1,120 @@
+"""The consistency check: an SR image, degraded again, must agree with the LR image that was measured.
+
+What disagrees was invented by the network, or taken away. The figures are PSNR in dB, the peak being the largest value
+of the dtype: over the field of view, and over the tile of 32x32 LR pixels that agrees least, which is held against the
+limit that comes with the weights (the first percentile over such tiles of validation images).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clesr.engines.degrade import Corrector, Degrader
+from clesr.pipeline.frame import Fidelity, Image
+from clesr.pipeline.view import field_of_view
+
+TILE = 32  # LR pixels a side: about what an operator looks at when a structure draws the eye
+STEP = TILE // 2  # between two tiles
+MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
+REFRESH = 64  # frames after which the field of view is looked for again
+
+Errors = NDArray[np.float32]
+
+
+class Tiles:
+    """The field of view ``mask`` (H, W) and the tiles that lie wholly in it, half overlapping, up to every edge."""
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self._mask = None if mask.all() else mask.astype(np.float32)
+        self._area = int(mask.sum())
+        self._rows, self._columns = (_starts(n) for n in mask.shape)
+        self._outside = self._sums(cv2.integral((~mask).astype(np.uint8))) > 0
+
+    def errors(self, squared: Errors) -> tuple[float, NDArray[np.float64]]:
+        """The mean of ``squared`` (H, W) over the field of view, and of each tile in a grid; -1 for one not in it."""
+        if self._mask is not None:
+            squared = squared * self._mask
+        sums = cv2.integral(squared, sdepth=cv2.CV_64F)
+        tiles = self._sums(sums) / TILE**2
+        tiles[self._outside] = -1.0
+        return float(sums[-1, -1]) / max(self._area, 1), np.asarray(tiles, np.float64)
+
+    def at(self, index: int) -> tuple[int, int]:
+        """The upper left corner of the ``index``-th tile of the grid, row by row."""
+        row, column = divmod(index, len(self._columns))
+        return int(self._rows[row]), int(self._columns[column])
+
+    def _sums(self, integral: NDArray[np.generic]) -> NDArray[np.float64]:
+        lines = np.asarray(integral, np.float64)
+        lines = lines[self._rows + TILE] - lines[self._rows]
+        return lines[:, self._columns + TILE] - lines[:, self._columns]
+
+
+class FidelityCheck:
+    """The check for images of one size: ``shape`` (H, W) of the LR image. For one thread.
+
+    ``limit_db`` is what the worst tile is held against, None where there is no limit. ``consistent`` corrects each
+    image by the smallest change after which it degrades to the measured one.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], scale: int, limit_db: float | None = None, *, consistent: bool = False
+    ) -> None:
+        self.limit_db, self.consistent = limit_db, consistent
+        self._degrade = Degrader(shape, scale)
+        self._correct = Corrector(shape, scale) if consistent else None
+        self._tiles: Tiles | None = None
+        self._uses = 0
+
+    def __call__(self, lr: Image, sr: Image, again: Sequence[Image] = ()) -> tuple[Image, Fidelity]:
+        """``sr`` (scale * H, scale * W), corrected if so asked, and how it agrees with ``lr`` (H, W); uint8 or uint16.
+
+        ``again`` is what the engine has done already: its image degraded, and where it has corrected it, the corrected
+        one degraded.
+        """
+        own = again[0] if again else self._degrade(sr)
+        if self._tiles is None or self._uses % REFRESH == 0:
+            self._tiles = Tiles(field_of_view(eight_bits(lr)))
+        self._uses += 1
+        peak = int(np.iinfo(lr.dtype).max)
+        mean, tiles = self._tiles.errors(squared_difference(own, lr))
+        db, before_db = decibels(mean, peak), None
+        if self._correct is not None:
+            sr = sr if len(again) == 2 else self._correct(sr, lr, own)
+            corrected = again[1] if len(again) == 2 else self._degrade(sr)
+            mean, _ = self._tiles.errors(squared_difference(corrected, lr))
+            db, before_db = decibels(mean, peak), db
+        worst = int(tiles.argmax()) if tiles.size and tiles.max() >= 0 else None
+        worst_db = None if worst is None else decibels(float(tiles.flat[worst]), peak)
+        worst_at = None if worst is None else self._tiles.at(worst)
+        return sr, Fidelity(db, before_db, worst_db, worst_at, self.limit_db, own)
+
+
+def squared_difference(one: Image, other: Image) -> Errors:
+    """The squared difference of two images (H, W) of one dtype, float32."""
+    difference = np.subtract(one, other, dtype=np.float32)
+    return np.square(difference, out=difference)
+
+
+def decibels(mean_squared_error: float, peak: int) -> float:
+    """PSNR in dB; MOST_DB at most."""
+    if mean_squared_error <= 0:
+        return MOST_DB
+    return min(MOST_DB, 10 * math.log10(peak**2 / mean_squared_error))
+
+
+def _starts(length: int) -> NDArray[np.int64]:
+    """Where tiles begin on a line of ``length`` pixels: each half tile, and flush with the end."""
+    if length < TILE:
+        return np.empty(0, np.int64)
+    return np.unique(np.append(np.arange(0, length - TILE + 1, STEP), length - TILE))
+
+
+def eight_bits(image: Image) -> NDArray[np.uint8]:
+    """``image``, of 16 bits its top eight."""
+    return np.asarray(image >> 8 if image.dtype == np.uint16 else image, np.uint8)

@@ -1,0 +1,203 @@
+"""What stands in a session folder, to the byte: docs/session-format.md in code.
+
+Everything is hashed over exact bytes, so that no byte of any file can change unseen: each line of ``frames.jsonl``
+carries a hash over itself and the line before it, ``session.json`` one over itself, and it states the digest of
+every other file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.frame import Image, Outcome
+
+VERSION = 1
+MANIFEST, FRAMES, RAW, SR = "session.json", "frames.jsonl", "raw.mkv", "sr.mkv"
+HASH_BYTES = 32
+PIECE = 1 << 20  # bytes of a file that are hashed together
+_CHAIN = b',"chain":"'
+_HASH = b'"hash": "'
+_ZEROS = b"0" * (2 * HASH_BYTES)
+
+
+class SessionError(ClesrError):
+    """A session cannot be read, written or repaired; exit status 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of ``frames.jsonl``: a captured frame, or ``count`` numbers in a row that the source lost.
+
+    Times are monotonic nanoseconds; ``ticks`` is the presentation time in both video files, in milliseconds since the
+    first frame. ``outcome`` is None where the recording ended before it was known. ``fidelity`` is in dB.
+    ``levels`` are the source levels that became black and white, None where the image was not stretched.
+    ``raw_index`` and ``sr_index`` are the positions in the video files, None where the frame is not in them;
+    ``reason`` then says why. ``raw_hash`` and ``sr_hash`` are BLAKE2b-256 over the pixels, row by row,
+    little-endian; ``sr_coded`` is the hash of the coded picture, where the codec is lossy. ``recovered`` marks
+    what ``repair`` found in the video files alone.
+    """
+
+    number: int
+    count: int = 1
+    captured_ns: int
+    prepared_ns: int | None = None
+    submitted_ns: int | None = None
+    collected_ns: int | None = None
+    ticks: int | None = None
+    outcome: Outcome | None = None
+    fidelity: float | None = None
+    levels: tuple[float, float] | None = None
+    raw_index: int | None = None
+    raw_hash: str | None = None
+    sr_index: int | None = None
+    sr_hash: str | None = None
+    sr_coded: str | None = None
+    reason: str | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """What ``session.json`` says.
+
+    ``started`` is the wall-clock time of the first frame (ISO 8601 with offset), ``started_ns`` the monotonic time
+    of the same moment, ``first`` that frame's number. ``engine`` to ``model_hash`` describe what made the first SR
+    image and are empty where none
+    was made; ``engines`` lists every engine with the number ``from`` which it worked. ``raw_shape`` and
+    ``sr_shape`` are (H, W). ``settings`` holds roi, window and masks as they were given. ``closed`` is False
+    while a session is recorded and after a crash; ``ended`` says how it was closed. ``totals``, ``chain``,
+    ``lines`` and ``files`` (digests) are there once it is closed.
+    """
+
+    id: str
+    version: int = VERSION
+    closed: bool = False
+    ended: str = ""
+    started: str
+    started_ns: int
+    first: int
+    source: str
+    live: bool
+    fps: float | None = None
+    pixel_um: float | None = None
+    scale: int
+    raw_shape: tuple[int, int]
+    sr_shape: tuple[int, int]
+    dtype: str
+    raw_codec: str = "ffv1"
+    sr_codec: str = "ffv1"
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+    model: str = ""
+    model_hash: str = ""
+    engines: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    totals: Mapping[str, int] | None = None
+    lines: int | None = None
+    chain: str | None = None
+    files: Mapping[str, Mapping[str, Any]] | None = None
+
+
+def hash_bytes(*parts: bytes | memoryview) -> str:
+    """BLAKE2b-256 over ``parts`` in a row, as hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=HASH_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def hash_pixels(image: Image) -> str:
+    """BLAKE2b-256 over ``image``, row by row, little-endian."""
+    little = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
+    return hash_bytes(little.reshape(-1).data)
+
+
+def digest_file(path: Path) -> dict[str, Any]:
+    """Size in bytes and digest of a file: BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of PIECE bytes.
+
+    Raises OSError.
+    """
+    whole, size = hashlib.blake2b(digest_size=HASH_BYTES), 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            whole.update(hashlib.blake2b(piece, digest_size=HASH_BYTES).digest())
+            size += len(piece)
+    return {"bytes": size, "digest": whole.hexdigest()}
+
+
+def format_line(record: Record, previous: str) -> tuple[bytes, str]:
+    """``record`` as a line that follows the one whose chain value is ``previous``; the line and its chain value.
+
+    The first line follows the session's id. Fields that hold their default are left out.
+    """
+    values = {f.name: getattr(record, f.name) for f in fields(record) if getattr(record, f.name) != f.default}
+    body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[:-1]
+    chain = hash_bytes(previous.encode(), body)
+    return body + _CHAIN + chain.encode() + b'"}\n', chain
+
+
+def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
+    """The record in ``line`` and its chain value. Raises ValueError with what is wrong in one line."""
+    body, found, tail = line.rpartition(_CHAIN)
+    if not found or not line.endswith(b"\n"):
+        raise ValueError("is cut or damaged")
+    chain = hash_bytes(previous.encode(), body)
+    if tail != chain.encode() + b'"}\n':
+        raise ValueError("was changed, or does not follow the line before it")
+    try:
+        values = json.loads(body + b"}")
+        return _record(values), chain
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"holds what this format does not know ({error})") from error
+
+
+def format_manifest(info: SessionInfo) -> bytes:
+    """``session.json``: readable JSON whose last value is the hash over the file with that hash as zeros."""
+    values = {f.name: getattr(info, f.name) for f in fields(info)} | {"hash": _ZEROS.decode()}
+    text = json.dumps(values, indent=2, allow_nan=False).encode() + b"\n"
+    return text.replace(_HASH + _ZEROS, _HASH + hash_bytes(text).encode())
+
+
+def manifest_hash(text: bytes) -> tuple[str, bool]:
+    """The hash that ``text`` states, and whether it is that of ``text``."""
+    head, found, tail = text.rpartition(_HASH)
+    stated = tail[: 2 * HASH_BYTES]
+    holds = found and hash_bytes(head, _HASH, _ZEROS, tail[2 * HASH_BYTES :]).encode() == stated
+    return stated.decode("ascii", "replace"), bool(holds)
+
+
+def parse_manifest(text: bytes, name: str) -> SessionInfo:
+    """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
+    try:
+        values = json.loads(text)
+        version = values["version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
+    if version != VERSION:
+        raise SessionError(f"{name} has format version {version}, this clesr reads {VERSION}; update clesr")
+    known = {f.name for f in fields(SessionInfo)}
+    try:
+        info = SessionInfo(**{key: _frozen(value) for key, value in values.items() if key in known})
+    except TypeError as error:
+        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
+    return info
+
+
+def _record(values: dict[str, Any]) -> Record:
+    if values.get("outcome") is not None:
+        values["outcome"] = Outcome(values["outcome"])
+    return Record(**{key: _frozen(value) for key, value in values.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

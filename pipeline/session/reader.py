@@ -1,0 +1,143 @@
+"""Reading a session: its records in order of number, its images in order of time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import av.error
+
+from clesr.pipeline.errors import SourceError
+from clesr.pipeline.frame import Image
+from clesr.pipeline.session.format import (
+    FRAMES,
+    MANIFEST,
+    RAW,
+    SR,
+    Record,
+    SessionError,
+    SessionInfo,
+    parse_line,
+    parse_manifest,
+)
+from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container
+
+Which = Literal["raw", "sr"]
+MILLISECOND = Fraction(1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An opened session folder."""
+
+    folder: Path
+    info: SessionInfo
+
+    def lines(self) -> Iterator[Record]:
+        """The records in the order in which they were written: that in which their outcomes were known.
+
+        Raises SessionError at the first line that is damaged; of a session that was not closed, a cut last
+        line is passed over.
+        """
+        previous = self.info.id
+        if not self.info.closed and not (self.folder / FRAMES).exists():
+            return  # killed before it was made
+        try:
+            with (self.folder / FRAMES).open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not self.info.closed and not line.endswith(b"\n"):
+                        return
+                    try:
+                        record, previous = parse_line(line, previous)
+                    except ValueError as error:
+                        raise SessionError(
+                            f"{self.folder / FRAMES}: line {number} {error}; `clesr verify` tells more"
+                        ) from error
+                    yield record
+        except OSError as error:
+            raise _unreadable(self.folder / FRAMES, error) from error
+
+    def records(self) -> Iterator[Record]:
+        """The records in order of number."""
+        waiting: list[tuple[int, int, Record]] = []
+        expected = self.info.first
+        for index, record in enumerate(self.lines()):
+            heapq.heappush(waiting, (record.number, index, record))
+            while waiting and waiting[0][0] == expected:
+                _, _, record = heapq.heappop(waiting)
+                expected = record.number + record.count
+                yield record
+        while waiting:
+            yield heapq.heappop(waiting)[2]
+
+    def images(self, which: Which) -> Iterator[tuple[Record, Image]]:
+        """Each image of ``raw.mkv`` or ``sr.mkv`` with its record, in order.
+
+        Raises SessionError where a file is missing, or an image is damaged or has no record.
+        """
+        path = self.folder / (RAW if which == "raw" else SR)
+        indexed = ((r.raw_index if which == "raw" else r.sr_index, r) for r in self.records())
+        wanted = ((index, record) for index, record in indexed if index is not None)
+        with closing(demux(path)) as coded:
+            for (index, record), found in zip(wanted, coded, strict=False):
+                if index != found.position or isinstance(found.picture, Damage):
+                    reason = getattr(found.picture, "reason", f"it is not at position {index}")
+                    raise SessionError(f"{path}: frame {record.number}: {reason}; `clesr verify` tells more")
+                yield record, found.picture
+
+
+def read_session(folder: Path) -> Session:
+    """The session in ``folder``; raises SessionError where there is none, or of a version that is not known."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise SessionError(f"{folder} is no session: there is no {MANIFEST} in it")
+    try:
+        return Session(Path(folder), parse_manifest(path.read_bytes(), str(path)))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """One packet of a video file: its position, its time in milliseconds, whether it needs none before it, its bytes,
+    and what is in it."""
+
+    position: int
+    ticks: int
+    key: bool
+    data: bytes
+    picture: Image | Damage
+
+
+def demux(path: Path) -> Generator[Coded, None, None]:
+    """Every packet of the video file ``path`` in order, to where it was cut; raises SessionError."""
+    try:
+        container = open_container(f"file:{path}")
+    except SourceError as error:
+        raise SessionError(str(error)) from error
+    with container:
+        stream = container.streams.video[0]
+        decoder, position = Decoder(stream), 0
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.FFmpegError):
+                return
+            if not packet.size:
+                continue
+            pictures = list(decoder.decode(packet)) or [Damage("the decoder gave no image for it")]
+            picture = pictures[0].image if isinstance(pictures[0], Picture) else pictures[0]
+            ticks = round((packet.pts or 0) * (packet.time_base or MILLISECOND) / MILLISECOND)
+            yield Coded(position, ticks, packet.is_keyframe, bytes(packet), picture)
+            position += 1
+
+
+def _unreadable(path: Path, error: OSError) -> SessionError:
+    return SessionError(f"{path} cannot be read ({error.strerror}); check the disk and the rights")

@@ -1,0 +1,252 @@
+"""A session that was cut off becomes a closed one. What was there stays beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import av
+
+from clesr.pipeline.errors import SourceError
+from clesr.pipeline.session.coding import Picture
+from clesr.pipeline.session.format import (
+    FRAMES,
+    MANIFEST,
+    RAW,
+    SR,
+    Record,
+    SessionError,
+    SessionInfo,
+    digest_file,
+    format_line,
+    hash_bytes,
+    hash_pixels,
+    parse_line,
+)
+from clesr.pipeline.session.matroska import MatroskaFile
+from clesr.pipeline.session.reader import Coded, Session, demux, read_session
+from clesr.pipeline.session.writer import RESERVE, count_record, write_manifest
+from clesr.pipeline.sources.decode import Damage, open_container
+
+KEPT = "before-repair"  # where the files stay as they were
+WORK = ".repair"
+RECOVERED = "found in the video alone: the recording was cut off before its line was written"
+
+
+def repair(folder: Path) -> list[str]:
+    """Close the session in ``folder``; what was done and what is lost, in lines.
+
+    The files as they were stay in ``before-repair``; nothing is replaced before all that replaces it is on the disk.
+    Raises SessionError where there is nothing to repair, or where the session is still being recorded.
+    """
+    session = read_session(folder)
+    if session.info.closed:
+        raise SessionError(f"{folder} is closed: there is nothing to repair; `clesr verify` checks it")
+    try:
+        with _alone(session.folder):
+            _undo_interrupted(session.folder)
+            return _Repair(session).run()
+    except (OSError, av.FFmpegError) as error:
+        shutil.rmtree(session.folder / WORK, ignore_errors=True)
+        raise SessionError(
+            f"{folder} cannot be repaired ({error.strerror or error}); it is as it was"
+        ) from error
+
+
+class _Repair:
+    def __init__(self, session: Session) -> None:
+        self.folder, self.info = session.folder, session.info
+        self.work = session.folder / WORK
+        self.said: list[str] = []
+        self.files: dict[str, dict[str, object]] = {}
+
+    def run(self) -> list[str]:
+        self._make_room()
+        text, records, chain = self._lines()
+        raw = self._recover_raw(records)
+        self._recover_sr(records, raw)
+        totals: Counter[str] = Counter()
+        for record in records:
+            count_record(totals, record)
+        for _, record in sorted(raw.items()):
+            line, chain = format_line(record, chain)
+            text += line
+            count_record(totals, record)
+        (self.work / FRAMES).write_bytes(text)
+        self.files[FRAMES] = digest_file(self.work / FRAMES)
+        info = replace(
+            self.info,
+            closed=True,
+            ended="repaired: the recording was cut off",
+            totals=dict(totals),
+            lines=len(records) + len(raw),
+            chain=chain,
+            files=self.files,
+        )
+        self._replace(info)
+        if raw:
+            self.said.append(
+                f"{len(raw)} frames were found in the video alone; what became of them is not known"
+            )
+        self.said.append(f"closed with {totals['raw']} frames, {totals['sr']} up-scaled")
+        self.said.append(f"the files as they were are in {self.folder / KEPT}")
+        return self.said
+
+    def _make_room(self) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        needed = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise SessionError(
+                f"{self.folder} cannot be repaired: that takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+            )
+        self.work.mkdir()
+
+    def _lines(self) -> tuple[bytearray, list[Record], str]:
+        """The lines that hold, as they stand; their records; the chain value of the last."""
+        text, records, chain = bytearray(), [], self.info.id
+        path = self.folder / FRAMES
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                record, chain = parse_line(line, chain)
+            except ValueError as error:
+                self.said.append(
+                    f"line {number} of {FRAMES} {error}: left out, with {len(lines) - number} after it"
+                )
+                break
+            text += line
+            records.append(record)
+        return text, records, chain
+
+    def _recover_raw(self, records: list[Record]) -> dict[int, Record]:
+        """Write ``raw.mkv`` anew; records of the frames in it that have no line, by ticks."""
+        known = {record.raw_index: record for record in records if record.raw_index is not None}
+        covered = {record.number: record for record in records}
+        found: dict[int, Record] = {}
+        before: Record | None = None
+        copied = 0
+        for coded in self._copy(RAW, known):
+            copied += 1
+            if coded.position not in known:
+                found[coded.ticks] = record = self._recovered(coded, before, covered)
+                covered[record.number] = record
+            before = known.get(coded.position) or found[coded.ticks]
+        self._say_lost(RAW, sum(index >= copied for index in known))
+        return found
+
+    def _recovered(self, coded: Coded, before: Record | None, covered: dict[int, Record]) -> Record:
+        """A record for a picture without a line, which comes after ``before``: its number is the next free one."""
+        number = before.number + 1 if before is not None else self.info.first
+        while number in covered:
+            number += covered[number].count
+        time_ns = before.captured_ns if before is not None else self.info.started_ns
+        if self.info.live:
+            time_ns += (coded.ticks - ((before.ticks or 0) if before is not None else 0)) * 1_000_000
+        following = (record.captured_ns for record in covered.values() if record.number > number)
+        assert not isinstance(coded.picture, Damage)
+        return Record(
+            number=number,
+            captured_ns=min(time_ns, *following, time_ns),
+            ticks=coded.ticks,
+            raw_index=coded.position,
+            raw_hash=hash_pixels(coded.picture),
+            reason=RECOVERED,
+            recovered=True,
+        )
+
+    def _recover_sr(self, records: list[Record], raw: dict[int, Record]) -> None:
+        """Write ``sr.mkv`` anew, and put those of its images that have no line into the records of ``raw``."""
+        known = {record.sr_index: record for record in records if record.sr_index is not None}
+        copied = 0
+        for coded in self._copy(SR, known, set(raw)):
+            copied += 1
+            if coded.position in known:
+                continue
+            lossless = self.info.sr_codec == "ffv1"
+            assert not isinstance(coded.picture, Damage)
+            raw[coded.ticks] = replace(
+                raw[coded.ticks],
+                sr_index=coded.position,
+                sr_hash=hash_pixels(coded.picture) if lossless else None,
+                sr_coded=None if lossless else hash_bytes(coded.data),
+            )
+        self._say_lost(SR, sum(index >= copied for index in known))
+
+    def _copy(self, name: str, known: dict[int, Record], ticks: set[int] | None = None) -> Iterator[Coded]:
+        """Copy the pictures of ``name`` that have a line, and behind them those that are whole (and at ``ticks``)."""
+        path = self.folder / name
+        try:
+            container = open_container(f"file:{path}")
+        except SourceError:
+            return  # not there, or cut before its first picture
+        target = None
+        with container, closing(demux(path)) as pictures:
+            for coded in pictures:
+                if coded.position not in known and (
+                    isinstance(coded.picture, Damage) or (ticks is not None and coded.ticks not in ticks)
+                ):
+                    break
+                target = target or MatroskaFile(self.work / name, container.streams.video[0])
+                target.mux(Picture(coded.data, coded.ticks, coded.key, "", None))
+                yield coded
+        if target is not None:
+            target.close()
+            self.files[name] = target.facts()
+
+    def _say_lost(self, name: str, count: int) -> None:
+        if count:
+            self.said.append(f"{count} frames have a line, but are not in {name}: they are lost")
+
+    def _replace(self, info: SessionInfo) -> None:
+        """Put the new files in the place of the old ones, the manifest last."""
+        kept = self.folder / KEPT
+        kept.mkdir()
+        shutil.copy2(self.folder / MANIFEST, kept / MANIFEST)
+        for name in (RAW, SR, FRAMES):
+            if (self.folder / name).exists():
+                (self.folder / name).rename(kept / name)
+        for name in self.files:
+            sync_file(self.work / name)
+            (self.work / name).rename(self.folder / name)
+        write_manifest(self.folder, info)
+        (self.folder / RESERVE).unlink(missing_ok=True)
+        (self.folder / (MANIFEST + ".part")).unlink(missing_ok=True)
+        self.work.rmdir()
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises SessionError while the session is being recorded."""
+    path = folder / FRAMES
+    if not path.exists():
+        yield
+        return
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SessionError(
+                f"{folder} is still being recorded; stop that first, then nothing is to repair"
+            ) from error
+        yield
+
+
+def _undo_interrupted(folder: Path) -> None:
+    """Put back what a repair that did not come to its end had moved."""
+    kept = folder / KEPT
+    if kept.is_dir():
+        for path in kept.iterdir():
+            path.rename(folder / path.name)
+        kept.rmdir()

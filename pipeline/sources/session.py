@@ -1,0 +1,54 @@
+"""A session's raw frames, with the numbers and times that they had."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.errors import EndOfSource
+from clesr.pipeline.frame import Corrupt, Frame, Outcome
+from clesr.pipeline.session.format import RAW
+from clesr.pipeline.session.reader import MILLISECOND, demux, read_session
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sources.decode import Damage
+
+
+class SessionSource:
+    """Every frame that the session in ``folder`` captured, as fast as it is read; ``pts`` is its time in it.
+
+    Frames that were lost at the source are missing from the numbers, as they were; those without pixels are
+    Corrupt. Raises SessionError where there is no session, or one that is damaged.
+    """
+
+    def __init__(self, folder: Path, *, clock: Clock = SYSTEM) -> None:
+        self.session = read_session(folder)
+        info = self.session.info
+        frames = info.totals["captured"] if info.totals is not None else None
+        self.info = SourceInfo(str(folder), live=False, fps=info.fps, shape=info.raw_shape, frames=frames)
+        self._clock = clock
+        self._records = self.session.records()
+        self._coded = demux(folder / RAW)
+        self._lock = threading.Lock()
+
+    def read(self, timeout: float) -> Frame | Corrupt | None:
+        """The next frame; ``timeout`` does not matter, a file never waits. Raises EndOfSource."""
+        with self._lock:
+            for record in self._records:
+                if record.outcome is Outcome.LOST:
+                    continue
+                now = self._clock.now_ns()
+                if record.raw_index is None:
+                    return Corrupt(record.number, now, record.reason or "its pixels were not recorded")
+                coded = next(self._coded, None)
+                if coded is None or coded.position != record.raw_index:
+                    return Corrupt(record.number, now, f"it is not in {RAW}")
+                if isinstance(coded.picture, Damage):
+                    return Corrupt(record.number, now, coded.picture.reason)
+                return Frame(coded.picture, record.number, now, record.ticks, MILLISECOND)
+            raise EndOfSource
+
+    def close(self) -> None:
+        with self._lock:
+            self._records = iter(())
+            self._coded.close()

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from session_runs import frames, make_run, noise, record
+from support import FakeEngine, ListSink, ManualClock, Step
+
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
+from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
+from clesr.pipeline.session import SessionError, read_session
+from clesr.pipeline.session.coding import Coder, Picture
+from clesr.pipeline.session.format import hash_pixels
+from clesr.pipeline.session.matroska import DurableFile
+from clesr.pipeline.session.recorder import DEAD_NS, TOO_SLOW
+from clesr.pipeline.session.verify import verify
+
+
+def ffmpeg(path: Path, pixels: str, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
+    """The images of ``path`` as the system's ffmpeg decodes them."""
+    command = shutil.which("ffmpeg")
+    if command is None:
+        pytest.skip("ffmpeg is missing: install it")
+    options = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", pixels, "-"]
+    done = subprocess.run(
+        [command, "-v", "error", "-i", str(path), *options], capture_output=True, check=True
+    )
+    assert not done.stderr
+    return np.frombuffer(done.stdout, dtype).reshape(-1, *shape)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_raw_and_sr_are_exact_and_another_build_of_ffmpeg_agrees(tmp_path: Path, dtype: type) -> None:
+    record(tmp_path, frames(range(8), dtype))
+    session = read_session(tmp_path)
+    raw, sr = list(session.images("raw")), list(session.images("sr"))
+    assert [r.number for r, _ in raw] == [r.number for r, _ in sr] == list(range(8))
+    for line, image in raw:
+        np.testing.assert_array_equal(image, noise(line.number, dtype))
+        assert image.dtype == dtype
+        assert line.raw_hash == hash_pixels(image)
+    for line, image in sr:
+        np.testing.assert_array_equal(image[::2, ::2], noise(line.number, dtype))
+    decoded = ffmpeg(tmp_path / "raw.mkv", "gray" if dtype == np.uint8 else "gray16le", dtype, (12, 18))
+    np.testing.assert_array_equal(decoded, np.stack([noise(n, dtype) for n in range(8)]))
+    info = session.info
+    assert (info.raw_shape, info.sr_shape, info.dtype) == ((12, 18), (24, 36), np.dtype(dtype).name)
+    assert (info.engine, info.model, info.scale, info.closed, info.ended) == (
+        "fake",
+        "fake",
+        2,
+        True,
+        "stopped",
+    )
+    assert verify(tmp_path).problems == ()
+
+
+def test_every_outcome_is_recorded_and_explains_every_gap(tmp_path: Path) -> None:
+    corrupt = Corrupt(5, 10**12 + 5 * 40_000_000, "torn")
+    script: list[Step] = [*frames([3, 4]), corrupt, *frames([9, 10, 11])]
+    fails = [int(noise(10)[0, 0])]
+    record(tmp_path, script, factory=lambda shape: FakeEngine(shape, fails=fails))
+    found = {r.number: r for r in read_session(tmp_path).records()}
+    assert list(found) == [3, 4, 5, 6, 9, 10, 11]
+    assert (found[6].outcome, found[6].count) == (Outcome.LOST, 3)
+    assert (found[5].outcome, found[5].reason) == (Outcome.CORRUPT, "torn")
+    assert found[10].outcome is Outcome.FAILED
+    assert found[10].sr_index is not None, "the bicubic image that was shown"
+    assert found[9].ticks == 6 * 40
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert [(m.first, m.last, m.reason) for m in certificate.missing] == [
+        (5, 5, "torn"),
+        (6, 8, "lost-at-source"),
+    ]
+    assert certificate.totals["captured"] == 9
+
+
+def test_a_hanging_engine_costs_no_raw_frame(tmp_path: Path) -> None:
+    gate = threading.Semaphore(0)
+    script: list[Step] = [*frames(range(30), timed=False), lambda: gate.release(100)]
+    run, _ = make_run(script, live=True, factory=lambda shape: FakeEngine(shape, gate=gate))
+    run.start_recording(tmp_path)
+    run.run()
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.totals["raw"] == 30
+    assert certificate.totals["stale"] >= 24
+    assert certificate.totals["stale"] == run.ledger.outcomes[Outcome.STALE]
+    assert {m.reason for m in certificate.missing} == {"stale"}
+
+
+def test_recordings_begin_and_end_while_live(tmp_path: Path) -> None:
+    run, said = make_run([])
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(5))
+        run.start_recording(tmp_path / "a")
+        yield from frames(range(5, 12))
+        run.stop_recording()
+        yield from frames(range(12, 20))
+        run.start_recording(tmp_path / "b")
+        yield from frames(range(20, 23))
+
+    run, said = make_run(script())
+    summary = run.run()
+    for name, numbers in (("a", range(5, 12)), ("b", range(20, 23))):
+        assert [r.number for r in read_session(tmp_path / name).records()] == list(numbers)
+        assert [r.number for r, _ in read_session(tmp_path / name).images("sr")] == list(numbers)
+        assert verify(tmp_path / name).problems == ()
+    assert f"recording to {tmp_path / 'a'}" in said
+    assert "7 frames, 7 up-scaled" in summary.outputs[0]
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "hevc"])
+def test_a_recording_begun_late_contains_the_last_seconds(tmp_path: Path, codec: str) -> None:
+    def script() -> Iterator[Step]:
+        yield from frames(range(60), shape=(48, 64))
+        run.start_recording(tmp_path)
+        yield from frames(range(60, 65), shape=(48, 64))
+
+    run, _ = make_run(script(), retro_s=1.0, codec=codec)
+    run.run()
+    numbers = [r.number for r in read_session(tmp_path).records()]
+    assert numbers == list(range(numbers[0], 65))
+    assert 60 - 26 <= numbers[0] <= 60 - 25
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.totals["sr"] >= 65 - numbers[0] - (25 if codec == "hevc" else 0)
+    for line, image in read_session(tmp_path).images("raw"):
+        np.testing.assert_array_equal(image, noise(line.number, shape=(48, 64)))
+
+
+def test_the_memory_of_the_last_seconds_is_bounded_in_bytes(tmp_path: Path) -> None:
+    def script() -> Iterator[Step]:
+        yield from frames(range(60), shape=(48, 64))
+        run.start_recording(tmp_path)
+        yield from frames(range(60, 62), shape=(48, 64))
+
+    run, _ = make_run(script(), retro_s=100.0, retro_bytes=20 * 48 * 64 * 5)
+    run.run()
+    assert 10 < verify(tmp_path).totals["captured"] < 50
+    assert verify(tmp_path).problems == ()
+
+
+def test_frames_of_another_size_go_on_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    script = [*frames(range(4)), *frames(range(4, 9), shape=(20, 30)), *frames([9], np.uint16)]
+    said = record(tmp_path / "s", script)
+    for name, numbers, shape in (
+        ("s", range(4), (12, 18)),
+        ("s-2", range(4, 9), (20, 30)),
+        ("s-3", [9], (12, 18)),
+    ):
+        certificate = verify(tmp_path / name)
+        assert certificate.problems == ()
+        assert certificate.info.raw_shape == shape
+        assert [r.number for r, _ in read_session(tmp_path / name).images("sr")] == list(numbers)
+    assert any(f"goes on in {tmp_path / 's-2'}" in line for line in said)
+
+
+def test_hevc_keeps_every_image_and_vouches_for_the_coded_ones(tmp_path: Path) -> None:
+    record(tmp_path, frames(range(40), shape=(32, 48)), codec="hevc")
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.totals["sr"] == 40
+    assert all(r.sr_coded for r in read_session(tmp_path).records())
+
+
+def test_levels_are_recorded_and_make_the_same_image_again(tmp_path: Path) -> None:
+    prepare = Prepare(roi=Roi(2, 1, 10, 8), window=Window("percentile"))
+    record(tmp_path, frames(range(5), np.uint16), prepare=prepare)
+    session = read_session(tmp_path)
+    sr = {line.number: image for line, image in session.images("sr")}
+    assert session.info.sr_shape == (16, 20)
+    for line, image in session.images("raw"):
+        assert line.levels is not None
+        lr = stretch(np.ascontiguousarray(image[1:9, 2:12]), *line.levels)
+        np.testing.assert_array_equal(sr[line.number][::2, ::2], lr)
+
+
+def slow_coder(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> None:
+    """Coding of raw images first waits."""
+    code = Coder.code
+
+    def waiting(self: Coder, image: Image, ticks: int, *, key: bool = False) -> Picture:
+        if image.shape == (12, 18):
+            wait()
+        return code(self, image, ticks, key=key)
+
+    monkeypatch.setattr(Coder, "code", waiting)
+
+
+def test_a_disk_that_is_too_slow_costs_pixels_but_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    slow_coder(monkeypatch, lambda: go.wait(20))
+    display = ListSink(name="display")
+    script: list[Step] = [*frames(range(20), timed=False), go.set, *frames(range(20, 25), timed=False)]
+    run, said = make_run(script, live=True, sinks=[display], waiting_bytes=4000)
+    run.start_recording(tmp_path)
+    run.run()
+    assert run.ledger.captured == 25
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.totals["captured"] == 25
+    assert certificate.totals["unrecorded"] >= 14
+    assert not certificate.as_json()["complete"]
+    assert {m.reason for m in certificate.missing if m.what == "raw"} == {TOO_SLOW}
+    assert any("too slow" in line for line in said)
+
+
+def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, clock = threading.Event(), ManualClock()
+    slow_coder(monkeypatch, lambda: go.wait(20))
+    script: list[Step] = [
+        *frames(range(20), timed=False),
+        lambda: clock.advance(2 * DEAD_NS / 1e9),
+        *frames(range(20, 30), timed=False),
+        go.set,
+        *frames(range(30, 40), timed=False),
+    ]
+    run, said = make_run(script, live=True, waiting_bytes=4000, clock=clock)
+    run.start_recording(tmp_path)
+    with pytest.raises(SessionError, match="took nothing"):
+        run.run()
+    assert run.ledger.captured == 40
+    assert sum("took nothing" in line for line in said) >= 1
+
+
+@pytest.mark.parametrize("kept", [3_000, 12_000])
+def test_a_full_disk_ends_the_recording_which_stays_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    write = DurableFile.write
+
+    def full(self: DurableFile, data: bytes) -> int:
+        if self.name.endswith("raw.mkv") and self.size > kept:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(DurableFile, "write", full)
+    display = ListSink(name="display")
+    run, said = make_run(frames(range(100)), sinks=[display])
+    run.start_recording(tmp_path)
+    with pytest.raises(SessionError, match="No space left on device") as raised:
+        run.run()
+    assert "\n" not in str(raised.value)
+    assert len(display.results) == 100, "the live view goes on"
+    assert sum("No space left" in line for line in said) == 1
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert 100 > certificate.totals["raw"] > 0
+    assert certificate.totals["raw"] == sum(1 for _ in read_session(tmp_path).images("raw"))
+    assert certificate.info.ended.startswith("writing failed: No space left")
+
+
+def test_a_folder_with_something_in_it_is_never_recorded_into(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("keep me")
+    said = record(tmp_path, frames(range(3)))
+    assert any("is not empty" in line for line in said)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_a_frame_there_is_no_session(tmp_path: Path) -> None:
+    record(tmp_path / "s", [])
+    with pytest.raises(SessionError, match="is no session"):
+        read_session(tmp_path / "s")
+
+
+def test_frame_numbers_of_recorded_input_keep_its_own_times(tmp_path: Path) -> None:
+    from fractions import Fraction
+
+    times = [0, 3, 4, 10]
+    script: list[Step] = [Frame(noise(n), n, 0, pts, Fraction(1, 50)) for n, pts in enumerate(times)]
+    record(tmp_path, script)
+    assert [r.ticks for r in read_session(tmp_path).records()] == [20 * pts for pts in times]

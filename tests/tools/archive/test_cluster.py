@@ -1,0 +1,297 @@
+"""The same work on Ray: same bytes, whatever happens to the workers. Ray starts on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from archive_support import Start, results
+from recordings import drifting, write_video
+
+from clesr.pipeline.errors import ClesrError, MissingDependencyError
+from clesr.tools.archive import cluster
+from clesr.tools.archive.settings import Settings
+from clesr.tools.archive.work import Hello, versions, work_folder
+
+SETTINGS = Settings(scale=2, model="nearest", model_sha256="")
+COMMAND = ("--scale", 2, "--model", "fast", "--engine", "torch", "--piece", 15)
+MARK = "CLESR_TEST_MARK"
+
+
+def workers(mark: str) -> list[int]:
+    """Processes of Ray actors of the run that was started with ``mark`` in its environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            name = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes() if name.startswith(b"ray::Worker") else b""
+        except OSError:
+            continue
+        if f"{MARK}={mark}\0".encode() in environment:
+            found.append(int(folder.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    tick = threading.Event()
+    for _ in range(4000):
+        if condition() or process.poll() is not None:
+            return
+        tick.wait(0.05)
+    raise AssertionError("nothing happened")
+
+
+def pieces_in(out: Path) -> int:
+    return len(list(work_folder(out).rglob("0*.mkv")))
+
+
+@pytest.fixture
+def long_video(archive: Path) -> Path:
+    """The archive with a video of 20 pieces in it: work enough that something can happen meanwhile."""
+    write_video(archive / "a" / "0.mkv", drifting(300, (96, 128)), options={"g": "1"})
+    return archive
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_workers_make_the_same_bytes_though_one_is_killed(
+    start: Start, long_video: Path, tmp_path: Path
+) -> None:
+    plain, shared = tmp_path / "plain", tmp_path / "shared"
+    process = start("upscale", long_video, "--out", plain, *COMMAND)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    mark = str(os.getpid())
+    process = start(
+        "upscale",
+        long_video,
+        "--out",
+        shared,
+        *COMMAND,
+        "--cluster",
+        "local",
+        "--workers",
+        2,
+        environment={MARK: mark},
+    )
+    wait_until(lambda: pieces_in(shared) > 2, process)
+    at_work = workers(mark)
+    assert len(at_work) == 2
+    os.kill(at_work[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "a worker was lost, another takes its place" in err
+    assert "8 files up-scaled, 0 found finished, 0 broken" in err
+    assert results(shared) == results(plain)
+    lines = [json.loads(line) for line in (shared / "archive.jsonl").read_text().splitlines()]
+    assert set(Counter(line["input"] for line in lines if "run" not in line).values()) == {1}
+    assert out == ""
+    assert not [line for line in err.splitlines() if "ray" in line.lower()], err  # none of Ray's own
+    assert not workers(mark)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ctrl_c_ends_the_cluster_and_the_plain_run_goes_on(
+    start: Start, long_video: Path, tmp_path: Path
+) -> None:
+    out, mark = tmp_path / "out", f"{os.getpid()}c"
+    process = start(
+        "upscale",
+        long_video,
+        "--out",
+        out,
+        *COMMAND,
+        "--cluster",
+        "local",
+        "--workers",
+        1,
+        environment={MARK: mark},
+    )
+    wait_until(lambda: pieces_in(out) > 1, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 130, err
+    assert "stopped: the same command goes on from here" in err
+    assert "Traceback" not in err
+    assert not workers(mark)
+    kept = {path: path.stat().st_mtime_ns for path in work_folder(out).rglob("0*.mkv")}
+    assert kept
+    process = start("upscale", long_video, "--out", out, *COMMAND)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert len(results(out)) == 8
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("127.0.0.1:9", "--cluster 127.0.0.1:9 does not answer"), ("here", "--cluster here is no address")],
+)
+def test_a_cluster_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+    words: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with pytest.raises(ClesrError, match=f"{words}.*; give local, auto, or HOST:PORT"):
+        cluster.OnRay(SETTINGS, tmp_path, address=address, tell=print)
+    print("standard output is back")
+    assert "is back" in capsys.readouterr().out
+
+
+def test_without_ray_the_command_that_installs_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'clesr\[cluster\]'"):
+        cluster.OnRay(SETTINGS, tmp_path, address="local", tell=print)
+
+
+class FakeRay:
+    """Answers what it is told; ``hello`` makes the answer of the n-th worker."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            cause = ClesrError("no engine can run")
+
+    def __init__(self, hello: Callable[[int], Hello], having: dict[str, float]) -> None:
+        self.hello, self.having = hello, having
+        self.hired: list[dict[str, object]] = []
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.having
+
+    def remote(self, _kind: type) -> FakeRay:
+        return self
+
+    def options(self, **resources: object) -> Callable[[], None]:
+        number = len(self.hired)
+        self.hired.append(resources)
+
+        class Method:
+            def remote(self, *_arguments: object) -> int:
+                return number
+
+        class Actor:
+            hello = Method()
+
+        class Maker:
+            def remote(self, *_arguments: object) -> Actor:
+                return Actor()
+
+        return Maker()  # type: ignore[return-value]
+
+    def wait(self, references: list[int], **_options: object) -> tuple[list[int], list[int]]:
+        return references, []
+
+    def get(self, reference: int) -> Hello:
+        return self.hello(reference)
+
+    def kill(self, _actor: object) -> None:
+        pass
+
+    def shutdown(self) -> None:
+        pass
+
+
+CrewOn = Callable[..., tuple[cluster.OnRay, list[str]]]
+
+
+@pytest.fixture
+def crew_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CrewOn]:
+    """A crew on a fake Ray, and what it says; closed at the end."""
+    crews: list[cluster.OnRay] = []
+
+    def begin(ray: FakeRay, **more: object) -> tuple[cluster.OnRay, list[str]]:
+        work_folder(tmp_path).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(cluster, "_connect", lambda _address: ray)
+        said: list[str] = []
+        crews.append(cluster.OnRay(SETTINGS, tmp_path, address="x:1", tell=said.append, **more))  # type: ignore[arg-type]
+        return crews[-1], said
+
+    yield begin
+    for crew in crews:
+        crew.close()
+
+
+def hello(**changes: object) -> Hello:
+    values: dict[str, object] = {
+        "host": "node", "process": 7, "versions": versions(), "sees": True, "model_sha256": "", "engine": "fake",
+    }  # fmt: skip
+    return Hello(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sees": False}, "the worker on node does not see .*: all machines need the archive"),
+        ({"versions": ("clesr 0.0",)}, "the worker on node has clesr 0.0, this machine clesr"),
+        ({"model_sha256": "other"}, "the worker on node has other weights under the name nearest"),
+    ],
+)
+def test_a_worker_that_does_not_belong_is_one_line(
+    crew_on: CrewOn, changes: dict[str, object], words: str
+) -> None:
+    crew, _ = crew_on(FakeRay(lambda _n: hello(**changes), {"CPU": 2.0}))
+    with pytest.raises(ClesrError, match=words):
+        crew.wait()
+
+
+@pytest.mark.parametrize(
+    ("having", "more", "count", "resources"),
+    [
+        ({"CPU": 2.0}, {}, 2, {"num_cpus": 1, "num_gpus": 0}),
+        ({"CPU": 64.0, "GPU": 4.0}, {}, 4, {"num_cpus": 1, "num_gpus": 1.0}),
+        ({"CPU": 64.0, "GPU": 4.0}, {"gpus": 0.5}, 8, {"num_cpus": 1, "num_gpus": 0.5}),
+        ({"CPU": 64.0, "GPU": 4.0}, {"workers": 3}, 3, {"num_cpus": 1, "num_gpus": 1.0}),
+    ],
+)
+def test_one_worker_an_engine_as_many_as_fit(
+    crew_on: CrewOn,
+    having: dict[str, float],
+    more: dict[str, object],
+    count: int,
+    resources: dict[str, object],
+) -> None:
+    ray = FakeRay(lambda _n: hello(), having)
+    crew, said = crew_on(ray, **more)
+    assert crew.free() == 0  # nobody has said hello
+    assert crew.wait() == []
+    assert len(ray.hired) == len(said) == count
+    assert all(resources.items() <= hired.items() for hired in ray.hired)
+    assert crew.free() == count * cluster.AHEAD
+
+
+def test_workers_that_die_in_the_door_are_replaced_but_not_for_ever(crew_on: CrewOn) -> None:
+    def dead(_n: int) -> Hello:
+        raise FakeRay.exceptions.RayError("node died")
+
+    crew, said = crew_on(FakeRay(dead, {"CPU": 2.0}))
+    for _ in range(cluster.LOSSES):
+        crew.wait()
+    with pytest.raises(ClesrError, match="workers in a row were lost, the last: node died"):
+        crew.wait()
+    assert len(said) == cluster.LOSSES * 2
+
+
+def test_a_worker_whose_engine_cannot_start_ends_the_run(crew_on: CrewOn) -> None:
+    def fails(_n: int) -> Hello:
+        raise FakeRay.exceptions.RayTaskError
+
+    crew, _ = crew_on(FakeRay(fails, {"CPU": 2.0}))
+    with pytest.raises(ClesrError, match="a worker cannot start: no engine can run"):
+        crew.wait()

@@ -1,0 +1,1 @@
+"""Whole trees of recordings: resumed, on one machine or on a cluster."""

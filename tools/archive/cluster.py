@@ -1,0 +1,267 @@
+"""The crew on a Ray cluster: one actor an engine, lost ones replaced.
+
+All machines must see the archive and the output folder under the same paths (a shared file system), and have clesr
+installed: what travels are names and frame ranges, never images.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.errors import ClesrError, MissingDependencyError, UsageError
+from clesr.tools.archive.crew import Lost
+from clesr.tools.archive.settings import Settings
+from clesr.tools.archive.work import Answer, Hello, Task, Worker, token_file, versions
+
+AHEAD = 2  # tasks a worker has at most: the one it does, and the next
+WAIT_S = 0.2
+STARTING_S = 30.0  # without any worker, before the user is told what is waited for
+LOSSES = 5  # workers lost in a row, for each that there should be, without any work done: the run ends
+STORE_BYTES = 100_000_000  # object store of a local cluster: next to nothing is put in
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+}
+ADVICE = "give local, auto, or HOST:PORT of a running cluster (`ray start --head` starts one)"
+ANSWER_S = 5.0  # in which a cluster takes a connection; Ray itself tries for minutes
+
+
+@dataclass
+class _Member:
+    """An actor, what it has to do (oldest first), and whether it has said hello."""
+
+    actor: Any
+    hello: Any
+    ready: bool = False
+    tasks: deque[tuple[Any, Task]] = field(default_factory=deque)
+
+
+class OnRay:
+    """A crew of Ray actors.
+
+    ``address`` is ``local`` (start Ray on this machine), ``auto``, or HOST:PORT of a cluster. ``workers`` bounds their
+    number; by default as many as fit: one for ``gpus`` of a GPU where the cluster has any, else one for ``threads``
+    processors (1 by default). Raises MissingDependencyError without Ray, ClesrError where the cluster does not answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        out: Path,
+        *,
+        address: str,
+        workers: int | None = None,
+        gpus: float = 1.0,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._settings, self._out, self._tell = settings, out, tell
+        self._quiet = ExitStack()
+        self._quiet.enter_context(_silenced())
+        with ExitStack() as failed:
+            failed.callback(self._quiet.close)
+            self._ray = _connect(address)
+            failed.pop_all()
+        self._token = uuid.uuid4().hex
+        token_file(out).write_text(self._token)
+        self._resources = _resources(self._ray, settings, gpus)
+        fitting = max(1, int(_fitting(self._ray.cluster_resources(), self._resources)))
+        self._wanted = min(workers or fitting, fitting)
+        self._settings = replace(settings, threads=settings.threads or self._resources["num_cpus"])
+        self._members = [self._hire() for _ in range(self._wanted)]
+        self._losses = 0
+        self._closed = False
+        self._reminder_ns = SYSTEM.now_ns()
+
+    def choose(self) -> str:
+        """The model that "auto" stands for on a worker of this cluster."""
+        try:
+            name: str = self._ray.get(self._members[0].actor.choose.remote())
+        except self._ray.exceptions.RayTaskError as error:
+            raise ClesrError(f"a worker cannot start: {_line(error.cause)}") from error
+        return name
+
+    def settle(self, settings: Settings) -> None:
+        """Begin again with other settings, before any task was given."""
+        for member in self._members:
+            self._ray.kill(member.actor)
+        self._settings = replace(settings, threads=self._settings.threads)
+        self._members = [self._hire() for _ in self._members]
+
+    def free(self) -> int:
+        return sum(max(0, AHEAD - len(member.tasks)) for member in self._members if member.ready)
+
+    def give(self, task: Task) -> None:
+        member = min((m for m in self._members if m.ready), key=lambda m: len(m.tasks))
+        member.tasks.append((member.actor.do.remote(task), task))
+
+    def wait(self) -> list[tuple[Task, Answer | Lost]]:
+        waiting = [m.tasks[0][0] if m.ready else m.hello for m in self._members if m.tasks or not m.ready]
+        self._remind()
+        if not waiting:
+            return []
+        came, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        if not came:
+            came, _ = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)
+        answers: list[tuple[Task, Answer | Lost]] = []
+        for member in list(self._members):
+            if not member.ready and member.hello in came:
+                self._greet(member)
+            elif member.tasks and member.tasks[0][0] in came:
+                answers += self._collect(member)
+        return answers
+
+    def progress(self) -> int:
+        return 0
+
+    def stop(self) -> None:
+        """Nothing: ``close`` ends the actors, and what they had half-made is of no use to anybody."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for member in self._members:
+                self._ray.kill(member.actor)
+            self._ray.shutdown()
+            self._quiet.close()
+
+    # --- hiring and losing
+
+    def _hire(self) -> _Member:
+        actor = self._ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **self._resources)
+        handle = actor.remote(self._settings, self._out, _silent)
+        return _Member(handle, handle.hello.remote(self._token))
+
+    def _greet(self, member: _Member) -> None:
+        """A worker has started, or could not. Raises ClesrError where it does not belong to the others."""
+        try:
+            hello: Hello = self._ray.get(member.hello)
+        except self._ray.exceptions.RayTaskError as error:
+            raise ClesrError(f"a worker cannot start: {_line(error.cause)}") from error
+        except self._ray.exceptions.RayError as error:
+            self._replace(member, _line(error))
+            return
+        where = f"the worker on {hello.host}"
+        if not hello.sees:
+            raise ClesrError(
+                f"{where} does not see {self._out}: all machines need the archive and the output folder under the same "
+                "paths, on a shared file system"
+            )
+        if hello.versions != versions():
+            raise ClesrError(f"{where} has {', '.join(hello.versions)}, this machine {', '.join(versions())}")
+        if hello.model_sha256 != self._settings.model_sha256:
+            raise ClesrError(
+                f"{where} has other weights under the name {self._settings.model}; update clesr there"
+            )
+        member.ready = True
+        self._tell(f"worker {hello.process} on {hello.host}: {hello.engine}")
+
+    def _collect(self, member: _Member) -> list[tuple[Task, Answer | Lost]]:
+        """The oldest answer of ``member``; of one that is lost, all its tasks. Only the task that it was at counts as
+        an attempt: those behind it were never begun."""
+        reference, task = member.tasks.popleft()
+        try:
+            answer: Answer = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            lost = [(task, Lost(f"its worker was lost: {_line(error)}"))]
+            spared = [replace(waiting, lost=waiting.lost - 1) for _, waiting in member.tasks]
+            self._replace(member, _line(error))
+            return [*lost, *((waiting, Lost("its worker was lost")) for waiting in spared)]
+        self._losses = 0
+        return [(task, answer)]
+
+    def _replace(self, member: _Member, reason: str) -> None:
+        self._losses += 1
+        if self._losses > LOSSES * self._wanted:
+            raise ClesrError(f"{self._losses} workers in a row were lost, the last: {reason}")
+        self._tell(f"a worker was lost, another takes its place: {reason}")
+        self._ray.kill(member.actor)
+        self._members[self._members.index(member)] = self._hire()
+
+    def _remind(self) -> None:
+        """Say what is waited for where no worker has started for a while."""
+        now = SYSTEM.now_ns()
+        if any(member.ready for member in self._members):
+            self._reminder_ns = now
+        elif now - self._reminder_ns > STARTING_S * 1e9:
+            self._reminder_ns = now
+            self._tell(f"waiting for the cluster: no worker with {self._resources} has started yet")
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing on standard output: Ray prints there what it thinks of lost workers, whatever its log level."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def _connect(address: str) -> Any:
+    """The module ``ray``, connected."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--cluster needs Ray, which is not installed: pip install 'clesr[cluster]'"
+        ) from error
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == "local":
+        options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        options["num_cpus"] = len(os.sched_getaffinity(0))
+    elif address != "auto":
+        _check_answers(address)
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise ClesrError(f"--cluster {address}: {_line(error)}; {ADVICE}") from error
+    return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raises UsageError where ``address`` is no HOST:PORT, ClesrError where nobody listens there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--cluster {address} is no address; {ADVICE}")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except OSError as error:
+        raise ClesrError(
+            f"--cluster {address} does not answer ({error.strerror or error}); {ADVICE}"
+        ) from error
+
+
+def _resources(ray: Any, settings: Settings, gpus: float) -> dict[str, Any]:
+    """What one worker takes of the cluster."""
+    having = ray.cluster_resources()
+    threads = min(settings.threads or 1, max(1, int(having.get("CPU", 1))))
+    if having.get("GPU") and settings.device != "cpu":
+        return {"num_cpus": threads, "num_gpus": gpus}
+    return {"num_cpus": threads, "num_gpus": 0}
+
+
+def _fitting(having: dict[str, float], worker: dict[str, Any]) -> float:
+    return min(having.get(kind, 0.0) / share for kind, share in _shares(worker) if share)
+
+
+def _shares(worker: dict[str, Any]) -> list[tuple[str, float]]:
+    return [("CPU", float(worker["num_cpus"])), ("GPU", float(worker["num_gpus"]))]
+
+
+def _silent(_line: str) -> None:
+    pass
+
+
+def _line(error: BaseException | None) -> str:
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return lines[-1] if "creation task" in lines[0] else lines[0]

@@ -1,0 +1,220 @@
+"""`clesr upscale FOLDER --out FOLDER`: the run over an archive, from its options to its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from clesr.engines.interpolation_engine import METHODS
+from clesr.engines.weights import find_model
+from clesr.pipeline.errors import ClesrError, SinkError, UsageError
+from clesr.pipeline.prepare import Roi, Window
+from clesr.pipeline.sinks.encoding import check_codec
+from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS
+from clesr.tools.archive.crew import Alone, Crew
+from clesr.tools.archive.ledger import Ledger
+from clesr.tools.archive.lock import locked
+from clesr.tools.archive.outlook import Survey, following
+from clesr.tools.archive.run import LISTED, Report, Run
+from clesr.tools.archive.settings import PIECE, Settings
+from clesr.tools.archive.tree import Tree, contains
+from clesr.tools.archive.work import FOLDER, work_folder
+from clesr.tools.console import tell
+
+INTERRUPTED = 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def archive_options() -> Callable[[Command], Command]:
+    """--cluster, --workers, --gpus, --piece, --reread."""
+    options = [
+        click.option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Share an archive's work on Ray: local (this machine), auto, or HOST:PORT. All machines must see "
+            "both folders under the same paths.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Engines on the cluster at most.  [default: as many as fit]",
+        ),
+        click.option(
+            "--gpus",
+            type=click.FloatRange(0, 8, min_open=True),
+            default=1.0,
+            show_default=True,
+            metavar="SHARE",
+            help="GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
+        ),
+        click.option(
+            "--piece",
+            type=click.IntRange(1),
+            default=PIECE,
+            show_default=True,
+            metavar="FRAMES",
+            help="Length of the pieces of long videos: what is computed again when a worker is lost.",
+        ),
+        click.option(
+            "--reread",
+            is_flag=True,
+            help="Compare the whole content of finished inputs, not only size and time of change.",
+        ),
+    ]
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
+    """Do what is not done yet of the archive ``root`` into ``out``; the exit status.
+
+    Raises UsageError for folders and settings that cannot work, ClesrError where nothing can go on or files are
+    broken; what is finished then stays finished.
+    """
+    root, out = root.absolute(), out.absolute()  # workers have other working folders
+    settings = _settings(options)
+    if contains(out, root):
+        raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
+    try:
+        work_folder(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
+    with locked(out / FOLDER / "lock", tell), closing(Ledger(out)) as ledger:
+        if ledger.damaged:
+            tell(f"{ledger.path}: {ledger.damaged} damaged lines are passed over; their files are done again")
+        settings = _remembered(settings, ledger)
+        report, tree, stopped = _run(root, out, settings, ledger, options)
+    _tell_left_out(tree)
+    for name, reason in report.listed:
+        tell(f"broken: {name}: {reason}")
+    tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
+    if options["summary"]:
+        _write_json(Path(options["summary"]), report)
+    if stopped:
+        tell("stopped: the same command goes on from here")
+        return INTERRUPTED
+    shutil.rmtree(work_folder(out), ignore_errors=True)
+    if report.broken:
+        which = "listed above" if report.broken <= LISTED else f"the first {LISTED} listed above"
+        raise ClesrError(
+            f"{report.broken} files were not up-scaled whole, {which}; {ledger.path} has them all"
+        )
+    if not report.done + report.skipped:
+        known = ", ".join((*RECORDINGS, *IMAGE_SUFFIXES))
+        raise UsageError(f"the folder {root} holds nothing to up-scale; known are {known}")
+    return 0
+
+
+def _run(
+    root: Path, out: Path, settings: Settings, ledger: Ledger, options: dict[str, Any]
+) -> tuple[Report, Tree, bool]:
+    with ExitStack() as stack:
+        crew = stack.enter_context(closing(_crew(settings, out, options)))
+        if settings.model == "auto":
+            settings = _identified(replace(settings, model=crew.choose()))
+            crew.settle(settings)
+        ledger.begin(settings, chosen=options["model"] == "auto")
+        tree = Tree(root, out)
+        survey = stack.enter_context(closing(Survey(Tree(root, out))))
+        run = Run(crew, tree, ledger, settings, out, deep=options["reread"])
+        with stopping_on_signals(run), following(run.report, crew, survey):
+            report = run.run()
+        return report, tree, run.stopped
+
+
+def _crew(settings: Settings, out: Path, options: dict[str, Any]) -> Crew:
+    if not options["cluster"]:
+        return Alone(settings, out, tell)
+    from clesr.tools.archive.cluster import OnRay
+
+    return OnRay(
+        settings, out, address=options["cluster"], workers=options["workers"], gpus=options["gpus"], tell=tell
+    )
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    codec = "ffv1" if options["codec"] == "auto" else options["codec"]
+    check_codec(codec, ".mkv")
+    settings = Settings(
+        scale=int(options["scale"]),
+        model=options["model"],
+        model_sha256="",
+        engine=options["engine"],
+        device=options["device"],
+        precision=options["precision"],
+        roi=Roi.parse(options["roi"]) if options["roi"] else None,
+        window=Window.parse(options["window"]),
+        codec=codec,
+        piece=options["piece"],
+        frames=options["frames"],
+        threads=options["threads"],
+    )
+    return _identified(settings)
+
+
+def _identified(settings: Settings) -> Settings:
+    """With the identity of the model; ``auto`` has none yet."""
+    if settings.model == "auto" or settings.model in METHODS:
+        return settings
+    found = find_model(settings.model, settings.scale)
+    path = Path(settings.model)
+    where = str(path.absolute()) if path.suffix else settings.model
+    return replace(settings, model=where, model_sha256=found.sha256)
+
+
+def _remembered(settings: Settings, ledger: Ledger) -> Settings:
+    """``auto`` stays what it was in earlier runs, so that an archive is done by one model."""
+    model = ledger.chosen.get(settings.scale)
+    if settings.model != "auto" or model is None:
+        return settings
+    tell(f"model {model}, as in the run before")
+    return _identified(replace(settings, model=model))
+
+
+@contextmanager
+def stopping_on_signals(run: Run) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop ``run``; a second one ends the process as it always would."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        tell("stopping: finished files are kept, and so are finished pieces of long ones")
+        run.stop()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _tell_left_out(tree: Tree) -> None:
+    if tree.left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
+        tell(f"left out, no kind of image or video known here: {kinds}")
+
+
+def _write_json(path: Path, report: Report) -> None:
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SinkError(f"the summary cannot be written to {path}: {error.strerror or error}") from error

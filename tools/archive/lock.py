@@ -1,0 +1,38 @@
+"""One run at a time on an output folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clesr.pipeline.errors import SinkError
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+@contextmanager
+def locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file ``path``. The system gives it up when the process ends, however it ends: a lock that a
+    killed run left is free. Raises SinkError where another run holds it, on this machine or another."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                file.seek(0)
+                raise SinkError(
+                    f"another run ({file.read().strip() or 'just started'}) writes to {path.parent.parent}; wait "
+                    "for its end, or choose another folder"
+                ) from error
+            tell(
+                f"{path.parent.parent} has no file locks ({error.strerror}): start no second run on it meanwhile"
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

@@ -1,0 +1,153 @@
+"""Pieces of a video on their way to one file: written by whoever computes them, joined without touching a pixel."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from clesr.pipeline.errors import EngineError, SinkError
+from clesr.pipeline.frame import Frame, Outcome, Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sinks.encoding import VideoWriter, choose_encoding
+
+TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
+ASSUMED_FPS = 25.0  # of recordings without times
+# Without it Matroska files carry random numbers, and no two are the same.
+CONTAINER = {"fflags": "bitexact", "cluster_time_limit": "1000"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is known of a finished piece: how many ``frames`` it has, how many the input lost, what computed it,
+    and what was said of the first frame lost."""
+
+    frames: int
+    missing: int
+    shape: tuple[int, int]
+    engine: str
+    note: str = ""
+
+
+class PieceFile:
+    """A sink that writes one piece as .mkv, its times counted from the frame at ``origin`` (``pts``; None: from the
+    first frame that comes). Raises SinkError where the frame size changes."""
+
+    policy = Policy.ALL
+
+    def __init__(self, path: Path, *, codec: str, fps: float | None, origin: int | None) -> None:
+        self.path, self.name = path, str(path)
+        self._codec, self._fps, self._origin = codec, fps or ASSUMED_FPS, origin
+        self._writer: VideoWriter | None = None
+        self._kind: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
+        self._last = -1
+
+    def write(self, result: Result) -> None:
+        image = result.image
+        kind = (image.shape, image.dtype)
+        if self._writer is None:
+            encoding = choose_encoding(self._codec, ".mkv", image.dtype, image.shape)
+            self._writer = VideoWriter(self.path, encoding, image.shape, tick=TICK, fps=self._fps)
+            self._kind = kind
+        if kind != self._kind:
+            raise SinkError(
+                f"the frame size or depth changes at frame {result.frame.number}; `clesr upscale FILE -o OUT.mkv` "
+                "makes a file of each part"
+            )
+        self._last = max(self._ticks(result.frame), self._last + 1)
+        self._writer.write(image, self._last)
+
+    def close(self) -> str | None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.close()
+        return None
+
+    def _ticks(self, frame: Frame) -> int:
+        if frame.pts is None or frame.time_base is None:
+            return round(frame.number / Fraction(self._fps) / TICK)
+        if self._origin is None:
+            self._origin = frame.pts
+        return round((frame.pts - self._origin) * frame.time_base / TICK)
+
+
+class Strict:
+    """A ``sink`` that takes no substitute: where the engine failed on a frame, ``write`` raises EngineError."""
+
+    policy = Policy.ALL
+
+    def __init__(self, sink: Sink) -> None:
+        self.name, self._sink = sink.name, sink
+        self.shape = (0, 0)
+
+    def write(self, result: Result) -> None:
+        if result.outcome is Outcome.FAILED:
+            raise EngineError(f"the engine failed on frame {result.frame.number}")
+        self.shape = (result.lr.shape[0], result.lr.shape[1])
+        self._sink.write(result)
+
+    def close(self) -> str | None:
+        return self._sink.close()
+
+
+def seal(temporary: Path, final: Path, part: Part) -> None:
+    """Give a piece its name, with what is known of it beside it: from then on it is never computed again."""
+    note = final.with_suffix(".json")
+    half = temporary.with_suffix(".json.part")
+    half.write_text(json.dumps(asdict(part)))
+    os.replace(half, note)
+    sync(temporary)
+    os.replace(temporary, final)
+
+
+def sealed(path: Path) -> Part | None:
+    """What is known of the piece ``path``, where it is finished."""
+    try:
+        if not path.stat().st_size:
+            return None
+        entry = json.loads(path.with_suffix(".json").read_text())
+        return Part(entry["frames"], entry["missing"], tuple(entry["shape"]), entry["engine"], entry["note"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def join(pieces: Sequence[Path], target: Path) -> int:
+    """Copy the packets of ``pieces`` in order into ``target`` (.mkv); how many. The bytes depend on the pieces alone.
+
+    Raises SinkError where the pieces were encoded differently, av.FFmpegError where one cannot be read.
+    """
+    count, last, header = 0, -1, b""
+    with av.open(str(target), "w", options=CONTAINER) as output:
+        stream: av.VideoStream | None = None
+        for piece in pieces:
+            with av.open(str(piece)) as source:
+                template = source.streams.video[0]
+                if stream is None:
+                    stream = output.add_stream_from_template(template)
+                    stream.time_base = TICK
+                    header = template.codec_context.extradata or b""
+                elif (template.codec_context.extradata or b"") != header:
+                    raise SinkError(
+                        f"{piece} was encoded by another version than the pieces before it; run again"
+                    )
+                for packet in source.demux(template):
+                    if packet.size and packet.pts is not None:
+                        last = max(packet.pts, last + 1)
+                        packet.stream, packet.pts, packet.dts = stream, last, last
+                        output.mux(packet)
+                        count += 1
+    sync(target)
+    return count
+
+
+def sync(path: Path) -> None:
+    """Wait until ``path`` is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

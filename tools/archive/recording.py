@@ -1,0 +1,124 @@
+"""One recording of an archive: what it holds, how it is split, and its frames part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clesr.pipeline.errors import EndOfSource, SourceError
+from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
+from clesr.pipeline.sources import IMAGE_SUFFIXES, TIFF_SUFFIXES, Source, open_source
+from clesr.pipeline.sources.indexed import IndexedSource
+from clesr.pipeline.sources.mkt import open_mkt
+from clesr.pipeline.sources.ranges import (
+    ImagesPart,
+    NotApart,
+    Span,
+    VideoPart,
+    index_video,
+    split_images,
+    split_video,
+)
+from clesr.pipeline.sources.stack import open_images, open_tiff
+
+SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are measured
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a first look gives: ``frames`` stated (0: none), LR ``shape`` (H, W), rate, ``origin`` (``pts`` of frame 0,
+    None where it does not matter), ``spans`` (empty: to be read as a whole), and the window for its grey levels."""
+
+    frames: int
+    shape: tuple[int, int]
+    fps: float | None
+    origin: int | None
+    spans: tuple[Span, ...]
+    window: Window
+
+
+def look(path: Path, *, roi: Roi | None, window: Window, piece: int, limit: int | None) -> Look:
+    """Scan ``path``, of which only the first ``limit`` frames count; raises SourceError, and UsageError for a ``roi``
+    that leaves the frame."""
+    samples: tuple[Span, ...] = ()
+    spans: tuple[Span, ...] = ()
+    origin: int | None = None
+    images = open_numbered(path)
+    if images is None:
+        index = index_video(path)
+        frames = min(index.frames, limit or index.frames)
+        spans = split_video(index, frames, piece)
+        samples = split_video(index, frames, max(1, frames // SAMPLES))
+        origin = index.pts[0] if spans else None
+    else:
+        frames = min(images.info.frames or 0, limit or images.info.frames or 0)
+        images.close()
+        samples = split_images(frames, max(1, frames // SAMPLES))
+        if path.suffix.lower() not in IMAGE_SUFFIXES:  # a TIFF is written by one worker
+            spans = split_images(frames, piece)
+    with closing(open_source(str(path), pace="max")) as source:
+        first, fps = _frame(source), source.info.fps
+    shape = Prepare(roi=roi).shape((first.image.shape[0], first.image.shape[1]))
+    deep = first.image.dtype == np.uint16
+    if window.mode == "percentile" or (window.mode == "auto" and deep):
+        window = steady_window([_cut(image, roi) for image in _samples(path, samples, frames)])
+    return Look(frames, shape, fps, origin, spans, window)
+
+
+def open_part(path: Path, span: Span | None) -> Source:
+    """A source of the frames of ``span``, or of all."""
+    if span is None:
+        return open_source(str(path), pace="max")
+    images = open_numbered(path)
+    return VideoPart(path, span) if images is None else ImagesPart(images, span)
+
+
+def open_numbered(path: Path) -> IndexedSource | None:
+    """The recording where its images are had by number, None where it is a video."""
+    suffix = path.suffix.lower()
+    if suffix == ".mkt":
+        return open_mkt(path)
+    if suffix in TIFF_SUFFIXES:
+        return open_tiff(path)
+    return open_images(path) if suffix in IMAGE_SUFFIXES else None
+
+
+def _samples(path: Path, spans: tuple[Span, ...], frames: int) -> list[Image]:
+    """Images spread evenly over the recording."""
+    try:
+        images = []
+        for span in spans:
+            with closing(open_part(path, span)) as source:
+                images.append(_frame(source).image)
+        if images:
+            return images
+    except NotApart:
+        pass
+    step = max(1, frames // SAMPLES)
+    with closing(open_source(str(path), pace="max")) as source:
+        return [frame.image for frame in _frames(source) if frame.number % step == 0]
+
+
+def _frames(source: Source) -> Iterator[Frame]:
+    with suppress(EndOfSource):
+        while True:
+            item = source.read(1.0)
+            if isinstance(item, Frame):
+                yield item
+
+
+def _frame(source: Source) -> Frame:
+    """The next frame that can be decoded. Raises SourceError where there is none."""
+    frame = next(_frames(source), None)
+    if frame is None:
+        raise SourceError(f"{source.info.address}: no frame in it can be decoded")
+    return frame
+
+
+def _cut(image: Image, roi: Roi | None) -> Image:
+    return image if roi is None else roi.cut(image)

@@ -1,0 +1,53 @@
+"""What decides the pixels of an archive's results, and what its workers need to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clesr.pipeline.prepare import Roi, Window
+
+PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
+PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """``model`` is a name or file, ``model_sha256`` its identity (empty without weights). ``engine``, ``device`` and
+    ``precision`` are what was asked for. ``piece`` frames of a video at a time begin with a key frame, so that any
+    worker can make them. ``frames``: only the first so many of each input. ``threads`` changes no pixel."""
+
+    scale: int
+    model: str
+    model_sha256: str
+    engine: str = "auto"
+    device: str | None = None
+    precision: str | None = None
+    roi: Roi | None = None
+    window: Window = Window()
+    codec: str = "ffv1"
+    piece: int = PIECE
+    frames: int | None = None
+    threads: int | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """As the ledger has it: results made with the same are the same."""
+        settings: dict[str, Any] = asdict(self) | {"model": Path(self.model).name}
+        del settings["threads"]
+        return settings
+
+    @property
+    def identity(self) -> str:
+        """What the ledger knows these settings by."""
+        return _short_hash(self.recorded())
+
+    def key(self, input_sha256: str, name: str) -> str:
+        """A name for the work on one input, the same in every run that would do the same."""
+        return _short_hash([input_sha256, name, self.recorded()])
+
+
+def _short_hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

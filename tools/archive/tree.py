@@ -1,0 +1,137 @@
+"""The walk through an archive: what is to be up-scaled, and under which name."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
+from clesr.pipeline.sources.stack import natural_key
+
+KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
+RAW = "raw.mkv"  # what was measured, in the folder of a session
+SESSION_FILES = ("session.json", "frames.jsonl")  # a folder with RAW and one of these is a session
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A recording of the archive. ``name`` is its path in the archive, ``path`` the file that is read (a session's
+    raw video), ``target`` the path of its result in the output folder; ``size`` in bytes and ``mtime_ns`` are the
+    file's."""
+
+    name: str
+    path: Path
+    target: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something in the archive that cannot even be looked at; ``reason`` is one line."""
+
+    name: str
+    reason: str
+
+
+class Tree:
+    """The recordings under ``root``, folder by folder in natural order, found as they are asked for.
+
+    Memory holds the names of the folders on the way only. ``out`` and hidden names are passed over. A link to a folder
+    inside ``root`` is passed over, because its content comes anyway; one to a folder outside is followed, once: so no
+    loop of links is endless. ``left_out`` counts files of no known kind by suffix.
+    """
+
+    def __init__(self, root: Path, out: Path) -> None:
+        self.root, self._out = root, out
+        self.left_out: Counter[str] = Counter()
+        self._outside: set[tuple[int, int]] = set()
+
+    def __iter__(self) -> Iterator[Entry | Unreadable]:
+        self.left_out.clear()
+        self._outside.clear()
+        if is_session(self.root):
+            yield _entry(self.root.resolve().name, self.root / RAW, self.root.resolve().name + ".mkv")
+            return
+        yield from self._folder(self.root, "")
+
+    def _folder(self, folder: Path, name: str) -> Iterator[Entry | Unreadable]:
+        try:
+            paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
+        except OSError as error:
+            yield Unreadable(name or str(folder), f"the folder cannot be read ({error.strerror})")
+            return
+        recordings: list[Path] = []
+        folders: list[Path] = []
+        for path in paths:
+            if path.is_dir():
+                (recordings if is_session(path) else folders).append(path)
+            elif path.suffix.lower() in KNOWN:
+                recordings.append(path)
+            else:
+                self.left_out[path.suffix.lower() or "no suffix"] += 1
+        recordings = [path for path in recordings if not path.is_dir() or self._is_new(path)]
+        targets = _targets(recordings)
+        for path, target in zip(recordings, targets, strict=True):
+            yield _entry(f"{name}{path.name}", path / RAW if path.is_dir() else path, f"{name}{target}")
+        for path in folders:
+            if self._is_new(path):
+                yield from self._folder(path, f"{name}{path.name}/")
+
+    def _is_new(self, folder: Path) -> bool:
+        """Whether ``folder`` is to be gone into."""
+        try:
+            if self._out.exists() and folder.samefile(self._out):
+                return False
+            outside = not folder.resolve().is_relative_to(self.root.resolve())
+            state = folder.stat()
+        except OSError:
+            return True  # opening it will say why
+        if not outside:
+            return not folder.is_symlink()
+        found = (state.st_dev, state.st_ino)
+        seen = found in self._outside
+        self._outside.add(found)
+        return not seen
+
+
+def is_session(folder: Path) -> bool:
+    """Whether ``folder`` is what a recorded session leaves."""
+    return (folder / RAW).is_file() and any((folder / name).is_file() for name in SESSION_FILES)
+
+
+def _entry(name: str, path: Path, target: str) -> Entry | Unreadable:
+    try:
+        state = path.stat()
+    except OSError as error:
+        return Unreadable(name, f"cannot be read ({error.strerror})")
+    return Entry(name, path, target, state.st_size, state.st_mtime_ns)
+
+
+def _targets(paths: list[Path]) -> list[str]:
+    """The names of the results: each input's own with a new suffix; where two would be the same, after its suffix."""
+    short = [path.stem + _suffix(path) if path.is_file() else path.name + ".mkv" for path in paths]
+    count = Counter(short)
+    long = [path.name + (_suffix(path) if path.is_file() else ".session.mkv") for path in paths]
+    return [s if count[s] == 1 else n for s, n in zip(short, long, strict=True)]
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return ".tif"
+    return ".png" if suffix in IMAGE_SUFFIXES else ".mkv"
+
+
+def kind(name: str) -> str:
+    """The suffix by which recordings of one kind are known; that of a session is its raw video's."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if suffix in KNOWN else ".mkv"
+
+
+def contains(outer: Path, inner: Path) -> bool:
+    """Whether ``inner`` is ``outer`` or lies in it, links resolved."""
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))

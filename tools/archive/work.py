@@ -1,0 +1,419 @@
+"""The work on one file: looked at, computed in pieces, joined. The same on this machine and on a cluster.
+
+Everything half-made lies in a folder of its own under the output folder, named by content, model and settings, so that
+a later run finds what an earlier one, or a worker that was lost, had finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import av
+
+from clesr import __version__
+from clesr.engines.weights import Model
+from clesr.pipeline.errors import ClesrError, EngineError, SourceError
+from clesr.pipeline.frame import Outcome
+from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.sinks.stills import StillFile
+from clesr.pipeline.sources.ranges import NotApart
+from clesr.tools.archive.engines import EngineShelf
+from clesr.tools.archive.ledger import Record, Status, from_json
+from clesr.tools.archive.pieces import Part, PieceFile, Strict, join, seal, sealed
+from clesr.tools.archive.recording import Look, look, open_part
+from clesr.tools.archive.settings import Settings
+
+FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
+FINISHED = "finished.json"
+TRIAL = (256, 256)  # LR size at which an engine is tried before the first file
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input: its ``name`` in the archive, the file read, its ``target`` under the output folder, and the size and
+    time of change that it had. ``known`` is the hash of its content where its result exists with these settings."""
+
+    name: str
+    path: str
+    target: str
+    size: int
+    mtime_ns: int
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one input is done: what was seen of it, and the name of the folder in which it is worked on."""
+
+    job: Job
+    sha256: str
+    key: str
+    seen: Look
+
+    @property
+    def pieces(self) -> int:
+        return max(1, len(self.seen.spans))
+
+    def pixels(self, index: int) -> int:
+        """LR pixels of a piece."""
+        spans, (height, width) = self.seen.spans, self.seen.shape
+        return (spans[index].stop - spans[index].start if spans else self.seen.frames) * height * width
+
+    def whole(self) -> Plan:
+        """The same without parts."""
+        return replace(self, seen=replace(self.seen, spans=(), origin=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The file is finished; nothing was computed where it is ``unchanged`` since an earlier run."""
+
+    record: Record
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The piece is finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inseparable:
+    """The input does not decode in parts as it does in sequence: it is to be done as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One line on what went wrong with one file. ``again``: another attempt may succeed."""
+
+    reason: str
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """One line on what would go wrong with every file: the run has to end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """``stop`` was called before the step was through."""
+
+
+Answer = Done | Plan | Made | Inseparable | Failure | Fatal | Halted
+
+
+class Step(StrEnum):
+    BEGIN = "begin"
+    PIECE = "piece"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A step of a job; all but BEGIN have a plan. ``lost`` counts the attempts that came to nothing."""
+
+    job: Job
+    step: Step = Step.BEGIN
+    plan: Plan | None = None
+    index: int = 0
+    lost: int = 0
+
+
+class _Stopped(Exception):
+    """``stop`` was called while a piece was computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a worker says of itself: host, process, versions of what writes files, whether it sees the output folder,
+    identity of its model, and its engine."""
+
+    host: str
+    process: int
+    versions: tuple[str, ...]
+    sees: bool
+    model_sha256: str
+    engine: str
+
+
+class Worker:
+    """Does the steps of jobs, one at a time, with engines that stay open. ``out`` is the output folder."""
+
+    def __init__(self, settings: Settings, out: Path, tell: Callable[[str], None]) -> None:
+        self.settings, self.out = settings, out
+        self.engines = EngineShelf(settings, tell)
+        self._pipeline: Pipeline | None = None
+        self._stopped = False
+
+    def hello(self, token: str) -> Hello:
+        """Open an engine once and look for ``token`` in the output folder. Raises EngineError, WeightsError."""
+        engine = self.engines(TRIAL)
+        model = self.engines.opener.model
+        return Hello(
+            socket.gethostname(),
+            os.getpid(),
+            versions(),
+            token_file(self.out).is_file() and token_file(self.out).read_text() == token,
+            model.sha256 if isinstance(model, Model) else "",
+            str(engine.info),
+        )
+
+    def choose(self) -> str:
+        """The name of the model that this machine runs well enough where "auto" was asked for."""
+        self.engines(TRIAL)
+        model = self.engines.opener.model
+        return model.name if isinstance(model, Model) else str(model)
+
+    def do(self, task: Task) -> Answer:
+        """The step that ``task`` names; raises nothing that one file or disk is to blame for."""
+        try:
+            return self._step(task)
+        except NotApart:
+            return Inseparable()
+        except _Stopped:
+            return Halted()
+        except (OSError, ClesrError) as error:
+            if _spares_no_file(error):
+                return Fatal(f"{error}; free some space and run again: what is finished is kept")
+            if isinstance(error, FileNotFoundError) and error.filename == task.job.path:
+                where = f"{socket.gethostname()} does not see {error.filename}"
+                return Failure(f"{where}: it is gone, or not on a shared file system", again=True)
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            return Failure(reason, again=isinstance(error, EngineError))
+        except Exception as error:  # noqa: BLE001 - a fault of clesr on one file must not end the others
+            return Failure(f"unexpected {type(error).__name__}: {error}")
+
+    def _step(self, task: Task) -> Answer:
+        if task.step is Step.BEGIN:
+            return self.begin(task.job)
+        assert task.plan is not None
+        return self.piece(task.plan, task.index) if task.step is Step.PIECE else self.finish(task.plan)
+
+    def begin(self, job: Job) -> Answer:
+        """Look at the input: a plan, or the finished file where one piece holds all of it."""
+        digest = _sha256(job.path)
+        if digest == job.known:
+            return Done(Record(input=job.name, status=Status.DONE, input_sha256=digest), unchanged=True)
+        key = self.settings.key(digest, job.name)
+        left = self._left_by_a_killed_run(job, key)
+        if left is not None:
+            return Done(left)
+        plan = self._plan(job, digest, key)
+        if plan.seen.spans:
+            return plan
+        self.piece(plan, 0)
+        return self.finish(plan)
+
+    def piece(self, plan: Plan, index: int) -> Answer:
+        """Compute one piece, unless it is there."""
+        final = self._piece_path(plan, index)
+        if sealed(final) is None:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary = final.with_name(f".{uuid.uuid4().hex}{final.suffix}")
+            try:
+                seal(temporary, final, self._compute(plan, index, temporary))
+            finally:
+                temporary.unlink(missing_ok=True)
+        return Made()
+
+    def finish(self, plan: Plan) -> Answer:
+        """Join the pieces and give the result its name."""
+        job, folder = plan.job, self._folder(plan.key)
+        paths = [self._piece_path(plan, index) for index in range(plan.pieces)]
+        parts = [sealed(path) for path in paths]
+        if any(part is None for part in parts):
+            return Failure("a finished piece is gone from the output folder", again=True)
+        known = [part for part in parts if part is not None]
+        if not sum(part.frames for part in known):
+            return Failure("no frame came")
+        _check_unchanged(job)
+        joined = paths[0]
+        if joined.suffix == ".mkv":
+            joined = folder / f".{uuid.uuid4().hex}.mkv"
+            if join(paths, joined) != sum(part.frames for part in known):
+                shutil.rmtree(folder)
+                return Failure("a piece on the disk does not hold the frames it should", again=True)
+        record = self._record(plan, known, joined)
+        (folder / FINISHED).write_text(json.dumps(asdict(record) | {"file": joined.name}))
+        self._publish(joined, record.output)
+        return Done(record)
+
+    def stop(self) -> None:
+        """From any thread: give up what is being computed; ``do`` gives Halted."""
+        self._stopped = True
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.abort()
+
+    def progress(self) -> int:
+        """From any thread: LR pixels of the present piece that are done."""
+        pipeline, engine = self._pipeline, self.engines.shape
+        return pipeline.ledger.captured * engine[0] * engine[1] if pipeline is not None else 0
+
+    # --- the parts of begin
+
+    def _left_by_a_killed_run(self, job: Job, key: str) -> Record | None:
+        """The record of a file that was finished just before its run was killed."""
+        folder = self._folder(key)
+        try:
+            entry = json.loads((folder / FINISHED).read_text())
+            record = from_json(entry)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        made = folder / str(entry.get("file"))
+        if made.is_file():
+            self._publish(made, record.output)
+        target = self.out / record.output
+        if not target.is_file() or _sha256(target) != record.output_sha256:
+            return None
+        return replace(record, size=job.size, mtime_ns=job.mtime_ns)
+
+    def _plan(self, job: Job, digest: str, key: str) -> Plan:
+        settings = self.settings
+        seen = look(
+            Path(job.path),
+            roi=settings.roi,
+            window=settings.window,
+            piece=settings.piece,
+            limit=settings.frames,
+        )
+        return Plan(job, digest, key, seen)
+
+    # --- the parts of piece
+
+    def _compute(self, plan: Plan, index: int, path: Path) -> Part:
+        settings = self.settings
+        span = plan.seen.spans[index] if plan.seen.spans else None
+        source = open_part(Path(plan.job.path), span)
+        completed: list[bool] = []
+        try:
+            still = StillFile(path) if path.suffix != ".mkv" else None
+            sink = Strict(
+                still or PieceFile(path, codec=settings.codec, fps=plan.seen.fps, origin=plan.seen.origin)
+            )
+        except BaseException:
+            source.close()
+            raise
+
+        def on_end() -> None:
+            completed.append(True)
+            if still is not None:
+                still.complete()
+
+        limit = settings.frames if span is None else None
+        said: list[str] = []
+        pipeline = Pipeline(
+            source,
+            self.engines,
+            [sink],
+            scale=settings.scale,
+            prepare=Prepare(roi=settings.roi, window=plan.seen.window),
+            limits=Limits(limit, None),
+            tell=said.append,
+            on_end=on_end,
+        )
+        if limit is not None and still is not None:
+            still.complete()
+        self._pipeline = pipeline
+        if self._stopped:
+            pipeline.abort()
+        try:
+            summary = pipeline.run()
+        except EngineError as error:
+            raise EngineError("; ".join([str(error), *(r for r in said if "engine failed" in r)])) from error
+        finally:
+            self._pipeline = None
+        if self._stopped or not (completed or limit is not None):
+            raise _Stopped
+        frames = summary.outcomes[Outcome.UPSCALED]
+        note = next((line for line in said if "corrupt" in line), "")
+        return Part(frames, summary.captured - frames, sink.shape, self.engines.described, note)
+
+    # --- the parts of finish
+
+    def _record(self, plan: Plan, parts: list[Part], result: Path) -> Record:
+        job, frames = plan.job, sum(part.frames for part in parts)
+        missing = sum(part.missing for part in parts)
+        notes = [part.note for part in parts if part.note] or ["no reason given"]
+        height, width = parts[0].shape
+        target = Path(job.target)
+        if missing:
+            target = target.with_name(f"{target.stem}.partial{target.suffix}")
+        return Record(
+            input=job.name,
+            status=Status.PARTIAL if missing else Status.DONE,
+            reason=f"{missing} of {frames + missing} frames are corrupt ({notes[0]})" if missing else "",
+            size=job.size,
+            mtime_ns=job.mtime_ns,
+            input_sha256=plan.sha256,
+            settings=self.settings.identity,
+            model_sha256=self.settings.model_sha256,
+            engines=tuple(sorted({part.engine for part in parts})),
+            frames=frames,
+            missing=missing,
+            pixels=frames * height * width,
+            output=str(target),
+            output_size=result.stat().st_size,
+            output_sha256=_sha256(result),
+        )
+
+    def _publish(self, made: Path, target: str) -> None:
+        final = self.out / target
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(made, final)
+
+    def _folder(self, key: str) -> Path:
+        return work_folder(self.out) / key
+
+    def _piece_path(self, plan: Plan, index: int) -> Path:
+        name = f"{plan.seen.spans[index].start:010d}" if plan.seen.spans else "whole"
+        return self._folder(plan.key) / f"{name}{Path(plan.job.target).suffix}"
+
+
+def work_folder(out: Path) -> Path:
+    """Where half-made files lie."""
+    return out / FOLDER / "work"
+
+
+def token_file(out: Path) -> Path:
+    """What a worker reads to show that it sees the output folder."""
+    return out / FOLDER / "token"
+
+
+def versions() -> tuple[str, ...]:
+    """The versions that all workers must share for the same bytes."""
+    return f"clesr {__version__}", f"PyAV {av.__version__}"
+
+
+def _spares_no_file(error: BaseException | None) -> bool:
+    """Whether ``error`` is that of a disk that takes nothing more."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_unchanged(job: Job) -> None:
+    state = Path(job.path).stat()
+    if (state.st_size, state.st_mtime_ns) != (job.size, job.mtime_ns):
+        raise SourceError("it changed while it was read; run again when it is finished")

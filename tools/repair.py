@@ -1,0 +1,24 @@
+"""`clesr repair`: close a session that was cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from clesr.pipeline.session.repair import repair
+from clesr.tools.console import tell
+from clesr.tools.options import general_options
+
+
+@click.command(name="repair")
+@click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
+@general_options()
+def repair_session(session: Path) -> None:
+    """Close SESSION, whose recording was cut off by a crash or a power cut.
+
+    Says what is lost. The files as they were stay in SESSION/before-repair, which may be deleted when `clesr verify`
+    has passed.
+    """
+    for line in repair(session):
+        tell(line)
