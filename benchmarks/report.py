@@ -144,6 +144,34 @@ def pipeline() -> str:
     return _where(data) + table(head, rows)
 
 
+def streams() -> str:
+    """Several streams through one engine against an engine each."""
+    data = _load("streams")
+    rows = [
+        [
+            str(row["streams"]),
+            f"{row['one']['fps'] / row['several']['fps']:.2f}",
+            f"{row['one']['min_of_max']:.2f}",
+            f"{row['one']['p50_ms']:.0f} / {row['several']['p50_ms']:.0f}",
+            f"{row['one']['p99_ms']:.0f} / {row['several']['p99_ms']:.0f}",
+        ]
+        for row in data["rows"]
+    ]
+    head = [
+        "streams",
+        "frames/s of one engine over several",
+        "smallest share over largest",
+        "p50, ms, one / several",
+        "p99",
+    ]
+    beside = data["beside_endless"]["one"]["slow_upscaled"]
+    return (
+        f"Measured on {data['machine']['cpu']}, {data['machine']['cores']} cores, with other work on them (load "
+        f"{data['machine']['load']:.0f}).\n\n{table(head, rows)}\n\n"
+        f"Beside a stream that always has a frame, one of 5 frames/s got {100 * beside:.0f} % of its frames up-scaled."
+    )
+
+
 def evaluation() -> str:
     """Every method on the test images and on those of another kind."""
     parts = []
@@ -272,6 +300,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "engines": engines,
     "bench": bench,
     "pipeline": pipeline,
+    "streams": streams,
     "evaluation": evaluation,
     "memory": memory,
     "readings": readings,

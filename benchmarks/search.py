@@ -54,7 +54,7 @@ def main(
     every: int, folder: str, output: str,
 ) -> None:  # fmt: skip
     """Train and time every network, write JSON."""
-    weights = str(shipped()[teacher, SCALE]) if (teacher, SCALE) in shipped() else teacher
+    weights = str(shipped()[teacher, SCALE]) if teacher and (teacher, SCALE) in shipped() else teacher
     budget = {
         "data": data, "teacher": weights, "steps": steps, "batch": batch, "patch": patch,
         "learning_rate": 1e-3, "schedule": "cosine", "warm_up": 50, "epsilon": 1e-8,

@@ -41,8 +41,7 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # A Symbol stands for the image where the OpenVINO graph is built (openvino_graph.py).
-        if isinstance(x, Tensor) and not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        if _in_mixed_precision(x):
             with torch.autocast(x.device.type, enabled=False):
                 return self._enlarge(x.float())
         return self._enlarge(x)
@@ -242,6 +241,11 @@ def count_operations(model: nn.Module, height: int, width: int) -> int:
         for hook in hooks:
             hook.remove()
     return total
+
+
+def _in_mixed_precision(x: Tensor) -> bool:
+    """Not for a meta tensor, nor for what stands for a tensor while a graph is built."""
+    return isinstance(x, Tensor) and not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def _check(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -12,9 +12,11 @@ from clesr.pipeline.sources.pacing import Pace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSettings:
-    """Everything that a live run needs to know. Raises UsageError for what cannot work on any machine."""
+    """Everything that a stream of a live run needs to know; ``stream`` is its name where there are several. Raises
+    UsageError for what cannot work on any machine."""
 
     source: str
+    stream: str = ""
     scale: int = 4
     model: str = "auto"
     engine: str = "auto"
@@ -26,11 +28,14 @@ class LiveSettings:
     window: Window = Window()
     pace: Pace = "original"
     loop: bool = False
+    decode: str = "auto"
     display: str = "window"
     overlay: str | None = None
     output: str | None = None
     codec: str = "auto"
+    encode: str = "auto"
     send: str | None = None
+    summary: str | None = None
     record: str | None = None
     record_codec: str = "ffv1"
     retro: float | None = None

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.outlet import Outlet
-from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
+from clesr.pipeline.upscaler import Job, Upscaler
 
 JOBS = 2  # prepared frames of a stream that may wait for the engine
 IDLE_S = 0.1  # longest wait for a frame
@@ -60,23 +59,12 @@ class EngineThread:
 
     Turns go round the streams that have a frame and room for its result, so that neither a fast stream nor a
     slow disk holds up the others. A stream whose frames change size moves to the engine of the new size. Results of
-    a stream come in order. An engine is closed when its last stream has ended. ``factory`` opens an engine for an
-    LR shape; ``tell`` gets one-line messages; ``consistent`` is the Upscaler's.
+    a stream come in order. An engine is closed when its last stream has ended. ``upscaler`` makes what keeps one.
     """
 
-    def __init__(
-        self,
-        factory: EngineFactory,
-        scale: int,
-        *,
-        clock: Clock = SYSTEM,
-        tell: Callable[[str], None] = lambda _message: None,
-        consistent: bool = False,
-    ) -> None:
-        self.scale = scale
+    def __init__(self, upscaler: Callable[[], Upscaler]) -> None:
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
-        self._factory, self._clock, self._tell = factory, clock, tell
-        self._consistent = consistent
+        self._upscaler = upscaler
         self._lanes: deque[Lane] = deque()  # next turn first
         self._shared: list[Shared] = []
         self._submitted = 0
@@ -188,10 +176,7 @@ class EngineThread:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
             return present
         if place is None:
-            upscaler = Upscaler(
-                self._factory, self.scale, self._clock, self._tell, consistent=self._consistent
-            )
-            place = Shared(upscaler, shape)
+            place = Shared(self._upscaler(), shape)
             self._shared.append(place)
         self._leave(lane)
         place.lanes.add(lane)

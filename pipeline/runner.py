@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clesr.engines import EngineInfo
@@ -27,7 +28,7 @@ from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sinks.base import LiveSink, Sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Status, Summary
-from clesr.pipeline.upscaler import EngineFactory, Job
+from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
 from clesr.pipeline.watch import Watch
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
@@ -77,7 +78,7 @@ class Pipeline:
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
         self.fidelities = Fidelities()
         if not isinstance(factory, EngineThread):
-            factory = EngineThread(factory, scale, clock=clock, tell=tell, consistent=consistent)
+            factory = EngineThread(partial(Upscaler, factory, scale, clock, tell, consistent=consistent))
         self._engine = factory
         self.recorder, self._watch = recorder, recorder or Watch()
         sinks = [*sinks, *([recorder] if recorder else [])]
@@ -105,7 +106,8 @@ class Pipeline:
         written and every sink closed; ``summary`` then still tells what became of the frames.
         """
         run_together([self])
-        self.raise_first()
+        if self.error is not None:
+            raise self.error
         return self.summary()
 
     def open(self) -> None:
@@ -307,10 +309,10 @@ class Pipeline:
         self.fidelities.add(result)
         self.rate.add(result.times.collected)
         self._newest = result
-        for outlet in self._outlets:
-            outlet.offer(result)
         if self._state in (State.RUNNING, State.DEGRADED):
             self._state = State.DEGRADED if self._engine_state()[1] else State.RUNNING
+        for outlet in self._outlets:
+            outlet.offer(result)
         self._say_when_late()
 
     def _computed(self, stale: Sequence[Job], error: BaseException | None) -> None:
@@ -423,23 +425,29 @@ class Pipeline:
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._outlets) else State.STOPPED
 
-    def raise_first(self) -> None:
-        """Raise the first error, after ``finish``; RuntimeError where the ledger does not balance."""
+    @property
+    def error(self) -> BaseException | None:
+        """After ``finish``: what broke first. A RuntimeError where the ledger does not balance."""
         errors = [*self._errors, *(outlet.error for outlet in self._outlets if outlet.error)]
         if not errors:
-            self.ledger.check()
-            return
+            try:
+                self.ledger.check()
+            except RuntimeError as unbalanced:
+                return unbalanced
+            return None
         first = errors[0]
-        if isinstance(first, OSError) and not isinstance(first, ClesrError):
-            raise SinkError(f"writing failed: {first}") from first
-        raise first
+        if not isinstance(first, OSError) or isinstance(first, ClesrError):
+            return first
+        named = SinkError(f"writing failed: {first}")
+        named.__cause__ = first
+        return named
 
 
 def run_together(
     pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
 ) -> None:
     """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
-    others, and goes to ``on_finish``. Call on the main thread. ``Pipeline.raise_first`` then says what broke.
+    others, and goes to ``on_finish``. Call on the main thread. ``Pipeline.error`` then says what broke.
     """
     running = list(pipelines)
     try:

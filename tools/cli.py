@@ -131,11 +131,12 @@ def read_config(path: Path) -> dict[str, Any]:
         command = clesr.commands.get(name)
         if command is None or not isinstance(table, dict):
             raise UsageError(f"{path}: {name!r} is no command; tables are {', '.join(clesr.commands)}")
-        known = {p.name for p in command.params if p.name}
+        known = {p.name: p for p in command.params if p.name}
         checked[name] = {}
         for key, value in table.items():
             option = key.replace("-", "_")
             if option not in known:
                 raise UsageError(f"{path}: [{name}] knows no {key!r}; it knows {', '.join(sorted(known))}")
-            checked[name][option] = value
+            repeated = getattr(known[option], "multiple", False) and isinstance(value, str)
+            checked[name][option] = [value] if repeated else value
     return checked

@@ -44,8 +44,15 @@ class Advance(Protocol):
 def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Advance]:
     """A bar over ``total`` (None: unknown) that the yielded function moves: ``(completed, note)``.
 
-    Off a terminal the same as a plain line every ten seconds and one at the end.
+    Off a terminal the same as a plain line every ten seconds.
     """
+    with progress_bars({label: total}, unit=unit) as bars:
+        yield bars[label]
+
+
+@contextmanager
+def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[dict[str, Advance]]:
+    """As ``progress_bar``, a bar for each label."""
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -58,15 +65,19 @@ def progress_bar(label: str, total: float | None, *, unit: str) -> Iterator[Adva
         TextColumn("{task.fields[note]}", markup=False),
     ]
     if not console.is_terminal:
-        yield _plain_progress(label, total, unit)
+        yield {label: _plain_progress(label, total, unit) for label, total in totals.items()}
         return
     with Progress(*columns, console=console) as bars:
-        task = bars.add_task(label, total=total, note="")
+        yield {label: _bar(bars, label, total) for label, total in totals.items()}
 
-        def advance(completed: float, note: str, total: float | None = None) -> None:
-            bars.update(task, completed=completed, note=note, total=total)  # None leaves the total as it is
 
-        yield advance
+def _bar(bars: Progress, label: str, total: float | None) -> Advance:
+    task = bars.add_task(label, total=total, note="")
+
+    def advance(completed: float, note: str, total: float | None = None) -> None:
+        bars.update(task, completed=completed, note=note, total=total)  # None leaves the total as it is
+
+    return advance
 
 
 def _plain_progress(label: str, total: float | None, unit: str) -> Advance:
@@ -92,18 +103,21 @@ def _plain_progress(label: str, total: float | None, unit: str) -> Advance:
 
 
 @contextmanager
-def following(status: Callable[[], Status], label: str, total: int | None) -> Iterator[None]:
-    """While the block runs, show ``status`` as a progress bar, or as lines off a terminal."""
+def following(streams: Mapping[str, tuple[Callable[[], Status], int | None]]) -> Iterator[None]:
+    """While the block runs, show each label's status and number of frames as a progress bar, or as lines off a
+    terminal."""
     done = threading.Event()
 
     def follow() -> None:
-        with progress_bar(label, total, unit="frames") as advance:
-            every = TERMINAL_EVERY_S if console.is_terminal else 1.0
-            while not done.wait(every):
-                now = status()
-                advance(now.captured, describe(now))
-            now = status()
-            advance(now.captured, describe(now))
+        totals = {label: total for label, (_, total) in streams.items()}
+        every = TERMINAL_EVERY_S if console.is_terminal else 1.0
+        with progress_bars(totals, unit="frames") as bars:
+            last = False
+            while not last:
+                last = done.wait(every)
+                for label, (status, _) in streams.items():
+                    now = status()
+                    bars[label](now.captured, describe(now))
 
     thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
     thread.start()

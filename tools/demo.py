@@ -21,9 +21,8 @@ from clesr.pipeline.sinks import open_sink
 from clesr.pipeline.sources import open_source
 from clesr.pipeline.sources.demo import DemoSource
 from clesr.tools.console import tell
-from clesr.tools.live import run_live
 from clesr.tools.options import general_options
-from clesr.tools.stream import EngineOpener
+from clesr.tools.streams import Stream, engine_opener, run_live
 
 ADDRESS = "demo:?size=256&fps=25&seed=3"
 SCALE = 4
@@ -52,14 +51,16 @@ def demo(output: str, seconds: float) -> None:
     except OSError as error:
         raise SinkError(f"the folder {folder} cannot be made: {error.strerror}") from error
     settings = LiveSettings(
-        source=ADDRESS, scale=SCALE, model="fast", display="none", limits=Limits(None, seconds)
-    )
-    opener = EngineOpener(
-        scale=SCALE, model="fast", engine="auto", device=None, precision=None, threads=None, fps=None
+        source=ADDRESS,
+        scale=SCALE,
+        model="fast",
+        display="none",
+        limits=Limits(None, seconds),
+        summary=str(folder / "summary.json"),
     )
     source = open_source(ADDRESS)
     video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps)
-    run_live(settings, source, opener, [video], str(folder / "summary.json"))
+    run_live([Stream(settings, source, [video])], engine_opener(settings))
     tell(f"wrote {folder / 'summary.json'}")
     picture = folder / "demo.png"
     if not cv2.imwrite(str(picture), draw()):

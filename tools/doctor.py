@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
+import numpy as np
 import rich_click as click
 
 from clesr import __version__
 from clesr.engines import Offer, engines, open_engine
 from clesr.engines.torch_engine import cpu_name
 from clesr.engines.weights import find_model, shipped
-from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.errors import ClesrError, EndOfSource
+from clesr.pipeline.sinks.card import Encode, write_pattern
+from clesr.pipeline.sinks.encoding import Encoding, choose_encoding
+from clesr.pipeline.sources import open_source
+from clesr.pipeline.sources.hardware import BY_CARD, Decoding
 from clesr.tools.options import general_options
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
 EXAMPLE = (128, 128)
+TRIED = (288, 384)  # video that is tried in hardware: cards refuse very small pictures
 
 
 @click.command()
@@ -44,6 +53,7 @@ def report() -> Iterator[str]:
     yield from _cameras()
     yield _display()
     yield from _codecs()
+    yield from _hardware()
 
 
 def _engine(offer: Offer) -> str:
@@ -86,17 +96,43 @@ def _display() -> str:
 
 
 def _codecs() -> Iterator[str]:
-    import av
-
     for label, names in {
-        "H.264": ("h264_nvenc", "libx264"),
-        "HEVC": ("hevc_nvenc", "libx265"),
+        "H.264": ("libx264",),
+        "HEVC": ("libx265",),
         "FFV1": ("ffv1",),
     }.items():
         having = [name for name in names if name in av.codecs_available]
         yield (
             f"ok  {label}: {', '.join(having)}" if having else f"--  {label}: this PyAV has no encoder for it"
         )
+
+
+def _hardware() -> Iterator[str]:
+    """What graphics cards can do with video, tried on a few images."""
+    for label, codec in {"H.264": "h264", "HEVC": "hevc"}.items():
+        said: list[str] = []
+        try:
+            encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
+            by_card = _decodes(encoding, said.append)
+            yield f"{'ok' if by_card else '--'}  {label}: {said[-1]}"
+            by_card = Encode("gpu", said.append).by_card(encoding, TRIED).card
+            yield f"{'ok' if by_card else '--'}  {label}: {said[-1]}"
+        except (ClesrError, av.FFmpegError) as error:
+            yield f"--  {label} in hardware cannot be tried: {error}"
+
+
+def _decodes(encoding: Encoding, tell: Callable[[str], None]) -> bool:
+    """Whether a card decodes ``encoding`` to the end; ``tell`` gets why not."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="clesr-") as folder:
+        path = Path(folder) / "trial.mp4"
+        write_pattern(path, encoding, TRIED)
+        source = open_source(str(path), pace="max", decoding=Decoding("gpu", lines.append))
+        with contextlib.closing(source), contextlib.suppress(EndOfSource):
+            while True:
+                source.read(1.0)
+    tell(lines[-1])
+    return lines[-1].startswith(BY_CARD)
 
 
 def _version(package: str) -> str:

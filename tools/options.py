@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from clesr.engines.models import SCALES
+from clesr.pipeline.sinks.card import ENCODE
 from clesr.pipeline.sinks.encoding import CODECS
+from clesr.pipeline.sources.hardware import DECODE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -68,6 +70,30 @@ def consistent_option() -> Callable[[Command], Command]:
         "--consistent",
         is_flag=True,
         help="Correct each image so that, shrunk again, it equals the measured one.",
+    )
+
+
+def decode_option() -> Callable[[Command], Command]:
+    """--decode."""
+    return click.option(
+        "--decode",
+        type=click.Choice(DECODE),
+        default="auto",
+        show_default=True,
+        help="What decodes video: cpu, gpu (a graphics card where one gives the very same pictures), or auto: gpu for "
+        "large pictures.",
+    )
+
+
+def encode_option() -> Callable[[Command], Command]:
+    """--encode."""
+    return click.option(
+        "--encode",
+        type=click.Choice(ENCODE),
+        default="auto",
+        show_default=True,
+        help="What encodes H.264 and HEVC: cpu, gpu (a graphics card where a trial comes back faithfully), or auto: "
+        "gpu for large images.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from clesr.pipeline.session.recorder import Recorder, RecorderSettings, next_fol
 from clesr.pipeline.sinks import Sink
 from clesr.pipeline.sinks.window import Window
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.tools.console import tell
+from clesr.tools.naming import Repeated
 from clesr.tools.options import Command, apply_options
 
 OPTIONS = ("--record", "--record-codec", "--retro", "--pixel-size", "--mask")
@@ -29,6 +29,8 @@ def recording_options() -> Callable[[Command], Command]:
     options = [
         click.option(
             "--record",
+            multiple=True,
+            type=Repeated(),
             metavar="DIR",
             help="Record a session into this new folder: raw and up-scaled frames, lossless, with proof that none is "
             "missing. Key r and SIGUSR1 end it and begin others.",
@@ -62,8 +64,10 @@ def recording_options() -> Callable[[Command], Command]:
     return apply_options(options)
 
 
-def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) -> Recorder:
-    """The recorder of a live run."""
+def make_recorder(
+    settings: LiveSettings, source: SourceInfo, prepare: Prepare, say: Callable[[str], None]
+) -> Recorder:
+    """The recorder of a stream; ``say`` gets its messages."""
     return Recorder(
         source,
         scale=settings.scale,
@@ -84,15 +88,18 @@ def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) 
                 "threads": settings.threads,
             },
         ),
-        tell=tell,
+        tell=say,
     )
 
 
 class Recordings:
-    """Begins and ends recordings, each in a folder of its own: ``first``, then ``first-2`` and so on."""
+    """Begins and ends the recordings of a stream, each in a folder of its own: ``first``, then ``first-2`` and so on;
+    without ``first`` named by the time and ``stream``."""
 
-    def __init__(self, recorder: Recorder, first: str | None, sinks: Iterable[Sink] = ()) -> None:
-        self._recorder = recorder
+    def __init__(
+        self, recorder: Recorder, first: str | None, stream: str | None = None, sinks: Iterable[Sink] = ()
+    ) -> None:
+        self._recorder, self._stream = recorder, stream
         self._first = Path(first) if first is not None else None
         for sink in sinks:
             if isinstance(sink, Window):
@@ -103,23 +110,27 @@ class Recordings:
         if self._recorder.recording:
             self._recorder.stop()
             return
-        folder = self._first or Path(datetime.now().strftime("clesr-%Y%m%d-%H%M%S"))
+        folder = self._first or Path(
+            "-".join(filter(None, ("clesr", datetime.now().strftime("%Y%m%d-%H%M%S"), self._stream)))
+        )
         if folder.exists() and any(folder.iterdir()):
             folder = next_folder(folder)
         self._recorder.start(folder)
 
-    @contextmanager
-    def on_signal(self) -> Iterator[None]:
-        """SIGUSR1 toggles."""
 
-        def handle(_number: int, _frame: FrameType | None) -> None:
-            self.toggle()
+@contextmanager
+def on_signal(recordings: Sequence[Recordings]) -> Iterator[None]:
+    """SIGUSR1 toggles ``recordings``."""
 
-        previous = signal.signal(signal.SIGUSR1, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGUSR1, previous)
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        for each in recordings:
+            each.toggle()
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
 
 
 def _scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:

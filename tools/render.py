@@ -210,7 +210,7 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
     try:
         with (
             draining_on_signals(pipeline) as signals,
-            following(pipeline.status, "render", source.info.frames),
+            following({"render": (pipeline.status, source.info.frames)}),
         ):
             pipeline.run()
     finally:

@@ -43,7 +43,7 @@ def _replay(context: click.Context, /, session: str, **options: Any) -> None:
         for name in recorded
         if context.get_parameter_source(name) is ParameterSource.DEFAULT and recorded[name] is not None
     }
-    context.invoke(live, source=session, **(options | given))
+    context.invoke(live, source=(session,), **(options | given))
 
 
 replay = click.command(name="replay")(_replay)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,23 +46,36 @@ class EngineOpener:
         self.device, self.precision, self.threads = device, precision, threads
         self.fps = fps or ASSUMED_FPS
         self.say = say
-        self.model: Model | str | None = None
-        self._said = ""
+        self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
+        self._said: set[str] = set()
+        self._lock = threading.Lock()  # several streams may open engines side by side
         if model in METHODS:
-            self.model = model
+            self._model.append(model)
         elif model != "auto":
-            self.model = find_model(model, scale)
+            self._model.append(find_model(model, scale))
+
+    @property
+    def model(self) -> Model | str | None:
+        """What is used; None before ``auto`` has chosen."""
+        return self._model[0] if self._model else None
+
+    def sharing_cores(self, streams: int) -> EngineOpener:
+        """The same for engines that compute side by side: each gets its part of the processor's cores."""
+        other = copy.copy(self)
+        other.threads = self.threads or max(1, cores() // streams)
+        return other
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
-        if self.model is None:
-            self.model = choose_model(self.scale, shape, self.fps, self._open, self.say)
-        return self._open(self.model, shape, self._explain)
+        with self._lock:
+            if not self._model:
+                self._model.append(choose_model(self.scale, shape, self.fps, self._open, self.say))
+        return self._open(self._model[0], shape, self._explain)
 
     def _explain(self, line: str) -> None:
         """Say which engine was opened, once for all shapes and inputs that get the same."""
-        if line != self._said:
+        if line not in self._said:
+            self._said.add(line)
             self.say(line)
-        self._said = line
 
     def _open(
         self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
@@ -77,18 +92,22 @@ class EngineOpener:
         )
 
 
+def cores() -> int:
+    """Processor cores that clesr may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
-def draining_on_signals(pipeline: Pipeline) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM drain ``pipeline``, a second one stops it at once. Yields the signals that came."""
+def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM drain ``pipelines``, a second one stops them at once. Yields the signals that came."""
     received: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        for pipeline in pipelines:
+            pipeline.stop() if len(received) == 1 else pipeline.abort()
         if len(received) == 1:
-            pipeline.stop()
             tell("stopping: what was captured is finished and written; once more stops at once")
-        else:
-            pipeline.abort()
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

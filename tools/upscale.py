@@ -12,10 +12,12 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.sinks.card import Encode
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.stats import Summary
 from clesr.tools.archive.command import INTERRUPTED, archive_options, upscale_tree
 from clesr.tools.archive.settings import PATIENCE_FPS
@@ -23,6 +25,8 @@ from clesr.tools.console import following, print_summary, tell
 from clesr.tools.options import (
     codec_option,
     consistent_option,
+    decode_option,
+    encode_option,
     engine_options,
     general_options,
     input_options,
@@ -46,12 +50,12 @@ class Job:
 
 
 @click.command()
-@click.option_panel("Input", options=["--roi", "--window"])
+@click.option_panel("Input", options=["--roi", "--window", "--decode"])
 @click.option_panel(
     "Up-scaling",
     options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
-@click.option_panel("Output", options=["--output", "--codec", "--summary"])
+@click.option_panel("Output", options=["--output", "--codec", "--encode", "--summary"])
 @click.option_panel("Archive", options=["--cluster", "--workers", "--gpus", "--piece", "--reread"])
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
@@ -64,6 +68,8 @@ class Job:
     help="A file for one input, a folder for more.",
 )
 @codec_option()
+@encode_option()
+@decode_option()
 @input_options()
 @engine_options(MODEL_HELP)
 @consistent_option()
@@ -183,9 +189,9 @@ def _run(
     job: Job, label: str, opener: EngineOpener, prepare: Prepare, limits: Limits, options: dict[str, Any]
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
-    source = open_source(str(job.source), pace="max", count=True)
+    source = open_source(str(job.source), pace="max", count=True, decoding=Decoding(options["decode"], tell))
     try:
-        sink = _open_target(job.target, options["codec"], source.info.fps)
+        sink = _open_target(job.target, options["codec"], options["encode"], source.info.fps)
     except BaseException:
         source.close()
         raise
@@ -205,7 +211,7 @@ def _run(
         sink.complete()
     total = min(filter(None, (limits.frames, source.info.frames)), default=None)
     try:
-        with draining_on_signals(pipeline) as signals, following(pipeline.status, label, total):
+        with draining_on_signals(pipeline) as signals, following({label: (pipeline.status, total)}):
             pipeline.run()
     finally:
         summary = pipeline.summary()
@@ -216,7 +222,7 @@ def _run(
     return bool(signals), summary
 
 
-def _open_target(path: Path, codec: str, fps: float | None) -> VideoFile | StillFile:
+def _open_target(path: Path, codec: str, encode: str, fps: float | None) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
         return StillFile(path)
-    return VideoFile(path, codec=codec, fps=fps, partial_ok=False)
+    return VideoFile(path, codec=codec, fps=fps, partial_ok=False, encode=Encode(encode, tell))

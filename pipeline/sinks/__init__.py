@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.sinks.base import LiveSink, Sink
+
+if TYPE_CHECKING:
+    from clesr.pipeline.sinks.card import Encode
+    from clesr.pipeline.sinks.window import Place
 
 __all__ = ["LiveSink", "Sink", "open_sink"]
 
@@ -22,15 +27,17 @@ def open_sink(
     crf: int | None = None,
     fps: float | None = None,
     partial_ok: bool = True,
+    place: Place | None = None,
+    encode: Encode | None = None,
     overlay: str | None = None,
     pixel_um: float | None = None,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
     ``igtl://*:18944``, or the path of a video file.
 
-    ``overlay`` ("fidelity") is for the window; ``pixel_um``, the side of a captured pixel in micrometres, for ``igtl``;
-    the other keywords are for video files (``VideoFile`` says what they mean). Raises UsageError for an address or
-    codec that cannot work, SinkError where the sink cannot be opened here.
+    ``place`` and ``overlay`` ("fidelity") are for the window; ``pixel_um``, the side of a captured pixel in
+    micrometres, for ``igtl``; the other keywords are for video files (``VideoFile`` says what they mean). Raises
+    UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
     if address == "null":
         from clesr.pipeline.sinks.null import Null
@@ -39,7 +46,7 @@ def open_sink(
     if address == "window":
         from clesr.pipeline.sinks.window import Window
 
-        return Window(overlay=overlay is not None)
+        return Window(place, overlay=overlay is not None)
     if address.startswith("zmq+"):
         from clesr.pipeline.sinks.zeromq import Publisher
 
@@ -54,4 +61,4 @@ def open_sink(
         raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}")
     from clesr.pipeline.sinks.video import VideoFile
 
-    return VideoFile(address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok)
+    return VideoFile(address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok, encode=encode)

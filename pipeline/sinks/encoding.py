@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,13 +36,19 @@ _CONTAINER = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How images of one kind are encoded; ``shift`` drops the low bits that ``pixels`` has no room for."""
+    """How images of one kind are encoded; ``shift`` drops the low bits that ``pixels`` has no room for. ``card`` where
+    the encoder is a graphics card's."""
 
     name: str
     library: str
     pixels: str
     shift: int
     options: Mapping[str, str]
+    card: bool = False
+
+
+class EncoderFailed(Exception):
+    """The encoder of a graphics card gave up: the processor's may go on."""
 
 
 def check_codec(codec: str, suffix: str) -> None:
@@ -142,7 +149,8 @@ class VideoWriter:
     ``container`` and ``metadata`` are options and tags of the container; without the first it is written
     so that a killed process leaves what can be read.
 
-    Every method raises av.FFmpegError, which is an OSError where the disk is the reason.
+    Every method raises av.FFmpegError, which is an OSError where the disk is the reason; ``write`` raises EncoderFailed
+    where a card's encoder is. ``inside`` counts the images that were written but are not in the file yet.
     """
 
     def __init__(
@@ -158,6 +166,8 @@ class VideoWriter:
     ) -> None:
         height, width = shape
         self.encoding, self.shape, self.frames = encoding, shape, 0
+        self.inside = 0
+        self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
         self._container = av.open(str(path), "w", options=options)
         self._container.metadata.update(metadata or {})
@@ -190,16 +200,32 @@ class VideoWriter:
         )
         np.right_shift(image, self.encoding.shift, out=rows[:, :width])
         self._picture.pts = ticks
-        self._container.mux(self._stream.encode(self._picture))
         self.frames += 1
+        self.inside += 1
+        self._encode(self._picture)
 
     def close(self) -> None:
-        """Write what the encoder still has, and the index."""
+        """Write what the encoder still has, and the index. A card that fails at it keeps ``inside`` images; it may be
+        called again."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if self.frames:
-                self._container.mux(self._stream.encode(None))
+                with contextlib.suppress(EncoderFailed):
+                    self._encode(None)
         finally:
             self._container.close()
+
+    def _encode(self, picture: VideoFrame | None) -> None:
+        try:
+            packets = self._stream.encode(picture)
+        except av.FFmpegError as error:
+            if self.encoding.card:
+                raise EncoderFailed(error.strerror or str(error)) from error
+            raise
+        self.inside -= len(packets)
+        self._container.mux(packets)
 
 
 def is_readable(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,9 @@ import av
 from clesr.pipeline.errors import SinkError
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.sinks.card import Encode
 from clesr.pipeline.sinks.encoding import (
+    EncoderFailed,
     VideoWriter,
     check_codec,
     choose_encoding,
@@ -23,6 +26,7 @@ from clesr.pipeline.sinks.encoding import (
 )
 from clesr.pipeline.sinks.timeline import Timeline
 
+RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
 
 
@@ -48,7 +52,8 @@ class VideoFile:
     what can still be read is kept as ``NAME.partial.mkv``.
 
     Raises UsageError for a name or codec that cannot work, SinkError where the folder is missing or not
-    writable.
+    writable. ``encode`` says by what is encoded, the processor by default; where a card fails, the processor goes on in
+    ``NAME.2.mkv`` with what the card did not give back.
     """
 
     policy = Policy.ALL
@@ -61,12 +66,15 @@ class VideoFile:
         crf: int | None = None,
         fps: float | None = None,
         partial_ok: bool = True,
+        encode: Encode | None = None,
     ) -> None:
         self.path = Path(path)
         self.name = str(path)
         self.suffix = self.path.suffix.lower()
         check_codec(codec, self.suffix)
         self._codec, self._crf, self._fps = codec, crf, fps or FPS
+        self._encode = encode or Encode()
+        self._recent: deque[Result] = deque(maxlen=RECENT)
         self._partial_ok, self._complete = partial_ok, partial_ok
         self._writer: VideoWriter | None = None
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
@@ -81,12 +89,10 @@ class VideoFile:
     def write(self, result: Result) -> None:
         if self._broken is not None:
             raise SinkError(self._broken)
-        image = result.image
         try:
-            if self._kind != (image.shape, image.dtype):
-                self._begin(result)
-            assert self._writer is not None
-            self._writer.write(image, self._timeline.place(result.frame))
+            self._put(result)
+        except EncoderFailed as error:
+            self._leave_card(str(error))
         except (av.FFmpegError, OSError) as error:
             self._fail(error)
 
@@ -103,7 +109,8 @@ class VideoFile:
             self._closed = True
             if self._broken is None:
                 try:
-                    self._finish()
+                    while self._writer is not None:
+                        self._finish()
                     self._publish()
                 except (av.FFmpegError, OSError) as error:
                     self._fail(error)
@@ -139,10 +146,11 @@ class VideoFile:
         """A file for images like this one; the file before it is finished."""
         image: Image = result.image
         encoding = choose_encoding(self._codec, self.suffix, image.dtype, image.shape, crf=self._crf)
-        if self._writer is not None:
+        while self._writer is not None:
             self._finish()
-            if self._partial_ok:
-                self._publish()
+        if self._partial_ok:
+            self._publish()
+        encoding = self._encode.by_card(encoding, image.shape)
         temporary = self._temporary = self._temporary or self._reserve()
         self._begun += 1
         tick = choose_tick(self.suffix, result.frame, self._fps)
@@ -150,21 +158,49 @@ class VideoFile:
         self._writer = VideoWriter(temporary, encoding, image.shape, tick=tick, fps=self._fps)
         self._kind = (image.shape, image.dtype)
 
+    def _put(self, result: Result) -> None:
+        image = result.image
+        if self._kind != (image.shape, image.dtype):
+            self._begin(result)
+        assert self._writer is not None
+        if self._writer.encoding.card:
+            self._recent.append(result)
+        self._writer.write(image, self._timeline.place(result.frame))
+
+    def _leave_card(self, why: str) -> None:
+        """Go on by the processor. Raises SinkError."""
+        self._encode.tell(f"encoding by the processor from here on, in another file; the card failed: {why}")
+        self._encode = Encode()
+        try:
+            self._finish()
+        except (av.FFmpegError, OSError) as error:
+            self._fail(error)
+
     def _finish(self) -> None:
-        """End the file at hand, still under its temporary name."""
+        """End the file at hand, still under its temporary name. What a card did not give back begins another one."""
         writer, temporary = self._writer, self._temporary
         if writer is None or temporary is None:
             return
         writer.close()
-        self._writer = None
-        height, width = writer.shape
-        size = temporary.stat().st_size / 1e6
-        words = (
-            f"{writer.frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
-            f"({width}x{height}, {writer.encoding.name})"
-        )
-        self._finished.append(_Part(temporary, self._named(self._begun), words))
-        self._temporary = None
+        self._writer, self._kind = None, ()
+        late = [*self._recent][-writer.inside :] if writer.inside else []
+        frames = writer.frames - writer.inside
+        self._recent.clear()
+        if frames:
+            height, width = writer.shape
+            size = temporary.stat().st_size / 1e6
+            words = (
+                f"{frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
+                f"({width}x{height}, {writer.encoding.name})"
+            )
+            self._finished.append(_Part(temporary, self._named(self._begun), words))
+            self._temporary = None
+        else:
+            self._begun -= 1  # its name is free
+        if late:
+            self._encode = Encode()
+            for result in late:
+                self._put(result)
 
     def _publish(self) -> None:
         """Give finished files their names."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -28,20 +30,62 @@ UNKNOWN_SCREEN = (1280, 720)
 ADVICE = "run with --display none, on a desktop, or over ssh -X"
 
 
+class Keyboard:
+    """The keys pressed in any window: OpenCV does not tell in which. Each window is told each key once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[object, list[int]] = {}
+
+    def pressed(self, window: object) -> list[int]:
+        """The keys since ``window`` asked last."""
+        self._waiting.setdefault(window, [])
+        key = cv2.pollKey()
+        if key != -1:
+            for keys in self._waiting.values():
+                keys.append(key & 0xFF)
+        keys, self._waiting[window] = self._waiting[window], []
+        return keys
+
+    def forget(self, window: object) -> None:
+        self._waiting.pop(window, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a window stands: the ``index``-th of ``count`` in a grid over the screen."""
+
+    title: str = TITLE
+    index: int = 0
+    count: int = 1
+    keyboard: Keyboard = field(default_factory=Keyboard)
+
+    def part_of(self, screen: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Left, top, width and height of its cell, in pixels of a ``screen`` of (width, height)."""
+        columns = math.ceil(math.sqrt(self.count))
+        rows = math.ceil(self.count / columns)
+        row, column = divmod(self.index, columns)
+        width, height = screen[0] // columns, screen[1] // rows
+        return column * width, row * height, width, height
+
+
 class Window:
     """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
     the ``overlay`` of where the image disagrees with what was measured. ``actions`` are what other keys do.
 
-    As large as the image, or as fits the screen, until the user resizes it. ``refresh`` belongs on the main
-    thread. Raises SinkError where there is no screen.
+    As large as the image, or as fits the screen, until the user resizes it. ``place`` is for one of several windows,
+    which stand in a grid; ``q`` or Esc in any of them stops the streams of all, closing one only its own.
+    ``refresh`` belongs on the main thread. Raises SinkError where there is no screen.
     """
 
     name = "window"
     policy = Policy.NEWEST
 
-    def __init__(self, *, overlay: bool = False, clock: Clock = SYSTEM) -> None:
+    def __init__(self, place: Place | None = None, *, overlay: bool = False, clock: Clock = SYSTEM) -> None:
+        place = place or Place()
         self.overlay = overlay
-        self._screen = screen_size()
+        self._title, self._keyboard = place.title, place.keyboard
+        self._left, self._top, *self._space = place.part_of(screen_size())
+        self._tiled = place.count > 1
         self._clock = clock
         self._newest: Result | None = None
         self._fitted: tuple[int, ...] | None = None  # shape of the image that the window was last sized for
@@ -68,28 +112,35 @@ class Window:
         if fresh or shape != self._drawn_shape or now - self._drawn_ns >= REDRAW_NS:
             self._fresh = False
             self._canvas = draw(result, status, shape, out=self._canvas, overlay=self.overlay)
-            cv2.imshow(TITLE, self._canvas)  # which copies it
+            cv2.imshow(self._title, self._canvas)  # which copies it
             self._drawn_ns, self._drawn_shape = now, shape
             self.shown += fresh
-        key = cv2.pollKey() & 0xFF
+        quits = [self._quits(key) for key in self._keyboard.pressed(self)]
+        return not any(quits)
+
+    def _quits(self, key: int) -> bool:
+        """Do what ``key`` does; whether it ends the run."""
         if key in OVERLAY_KEYS:
             self.overlay = not self.overlay
             self._drawn_shape = (0, 0)  # draw at once
         if (action := self.actions.get(chr(key))) is not None:
             action()
-        return key not in QUIT_KEYS
+        return key in QUIT_KEYS
 
     def close(self) -> str | None:
         if self._open:
             self._open = False
+            self._keyboard.forget(self)
             if self._is_visible():
-                cv2.destroyWindow(TITLE)
+                cv2.destroyWindow(self._title)
                 cv2.pollKey()
         return f"window: {self.shown} results shown"
 
     def _create(self) -> None:
         try:
-            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
+            if self._tiled:
+                cv2.moveWindow(self._title, self._left, self._top)
         except cv2.error as error:
             raise SinkError(f"a window cannot be opened: {_last_line(error)}; {ADVICE}") from error
         self._open = True
@@ -97,18 +148,18 @@ class Window:
 
     def _resize(self, shape: tuple[int, ...]) -> None:
         height, width = shape
-        ratio = min(OF_SCREEN * self._screen[0] / width, OF_SCREEN * self._screen[1] / height)
+        ratio = min(OF_SCREEN * self._space[0] / width, OF_SCREEN * self._space[1] / height)
         ratio = min(ratio, max(1.0, NARROWEST / width))
-        cv2.resizeWindow(TITLE, round(width * ratio), round(height * ratio))
+        cv2.resizeWindow(self._title, round(width * ratio), round(height * ratio))
 
     def _shape(self) -> tuple[int, int]:
         """(H, W) of the window's inside."""
-        _left, _top, width, height = cv2.getWindowImageRect(TITLE)
+        _left, _top, width, height = cv2.getWindowImageRect(self._title)
         return (height, width) if height > 0 and width > 0 else FIRST_SHAPE
 
     def _is_visible(self) -> bool:
         try:
-            return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error:  # Qt's, after the last window was closed
             return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from clesr.pipeline.clock import SYSTEM, Clock
@@ -12,6 +13,9 @@ from clesr.pipeline.errors import SourceError, UsageError
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
+
+if TYPE_CHECKING:
+    from clesr.pipeline.sources.hardware import Decoding
 
 __all__ = [
     "ADDRESSES",
@@ -52,6 +56,7 @@ def open_source(
     loop: bool = False,
     count: bool = False,
     timeout: float = 5.0,
+    decoding: Decoding | None = None,
 ) -> Source:
     """The source at ``address``, one of ADDRESSES.
 
@@ -59,19 +64,22 @@ def open_source(
     again at its end. ``count`` makes ``info.frames`` of video files exact, by reading the file once.
     ``timeout`` is how many seconds a network stream may take to answer, and later be silent before it counts as
     lost. Cameras take options in the address: ``/dev/video0?size=640x480&fps=30&format=GREY&gain=4``, where what
-    is not size, fps or format is a control of the camera.
+    is not size, fps or format is a control of the camera. ``decoding`` says what decodes video, the
+    processor by default.
 
     Raises UsageError for an address that cannot work, SourceError where the source cannot be opened.
     """
     pace = parse_pace(pace)
-    opener = _opener(address, clock=clock, count=count, timeout=timeout)
+    opener = _opener(address, clock=clock, count=count, timeout=timeout, decoding=decoding)
     source = opener()
     if source.info.live or address.startswith("demo:"):  # the phantom has a pace of its own
         return source
     return Paced(source, clock=clock, pace=pace, reopen=opener if loop else None)
 
 
-def _opener(address: str, *, clock: Clock, count: bool, timeout: float) -> Callable[[], Source]:
+def _opener(
+    address: str, *, clock: Clock, count: bool, timeout: float, decoding: Decoding | None
+) -> Callable[[], Source]:
     """What opens the source, as often as it is called. Each kind's library is loaded where it is needed."""
     match = _SCHEME.match(address)
     scheme = match.group(1).lower() if match else ""
@@ -81,12 +89,12 @@ def _opener(address: str, *, clock: Clock, count: bool, timeout: float) -> Calla
         return lambda: _zeromq(address, clock)
     if scheme == "file":
         path = _file_path(address)
-        return lambda: _recorded(path, clock=clock, count=count, timeout=timeout)
+        return lambda: _recorded(path, clock=clock, count=count, timeout=timeout, decoding=decoding)
     if scheme and not Path(address).exists():
-        return lambda: _network(address, scheme, clock=clock, timeout=timeout)
+        return lambda: _network(address, scheme, clock=clock, timeout=timeout, decoding=decoding)
     if _is_device(address):
         return lambda: _camera(address, clock)
-    return lambda: _recorded(Path(address), clock=clock, count=count, timeout=timeout)
+    return lambda: _recorded(Path(address), clock=clock, count=count, timeout=timeout, decoding=decoding)
 
 
 def _demo(address: str, clock: Clock) -> Source:
@@ -101,12 +109,12 @@ def _zeromq(address: str, clock: Clock) -> Source:
     return ZmqSource(address, clock=clock)
 
 
-def _network(address: str, scheme: str, *, clock: Clock, timeout: float) -> Source:
+def _network(address: str, scheme: str, *, clock: Clock, timeout: float, decoding: Decoding | None) -> Source:
     from clesr.pipeline.sources.stream import SCHEMES, open_stream
 
     if scheme not in SCHEMES:
         raise UsageError(f"{address}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
-    return open_stream(address, clock=clock, timeout=timeout)
+    return open_stream(address, clock=clock, timeout=timeout, decoding=decoding)
 
 
 def _camera(address: str, clock: Clock) -> Source:
@@ -121,7 +129,7 @@ def _camera(address: str, clock: Clock) -> Source:
     return CameraSource(device, size=size, fps=fps, pixel_format=pixel_format, controls=options, clock=clock)
 
 
-def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float) -> Source:
+def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding: Decoding | None) -> Source:
     from clesr.pipeline.sources import mkt, stack, stream, video
 
     if not path.exists():
@@ -133,7 +141,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float) -> Sourc
             return SessionSource(path, clock=clock)
         recording = path / _RAW_RECORDING
         if recording.is_file():
-            return video.VideoSource(recording, clock=clock, count=count)
+            return video.VideoSource(recording, clock=clock, count=count, decoding=decoding)
         return stack.open_images(path, clock=clock)
     if path.is_file() and not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
@@ -145,8 +153,8 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float) -> Sourc
     if suffix in IMAGE_SUFFIXES:
         return stack.open_images(path, clock=clock)
     if suffix == ".sdp":
-        return stream.open_stream(f"file:{path}", clock=clock, timeout=timeout)
-    return video.VideoSource(path, clock=clock, count=count)
+        return stream.open_stream(f"file:{path}", clock=clock, timeout=timeout, decoding=decoding)
+    return video.VideoSource(path, clock=clock, count=count, decoding=decoding)
 
 
 def _is_device(address: str) -> bool:

@@ -13,6 +13,7 @@ import av.error
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.ffv1 import SliceCheck
+from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted
 from clesr.pipeline.sources.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
@@ -64,13 +65,14 @@ def _open_problem(error: Exception) -> str:
 class Decoder:
     """Decodes ``stream``. Slice threads only: they hold no frame back, and an error belongs to its packet."""
 
-    def __init__(self, stream: av.VideoStream) -> None:
+    def __init__(self, stream: av.VideoStream, decoding: Decoding | None = None) -> None:
         context = stream.codec_context
         stream.thread_type = "SLICE"
         stream.thread_count = _THREADS
         if context.codec.intra_only or context.name in _INTRA:
             context.options = {"err_detect": "crccheck+explode"}
         self._context = context
+        self._assisted = assisted(context, decoding)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
         # Times of packets whose picture has not come yet. Hidden VP8 packets and second fields have none.
         self._awaited: dict[int, None] | None = None if context.name == "vp8" else {}
@@ -85,13 +87,12 @@ class Decoder:
         if self._awaited is not None and packet.pts is not None and not packet.is_discard:
             self._awaited[packet.pts] = None
         try:
-            frames = self._context.decode(packet)
+            for frame, image in self._decoded(packet):
+                yield self._picture(frame, image)
         except av.error.FFmpegError as error:
             self._received(packet.pts)
             yield Damage(f"cannot be decoded ({error.strerror})")
             return
-        for frame in frames:
-            yield self._picture(frame)
         while self._awaited is not None and len(self._awaited) > AWAITED:
             del self._awaited[next(iter(self._awaited))]
             yield Damage("the decoder gave no image for it")
@@ -100,27 +101,32 @@ class Decoder:
         """What the decoder still holds, then a Damage for each packet that gave nothing."""
         for _ in range(AWAITED):  # a decoder may fail on one picture and still hold others
             try:
-                frames = self._context.decode(None)
+                pictures = list(self._decoded(None))
             except EOFError:
                 break
             except av.error.FFmpegError:
                 continue
-            if not frames:
+            if not pictures:
                 break
-            for frame in frames:
-                yield self._picture(frame)
+            for frame, image in pictures:
+                yield self._picture(frame, image)
         for _ in self._awaited or ():
             yield Damage("the decoder gave no image for it")
         self._awaited = None
 
-    def _picture(self, frame: av.VideoFrame) -> Picture | Damage:
+    def _decoded(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[Decoded]:
+        if self._assisted is not None:
+            return self._assisted.pictures(packet)
+        return ((frame, None) for frame in self._context.decode(packet))
+
+    def _picture(self, frame: av.VideoFrame, image: Image | None) -> Picture | Damage:
         self._received(frame.pts)
         if frame.interlaced_frame:
             self._awaited = None
         if frame.is_corrupt:
             return Damage("damaged: part of the image is made up by the decoder")
         try:
-            return Picture(luma(frame), frame.pts)
+            return Picture(luma(frame) if image is None else image, frame.pts)
         except av.error.FFmpegError as error:
             return Damage(f"pixel format {frame.format.name} cannot be converted ({error.strerror})")
 

@@ -39,6 +39,20 @@ def luma(frame: av.VideoFrame) -> Image:
     return _converted(frame, bits)
 
 
+def fetched_luma(frame: av.VideoFrame, software: str) -> Image:
+    """Luma of a picture that a graphics card decoded and that was fetched from it, bit for bit as ``luma`` of the same
+    picture in pixel format ``software``, that of FFmpeg's own decoder (gray or 4:2:0).
+
+    Raises ValueError for another form than cards give: nv12 for 8 bits, p010 to p016 for more.
+    """
+    bits = av.VideoFormat(software).components[0].bits
+    name = frame.format.name
+    if not (name == "nv12" if bits <= 8 else _TOP_ALIGNED.fullmatch(name)):
+        raise ValueError(f"it gives {name} pictures for {software}")
+    full = software.startswith(("gray", "yuvj")) or frame.color_range == _JPEG_RANGE
+    return _expanded(_plane(frame, 8 if bits <= 8 else 16), bits, limited=not full, top_aligned=bits > 8)
+
+
 def gray_of_colour(image: Image) -> Image:
     """(H, W) BT.601 luma of (H, W, 3) RGB or (H, W, 4) RGBA, same dtype; equal channels stay as they are."""
     code = cv2.COLOR_RGBA2GRAY if image.shape[2] == 4 else cv2.COLOR_RGB2GRAY

@@ -14,6 +14,7 @@ from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown
+from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.sources.video import VideoSource, frame_rate, frame_shape
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtp", "srt", "rtmp", "rtmps")
@@ -24,15 +25,21 @@ _LOW_LATENCY = {"fflags": "nobuffer", "analyzeduration": "1000000"}  # what serv
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,rtsp,srt,rtmp"
 
 
-def open_stream(address: str, *, clock: Clock = SYSTEM, timeout: float = 5.0) -> Source:
+def open_stream(
+    address: str,
+    *,
+    clock: Clock = SYSTEM,
+    timeout: float = 5.0,
+    decoding: Decoding | None = None,
+) -> Source:
     """A network stream; a finite video on a web server is a recorded source, all else is live.
 
     Raises SourceError where nothing answers within ``timeout`` seconds.
     """
     container = _connect(address, timeout)
     if address.startswith("http") and container.duration is not None:
-        return VideoSource(address, clock=clock, container=container)
-    return StreamSource(address, clock=clock, timeout=timeout, container=container)
+        return VideoSource(address, clock=clock, container=container, decoding=decoding)
+    return StreamSource(address, clock=clock, timeout=timeout, container=container, decoding=decoding)
 
 
 class StreamSource:
@@ -52,8 +59,10 @@ class StreamSource:
         timeout: float = 5.0,
         retry: float = _RETRY,
         container: av.container.InputContainer | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         self._address, self._clock, self._timeout, self._retry = address, clock, timeout, retry
+        self._decoding = decoding
         first = container or _connect(address, timeout)
         stream = first.streams.video[0]
         self.info = SourceInfo(shown(address), live=True, fps=frame_rate(stream), shape=frame_shape(stream))
@@ -105,7 +114,7 @@ class StreamSource:
         """Hand over what comes until the stream breaks."""
         with container:
             stream = container.streams.video[0]
-            for item in _pictures(container, Decoder(stream)):
+            for item in _pictures(container, Decoder(stream, self._decoding)):
                 time_ns = self._clock.now_ns()
                 if isinstance(item, Damage):
                     self._box.put(Corrupt(self._number, time_ns, item.reason))

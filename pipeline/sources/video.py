@@ -16,6 +16,7 @@ from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources.base import SourceInfo
 from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown
+from clesr.pipeline.sources.hardware import Decoding
 
 MAX_FPS = 1000.0  # above it, a container states a tick and not a frame rate
 _READ_ERRORS = 3  # failed reads in a row after which a file is given up
@@ -29,7 +30,7 @@ class VideoSource:
     cut: one Corrupt before the end, whose reason says how much is there. FFV1 frames are checked against their
     checksums. ``pts`` and ``time_base`` are the stream's; where time stamps are missing or fall back they are
     made to rise. ``count`` reads the packets of the file once, without decoding, so that ``info.frames`` is
-    exact; else it is what the container states, or None.
+    exact; else it is what the container states, or None. ``decoding`` says by what.
 
     Raises SourceError where the file is missing, empty, not a video, or has no video in it.
     """
@@ -41,13 +42,14 @@ class VideoSource:
         clock: Clock = SYSTEM,
         count: bool = False,
         container: av.container.InputContainer | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         self._address, self._clock = str(path), clock
         self._container = container or open_container(file_address(self._address))
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
         self.codec = stream.codec_context.name
-        self._decoder = Decoder(stream)
+        self._decoder = Decoder(stream, decoding)
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
         frames = count_frames(self._address) if count else stream.frames or None

@@ -157,3 +157,15 @@ def test_unknown_networks_are_refused(
 ) -> None:
     with pytest.raises(WeightsError, match=words):
         build_model(architecture, scale, arguments)
+
+
+@pytest.mark.parametrize("name", ["fast", "srcnn"])
+def test_the_bicubic_base_keeps_every_grey_level_in_mixed_precision(name: str) -> None:
+    """bf16 has 8 bits: of two neighbouring levels above 128 it would make one."""
+    module = random_model(name, 4).module
+    base = module.get_submodule("base")
+    x = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+    with torch.no_grad():
+        exact = base(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(base(x), exact)

@@ -294,11 +294,41 @@ def test_models_lists_and_describes(run: Run) -> None:
     assert all(len(row["sha256"]) == 64 for row in rows)
 
 
+def test_several_streams_need_as_many_outputs(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(
+        "clesr-live", "--source", "demo:", "--source", "demo:", "--display", "none", "--output", tmp_path / "a.mkv"
+    )  # fmt: skip
+    assert code == 2
+    assert "--output is given once for 2 streams" in one_line(err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_streams_from_a_settings_file_and_the_environment(
+    run: Run, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "clesr.toml"
+    config.write_text(
+        f'[live]\nsource = ["a={video}", "b={video}"]\nmodel = "nearest"\ndisplay = "none"\npace = "max"\n'
+        f'summary = "{tmp_path}/{{stream}}.json"\n'
+    )
+    code, _, err = run("clesr-live", "--config", config, "--share", "several")
+    assert code == 0, err
+    assert [json.loads((tmp_path / f"{name}.json").read_text())["captured"] for name in "ab"] == [12, 12]
+    monkeypatch.setenv("CLESR_LIVE_SOURCE", f"c={video}\nd={video}")
+    code, _, err = run("clesr-live", "--config", config, "--share", "auto")
+    assert code == 0, err
+    assert "streams: " in err
+    assert [json.loads((tmp_path / f"{name}.json").read_text())["captured"] for name in "cd"] == [12, 12]
+
+
 def test_doctor_names_the_engine_that_would_run(run: Run) -> None:
     code, out, err = run("clesr", "doctor")
     assert code == 0, err
     assert re.search(r"^ok  engine", out, re.MULTILINE)
     assert "engine: " in out
+    for work in ("decoding", "encoding"):
+        for codec in ("H.264", "HEVC"):
+            assert len(re.findall(rf"^(?:ok|--)  {codec}: {work} (?:by|on) ", out, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize(

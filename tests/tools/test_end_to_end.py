@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pyigtl
 import pytest
@@ -117,6 +118,54 @@ def test_a_signal_ends_live_with_every_captured_frame_on_disk(
     assert figures["state"] == "stopped"
     assert [p.name for p in videos.iterdir()] == ["out.mkv"]
     assert count_frames(videos / "out.mkv") == figures["outcomes"]["upscaled"] > 10
+
+
+def test_two_streams_of_different_size_each_with_its_files_end_by_one_signal(
+    start: Start, tmp_path: Path
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    live = start(
+        "live", "--source", "demo:?size=64&fps=50", "--source", "right=demo:?size=96&fps=25&seed=5",
+        "--model", "fast", "--display", "none", "--share", "one",
+        "--output", videos / "{stream}.mkv", "--summary", tmp_path / "{stream}.json",
+    )  # fmt: skip
+    wait_for(lambda: bytes_in(videos) > 200_000, live)
+    live.send_signal(signal.SIGINT)
+    _, err = live.communicate(timeout=PATIENCE_S)
+    assert live.returncode == 0, err
+    assert sorted(p.name for p in videos.iterdir()) == ["demo.mkv", "right.mkv"]
+    for name in ("demo", "right"):
+        figures = json.loads((tmp_path / f"{name}.json").read_text())
+        assert sum(figures["outcomes"].values()) == figures["captured"]
+        assert figures["state"] == "stopped"
+        assert figures["latency_ms"]["total"]["p99"] > 0
+        assert count_frames(videos / f"{name}.mkv") == figures["outcomes"]["upscaled"] > 5
+    assert "demo:\n" in err
+    assert "right:\n" in err
+
+
+def test_a_stream_that_breaks_leaves_the_other_and_the_exit_status_tells(
+    start: Start, tmp_path: Path
+) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    for i in range(5):
+        cv2.imwrite(str(deep / f"{i}.png"), np.full((32, 32), 1000 * i, np.uint16))
+    live = start(
+        "live", "--source", f"a={deep}", "--source", "b=demo:?size=64&fps=50",
+        "--model", "nearest", "--scale", 2, "--display", "none", "--frames", 40, "--codec", "h264",
+        "--output", tmp_path / "{stream}.mkv", "--summary", tmp_path / "{stream}.json",
+    )  # fmt: skip
+    _, err = live.communicate(timeout=PATIENCE_S)
+    assert live.returncode == 1, err
+    assert len([line for line in err.splitlines() if "error:" in line]) == 1
+    assert "1 of 2 streams broke: a: h264 keeps 8 of the images' 16 bits" in err
+    assert "b still runs" in err
+    figures = json.loads((tmp_path / "b.json").read_text())
+    assert figures["captured"] == 40
+    assert figures["state"] == "stopped"
+    assert count_frames(tmp_path / "b.mkv") == figures["outcomes"]["upscaled"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")

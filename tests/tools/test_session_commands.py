@@ -294,3 +294,14 @@ def test_a_read_only_disk_is_one_line(run: Run, tmp_path: Path, monkeypatch: pyt
     )
     assert code == 1
     assert "Read-only file system" in one_line(err)
+
+
+def test_each_stream_has_its_own_recording(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(
+        "clesr-live", "--source", "a=demo:?size=64&fps=25", "--source", "b=demo:?size=96&fps=25&seed=2", "--scale", 2,
+        "--model", "bicubic", "--display", "none", "--frames", 8, "--record", tmp_path / "{stream}", "--share", "one",
+    )  # fmt: skip
+    assert code == 0, err
+    for name, side in (("a", 64), ("b", 96)):
+        assert read_session(tmp_path / name).info.raw_shape == (side, side)
+        assert run("clesr", "verify", tmp_path / name)[0] == 0

@@ -98,6 +98,16 @@ def test_closing_the_window_stops(screen: Screen) -> None:
     assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
 
 
+@pytest.mark.parametrize(("key", "ends"), [("q", [True, True]), ("close", [False, True])])
+def test_windows_stand_side_by_side_and_a_key_stops_all_but_closing_one_only_itself(
+    key: str, ends: list[bool], screen: Screen
+) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("two", str(screen.framebuffer), key, display=screen.display)
+    assert said == {"shown": True, "stopped": True, "ends": ends}
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the X server, which is Linux")
 @pytest.mark.parametrize(
     ("display", "said"), [(None, "DISPLAY is not set"), (":4711", "DISPLAY :4711 does not answer")]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import clesr.pipeline.sinks.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
 from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sinks import LiveSink, open_sink
-from clesr.pipeline.sinks.window import Window
+from clesr.pipeline.sinks.window import Keyboard, Place, Window
 from clesr.pipeline.stats import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
@@ -91,6 +91,41 @@ def quit_by(framebuffer: str, act: Callable[[], object]) -> dict[str, Any]:
     return {"shown": shown, "before": before, "stopped": stopped, "closed": window.close()}
 
 
+def two(framebuffer: str, key: str) -> dict[str, Any]:
+    """Two windows side by side; whether ``key`` in the left one stops both, or closing it only itself."""
+    keyboard = Keyboard()
+    windows = []
+    for index, name in enumerate(("left", "right")):
+        window = open_sink("window", place=Place(f"clesr: {name}", index, 2, keyboard))
+        assert isinstance(window, LiveSink)
+        window.write(result(np.full((300, 400), 100 + 80 * index, np.uint8)))
+        windows.append(window)
+    ends = [False, False]
+
+    def refreshed(seconds: float, done: Callable[[], bool]) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not done():
+            for index, window in enumerate(windows):
+                ends[index] |= not ends[index] and not window.refresh(STATUS)
+        return done()
+
+    def drawn() -> bool:
+        pixels = screen(framebuffer)
+        return bool((pixels[200, 100] == 100).all() and (pixels[200, 740] == 180).all())
+
+    seen: dict[str, Any] = {"shown": refreshed(PATIENCE_S, drawn)}
+    if key == "close":
+        click_on_the_cross("clesr: right")
+    else:
+        press(key)
+    seen["stopped"] = refreshed(PATIENCE_S, lambda: ends == [key != "close", True])
+    refreshed(0.3, lambda: False)
+    seen["ends"] = ends
+    for window in windows:
+        window.close()
+    return seen
+
+
 def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
     """What ``f`` does."""
     window = open_sink("window", overlay="fidelity")
@@ -124,11 +159,9 @@ class ClientMessage(ctypes.Structure):
     )
 
 
-def click_on_the_cross() -> None:
+def click_on_the_cross(title: str = "clesr") -> None:
     """What a window manager sends then: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
-    found = subprocess.run(
-        ["xdotool", "search", "--name", "clesr"], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run(["xdotool", "search", "--name", title], capture_output=True, text=True, check=True)
     x11 = ctypes.CDLL("libX11.so.6")
     x11.XOpenDisplay.restype = ctypes.c_void_p
     x11.XInternAtom.restype = ctypes.c_ulong
@@ -148,6 +181,8 @@ def main() -> None:
             said = show(rest[0])
         elif scenario == "close":
             said = quit_by(rest[0], click_on_the_cross)
+        elif scenario == "two":
+            said = two(*rest)
         elif scenario == "overlay":
             said = switch_the_overlay(rest[0])
         elif scenario == "open":

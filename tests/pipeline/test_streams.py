@@ -1,0 +1,391 @@
+"""Several streams at one engine thread, and several pipelines side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
+
+from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.engine_thread import EngineThread
+from clesr.pipeline.errors import EngineError, SourceError
+from clesr.pipeline.frame import Outcome, Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.runner import Pipeline, run_together
+from clesr.pipeline.sharing import choose_sharing
+from clesr.pipeline.sinks import Sink
+from clesr.pipeline.stats import State, Status
+from clesr.pipeline.upscaler import Job, Upscaler
+
+Factory = Callable[[tuple[int, int]], FakeEngine]
+
+
+def shared(factory: Factory = FakeEngine, *, scale: int = 2, clock: Clock = SYSTEM) -> EngineThread:
+    return EngineThread(partial(Upscaler, factory, scale, clock, lambda _message: None))
+
+
+def pipeline(engine: EngineThread, source: ScriptedSource, *sinks: Sink, **options: object) -> Pipeline:
+    return Pipeline(source, engine, sinks, **{"scale": 2, **options})  # type: ignore[arg-type]
+
+
+def counts(run: Pipeline) -> dict[Outcome, int]:
+    run.ledger.check()
+    return {outcome: count for outcome, count in run.ledger.outcomes.items() if count}
+
+
+def frames(count: int, shape: tuple[int, int] = (8, 10), *, first: int = 0) -> Iterator[Step]:
+    return (make_frame(first + i, shape) for i in range(count))
+
+
+class Opened:
+    """A factory that keeps what it opened."""
+
+    def __init__(self, **options: object) -> None:
+        self.engines: list[FakeEngine] = []
+        self.options = options
+
+    def __call__(self, shape: tuple[int, int]) -> FakeEngine:
+        self.engines.append(FakeEngine(shape, **self.options))  # type: ignore[arg-type]
+        return self.engines[-1]
+
+
+def test_each_stream_gets_its_own_results_in_order_from_one_engine() -> None:
+    opened, sinks = Opened(), [ListSink() for _ in range(3)]
+    engine = shared(opened)
+    runs = [
+        pipeline(engine, ScriptedSource(frames(50, first=100 * k), shape=(8, 10)), sink)
+        for k, sink in enumerate(sinks)
+    ]
+    run_together(runs)
+    for k, (run, sink) in enumerate(zip(runs, sinks, strict=True)):
+        assert [r.frame.number for r in sink.results] == list(range(100 * k, 100 * k + 50))
+        assert all(r.image[0, 0] == r.frame.image[0, 0] for r in sink.results)
+        assert counts(run) == {Outcome.UPSCALED: 50}
+        assert run.error is None
+        assert run.summary().latency_ms["total"]["p50"] >= 0
+        assert sink.closed == 1
+    assert len(opened.engines) == 1
+    assert opened.engines[0].most_in_flight <= 2
+    assert opened.engines[0].closed
+
+
+def test_a_fast_stream_does_not_starve_a_slow_one() -> None:
+    """Turn by turn: a frame of the slow streams waits for at most one frame of each other stream."""
+    engine = shared()
+    order: list[int] = []
+    lanes = [
+        engine.join(Policy.NEWEST, [], lambda _r, k=k: order.append(k), lambda _stale, _error: None)  # type: ignore[misc]
+        for k in range(3)
+    ]
+    for turn in range(300):
+        frame = make_frame(turn)
+        for k in range(3):
+            if k == 0 or turn % (10 * k) == 0:  # stream 0 always has frames, the others now and then
+                lanes[k].jobs.put(Job(frame, frame.image, SYSTEM.now_ns()))
+                order.append(-k)
+        engine._turn()
+    for k in (1, 2):
+        for at in (i for i, what in enumerate(order[:-20]) if what == -k):
+            until = order[at:].index(k)
+            assert order[at : at + until].count(0) <= 2 + 3, "in flight before it, and one turn of each"
+    assert order.count(1) >= 29
+    assert order.count(2) >= 14
+    for lane in lanes:
+        engine.finish(lane)
+
+
+def test_streams_that_always_have_a_frame_get_equal_shares() -> None:
+    engine = shared()
+    shares = [0, 0, 0]
+
+    def count(k: int, _result: Result) -> None:
+        shares[k] += 1
+
+    lanes = [engine.join(Policy.NEWEST, [], partial(count, k), lambda _stale, _error: None) for k in range(3)]
+    for turn in range(400):
+        for lane in lanes:
+            frame = make_frame(turn)
+            lane.jobs.put(Job(frame, frame.image, SYSTEM.now_ns()))
+        engine._turn()
+    assert sum(shares) >= 380
+    assert max(shares) - min(shares) <= 1
+    for lane in lanes:
+        engine.finish(lane)
+
+
+def test_frames_of_different_sizes_have_an_engine_each_that_their_streams_share() -> None:
+    opened = Opened()
+    engine = shared(opened)
+    shapes = [(8, 10), (9, 7), (8, 10)]
+    sinks = [ListSink() for _ in shapes]
+    runs = [
+        pipeline(engine, ScriptedSource(frames(30, shape), shape=shape), sink)
+        for shape, sink in zip(shapes, sinks, strict=True)
+    ]
+    run_together(runs)
+    assert [e.info.lr_shape for e in opened.engines] == [(8, 10), (9, 7)]
+    assert all(e.closed for e in opened.engines)
+    for shape, sink in zip(shapes, sinks, strict=True):
+        assert {r.image.shape for r in sink.results} == {(2 * shape[0], 2 * shape[1])}
+        assert [r.frame.number for r in sink.results] == list(range(30))
+
+
+def test_a_stream_that_changes_its_size_moves_to_the_engine_of_that_size_in_order() -> None:
+    opened = Opened()
+    engine = shared(opened)
+    still, changing = ListSink(), ListSink()
+    sizes = [make_frame(i, (9, 7) if 10 <= i < 20 else (8, 10)) for i in range(30)]
+    runs = [
+        pipeline(engine, ScriptedSource((make_frame(i, (9, 7)) for i in range(60)), shape=(9, 7)), still),
+        pipeline(engine, ScriptedSource(sizes, shape=(8, 10)), changing),
+    ]
+    run_together(runs)
+    assert [r.frame.number for r in changing.results] == list(range(30))
+    assert [r.image.shape for r in changing.results] == [(16, 20)] * 10 + [(18, 14)] * 10 + [(16, 20)] * 10
+    assert [r.frame.number for r in still.results] == list(range(60))
+    assert all(e.closed for e in opened.engines)
+    assert len(opened.engines) <= 4
+    assert all(counts(run) == {Outcome.UPSCALED: run.ledger.captured} for run in runs)
+
+
+def test_streams_of_two_scales_run_side_by_side_with_an_engine_thread_each() -> None:
+    sinks = [ListSink(), ListSink()]
+    runs = []
+    for scale, sink in zip((2, 4), sinks, strict=True):
+        engine = shared(lambda shape, scale=scale: FakeEngine(shape, scale=scale), scale=scale)  # type: ignore[misc]
+        source = ScriptedSource((make_frame(i) for i in range(40)), shape=(8, 10))
+        runs.append(pipeline(engine, source, sink, scale=scale))
+    run_together(runs)
+    assert {r.image.shape for r in sinks[0].results} == {(16, 20)}
+    assert {r.image.shape for r in sinks[1].results} == {(32, 40)}
+    assert [len(sink.results) for sink in sinks] == [40, 40]
+
+
+def test_one_broken_stream_does_not_stop_the_others() -> None:
+    engine = shared()
+    broken, good = ListSink(), ListSink()
+    runs = [
+        pipeline(engine, ScriptedSource([make_frame(0), SourceError("cable cut")], shape=(8, 10)), broken),
+        pipeline(engine, ScriptedSource((make_frame(i) for i in range(100)), shape=(8, 10)), good),
+    ]
+    ended: list[Pipeline] = []
+    run_together(runs, ended.append)
+    assert len(good.results) == 100
+    assert len(broken.results) == 1
+    assert isinstance(runs[0].error, SourceError)
+    assert runs[1].error is None
+    assert [run.summary().state for run in runs] == [State.FAILED, State.STOPPED]
+    assert set(ended) == set(runs)
+    assert [counts(run) for run in runs] == [{Outcome.UPSCALED: 1}, {Outcome.UPSCALED: 100}]
+
+
+def test_a_stream_whose_engine_does_not_open_leaves_the_others() -> None:
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        if shape == (9, 7):
+            raise EngineError("no memory for that size")
+        return FakeEngine(shape)
+
+    engine = shared(factory)
+    good = ListSink()
+    sources = [ScriptedSource(frames(20, s), shape=s) for s in ((9, 7), (8, 10))]
+    runs = [pipeline(engine, sources[0], ListSink()), pipeline(engine, sources[1], good)]
+    run_together(runs)
+    assert str(runs[0].error) == "no memory for that size"
+    assert runs[1].error is None
+    assert len(good.results) == 20
+    assert [source.closed for source in sources] == [1, 1]
+
+
+def test_a_slow_disk_of_one_stream_does_not_hold_up_the_other() -> None:
+    release = threading.Event()
+    slow = ListSink(name="slow", on_write=lambda _r: assert_set(release))
+    fast = ListSink(name="fast")
+
+    def script() -> Iterator[Step]:
+        yield from (make_frame(i) for i in range(100))
+        while len(fast.results) < 100:
+            yield None
+        release.set()
+
+    engine = shared()
+    runs = [
+        pipeline(engine, ScriptedSource((make_frame(i) for i in range(50)), shape=(8, 10)), slow),
+        pipeline(engine, ScriptedSource(script(), shape=(8, 10)), fast),
+    ]
+    run_together(runs)
+    assert [len(slow.results), len(fast.results)] == [50, 100]
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(20)
+
+
+def test_a_failure_of_the_shared_engine_degrades_its_streams_and_it_is_opened_again_once() -> None:
+    opened: list[FakeEngine] = []
+    states: dict[int, list[State]] = {0: [], 1: []}
+    failing = threading.Event()
+
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        if opened and not failing.is_set():
+            raise EngineError("not yet")
+        opened.append(FakeEngine(shape, fails=(7,)))
+        return opened[-1]
+
+    clock = ManualClock()
+    messages: list[str] = []
+    engine = EngineThread(partial(Upscaler, factory, 2, clock, messages.append))
+    written = [threading.Semaphore(0), threading.Semaphore(0)]
+
+    def repair() -> None:
+        failing.set()
+        clock.advance(30)
+
+    broken, tenth = threading.Event(), threading.Barrier(2, repair)
+    sinks = [ListSink(on_write=lambda _r, k=k: written[k].release()) for k in (0, 1)]  # type: ignore[misc]
+
+    def script(k: int) -> Iterator[Step]:
+        """Both wait for their results frame by frame; stream 0 breaks the engine with frame 7."""
+        for i in range(20):
+            if k == 1 and i == 7:
+                assert broken.wait(20)
+            yield make_frame(i if k == 0 else 100 + i)
+            assert written[k].acquire(timeout=20)
+            states[k].append(runs[k].status().state)
+            if k == 0 and i == 7:
+                broken.set()
+            if i == 9:
+                tenth.wait(20)
+
+    runs = [pipeline(engine, ScriptedSource(script(k), shape=(8, 10)), sinks[k], clock=clock) for k in (0, 1)]
+    run_together(runs)
+    assert len(opened) == 2, "opened at the start, and once again for both"
+    assert all(State.DEGRADED in seen for seen in states.values())
+    assert [r.frame.number for r in sinks[0].results if r.outcome is Outcome.FAILED][:1] == [7]
+    assert any(r.outcome is Outcome.FAILED for r in sinks[1].results), "the other stream had no engine either"
+    for run, sink in zip(runs, sinks, strict=True):
+        assert sink.results[-1].outcome is Outcome.UPSCALED
+        assert sum(counts(run).values()) == 20
+    assert sum("engine failed" in message for message in messages) == 1
+    assert messages.count("the engine is back") == 1
+
+
+def test_stop_drains_all_and_abort_ends_all() -> None:
+    gate = threading.Semaphore(0)
+    arrived = threading.Barrier(3)
+
+    def script() -> Iterator[Step]:
+        yield from (make_frame(i) for i in range(4))
+        arrived.wait(20)
+        while True:
+            yield None
+
+    engine = shared(lambda shape: FakeEngine(shape, gate=gate))
+    sinks = [ListSink(), ListSink()]
+    runs = [pipeline(engine, ScriptedSource(script(), live=True, shape=(8, 10)), sink) for sink in sinks]
+
+    def user() -> None:
+        arrived.wait(20)
+        for run in runs:
+            run.stop()
+        runs[1].abort()
+        gate.release(100)
+
+    pressing = threading.Thread(target=user)
+    pressing.start()
+    run_together(runs)
+    pressing.join()
+    drained, aborted = (counts(run) for run in runs)
+    assert drained[Outcome.UPSCALED] == len(sinks[0].results) >= 2
+    assert sum(drained.values()) == sum(aborted.values()) == 4
+    assert runs[0].error is runs[1].error is None
+
+
+class Screen(ListSink):
+    def __init__(self, quits: Callable[[Screen], bool]) -> None:
+        super().__init__(name="screen", policy=Policy.NEWEST)
+        self.quits = quits
+        self.threads: set[str] = set()
+
+    def refresh(self, status: Status) -> bool:
+        self.threads.add(threading.current_thread().name)
+        return not self.quits(self)
+
+
+def test_one_main_thread_serves_the_screens_of_all_and_closing_one_ends_its_stream_alone() -> None:
+    def endless() -> Iterator[Step]:
+        number = 0
+        while True:
+            yield make_frame(number)
+            number += 1
+
+    def second() -> Iterator[Step]:
+        number = 0
+        while not first.closed or number < 5:
+            yield make_frame(number)
+            number += 1
+
+    first = Screen(lambda s: bool(s.results))
+    other = Screen(lambda _s: False)
+    engine = shared()
+    runs = [
+        pipeline(engine, ScriptedSource(endless(), live=True, shape=(8, 10)), first),
+        pipeline(engine, ScriptedSource(second(), live=True, shape=(8, 10)), other),
+    ]
+    run_together(runs)
+    assert first.threads == other.threads == {threading.main_thread().name}
+    assert [run.error for run in runs] == [None, None]
+    assert all(run.summary().state is State.STOPPED for run in runs)
+
+
+def test_an_engine_thread_that_breaks_is_raised_by_every_stream() -> None:
+    engine = shared()
+    runs = [
+        pipeline(engine, ScriptedSource((make_frame(i) for i in range(50)), shape=(8, 10)), ListSink())
+        for _ in range(2)
+    ]
+
+    def broken(_result: Result) -> None:
+        raise MemoryError("none left")
+
+    runs[0]._lane.emit = broken
+    run_together(runs)
+    assert isinstance(runs[0].error, MemoryError)
+    assert isinstance(runs[1].error, MemoryError)
+
+
+@pytest.mark.parametrize(
+    ("one", "several", "fps", "shares"), [(100, 30, 50, True), (30, 60, 50, False), (30, 31, 50, True)]
+)
+def test_the_trial_takes_what_is_faster_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, one: float, several: float, fps: float, shares: bool
+) -> None:
+    rates = {True: one, False: several}
+    monkeypatch.setattr(
+        "clesr.pipeline.sharing._rate",
+        lambda _shapes, _scale, factory: (rates[isinstance(factory, EngineThread)], None),
+    )
+    said: list[str] = []
+    assert choose_sharing([(8, 10)] * 2, fps, 2, FakeEngine, FakeEngine, said.append) is shares
+    assert len(said) == 1
+    assert ("an engine each" in said[0]) is not shares
+
+
+def test_the_trial_runs_both_ways_and_survives_an_engine_that_does_not_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clesr.pipeline.sharing.TRIAL_S", 0.02)
+    opened = Opened()
+    said: list[str] = []
+    choose_sharing([(8, 10)] * 2, 1e9, 2, opened, opened, said.append)
+    assert len(opened.engines) == 3
+    assert all(engine.closed for engine in opened.engines)
+
+    def full(_shape: tuple[int, int]) -> FakeEngine:
+        raise EngineError("out of memory")
+
+    assert choose_sharing([(8, 10)] * 2, 1e9, 2, opened, full, said.append)
+    assert "out of memory" in said[-1]
+    assert choose_sharing([(8, 10)] * 2, 1e9, 2, full, full, said.append)

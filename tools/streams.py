@@ -1,0 +1,220 @@
+"""The streams of a live run: opened, run side by side, reported each for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from clesr.pipeline.config import LiveSettings
+from clesr.pipeline.engine_thread import EngineThread
+from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.runner import Pipeline, run_together
+from clesr.pipeline.session.writer import make_folder
+from clesr.pipeline.sharing import choose_sharing, shared
+from clesr.pipeline.sinks import Sink, open_sink
+from clesr.pipeline.sinks.card import Encode
+from clesr.pipeline.sinks.window import TITLE, Keyboard, Place
+from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.sources.hardware import Decoding
+from clesr.pipeline.sources.masked import Masked
+from clesr.pipeline.stats import State, Summary
+from clesr.pipeline.upscaler import EngineFactory
+from clesr.tools.console import following, print_summary, tell
+from clesr.tools.recording import Recordings, make_recorder, on_signal
+from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals, write_summary
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A source and its sinks, open, and what the user wants of them."""
+
+    settings: LiveSettings
+    source: Source
+    sinks: list[Sink]
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second that come, None where the source cannot tell."""
+        pace = self.settings.pace
+        return pace if isinstance(pace, float) else self.source.info.fps
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames will come, None where nobody knows."""
+        return self.settings.limits.frames or (None if self.settings.loop else self.source.info.frames)
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        self.source.close()
+
+
+def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
+    """Every source and its sinks; where one does not open, the others are closed and it raises what that raises."""
+    streams: list[Stream] = []
+    keyboard, count = Keyboard(), len(all_settings)
+    try:
+        for index, settings in enumerate(all_settings):
+            decoding = Decoding(settings.decode, partial(_tell, settings, count))
+            source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
+            if settings.masks:
+                source = Masked(source, settings.masks)
+            streams.append(Stream(settings, source, []))
+            if settings.record is not None:
+                make_folder(Path(settings.record))
+            title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
+            _open_sinks(streams[-1], Place(title, index, count, keyboard))
+    except BaseException:
+        for stream in streams:
+            stream.close()
+        raise
+    return streams
+
+
+def _open_sinks(stream: Stream, place: Place) -> None:
+    settings = stream.settings
+    encode = Encode(settings.encode, partial(_tell, settings, place.count))
+    display = settings.display if settings.display != "none" else None
+    for address in (settings.output, settings.send, display):
+        if address is not None:
+            sink = open_sink(
+                address,
+                codec=settings.codec,
+                fps=stream.fps,
+                place=place,
+                overlay=settings.overlay,
+                pixel_um=settings.pixel_size,
+                encode=encode,
+            )
+            stream.sinks.append(sink)
+    if not stream.sinks and settings.record is None:
+        stream.sinks.append(open_sink("null"))
+
+
+def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto") -> None:
+    """Run ``streams``, which have engine and scale in common, to their ends; print what came of each and write it to
+    its summary file. Raises what broke, after the other streams have ended."""
+    try:
+        factory = _choose_engines(streams, opener, share)
+        pipelines, recordings = zip(
+            *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
+        )
+    except BaseException:
+        for stream in streams:
+            stream.close()
+        raise
+    several = len(streams) > 1
+    labels = [stream.settings.stream if several else "live" for stream in streams]
+    shown = {
+        label: (pipeline.status, stream.frames)
+        for label, pipeline, stream in zip(labels, pipelines, streams, strict=True)
+    }
+    try:
+        with draining_on_signals(*pipelines), on_signal(recordings), following(shown):
+            run_together(pipelines, partial(_say_end, dict(zip(labels, pipelines, strict=True))))
+    finally:
+        for label, pipeline, stream in zip(labels, pipelines, streams, strict=True):
+            if several:
+                tell(f"\n{label}:")
+            _report(pipeline.summary(), stream.settings.summary)
+    _raise_broken(dict(zip(labels, pipelines, strict=True)))
+
+
+def _say_end(pipelines: Mapping[str, Pipeline], ended: Pipeline) -> None:
+    going = [label for label, pipeline in pipelines.items() if pipeline.busy]
+    if going:
+        label = next(label for label, pipeline in pipelines.items() if pipeline is ended)
+        tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
+
+
+def _raise_broken(pipelines: Mapping[str, Pipeline]) -> None:
+    broken = {label: pipeline.error for label, pipeline in pipelines.items() if pipeline.error is not None}
+    if not broken:
+        return
+    first = next(iter(broken.values()))
+    if len(pipelines) == 1:
+        raise first
+    what = "; ".join(f"{label}: {error}" for label, error in broken.items())
+    raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
+
+
+def _report(summary: Summary, file: str | None) -> None:
+    if summary.captured:
+        print_summary(summary)
+    elif summary.state is State.STOPPED:
+        tell(f"no frame came from {summary.source}")
+    if file:
+        write_summary(file, summary)
+
+
+def _pipeline(
+    stream: Stream, factory: EngineFactory | EngineThread, count: int
+) -> tuple[Pipeline, Recordings]:
+    """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
+    settings = stream.settings
+    say = partial(_tell, settings, count)
+    prepare = Prepare(roi=settings.roi, window=settings.window)
+    recorder = make_recorder(settings, stream.source.info, prepare, say)
+    recordings = Recordings(recorder, settings.record, settings.stream if count > 1 else None, stream.sinks)
+    pipeline = Pipeline(
+        stream.source,
+        factory,
+        stream.sinks,
+        scale=settings.scale,
+        prepare=prepare,
+        consistent=settings.consistent,
+        recorder=recorder,
+        limits=settings.limits,
+        tell=say,
+    )
+    if settings.record is not None and settings.retro is None:
+        recordings.toggle()
+    return pipeline, recordings
+
+
+def _tell(settings: LiveSettings, count: int, message: str) -> None:
+    """One line for the user, under the stream's name where there are several."""
+    tell(f"{settings.stream}: {message}" if count > 1 else message)
+
+
+def engine_opener(settings: LiveSettings) -> EngineOpener:
+    """Opens engines as ``settings`` want them. Raises what an unknown or damaged model raises."""
+    return EngineOpener(
+        scale=settings.scale,
+        model=settings.model,
+        engine=settings.engine,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+        fps=None,
+    )
+
+
+def _choose_engines(
+    streams: Sequence[Stream], opener: EngineOpener, share: str
+) -> EngineFactory | EngineThread:
+    """What the pipelines get their engines from; sets the rate that ``opener`` must hold."""
+    opener.fps = sum(stream.fps or ASSUMED_FPS for stream in streams)
+    if len(streams) == 1:
+        return opener
+    each = opener.sharing_cores(len(streams))
+    if share == "auto":
+        shapes = [_lr_shape(stream) for stream in streams]
+        known = [shape for shape in shapes if shape is not None]
+        one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each, tell)
+    else:
+        one = share == "one"
+    consistent = streams[0].settings.consistent
+    return shared(opener, opener.scale, tell, consistent=consistent) if one else each
+
+
+def _lr_shape(stream: Stream) -> tuple[int, int] | None:
+    """(H, W) of what the engine will read; None where it is not known, or the run itself will say why not."""
+    shape, roi = stream.source.info.shape, stream.settings.roi
+    try:
+        return Prepare(roi=roi).shape(shape) if shape is not None else None
+    except UsageError:
+        return None
