@@ -218,7 +218,7 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 @click.option(
     "--devices", type=int, default=1, show_default=True, help="GPUs of this machine; torchrun sets its own."
 )
-@recipe_option("--precision", type=click.Choice(list(PRECISIONS)), help="32, or bf16: mixed precision.")
+@recipe_option("--precision", type=click.Choice(PRECISIONS), help="32, or bf16: mixed precision.")
 @click.option("--threads", type=int, metavar="N", help="Processor threads.  [default: all]")
 @general_options()
 def train(output: str, every: int, threads: int | None, device: str, devices: int, **options: Any) -> None:

@@ -11,25 +11,16 @@ Moved = TypeVar("Moved", Tensor, nn.Module)
 
 
 class Alone:
-    """The part of ``lightning.fabric.Fabric`` that a single process needs. ``mixed``: bfloat16 where torch's autocast
-    takes it, as Fabric's ``bf16-mixed``."""
+    """The part of ``lightning.fabric.Fabric`` that a single process needs."""
 
     global_rank, world_size, is_global_zero = 0, 1, True
 
-    def __init__(self, device: str, *, mixed: bool) -> None:
+    def __init__(self, device: str) -> None:
         self.device = torch.device(device)
-        self._mixed = mixed
 
     def setup(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Any, torch.optim.Optimizer]:
-        """``module`` on the device, wrapped in its precision; ``optimiser`` goes on holding its parameters."""
-        module.to(self.device)
-
-        def forward(x: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
-                y: Tensor = module(x)
-                return y
-
-        return forward, optimiser
+        """``module`` on the device; ``optimiser`` goes on holding its parameters."""
+        return module.to(self.device), optimiser
 
     def to_device(self, thing: Moved) -> Moved:
         return thing.to(self.device)

@@ -10,7 +10,7 @@ from clesr.pipeline.errors import UsageError
 
 LOSSES = ("l1", "l2")
 SCHEDULES = ("steps", "cosine", "constant")
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+PRECISIONS = ("32", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"--{name.replace('_', '-')} {value} is not positive")
-        for name, allowed in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", tuple(PRECISIONS))):
+        for name, allowed in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
         if not 0 <= self.teacher_share <= 1:

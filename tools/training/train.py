@@ -23,7 +23,7 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data
-from clesr.tools.training.recipe import PRECISIONS, Plan, Recipe
+from clesr.tools.training.recipe import Plan, Recipe
 from clesr.tools.training.validate import gain_over_bicubic, silent_layers
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Trainer:
         self.names = sorted({pair.name for pair in pairs})
         self.patches = Patches(pairs, scale=recipe.scale, patch=recipe.patch, seed=recipe.seed)
         self.plan = Plan(recipe, self.patches.covering)
-        self.fabric = _launch(device, devices, recipe.precision)
+        self.fabric = _launch(device, devices)
         self.share = _share(recipe.batch, self.fabric.global_rank, self.fabric.world_size)
         self.module = build_model(recipe.architecture, recipe.scale, recipe.arguments)
         _initialise(self.module, recipe.seed)
@@ -155,7 +155,11 @@ class Trainer:
 
     def _loss(self, lr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
         """Mean distance of all pixels, those outside the field of view counted as right."""
-        made = self._wrapped(lr).float()
+        # Not by Fabric, whose mixed precision rounds the images themselves to bf16: to a grey level.
+        mixed = self.recipe.precision == "bf16"
+        with torch.autocast(lr.device.type, torch.bfloat16, enabled=mixed):
+            made = self._wrapped(lr)
+        made = made.float()
         loss = self._distance(made, hr, mask)
         if self.teacher is None:
             return loss
@@ -216,7 +220,7 @@ class Trainer:
             file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gain:.4f}\n")
 
 
-def _launch(device: str, devices: int, precision: str) -> Fabric | Alone:
+def _launch(device: str, devices: int) -> Fabric | Alone:
     """The processes that train: those of torchrun, else ``devices`` of this machine. Only several need Lightning."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no NVIDIA GPU; use --device cpu")
@@ -224,7 +228,7 @@ def _launch(device: str, devices: int, precision: str) -> Fabric | Alone:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world or devices))
     several = (world or devices) > 1
     if not several and importlib.util.find_spec("lightning") is None:
-        return Alone(device, mixed=precision != "32")
+        return Alone(device)
     from lightning.fabric import Fabric
 
     with warnings.catch_warnings():
@@ -234,7 +238,6 @@ def _launch(device: str, devices: int, precision: str) -> Fabric | Alone:
             devices=local,
             num_nodes=max(1, world // local),
             strategy="ddp" if several else "auto",
-            precision=PRECISIONS[precision],  # type: ignore[arg-type]
         )
         fabric.launch()
     return fabric
