@@ -164,6 +164,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         codec=codec,
         piece=options["piece"],
         frames=options["frames"],
+        consistent=options["consistent"],
         threads=options["threads"],
     )
     return _identified(settings)

@@ -18,7 +18,8 @@ PIECE = 1000  # frames of a video that are computed and, after a loss, computed 
 class Settings:
     """``model`` is a name or file, ``model_sha256`` its identity (empty without weights). ``engine``, ``device`` and
     ``precision`` are what was asked for. ``piece`` frames of a video at a time begin with a key frame, so that any
-    worker can make them. ``frames``: only the first so many of each input. ``threads`` changes no pixel."""
+    worker can make them. ``frames``: only the first so many of each input. ``consistent`` corrects
+    images by what was measured. ``threads`` changes no pixel."""
 
     scale: int
     model: str
@@ -31,6 +32,7 @@ class Settings:
     codec: str = "ffv1"
     piece: int = PIECE
     frames: int | None = None
+    consistent: bool = False
     threads: int | None = None
 
     def recorded(self) -> dict[str, Any]:

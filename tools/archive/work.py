@@ -322,6 +322,7 @@ class Worker:
             [sink],
             scale=settings.scale,
             prepare=Prepare(roi=settings.roi, window=plan.seen.window),
+            consistent=settings.consistent,
             limits=Limits(limit, None),
             tell=said.append,
             on_end=on_end,

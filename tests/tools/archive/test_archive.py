@@ -30,6 +30,8 @@ from clesr.pipeline.sources.video import VideoSource
 from clesr.tools import cli
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.work import Done, Failure, Job, Plan, Step, Task, Worker, work_folder
+from clesr.tools.training.degrade import degrade
+from clesr.tools.training.images import read_gray
 
 PIECE = 15
 EXPECTED = {
@@ -139,6 +141,21 @@ def test_the_same_command_again_does_nothing_and_changes_are_done_again(
     assert changed == {"short.mkv", "deep.mkv"}
     code, err = run(archive, out, "--roi", "0,0,16,2")
     assert "7 files up-scaled" in err
+
+
+def test_consistent_images_agree_with_what_was_measured(run: Run, tmp_path: Path) -> None:
+    """Nearest made smaller again is not the image; corrected it is, to a fraction of a level."""
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8), (0, 0), 1.5)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "x.png"), image)
+    errors = []
+    for more in ((), ("--consistent",)):
+        code, err = run(tmp_path / "in", tmp_path / "out", *more)
+        assert code == 0, err
+        assert "1 files up-scaled" in err, "another setting makes another file"
+        again = degrade(read_gray(tmp_path / "out" / "x.png"), 2)
+        errors.append(float(np.abs(again.astype(int) - image).mean()))
+    assert errors[1] < min(0.5, errors[0] / 2)
 
 
 def test_reread_finds_a_change_that_size_and_time_do_not_show(
