@@ -26,7 +26,7 @@ from clesr.pipeline.sinks.window import Keyboard, Place, Window
 from clesr.pipeline.stats import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
-PATIENCE_S = 20.0
+PATIENCE_S = 12.0
 
 
 def result(image: NDArray[Any], outcome: Outcome = Outcome.UPSCALED) -> Result:
