@@ -109,7 +109,7 @@ def run(images: list[Image], model: str, scale: int, seconds: float, folder: Pat
         "outcomes": {str(outcome): count for outcome, count in summary.outcomes.items() if count},
         "display_age_ms": {f"p{p:g}": round(float(v), 2) for p, v in zip(PERCENTILES, values, strict=True)},
         "engine": summary.engine,
-        "said": said,
+        "said": [line.replace(str(folder), "FOLDER") for line in said],
     }
     if folder is not None:
         certificate = verify(folder)
