@@ -289,7 +289,7 @@ def _archive_sharing(data: dict[str, Any]) -> str:
     speed = runs["speed_of_plain"]
     return (
         f"Ray on one machine of {data['machine']['cores']} cores against the plain run, one thread an engine, medians "
-        f"of {len(runs['rows'])} turns on a busy machine (load {data['machine']['load']:.0f}): one worker does "
+        f"of {len(runs['rows'])} turns (load {data['machine']['load']:.0f}): one worker does "
         f"{speed['one_worker']:.2f} of its frames/s, two {speed['two_workers']:.2f}; "
         f"the same bytes: {'yes' if runs['same_bytes'] else 'no'}."
     )
