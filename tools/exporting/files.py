@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,8 @@ def all_or_none() -> Iterator[Files]:
         raise SinkError(f"{_named(files)} cannot be written: {error.strerror or error}{full}") from error
     finally:
         for temporary, _ in files.begun:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # on a read-only disk even the removal of what is not there
+                temporary.unlink()
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
