@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from clesr.engines.resample import polyphase_taps
 from clesr.pipeline.errors import WeightsError
@@ -47,8 +48,16 @@ class BicubicUp(nn.Module):
         return self._enlarge(x)
 
     def _enlarge(self, x: Tensor) -> Tensor:
-        phases = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), self.taps)
-        return F.pixel_shuffle(phases, self.scale)
+        return F.pixel_shuffle(bicubic_phases(x, self.taps), self.scale)
+
+
+def bicubic_phases(x: Tensor, taps: Tensor) -> Tensor:
+    """``x`` (N, 1, H, W) through ``taps``: (N, scale**2, H, W). A function of its own so that engines can keep it in
+    FP32."""
+    if has_torch_function_unary(x):
+        phases: Tensor = handle_torch_function(bicubic_phases, (x,), x, taps)
+        return phases
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), taps)
 
 
 class DenseBlock(nn.Module):
@@ -211,6 +220,11 @@ def build_model(architecture: str, scale: int, arguments: Mapping[str, Any]) -> 
         raise WeightsError(
             f"{architecture} x{scale} cannot be built from {dict(arguments)}: {error}"
         ) from error
+
+
+def carries_image(network: nn.Module) -> bool:
+    """Whether ``network`` adds its output to the enlarged image, which then need not pass its layers."""
+    return isinstance(network, FastSR) or (isinstance(network, DenseNet) and network.base is not None)
 
 
 def count_parameters(model: nn.Module) -> int:

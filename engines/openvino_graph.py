@@ -6,6 +6,7 @@ runs nothing. It knows the functions that the networks here use, and names any o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
@@ -15,8 +16,11 @@ import openvino as ov  # type: ignore[import-untyped]
 import openvino.opset13 as ops  # type: ignore[import-untyped]
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clesr.engines.models import bicubic_phases
+from clesr.engines.resample import line_taps
 from clesr.engines.winograd import map_strips
 from clesr.pipeline.errors import EngineError
 
@@ -175,6 +179,26 @@ def _map_strips(
     return loop.get_concatenated_slices(y.output, 0, y.shape[0], y.shape[0], -1, 0)
 
 
+def _bicubic_phases(x: Symbol, taps: Tensor) -> Any:
+    """Without a convolution: with bf16 as precision OpenVINO rounds the image at every convolution, but leaves in
+    FP32 what lies between the last of them and the output."""
+    height, width = x.shape[2:]
+    line = line_taps(math.isqrt(taps.shape[0]))
+    padded = Symbol(_pad(x, (2, 2, 2, 2), "replicate"))
+    rows = [padded[:, :, i : i + height] for i in range(5)]
+    phases: list[Symbol] = []
+    for down in line:
+        between = _weigh(rows, down)
+        columns = [between[..., i : i + width] for i in range(5)]
+        phases.extend(_weigh(columns, across) for across in line)
+    return _cat(phases, 1)
+
+
+def _weigh(parts: Sequence[Symbol], weights: NDArray[np.float64]) -> Symbol:
+    products = [part * float(weight) for part, weight in zip(parts, weights, strict=True) if weight]
+    return sum(products[1:], start=products[0])
+
+
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: _conv2d,
     F.relu: lambda x, inplace=False: ops.relu(x.output),
@@ -187,5 +211,6 @@ FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.log: lambda x: ops.log(x.output),
     torch.round: lambda x: ops.round(x.output, "half_to_even"),
     torch.sigmoid: lambda x: ops.sigmoid(x.output),
+    bicubic_phases: _bicubic_phases,
     map_strips: _map_strips,
 }

@@ -59,9 +59,14 @@ def polyphase_taps(scale: int) -> NDArray[np.float32]:
     Output channel ``i * scale + j`` is the phase at row i, column j of each LR pixel, in the order
     that a pixel shuffle expects. Away from the border this equals :func:`resize`.
     """
+    line = line_taps(scale)
+    taps = np.einsum("iy,jx->ijyx", line, line).reshape(scale * scale, 1, 5, 5)
+    return np.asarray(taps, np.float32)
+
+
+def line_taps(scale: int) -> NDArray[np.float64]:
+    """The same along one line: (scale, 5), the weights of an LR pixel and its two neighbours at each side."""
     if scale % 2:
         raise ValueError(f"scale {scale} is odd; the 5-tap form needs an even scale")
     phases = (np.arange(scale) + 0.5) / scale - 0.5
-    line = cubic_kernel(np.arange(-2, 3)[None, :] - phases[:, None])
-    taps = np.einsum("iy,jx->ijyx", line, line).reshape(scale * scale, 1, 5, 5)
-    return np.asarray(taps, np.float32)
+    return cubic_kernel(np.arange(-2, 3)[None, :] - phases[:, None])

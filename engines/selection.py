@@ -8,7 +8,7 @@ from dataclasses import replace
 from clesr.engines import choice, cuda_engine, openvino_engine, tensorrt_engine, torch_engine
 from clesr.engines.base import Engine
 from clesr.engines.interpolation_engine import METHODS, open_interpolation
-from clesr.engines.models import SCALES
+from clesr.engines.models import SCALES, carries_image
 from clesr.engines.notes import noting
 from clesr.engines.offer import PRECISIONS, Offer
 from clesr.engines.selftest import open_checked
@@ -22,6 +22,7 @@ ENGINES: dict[str, Callable[[], list[Offer]]] = {
     "openvino": openvino_engine.offers,
     "torch": torch_engine.offers,
 }
+ROUNDING = "it rounds the image, which this network has nowhere else; --precision bf16 takes it all the same"
 
 
 def engines() -> list[Offer]:
@@ -64,6 +65,11 @@ def open_engine(
     if model.scale != scale:
         raise UsageError(f"{model.name} is for scale {model.scale}, not {scale}; give --scale {model.scale}")
     offers = _wanted(engine, device, precision)
+    if precision is None and not carries_image(model.module):
+        offers = [
+            replace(o, available=False, reason=ROUNDING) if o.available and o.precision == "bf16" else o
+            for o in offers
+        ]
 
     def open_one(offer: Offer) -> Engine:
         opened = open_fitting(lambda size: open_checked(offer, model, size, threads), shape)

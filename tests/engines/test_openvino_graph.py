@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clesr.engines.models import BicubicUp
 from clesr.engines.openvino_graph import Symbol, apply
 from clesr.pipeline.errors import EngineError
 
@@ -60,6 +61,7 @@ FUNCTIONS: dict[str, Function] = {
     "ellipsis": lambda x: x[..., 1:-1],
     "ellipsis in the middle": lambda x: x[0, ..., 3],
     "whole": lambda x: x[:] + 0,
+    "bicubic image": lambda x: BicubicUp(8)(x[:, :1]),
 }
 
 

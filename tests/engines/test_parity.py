@@ -54,6 +54,24 @@ def test_openvino_equals_torch(name: str, shape: tuple[int, int]) -> None:
         engine.close()
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("name", ["densenet", "fast"])
+def test_bf16_leaves_the_bicubic_image_alone(name: str, scale: int) -> None:
+    """It has 8 bits, so every level above 128 would be rounded; only what the network adds may be."""
+    arguments = {**SMALL_DENSENET, "skip": "add", "base": "bicubic"} if name == "densenet" else {}
+    model = random_model(name, scale, **arguments)
+    last = model.module.get_submodule("last")
+    torch.nn.init.zeros_(last.get_parameter("weight"))
+    torch.nn.init.zeros_(last.get_parameter("bias"))
+    lr = random_image((16, 24))
+    engine = open_openvino(model, (16, 24), None, device="cpu", precision="bf16")
+    sr = run(engine, lr)
+    engine.close()
+    reference = upscale(model.module, lr)
+    assert (sr != reference).mean() < 0.01
+    assert np.abs(sr.astype(int) - reference).max() <= 1
+
+
 def test_paper_sized_densenet_equals_torch() -> None:
     model = random_model("densenet", 4, skip="add", base="bicubic")
     lr = random_image((9, 14), np.uint16)

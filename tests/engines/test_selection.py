@@ -108,6 +108,18 @@ def test_device_and_precision_narrow_the_choice(monkeypatch: pytest.MonkeyPatch)
         open_engine("a", MODEL, 2, SHAPE, precision="fp16")
 
 
+def test_bf16_is_passed_over_for_a_network_that_does_not_carry_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offering(monkeypatch, fake("a", rank=1, precision="bf16"), fake("b", rank=2))
+    srcnn = random_model("srcnn", 2)
+    said: list[str] = []
+    assert open_engine("auto", srcnn, 2, SHAPE, explain=said.append).info.engine == "b"
+    assert "not a bf16 on a test (it rounds the image" in said[0]
+    assert open_engine("auto", srcnn, 2, SHAPE, precision="bf16").info.engine == "a"
+    assert open_engine("auto", MODEL, 2, SHAPE).info.engine == "a"
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [

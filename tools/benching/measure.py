@@ -152,12 +152,11 @@ def _opened(
 
 
 def reference(model: Model, lr: Pixels) -> Pixels:
-    """What PyTorch makes of ``lr`` in FP32 proper: on a GPU without TF32, on the CPU where it has too little memory."""
+    """What PyTorch makes of ``lr`` in FP32: on a GPU, or on the CPU where that has too little memory."""
     if torch.cuda.is_available():
         try:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                network = copy.deepcopy(model.module).to("cuda")
-                return upscale(network, lr, device="cuda").astype(np.uint8, copy=False)
+            network = copy.deepcopy(model.module).to("cuda")
+            return upscale(network, lr, device="cuda").astype(np.uint8, copy=False)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
     return upscale(model.module, lr).astype(np.uint8, copy=False)
