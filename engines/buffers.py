@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from clesr.engines.base import EngineInfo
+from clesr.engines.memory import free_memory, is_out_of_memory
 from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
 
@@ -85,8 +86,20 @@ class SlotEngine:
         self._started.append(slot)
 
     def prepare(self, dtype: np.dtype[Any]) -> Sequence[Slot]:
-        """The slots for frames of ``dtype``, made where they are not there yet. Raises what making them raised."""
+        """The slots for frames of ``dtype``, made where they are not there yet; those of another dtype make room
+        for them where the memory does not suffice for both. Raises what making them raised."""
         if dtype not in self._slots:
+            try:
+                self._slots[dtype] = self._make_slots(dtype)
+            except Exception as error:
+                if not self._slots or not is_out_of_memory(error):
+                    raise
+            else:
+                return self._slots[dtype]
+            while self._started:
+                self._done.append(self._take_oldest())
+            self._close_slots()
+            free_memory()
             self._slots[dtype] = self._make_slots(dtype)
         return self._slots[dtype]
 

@@ -16,9 +16,9 @@ from clesr.engines import tensorrt_build
 from clesr.engines.base import Engine
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.gpu import gpu_key
+from clesr.engines.memory import free_memory
 from clesr.engines.offer import Offer
 from clesr.engines.selftest import probe_image
-from clesr.engines.tiles import free_memory
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
 

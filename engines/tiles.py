@@ -8,15 +8,14 @@ end as the image does.
 from __future__ import annotations
 
 import functools
-import gc
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from clesr.engines.base import Engine
+from clesr.engines.memory import free_memory, is_out_of_memory
 from clesr.engines.notes import note
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.errors import EngineError
@@ -24,7 +23,6 @@ from clesr.pipeline.frame import Image
 
 HALO = 32  # LR pixels; benchmarks/results/seams.json
 SMALLEST = 64  # LR pixels a side of a tile without its halo: below, a tile is mostly halo
-WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +132,6 @@ def in_tiles(engine: Engine, grid: Grid) -> WorkerEngine:
         raise ValueError(f"the engine is for {engine.info.lr_shape}, the tiles are {grid.tile}")
     info = replace(engine.info, lr_shape=grid.shape)
     return WorkerEngine(info, functools.partial(_compute, engine, grid), release=engine.close)
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether ``error``, or what it was raised from, says that memory did not suffice."""
-    while error is not None:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            return True
-        if isinstance(error, EngineError | RuntimeError) and any(w in str(error).lower() for w in WORDS):
-            return True
-        error = error.__cause__
-    return False
-
-
-def free_memory() -> None:
-    """Give back what closed engines held on a GPU, so that others than torch can have it."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def _compute(engine: Engine, grid: Grid, lr: Image) -> Image:

@@ -97,6 +97,30 @@ def test_results_come_in_order_and_are_the_callers(depth: int) -> None:
     engine.close()
 
 
+def test_slots_of_another_dtype_make_room_where_memory_does_not_suffice() -> None:
+    device = FakeDevice()
+
+    def make(dtype: np.dtype[Any]) -> Sequence[FakeSlot]:
+        if sum(not slot.closed for slot in device.made) + 2 > 3:
+            raise RuntimeError("CUDA error: out of memory")
+        return device.make(dtype, 2)
+
+    engine = SlotEngine(EngineInfo("fake", "a device", "fp16", "none", "", 1, SHAPE), make)
+    engine.submit(image(1))
+    engine.submit(image(2, np.uint16))
+    engine.submit(image(3, np.uint16))
+    results = [engine.collect() for _ in range(3)]
+    assert [(r.dtype.name, int(r[0, 0])) for r in results] == [
+        ("uint8", 254),
+        ("uint16", 253),
+        ("uint16", 252),
+    ]
+    assert [slot.closed for slot in device.made] == [True, True, False, False]
+    engine.close()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        SlotEngine(engine.info, lambda dtype: device.make(dtype, 2) and make(dtype)).submit(image(1))
+
+
 def test_submit_waits_only_when_every_slot_is_busy_and_loses_nothing() -> None:
     device = FakeDevice()
     engine = open_on(device)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from random_models import random_image, random_model
 
 from clesr.engines import Engine, EngineInfo, Offer, open_engine, selection
+from clesr.engines.memory import is_out_of_memory
 from clesr.engines.notes import noting
 from clesr.engines.openvino_engine import open_openvino
-from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, is_out_of_memory, open_fitting, spans
+from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
 from clesr.engines.torch_engine import open_torch, upscale
 from clesr.engines.weights import Model, find_model, shipped
 from clesr.engines.worker import WorkerEngine

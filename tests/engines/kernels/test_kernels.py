@@ -156,7 +156,9 @@ def test_densenet(scale: int, dtype: torch.dtype, arguments: dict[str, str], dev
 @pytest.mark.timeout(600)
 def test_densenet_whole(device: str) -> None:
     module = build_model("densenet", 4, {"skip": "add", "base": "bicubic"})
-    check_network(module, (96, 80), torch.uint8, device, twice=device == "cuda")  # a minute in the interpreter
+    check_network(
+        module, (96, 80), torch.uint8, device, twice=device == "cuda"
+    )  # a minute in the interpreter
 
 
 @pytest.mark.parametrize(

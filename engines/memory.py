@@ -1,0 +1,29 @@
+"""Memory that does not suffice."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from clesr.pipeline.errors import EngineError
+
+WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it was raised from, says that memory did not suffice."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, EngineError | RuntimeError) and any(w in str(error).lower() for w in WORDS):
+            return True
+        error = error.__cause__
+    return False
+
+
+def free_memory() -> None:
+    """Give back what closed engines held on a GPU, so that others than torch can have it."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()
