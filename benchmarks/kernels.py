@@ -142,20 +142,16 @@ def operations(function: str, arguments: Sequence[Any]) -> float:
     return 0.0
 
 
-def layered(network: DenseNetKernels) -> None:
-    """Have ``network`` run its dense blocks layer by layer."""
-    network._whole = None
-
-
 def whole_gain(network: DenseNetKernels, device: Device) -> Gain:
-    """All dense blocks in one launch against layer by layer; predicted from the launches that are saved, each as long
-    as a kernel that does next to nothing."""
-    plan = network._whole or TRUNK[0]
+    """All dense blocks in one launch against layer by layer, which ``network`` does afterwards; predicted from the
+    launches that are saved, each as long as a kernel that does next to nothing."""
     one = torch.zeros(1, device=device.kind)
-    layered(network)
-    before = device_seconds(network._run_blocks, device)
-    after = device_seconds(partial(network._whole_step, plan), device)
-    saved = (len(network._block_steps) - 1) * device_seconds(lambda: one.add_(1), device)
+    network.whole = network.whole or TRUNK[0]
+    after = device_seconds(network.run_blocks, device)
+    network.whole = None
+    before = device_seconds(network.run_blocks, device)
+    launches = sum(name.startswith("block") for name, _ in network.steps())
+    saved = (launches - 1) * device_seconds(lambda: one.add_(1), device)
     return Gain("dense blocks in one launch", before, after, min(1.0, saved / before))
 
 

@@ -81,7 +81,7 @@ class DenseNetKernels:
         self._plans: dict[str, Plan] = {}
         self._choices: dict[str, Choice] = {}
         self._early = False
-        self._whole: Plan | None = None  # all dense blocks in one launch
+        self.whole: Plan | None = None  # of all dense blocks in one launch; None: layer by layer
         tuner = tuner or card_tuner(device)
         if tuned and tuner is not None:
             self._tune(tuner)
@@ -89,18 +89,19 @@ class DenseNetKernels:
     def run(self) -> None:
         """Read ``self.lr``, write ``self.sr``."""
         self._run(self._low_steps)
-        self._run_blocks()
+        self.run_blocks()
         self._run(self._head_steps)
 
     def _run(self, steps: list[Step]) -> None:
         for step in steps:
             step.run(self._plans.get(step.key or ""), self._early)
 
-    def _run_blocks(self) -> None:
-        if self._whole is None:
+    def run_blocks(self) -> None:
+        """The dense blocks alone, by ``whole``."""
+        if self.whole is None:
             self._run(self._block_steps)
         else:
-            self._whole_step(self._whole)
+            self._whole_step(self.whole)
 
     def _whole_step(self, plan: Plan) -> None:
         dense_blocks(
@@ -110,10 +111,10 @@ class DenseNetKernels:
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Each kernel of a run by name, in order, for kernel-by-kernel times."""
         blocks = self._block_steps
-        if self._whole is not None:
+        if self.whole is not None:
             blocks = [Step("dense blocks", lambda plan, _early: self._whole_step(plan or TRUNK[0]))]
         for step in (*self._low_steps, *blocks, *self._head_steps):
-            plan = self._whole if step.name == "dense blocks" else self._plans.get(step.key or "")
+            plan = self.whole if step.name == "dense blocks" else self._plans.get(step.key or "")
             yield step.name, lambda step=step, plan=plan: step.run(plan, False)  # type: ignore[misc]
 
     def report(self) -> list[str]:
@@ -124,7 +125,7 @@ class DenseNetKernels:
         ]
         if not lines:
             return []
-        whole = "no" if self._whole is None else str(self._whole)
+        whole = "no" if self.whole is None else str(self.whole)
         early = "yes" if self._early else "no"
         return [*lines, f"early start of kernels: {early}", f"dense blocks in one launch: {whole}"]
 
@@ -147,23 +148,23 @@ class DenseNetKernels:
             key = f"trunk-{len(self._block_steps)}-{self.shape[0]}x{self.shape[1]}"
             choice = self._choices[key] = tuner.choose(key, [*TRUNK, LAYERED], self._run_whole)
             self._run_whole(choice.plan)
-            if self._whole is not None and not self._whole_agrees():
-                self._whole = None
+            if self.whole is not None and not self._whole_agrees():
+                self.whole = None
 
     def _run_whole(self, plan: Plan) -> None:
-        self._whole = None if plan == LAYERED else plan
-        self._run_blocks()
+        self.whole = None if plan == LAYERED else plan
+        self.run_blocks()
 
     def _whole_agrees(self) -> bool:
         """Whether the blocks in one launch give what they give layer by layer, time after time."""
-        plan, self._whole = self._whole, None
+        plan, self.whole = self.whole, None
         self._run(self._low_steps)
-        self._run_blocks()
+        self.run_blocks()
         expected = self._features.float()
-        self._whole = plan
+        self.whole = plan
         for _ in range(CHECKS):
             self._planes[:2] = float("nan")
-            self._run_blocks()
+            self.run_blocks()
             worst = (self._features.float() - expected).abs().max()
             if not bool(worst <= 0.01 * expected.abs().max()):
                 return False
