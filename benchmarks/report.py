@@ -25,6 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
+    ROOT / "docs" / "networks.md",
     ROOT / "engines" / "weights" / "MODEL_CARD.md",
 )
 
