@@ -233,8 +233,10 @@ def search() -> str:
     for row in data["rows"]:
         channels, depth = row["network"].split("x")
         mark = " (best in time)" if row["network"] == data["best"] else ""
-        rows.append([channels, depth + mark, f"{row['gain_db']:+.2f}", f"{row['ms']['p50']:.1f}"])
-    head = ["channels", "convolutions", "held-out images, dB over bicubic", "256 to 1024, ms"]
+        times = [f"{ms['p50']:.1f}" for ms in row["ms"].values()]
+        rows.append([channels, depth + mark, f"{row['gain_db']:+.2f}", *times])
+    precisions = [f"256 to 1024 in {name.upper()}, ms" for name in data["rows"][0]["ms"]]
+    head = ["channels", "convolutions", "held-out images, dB over bicubic", *precisions]
     return _where(data) + _budget(data) + table(head, rows)
 
 
