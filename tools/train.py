@@ -33,7 +33,7 @@ DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 
 def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:
     """An option that is a field of Recipe, with its default."""
-    default = DEFAULTS[flag.strip("-").replace("-", "_")]
+    default = DEFAULTS[flag.partition("/")[0].strip("-").replace("-", "_")]
     return click.option(flag, default=default, show_default=default is not None, **more)
 
 
@@ -77,7 +77,7 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 @click.command()
-@click.option_panel("Data", options=["--data", "--test", "--hold-out", "--shrunk"])
+@click.option_panel("Data", options=["--data", "--test", "--hold-out", "--shrunk", "--shift"])
 @click.option_panel(
     "Network",
     options=[
@@ -128,6 +128,10 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 @click.option("--test", metavar="PATH", help="Images for the closing figures alone; never trained on.")
 @recipe_option("--hold-out", type=int, metavar="N", help="Every N-th image is kept for validation; 0: none.")
 @recipe_option("--shrunk", type=float, help="Weight of each image's half-size copy; 0: none.")
+@recipe_option(
+    "--shift/--no-shift",
+    help="Let the grid of the LR pixels fall anywhere on the images: more patches from few images.",
+)
 @click.option(
     "--architecture",
     type=click.Choice(NETWORKS),

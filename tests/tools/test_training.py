@@ -23,7 +23,7 @@ from clesr.tools.train import train
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data, make_pair, split_weight
-from clesr.tools.training.degrade import degrade
+from clesr.tools.training.degrade import crop_to_multiple, degrade, degrade_part
 from clesr.tools.training.images import MOST_FRAMES, read_entry
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Plan, Recipe
@@ -339,6 +339,27 @@ def test_patches_fit_together_and_depend_on_the_step_alone() -> None:
     assert not np.array_equal(patches(4, range(4))[0], lr)
     inner = degrade((hr[0, 0] * 255).round().astype(np.uint8), 2)[3:-3, 3:-3]
     np.testing.assert_allclose(inner, lr[0, 0, 3:-3, 3:-3] * 255, atol=1.01)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (1, 5), (13, 39), (32, 40)])
+def test_a_part_is_degraded_as_an_image_cut_there(top: int, left: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 72), np.uint8)
+    part = degrade_part(image, np.s_[top : top + 32, left : left + 32], 4)
+    cut = degrade(crop_to_multiple(image[top % 4 :, left % 4 :], 4), 4)[top // 4 :, left // 4 :][:8, :8]
+    assert np.abs(part.astype(int) - cut).max() <= 1
+
+
+def test_shifted_patches_fit_together_and_begin_anywhere() -> None:
+    columns = 40 * (np.arange(72) % 4)
+    image = (columns + np.random.default_rng(0).integers(0, 30, (64, 1))).astype(np.uint8)
+    pair = make_pair("a", image, 4, 16, 1.0)
+    for shift, phases in ((False, {0, 3}), (True, {0, 1, 2, 3})):  # 3: flipped
+        patches = Patches([pair], scale=4, patch=32, seed=5, shift=shift)
+        lr, hr, _ = patches(0, range(32))
+        assert set((np.rint(hr[:, 0, 0, 0] * 255) // 40).astype(int)) == phases
+        for one, other in zip(lr[:, 0], hr[:, 0], strict=True):
+            inner = degrade(np.rint(other * 255).astype(np.uint8), 4)[2:-2, 2:-2]
+            np.testing.assert_allclose(inner, one[2:-2, 2:-2] * 255, atol=1.01)
 
 
 def test_blank_patches_are_avoided() -> None:

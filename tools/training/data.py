@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.view import field_of_view
-from clesr.tools.training.degrade import crop_to_multiple, degrade
+from clesr.tools.training.degrade import crop_to_multiple, degrade, degrade_part
 from clesr.tools.training.images import read_entry
 from clesr.tools.training.recipe import Recipe
 
@@ -101,13 +101,14 @@ class Patches:
     drawn before and by which process.
 
     Patches are drawn in proportion to the image's weight, flipped and turned at random. Those that are blank or lie
-    mostly outside the field of view are drawn again.
+    mostly outside the field of view are drawn again. With ``shift`` the LR pixels' grid falls anywhere on the image,
+    and not only where that of the whole image does: scale**2 times as many patches.
     """
 
-    def __init__(self, pairs: list[Pair], *, scale: int, patch: int, seed: int) -> None:
+    def __init__(self, pairs: list[Pair], *, scale: int, patch: int, seed: int, shift: bool = False) -> None:
         if not pairs:
             raise UsageError("there are no training images; give --data")
-        self.pairs, self.scale, self.patch, self.seed = pairs, scale, patch, seed
+        self.pairs, self.scale, self.patch, self.seed, self.shift = pairs, scale, patch, seed, shift
         weights = np.array([pair.weight for pair in pairs], np.float64)
         self.odds = weights / weights.sum()
 
@@ -129,16 +130,17 @@ class Patches:
             pair = self.pairs[rng.choice(len(self.pairs), p=self.odds)]
             y = int(rng.integers(pair.lr.shape[0] - size + 1))
             x = int(rng.integers(pair.lr.shape[1] - size + 1))
-            inside = np.s_[scale * y : scale * (y + size), scale * x : scale * (x + size)]
+            top, left = scale * y, scale * x
+            if self.shift:
+                top = min(top + int(rng.integers(scale)), pair.hr.shape[0] - self.patch)
+                left = min(left + int(rng.integers(scale)), pair.hr.shape[1] - self.patch)
+            inside = np.s_[top : top + self.patch, left : left + self.patch]
             hr, mask = pair.hr[inside], pair.mask[inside]
             if hr.std() >= BLANK and mask.mean() >= SEEN:
                 break
+        lr = degrade_part(pair.hr, inside, scale) if self.shift else pair.lr[y : y + size, x : x + size]
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        return (
-            _turned(pair.lr[y : y + size, x : x + size], turns, flip),
-            _turned(hr, turns, flip),
-            _turned(mask, turns, flip),
-        )
+        return _turned(lr, turns, flip), _turned(hr, turns, flip), _turned(mask, turns, flip)
 
 
 def _turned(patch: NDArray[Value], turns: int, flip: bool) -> NDArray[Value]:

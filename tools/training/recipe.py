@@ -19,10 +19,11 @@ class Recipe:
 
     ``data`` entries are folders, files, patterns or ``demo:`` addresses, each with ``=WEIGHT`` behind it where it is
     to be drawn more or less often than weight 1. An epoch is as many patches as cover the training images
-    once, or ``epoch_patches``; ``steps``, where given, takes the place of ``epochs``. The paper has its learning
-    rate "multiplied by 10" at epochs 50 and 200, which can only mean divided: ``decay`` is 0.1. ``init`` names
-    weights to start from, ``teacher`` a model whose output is ``teacher_share`` of the aim, ``test`` images for the
-    closing figures alone: never trained on, and nothing is chosen by them.
+    once, or ``epoch_patches``; ``steps``, where given, takes the place of ``epochs``. ``shift`` lets the grid of the LR
+    pixels fall anywhere on the images. The paper has its learning rate "multiplied by 10" at epochs 50 and 200, which
+    can only mean divided: ``decay`` is 0.1. ``init`` names weights to start from, ``teacher`` a model whose output is
+    ``teacher_share`` of the aim, ``test`` images for the closing figures alone: never trained on, and nothing is
+    chosen by them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Recipe:
     test: str | None = None
     hold_out: int = 8
     shrunk: float = 0.0
+    shift: bool = False
     epochs: int = 300
     epoch_patches: int | None = None
     steps: int | None = None

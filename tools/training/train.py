@@ -61,7 +61,9 @@ class Trainer:
         self.recipe, self.folder = recipe, folder
         pairs, self.held = load_data(recipe)
         self.names = sorted({pair.name for pair in pairs})
-        self.patches = Patches(pairs, scale=recipe.scale, patch=recipe.patch, seed=recipe.seed)
+        self.patches = Patches(
+            pairs, scale=recipe.scale, patch=recipe.patch, seed=recipe.seed, shift=recipe.shift
+        )
         self.plan = Plan(recipe, self.patches.covering)
         self.fabric = _launch(device, devices)
         self.share = _share(recipe.batch, self.fabric.global_rank, self.fabric.world_size)
