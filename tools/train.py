@@ -9,7 +9,6 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from clesr.engines.models import BASES, SCALES, SKIPS
 from clesr.pipeline.errors import UsageError
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import Command, general_options
-from clesr.tools.training.recipe import LOSSES, PRECISIONS, SCHEDULES, Recipe
+from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
 INTERRUPTED = 130
-DEFAULTS = {field.name: field.default for field in fields(Recipe)}
 
 
 def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:

@@ -217,6 +217,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
+def test_a_run_from_before_an_option_was_there_goes_on(images: Path, tmp_path: Path) -> None:
+    Trainer(recipe(images), tmp_path).run()
+    state = checkpoint.load(tmp_path)
+    assert state is not None
+    kept = json.loads(state["recipe"])
+    del kept["shift"]
+    checkpoint.save(tmp_path, {**state, "recipe": json.dumps(kept)})
+    assert Trainer(recipe(images), tmp_path).step == 12
+    with pytest.raises(UsageError, match="a run with other shift"):
+        Trainer(recipe(images, shift=True), tmp_path)
+
+
 def test_a_run_with_other_options_is_not_taken_up(images: Path, tmp_path: Path) -> None:
     Trainer(recipe(images), tmp_path).run()
     with pytest.raises(UsageError, match="batch"):

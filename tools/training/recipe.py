@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from clesr.pipeline.errors import UsageError
@@ -67,6 +67,9 @@ class Recipe:
             raise UsageError(f"--teacher-share {self.teacher_share} is not between 0 and 1")
         if self.patch % self.scale:
             raise UsageError(f"--patch {self.patch} is no multiple of the scale {self.scale}")
+
+
+DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 
 class Plan:

@@ -7,11 +7,11 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data
-from clesr.tools.training.recipe import Plan, Recipe
+from clesr.tools.training.recipe import DEFAULTS, Plan, Recipe
 from clesr.tools.training.validate import gain_over_bicubic, silent_layers
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Trainer:
         state = checkpoint.load(self.folder)
         if state is None:
             return
-        ours, theirs = json.loads(json.dumps(asdict(self.recipe))), json.loads(state["recipe"])
+        ours, theirs = _plain(asdict(self.recipe)), _plain(DEFAULTS) | json.loads(state["recipe"])
         if ours != theirs:
             changed = [key for key in ours if ours[key] != theirs.get(key)]
             raise UsageError(
@@ -220,6 +220,12 @@ class Trainer:
         rate, epoch = self.plan.learning_rate(self.step - 1), self.step / self.plan.epoch_steps
         with path.open("a") as file:
             file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gain:.4f}\n")
+
+
+def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON gives them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(numbers))
+    return plain
 
 
 def _launch(device: str, devices: int) -> Fabric | Alone:
