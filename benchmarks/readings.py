@@ -64,23 +64,25 @@ def measure(skip: str, base: str, folder: Path, every: int, **budget: Any) -> di
 
 
 def draw(result: dict[str, Any], target: Path) -> None:
-    """Gain over bicubic against the steps, a line for each reading."""
+    """Gain over bicubic against the steps, a line for each reading; those with the bicubic base larger beside."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    for row in result["rows"]:
+    figure, (whole, part) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
+    for index, row in enumerate(result["rows"]):
         steps, gains = [point[0] for point in row["curve"]], [point[2] for point in row["curve"]]
         label = f"skip {row['skip']}, base {row['base']} ({row['gflop_256_to_1024']:.0f} GFLOP)"
-        axes.plot(steps, gains, marker=".", label=label)
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set(
-        xlabel="training step", ylabel="held-out images, dB over bicubic", xlim=(0, None), ylim=(-2, None)
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
+        for axes in (whole, part) if row["base"] == "bicubic" else (whole,):
+            axes.plot(steps, gains, marker=".", color=f"C{index}", label=label)
+    whole.axhline(0, color="grey", linewidth=0.8)
+    whole.set(ylabel="held-out images, dB over bicubic", ylim=(-2, None), title="every reading")
+    part.set(title="those with the bicubic base")
+    for axes in (whole, part):
+        axes.set(xlabel="training step", xlim=(0, None))
+        axes.grid(alpha=0.3)
+    whole.legend(loc="lower right", fontsize="small")
     figure.savefig(target, dpi=120)
     plt.close(figure)
 

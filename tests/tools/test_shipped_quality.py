@@ -18,8 +18,9 @@ def gain(data: Path, name: str, scale: int) -> float:
 
 
 LEAST = {
-    ("densenet", 2): 2.6, ("densenet", 4): 1.69, ("densenet", 8): 1.2,
+    ("densenet", 2): 2.6, ("densenet", 4): 1.7, ("densenet", 8): 1.2,
     ("fast", 2): 2.0, ("fast", 4): 1.3, ("fast", 8): 0.9,
+    ("densenet-paper", 4): 1.0,
     ("srcnn", 2): 1.5, ("srcnn", 4): 0.9, ("srcnn", 8): 0.4,
 }  # fmt: skip
 
@@ -34,7 +35,7 @@ def test_every_network_ships_at_every_scale_with_its_fidelity_limit() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_shipped_weights_gain_over_bicubic(data: Path, scale: int) -> None:
-    found = {name: gain(data, name, scale) for name in ("densenet", "fast", "srcnn")}
+    found = {name: gain(data, name, scale) for name, its_scale in LEAST if its_scale == scale}
     for name, reached in found.items():
         assert reached >= LEAST[name, scale]
         stated = load_model(shipped()[name, scale]).descriptor.metrics["test_gain_db"]
