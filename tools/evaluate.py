@@ -49,7 +49,7 @@ class Greedy(click.RichCommand):
     default=("all",),
     show_default=True,
     metavar="NAME ...",
-    help="nearest, bilinear, bicubic, a+, srcnn, densenet, fast, all, or .safetensors files.",
+    help="nearest, bilinear, bicubic, a+, srcnn, densenet, fast; all: these seven; densenet-paper, .safetensors files.",
 )
 @click.option(
     "--size",
