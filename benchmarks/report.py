@@ -49,7 +49,7 @@ def models() -> str:
                 f"{count_parameters(model.module):,}",
                 f"{count_operations(model.module.to('meta'), side, side) / 1e9:.1f}",
                 f"{metrics['test_gain_db']:+.2f}",
-                f"{training['steps']}, {training['minutes']:.0f} min",
+                f"{training['steps']} steps, {training['minutes']:.0f} min",
                 f"`{model.sha256[:12]}`",
             ]
         )
@@ -59,7 +59,7 @@ def models() -> str:
         "numbers",
         "GFLOP for 1024x1024",
         "test, dB over bicubic",
-        "steps, time",
+        "last stage",
         "identity",
     ]
     return table(head, rows)
