@@ -14,7 +14,8 @@ import rich_click as click
 from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.coding import CODECS
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings, next_folder
+from clesr.pipeline.session.folder import next_folder
+from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.sinks import Sink
 from clesr.pipeline.sinks.window import Window
 from clesr.pipeline.sources.base import SourceInfo

@@ -22,9 +22,9 @@ from clesr.pipeline.frame import Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Pipeline
 from clesr.pipeline.session import Record, Session, SessionError, read_session
+from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.reader import MILLISECOND
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
-from clesr.pipeline.session.writer import make_folder
 from clesr.pipeline.sources.session import SessionSource
 from clesr.pipeline.upscaler import Job, Upscaler
 from clesr.tools.console import following, print_summary, progress_bar, tell

@@ -12,7 +12,7 @@ from clesr.pipeline.engine_thread import EngineThread
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.runner import Pipeline, run_together
-from clesr.pipeline.session.writer import make_folder
+from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sinks import Sink, open_sink
 from clesr.pipeline.sinks.card import Encode

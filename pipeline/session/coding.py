@@ -84,6 +84,13 @@ class Coder:
         return Picture(data, ticks, packets[0].is_keyframe, hash_pixels(image), coded)
 
 
+def coder_for(image: Image, earlier: Coder | None, codec: str, *, fps: float, threads: int) -> Coder:
+    """``earlier`` where it is for images like ``image``, else a new coder."""
+    if earlier is not None and (earlier.shape, earlier.dtype) == (image.shape, image.dtype):
+        return earlier
+    return Coder(codec, (image.shape[0], image.shape[1]), image.dtype, fps=fps, threads=threads)
+
+
 def as_in_matroska(data: bytes) -> bytes:
     """HEVC as it stands in a Matroska block: each unit behind its length (4 bytes), not behind a start code."""
     units = _START_CODE.split(data)[1:]

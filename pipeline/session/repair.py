@@ -15,6 +15,7 @@ import av
 
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.session.coding import Picture
+from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.format import (
     FRAMES,
     MANIFEST,
@@ -29,9 +30,10 @@ from clesr.pipeline.session.format import (
     hash_pixels,
     parse_line,
 )
+from clesr.pipeline.session.manifest import write_manifest
 from clesr.pipeline.session.matroska import MatroskaFile
 from clesr.pipeline.session.reader import Coded, Session, demux, read_session
-from clesr.pipeline.session.writer import RESERVE, count_record, write_manifest
+from clesr.pipeline.session.writer import count_record
 from clesr.pipeline.sources.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from clesr.pipeline.session.writer import Entry
+from clesr.pipeline.session.entry import Entry
 
 
 class Retro:

@@ -4,65 +4,32 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import av
 
 from clesr.engines import EngineInfo
 from clesr.pipeline.frame import Outcome
-from clesr.pipeline.session.coding import Coder, Picture
+from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.entry import Entry
+from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES
 from clesr.pipeline.session.format import (
     FRAMES,
-    MANIFEST,
     RAW,
     SR,
     Record,
-    SessionError,
     SessionInfo,
     digest_file,
     format_line,
-    format_manifest,
 )
+from clesr.pipeline.session.manifest import write_manifest
 from clesr.pipeline.session.matroska import MatroskaFile
 
-RESERVE = ".reserve"  # space that is given up when the disk is full, so that the session can still be closed
-RESERVE_BYTES = 1 << 18
 UNWRITTEN = "writing failed before its pixels were on the disk"
 NO_KEY = "the SR video begins later: at its first picture that needs none before it"
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """What is known so far of a captured frame. ``record`` grows; pictures go once they are in a file."""
-
-    record: Record
-    raw: Picture | None = None
-    sr: Picture | None = None
-    sr_coder: Coder | None = None
-    settled: bool = False  # its outcome is known
-    sr_due: bool = False  # an SR picture will come, or word that none will
-    engine: EngineInfo | None = None
-    writer: SessionWriter | None = None
-    kept: bool = True  # False once it has left the memory of the last seconds
-
-    def set(self, **values: object) -> None:
-        self.record = replace(self.record, **values)  # type: ignore[arg-type]
-
-    @property
-    def ticks(self) -> int:
-        return self.record.ticks or 0
-
-    @property
-    def complete(self) -> bool:
-        return self.settled and not self.sr_due
-
-    @property
-    def size(self) -> int:
-        return sum(len(picture.data) for picture in (self.raw, self.sr) if picture is not None)
 
 
 class SessionWriter:
@@ -266,38 +233,6 @@ def count_record(totals: Counter[str], record: Record) -> None:
     totals["sr"] += record.sr_index is not None
     if record.raw_index is None and record.outcome not in (Outcome.LOST, Outcome.CORRUPT):
         totals["unrecorded"] += record.count
-
-
-def write_manifest(folder: Path, info: SessionInfo) -> None:
-    """Replace ``session.json`` of ``folder``, so that a crash leaves the old one or the new one."""
-    temporary = folder / (MANIFEST + ".part")
-    with temporary.open("wb") as file:
-        file.write(format_manifest(info))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it; raises SessionError where it cannot be, or has something in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise SessionError(f"{folder} is not empty; give a new folder for the recording")
-        probe = folder / RESERVE
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise SessionError(
-            f"no recording can be made in {folder} ({error.strerror}); choose another folder"
-        ) from error
-    if shutil.disk_usage(folder).free < 4 * RESERVE_BYTES:
-        raise SessionError(f"no recording can be made in {folder}: the disk is full; free some space")
 
 
 WRITING_ERRORS = (OSError, av.FFmpegError)

@@ -20,8 +20,9 @@ from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.coding import Coder, Picture
 from clesr.pipeline.session.format import hash_pixels
 from clesr.pipeline.session.matroska import DurableFile
-from clesr.pipeline.session.recorder import DEAD_NS, TOO_SLOW
+from clesr.pipeline.session.recorder import TOO_SLOW
 from clesr.pipeline.session.verify import verify
+from clesr.pipeline.session.watchdog import DEAD_NS
 
 
 def ffmpeg(path: Path, pixels: str, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:

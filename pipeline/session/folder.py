@@ -1,0 +1,41 @@
+"""The folders that recordings go into."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from clesr.pipeline.session.format import SessionError
+
+RESERVE = ".reserve"  # space that is given up when the disk is full, so that the session can still be closed
+RESERVE_BYTES = 1 << 18
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it; raises SessionError where it cannot be, or has something in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise SessionError(f"{folder} is not empty; give a new folder for the recording")
+        probe = folder / RESERVE
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise SessionError(
+            f"no recording can be made in {folder} ({error.strerror}); choose another folder"
+        ) from error
+    if shutil.disk_usage(folder).free < 4 * RESERVE_BYTES:
+        raise SessionError(f"no recording can be made in {folder}: the disk is full; free some space")
+
+
+def next_folder(folder: Path) -> Path:
+    """``NAME-2`` after ``NAME``, ``NAME-3`` after ``NAME-2``: the first that does not exist."""
+    stem, _, number = folder.name.rpartition("-")
+    if not (stem and number.isdigit()):
+        stem, number = folder.name, "1"
+    count = int(number)
+    while True:
+        count += 1
+        following = folder.with_name(f"{stem}-{count}")
+        if not following.exists():
+            return following

@@ -1,0 +1,61 @@
+"""What made a recording: the part of ``session.json`` that is known when its first frame comes."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import metadata
+
+from clesr.pipeline.clock import Clock
+from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.format import Record, SessionInfo
+from clesr.pipeline.session.settings import RecorderSettings
+from clesr.pipeline.sources.base import SourceInfo
+
+PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What stays the same from session to session of one recorder. ``sr_shape`` gives the SR shape for a raw one."""
+
+    source: SourceInfo
+    scale: int
+    sr_shape: Callable[[tuple[int, int]], tuple[int, int]]
+    settings: RecorderSettings
+    clock: Clock
+
+    def describe(self, first: Record, raw: Coder) -> SessionInfo:
+        """The session of which ``first`` is the first frame. Raises what ``sr_shape`` raises."""
+        since = timedelta(microseconds=(self.clock.now_ns() - first.captured_ns) / 1e3)
+        started = (datetime.now().astimezone() - since).isoformat(timespec="microseconds")
+        return SessionInfo(
+            id=uuid.uuid4().hex,
+            started=self.settings.started or started,
+            started_ns=first.captured_ns,
+            first=first.number,
+            source=self.source.address,
+            live=self.source.live,
+            fps=self.source.fps,
+            pixel_um=self.settings.pixel_um,
+            scale=self.scale,
+            raw_shape=raw.shape,
+            sr_shape=self.sr_shape(raw.shape),
+            dtype=raw.dtype.name,
+            sr_codec=self.settings.codec,
+            settings=self.settings.settings,
+            versions=versions(),
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes a recording and its SR images."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

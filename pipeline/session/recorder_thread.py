@@ -1,0 +1,291 @@
+"""The thread that owns the files of a recorder: sessions begin, take frames and results, go on, end.
+
+Its work comes as letters through the inbox, so an outcome always comes after its frame, and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clesr.engines import EngineInfo
+from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.frame import Image
+from clesr.pipeline.mailbox import Closed
+from clesr.pipeline.session.coding import Coder, Picture, coder_for, raw_threads
+from clesr.pipeline.session.entry import Entry
+from clesr.pipeline.session.folder import make_folder, next_folder
+from clesr.pipeline.session.format import Record, SessionError, SessionInfo
+from clesr.pipeline.session.inbox import Inbox
+from clesr.pipeline.session.retro import Retro
+from clesr.pipeline.session.settings import RecorderSettings
+from clesr.pipeline.session.trigger import Trigger
+from clesr.pipeline.session.watchdog import DEAD, Watchdog
+from clesr.pipeline.session.writer import WRITING_ERRORS, SessionWriter
+
+SYNC_NS = 400_000_000  # between two moments at which everything is brought to the disk
+STOPPED = "stopped"  # how a session ends that was closed as it should be
+
+
+class RecorderThread:
+    """Does the work in ``inbox`` until that is closed and empty. ``start``, ``stop``, ``admit`` and ``on_...`` are such
+    work. ``describe`` gives what is known of a session at its first frame. When writing fails the recording is closed
+    with what is there, and ``finish`` raises the SessionError."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        trigger: Trigger,
+        watchdog: Watchdog,
+        settings: RecorderSettings,
+        describe: Callable[[Record, Coder], SessionInfo],
+        *,
+        fps: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.settings, self.fps, self.tell = settings, fps, tell
+        self.key_wanted = True  # of the next SR picture: that it needs none before it
+        self._inbox, self._trigger, self._watchdog, self._describe = inbox, trigger, watchdog, describe
+        self._folder: Path | None = None  # of the recording that begins with the next image
+        self._writer: SessionWriter | None = None
+        self._closing: list[SessionWriter] = []  # stopped, but some frames are still without an outcome
+        self._early: list[Entry] = []  # lost and corrupt frames before the first image of a recording
+        self._retro = Retro(settings.retro_s, settings.retro_bytes)
+        self._open: dict[int, Entry] = {}  # entries that will still change
+        self._raw_coder: Coder | None = None
+        self._missed = 0
+        self._synced_ns = 0
+        self._reports: list[str] = []
+        self._error: SessionError | None = None
+        self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> str | None:
+        """Any thread, once the inbox is closed: wait for the end; what was recorded, in a line. Raises the SessionError
+        that ended a recording."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return "; ".join(self._reports) or None
+
+    def _work(self) -> None:
+        try:
+            while True:
+                try:
+                    work = self._inbox.get(SYNC_NS / 1e9)
+                except Closed:
+                    break
+                if work is not None:
+                    work()
+                now = self._watchdog.progress()
+                if now - self._synced_ns >= SYNC_NS:
+                    self._synced_ns = now
+                    for writer in self._writers():
+                        self._guarded(writer, writer.sync)
+        except Exception as error:  # noqa: BLE001 - raised by close, on the main thread
+            self._error = SessionError(f"the recorder failed: {type(error).__name__}: {error}")
+            self.tell(str(self._error))
+        finally:
+            self._inbox.close()
+            self._trigger.disarm()
+            for writer in self._writers():
+                self._close_writer(writer)
+
+    def start(self, folder: Path) -> None:
+        self._trigger.begin()
+        if self._writer is None and self._folder is None:
+            self._open_folder(folder)
+        self._rest()
+
+    def _open_folder(self, folder: Path) -> None:
+        try:
+            make_folder(folder)
+        except SessionError as error:
+            self.tell(str(error))
+            self._trigger.recording = False
+        else:
+            self._folder, self._trigger.recording = folder, True
+
+    def stop(self) -> None:
+        if self._folder is not None:
+            self.tell(f"nothing was recorded in {self._folder}: no frame came")
+            self._folder, self._early = None, []
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._closing.append(writer)
+            self._close_when_settled(writer)
+        self._rest()
+
+    def on_frame(self, entry: Entry, image: Image) -> None:
+        self._meet(image.shape, image.dtype)
+        coder = coder_for(image, self._raw_coder, "ffv1", fps=self.fps, threads=raw_threads())
+        self._raw_coder = coder
+        entry.raw = coder.code(image, 0)
+        self._begin(entry)
+        self.admit(entry)
+
+    def on_missed(self, entry: Entry, shape: tuple[int, int], dtype: np.dtype[np.generic]) -> None:
+        self._meet(shape, dtype)
+        if self._writer is not None and not self._missed:
+            self.tell(
+                f"the disk is too slow for the recording {self._writer.folder}: frames are missing from it; "
+                "their numbers are in it"
+            )
+        self._missed += 1
+        self.admit(entry)
+
+    def on_prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
+        entry = self._open.get(number)
+        if entry is not None:
+            entry.set(prepared_ns=time_ns, levels=levels)
+
+    def on_settled(self, number: int, values: dict[str, Any], engine: EngineInfo | None) -> None:
+        entry = self._open.get(number)
+        if entry is None:
+            return
+        entry.set(**values)
+        entry.settled, entry.sr_due, entry.engine = True, "collected_ns" in values, engine
+        self._settled(entry)
+
+    def on_sr(self, number: int, coder: Coder, picture: Picture | str) -> None:
+        """The SR ``picture`` of a frame, or why there is none."""
+        entry = self._open.get(number)
+        if entry is None:
+            return
+        entry.sr_due = False
+        if isinstance(picture, str):
+            entry.set(reason=picture)
+        else:
+            entry.sr, entry.sr_coder = picture, coder
+            if entry.writer is not None:
+                self._guarded(entry.writer, partial(entry.writer.add_sr, entry))
+                self.key_wanted = entry.writer.needs_key
+            elif entry.kept:
+                self._retro.grew(len(picture.data))
+                self.key_wanted = False
+        self._settled(entry)
+
+    def admit(self, entry: Entry) -> None:
+        """``entry`` goes into the recording, else to those that one begun late would contain."""
+        if self._folder is not None:
+            self._early.append(entry)
+        elif self._writer is not None:
+            self._guarded(self._writer, partial(self._writer.add, entry))
+        elif self.settings.retro_s > 0:
+            self._retro.add(entry)
+        else:
+            return
+        if not entry.complete:
+            self._open[entry.record.number] = entry
+
+    def _begin(self, entry: Entry) -> None:
+        """The first image of a recording: make its session, with what was kept."""
+        if self._folder is None:
+            return
+        folder, self._folder = self._folder, None
+        entries = [*self._retro.take(), *self._early]
+        self._early = []
+        assert self._raw_coder is not None
+        first = entries[0] if entries else entry
+        try:
+            writer = SessionWriter(folder, self._describe(first.record, self._raw_coder), self._raw_coder)
+        except (*WRITING_ERRORS, ClesrError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            self._error = SessionError(f"no recording can be made in {folder}: {reason}")
+            self.tell(str(self._error))
+            self._trigger.recording = False
+            return
+        self._writer, self._missed, self.key_wanted = writer, 0, True
+        self.tell(f"recording to {folder}")
+        for earlier in entries:
+            self._guarded(writer, partial(writer.add, earlier))
+
+    def _meet(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+        """Frames of another size or depth: the recording goes on in a folder of its own."""
+        coder = self._raw_coder
+        if coder is None or (coder.shape, coder.dtype) == (shape, dtype):
+            return
+        self._retro.take()
+        if self._writer is None:
+            return
+        folder = next_folder(self._writer.folder)
+        self.tell(f"frames are {shape[1]}x{shape[0]} {dtype} now: the recording goes on in {folder}")
+        writer, self._writer = self._writer, None
+        self._closing.append(writer)
+        self._close_when_settled(writer)
+        self._open_folder(folder)
+
+    def _settled(self, entry: Entry) -> None:
+        if not entry.complete:
+            return
+        self._open.pop(entry.record.number, None)
+        writer = entry.writer
+        if writer is not None:
+            self._guarded(writer, partial(writer.complete, entry))
+            if writer in self._closing:
+                self._close_when_settled(writer)
+
+    def _close_when_settled(self, writer: SessionWriter) -> None:
+        if not writer.waiting:
+            self._close_writer(writer)
+            if writer.info.ended == STOPPED:
+                self.tell(f"recorded {self._reports[-1]}")
+
+    def _close_writer(self, writer: SessionWriter) -> None:
+        self._guarded(writer, partial(writer.close, STOPPED))
+        self._forget(writer)
+        if writer.info.ended == STOPPED:
+            self._reports.append(report(writer))
+
+    def _guarded(self, writer: SessionWriter, work: Callable[[], None]) -> None:
+        """Do ``work`` of ``writer``. Where it fails the session is closed with what is on the disk."""
+        if writer not in self._writers():
+            return
+        try:
+            if self._watchdog.dead:
+                raise SessionError(DEAD)
+            work()
+        except (*WRITING_ERRORS, SessionError) as error:
+            self._forget(writer)
+            self._fail(writer, error)
+
+    def _fail(self, writer: SessionWriter, error: Exception) -> None:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        self.tell(f"the recording {writer.folder} ends: {reason}; the live view goes on")
+        try:
+            writer.fail(f"writing failed: {reason}")
+        except WRITING_ERRORS:
+            end = "it could not be closed: run `clesr repair` on it where there is space"
+        else:
+            end = f"what is on the disk is closed and valid: {report(writer)}"
+        self._error = SessionError(f"the recording {writer.folder} ended early: {reason}; {end}")
+
+    def _forget(self, writer: SessionWriter) -> None:
+        """``writer`` takes nothing more."""
+        if writer is self._writer:
+            self._writer, self._trigger.recording = None, False
+        elif writer in self._closing:
+            self._closing.remove(writer)
+        self._open = {n: entry for n, entry in self._open.items() if entry.writer is not writer}
+        self._rest()
+
+    def _rest(self) -> None:
+        """Take no more notice of frames where nothing is recorded or kept, and no recording was ordered."""
+        if not (self._writers() or self._folder is not None or self.settings.retro_s > 0):
+            self._trigger.rest()
+
+    def _writers(self) -> list[SessionWriter]:
+        return [*self._closing, *([self._writer] if self._writer is not None else [])]
+
+
+def report(writer: SessionWriter) -> str:
+    """What a closed session holds, in a few words."""
+    totals = writer.totals
+    size = sum(path.stat().st_size for path in writer.folder.iterdir()) / 1e6
+    missing = f", {totals['unrecorded']} captured without pixels" if totals["unrecorded"] else ""
+    return f"{writer.folder}: {totals['raw']} frames, {totals['sr']} up-scaled{missing}, {size:.1f} MB"
