@@ -1,10 +1,15 @@
 """Records the simulated endomicroscope until it is killed: one forked process for each folder named on a line of
-standard input, whose process id is written to standard output. An empty line waits until the last has ended."""
+standard input, whose process id is written to standard output. An empty line waits until the last has ended.
+
+A line is ``FOLDER CODEC SECONDS``; to bring something to the disk takes so many seconds longer than it does.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from clesr.engines import open_engine
@@ -14,7 +19,8 @@ from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.sources import open_source
 
 
-def record(folder: Path, codec: str) -> None:
+def record(folder: Path, codec: str, seconds: float) -> None:
+    os.fsync, os.fdatasync = slower(os.fsync, seconds), slower(os.fdatasync, seconds)  # type: ignore[assignment]
     source = open_source("demo:?size=64&fps=25&drop=0.05")
     prepare = Prepare()
     recorder = Recorder(
@@ -35,13 +41,21 @@ def record(folder: Path, codec: str) -> None:
     run.run()
 
 
+def slower(sync: Callable[[int], None], seconds: float) -> Callable[[int], None]:
+    def slow(file: int) -> None:
+        time.sleep(seconds)
+        sync(file)
+
+    return slow
+
+
 for line in sys.stdin:
-    name, _, codec = line.strip().partition(" ")
-    if not name:
+    if not line.strip():
         print(os.wait()[0], flush=True)
         continue
+    name, codec, slow = line.split()
     child = os.fork()
     if not child:
-        record(Path(name), codec)
+        record(Path(name), codec, float(slow))
         os._exit(0)
     print(child, flush=True)

@@ -54,6 +54,10 @@ class Inbox:
                 raise Closed
             return None
 
+    @property
+    def empty(self) -> bool:
+        return not self._letters
+
     def close(self) -> None:
         with self._changed:
             self._closed = True

@@ -8,14 +8,18 @@ from pathlib import Path
 from clesr.pipeline.session.format import MANIFEST, SessionInfo, format_manifest
 
 
-def write_manifest(folder: Path, info: SessionInfo) -> None:
-    """Replace ``session.json`` of ``folder``, so that a crash leaves the old one or the new one."""
+def write_manifest(folder: Path, info: SessionInfo, *, wait: bool = True) -> None:
+    """Replace ``session.json`` of ``folder``, so that a crash leaves the old one or the new one; without ``wait`` for
+    the disk that holds for a killed process only."""
     temporary = folder / (MANIFEST + ".part")
     with temporary.open("wb") as file:
         file.write(format_manifest(info))
         file.flush()
-        os.fsync(file.fileno())
+        if wait:
+            os.fsync(file.fileno())
     temporary.replace(folder / MANIFEST)
+    if not wait:
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
 """The recorder of a live run: every captured frame as it was, whatever becomes of engine and display.
 
     source thread: capture, lose, spoil, prepared, settle -\\
-    engine thread: settle                                   >  inbox -> recorder thread: code raw, write, sync
-    sink thread: write (codes the SR image)               -/
+    engine thread: settle                                   >  inbox -> recorder thread -> checkpointer
+    sink thread: write (codes the SR image)               -/             codes, writes     syncs, closes
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ class Recorder(Watch):
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        self.source, self.settings, self.tell = source, settings or RecorderSettings(), tell
+        self.source, self.settings, self.clock, self.tell = (
+            source,
+            settings or RecorderSettings(),
+            clock,
+            tell,
+        )
         self._fps = source.fps or FPS
         self._inbox = Inbox(self.settings.waiting_bytes)
         self._trigger = Trigger(armed=self.settings.retro_s > 0)
@@ -72,6 +77,7 @@ class Recorder(Watch):
             self.settings,
             provenance.describe,
             fps=self._fps,
+            clock=clock,
             tell=tell,
         )
         # Of the source thread:
@@ -105,9 +111,8 @@ class Recorder(Watch):
         ticks = self._timeline.place(frame)
         entry = Entry(Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks))
         image = frame.image
-        if self._inbox.put(
-            partial(self._thread.on_frame, entry, image), image.nbytes, wait=not self.source.live
-        ):
+        letter = partial(self._thread.on_frame, entry, image, self.clock.now_ns())
+        if self._inbox.put(letter, image.nbytes, wait=not self.source.live):
             self._watchdog.room()
             return
         entry.set(reason=TOO_SLOW)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from clesr.engines import EngineInfo
+from clesr.pipeline.clock import Clock
 from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.mailbox import Closed
+from clesr.pipeline.session.checkpointer import Checkpointer, cause
 from clesr.pipeline.session.coding import Coder, Picture, coder_for, raw_threads
 from clesr.pipeline.session.entry import Entry
 from clesr.pipeline.session.folder import make_folder, next_folder
@@ -28,8 +31,7 @@ from clesr.pipeline.session.trigger import Trigger
 from clesr.pipeline.session.watchdog import DEAD, Watchdog
 from clesr.pipeline.session.writer import WRITING_ERRORS, SessionWriter
 
-SYNC_NS = 400_000_000  # between two moments at which everything is brought to the disk
-STOPPED = "stopped"  # how a session ends that was closed as it should be
+LOOK_S = 0.1  # longest wait for work before it is looked whether a checkpoint has ended, or is due
 
 
 class RecorderThread:
@@ -46,6 +48,7 @@ class RecorderThread:
         describe: Callable[[Record, Coder], SessionInfo],
         *,
         fps: float,
+        clock: Clock,
         tell: Callable[[str], None],
     ) -> None:
         self.settings, self.fps, self.tell = settings, fps, tell
@@ -59,8 +62,8 @@ class RecorderThread:
         self._open: dict[int, Entry] = {}  # entries that will still change
         self._raw_coder: Coder | None = None
         self._missed = 0
-        self._synced_ns = 0
-        self._reports: list[str] = []
+        self._reached_ns = 0  # frames that came until then were worked on
+        self._checkpointer = Checkpointer(clock, tell)
         self._error: SessionError | None = None
         self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)
         self._thread.start()
@@ -69,32 +72,36 @@ class RecorderThread:
         """Any thread, once the inbox is closed: wait for the end; what was recorded, in a line. Raises the SessionError
         that ended a recording."""
         self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return "; ".join(self._reports) or None
+        error = self._error or self._checkpointer.error
+        if error is not None:
+            raise error
+        return "; ".join(self._checkpointer.reports) or None
 
     def _work(self) -> None:
         try:
+            try:
+                self._serve()
+            finally:
+                self._inbox.close()
+                self._trigger.disarm()
+                for writer in self._writers():
+                    self._end(writer)
+                self._checkpointer.close()
+        except Exception as error:  # noqa: BLE001 - raised by finish, on the main thread
+            self._error = SessionError(f"the recorder failed: {type(error).__name__}: {error}")
+            self.tell(str(self._error))
+
+    def _serve(self) -> None:
+        with suppress(Closed):
             while True:
-                try:
-                    work = self._inbox.get(SYNC_NS / 1e9)
-                except Closed:
-                    break
+                work = self._inbox.get(LOOK_S)
                 if work is not None:
                     work()
                 now = self._watchdog.progress()
-                if now - self._synced_ns >= SYNC_NS:
-                    self._synced_ns = now
-                    for writer in self._writers():
-                        self._guarded(writer, writer.sync)
-        except Exception as error:  # noqa: BLE001 - raised by close, on the main thread
-            self._error = SessionError(f"the recorder failed: {type(error).__name__}: {error}")
-            self.tell(str(self._error))
-        finally:
-            self._inbox.close()
-            self._trigger.disarm()
-            for writer in self._writers():
-                self._close_writer(writer)
+                if self._inbox.empty:
+                    self._reached_ns = now
+                for writer in self._writers():
+                    self._guarded(writer, partial(self._checkpointer.tend, writer, self._reached_ns))
 
     def start(self, folder: Path) -> None:
         self._trigger.begin()
@@ -121,7 +128,9 @@ class RecorderThread:
             self._close_when_settled(writer)
         self._rest()
 
-    def on_frame(self, entry: Entry, image: Image) -> None:
+    def on_frame(self, entry: Entry, image: Image, taken_ns: int) -> None:
+        """``image``, which came at ``taken_ns``."""
+        self._reached_ns = taken_ns
         self._meet(image.shape, image.dtype)
         coder = coder_for(image, self._raw_coder, "ffv1", fps=self.fps, threads=raw_threads())
         self._raw_coder = coder
@@ -172,16 +181,16 @@ class RecorderThread:
 
     def admit(self, entry: Entry) -> None:
         """``entry`` goes into the recording, else to those that one begun late would contain."""
+        if not (self._folder or self._writer or self.settings.retro_s > 0):
+            return
+        if not entry.complete:
+            self._open[entry.record.number] = entry
         if self._folder is not None:
             self._early.append(entry)
         elif self._writer is not None:
             self._guarded(self._writer, partial(self._writer.add, entry))
-        elif self.settings.retro_s > 0:
-            self._retro.add(entry)
         else:
-            return
-        if not entry.complete:
-            self._open[entry.record.number] = entry
+            self._retro.add(entry)
 
     def _begin(self, entry: Entry) -> None:
         """The first image of a recording: make its session, with what was kept."""
@@ -195,8 +204,7 @@ class RecorderThread:
         try:
             writer = SessionWriter(folder, self._describe(first.record, self._raw_coder), self._raw_coder)
         except (*WRITING_ERRORS, ClesrError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            self._error = SessionError(f"no recording can be made in {folder}: {reason}")
+            self._error = SessionError(f"no recording can be made in {folder}: {cause(error)}")
             self.tell(str(self._error))
             self._trigger.recording = False
             return
@@ -232,15 +240,7 @@ class RecorderThread:
 
     def _close_when_settled(self, writer: SessionWriter) -> None:
         if not writer.waiting:
-            self._close_writer(writer)
-            if writer.info.ended == STOPPED:
-                self.tell(f"recorded {self._reports[-1]}")
-
-    def _close_writer(self, writer: SessionWriter) -> None:
-        self._guarded(writer, partial(writer.close, STOPPED))
-        self._forget(writer)
-        if writer.info.ended == STOPPED:
-            self._reports.append(report(writer))
+            self._end(writer, announce=True)
 
     def _guarded(self, writer: SessionWriter, work: Callable[[], None]) -> None:
         """Do ``work`` of ``writer``. Where it fails the session is closed with what is on the disk."""
@@ -251,27 +251,20 @@ class RecorderThread:
                 raise SessionError(DEAD)
             work()
         except (*WRITING_ERRORS, SessionError) as error:
-            self._forget(writer)
-            self._fail(writer, error)
+            self._end(writer, error)
 
-    def _fail(self, writer: SessionWriter, error: Exception) -> None:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        self.tell(f"the recording {writer.folder} ends: {reason}; the live view goes on")
-        try:
-            writer.fail(f"writing failed: {reason}")
-        except WRITING_ERRORS:
-            end = "it could not be closed: run `clesr repair` on it where there is space"
-        else:
-            end = f"what is on the disk is closed and valid: {report(writer)}"
-        self._error = SessionError(f"the recording {writer.folder} ended early: {reason}; {end}")
-
-    def _forget(self, writer: SessionWriter) -> None:
-        """``writer`` takes nothing more."""
+    def _end(
+        self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False
+    ) -> None:
+        """``writer`` takes nothing more: the checkpointer closes it."""
+        if failure is None and self._watchdog.dead:
+            failure = SessionError(DEAD)
         if writer is self._writer:
             self._writer, self._trigger.recording = None, False
         elif writer in self._closing:
             self._closing.remove(writer)
         self._open = {n: entry for n, entry in self._open.items() if entry.writer is not writer}
+        self._checkpointer.end(writer, failure, announce=announce)
         self._rest()
 
     def _rest(self) -> None:
@@ -281,11 +274,3 @@ class RecorderThread:
 
     def _writers(self) -> list[SessionWriter]:
         return [*self._closing, *([self._writer] if self._writer is not None else [])]
-
-
-def report(writer: SessionWriter) -> str:
-    """What a closed session holds, in a few words."""
-    totals = writer.totals
-    size = sum(path.stat().st_size for path in writer.folder.iterdir()) / 1e6
-    missing = f", {totals['unrecorded']} captured without pixels" if totals["unrecorded"] else ""
-    return f"{writer.folder}: {totals['raw']} frames, {totals['sr']} up-scaled{missing}, {size:.1f} MB"

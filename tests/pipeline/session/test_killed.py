@@ -23,12 +23,12 @@ CHILD = Path(__file__).parents[2] / "session_child.py"
 PATIENCE_S = 60.0
 LOST_NS = 1_000_000_000
 
-Begin = Callable[[Path, str], int]
+Begin = Callable[[str], int]
 
 
 @pytest.fixture(scope="module")
 def begin() -> Iterator[Begin]:
-    """Starts a recording into a folder, or without a codec waits for the end of the last; gives its process id."""
+    """Gives a line to the child, and the process id that it answers."""
     parent = subprocess.Popen(
         [sys.executable, str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -36,8 +36,8 @@ def begin() -> Iterator[Begin]:
     assert parent.stdout is not None
     started: list[int] = []
 
-    def start(folder: Path, codec: str) -> int:
-        print(f"{folder} {codec}" if codec else "", file=parent.stdin, flush=True)
+    def start(line: str) -> int:
+        print(line, file=parent.stdin, flush=True)
         started.append(int(parent.stdout.readline()))  # type: ignore[union-attr]
         return started[-1]
 
@@ -50,9 +50,10 @@ def begin() -> Iterator[Begin]:
     parent.stdout.close()
 
 
-def killed(begin: Begin, folder: Path, codec: str, after_s: float) -> int:
-    """Record into ``folder`` and kill that ``after_s`` seconds after its begin; when it was killed, ns."""
-    process, tick = begin(folder, codec), threading.Event()
+def killed(begin: Begin, folder: Path, codec: str, after_s: float, *, slow_s: float = 0.0) -> int:
+    """Record into ``folder``, on a disk slower by ``slow_s``, and kill that ``after_s`` seconds after its begin; when
+    that was, ns."""
+    process, tick = begin(f"{folder} {codec} {slow_s}"), threading.Event()
     for _ in range(int(PATIENCE_S / 0.01)):
         if (folder / "session.json").exists():
             break
@@ -60,7 +61,7 @@ def killed(begin: Begin, folder: Path, codec: str, after_s: float) -> int:
     tick.wait(after_s)
     now = SYSTEM.now_ns()
     os.kill(process, signal.SIGKILL)
-    assert begin(Path(), "") == process, "it has ended, and given back what it held"
+    assert begin("") == process, "it has ended, and given back what it held"
     return now
 
 
@@ -93,6 +94,10 @@ def check(folder: Path, killed_ns: int) -> None:
 @pytest.mark.parametrize("codec", ["ffv1", "hevc"])
 def test_killed_at_a_random_moment(begin: Begin, tmp_path: Path, codec: str) -> None:
     check(tmp_path / "s", killed(begin, tmp_path / "s", codec, random.uniform(0, 2)))
+
+
+def test_killed_while_the_disk_takes_long(begin: Begin, tmp_path: Path) -> None:
+    check(tmp_path / "s", killed(begin, tmp_path / "s", "ffv1", 2.5, slow_s=60.0))
 
 
 @pytest.mark.slow

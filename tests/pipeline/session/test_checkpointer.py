@@ -1,0 +1,192 @@
+"""What a disk does that takes its time, or nothing at all: frames are written meanwhile, and the promise is watched."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from session_runs import frames, make_run, record
+from support import ManualClock, Step
+
+from clesr.pipeline.session import SessionError, read_session
+from clesr.pipeline.session.checkpointer import LOSS_NS, Checkpointer
+from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.matroska import DurableFile
+from clesr.pipeline.session.reader import demux
+from clesr.pipeline.session.verify import verify
+from clesr.pipeline.session.watchdog import DEAD_NS
+from clesr.pipeline.session.writer import SessionWriter
+
+PATIENCE_S = 20.0
+LATE = "a power cut now would cost more than the last second"
+
+
+class SlowDisk:
+    """Bringing a video to the disk waits until ``go`` is set; ``asked`` is set when it begins, ``error`` is raised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go, self.asked = threading.Event(), threading.Event()
+        self.error: OSError | None = None
+        sync = DurableFile.sync
+
+        def slow(file: DurableFile) -> None:
+            self.asked.set()
+            assert self.go.wait(PATIENCE_S)
+            error, self.error = self.error, None
+            if error is not None:
+                raise error
+            sync(file)
+
+        monkeypatch.setattr(DurableFile, "sync", slow)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    slow = SlowDisk(monkeypatch)
+    yield slow
+    slow.go.set()
+
+
+def wait_for_frames(folder: Path, count: int) -> None:
+    """Until a killed process would leave ``count`` frames in the raw video of ``folder``."""
+    tick, found = threading.Event(), 0
+    for _ in range(int(PATIENCE_S / 0.02)):
+        if (folder / "raw.mkv").exists():
+            try:
+                with closing(demux(folder / "raw.mkv")) as pictures:
+                    found = sum(1 for _ in pictures)
+            except SessionError:  # its first cluster is not written yet
+                found = 0
+        if found >= count:
+            return
+        tick.wait(0.02)
+    raise AssertionError(f"{found} of {count} frames are with the system")
+
+
+def test_frames_are_written_while_the_disk_takes_its_time(tmp_path: Path, disk: SlowDisk) -> None:
+    def script() -> Iterator[Step]:
+        yield from frames(range(60))
+        assert disk.asked.wait(PATIENCE_S)
+        wait_for_frames(tmp_path, 50)  # the last cluster waits for the next frame
+        assert not (tmp_path / "frames.jsonl").read_bytes(), "no line vouches for what is not on the disk"
+        disk.go.set()
+        yield from frames(range(60, 80))
+
+    record(tmp_path, script())
+    assert verify(tmp_path).problems == ()
+    assert [r.number for r in read_session(tmp_path).records()] == list(range(80))
+
+
+def test_a_disk_that_breaks_the_promise_is_told_of_once(tmp_path: Path, disk: SlowDisk) -> None:
+    clock = ManualClock()
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(5))
+        assert disk.asked.wait(PATIENCE_S)
+        clock.advance(0.7 * LOSS_NS / 1e9)
+        yield from frames(range(5, 15))
+        wait_for_frames(tmp_path, 10)
+        assert not any(LATE in line for line in said), "the second is not over"
+        clock.advance(0.3 * LOSS_NS / 1e9)
+        yield from frames(range(15, 25))
+        wait_for_frames(tmp_path, 20)
+        disk.go.set()
+
+    run, said = make_run(script(), clock=clock)
+    run.start_recording(tmp_path)
+    run.run()
+    assert sum(LATE in line for line in said) == 1
+    assert verify(tmp_path).problems == ()
+
+
+@pytest.mark.parametrize("behind_s", [0.0, 0.5])
+def test_frames_that_wait_for_the_recorder_count_as_late_too(tmp_path: Path, behind_s: float) -> None:
+    record(tmp_path / "a", frames(range(2)))
+    (tmp_path / "b").mkdir()
+    coder = Coder("ffv1", (12, 18), np.dtype(np.uint8), fps=25.0, threads=1)
+    writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info, coder)
+    clock, tick = ManualClock(), threading.Event()
+    said: list[str] = []
+    checkpointer = Checkpointer(clock, said.append)
+    for _ in range(4):
+        clock.advance(0.45)
+        for _ in range(20):  # the disk is fast: what is late are the frames
+            checkpointer.tend(writer, clock.now_ns() - int(behind_s * 1e9))
+            tick.wait(0.005)
+    checkpointer.end(writer)
+    checkpointer.close()
+    assert sum(LATE in line for line in said) == (behind_s > 0)
+
+
+def test_a_disk_that_never_comes_back_ends_the_recording(tmp_path: Path, disk: SlowDisk) -> None:
+    clock, ended = ManualClock(), threading.Event()
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(5))
+        assert disk.asked.wait(PATIENCE_S)
+        clock.advance(1.01 * DEAD_NS / 1e9)
+        yield from frames(range(5, 10))
+        for _ in range(int(PATIENCE_S / 0.02)):
+            if not run.status().recording:
+                break
+            ended.wait(0.02)
+        assert not run.status().recording
+        yield from frames(range(10, 15))
+        disk.go.set()
+
+    run, said = make_run(script(), clock=clock)
+    run.start_recording(tmp_path)
+    with pytest.raises(SessionError, match="took nothing for 30 s; what is on the disk is closed and valid"):
+        run.run()
+    assert run.ledger.captured == 15, "the live view goes on"
+    assert sum("ends: the disk took nothing" in line for line in said) == 1
+    assert verify(tmp_path).problems == ()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_error_of_the_disk_reaches_the_caller(tmp_path: Path, disk: SlowDisk, late: bool) -> None:
+    """Also where nothing but the end of the recording is left to notice it (``late``)."""
+    disk.error = OSError(errno.EIO, "Input/output error")
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(20))
+        assert disk.asked.wait(PATIENCE_S)
+        if late:
+            run.stop_recording()
+        disk.go.set()
+        yield from frames(range(20, 40))
+
+    run, said = make_run(script())
+    run.start_recording(tmp_path)
+    with pytest.raises(SessionError, match="ended early: Input/output error; what is on the disk is closed"):
+        run.run()
+    assert run.ledger.captured == 40
+    assert sum("ends: Input/output error" in line for line in said) == 1
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.info.ended == "writing failed: Input/output error"
+
+
+def test_a_recording_that_is_being_closed_does_not_hold_up_the_next(tmp_path: Path, disk: SlowDisk) -> None:
+    def script() -> Iterator[Step]:
+        yield from frames(range(5))
+        assert disk.asked.wait(PATIENCE_S)
+        run.stop_recording()
+        run.start_recording(tmp_path / "b")
+        yield from frames(range(5, 40))
+        wait_for_frames(tmp_path / "b", 30)
+        assert not read_session(tmp_path / "a").info.closed
+        disk.go.set()
+
+    run, _ = make_run(script())
+    run.start_recording(tmp_path / "a")
+    run.run()
+    for name, count in (("a", 5), ("b", 35)):
+        certificate = verify(tmp_path / name)
+        assert certificate.problems == ()
+        assert certificate.totals["raw"] == count
