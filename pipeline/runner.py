@@ -12,17 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from clesr.engines import EngineInfo
+from clesr.pipeline.acquisition import READ_S, Acquisition, Limits
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.engine_thread import EngineThread
-from clesr.pipeline.errors import ClesrError, EndOfSource, SinkError
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.errors import ClesrError, SinkError
+from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Closed, Policy
 from clesr.pipeline.outlet import Outlet
+from clesr.pipeline.pace import Pace
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sinks.base import LiveSink, Sink
@@ -31,18 +32,9 @@ from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Statu
 from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
 from clesr.pipeline.watch import Watch
 
-READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
+__all__ = ["Limits", "Pipeline", "run_together"]
+
 REFRESH_S = 0.015  # between two looks of the main thread at its sinks
-STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
-LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When to stop by itself: after so many captured frames, or seconds since the start. None: never."""
-
-    frames: int | None = None
-    seconds: float | None = None
 
 
 class Pipeline:
@@ -73,8 +65,7 @@ class Pipeline:
     ) -> None:
         self.source, self.scale = source, scale
         self.prepare = prepare or Prepare()
-        self.limits, self.clock, self.tell, self.on_end = limits or Limits(), clock, tell, on_end
-        self._ended = False
+        self.clock, self.tell, self.on_end = clock, tell, on_end
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
         self.fidelities = Fidelities()
         if not isinstance(factory, EngineThread):
@@ -91,13 +82,20 @@ class Pipeline:
         self._state = State.STARTING
         self._stop, self._finished = threading.Event(), False
         self._newest: Result | None = None
-        self._idle_since_ns: int | None = None  # since when the source thread waits for a frame
-        self._start_ns = 0
-        self._first_ns: int | None = None
-        self._last_arrival_ns: int | None = None
-        self._interval_ns = 0.0
-        self._late_said = False
         self._notes: list[str] = []
+        self._pace = Pace(source.info, clock)
+        self._acquisition = Acquisition(
+            source,
+            self.prepare,
+            self._lane.jobs,
+            ledger=self.ledger,
+            watch=self._watch,
+            pace=self._pace,
+            limits=limits or Limits(),
+            clock=clock,
+            stop=self._stop,
+            note=self.note,
+        )
 
     def run(self) -> Summary:
         """Run to the end of the source, a limit, or ``stop``; the sinks are closed when this returns.
@@ -121,11 +119,12 @@ class Pipeline:
         with self._keeping_errors():
             if self._errors:
                 return
-            self._state, self._start_ns = State.RUNNING, self.clock.now_ns()
+            self._state = State.RUNNING
+            acquire = self._thread("source", self._acquisition.run, self.clock.now_ns())
             self._engine.start()
             feeding = [outlet for outlet in self._outlets if outlet not in self._live]
             threads = [self._thread(outlet.sink.name, self._feed, outlet) for outlet in feeding]
-            for thread in [*threads, self._thread("source", self._read)]:
+            for thread in [*threads, acquire]:
                 thread.start()
                 self._threads.append(thread)
 
@@ -193,8 +192,6 @@ class Pipeline:
 
     def status(self) -> Status:
         now = self.clock.now_ns()
-        period = self._source_period_ns()
-        idle = now - self._idle_since_ns if self._idle_since_ns is not None else 0
         newest, info, failure = self._newest, *self._engine_state()
         return Status(
             state=self._state,
@@ -205,8 +202,8 @@ class Pipeline:
             outcomes=self.ledger.outcomes,
             fps=self.rate.recent(),
             age_ns=now - newest.times.captured if newest else None,
-            period_ns=self._shown_period_ns(),
-            stalled=bool(period) and idle > STALL_PERIODS * period,
+            period_ns=self._pace.shown_period_ns(self.rate.recent()),
+            stalled=self._pace.is_stalled(now),
             recording=self.recorder is not None and self.recorder.recording,
             message=failure or "",
         )
@@ -214,7 +211,6 @@ class Pipeline:
     def summary(self) -> Summary:
         """What the run has come to so far."""
         info, _ = self._engine_state()
-        span = (self._last_arrival_ns or 0) - (self._first_ns or 0)
         return Summary(
             source=self.source.info.address,
             captured=self.ledger.captured,
@@ -225,7 +221,7 @@ class Pipeline:
             model=info.model if info else "",
             scale=self.scale,
             state=self._state,
-            seconds=span / 1e9,
+            seconds=self._pace.span_s,
             outputs=tuple(outlet.report for outlet in self._outlets if outlet.report),
             notes=tuple(self._notes),
             sinks={
@@ -247,60 +243,6 @@ class Pipeline:
 
         return threading.Thread(target=guarded, name=f"clesr {name}", daemon=True)
 
-    def _read(self) -> None:
-        """Source thread: frames into the mailbox until the end, a limit or a stop."""
-        expected: int | None = None
-        try:
-            while not self._stop.is_set() and not self._limit_reached():
-                if self._idle_since_ns is None:
-                    self._idle_since_ns = self.clock.now_ns()
-                item = self.source.read(READ_S)
-                if item is None:
-                    continue
-                self._idle_since_ns = None
-                if self.source.info.live and item.time_ns < self._start_ns:
-                    continue  # it waited in the driver while the engine was opened
-                if expected is not None and item.number > expected:
-                    self.ledger.capture(item.number - expected)
-                    self.ledger.record(Outcome.LOST, item.number - expected)
-                    self._watch.lose(expected, item.number - expected, item.time_ns)
-                expected = item.number + 1
-                self.ledger.capture()
-                self._arrive(item)
-        except EndOfSource:
-            self._ended = True
-        except Closed:
-            pass  # aborted, or the engine thread broke and has said why
-        finally:
-            self._lane.jobs.close()
-
-    def _arrive(self, item: Frame | Corrupt) -> None:
-        now = self.clock.now_ns()
-        if self._last_arrival_ns is not None:
-            interval = now - self._last_arrival_ns
-            self._interval_ns += (interval - self._interval_ns) * (0.1 if self._interval_ns else 1.0)
-        self._first_ns = now if self._first_ns is None else self._first_ns
-        self._last_arrival_ns = now
-        if isinstance(item, Corrupt):
-            self.ledger.record(Outcome.CORRUPT)
-            self._watch.spoil(item)
-            self.note(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
-            return
-        self._watch.capture(item)
-        try:
-            job = Job(item, self.prepare(item), self.clock.now_ns())
-            self._watch.prepared(item.number, job.prepared_ns, self.prepare.levels)
-            replaced = self._lane.jobs.put(job)
-        except BaseException:
-            self._stale(item)  # captured, but nothing can take it any more
-            raise
-        if replaced is not None:
-            self._stale(replaced.frame)
-
-    def _stale(self, frame: Frame) -> None:
-        self.ledger.record(Outcome.STALE)
-        self._watch.settle(frame.number, Outcome.STALE)
-
     def _emit(self, result: Result) -> None:
         """Engine thread: count ``result`` and hand it to the sinks."""
         self.ledger.record(result.outcome)
@@ -313,12 +255,14 @@ class Pipeline:
             self._state = State.DEGRADED if self._engine_state()[1] else State.RUNNING
         for outlet in self._outlets:
             outlet.offer(result)
-        self._say_when_late()
+        late = self._pace.late(self.ledger.captured, self.rate.recent())
+        if late:
+            self.note(late)
 
     def _computed(self, stale: Sequence[Job], error: BaseException | None) -> None:
         """Engine thread: the last result has come; ``stale`` frames were given up."""
         for job in stale:
-            self._stale(job.frame)
+            self._acquisition.stale(job.frame)
         if error is not None:
             self._errors.append(error)
             self._stop.set()
@@ -383,40 +327,9 @@ class Pipeline:
         if len(self._notes) < 20:
             self._notes.append(message)
 
-    def _limit_reached(self) -> bool:
-        frames, seconds = self.limits.frames, self.limits.seconds
-        if frames is not None and self.ledger.captured >= frames:
-            return True
-        return seconds is not None and self.clock.now_ns() - self._start_ns >= seconds * 1e9
-
-    def _source_period_ns(self) -> float:
-        """Nanoseconds between two frames of the source, as it says or as they come; 0 where unknown."""
-        fps = self.source.info.fps
-        return 1e9 / fps if fps else self._interval_ns
-
-    def _shown_period_ns(self) -> int | None:
-        """Nanoseconds after which an image on show is due to be replaced: the source's period, or twice the engine's
-        where that is slower, because then frames also wait for it."""
-        source, recent = self._source_period_ns(), self.rate.recent()
-        engine = 1e9 / recent if recent else 0.0
-        return int(2 * engine if engine > 1.2 * source else source) or None
-
-    def _say_when_late(self) -> None:
-        """Say once that recorded input runs later than its own pace."""
-        info, fps = self.source.info, self.rate.recent()
-        if self._late_said or info.live or not info.fps or self._first_ns is None:
-            return
-        behind = (self.clock.now_ns() - self._first_ns) / 1e9 - self.ledger.captured / info.fps
-        if behind > LATE_S and fps < 0.98 * info.fps:
-            self._late_said = True
-            self.note(
-                f"this machine does {fps:.1f} frames/s, the recording has {info.fps:.4g}: it plays later "
-                "than its own pace, and no frame is lost"
-            )
-
     def _close(self) -> None:
         """Close everything, whatever is broken; the first error stays the one that is raised."""
-        if self._ended and not self._errors and not any(outlet.error for outlet in self._outlets):
+        if self._acquisition.ended and not self._errors and not any(outlet.error for outlet in self._outlets):
             self.on_end()
         for close in (*(outlet.close for outlet in self._outlets), self._lane.close, self.source.close):
             try:
