@@ -19,8 +19,9 @@ from typing import Any
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import ClesrError, MissingDependencyError, UsageError
 from clesr.tools.archive.crew import Lost
+from clesr.tools.archive.messages import Answer, Hello, Task
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Answer, Hello, Task, Worker, token_file, versions
+from clesr.tools.archive.work import Worker, token_file, versions
 
 AHEAD = 2  # tasks a worker has at most: the one it does, and the next
 WAIT_S = 0.2

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from clesr.tools.archive.messages import Answer, Task
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Answer, Task, Worker
+from clesr.tools.archive.work import Worker
 
 
 class Lost:

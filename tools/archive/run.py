@@ -13,9 +13,7 @@ from typing import Any
 from clesr.pipeline.errors import ClesrError
 from clesr.tools.archive.crew import Crew, Lost
 from clesr.tools.archive.ledger import Ledger, Record, Status
-from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import Entry, Unreadable, kind
-from clesr.tools.archive.work import (
+from clesr.tools.archive.messages import (
     Answer,
     Done,
     Failure,
@@ -27,8 +25,10 @@ from clesr.tools.archive.work import (
     Plan,
     Step,
     Task,
-    work_folder,
 )
+from clesr.tools.archive.settings import Settings
+from clesr.tools.archive.tree import Entry, Unreadable, kind
+from clesr.tools.archive.work import work_folder
 
 ATTEMPTS = 3  # at one step, before a file counts as broken
 LISTED = 20  # broken files that are listed by name at the end; the ledger has them all

@@ -14,8 +14,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
@@ -23,131 +22,31 @@ import av
 from clesr import __version__
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import ClesrError, EngineError, SourceError
-from clesr.pipeline.frame import Outcome
-from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.runner import Limits, Pipeline
-from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sources.ranges import NotApart
+from clesr.tools.archive.compute import Computation, Stopped
 from clesr.tools.archive.engines import EngineShelf
 from clesr.tools.archive.ledger import Record, Status, from_json
-from clesr.tools.archive.pieces import Part, PieceFile, Strict, join, seal, sealed
-from clesr.tools.archive.recording import Look, look, open_part
+from clesr.tools.archive.messages import (
+    Answer,
+    Done,
+    Failure,
+    Fatal,
+    Halted,
+    Hello,
+    Inseparable,
+    Job,
+    Made,
+    Plan,
+    Step,
+    Task,
+)
+from clesr.tools.archive.pieces import Part, join, seal, sealed
+from clesr.tools.archive.recording import look
 from clesr.tools.archive.settings import Settings
 
 FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
 FINISHED = "finished.json"
 TRIAL = (256, 256)  # LR size at which an engine is tried before the first file
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One input: its ``name`` in the archive, the file read, its ``target`` under the output folder, and the size and
-    time of change that it had. ``known`` is the hash of its content where its result exists with these settings."""
-
-    name: str
-    path: str
-    target: str
-    size: int
-    mtime_ns: int
-    known: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How one input is done: what was seen of it, and the name of the folder in which it is worked on."""
-
-    job: Job
-    sha256: str
-    key: str
-    seen: Look
-
-    @property
-    def pieces(self) -> int:
-        return max(1, len(self.seen.spans))
-
-    def pixels(self, index: int) -> int:
-        """LR pixels of a piece."""
-        spans, (height, width) = self.seen.spans, self.seen.shape
-        return (spans[index].stop - spans[index].start if spans else self.seen.frames) * height * width
-
-    def whole(self) -> Plan:
-        """The same without parts."""
-        return replace(self, seen=replace(self.seen, spans=(), origin=None))
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The file is finished; nothing was computed where it is ``unchanged`` since an earlier run."""
-
-    record: Record
-    unchanged: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The piece is finished."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inseparable:
-    """The input does not decode in parts as it does in sequence: it is to be done as a whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One line on what went wrong with one file. ``again``: another attempt may succeed."""
-
-    reason: str
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fatal:
-    """One line on what would go wrong with every file: the run has to end."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """``stop`` was called before the step was through."""
-
-
-Answer = Done | Plan | Made | Inseparable | Failure | Fatal | Halted
-
-
-class Step(StrEnum):
-    BEGIN = "begin"
-    PIECE = "piece"
-    FINISH = "finish"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A step of a job; all but BEGIN have a plan. ``lost`` counts the attempts that came to nothing."""
-
-    job: Job
-    step: Step = Step.BEGIN
-    plan: Plan | None = None
-    index: int = 0
-    lost: int = 0
-
-
-class _Stopped(Exception):
-    """``stop`` was called while a piece was computed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What a worker says of itself: host, process, versions of what writes files, whether it sees the output folder,
-    identity of its model, and its engine."""
-
-    host: str
-    process: int
-    versions: tuple[str, ...]
-    sees: bool
-    model_sha256: str
-    engine: str
 
 
 class Worker:
@@ -156,8 +55,7 @@ class Worker:
     def __init__(self, settings: Settings, out: Path, tell: Callable[[str], None]) -> None:
         self.settings, self.out = settings, out
         self.engines = EngineShelf(settings, tell)
-        self._pipeline: Pipeline | None = None
-        self._stopped = False
+        self._computation = Computation(settings, self.engines)
 
     def hello(self, token: str) -> Hello:
         """Open an engine once and look for ``token`` in the output folder. Raises EngineError, WeightsError."""
@@ -184,7 +82,7 @@ class Worker:
             return self._step(task)
         except NotApart:
             return Inseparable()
-        except _Stopped:
+        except Stopped:
             return Halted()
         except (OSError, ClesrError) as error:
             if _spares_no_file(error):
@@ -212,7 +110,9 @@ class Worker:
         left = self._left_by_a_killed_run(job, key)
         if left is not None:
             return Done(left)
-        plan = self._plan(job, digest, key)
+        asked = self.settings
+        seen = look(Path(job.path), roi=asked.roi, window=asked.window, piece=asked.piece, limit=asked.frames)
+        plan = Plan(job, digest, key, seen)
         if plan.seen.spans:
             return plan
         self.piece(plan, 0)
@@ -225,7 +125,7 @@ class Worker:
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary = final.with_name(f".{uuid.uuid4().hex}{final.suffix}")
             try:
-                seal(temporary, final, self._compute(plan, index, temporary))
+                seal(temporary, final, self._computation.run(plan, index, temporary))
             finally:
                 temporary.unlink(missing_ok=True)
         return Made()
@@ -254,15 +154,11 @@ class Worker:
 
     def stop(self) -> None:
         """From any thread: give up what is being computed; ``do`` gives Halted."""
-        self._stopped = True
-        pipeline = self._pipeline
-        if pipeline is not None:
-            pipeline.abort()
+        self._computation.stop()
 
     def progress(self) -> int:
         """From any thread: LR pixels of the present piece that are done."""
-        pipeline, engine = self._pipeline, self.engines.shape
-        return pipeline.ledger.captured * engine[0] * engine[1] if pipeline is not None else 0
+        return self._computation.progress()
 
     # --- the parts of begin
 
@@ -281,68 +177,6 @@ class Worker:
         if not target.is_file() or _sha256(target) != record.output_sha256:
             return None
         return replace(record, size=job.size, mtime_ns=job.mtime_ns)
-
-    def _plan(self, job: Job, digest: str, key: str) -> Plan:
-        settings = self.settings
-        seen = look(
-            Path(job.path),
-            roi=settings.roi,
-            window=settings.window,
-            piece=settings.piece,
-            limit=settings.frames,
-        )
-        return Plan(job, digest, key, seen)
-
-    # --- the parts of piece
-
-    def _compute(self, plan: Plan, index: int, path: Path) -> Part:
-        settings = self.settings
-        span = plan.seen.spans[index] if plan.seen.spans else None
-        source = open_part(Path(plan.job.path), span)
-        completed: list[bool] = []
-        try:
-            still = StillFile(path) if path.suffix != ".mkv" else None
-            sink = Strict(
-                still or PieceFile(path, codec=settings.codec, fps=plan.seen.fps, origin=plan.seen.origin)
-            )
-        except BaseException:
-            source.close()
-            raise
-
-        def on_end() -> None:
-            completed.append(True)
-            if still is not None:
-                still.complete()
-
-        limit = settings.frames if span is None else None
-        said: list[str] = []
-        pipeline = Pipeline(
-            source,
-            self.engines,
-            [sink],
-            scale=settings.scale,
-            prepare=Prepare(roi=settings.roi, window=plan.seen.window),
-            consistent=settings.consistent,
-            limits=Limits(limit, None),
-            tell=said.append,
-            on_end=on_end,
-        )
-        if limit is not None and still is not None:
-            still.complete()
-        self._pipeline = pipeline
-        if self._stopped:
-            pipeline.abort()
-        try:
-            summary = pipeline.run()
-        except EngineError as error:
-            raise EngineError("; ".join([str(error), *(r for r in said if "engine failed" in r)])) from error
-        finally:
-            self._pipeline = None
-        if self._stopped or not (completed or limit is not None):
-            raise _Stopped
-        frames = summary.outcomes[Outcome.UPSCALED]
-        note = next((line for line in said if "corrupt" in line), "")
-        return Part(frames, summary.captured - frames, sink.shape, self.engines.described, note)
 
     # --- the parts of finish
 

@@ -28,8 +28,9 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import steady_window, stretch
 from clesr.pipeline.sources.video import VideoSource
 from clesr.tools import cli
+from clesr.tools.archive.messages import Done, Failure, Job, Plan, Step, Task
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Done, Failure, Job, Plan, Step, Task, Worker, work_folder
+from clesr.tools.archive.work import Worker, work_folder
 from clesr.tools.training.degrade import degrade
 from clesr.tools.training.images import read_gray
 

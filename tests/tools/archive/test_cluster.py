@@ -19,8 +19,9 @@ from recordings import drifting, write_video
 
 from clesr.pipeline.errors import ClesrError, MissingDependencyError
 from clesr.tools.archive import cluster
+from clesr.tools.archive.messages import Hello
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Hello, versions, work_folder
+from clesr.tools.archive.work import versions, work_folder
 
 SETTINGS = Settings(scale=2, model="nearest", model_sha256="")
 COMMAND = ("--scale", 2, "--model", "fast", "--engine", "torch", "--piece", 15)

@@ -14,12 +14,7 @@ from clesr.pipeline.prepare import Window
 from clesr.pipeline.sources.ranges import Span
 from clesr.tools.archive.crew import Lost
 from clesr.tools.archive.ledger import Ledger, Record, Status
-from clesr.tools.archive.outlook import Survey, expected_pixels
-from clesr.tools.archive.recording import Look
-from clesr.tools.archive.run import ATTEMPTS, Report, Run
-from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import Entry, Unreadable
-from clesr.tools.archive.work import (
+from clesr.tools.archive.messages import (
     Answer,
     Done,
     Failure,
@@ -32,6 +27,11 @@ from clesr.tools.archive.work import (
     Step,
     Task,
 )
+from clesr.tools.archive.outlook import Survey, expected_pixels
+from clesr.tools.archive.recording import Look
+from clesr.tools.archive.run import ATTEMPTS, Report, Run
+from clesr.tools.archive.settings import Settings
+from clesr.tools.archive.tree import Entry, Unreadable
 
 SETTINGS = Settings(scale=2, model="fast", model_sha256="ab")
 SOMEWHERE = Path("/archive/video.mkv")
