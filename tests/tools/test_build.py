@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import commands
 import fake_tensorrt
 import pytest
 import torch
@@ -13,25 +14,17 @@ from random_models import random_model
 from clesr.engines import tensorrt_engine
 from clesr.engines.weights import save_model
 from clesr.pipeline.errors import EngineError
-from clesr.tools import build, cli, console
+from clesr.tools import build, console
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
 Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(run: commands.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run `clesr build`: exit status and what it says."""
     monkeypatch.setenv("CLESR_CACHE_DIR", str(tmp_path / "cache"))
-
-    def invoke(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["clesr", "build", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, capfd.readouterr().err
-
-    return invoke
+    return lambda *arguments: run("clesr", "build", *arguments)[::2]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -12,31 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from commands import Run, one_line
 from numpy.typing import NDArray
 
 from clesr.engines import weights
 from clesr.engines.degrade import Degrader
 from clesr.engines.models import FastSR
 from clesr.engines.weights import Descriptor, load_model, save_model
-from clesr.tools import cli
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: exit status, standard output, standard error."""
-
-    def invoke(command: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", [command, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            (cli.live_main if command == "clesr-live" else cli.main)()
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, out, err
-
-    return invoke
 
 
 @pytest.fixture
@@ -58,14 +39,6 @@ def video(tmp_path: Path) -> Path:
 def frames(path: Path) -> list[tuple[float, tuple[int, int]]]:
     with av.open(str(path)) as container:
         return [(float(f.time or 0), (f.height, f.width)) for f in container.decode(video=0)]
-
-
-def one_line(err: str) -> str:
-    """The error, which must be the only line of its kind, without a traceback."""
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if "error:" in line]
-    assert len(lines) == 1, err
-    return lines[0]
 
 
 def gray_frames(path: Path) -> list[NDArray[np.uint8]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
+import commands
 import cv2
 import numpy as np
 import pydicom
@@ -25,17 +26,9 @@ Recorded = tuple[Session, dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.gen
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(run: commands.Run) -> Run:
     """Run `clesr ARGUMENTS`: exit status and standard error."""
-
-    def invoke(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["clesr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, capfd.readouterr().err
-
-    return invoke
+    return lambda *arguments: run("clesr", *arguments)[::2]
 
 
 def record(folder: Path, *arguments: object) -> Recorded:

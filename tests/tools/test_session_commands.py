@@ -8,45 +8,18 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from commands import Run, one_line
 
 from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import format_manifest
-from clesr.tools import cli
 from clesr.tools.live import live
 from clesr.tools.recording import Recordings
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: exit status, standard output, standard error."""
-
-    def invoke(command: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", [command, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            (cli.live_main if command == "clesr-live" else cli.main)()
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code, out, err
-
-    return invoke
-
-
-def one_line(err: str) -> str:
-    """The error, which must be the only line of its kind, without a traceback."""
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if "error:" in line]
-    assert len(lines) == 1, err
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

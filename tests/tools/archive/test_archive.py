@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import commands
 import cv2
 import numpy as np
 import pytest
@@ -42,18 +43,9 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(run: commands.Run) -> Run:
     """`clesr upscale ARCHIVE --out OUT ...` in this process: exit status and standard error."""
-
-    def invoke(archive: Path, out: Path, *more: object) -> tuple[int, str]:
-        arguments = ["clesr", "upscale", archive, "--out", out, *QUICK, *more]
-        monkeypatch.setattr("sys.argv", [str(a) for a in arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, capfd.readouterr().err
-
-    return invoke
+    return lambda archive, out, *more: run("clesr", "upscale", archive, "--out", out, *QUICK, *more)[::2]
 
 
 QUICK = ("--scale", 2, "--model", "nearest", "--piece", PIECE)

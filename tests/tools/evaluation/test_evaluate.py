@@ -4,15 +4,16 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from commands import Run
 
 from clesr.engines.weights import shipped
-from clesr.tools import cli, evaluation
+from clesr.tools import evaluation
 from clesr.tools.evaluation import methods
 from clesr.tools.evaluation.evaluate import Row, bootstrap, from_json, summarise
 from clesr.tools.evaluation.methods import Method, label_methods
@@ -20,19 +21,10 @@ from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.degrade import degrade
 from clesr.tools.training.images import read_gray
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def invoke(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["clesr", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capfd.readouterr()
-
-    return invoke
+def run(run: Run) -> Run:
+    return partial(run, "clesr", "evaluate")
 
 
 @pytest.fixture
