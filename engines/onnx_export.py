@@ -6,12 +6,11 @@ import contextlib
 import copy
 import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from clesr.engines.quiet import quiet
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError, MissingDependencyError, UsageError
 
@@ -57,7 +56,7 @@ def export_onnx(
         sides[3] = torch.export.Dim("width", min=SMALLEST, max=LARGEST)
         dynamic = (sides,)
     example = torch.zeros(1, 1, *(shape or (TRACED, TRACED)), dtype=dtype)
-    with _quiet():
+    with quiet("torch.onnx", logging.ERROR):
         program = torch.onnx.export(
             module,
             (example,),
@@ -80,17 +79,3 @@ def export_onnx(
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise EngineError(f"cannot write {path}: {error}; choose a folder with free space") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch's exporter says about packages that are not used here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -19,6 +18,7 @@ import torch
 from torch.export import ExportedProgram
 
 from clesr.engines.cache import Cache, Key
+from clesr.engines.quiet import quiet
 from clesr.pipeline.errors import EngineError
 
 DISTRIBUTIONS = ("torch-tensorrt", "torch-tensorrt-rtx")
@@ -48,7 +48,11 @@ def build(program: ExportedProgram, timings: Cache, key: Key) -> bytes:
     import torch_tensorrt
 
     assert program.example_inputs is not None
-    with tempfile.TemporaryDirectory(prefix="clesr-") as folder, _quiet(), _detailed_layers():
+    with (
+        tempfile.TemporaryDirectory(prefix="clesr-") as folder,
+        quiet("torch_tensorrt", logging.CRITICAL),
+        _detailed_layers(),
+    ):
         known = Path(folder) / "timing.cache"
         before = timings.read(TIMINGS, key)
         if before is not None:
@@ -105,17 +109,3 @@ def _detailed_layers() -> Iterator[None]:
         yield
     finally:
         TRTInterpreter._populate_trt_builder_config = original
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch_tensorrt says about features that are not used here. What fails is raised."""
-    logger = logging.getLogger("torch_tensorrt")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
