@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,25 @@ class SessionInfo:
     lines: int | None = None
     chain: str | None = None
     files: Mapping[str, Mapping[str, Any]] | None = None
+
+
+def count_records(records: Iterable[Record]) -> Counter[str]:
+    """The totals of ``records``, as ``session.json`` has them."""
+    totals: Counter[str] = Counter()
+    for record in records:
+        totals["captured"] += record.count
+        totals[str(record.outcome or "unfinished")] += record.count
+        totals["raw"] += record.raw_index is not None
+        totals["sr"] += record.sr_index is not None
+        if record.raw_index is None and record.outcome not in (Outcome.LOST, Outcome.CORRUPT):
+            totals["unrecorded"] += record.count
+    return totals
+
+
+def by_position(records: Iterable[Record], name: str) -> dict[int, Record]:
+    """Those of ``records`` that have a picture in the video ``name``, by its position there."""
+    indexed = ((record.raw_index if name == RAW else record.sr_index, record) for record in records)
+    return {index: record for index, record in indexed if index is not None}
 
 
 def hash_bytes(*parts: bytes | memoryview) -> str:

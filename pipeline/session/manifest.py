@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from clesr.pipeline.durable import sync
 from clesr.pipeline.session.format import MANIFEST, SessionInfo, format_manifest
 
 
@@ -12,16 +12,9 @@ def write_manifest(folder: Path, info: SessionInfo, *, wait: bool = True) -> Non
     """Replace ``session.json`` of ``folder``, so that a crash leaves the old one or the new one; without ``wait`` for
     the disk that holds for a killed process only."""
     temporary = folder / (MANIFEST + ".part")
-    with temporary.open("wb") as file:
-        file.write(format_manifest(info))
-        file.flush()
-        if wait:
-            os.fsync(file.fileno())
+    temporary.write_bytes(format_manifest(info))
+    if wait:
+        sync(temporary)
     temporary.replace(folder / MANIFEST)
-    if not wait:
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if wait:
+        sync(folder)

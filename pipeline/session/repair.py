@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import av
 
+from clesr.pipeline.durable import sync
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.session.coding import Picture
 from clesr.pipeline.session.folder import RESERVE
@@ -24,6 +23,8 @@ from clesr.pipeline.session.format import (
     Record,
     SessionError,
     SessionInfo,
+    by_position,
+    count_records,
     digest_file,
     format_line,
     hash_bytes,
@@ -33,7 +34,6 @@ from clesr.pipeline.session.format import (
 from clesr.pipeline.session.manifest import write_manifest
 from clesr.pipeline.session.matroska import MatroskaFile
 from clesr.pipeline.session.reader import Coded, Session, demux, read_session
-from clesr.pipeline.session.writer import count_record
 from clesr.pipeline.sources.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
@@ -73,13 +73,10 @@ class _Repair:
         text, records, chain = self._lines()
         raw = self._recover_raw(records)
         self._recover_sr(records, raw)
-        totals: Counter[str] = Counter()
-        for record in records:
-            count_record(totals, record)
+        totals = count_records([*records, *raw.values()])
         for _, record in sorted(raw.items()):
             line, chain = format_line(record, chain)
             text += line
-            count_record(totals, record)
         (self.work / FRAMES).write_bytes(text)
         self.files[FRAMES] = digest_file(self.work / FRAMES)
         info = replace(
@@ -129,7 +126,7 @@ class _Repair:
 
     def _recover_raw(self, records: list[Record]) -> dict[int, Record]:
         """Write ``raw.mkv`` anew; records of the frames in it that have no line, by ticks."""
-        known = {record.raw_index: record for record in records if record.raw_index is not None}
+        known = by_position(records, RAW)
         covered = {record.number: record for record in records}
         found: dict[int, Record] = {}
         before: Record | None = None
@@ -165,7 +162,7 @@ class _Repair:
 
     def _recover_sr(self, records: list[Record], raw: dict[int, Record]) -> None:
         """Write ``sr.mkv`` anew, and put those of its images that have no line into the records of ``raw``."""
-        known = {record.sr_index: record for record in records if record.sr_index is not None}
+        known = by_position(records, SR)
         copied = 0
         for coded in self._copy(SR, known, set(raw)):
             copied += 1
@@ -215,17 +212,12 @@ class _Repair:
             if (self.folder / name).exists():
                 (self.folder / name).rename(kept / name)
         for name in self.files:
-            sync_file(self.work / name)
+            sync(self.work / name)
             (self.work / name).rename(self.folder / name)
         write_manifest(self.folder, info)
         (self.folder / RESERVE).unlink(missing_ok=True)
         (self.folder / (MANIFEST + ".part")).unlink(missing_ok=True)
         self.work.rmdir()
-
-
-def sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 @contextmanager

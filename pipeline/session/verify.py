@@ -18,6 +18,8 @@ from clesr.pipeline.session.format import (
     Record,
     SessionError,
     SessionInfo,
+    by_position,
+    count_records,
     digest_file,
     hash_bytes,
     hash_pixels,
@@ -25,7 +27,6 @@ from clesr.pipeline.session.format import (
     parse_line,
 )
 from clesr.pipeline.session.reader import demux, read_session
-from clesr.pipeline.session.writer import count_record
 from clesr.pipeline.sources.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
@@ -104,16 +105,14 @@ class _Check:
     def run(self) -> Certificate:
         digest = self._manifest()
         records = self._lines()
-        totals: Counter[str] = Counter()
-        for record in records:
-            count_record(totals, record)
+        totals = count_records(records)
         self._ledger(totals)
         in_order = sorted(records, key=lambda record: record.number)
         self._numbers(in_order)
         self._times(in_order)
         self._files()
-        self._pixels(RAW, {r.raw_index: r for r in in_order if r.raw_index is not None}, totals["raw"])
-        self._pixels(SR, {r.sr_index: r for r in in_order if r.sr_index is not None}, totals["sr"])
+        self._pixels(RAW, by_position(in_order, RAW), totals["raw"])
+        self._pixels(SR, by_position(in_order, SR), totals["sr"])
         return Certificate(
             str(self.folder), self.info, digest, dict(totals), tuple(_missing(in_order)), tuple(self.problems)
         )

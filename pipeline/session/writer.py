@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 
 from clesr.engines import EngineInfo
-from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.coding import Coder
 from clesr.pipeline.session.entry import Entry
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES
@@ -20,8 +19,8 @@ from clesr.pipeline.session.format import (
     FRAMES,
     RAW,
     SR,
-    Record,
     SessionInfo,
+    count_records,
     digest_file,
 )
 from clesr.pipeline.session.lines import Block, LineFile
@@ -130,8 +129,8 @@ class SessionWriter:
     def passed(self, checkpoint: Checkpoint) -> None:
         """``checkpoint`` was saved."""
         self._lines.passed(checkpoint.block)
-        for _ in range(checkpoint.block.lines):
-            count_record(self.totals, self._complete.popleft().record)
+        passed = [self._complete.popleft().record for _ in range(checkpoint.block.lines)]
+        self.totals.update(count_records(passed))
 
     def close(self, ended: str) -> None:
         """Finish the session; entries that are still pending end without an outcome."""
@@ -215,16 +214,6 @@ class SessionWriter:
         if not self._holds(SR, entry.record.sr_index):
             entry.set(sr_index=None, sr_hash=None, sr_coded=None)
         entry.set(reason=entry.record.reason or UNWRITTEN)
-
-
-def count_record(totals: Counter[str], record: Record) -> None:
-    """Add ``record`` to ``totals``."""
-    totals["captured"] += record.count
-    totals[str(record.outcome or "unfinished")] += record.count
-    totals["raw"] += record.raw_index is not None
-    totals["sr"] += record.sr_index is not None
-    if record.raw_index is None and record.outcome not in (Outcome.LOST, Outcome.CORRUPT):
-        totals["unrecorded"] += record.count
 
 
 WRITING_ERRORS = (OSError, av.FFmpegError)

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from clesr.pipeline.durable import sync
 from clesr.pipeline.errors import EngineError, SinkError
 from clesr.pipeline.frame import Frame, Outcome, Result
 from clesr.pipeline.mailbox import Policy
@@ -145,9 +146,3 @@ def join(pieces: Sequence[Path], target: Path) -> int:
                         count += 1
     sync(target)
     return count
-
-
-def sync(path: Path) -> None:
-    """Wait until ``path`` is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
