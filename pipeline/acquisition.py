@@ -28,73 +28,68 @@ class Limits:
     seconds: float | None = None
 
 
+@dataclass(slots=True)
 class Acquisition:
     """Frames of ``source`` into ``jobs``, until its end (``ended``), a limit or ``stop``. ``note`` gets messages."""
 
-    def __init__(
-        self,
-        source: Source,
-        prepare: Prepare,
-        jobs: Mailbox[Job],
-        *,
-        ledger: Ledger,
-        watch: Watch,
-        pace: Pace,
-        limits: Limits,
-        clock: Clock,
-        stop: threading.Event,
-        note: Callable[[str], None],
-    ) -> None:
-        self.source, self.prepare, self.limits, self.clock, self.note = source, prepare, limits, clock, note
-        self.ended = False
-        self._jobs, self._ledger, self._watch, self._pace, self._stop = jobs, ledger, watch, pace, stop
+    source: Source
+    prepare: Prepare
+    jobs: Mailbox[Job]
+    ledger: Ledger
+    watch: Watch
+    pace: Pace
+    limits: Limits
+    clock: Clock
+    stop: threading.Event
+    note: Callable[[str], None]
+    ended: bool = False
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""
         expected: int | None = None
         try:
-            while not self._stop.is_set() and not self._limit_reached(start_ns):
-                self._pace.waits()
+            while not self.stop.is_set() and not self._limit_reached(start_ns):
+                self.pace.waits()
                 item = self.source.read(READ_S)
                 if item is None:
                     continue
-                self._pace.wakes()
+                self.pace.wakes()
                 if self.source.info.live and item.time_ns < start_ns:
                     continue  # it waited in the driver while the engine was opened
                 if expected is not None and item.number > expected:
                     self._lose(expected, item.number - expected, item.time_ns)
                 expected = item.number + 1
-                self._ledger.capture()
+                self.ledger.capture()
                 self._arrive(item)
         except EndOfSource:
             self.ended = True
         except Closed:
             pass  # aborted, or the engine thread broke and has said why
         finally:
-            self._jobs.close()
+            self.jobs.close()
 
     def stale(self, frame: Frame) -> None:
         """Any thread: ``frame`` was captured, and will not be up-scaled."""
-        self._ledger.record(Outcome.STALE)
-        self._watch.settle(frame.number, Outcome.STALE)
+        self.ledger.record(Outcome.STALE)
+        self.watch.settle(frame.number, Outcome.STALE)
 
     def _lose(self, number: int, count: int, time_ns: int) -> None:
-        self._ledger.capture(count)
-        self._ledger.record(Outcome.LOST, count)
-        self._watch.lose(number, count, time_ns)
+        self.ledger.capture(count)
+        self.ledger.record(Outcome.LOST, count)
+        self.watch.lose(number, count, time_ns)
 
     def _arrive(self, item: Frame | Corrupt) -> None:
-        self._pace.arrives()
+        self.pace.arrives()
         if isinstance(item, Corrupt):
-            self._ledger.record(Outcome.CORRUPT)
-            self._watch.spoil(item)
+            self.ledger.record(Outcome.CORRUPT)
+            self.watch.spoil(item)
             self.note(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
             return
-        self._watch.capture(item)
+        self.watch.capture(item)
         try:
             job = Job(item, self.prepare(item), self.clock.now_ns())
-            self._watch.prepared(item.number, job.prepared_ns, self.prepare.levels)
-            replaced = self._jobs.put(job)
+            self.watch.prepared(item.number, job.prepared_ns, self.prepare.levels)
+            replaced = self.jobs.put(job)
         except BaseException:
             self.stale(item)  # captured, but nothing can take it any more
             raise
@@ -103,6 +98,6 @@ class Acquisition:
 
     def _limit_reached(self, start_ns: int) -> bool:
         frames, seconds = self.limits.frames, self.limits.seconds
-        if frames is not None and self._ledger.captured >= frames:
+        if frames is not None and self.ledger.captured >= frames:
             return True
         return seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9

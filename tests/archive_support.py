@@ -7,7 +7,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from support import until
+
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until ``condition`` holds or ``process`` has ended."""
+    until(lambda: condition() or process.poll() is not None, 200)
 
 
 def results(out: Path) -> dict[str, str]:

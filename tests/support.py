@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pytest
 
 from clesr.engines import EngineInfo
 from clesr.pipeline.clock import SYSTEM
@@ -35,6 +36,16 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         with self._lock:
             self.time_ns += int(seconds * 1e9)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until ``condition`` holds; fails where it does not within so many seconds."""
+    tick = threading.Event()
+    for _ in range(int(seconds / 0.01)):
+        if condition():
+            return
+        tick.wait(0.01)
+    pytest.fail("nothing happened")
 
 
 def make_frame(

@@ -19,12 +19,10 @@ from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.session.coding import TICK, Coder, coder_for
 from clesr.pipeline.session.entry import Entry
 from clesr.pipeline.session.format import Record
-from clesr.pipeline.session.inbox import Inbox
 from clesr.pipeline.session.provenance import Provenance
 from clesr.pipeline.session.recorder_thread import RecorderThread
 from clesr.pipeline.session.settings import RecorderSettings
-from clesr.pipeline.session.trigger import Trigger
-from clesr.pipeline.session.watchdog import DEAD, Watchdog
+from clesr.pipeline.session.watchdog import DEAD
 from clesr.pipeline.session.writer import WRITING_ERRORS
 from clesr.pipeline.sinks.encoding import encoder_threads
 from clesr.pipeline.sinks.timeline import Timeline
@@ -66,20 +64,12 @@ class Recorder(Watch):
             tell,
         )
         self._fps = source.fps or FPS
-        self._inbox = Inbox(self.settings.waiting_bytes)
-        self._trigger = Trigger(armed=self.settings.retro_s > 0)
-        self._watchdog = Watchdog(clock)
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
         self._thread = RecorderThread(
-            self._inbox,
-            self._trigger,
-            self._watchdog,
-            self.settings,
-            provenance.describe,
-            fps=self._fps,
-            clock=clock,
-            tell=tell,
+            self.settings, provenance.describe, fps=self._fps, clock=clock, tell=tell
         )
+        self._inbox, self._trigger = self._thread.inbox, self._thread.trigger
+        self._watchdog = self._thread.watchdog
         # Of the source thread:
         self._timeline = Timeline(TICK, 1 / Fraction(self._fps).limit_denominator(1001))
         # Of the sink thread:

@@ -41,9 +41,6 @@ class RecorderThread:
 
     def __init__(
         self,
-        inbox: Inbox,
-        trigger: Trigger,
-        watchdog: Watchdog,
         settings: RecorderSettings,
         describe: Callable[[Record, Coder], SessionInfo],
         *,
@@ -53,7 +50,10 @@ class RecorderThread:
     ) -> None:
         self.settings, self.fps, self.tell = settings, fps, tell
         self.key_wanted = True  # of the next SR picture: that it needs none before it
-        self._inbox, self._trigger, self._watchdog, self._describe = inbox, trigger, watchdog, describe
+        self.inbox = Inbox(settings.waiting_bytes)
+        self.trigger = Trigger(armed=settings.retro_s > 0)
+        self.watchdog = Watchdog(clock)
+        self._describe = describe
         self._folder: Path | None = None  # of the recording that begins with the next image
         self._writer: SessionWriter | None = None
         self._closing: list[SessionWriter] = []  # stopped, but some frames are still without an outcome
@@ -82,8 +82,8 @@ class RecorderThread:
             try:
                 self._serve()
             finally:
-                self._inbox.close()
-                self._trigger.disarm()
+                self.inbox.close()
+                self.trigger.disarm()
                 for writer in self._writers():
                     self._end(writer)
                 self._checkpointer.close()
@@ -94,17 +94,17 @@ class RecorderThread:
     def _serve(self) -> None:
         with suppress(Closed):
             while True:
-                work = self._inbox.get(LOOK_S)
+                work = self.inbox.get(LOOK_S)
                 if work is not None:
                     work()
-                now = self._watchdog.progress()
-                if self._inbox.empty:
+                now = self.watchdog.progress()
+                if self.inbox.empty:
                     self._reached_ns = now
                 for writer in self._writers():
                     self._guarded(writer, partial(self._checkpointer.tend, writer, self._reached_ns))
 
     def start(self, folder: Path) -> None:
-        self._trigger.begin()
+        self.trigger.begin()
         if self._writer is None and self._folder is None:
             self._open_folder(folder)
         self._rest()
@@ -114,9 +114,9 @@ class RecorderThread:
             make_folder(folder)
         except SessionError as error:
             self.tell(str(error))
-            self._trigger.recording = False
+            self.trigger.recording = False
         else:
-            self._folder, self._trigger.recording = folder, True
+            self._folder, self.trigger.recording = folder, True
 
     def stop(self) -> None:
         if self._folder is not None:
@@ -206,7 +206,7 @@ class RecorderThread:
         except (*WRITING_ERRORS, ClesrError) as error:
             self._error = SessionError(f"no recording can be made in {folder}: {cause(error)}")
             self.tell(str(self._error))
-            self._trigger.recording = False
+            self.trigger.recording = False
             return
         self._writer, self._missed, self.key_wanted = writer, 0, True
         self.tell(f"recording to {folder}")
@@ -247,7 +247,7 @@ class RecorderThread:
         if writer not in self._writers():
             return
         try:
-            if self._watchdog.dead:
+            if self.watchdog.dead:
                 raise SessionError(DEAD)
             work()
         except (*WRITING_ERRORS, SessionError) as error:
@@ -257,10 +257,10 @@ class RecorderThread:
         self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False
     ) -> None:
         """``writer`` takes nothing more: the checkpointer closes it."""
-        if failure is None and self._watchdog.dead:
+        if failure is None and self.watchdog.dead:
             failure = SessionError(DEAD)
         if writer is self._writer:
-            self._writer, self._trigger.recording = None, False
+            self._writer, self.trigger.recording = None, False
         elif writer in self._closing:
             self._closing.remove(writer)
         self._open = {n: entry for n, entry in self._open.items() if entry.writer is not writer}
@@ -270,7 +270,7 @@ class RecorderThread:
     def _rest(self) -> None:
         """Take no more notice of frames where nothing is recorded or kept, and no recording was ordered."""
         if not (self._writers() or self._folder is not None or self.settings.retro_s > 0):
-            self._trigger.rest()
+            self.trigger.rest()
 
     def _writers(self) -> list[SessionWriter]:
         return [*self._closing, *([self._writer] if self._writer is not None else [])]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from session_runs import frames, make_run, record
-from support import ManualClock, Step
+from support import ManualClock, Step, until
 
 from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.checkpointer import LOSS_NS, Checkpointer
@@ -52,27 +52,20 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     slow.go.set()
 
 
-def wait_for_frames(folder: Path, count: int) -> None:
-    """Until a killed process would leave ``count`` frames in the raw video of ``folder``."""
-    tick, found = threading.Event(), 0
-    for _ in range(int(PATIENCE_S / 0.02)):
-        if (folder / "raw.mkv").exists():
-            try:
-                with closing(demux(folder / "raw.mkv")) as pictures:
-                    found = sum(1 for _ in pictures)
-            except SessionError:  # its first cluster is not written yet
-                found = 0
-        if found >= count:
-            return
-        tick.wait(0.02)
-    raise AssertionError(f"{found} of {count} frames are with the system")
+def written(folder: Path) -> int:
+    """Frames that a killed process would leave in the raw video of ``folder``."""
+    try:
+        with closing(demux(folder / "raw.mkv")) as pictures:
+            return sum(1 for _ in pictures)
+    except SessionError:  # there is none yet, or no cluster in it
+        return 0
 
 
 def test_frames_are_written_while_the_disk_takes_its_time(tmp_path: Path, disk: SlowDisk) -> None:
     def script() -> Iterator[Step]:
         yield from frames(range(60))
         assert disk.asked.wait(PATIENCE_S)
-        wait_for_frames(tmp_path, 50)  # the last cluster waits for the next frame
+        until(lambda: written(tmp_path) >= 50, PATIENCE_S)  # the last cluster waits for the next frame
         assert not (tmp_path / "frames.jsonl").read_bytes(), "no line vouches for what is not on the disk"
         disk.go.set()
         yield from frames(range(60, 80))
@@ -90,11 +83,11 @@ def test_a_disk_that_breaks_the_promise_is_told_of_once(tmp_path: Path, disk: Sl
         assert disk.asked.wait(PATIENCE_S)
         clock.advance(0.7 * LOSS_NS / 1e9)
         yield from frames(range(5, 15))
-        wait_for_frames(tmp_path, 10)
+        until(lambda: written(tmp_path) >= 10, PATIENCE_S)
         assert not any(LATE in line for line in said), "the second is not over"
         clock.advance(0.3 * LOSS_NS / 1e9)
         yield from frames(range(15, 25))
-        wait_for_frames(tmp_path, 20)
+        until(lambda: written(tmp_path) >= 20, PATIENCE_S)
         disk.go.set()
 
     run, said = make_run(script(), clock=clock)
@@ -124,18 +117,14 @@ def test_frames_that_wait_for_the_recorder_count_as_late_too(tmp_path: Path, beh
 
 
 def test_a_disk_that_never_comes_back_ends_the_recording(tmp_path: Path, disk: SlowDisk) -> None:
-    clock, ended = ManualClock(), threading.Event()
+    clock = ManualClock()
 
     def script() -> Iterator[Step]:
         yield from frames(range(5))
         assert disk.asked.wait(PATIENCE_S)
         clock.advance(1.01 * DEAD_NS / 1e9)
         yield from frames(range(5, 10))
-        for _ in range(int(PATIENCE_S / 0.02)):
-            if not run.status().recording:
-                break
-            ended.wait(0.02)
-        assert not run.status().recording
+        until(lambda: not run.status().recording, PATIENCE_S)
         yield from frames(range(10, 15))
         disk.go.set()
 
@@ -179,7 +168,7 @@ def test_a_recording_that_is_being_closed_does_not_hold_up_the_next(tmp_path: Pa
         run.stop_recording()
         run.start_recording(tmp_path / "b")
         yield from frames(range(5, 40))
-        wait_for_frames(tmp_path / "b", 30)
+        until(lambda: written(tmp_path / "b") >= 30, PATIENCE_S)
         assert not read_session(tmp_path / "a").info.closed
         disk.go.set()
 

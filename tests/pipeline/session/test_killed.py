@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import until
 
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.session import read_session
@@ -53,12 +54,9 @@ def begin() -> Iterator[Begin]:
 def killed(begin: Begin, folder: Path, codec: str, after_s: float, *, slow_s: float = 0.0) -> int:
     """Record into ``folder``, on a disk slower by ``slow_s``, and kill that ``after_s`` seconds after its begin; when
     that was, ns."""
-    process, tick = begin(f"{folder} {codec} {slow_s}"), threading.Event()
-    for _ in range(int(PATIENCE_S / 0.01)):
-        if (folder / "session.json").exists():
-            break
-        tick.wait(0.01)
-    tick.wait(after_s)
+    process = begin(f"{folder} {codec} {slow_s}")
+    until((folder / "session.json").exists, PATIENCE_S)
+    threading.Event().wait(after_s)
     now = SYSTEM.now_ns()
     os.kill(process, signal.SIGKILL)
     assert begin("") == process, "it has ended, and given back what it held"

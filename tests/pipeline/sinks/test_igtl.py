@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from pyigtl import ImageMessage, OpenIGTLinkClient, OpenIGTLinkServer
+from support import until
 
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import MissingDependencyError, SinkError, UsageError
@@ -44,15 +44,6 @@ def connect() -> Iterator[Callable[[int], OpenIGTLinkClient]]:
     yield start
     for client in clients:
         client.stop()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    tick = threading.Event()
-    for _ in range(int(PATIENCE_S / 0.01)):
-        if condition():
-            return
-        tick.wait(0.01)
-    pytest.fail("nothing happened")
 
 
 def noise(dtype: type, shape: tuple[int, int] = (300, 501), seed: int = 1) -> Image:

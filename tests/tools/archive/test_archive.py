@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import threading
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -21,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from archive_support import Start, results
+from archive_support import Start, results, wait_until
 from recordings import drifting, noise, read_all, write_video
 
 from clesr.pipeline.errors import SourceError
@@ -244,15 +242,6 @@ def test_an_output_within_the_archive_is_no_input(run: Run, archive: Path) -> No
     code, err = run(archive, archive / "sr")
     assert "0 files up-scaled, 7 found finished" in err
     assert results(archive / "sr") == before
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    tick = threading.Event()
-    for _ in range(6000):
-        if condition() or process.poll() is not None:
-            return
-        tick.wait(0.01)
-    raise AssertionError("nothing happened for a minute")
 
 
 def lines_in(path: Path) -> int:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from archive_support import Start, results
+from archive_support import Start, results, wait_until
 from recordings import drifting, write_video
 
 from clesr.pipeline.errors import ClesrError, MissingDependencyError
@@ -40,15 +38,6 @@ def workers(mark: str) -> list[int]:
         if f"{MARK}={mark}\0".encode() in environment:
             found.append(int(folder.name))
     return found
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    tick = threading.Event()
-    for _ in range(4000):
-        if condition() or process.poll() is not None:
-            return
-        tick.wait(0.05)
-    raise AssertionError("nothing happened")
 
 
 def pieces_in(out: Path) -> int:
