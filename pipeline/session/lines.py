@@ -36,7 +36,7 @@ class LineFile:
         return Block(b"".join(lines), chain, len(lines))
 
     def append(self, block: Block) -> None:
-        """Bring ``block`` to the disk; where that fails, none of it is in the file. Any thread."""
+        """Bring ``block`` to the disk; where that fails, none of it is in the file. Any thread, one at a time."""
         size = self._file.seek(0, os.SEEK_END)
         view = memoryview(block.text)
         try:
@@ -46,9 +46,6 @@ class LineFile:
         except OSError:
             self._file.truncate(size)
             raise
-
-    def passed(self, block: Block) -> None:
-        """``block`` was appended: other lines follow it."""
         self.chain, self.count = block.chain, self.count + block.lines
 
     def close(self) -> None:

@@ -17,13 +17,12 @@ from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.session.coding import TICK, Coder, coder_for
-from clesr.pipeline.session.entry import Entry
 from clesr.pipeline.session.format import Record
 from clesr.pipeline.session.provenance import Provenance
 from clesr.pipeline.session.recorder_thread import RecorderThread
 from clesr.pipeline.session.settings import RecorderSettings
 from clesr.pipeline.session.watchdog import DEAD
-from clesr.pipeline.session.writer import WRITING_ERRORS
+from clesr.pipeline.session.writer import WRITING_ERRORS, Entry
 from clesr.pipeline.sinks.encoding import encoder_threads
 from clesr.pipeline.sinks.timeline import Timeline
 from clesr.pipeline.sources.base import SourceInfo
@@ -112,36 +111,35 @@ class Recorder(Watch):
             self.tell(f"{DEAD}: the recording ends")
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
-        if self._trigger.armed:
-            record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
-            self._inbox.put(partial(self._thread.admit, Entry(record, settled=True)))
+        record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
+        self._post(self._thread.admit, Entry(record, settled=True))
 
     def spoil(self, item: Corrupt) -> None:
-        if self._trigger.armed:
-            record = Record(
-                number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
-            )
-            self._inbox.put(partial(self._thread.admit, Entry(record, settled=True)))
+        record = Record(
+            number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
+        )
+        self._post(self._thread.admit, Entry(record, settled=True))
 
     def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        if self._trigger.armed:
-            self._inbox.put(partial(self._thread.on_prepared, number, time_ns, levels))
+        self._post(self._thread.on_prepared, number, time_ns, levels)
 
     # --- source and engine thread
 
     def settle(self, number: int, outcome: Outcome) -> None:
-        if self._trigger.armed:
-            self._inbox.put(partial(self._thread.on_settled, number, {"outcome": outcome}, None))
+        self._post(self._thread.on_settled, number, {"outcome": outcome}, None)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
+        values = {
+            "outcome": result.outcome,
+            "submitted_ns": result.times.submitted,
+            "collected_ns": result.times.collected,
+            "fidelity": result.fidelity,
+        }
+        self._post(self._thread.on_settled, result.frame.number, values, engine)
+
+    def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
-            values = {
-                "outcome": result.outcome,
-                "submitted_ns": result.times.submitted,
-                "collected_ns": result.times.collected,
-                "fidelity": result.fidelity,
-            }
-            self._inbox.put(partial(self._thread.on_settled, result.frame.number, values, engine))
+            self._inbox.put(partial(work, *arguments))
 
     # --- sink thread
 
@@ -156,13 +154,10 @@ class Recorder(Watch):
         try:
             picture = coder.code(image, 0, key=self._thread.key_wanted)
         except WRITING_ERRORS as error:
-            self._inbox.put(
-                partial(self._thread.on_sr, number, coder, f"the SR image could not be coded: {error}")
-            )
+            self._post(self._thread.on_sr, number, coder, f"the SR image could not be coded: {error}")
             return
-        self._inbox.put(
-            partial(self._thread.on_sr, number, coder, picture), len(picture.data), wait=True, share=0.5
-        )
+        letter = partial(self._thread.on_sr, number, coder, picture)
+        self._inbox.put(letter, len(picture.data), wait=True, share=0.5)
 
     def close(self) -> str | None:
         """Close every session; what was recorded, in a line. Raises the SessionError that ended a recording."""

@@ -21,7 +21,6 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.mailbox import Closed
 from clesr.pipeline.session.checkpointer import Checkpointer, cause
 from clesr.pipeline.session.coding import Coder, Picture, coder_for, raw_threads
-from clesr.pipeline.session.entry import Entry
 from clesr.pipeline.session.folder import make_folder, next_folder
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.session.inbox import Inbox
@@ -29,7 +28,7 @@ from clesr.pipeline.session.retro import Retro
 from clesr.pipeline.session.settings import RecorderSettings
 from clesr.pipeline.session.trigger import Trigger
 from clesr.pipeline.session.watchdog import DEAD, Watchdog
-from clesr.pipeline.session.writer import WRITING_ERRORS, SessionWriter
+from clesr.pipeline.session.writer import WRITING_ERRORS, Entry, SessionWriter
 
 LOOK_S = 0.1  # longest wait for work before it is looked whether a checkpoint has ended, or is due
 

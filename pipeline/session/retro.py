@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from clesr.pipeline.session.entry import Entry
+from clesr.pipeline.session.writer import Entry
 
 
 class Retro:
@@ -12,7 +12,6 @@ class Retro:
 
     def __init__(self, seconds: float, budget: int) -> None:
         self.seconds, self.budget = seconds, budget
-        self.full = False  # whether the budget, and not time, decided what is kept
         self._entries: deque[Entry] = deque()
         self._size = 0
 
@@ -37,9 +36,7 @@ class Retro:
         newest = self._entries[-1].record.captured_ns
         while len(self._entries) > 1:
             oldest = self._entries[0]
-            if self._size > self.budget:
-                self.full = True
-            elif newest - oldest.record.captured_ns <= self.seconds * 1e9:
+            if self._size <= self.budget and newest - oldest.record.captured_ns <= self.seconds * 1e9:
                 return
             self._entries.popleft()
             self._size -= oldest.size

@@ -12,23 +12,45 @@ from pathlib import Path
 import av
 
 from clesr.engines import EngineInfo
-from clesr.pipeline.session.coding import Coder
-from clesr.pipeline.session.entry import Entry
+from clesr.pipeline.session.coding import Coder, Picture
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES
-from clesr.pipeline.session.format import (
-    FRAMES,
-    RAW,
-    SR,
-    SessionInfo,
-    count_records,
-    digest_file,
-)
+from clesr.pipeline.session.format import FRAMES, RAW, SR, Record, SessionInfo, count_records, digest_file
 from clesr.pipeline.session.lines import Block, LineFile
 from clesr.pipeline.session.manifest import write_manifest
 from clesr.pipeline.session.matroska import MatroskaFile
 
 UNWRITTEN = "writing failed before its pixels were on the disk"
 NO_KEY = "the SR video begins later: at its first picture that needs none before it"
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What is known so far of a captured frame. ``record`` grows; pictures go once they are in a file."""
+
+    record: Record
+    raw: Picture | None = None
+    sr: Picture | None = None
+    sr_coder: Coder | None = None
+    settled: bool = False  # its outcome is known
+    sr_due: bool = False  # an SR picture will come, or word that none will
+    engine: EngineInfo | None = None
+    writer: SessionWriter | None = None
+    kept: bool = True  # False once it has left the memory of the last seconds
+
+    def set(self, **values: object) -> None:
+        self.record = replace(self.record, **values)  # type: ignore[arg-type]
+
+    @property
+    def ticks(self) -> int:
+        return self.record.ticks or 0
+
+    @property
+    def complete(self) -> bool:
+        return self.settled and not self.sr_due
+
+    @property
+    def size(self) -> int:
+        return sum(len(picture.data) for picture in (self.raw, self.sr) if picture is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +150,6 @@ class SessionWriter:
 
     def passed(self, checkpoint: Checkpoint) -> None:
         """``checkpoint`` was saved."""
-        self._lines.passed(checkpoint.block)
         passed = [self._complete.popleft().record for _ in range(checkpoint.block.lines)]
         self.totals.update(count_records(passed))
 
