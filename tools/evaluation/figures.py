@@ -115,9 +115,18 @@ def losses(lines: Sequence[Line]) -> Figure:
     left, right = figure.subplots(1, 2)
     left.plot(scales, [100 * (1 - 1 / scale**2) for scale in scales], marker="o", color="black")
     left.set(ylabel="pixels lost, %", ylim=(0, 100))
-    for method in dict.fromkeys(line.method for line in shown):
+    methods = list(dict.fromkeys(line.method for line in shown))
+    for number, method in enumerate(methods):
         own = sorted((line for line in shown if line.method == method), key=lambda line: line.scale)
-        right.plot([line.scale for line in own], [line.l1 for line in own], marker="o", label=method)
+        wide = 1.2 + 0.5 * (len(methods) - 1 - number)  # so that lines that lie on each other are all seen
+        right.plot(
+            [line.scale for line in own],
+            [line.l1 for line in own],
+            lw=wide,
+            marker="o",
+            ms=3 + wide,
+            label=method,
+        )
     right.set(ylabel="L1 distance from the truth, grey levels", ylim=(0, None))
     right.legend(fontsize=8)
     for axes in (left, right):
