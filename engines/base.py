@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from clesr.pipeline.errors import EngineError, first_line
 from clesr.pipeline.frame import Image
 
 
@@ -29,6 +30,15 @@ class EngineInfo:
     def sr_shape(self) -> tuple[int, int]:
         height, width = self.lr_shape
         return height * self.scale, width * self.scale
+
+    def check_shape(self, lr: Image) -> None:
+        """Raise ValueError where ``lr`` is not of the shape that the engine was opened for."""
+        if lr.shape != self.lr_shape:
+            raise ValueError(f"this engine was opened for {self.lr_shape}, not {lr.shape}")
+
+    def failed(self, error: Exception) -> EngineError:
+        """What ``collect`` raises for a frame on which the engine raised ``error``."""
+        return EngineError(f"the {self.engine} engine failed on a frame: {first_line(error)}")
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision} on {self.device}, {self.model} x{self.scale}"

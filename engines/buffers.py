@@ -47,6 +47,8 @@ class Slot(Protocol):
         """Give the memory back."""
 
 
+DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+
 Done = tuple[Image | Exception, Sequence[Image]]  # what became of a frame, and its image degraded
 
 
@@ -74,8 +76,7 @@ class SlotEngine:
     def submit(self, lr: Image) -> None:
         if self._closed:
             raise RuntimeError("the engine is closed")
-        if lr.shape != self.info.lr_shape:
-            raise ValueError(f"this engine was opened for {self.info.lr_shape}, not {lr.shape}")
+        self.info.check_shape(lr)
         while len(self._started) >= self.depth:
             self._done.append(self._take_oldest())
         slots = self.prepare(lr.dtype)
@@ -108,8 +109,7 @@ class SlotEngine:
             raise RuntimeError("nothing is in flight")
         result, self.again = self._done.popleft() if self._done else self._take_oldest()
         if isinstance(result, Exception):
-            reason = str(result).strip().split("\n")[0] or type(result).__name__
-            raise EngineError(f"the {self.info.engine} engine failed on a frame: {reason}") from result
+            raise self.info.failed(result) from result
         return result
 
     def correct(self) -> None:

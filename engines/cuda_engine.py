@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from clesr.engines.base import EngineInfo
-from clesr.engines.buffers import CudaSlot, Network, SlotEngine
+from clesr.engines.buffers import DTYPES, CudaSlot, Network, SlotEngine
 from clesr.engines.checked import CheckedNetwork
 from clesr.engines.offer import Offer
 from clesr.engines.weights import Model
-from clesr.pipeline.errors import EngineError
+from clesr.pipeline.errors import EngineError, first_line
 
 RANKS = {"fp16": 5, "fp8": 6}
 SLOTS = 2
 OLDEST = {"fp16": (7, 5), "fp8": (8, 9)}  # compute capability: the first with the matrix units that are used
-DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 FP8_LOSS = 0.05  # dB below FP16 at most
 
 
@@ -73,7 +72,7 @@ def open_cuda(
         except EngineError:
             raise
         except Exception as error:
-            raise EngineError(f"{words} cannot run {model} in fp8: {_first_line(error)}") from error
+            raise EngineError(f"{words} cannot run {model} in fp8: {first_line(error)}") from error
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
@@ -83,7 +82,7 @@ def open_cuda(
             engine.report = report_of(networks[0])
             return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
         except Exception as error:
-            raise EngineError(f"{words} cannot run {model} at {shape}: {_first_line(error)}") from error
+            raise EngineError(f"{words} cannot run {model} at {shape}: {first_line(error)}") from error
 
     engine = SlotEngine(info, make_slots, depth=slots)
     engine.prepare(np.dtype(np.uint8))
@@ -152,7 +151,3 @@ class TorchNetwork:
         x = (self.lr.float() / self._levels).half()[None, None]
         y: Tensor = self._module(x)[0, 0].float() * self._levels
         self.sr.copy_(torch.clamp(torch.round(y), 0, self._levels))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -30,7 +30,7 @@ def offers() -> list[Offer]:
     try:
         devices = _core().available_devices
     except (ImportError, RuntimeError) as error:
-        reason = f"OpenVINO does not start ({_first_line(error)}); {INSTALL}"
+        reason = f"OpenVINO does not start ({_last_line(error)}); {INSTALL}"
         return [_offer("cpu", "fp32", words="the CPU", reason=reason)]
     found = []
     for (device, precision), _ in sorted(RANKS.items(), key=lambda item: item[1]):
@@ -70,7 +70,7 @@ def open_openvino(
         request = compiled.create_infer_request()
         words = str(_core().get_property(device.upper(), "FULL_DEVICE_NAME")).strip()
     except (ImportError, RuntimeError) as error:
-        raise EngineError(f"OpenVINO cannot run {model} on {device}: {_first_line(error)}") from error
+        raise EngineError(f"OpenVINO cannot run {model} on {device}: {_last_line(error)}") from error
     info = EngineInfo("openvino", words, precision, model.name, model.sha256, model.scale, shape)
     return WorkerEngine(info, functools.partial(_infer, request))
 
@@ -111,5 +111,5 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def _first_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     return str(error).strip().split("\n")[-1]

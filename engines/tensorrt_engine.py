@@ -13,7 +13,7 @@ from torch import Tensor
 from clesr import __version__
 from clesr.engines import tensorrt_build
 from clesr.engines.base import EngineInfo
-from clesr.engines.buffers import CudaSlot, SlotEngine
+from clesr.engines.buffers import DTYPES, CudaSlot, SlotEngine
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.checked import CheckedNetwork
 from clesr.engines.gpu import gpu_key
@@ -21,14 +21,13 @@ from clesr.engines.notes import note
 from clesr.engines.offer import Offer
 from clesr.engines.tensorrt_graph import TypedNetwork, check_precision, export
 from clesr.engines.weights import Model, find_model, shipped
-from clesr.pipeline.errors import EngineError
+from clesr.pipeline.errors import EngineError, first_line
 
 RANK = 3
 SLOTS = 2
 DEVICE = "cuda"
 PRECISION = "fp16"
 INSTALL = "pip install 'clesr[tensorrt]', or 'clesr[rtx]' for a GeForce or RTX card"
-DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
 def offers() -> list[Offer]:
@@ -105,7 +104,7 @@ class Plan:
             layers = tensorrt_build.layers_as_json(tensorrt_build.deserialise(content))
         except Exception as error:
             raise EngineError(
-                f"TensorRT cannot build {self.model} at {self.shape}: {_words(error)}"
+                f"TensorRT cannot build {self.model} at {self.shape}: {first_line(error)}"
             ) from error
         check_precision(layers, convolutions)
         _engines().write(self.name, self.key, content)
@@ -146,7 +145,7 @@ def open_tensorrt(
             ]
             return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
         except Exception as error:
-            raise EngineError(f"{words} cannot run {model} at {shape}: {_words(error)}") from error
+            raise EngineError(f"{words} cannot run {model} at {shape}: {first_line(error)}") from error
 
     engine = SlotEngine(info, make_slots, depth=slots)
     engine.prepare(np.dtype(np.uint8))
@@ -160,7 +159,7 @@ def _load(plan: Plan) -> Any:
         try:
             return tensorrt_build.deserialise(content)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, it is built anew
-            note(f"the compiled engine {plan.name} is not used: {_words(error)}")
+            note(f"the compiled engine {plan.name} is not used: {first_line(error)}")
     note(
         f"building the compiled engine {plan.name}, which takes minutes and is kept; `clesr build` does it beforehand"
     )
@@ -168,7 +167,9 @@ def _load(plan: Plan) -> Any:
     try:
         return tensorrt_build.deserialise(content)
     except Exception as error:
-        raise EngineError(f"TensorRT cannot load {plan.model} at {plan.shape}: {_words(error)}") from error
+        raise EngineError(
+            f"TensorRT cannot load {plan.model} at {plan.shape}: {first_line(error)}"
+        ) from error
 
 
 class TensorRTNetwork:
@@ -236,7 +237,3 @@ def _timings() -> Cache:
 
 def _surroundings() -> Key:
     return {"library": tensorrt_build.library(), "clesr": __version__, **gpu_key()}
-
-
-def _words(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -14,7 +14,7 @@ from clesr.engines.base import EngineInfo
 from clesr.engines.offer import Offer
 from clesr.engines.weights import Model
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.errors import EngineError
+from clesr.pipeline.errors import EngineError, first_line
 from clesr.pipeline.frame import Image
 
 RANKS = {"cuda": 10, "cpu": 90}
@@ -46,7 +46,7 @@ def open_torch(model: Model, shape: tuple[int, int], threads: int | None, *, dev
         network = copy.deepcopy(model.module).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     except RuntimeError as error:
-        raise EngineError(f"torch cannot use {device}: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"torch cannot use {device}: {first_line(error)}") from error
     words = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     info = EngineInfo("torch", words, "fp32", model.name, model.sha256, model.scale, shape)
     return WorkerEngine(info, functools.partial(upscale, network, device=device))

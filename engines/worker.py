@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 
 from clesr.engines.base import EngineInfo
-from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
 
 
@@ -38,8 +37,7 @@ class WorkerEngine:
         self._thread.start()
 
     def submit(self, lr: Image) -> None:
-        if lr.shape != self.info.lr_shape:
-            raise ValueError(f"this engine was opened for {self.info.lr_shape}, not {lr.shape}")
+        self.info.check_shape(lr)
         with self._changed:
             self._changed.wait_for(lambda: self._in_flight < self.depth or self._closed)
             if self._closed:
@@ -59,8 +57,7 @@ class WorkerEngine:
             self._in_flight -= 1
             self._changed.notify_all()
         if isinstance(result, Exception):
-            reason = str(result).strip().split("\n")[0] or type(result).__name__
-            raise EngineError(f"the {self.info.engine} engine failed on a frame: {reason}") from result
+            raise self.info.failed(result) from result
         return result
 
     def close(self) -> None:

@@ -38,3 +38,8 @@ class MissingDependencyError(ClesrError):
 
 class EndOfSource(Exception):
     """Raised by ``Source.read`` after the last frame. Not a failure."""
+
+
+def first_line(error: BaseException) -> str:
+    """What ``error`` says, or its kind where it says nothing: libraries put a trace of theirs behind the first line."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

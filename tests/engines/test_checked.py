@@ -7,8 +7,9 @@ import pytest
 import torch
 from random_models import random_image, random_model
 
+from clesr.engines.buffers import DTYPES
 from clesr.engines.checked import CheckedNetwork
-from clesr.engines.cuda_engine import DTYPES, TorchNetwork
+from clesr.engines.cuda_engine import TorchNetwork
 from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Image
 

@@ -8,6 +8,7 @@ import torch
 from random_models import SMALL_DENSENET, random_image, random_model
 
 from clesr.engines import cuda_engine, selection
+from clesr.engines.buffers import DTYPES
 from clesr.engines.cuda_engine import TorchNetwork, open_cuda
 from clesr.engines.torch_engine import upscale
 from clesr.pipeline.errors import EngineError
@@ -33,7 +34,7 @@ def test_without_a_gpu_it_says_so() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_that_the_kernels_do_not_know_run_by_torch(name: str, dtype: type) -> None:
     model, lr = NETWORKS[name], random_image((13, 21), dtype)
-    network = TorchNetwork(model.module, (13, 21), cuda_engine.DTYPES[np.dtype(dtype)], "cpu")
+    network = TorchNetwork(model.module, (13, 21), DTYPES[np.dtype(dtype)], "cpu")
     network.lr.copy_(torch.from_numpy(lr))
     network.run()
     levels = np.iinfo(dtype).max

@@ -12,9 +12,9 @@ import torch
 from random_models import random_image
 
 from clesr.engines import cuda_engine
-from clesr.engines.buffers import CudaSlot, SlotEngine
+from clesr.engines.buffers import DTYPES, CudaSlot, SlotEngine
 from clesr.engines.checked import CheckedNetwork
-from clesr.engines.cuda_engine import DTYPES, build_network, open_cuda
+from clesr.engines.cuda_engine import build_network, open_cuda
 from clesr.engines.degrade import Degrader
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model, find_model

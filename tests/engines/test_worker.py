@@ -143,3 +143,10 @@ def test_close_wakes_a_waiting_submit(gate: Gate) -> None:
     engine.close()
     thread.join(LONG)
     assert [str(error) for error in raised] == ["the engine is closed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"), [("\none\ntwo", "one"), ("", "ValueError"), (" \n", "ValueError")]
+)
+def test_a_failure_is_one_line_and_never_empty(words: str, shown: str) -> None:
+    assert str(INFO.failed(ValueError(words))) == f"the fake engine failed on a frame: {shown}"

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from clesr.engines.base import EngineInfo
-from clesr.engines.buffers import CudaSlot, SlotEngine
+from clesr.engines.buffers import DTYPES, CudaSlot, SlotEngine
 from clesr.engines.offer import Offer
 from clesr.engines.weights import Model
-from clesr.pipeline.errors import EngineError
+from clesr.pipeline.errors import EngineError, first_line
 
 EAGER, COMPILED = "torch-eager", "torch-compile"
 SLOTS = 2
-DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
 def offers() -> list[Offer]:
@@ -59,8 +58,7 @@ def open_baseline(
                 for _ in range(SLOTS)
             ]
         except Exception as error:
-            reason = str(error).strip().split("\n")[0]
-            raise EngineError(f"{name} cannot run {model} at {shape}: {reason}") from error
+            raise EngineError(f"{name} cannot run {model} at {shape}: {first_line(error)}") from error
 
     engine = SlotEngine(info, make_slots, depth=SLOTS)
     engine.prepare(np.dtype(np.uint8))
