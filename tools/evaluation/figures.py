@@ -115,18 +115,10 @@ def losses(lines: Sequence[Line]) -> Figure:
     left, right = figure.subplots(1, 2)
     left.plot(scales, [100 * (1 - 1 / scale**2) for scale in scales], marker="o", color="black")
     left.set(ylabel="pixels lost, %", ylim=(0, 100))
-    methods = list(dict.fromkeys(line.method for line in shown))
-    for number, method in enumerate(methods):
+    for number, method in enumerate(dict.fromkeys(line.method for line in shown)):
         own = sorted((line for line in shown if line.method == method), key=lambda line: line.scale)
-        wide = 1.2 + 0.5 * (len(methods) - 1 - number)  # so that lines that lie on each other are all seen
-        right.plot(
-            [line.scale for line in own],
-            [line.l1 for line in own],
-            lw=wide,
-            marker="o",
-            ms=3 + wide,
-            label=method,
-        )
+        style = "o-" if number % 2 else "o--"  # of two lines on each other both are seen
+        right.plot([line.scale for line in own], [line.l1 for line in own], style, label=method)
     right.set(ylabel="L1 distance from the truth, grey levels", ylim=(0, None))
     right.legend(fontsize=8)
     for axes in (left, right):
