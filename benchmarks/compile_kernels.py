@@ -37,7 +37,7 @@ TYPES = {
     torch.float8_e4m3fn: "fp8e4nv",
 }
 SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227}  # KiB a program may have
-OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "launch_pdl", "launch_cooperative_grid")
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg", "launch_pdl", "launch_cooperative_grid")
 
 
 class Recorder:
@@ -63,7 +63,9 @@ def _specialise(kernel: Any, bound: dict[str, Any]) -> tuple[dict[str, str], dic
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(kernel.params):
         name, value = parameter.name, bound[parameter.name]
-        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+        if parameter.is_constexpr or (
+            isinstance(value, int) and value == 1 and not parameter.do_not_specialize
+        ):
             signature[name], constants[name] = "constexpr", value
             continue
         if isinstance(value, torch.Tensor):
@@ -73,7 +75,7 @@ def _specialise(kernel: Any, bound: dict[str, Any]) -> tuple[dict[str, str], dic
             signature[name], aligned = f"tensordesc<{TYPES[value.base.dtype]}[{block}]>", False
         else:
             signature[name] = "fp32" if isinstance(value, float) else "i32"
-            aligned = isinstance(value, int) and value % 16 == 0
+            aligned = isinstance(value, int) and value % 16 == 0 and not parameter.do_not_specialize
         if aligned:
             attributes[(index,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes

@@ -6,6 +6,9 @@ collects never waits but in ``collect``, and nothing is allocated after the firs
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -153,24 +156,16 @@ class CudaSlot:
         self._network = network
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        dtype = np.dtype(str(network.lr.dtype).removeprefix("torch."))
-        self._pinned = [
-            pinned(tuple(network.lr.shape), dtype, write_only=True),
-            pinned(tuple(network.sr.shape), dtype),
-        ]
         self._again: Tensor | None = getattr(network, "again", None)
-        if self._again is not None:
-            self._pinned.append(pinned(tuple(self._again.shape), dtype))
-        self.host_in, self.host_out, *again = (memory.array for memory in self._pinned)
-        self.host_again: Sequence[Image] = tuple(again[0]) if again else ()
-        self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
-        self._out_again = [torch.from_numpy(image) for image in again]
-        self._stream.wait_stream(torch.cuda.current_stream())  # which has yet to fill what the network reads
-        with torch.cuda.stream(self._stream):
-            for _ in range(self.WARM_UPS):
-                self._frame()
-        self._stream.synchronize()
-        self._run: Callable[[], None] = self._captured() if captured else self._frame
+        self._pinned: list[PinnedMemory] = []
+        try:
+            self._pin()
+            self._warm_up()
+            self._run: Callable[[], None] = self._captured() if captured else self._frame
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one that counts
+                self.close()
+            raise
 
     def start(self) -> None:
         with torch.cuda.stream(self._stream):
@@ -187,12 +182,33 @@ class CudaSlot:
 
     def close(self) -> None:
         self._stream.synchronize()
-        for memory in self._pinned:
-            memory.free()
+        while self._pinned:
+            self._pinned.pop().free()
+
+    def _pin(self) -> None:
+        """The host's side of ``lr``, ``sr`` and ``again``."""
+        network = self._network
+        dtype = np.dtype(str(network.lr.dtype).removeprefix("torch."))
+        self._pinned.append(pinned(tuple(network.lr.shape), dtype, write_only=True))
+        self._pinned.append(pinned(tuple(network.sr.shape), dtype))
+        if self._again is not None:
+            self._pinned.append(pinned(tuple(self._again.shape), dtype))
+        self.host_in, self.host_out, *again = (memory.array for memory in self._pinned)
+        self.host_again: Sequence[Image] = tuple(again[0]) if again else ()
+        self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
+        self._out_again = [torch.from_numpy(image) for image in again]
+
+    def _warm_up(self) -> None:
+        self._stream.wait_stream(torch.cuda.current_stream())  # which has yet to fill what the network reads
+        with torch.cuda.stream(self._stream):
+            for _ in range(self.WARM_UPS):
+                self._frame()
+        self._stream.synchronize()
 
     def _captured(self) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        capturing = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        with torch.cuda.stream(torch.cuda.current_stream()), capturing:  # which forgets it where it fails
             self._frame()
         return graph.replay
 
@@ -250,14 +266,27 @@ class _PycudaMemory:
 
 
 class _RegisteredMemory:
-    """NumPy's memory, page-locked in place. torch's own pinned tensors record events, which a capture must not."""
+    """Pages of our own, page-locked in place. torch's own pinned tensors record events, which a capture must not.
+
+    Whole pages: small arrays would share theirs with whatever else lies there, and be locked with it.
+    """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.array: Image = np.zeros(shape, dtype)
-        _check(_cudart().cudaHostRegister(self.array.ctypes.data, self.array.nbytes, 0))
+        count = int(np.prod(shape))
+        pages = mmap.mmap(-1, max(1, count * dtype.itemsize))
+        self.array: Image = np.frombuffer(pages, dtype, count).reshape(shape)
+        address = self.array.ctypes.data
+        _check(_cudart().cudaHostRegister(address, -(-len(pages) // mmap.PAGESIZE) * mmap.PAGESIZE, 0))
+        # Pages that went back to the system while they are locked could not be locked again.
+        self._unlock = weakref.finalize(self, _unregister, address)
+        self._unlock.atexit = False  # the driver's own end may come first
 
     def free(self) -> None:
-        _check(_cudart().cudaHostUnregister(self.array.ctypes.data))
+        self._unlock()
+
+
+def _unregister(address: int) -> None:
+    _check(_cudart().cudaHostUnregister(address))
 
 
 def _cudart() -> Any:

@@ -12,13 +12,14 @@ WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether ``error``, or what it was raised from, says that memory did not suffice."""
+    """Whether ``error``, or what it was raised from or after, says that memory did not suffice: the end of a graph's
+    capture that ran out of it raises an error of its own."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             return True
         if isinstance(error, EngineError | RuntimeError) and any(w in str(error).lower() for w in WORDS):
             return True
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return False
 
 

@@ -35,8 +35,8 @@ def random_model(architecture: str, scale: int, **arguments: object) -> Model:
     return _random_model(architecture, scale, tuple(sorted(arguments.items())))
 
 
-def random_image(shape: tuple[int, int], dtype: type = np.uint8) -> Image:
-    """Every level of ``dtype`` is as likely as any other."""
+def random_image(shape: tuple[int, int], dtype: type = np.uint8, seed: int | None = 7) -> Image:
+    """Every level of ``dtype`` is as likely as any other. The same image for the same ``seed``; None: a fresh one."""
     levels = np.iinfo(dtype).max + 1
-    image: Image = np.random.default_rng(7).integers(0, levels, shape).astype(dtype)
+    image: Image = np.random.default_rng(seed).integers(0, levels, shape).astype(dtype)
     return image

@@ -20,6 +20,7 @@ from clesr.engines.kernels.plan import (
     UP,
     WIDE,
     Plan,
+    launch,
     launch_options,
     step,
     usual,
@@ -27,6 +28,8 @@ from clesr.engines.kernels.plan import (
 from clesr.engines.kernels.planes import has_margin, pitch_of
 
 BLOCK = 128  # pixels of a program of ``first_conv3``
+# Sizes differ from image to image: no kernel is compiled anew for one that 16 divides.
+SIZES = ["height", "width", "pitch", "out_pitch", "partial_pitch", "scratch_pitch", "lead"]
 FP8 = torch.float8_e4m3fn
 FP8_MOST = 448.0
 
@@ -86,21 +89,21 @@ def _dot(a, b, total):
 
 @triton.jit
 def _sums(
-    x, w, w_mask, row, column, height, width, pitch, x_channels, k_stride, C_IN: tl.constexpr, N: tl.constexpr,
+    x, w, w_mask, row, column, height, width, pitch, x_channels, k_stride, c_in, N: tl.constexpr,
     ROWS: tl.constexpr, MERGE: tl.constexpr, MARGIN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
     CACHE: tl.constexpr,
 ):  # fmt: skip
     """The convolution's sums: a tuple of (M, N) FP32, one for each row of the group.
 
     ``w`` (K, N) points at the weights of the first tap's first channels; ``k_stride`` lies between channels, and
-    C_IN channels between taps. Channels go by outermost, so that taps meet pixels still in the nearest cache.
+    ``c_in`` channels between taps. Channels go by outermost, so that taps meet pixels still in the nearest cache.
     """
     k = tl.arange(0, BLOCK_K)
     at = x + ((row * pitch + column) * x_channels)[:, None] + k[None, :]
-    tap_stride = C_IN * k_stride
+    tap_stride = c_in * k_stride
     if ROWS == 1 and not MERGE:
         total = tl.zeros((BLOCK_M, N), tl.float32)
-        for index in range(9 * (C_IN // BLOCK_K)):
+        for index in range(9 * (c_in // BLOCK_K)):
             tap = index % 9
             first = index // 9 * BLOCK_K
             a = _pixels(
@@ -113,7 +116,7 @@ def _sums(
         totals = ()
         for _ in tl.static_range(ROWS):
             totals = totals + (tl.zeros((BLOCK_M, N), tl.float32),)  # noqa: RUF005 - Triton knows no stars
-        for index in range(SHIFTS * (C_IN // BLOCK_K)):
+        for index in range(SHIFTS * (c_in // BLOCK_K)):
             shift = index % SHIFTS
             dx = 0 if MERGE else shift - 1
             first = index // SHIFTS * BLOCK_K
@@ -158,7 +161,7 @@ def _shifted(total, column, width, C_OUT: tl.constexpr, BLOCK_M: tl.constexpr):
     return middle + left + right
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _conv_kernel(
     x, weights, bias, partial, out, scratch, height, width, pitch, x_channels, partial_pitch, partial_channels,
     out_pitch, out_channels, scratch_pitch, scratch_channels, C_IN: tl.constexpr, C_OUT: tl.constexpr,
@@ -217,8 +220,8 @@ def conv3(
     plan = plan or usual(kind_of(c_out))
     added = x if partial is None else partial
     rest = out if scratch is None else scratch
-    grid = (programs(height, pitch_of(x), plan),)
-    _conv_kernel[grid](
+    launch(
+        _conv_kernel, programs(height, pitch_of(x), plan),
         x, weights, bias, added, out, rest, height, width, pitch_of(x), x.stride(1), pitch_of(added), added.stride(1),
         pitch_of(out), out.stride(1), pitch_of(rest), rest.stride(1), C_IN=c_in, C_OUT=c_out, C_NOW=c_now,
         HAS_PARTIAL=partial is not None, ROWS=plan.rows, MERGE=plan.merge, MARGIN=has_margin(x),
@@ -237,7 +240,7 @@ def programs(height: int, pitch: int, plan: Plan) -> int:
     return int(triton.cdiv(triton.cdiv(height, plan.rows) * pitch, plan.block_m - 2 * plan.merge))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _first_kernel(
     lr, weights, bias, out, height, width, out_pitch, levels, C_OUT: tl.constexpr, BLOCK_M: tl.constexpr,
     EARLY: tl.constexpr,
@@ -264,7 +267,8 @@ def first_conv3(lr: Tensor, weights: Tensor, bias: Tensor, out: Tensor, *, early
     """
     height, width = lr.shape
     block = 8192 if INTERPRETED else BLOCK
-    _first_kernel[(triton.cdiv(height * width, block),)](
+    launch(
+        _first_kernel, triton.cdiv(height * width, block),
         lr, weights, bias, out, height, width, pitch_of(out), levels_of(lr), C_OUT=weights.shape[-1], BLOCK_M=block,
         EARLY=early and not INTERPRETED, **launch_options(early=early),
     )  # fmt: skip
@@ -313,7 +317,7 @@ def _up_sums(
     return totals
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _up_kernel(
     x, weights, bias, gain, out, height, width, pitch, x_channels, lead, out_pitch, out_channels, out_gain,
     phase_stride, k_stride, n_stride, C_IN: tl.constexpr, C_OUT: tl.constexpr, HAS_GAIN: tl.constexpr,
@@ -370,8 +374,9 @@ def up_conv3(
     block_n = min(4 * c_out, plan.block_n)
     block_k = step(c_in, plan.block_k)
     source, filters = bulk_views(x, weights, plan.block_m, block_n, block_k) if plan.bulk else (x, weights)
-    grid = (programs(height, pitch_of(x), plan) * (4 * c_out // block_n),)
-    _up_kernel[grid](
+    count = programs(height, pitch_of(x), plan) * (4 * c_out // block_n)
+    launch(
+        _up_kernel, count,
         source, filters, bias, bias if gain is None else gain, out, height, width, pitch_of(x), x.stride(1),
         x.storage_offset() // x.stride(1), pitch_of(out), out.stride(1), out_gain, weights.stride(0), weights.stride(3),
         weights.stride(4), C_IN=c_in, C_OUT=c_out, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
@@ -413,7 +418,7 @@ def levels_of(image: Tensor) -> float:
     return 255.0 if image.dtype == torch.uint8 else 65535.0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _hand_over_kernel(
     x, low, out, gain, height, width, pitch, x_channels, low_channels, out_channels, C: tl.constexpr,
     HAS_LOW: tl.constexpr, BLOCK_M: tl.constexpr, EARLY: tl.constexpr,
@@ -439,7 +444,8 @@ def hand_over(x: Tensor, low: Tensor | None, out: Tensor, gain: float, *, early:
     """
     height, width, channels = x.shape
     block = 8192 if INTERPRETED else 32
-    _hand_over_kernel[(triton.cdiv(height * width, block),)](
+    launch(
+        _hand_over_kernel, triton.cdiv(height * width, block),
         x, x if low is None else low, out, gain, height, width, pitch_of(x), x.stride(1),
         (x if low is None else low).stride(1), out.stride(1), C=channels, HAS_LOW=low is not None, BLOCK_M=block,
         EARLY=early and not INTERPRETED, **launch_options(early=early),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from clesr.engines.kernels.plan import PROJECT, TRUNK, UP, Plan, candidates
 from clesr.engines.kernels.planes import pitch_of, plane, planes
 from clesr.engines.kernels.tail import TAPS, finish, project
 from clesr.engines.kernels.trunk import dense_blocks, multiprocessors, pack_trunk
-from clesr.engines.kernels.tuner import Choice, Tuner, card_tuner
+from clesr.engines.kernels.tuner import FORMS, Choice, Tuner, card_tuner
 from clesr.engines.models import DenseBlock, DenseNet, UpStage
 
 GROWTH = 16  # channels of a dense layer: the narrowest tile of a matrix unit
@@ -135,21 +136,49 @@ class DenseNetKernels:
         return {step.key: step for step in steps if step.key}
 
     def _tune(self, tuner: Tuner) -> None:
-        noise = torch.randint(0, 256, self.shape, generator=torch.Generator().manual_seed(0))
-        self.lr.copy_(noise.to(self.lr.dtype))
-        self.run()  # zeros would be multiplied faster than images
-        for key, step in self.tunable().items():
-            plans = candidates(step.kind, tuner.capability, self.precision)
-            self._choices[key] = tuner.choose(key, plans, lambda plan, step=step: step.run(plan, False))  # type: ignore[misc]
+        standing = self.tunable()
+        plans = {
+            key: candidates(step.kind, tuner.capability, self.precision) for key, step in standing.items()
+        }
+        whole = [*TRUNK, LAYERED] if tuner.capability >= (8, 0) else []
+        trunk = f"trunk-{len(self._block_steps)}-{self.shape[0]}x{self.shape[1]}"
+        new = [key for key in standing if tuner.recall(key, plans[key]) is None]
+        if new:
+            jobs = (
+                []
+                if tuner.recall(trunk, whole)
+                else [functools.partial(self._whole_step, plan) for plan in TRUNK]
+            )
+            jobs += [functools.partial(step.run, None, False) for step in self._different_steps()]
+            jobs += [functools.partial(standing[key].run, plan, False) for key in new for plan in plans[key]]
+            tuner.compile(jobs)
+            noise = torch.randint(0, 256, self.shape, generator=torch.Generator().manual_seed(0))
+            self.lr.copy_(noise.to(self.lr.dtype))
+            self.run()  # zeros would be multiplied faster than images
+        for key, step in standing.items():
+            self._choices[key] = tuner.choose(key, plans[key], lambda plan, step=step: step.run(plan, False))  # type: ignore[misc]
             self._plans[key] = self._choices[key].plan
-        self._early = tuner.capability >= (9, 0) and tuner.faster(f"early-{self._name()}", self._run_early)
-
-        if tuner.capability >= (8, 0):
-            key = f"trunk-{len(self._block_steps)}-{self.shape[0]}x{self.shape[1]}"
-            choice = self._choices[key] = tuner.choose(key, [*TRUNK, LAYERED], self._run_whole)
-            self._run_whole(choice.plan)
+        self._tune_launches(tuner)
+        if whole:
+            choice = self._choices[trunk] = tuner.choose(trunk, whole, self._run_whole)
+            self.whole = None if choice.plan == LAYERED else choice.plan
             if self.whole is not None and not self._whole_agrees():
                 self.whole = None
+
+    def _tune_launches(self, tuner: Tuner) -> None:
+        """Whether kernels start early, compiled as they are launched from now on."""
+        if tuner.capability < (9, 0):
+            return
+        early = f"early-{self._name()}"
+        known = tuner.recall(early, FORMS)
+        forms = (True, False) if known is None else (known.plan == FORMS[0],)
+        steps = [(step, self._plans.get(step.key or "")) for step in self._different_steps()]
+        tuner.compile([functools.partial(step.run, plan, form) for step, plan in steps for form in forms])
+        self._early = tuner.faster(early, self._run_early)
+
+    def _different_steps(self) -> list[Step]:
+        """One of each kernel: the blocks' are alike."""
+        return [*self._low_steps, *self._block_steps[:LAYERS], *self._head_steps]
 
     def _run_whole(self, plan: Plan) -> None:
         self.whole = None if plan == LAYERED else plan

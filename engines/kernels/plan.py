@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import triton
@@ -19,6 +22,7 @@ class Plan:
     at and below it. ``merge`` makes the three horizontal taps columns of one product and adds them, shifted, at the
     end, so that a pixel is loaded once instead of three times. ``cache`` is the load's cache modifier: ``.ca`` keeps
     pixels in the first-level cache for the next tap. ``bulk`` loads by the tensor copy engine (Hopper and later).
+    ``share`` programs run on each multiprocessor where one launch is for all of them (``trunk``).
     """
 
     rows: int = 1
@@ -30,11 +34,13 @@ class Plan:
     stages: int = 3
     cache: str = ""
     bulk: bool = False
+    share: int = 1
 
     def __str__(self) -> str:
         form = "bulk" if self.bulk else "merged" if self.merge else "rows" if self.rows > 1 else "direct"
         tile = f"{self.rows}x{self.block_m}x{self.block_n}x{self.block_k}"
-        return f"{form} {tile}, {self.warps} warps, {self.stages} stages{self.cache and ' ' + self.cache}"
+        shared = f", {self.share} a multiprocessor" if self.share > 1 else ""
+        return f"{form} {tile}, {self.warps} warps, {self.stages} stages{self.cache and ' ' + self.cache}{shared}"
 
     def options(self, early: bool) -> dict[str, Any]:
         """What the compiler is told; ``early`` starts a kernel while the one before it ends (Hopper and later)."""
@@ -47,6 +53,27 @@ def launch_options(warps: int = 4, stages: int = 3, early: bool = False) -> dict
         return {}
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
     return {**options, "launch_pdl": True} if early else options
+
+
+_mode = threading.local()
+
+
+@contextmanager
+def only_compiling() -> Iterator[None]:
+    """In this thread ``launch`` compiles kernels and does not start them."""
+    _mode.compiling = True
+    try:
+        yield
+    finally:
+        _mode.compiling = False
+
+
+def launch(kernel: Any, programs: int, *arguments: Any, **options: Any) -> None:
+    """Start ``programs`` programs of a Triton kernel, which is compiled at the first time."""
+    if getattr(_mode, "compiling", False):
+        kernel.warmup(*arguments, grid=(programs,), **options)
+    else:
+        kernel[(programs,)](*arguments, **options)
 
 
 def step(channels: int, most: int) -> int:
@@ -114,8 +141,6 @@ _HOPPER: dict[str, list[Plan]] = {
         _tile(1, 128, 128, 64, 4, 3, bulk=True),
         _tile(1, 256, 128, 64, 8, 4, bulk=True),
         _tile(1, 128, 128, 64, 8, 3, bulk=True),
-        _tile(1, 128, 256, 64, 8, 3),
-        _tile(1, 128, 256, 64, 8, 3, ".ca"),
         _tile(1, 128, 128, 64, 8, 3, ".ca"),
         _tile(2, 128, 128, 32, 8, 3),
         _tile(4, 64, 128, 32, 8, 3),
@@ -161,8 +186,9 @@ _AMPERE[PROJECT] = _AMPERE[UP]
 # All dense blocks in one launch: merged plans whose programs all fit on the card at once.
 TRUNK = [
     _narrow(4, 128, 32, 8, 3),
+    replace(_narrow(2, 128, 32, 8, 2), share=2),
     _narrow(2, 128, 32, 8, 2),
-    _narrow(4, 64, 32, 4, 2),
+    replace(_narrow(4, 64, 32, 4, 2), share=2),
 ]
 
 

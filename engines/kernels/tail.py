@@ -12,8 +12,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from clesr.engines.kernels.conv import _enter, _group, _up_sums, bulk_form, bulk_views, levels_of, programs
-from clesr.engines.kernels.plan import INTERPRETED, PROJECT, Plan, launch_options, step, usual
+from clesr.engines.kernels.conv import (
+    SIZES,
+    _enter,
+    _group,
+    _up_sums,
+    bulk_form,
+    bulk_views,
+    levels_of,
+    programs,
+)
+from clesr.engines.kernels.plan import INTERPRETED, PROJECT, Plan, launch, launch_options, step, usual
 from clesr.engines.kernels.planes import has_margin, pitch_of
 from clesr.engines.models import LOGIT_MARGIN
 
@@ -21,7 +30,7 @@ TAPS = 16  # nine, filled up to what a matrix unit wants
 BLOCK = 128  # LR columns of a program of ``finish``
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _project_kernel(
     x, weights, bias, gain, last, out, height, width, pitch, x_channels, lead, phase_stride, k_stride, n_stride,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, N_TAPS: tl.constexpr, HAS_GAIN: tl.constexpr, ROWS: tl.constexpr,
@@ -75,8 +84,9 @@ def project(
     block_n = min(4 * c_out, max(plan.block_n, c_out))
     block_k = step(c_in, plan.block_k)
     source, filters = bulk_views(x, weights, plan.block_m, block_n, block_k) if plan.bulk else (x, weights)
-    grid = (programs(height, pitch_of(x), plan) * (4 * c_out // block_n),)
-    _project_kernel[grid](
+    count = programs(height, pitch_of(x), plan) * (4 * c_out // block_n)
+    launch(
+        _project_kernel, count,
         source, filters, bias, bias if gain is None else gain, last, out, height, width, pitch_of(x), x.stride(1),
         x.storage_offset() // x.stride(1), weights.stride(0), weights.stride(3), weights.stride(4), C_IN=c_in,
         C_OUT=c_out, N_TAPS=TAPS, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
@@ -85,7 +95,7 @@ def project(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _finish_kernel(
     projected, lr, base, bias, out, height, width, levels, margin, SCALE: tl.constexpr, HAS_BASE: tl.constexpr,
     LINES: tl.constexpr, N: tl.constexpr, EARLY: tl.constexpr,
@@ -140,8 +150,9 @@ def finish(
     height, width = lr.shape
     block = min(BLOCK, triton.next_power_of_2(width))
     lines = 64 if INTERPRETED else 1
-    grid = (triton.cdiv(out.shape[0], lines) * triton.cdiv(width, block),)
-    _finish_kernel[grid](
+    count = triton.cdiv(out.shape[0], lines) * triton.cdiv(width, block)
+    launch(
+        _finish_kernel, count,
         projected, lr, bias if base is None else base, bias, out, height, width, levels_of(lr), LOGIT_MARGIN,
         SCALE=out.shape[0] // height, HAS_BASE=base is not None, LINES=lines, N=block, EARLY=early and not INTERPRETED,
         **launch_options(early=early),

@@ -10,22 +10,31 @@ import functools
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import torch
 import triton
 from triton.errors import TritonError
 
-from clesr.engines.kernels.plan import Plan
+from clesr.engines.cache import cache_folder
+from clesr.engines.kernels.plan import Plan, only_compiling
 
 SECONDS = 60.0  # for all kernels of a network together, compilation included
-REPEATS = 10  # runs in a graph that is timed
+REPEATS = 20  # runs in a graph that is timed
 REPLAYS = 7
+COMPILING = 0.75  # of the time that is left, at most, for compiling before measuring
+FORMS = (Plan(rows=2), Plan(rows=1))  # stand for a form of launch and for its absence
+CLOSE = 1.2  # times the shortest: plans that are measured again, for a card that had yet to raise its clocks
+BROKEN = (
+    "Triton Error",
+    "PassManager::run failed",
+)  # of RuntimeErrors: a launch refused, a kernel not compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +67,77 @@ class Tuner:
 
         A plan that this card cannot run is passed over.
         """
-        stored = self.known.get(key) or self._read(key)
-        if stored is None or stored.plan not in plans:
-            stored = self._measured(key, plans, run)
+        stored = self.recall(key, plans) or self._measured(key, plans, run)
         self.known[key] = stored
         return stored
 
+    def recall(self, key: str, plans: Sequence[Plan]) -> Choice | None:
+        """What was chosen earlier; None where nothing was, or a plan that is not among ``plans``."""
+        stored = self.known.get(key) or self._read(key)
+        return stored if stored is not None and stored.plan in plans else None
+
+    def compile(self, runs: Sequence[Callable[[], None]]) -> None:
+        """Compile the kernels of ``runs``, as many at once as there are processors: one by one they would take
+        minutes. What does not compile, or not in time, is left to ``choose``."""
+        if not runs:
+            return
+        begin, device = (
+            time.perf_counter(),
+            torch.cuda.current_device() if torch.cuda.is_available() else None,
+        )
+
+        def one(run: Callable[[], None]) -> None:
+            if device is not None:
+                torch.cuda.set_device(device)
+            with only_compiling():
+                run()
+
+        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="clesr compiler")
+        wait([pool.submit(one, run) for run in runs], timeout=COMPILING * max(0.0, self.seconds - self.spent))
+        pool.shutdown(cancel_futures=True)
+        self.spent += time.perf_counter() - begin
+
     def faster(self, key: str, run: Callable[[bool], None]) -> bool:
         """Whether ``run(True)`` is faster than ``run(False)``."""
-        with_it, without = (replace(Plan(), rows=rows) for rows in (2, 1))
-        return self.choose(key, [with_it, without], lambda plan: run(plan is with_it)).plan == with_it
+        return self.choose(key, FORMS, lambda plan: run(plan == FORMS[0])).plan == FORMS[0]
 
     def _measured(self, key: str, plans: Sequence[Plan], run: Callable[[Plan], None]) -> Choice:
-        best, seen, tried, started = (plans[-1], float("inf")), 0, 0, perf_counter()
+        times: dict[Plan, float] = {}
+        seen, started = 0, time.perf_counter()
         for plan in plans:
-            if self.spent + perf_counter() - started > self.seconds:
+            if self.spent + time.perf_counter() - started > self.seconds:
                 break
             seen += 1
-            seconds = self._time(plan, run)
-            tried += seconds is not None
-            if seconds is not None and seconds < best[1]:
-                best = plan, seconds
-        self.spent += perf_counter() - started
-        choice = Choice(best[0], best[1] * 1e6, tried)
-        if tried and seen == len(plans):
+            self._note(times, plan, run)
+        shortest = min(times.values(), default=0.0)
+        close = [plan for plan, seconds in times.items() if seconds <= CLOSE * shortest]
+        for plan in close if len(close) > 1 else ():
+            self._note(times, plan, run)
+        self.spent += time.perf_counter() - started
+        best = min(times, key=times.__getitem__, default=plans[-1])
+        choice = Choice(best, times.get(best, float("inf")) * 1e6, len(times))
+        if times and seen == len(plans):
             self._write(key, choice)
         return choice
+
+    def _note(self, times: dict[Plan, float], plan: Plan, run: Callable[[Plan], None]) -> None:
+        """Measure ``plan``; its shortest time goes to ``times``, where it runs."""
+        seconds = self._time(plan, run)
+        if seconds is not None:
+            times[plan] = min(seconds, times.get(plan, seconds))
 
     def _time(self, plan: Plan, run: Callable[[Plan], None]) -> float | None:
         try:
             run(plan)
             return self.measure(lambda: run(plan))
-        except (TritonError, ValueError):  # too much shared memory, too many registers, a load it lacks
+        except (
+            TritonError,
+            ValueError,
+            AssertionError,
+        ):  # too much shared memory, registers, a load it lacks
             return None
         except RuntimeError as error:
-            if "Triton Error" not in str(error):  # that is a launch the driver refused
+            if not _broken(error):
                 raise
             return None
 
@@ -127,13 +172,24 @@ class Tuner:
             return
 
 
+def _broken(error: BaseException | None) -> bool:
+    """Whether ``error``, or what came before it, says that a plan does not run: the end of a graph's capture in which
+    a launch was refused raises an error of its own."""
+    while error is not None:
+        if any(words in str(error) for words in BROKEN):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def measure_on_card(run: Callable[[], None]) -> float:
     """Seconds of a run on the current GPU: the median over replays of a graph of several, with what it reads in the
     second-level cache, as in a frame."""
     run()
     torch.cuda.synchronize()
     graph, marks = torch.cuda.CUDAGraph(), [torch.cuda.Event(enable_timing=True) for _ in range(REPLAYS + 1)]  # type: ignore[no-untyped-call]
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    capturing = torch.cuda.graph(graph, capture_error_mode="thread_local")
+    with torch.cuda.stream(torch.cuda.current_stream()), capturing:  # which forgets it where it fails
         for _ in range(REPEATS):
             run()
     graph.replay()
@@ -152,12 +208,4 @@ def card_tuner(device: torch.device | str) -> Tuner | None:
     if torch.device(device).type != "cuda":
         return None
     words, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-    return Tuner(words, capability, _cache_folder(), measure_on_card)
-
-
-def _cache_folder() -> Path | None:
-    try:
-        import platformdirs
-    except ImportError:
-        return None
-    return Path(platformdirs.user_cache_dir("clesr")) / "kernels"
+    return Tuner(words, capability, cache_folder() / "kernels", measure_on_card)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from clesr.engines import buffers
 from clesr.engines.base import EngineInfo, SelfChecking
-from clesr.engines.buffers import SlotEngine
+from clesr.engines.buffers import CudaSlot, SlotEngine
 from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
 
@@ -207,3 +210,68 @@ def test_turning_the_correction_on_makes_the_slots_anew_and_frees_the_old_ones()
     assert engine.again == (), "these slots check nothing"
     engine.close()
     assert all(slot.closed for slot in device.made)
+
+
+class FakeRuntime:
+    """The part of the CUDA runtime that locks pages."""
+
+    def __init__(self) -> None:
+        self.locked: dict[int, int] = {}
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:
+        pages = set(range(address, address + size, mmap.PAGESIZE))
+        held = {page for a, n in self.locked.items() for page in range(a, a + n, mmap.PAGESIZE)}
+        assert address % mmap.PAGESIZE == size % mmap.PAGESIZE == flags == 0
+        assert not pages & held
+        self.locked[address] = size
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:
+        return 0 if self.locked.pop(address, 0) else 713
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
+    fake = FakeRuntime()
+    monkeypatch.setattr(buffers, "_cudart", lambda: fake)
+    monkeypatch.setattr(buffers, "pinned", lambda shape, dtype, **_: buffers._RegisteredMemory(shape, dtype))
+    return fake
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_small_arrays_are_locked_in_pages_of_their_own(dtype: type, runtime: FakeRuntime) -> None:
+    memories = [buffers._RegisteredMemory((33, 47), np.dtype(dtype)) for _ in range(3)]
+    for value, memory in enumerate(memories):
+        memory.array[:] = value
+    assert [(m.array.dtype, m.array.shape, int(m.array[0, 0])) for m in memories] == [
+        (dtype, (33, 47), value) for value in range(3)
+    ]
+    memories[0].free()
+    memories[0].free()
+    assert len(runtime.locked) == 2
+    del memory, memories
+    assert not runtime.locked, "forgotten memory is unlocked too"
+
+
+def test_a_slot_that_cannot_be_made_gives_its_memory_back(
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream:
+        def wait_stream(self, _other: object) -> None:
+            raise RuntimeError("CUDA out of memory")
+
+        def synchronize(self) -> None:
+            raise RuntimeError("the device is lost")
+
+    class Network:
+        lr, sr = torch.zeros(3, 4, dtype=torch.uint8), torch.zeros(6, 8, dtype=torch.uint8)
+
+        def run(self) -> None:
+            raise AssertionError("not reached")
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        CudaSlot(Network())
+    assert not runtime.locked

@@ -142,7 +142,7 @@ def _opened(
                 _grown(before[1], resident_mb()),
             )
             truth = reference(case.model, pair[0]) if truth is None else truth
-            subject.quality = quality(sr, truth, pair[1])
+            subject.quality = quality(sr, truth, pair[1], offer.precision)
         except EngineError as error:
             engine.close()
             out.append(_left_out(case, offer, "refused", str(error)))
@@ -162,12 +162,12 @@ def reference(model: Model, lr: Pixels) -> Pixels:
     return upscale(model.module, lr).astype(np.uint8, copy=False)
 
 
-def quality(sr: Pixels, truth: Pixels, hr: Pixels) -> dict[str, Any]:
+def quality(sr: Pixels, truth: Pixels, hr: Pixels, precision: str) -> dict[str, Any]:
     """How far ``sr`` lies from the FP32 reference ``truth``, and PSNR of both against ``hr`` inside the field of view.
 
-    Raises EngineError where ``sr`` is beyond the limits of parity.
+    Raises EngineError where ``sr`` is beyond the limits of parity in ``precision``.
     """
-    compare(sr, truth)
+    compare(sr, truth, precision)
     difference = np.abs(sr.astype(np.int16) - truth)
     mask = field_of_view(hr)
     ours, theirs = psnr(hr, sr, mask), psnr(hr, truth, mask)

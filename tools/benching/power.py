@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import ctypes
 import shutil
 import statistics
 import subprocess
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from clesr.engines.gpu import NVML
+
 EVERY_S = 0.1  # between two readings of the power
 QUERY = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
 
@@ -20,25 +22,30 @@ ReadWatts = Callable[[], float | None]
 
 
 def gpu_watts() -> ReadWatts | None:
-    """How to read what the first NVIDIA GPU draws: by NVML where nvidia-ml-py is installed, else by nvidia-smi; None
-    where there is no way."""
+    """How to read what torch's first NVIDIA GPU draws: by the driver's NVML, else by nvidia-smi, which takes the driver
+    longer; None where there is no way."""
     if not torch.cuda.is_available():
         return None
-    if importlib.util.find_spec("pynvml") is not None:
-        return _by_nvml()
-    return _by_nvidia_smi if shutil.which("nvidia-smi") else None
+    return _by_nvml() or (_by_nvidia_smi if shutil.which("nvidia-smi") else None)
 
 
 def _by_nvml() -> ReadWatts | None:
-    import pynvml
-
     try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        pynvml.nvmlDeviceGetPowerUsage(handle)
-    except pynvml.NVMLError:
+        nvml = ctypes.CDLL(NVML)
+    except OSError:
         return None
-    return lambda: float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1e3
+    card, milliwatts = ctypes.c_void_p(), ctypes.c_uint()
+    uuid = f"GPU-{getattr(torch.cuda.get_device_properties(0), 'uuid', '')}"  # NVML counts cards that torch may not see
+    if nvml.nvmlInit_v2() != 0:
+        return None
+    if nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(card)) != 0:
+        return None
+
+    def read() -> float | None:
+        failed = nvml.nvmlDeviceGetPowerUsage(card, ctypes.byref(milliwatts))
+        return None if failed else milliwatts.value / 1e3
+
+    return None if read() is None else read
 
 
 def _by_nvidia_smi() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from clesr.engines.kernels import densenet
 from clesr.engines.kernels import tuner as module
 from clesr.engines.kernels.densenet import DenseNetKernels
 from clesr.engines.kernels.plan import TRUNK as candidates_of_trunk
-from clesr.engines.kernels.plan import Plan, candidates, usual
+from clesr.engines.kernels.plan import Plan, candidates, launch, usual
 from clesr.engines.kernels.tuner import Tuner, card_tuner
 from clesr.engines.models import build_model
 
@@ -61,7 +62,7 @@ def test_without_time_or_luck_the_last_plan_holds(tmp_path: Path) -> None:
 
 def test_the_bound_holds_over_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(1000))
-    monkeypatch.setattr(module, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
     card = Card()
     tuner = card.tuner(seconds=4)
     for key in "abcdef":
@@ -108,7 +109,7 @@ def test_a_cpu_has_no_tuner() -> None:
     assert card_tuner("cpu") is None
 
 
-def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     """With a tuner that runs nothing but likes the second plan of each kind."""
     tuner = Tuner("a card", (9, 0), None, lambda run: 1e-6)
     second = [Plan()]
@@ -123,7 +124,7 @@ def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Tuner, "choose", choose)
     monkeypatch.setattr(densenet, "CHECKS", 1)
     kernels = DenseNetKernels(
-        build_model("densenet", 4, {"blocks": 1}), (8, 8), torch.uint8, "cpu", tuner=tuner
+        build_model("densenet", 4, {"blocks": 1}), (8, 8), torch.uint8, device, tuner=tuner
     )
     kinds = [key.split("-")[0] for key in asked]
     assert sorted(set(kinds)) == ["ahead", "early", "narrow", "project", "trunk", "up", "wide"]
@@ -134,3 +135,68 @@ def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyP
         str(candidates("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8") for line in lines
     )
     assert usual("up") not in kernels._plans.values()
+
+
+def test_what_is_to_be_measured_is_compiled_first_and_nothing_is_started() -> None:
+    """A kernel that does not compile is left to the measurement."""
+    done = list[str]()
+
+    class Kernel:
+        def warmup(self, *arguments: object, grid: tuple[int, ...], **_options: object) -> None:
+            done.append(f"compiled {arguments[0]} for {grid}")
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            return lambda *arguments, **_options: done.append(f"started {arguments[0]}")
+
+    def broken() -> None:
+        raise OutOfResources(300, 200, "shared memory")
+
+    tuner = Card().tuner()
+    tuner.compile([broken, lambda: launch(Kernel(), 3, "one"), lambda: launch(Kernel(), 4, "two")])
+    assert sorted(done) == ["compiled one for (3,)", "compiled two for (4,)"]
+    launch(Kernel(), 3, "one")
+    assert done[-1] == "started one"
+
+
+def test_compiling_ends_in_time() -> None:
+    started, end = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        started.set()
+        end.wait(20)
+
+    tuner = Card().tuner(seconds=-1)
+    threading.Timer(0.2, end.set).start()
+    left_out = list[int]()
+    tuner.compile([slow] * 99 + [lambda: left_out.append(1)])
+    assert started.is_set()
+    assert not left_out
+    assert tuner.spent > 0
+
+
+def test_close_plans_are_measured_again() -> None:
+    """The first one on a card that has yet to raise its clocks."""
+    took = iter([2.0, 1.9, 9.0, 1.0, 1.9])
+    tuner = Tuner("a card", (9, 0), None, lambda run: next(took))
+    choice = tuner.choose("k", PLANS, lambda plan: None)
+    assert (choice.plan, choice.microseconds, choice.tried) == (PLANS[0], 1e6, 3)
+
+
+def test_a_launch_that_is_refused_in_a_capture_passes_a_plan_over() -> None:
+    """The end of the capture raises another error then. One that has nothing to do with the plan is raised."""
+
+    def measure(run: Callable[[], None]) -> float:
+        if card.now == PLANS[0]:
+            try:
+                raise RuntimeError("Triton Error [CUDA]: too many blocks in cooperative launch")
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        if card.now == PLANS[1]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return card.measure(run)
+
+    card = Card()
+    tuner = Tuner("a card", (9, 0), None, measure)
+    assert tuner.choose("k", [PLANS[0], PLANS[2]], card.run).plan == PLANS[2]
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        tuner.choose("other", PLANS, card.run)
