@@ -1,4 +1,4 @@
-"""Computes the fidelity limits of weights anew, from the images that were held out of their training.
+"""Computes the fidelity limits of weights anew, from the images that were held out of their training and phantoms.
 
 python benchmarks/limits.py --data FOLDER [--write] [FILE ...]
 
@@ -14,7 +14,7 @@ import click
 
 from clesr.engines.weights import load_model, save_model, shipped
 from clesr.tools.training.data import Pair, load_pairs
-from clesr.tools.training.validate import fidelity_limit
+from clesr.tools.training.validate import fidelity_limit, phantoms
 
 
 def held_out(folder: Path, names: list[str], scale: int) -> list[Pair]:
@@ -35,7 +35,7 @@ def main(data: Path, write: bool, files: tuple[Path, ...]) -> None:
     for path in files or shipped().values():
         model = load_model(path)
         pairs = held_out(data, model.descriptor.training.get("held_out", []), model.scale)
-        limit = fidelity_limit(model.module, pairs)
+        limit = fidelity_limit(model.module, model.scale, [pair.lr for pair in pairs], phantoms())
         click.echo(f"{path.name}: {model.descriptor.fidelity} -> {limit}")
         if write:
             identity = save_model(path, model.module, replace(model.descriptor, fidelity=limit))

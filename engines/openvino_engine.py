@@ -65,7 +65,7 @@ def open_openvino(
     if threads and device == "cpu":
         properties["INFERENCE_NUM_THREADS"] = threads
     try:
-        graph = build_graph(model.module, shape, tiled=precision == "fp32")
+        graph = build_graph(model.module, shape, precision)
         compiled = _core().compile_model(graph, device.upper(), properties)
         request = compiled.create_infer_request()
         words = str(_core().get_property(device.upper(), "FULL_DEVICE_NAME")).strip()
@@ -75,23 +75,25 @@ def open_openvino(
     return WorkerEngine(info, functools.partial(_infer, request))
 
 
-def build_graph(network: nn.Module, shape: tuple[int, int], *, tiled: bool) -> ov.Model:
+def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> ov.Model:
     """``network`` with the conversion from and to integers: inputs ``lr`` (H, W) and ``levels``, the dtype's
     largest value, output (sH, sW) rounded, halves to even, all float32 with integer values.
 
-    One graph serves 8 and 16 bit. ``tiled`` rewrites DenseNet's up-sampling (see winograd.py).
+    One graph serves 8 and 16 bit. For fp32 DenseNet's up-sampling is rewritten (see winograd.py), for bf16 the image is
+    read in parts, since it would be rounded to a grey level.
     """
     import openvino as ov
     import openvino.opset13 as ops  # type: ignore[import-untyped]
 
-    from clesr.engines.openvino_graph import Symbol, apply
+    from clesr.engines.openvino_graph import Symbol, apply, in_parts
 
     height, width = shape
-    if tiled and isinstance(network, DenseNet):
+    if precision == "fp32" and isinstance(network, DenseNet):
         network = TiledDenseNet(network, height, width)
     lr = ops.parameter([height, width], np.float32, "lr")
     levels = ops.parameter([], np.float32, "levels")
-    y = apply(network, (Symbol(lr) / Symbol(levels))[None, None])[0, 0] * Symbol(levels)
+    x = (Symbol(lr) / Symbol(levels))[None, None]
+    y = apply(network, in_parts(x) if precision == "bf16" else x)[0, 0] * Symbol(levels)
     y = ops.round(ops.relu(ops.minimum(y.output, levels)), "half_to_even")
     return ov.Model([y.output(0)], [lr, levels], "clesr")
 

@@ -28,10 +28,14 @@ Index = int | slice | EllipsisType | None
 
 
 class Symbol:
-    """Stands for a float32 tensor of known shape in the graph that is being built."""
+    """Stands for a float32 tensor of known shape in the graph that is being built.
 
-    def __init__(self, output: ov.Output | ov.Node) -> None:
+    ``parts``, whose sum it is, are what a convolution reads of an image, where that rounds what it reads to bf16.
+    """
+
+    def __init__(self, output: ov.Output | ov.Node, parts: Sequence[Symbol] = ()) -> None:
         self.output = output.output(0) if isinstance(output, ov.Node) else output
+        self.parts = parts
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,6 +92,16 @@ def apply(module: nn.Module, x: Symbol) -> Symbol:
     return y
 
 
+def in_parts(x: Symbol) -> Symbol:
+    """``x`` in [0, 1] as multiples of 1/16 and the rest, which bf16 rounds 16 times as finely as the whole.
+
+    OpenVINO leaves them in FP32 as long as the sum, too, reaches the output without a convolution.
+    """
+    coarse = Symbol(ops.floor((x * 16.0).output)) * (1 / 16)
+    fine = x - coarse
+    return Symbol((coarse + fine).output, (coarse, fine))
+
+
 def _node(value: Operand) -> Any:
     if isinstance(value, Symbol):
         return value.output
@@ -141,7 +155,9 @@ def _conv2d(
     strides, pads, dilations = (
         [v, v] if isinstance(v, int) else list(v) for v in (stride, padding, dilation)
     )
-    y = ops.convolution(x.output, _node(weight), strides, pads, pads, dilations)
+    read = _cat(x.parts, 1) if x.parts else x.output
+    weight = torch.cat([weight] * max(1, len(x.parts)), 1)
+    y = ops.convolution(read, _node(weight), strides, pads, pads, dilations)
     return y if bias is None else ops.add(y, _node(bias.reshape(1, -1, 1, 1)))
 
 

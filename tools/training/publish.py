@@ -16,7 +16,7 @@ from clesr.engines.torch_engine import cpu_name
 from clesr.engines.weights import Descriptor, identity, load_model, save_model
 from clesr.tools.training.data import load_pairs
 from clesr.tools.training.train import LOG, Trainer
-from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic
+from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic, phantoms
 
 WEIGHTS = "weights.safetensors"
 CARD = "MODEL_CARD.md"
@@ -69,7 +69,7 @@ def describe(trainer: Trainer) -> Descriptor:
             "teacher": _identity(recipe.teacher),
         },
         metrics=metrics,
-        fidelity=fidelity_limit(trainer.module, trainer.held),
+        fidelity=fidelity_limit(trainer.module, recipe.scale, [pair.lr for pair in trainer.held], phantoms()),
         commit=_git_commit(),
     )
 

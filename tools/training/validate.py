@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from clesr.engines.resample import quantise, resize
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
+from clesr.pipeline.sources.phantom import Phantom
 from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import Pair
 from clesr.tools.training.degrade import degrade
 
 PERCENTILE = 1.0
+PHANTOMS = range(1_000_000, 1_000_020)  # seeds
 
 Pixels = NDArray[np.uint8]
 
@@ -61,17 +64,29 @@ def silent_layers(module: nn.Module, lr: Pixels) -> int:
     return len(silent)
 
 
-def fidelity_limit(module: nn.Module, pairs: list[Pair]) -> dict[str, float] | None:
+def phantoms() -> list[Pixels]:
+    """Frames as a probe measures them, of seeds that no training draws."""
+    return [Phantom(128, seed).measured(2).astype(np.uint8, copy=False) for seed in PHANTOMS]
+
+
+def fidelity_limit(
+    module: nn.Module, scale: int, images: list[Pixels], noisy: Sequence[Pixels] = ()
+) -> dict[str, float] | None:
     """How far SR images, degraded again, may lie from what was measured: the 1st percentile of their PSNR in dB.
 
-    Taken over the tiles that the live check looks at (pipeline/fidelity.py), for a single image says little about the
-    worst that is usual. None where ``pairs`` have no tile in the field of view.
+    Taken over the tiles that the live check looks at (pipeline/fidelity.py) of ``images`` (H, W) uint8, for a single
+    image says little about the worst that is usual, and the worst tile of each ``noisy`` one: images that were
+    shrunk have lost the noise that live frames have. None where ``images`` have no tile in the field of view.
     """
-    found: list[float] = []
-    for pair in pairs:
-        again = degrade(upscale_image(module, pair.lr), pair.hr.shape[0] // pair.lr.shape[0])
-        _, tiles = Tiles(field_of_view(pair.lr)).errors(squared_difference(again, pair.lr))
-        found += [decibels(float(error), 255) for error in tiles[tiles >= 0]]
+    found = [level for lr in images for level in agreement(module, scale, lr)]
     if not found:
         return None
+    found += [min(agreement(module, scale, lr)) for lr in noisy]
     return {"limit_db": round(float(np.percentile(found, PERCENTILE)), 2), "tiles": len(found)}
+
+
+def agreement(module: nn.Module, scale: int, lr: Pixels) -> list[float]:
+    """PSNR in dB of each tile in the field of view between ``lr`` and what ``module`` makes of it, degraded again."""
+    again = degrade(upscale_image(module, lr), scale)
+    _, tiles = Tiles(field_of_view(lr)).errors(squared_difference(again, lr))
+    return [decibels(float(error), 255) for error in tiles[tiles >= 0]]
