@@ -19,14 +19,10 @@ from clesr.pipeline.errors import EngineError
 
 MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
-MAX_FP8 = (
-    32  # single pixels on noise; what FP8 costs on images has a limit of its own, ``cuda_engine.FP8_LOSS``
-)
+MAX_FP8 = 32  # single pixels on noise; for what it costs on images there is ``cuda_engine.FP8_LOSS``
 SMALL = (37, 45)  # odd, so that padding and cutting are run too
 AFFORDABLE = 20e9  # operations of the reference: below a second on two cores
-CORNER = (
-    128  # LR pixels a side that the reference computes on a GPU: little memory, and tiles of every kernel
-)
+CORNER = 128  # LR pixels a side that the reference computes on a GPU: little memory, tiles of every kernel
 
 _passed: set[tuple[object, ...]] = set()
 

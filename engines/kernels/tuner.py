@@ -10,13 +10,13 @@ import functools
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 
 import torch
 import triton
@@ -81,10 +81,8 @@ class Tuner:
         minutes. What does not compile, or not in time, is left to ``choose``."""
         if not runs:
             return
-        begin, device = (
-            time.perf_counter(),
-            torch.cuda.current_device() if torch.cuda.is_available() else None,
-        )
+        begin = perf_counter()
+        device = torch.cuda.current_device() if torch.cuda.is_available() else None
 
         def one(run: Callable[[], None]) -> None:
             if device is not None:
@@ -95,7 +93,7 @@ class Tuner:
         pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="clesr compiler")
         wait([pool.submit(one, run) for run in runs], timeout=COMPILING * max(0.0, self.seconds - self.spent))
         pool.shutdown(cancel_futures=True)
-        self.spent += time.perf_counter() - begin
+        self.spent += perf_counter() - begin
 
     def faster(self, key: str, run: Callable[[bool], None]) -> bool:
         """Whether ``run(True)`` is faster than ``run(False)``."""
@@ -103,9 +101,9 @@ class Tuner:
 
     def _measured(self, key: str, plans: Sequence[Plan], run: Callable[[Plan], None]) -> Choice:
         times: dict[Plan, float] = {}
-        seen, started = 0, time.perf_counter()
+        seen, started = 0, perf_counter()
         for plan in plans:
-            if self.spent + time.perf_counter() - started > self.seconds:
+            if self.spent + perf_counter() - started > self.seconds:
                 break
             seen += 1
             self._note(times, plan, run)
@@ -113,7 +111,7 @@ class Tuner:
         close = [plan for plan, seconds in times.items() if seconds <= CLOSE * shortest]
         for plan in close if len(close) > 1 else ():
             self._note(times, plan, run)
-        self.spent += time.perf_counter() - started
+        self.spent += perf_counter() - started
         best = min(times, key=times.__getitem__, default=plans[-1])
         choice = Choice(best, times.get(best, float("inf")) * 1e6, len(times))
         if times and seen == len(plans):
