@@ -4,7 +4,7 @@ and predicted from the floors, except where a docstring says otherwise."""
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from kernel_times import Device, Kernel, Run, bytes_of, device_seconds, find, kernels_in_a_run, plan_of
 from torch import Tensor
+from triton.errors import TritonError
 
 from clesr.engines import cuda_engine
 from clesr.engines.kernels.conv import conv3, up_conv3
@@ -21,6 +22,7 @@ from clesr.engines.kernels.plan import TRUNK
 from clesr.engines.models import BicubicUp
 from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.errors import ClesrError
 from clesr.tools.benching.turns import by_device, in_flight, one_at_a_time
 
 GROWTH, LAYERS, WIDTH = 16, 8, 128
@@ -46,16 +48,36 @@ class Gain:
         }
 
 
+Measurement = Callable[[], list[Gain]]
+
+
 def rewrites(
     device: Device, network: Any, kernels: Sequence[Kernel], scale: int, shape: tuple[int, int]
-) -> list[Gain]:
-    """Every rewrite that can be measured on ``device``."""
-    gains = [*block_gains(device, shape, kernels), *shuffle_gains(device, shape, kernels)]
-    gains.append(tail_gain(device, shape, scale, kernels))
+) -> dict[str, Measurement]:
+    """How to measure every rewrite that can be measured on ``device``, by what it is of."""
+    found: dict[str, Measurement] = {
+        "the dense block": lambda: block_gains(device, shape, kernels),
+        "the doubling": lambda: shuffle_gains(device, shape, kernels),
+        "the tail": lambda: [tail_gain(device, shape, scale, kernels)],
+    }
     if device.kind == "cuda":
-        gains.append(graph_gain(network))
-        gains += [slots_gain(name, scale, shape) for name in ("densenet", "fast")]
-    return gains
+        found["the graph"] = lambda: [graph_gain(network)]
+        for name in ("densenet", "fast"):
+            found[f"two slots, {name}"] = lambda name=name: [slots_gain(name, scale, shape)]  # type: ignore[misc]
+    return found
+
+
+def attempted(measurements: Mapping[str, Measurement]) -> tuple[list[Gain], list[str]]:
+    """The gains that can be measured, and of each measurement that fails a line that says why: the others and the
+    kernels' own times are not lost with it."""
+    gains: list[Gain] = []
+    lost: list[str] = []
+    for name, measure in measurements.items():
+        try:
+            gains += measure()
+        except (RuntimeError, TritonError, ClesrError) as error:
+            lost.append(f"{name} not measured: {str(error).strip().split(chr(10))[0]}")
+    return gains, lost
 
 
 def whole_gain(network: DenseNetKernels, device: Device) -> Gain:
@@ -63,8 +85,10 @@ def whole_gain(network: DenseNetKernels, device: Device) -> Gain:
     launches that are saved, each as long as a kernel that does next to nothing."""
     one = torch.zeros(1, device=device.kind)
     network.whole = network.whole or TRUNK[0]
-    after = device_seconds(network.run_blocks, device)
-    network.whole = None
+    try:
+        after = device_seconds(network.run_blocks, device)
+    finally:
+        network.whole = None
     before = device_seconds(network.run_blocks, device)
     launches = sum(name.startswith("block") for name, _ in network.steps())
     saved = (launches - 1) * device_seconds(lambda: one.add_(1), device)

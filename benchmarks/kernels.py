@@ -20,7 +20,7 @@ from stage import leave
 if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
-from kernel_gains import rewrites, whole_gain
+from kernel_gains import attempted, rewrites, whole_gain
 from kernel_times import Device, device_seconds, kernels_of, profile
 
 from clesr.engines.kernels.densenet import DenseNetKernels
@@ -73,15 +73,17 @@ def main(scale: str, size: int, dry: bool) -> None:
     network = DenseNetKernels(module, shape, torch.uint8, kind)
     network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
     profiled = profile(network.run) if kind == "cuda" else []
-    whole = whole_gain(network, device)
+    whole, lost = attempted({"the dense blocks in one launch": lambda: [whole_gain(network, device)]})
     kernels = kernels_of(network)
     rows = [kernel.measure(device) for kernel in kernels]
-    gains = [gain.as_json() for gain in (whole, *rewrites(device, network, kernels, factor, shape))]
+    others, more_lost = attempted(rewrites(device, network, kernels, factor, shape))
+    gains = [gain.as_json() for gain in (*whole, *others)]
+    lost += more_lost
     show(f"densenet x{factor}, {size}x{size}" if not dry else "dry", rows, profiled, gains)
     figures = {"network_us": network_us, "rows": rows, "profile": profiled, "rewrites": gains}
     machine = {"dry": dry, "peak_gflop_s": peaks, "bandwidth_gb_s": round(speed, 1)}
-    headline = headline_of(rows, gains, network_us)
-    sys.exit(leave("kernels", True, headline, scale=factor, lr=list(shape), **machine, **figures))
+    headline = [*headline_of(rows, gains, network_us), *lost]
+    sys.exit(leave("kernels", not lost, headline, scale=factor, lr=list(shape), **machine, **figures))
 
 
 def show(

@@ -90,7 +90,7 @@ class Tuner:
             with only_compiling():
                 run()
 
-        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="clesr compiler")
+        pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="clesr compiler")
         wait([pool.submit(one, run) for run in runs], timeout=COMPILING * max(0.0, self.seconds - self.spent))
         pool.shutdown(cancel_futures=True)
         self.spent += perf_counter() - begin

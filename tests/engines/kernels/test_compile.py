@@ -33,3 +33,20 @@ def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
     if arch == 90:
         assert any(line["bulk copies"] for line in products)
     assert any("fp8" in line["step"] for line in lines) == (arch >= 89)
+
+
+@pytest.mark.slow
+def test_every_kernel_is_compiled_before_it_is_measured_and_once_for_all_sizes(tmp_path: Path) -> None:
+    """By Triton itself, whose launches alone are left out: what the tuner's threads compile is what is launched."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, str(Path(__file__).with_name("tuned_without_card.py"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    first, second = told["sizes"]
+    assert told["raised"] == []
+    assert first["in threads"] > 20
+    assert set(first) == {"in threads", "launched"}
+    assert set(second) == {"launched"}
+    assert min(first["launched"], second["launched"]) > 20
