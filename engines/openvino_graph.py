@@ -155,8 +155,9 @@ def _conv2d(
     strides, pads, dilations = (
         [v, v] if isinstance(v, int) else list(v) for v in (stride, padding, dilation)
     )
-    read = _cat(x.parts, 1) if x.parts else x.output
-    weight = torch.cat([weight] * max(1, len(x.parts)), 1)
+    read = x.output
+    if x.parts:
+        read, weight = _cat(x.parts, 1), torch.cat([weight] * len(x.parts), 1)
     y = ops.convolution(read, _node(weight), strides, pads, pads, dilations)
     return y if bias is None else ops.add(y, _node(bias.reshape(1, -1, 1, 1)))
 

@@ -207,13 +207,13 @@ def test_the_limit_is_of_what_the_live_check_measures() -> None:
     assert limit == {"limit_db": pytest.approx(found.worst_db, abs=0.02), "tiles": 1}
 
 
-def shows(lr: Image, found: Fidelity, at: tuple[int, int]) -> bool:
+def shows(lr: Image, found: Fidelity, at: tuple[int, int], beside: float = 0.02) -> bool:
     """Whether the overlay colours ``at`` most, and little beside it."""
     differences = overlay.differences(lr, found)
     coloured = differences > overlay.Scale.of(found.limit_db).low
     y, x = np.unravel_index(int(differences.argmax()), differences.shape)
     near = np.hypot(*(np.ogrid[: lr.shape[0], : lr.shape[1]][i] - at[i] for i in (0, 1))) < 14
-    return bool(math.hypot(y - at[0], x - at[1]) < 3 and coloured[at] and (coloured & ~near).mean() < 0.03)
+    return bool(math.hypot(y - at[0], x - at[1]) < 3 and coloured[at] and (coloured & ~near).mean() < beside)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -226,7 +226,7 @@ def test_planted_structure_is_found_in_a_phantom(scale: int, phantom: Image) -> 
     found = check(lr, plant(sr, at, scale), limit_db)
     assert found.below_limit
     assert holds(found, at)
-    assert shows(lr, found, at)
+    assert shows(lr, found, at, 0.03 if scale == 8 else 0.02)  # at x8 the noise is smoothed most
 
 
 @pytest.mark.parametrize("scale", [2, 4])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from clesr.engines.openvino_engine import open_openvino
+from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import load_model, shipped
+from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import load_pairs
 from clesr.tools.training.validate import gain_over_bicubic
 
@@ -18,10 +23,10 @@ def gain(data: Path, name: str, scale: int) -> float:
 
 
 LEAST = {
-    ("densenet", 2): 2.6, ("densenet", 4): 1.7, ("densenet", 8): 1.2,
-    ("fast", 2): 2.0, ("fast", 4): 1.3, ("fast", 8): 0.9,
+    ("densenet", 2): 2.78, ("densenet", 4): 1.7, ("densenet", 8): 1.3,
+    ("fast", 2): 2.7, ("fast", 4): 1.67, ("fast", 8): 1.27,
     ("densenet-paper", 4): 1.0,
-    ("srcnn", 2): 1.5, ("srcnn", 4): 0.9, ("srcnn", 8): 0.4,
+    ("srcnn", 2): 2.1, ("srcnn", 4): 1.2, ("srcnn", 8): 0.45,
 }  # fmt: skip
 
 
@@ -41,3 +46,18 @@ def test_shipped_weights_gain_over_bicubic(data: Path, scale: int) -> None:
         stated = load_model(shipped()[name, scale]).descriptor.metrics["test_gain_db"]
         assert reached == pytest.approx(stated, abs=0.02)
     assert found["srcnn"] < found["fast"] <= found["densenet"] <= found["fast"] + 0.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("name", "scale"), [("fast", 2), ("fast", 4), ("fast", 8), ("densenet", 8)])
+def test_openvino_loses_nothing_on_the_test_images(data: Path, name: str, scale: int, precision: str) -> None:
+    """PSNR over the images within 0.02 dB of the FP32 reference; bf16 counts where the processor has it."""
+    model, changes = load_model(shipped()[name, scale]), []
+    for pair in load_pairs(str(data / "test" / "cle_*"), scale):
+        engine = open_openvino(model, pair.lr.shape, None, device="cpu", precision=precision)
+        engine.submit(pair.lr)
+        found, reference = (sr.astype(np.uint8) for sr in (engine.collect(), upscale(model.module, pair.lr)))
+        engine.close()
+        changes.append(psnr(pair.hr, found, pair.mask) - psnr(pair.hr, reference, pair.mask))
+    assert abs(statistics.fmean(changes)) <= 0.02

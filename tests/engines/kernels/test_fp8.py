@@ -49,12 +49,13 @@ def test_doublings_in_fp8(plan: Plan, device: str) -> None:
     wide = F.pixel_shuffle(sums, 2)[0].permute(1, 2, 0)
     out = plane(2 * SHAPE[0], 2 * SHAPE[1], 32, torch.float16, device).fill_(NAN)
     conv.up_conv3(x, packed, offsets, out, gain=gain, plan=plan)
-    assert worst(out, wide) < 3e-3  # Hopper's FP8 products are summed with 14 bits
+    on_card = device == "cuda"  # Hopper's FP8 products are summed with 14 bits
+    assert worst(out, wide) < (3e-3 if on_card else 1e-3)
 
     small = plane(2 * SHAPE[0], 2 * SHAPE[1], 32, FP8, device)
     conv.up_conv3(x, packed, offsets, small, gain=gain, out_gain=200.0, plan=plan)
     expected = (wide * 200).clamp(max=448)
-    assert ((small.double() - expected).abs() <= expected / 14 + 2**-9).all()
+    assert ((small.double() - expected).abs() <= expected / (14 if on_card else 15) + 2**-9).all()
     assert small.double().max() == 448
 
     taps = torch.zeros(32, tail.TAPS, dtype=torch.float16, device=device)
@@ -62,7 +63,7 @@ def test_doublings_in_fp8(plan: Plan, device: str) -> None:
     projected = torch.full((*SHAPE, 4, 9), NAN, dtype=torch.float16, device=device)
     tail.project(x, packed, offsets, taps, projected, gain=gain, plan=plan)
     by_phase = wide.reshape(SHAPE[0], 2, SHAPE[1], 2, 32).permute(0, 2, 1, 3, 4).reshape(*SHAPE, 4, 32)
-    assert worst(projected, by_phase @ taps[:, :9].double()) < 5e-3
+    assert worst(projected, by_phase @ taps[:, :9].double()) < (5e-3 if on_card else 2e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, FP8])

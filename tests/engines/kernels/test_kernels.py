@@ -40,7 +40,8 @@ def test_conv3_looks_ahead(device: str) -> None:
     conv.conv3(buffer[..., :64], packed(weights), bias, buffer[..., 64:80], scratch=scratch)
     sums = by_torch(buffer[..., :64], weights, bias)
     assert worst(buffer[..., 64:80], sums[..., :16].relu()) < 1e-3
-    assert worst(scratch, sums[..., 16:]) < 1e-4  # a matrix unit's sums lose the last bits of FP32
+    limit = 1e-4 if device == "cuda" else 1e-5  # a matrix unit's sums lose the last bits of FP32
+    assert worst(scratch, sums[..., 16:]) < limit
 
     more, _ = weights_of(16, 16, device)
     conv.conv3(
