@@ -1,0 +1,35 @@
+"""What measures the structure of the code, on graphs whose measures are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structure
+
+
+def test_the_deepest_chain_of_imports() -> None:
+    graph = {"a": {"b", "c"}, "b": {"d"}, "c": set[str](), "d": {"e"}, "e": set[str]()}
+    assert structure.deepest(graph) == ["a", "b", "d", "e"]
+
+
+def test_circles_are_found_and_chains_are_none() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
+    assert sorted(structure.circles(graph)) == [["a", "b", "c"], ["d", "e"]]
+    assert structure.circles({"a": {"b", "c"}, "b": {"c"}, "c": set[str]()}) == []
+
+
+def test_imports_are_told_apart_by_when_they_count(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(
+        "from typing import TYPE_CHECKING\nimport clesr.a\nfrom clesr import b\n"
+        "if TYPE_CHECKING:\n    from clesr.c import Thing\ndef late():\n    import clesr.d\n"
+    )
+    known = {"clesr", "clesr.a", "clesr.b", "clesr.c", "clesr.d"}
+    found = structure.imports_of(tmp_path / "module.py", known)
+    assert found.loads == {"clesr.a", "clesr", "clesr.b"}
+    assert found.types == {"clesr.c"}
+
+
+def test_the_whole_product_is_measured() -> None:
+    result = structure.measure(frames=False)
+    assert result["modules"] == sum(len(list((structure.ROOT / f).rglob("*.py"))) for f in structure.FOLDERS)
+    assert result["import_depth"] == len(result["deepest_chain"])
