@@ -1,7 +1,7 @@
 """Bytes from outside become values of declared types, or one line that says what is wrong.
 
-Everything that clesr reads from files and from the network and that is JSON or TOML goes through here: types, ranges and
-nesting are checked by msgspec before anybody uses a value.
+All JSON and TOML that clesr reads from files and from the network goes through here: types, ranges and nesting are
+checked by msgspec before anybody uses a value.
 """
 
 from __future__ import annotations
