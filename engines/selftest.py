@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,10 +14,11 @@ from numpy.typing import NDArray
 from clesr.engines.base import Engine
 from clesr.engines.models import count_operations
 from clesr.engines.offer import Offer
+from clesr.engines.results import check_opened, run_frame
 from clesr.engines.tiles import HALO, Span
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model
-from clesr.pipeline.errors import EngineError
+from clesr.pipeline.errors import ClesrError, EngineError, first_line
 
 MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
@@ -37,11 +40,11 @@ def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: in
     """
     if offer.kind == "cuda":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return _checked(offer.open(model, shape, threads), model, _corners(shape), device=device)
+        return _checked(_started(offer, model, shape, threads), model, _corners(shape), device=device)
     affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
     if not affordable:
         _check_small(offer, model, threads)
-    engine = offer.open(model, shape, threads)
+    engine = _started(offer, model, shape, threads)
     return _checked(engine, model, [_whole(shape)]) if affordable else engine
 
 
@@ -77,16 +80,39 @@ def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
     key = (offer.name, offer.kind, offer.precision, model.sha256, threads)
     if key in _passed:
         return
-    _checked(offer.open(model, SMALL, threads), model, [_whole(SMALL)]).close()
+    _checked(_started(offer, model, SMALL, threads), model, [_whole(SMALL)]).close()
     _passed.add(key)
+
+
+def _started(offer: Offer, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
+    """``offer``, opened; EngineError whatever it raises, and where it is not for what was asked."""
+    with _engine_errors("it does not start"):
+        engine = offer.open(model, shape, threads)
+    try:
+        check_opened(engine, shape, model.scale)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+@contextmanager
+def _engine_errors(what: str) -> Iterator[None]:
+    """An engine may be foreign code: whatever it raises is a reason to pass it over, told as ``what`` and its words."""
+    try:
+        yield
+    except (ClesrError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise EngineError(f"{what}: {first_line(error)}") from error
 
 
 def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]], *, device: str = "cpu") -> Engine:
     """``engine``, whose result is that of the reference on ``device`` in ``parts``; else it is closed."""
     try:
         image, scale = probe_image(*engine.info.lr_shape), model.scale
-        engine.submit(image)
-        sr: NDArray[np.uint8] = engine.collect().astype(np.uint8, copy=False)
+        with _engine_errors("self-test: it failed"):
+            sr = np.asarray(run_frame(engine, image), np.uint8)
         network = copy.deepcopy(model.module).to(device)
         for down, right in parts:
             part = np.ascontiguousarray(image[down.read, right.read])

@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from clesr.engines.base import Engine
+from clesr.engines.results import run_frame
 from clesr.engines.weights import Model, find_model, shipped
 
 BEST, LIGHT = "densenet", "fast"
@@ -54,8 +55,7 @@ def _seconds(
         spans = []
         for _ in range(RUNS + 1):
             start = perf_counter()
-            engine.submit(image)
-            engine.collect()
+            run_frame(engine, image)
             spans.append(perf_counter() - start)
         return statistics.median(spans[1:])
     finally:
