@@ -18,7 +18,7 @@ from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.gpu import gpu_key
 from clesr.engines.memory import free_memory
 from clesr.engines.offer import Offer
-from clesr.engines.results import run_frame
+from clesr.engines.results import engine_errors, run_frame
 from clesr.engines.selftest import probe_image
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
@@ -97,7 +97,8 @@ def _time(offer: Offer, open_one: Open) -> float:
     """Seconds a frame of ``offer``, opened and closed again."""
     engine = open_one(offer)
     try:
-        return seconds_a_frame(engine)
+        with engine_errors("it failed when it was timed"):
+            return seconds_a_frame(engine)
     finally:
         engine.close()
 

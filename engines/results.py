@@ -7,12 +7,13 @@ should have come.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from clesr.engines.base import Engine, EngineInfo, SelfChecking
-from clesr.pipeline.errors import EngineError, UsageError
+from clesr.pipeline.errors import ClesrError, EngineError, UsageError, first_line
 from clesr.pipeline.frame import Image
 
 MOST_PIXELS = 2**28  # of an SR image: 16384x16384, with which the path takes some gigabytes
@@ -71,6 +72,17 @@ def check_size(shape: tuple[int, int], scale: int) -> None:
             f"{MOST_PIXELS / 1e6:.0f} million pixels; take a part of it with --roi, or a smaller --scale, "
             "or refuse such frames with --max-size"
         )
+
+
+@contextmanager
+def engine_errors(what: str) -> Iterator[None]:
+    """An engine may be foreign code: whatever it raises is a reason to pass it over, told as ``what`` and its words."""
+    try:
+        yield
+    except (ClesrError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise EngineError(f"{what}: {first_line(error)}") from error
 
 
 def _as_image(who: str, value: object, shape: tuple[int, ...], lr: Image) -> Image:

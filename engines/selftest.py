@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,11 +12,11 @@ from numpy.typing import NDArray
 from clesr.engines.base import Engine
 from clesr.engines.models import count_operations
 from clesr.engines.offer import Offer
-from clesr.engines.results import check_opened, run_frame
+from clesr.engines.results import check_opened, engine_errors, run_frame
 from clesr.engines.tiles import HALO, Span
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model
-from clesr.pipeline.errors import ClesrError, EngineError, first_line
+from clesr.pipeline.errors import EngineError
 
 MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
@@ -86,7 +84,7 @@ def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
 
 def _started(offer: Offer, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
     """``offer``, opened; EngineError whatever it raises, and where it is not for what was asked."""
-    with _engine_errors("it does not start"):
+    with engine_errors("it does not start"):
         engine = offer.open(model, shape, threads)
     try:
         check_opened(engine, shape, model.scale)
@@ -96,22 +94,11 @@ def _started(offer: Offer, model: Model, shape: tuple[int, int], threads: int | 
     return engine
 
 
-@contextmanager
-def _engine_errors(what: str) -> Iterator[None]:
-    """An engine may be foreign code: whatever it raises is a reason to pass it over, told as ``what`` and its words."""
-    try:
-        yield
-    except (ClesrError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise EngineError(f"{what}: {first_line(error)}") from error
-
-
 def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]], *, device: str = "cpu") -> Engine:
     """``engine``, whose result is that of the reference on ``device`` in ``parts``; else it is closed."""
     try:
         image, scale = probe_image(*engine.info.lr_shape), model.scale
-        with _engine_errors("self-test: it failed"):
+        with engine_errors("self-test: it failed"):
             sr = np.asarray(run_frame(engine, image), np.uint8)
         network = copy.deepcopy(model.module).to(device)
         for down, right in parts:
