@@ -17,6 +17,7 @@ from clesr.pipeline.errors import ClesrError, EngineError, UsageError, first_lin
 from clesr.pipeline.frame import Image
 
 MOST_PIXELS = 2**28  # of an SR image: 16384x16384, with which the path takes some gigabytes
+MOST_SIDE = 2**17  # pixels of an SR image in a line: what is kept for each line is about a kilobyte a pixel
 
 
 def run_frame(engine: Engine, lr: Image) -> Image:
@@ -64,13 +65,13 @@ def check_opened(engine: Engine, shape: tuple[int, int], scale: int) -> None:
 
 
 def check_size(shape: tuple[int, int], scale: int) -> None:
-    """Raise UsageError where the SR image of LR ``shape`` (H, W) would have more than MOST_PIXELS pixels."""
+    """Raise UsageError where the SR image of LR ``shape`` (H, W) would be too large to be made."""
     height, width = (n * scale for n in shape)
-    if height * width > MOST_PIXELS:
+    if height * width > MOST_PIXELS or max(height, width) > MOST_SIDE:
         raise UsageError(
-            f"a frame of {shape[1]}x{shape[0]} pixels at scale {scale} would become {width}x{height}, over "
-            f"{MOST_PIXELS / 1e6:.0f} million pixels; take a part of it with --roi, or a smaller --scale, "
-            "or refuse such frames with --max-size"
+            f"a frame of {shape[1]}x{shape[0]} pixels at scale {scale} would become {width}x{height}; "
+            f"{MOST_PIXELS / 1e6:.0f} million pixels and {MOST_SIDE} a side are allowed; take a part of it with "
+            "--roi, or a smaller --scale, or refuse such frames with --max-size"
         )
 
 

@@ -149,7 +149,7 @@ def test_one_that_is_not_for_what_was_asked_is_passed_over(
 
 @pytest.mark.parametrize("change", [lambda _sr: None, lambda sr: 1 // int(sr.mean() < 0)])
 def test_a_model_whose_engine_fails_in_its_trial_gives_way(change: Callable[[Image], Any]) -> None:
-    offers, said = {"densenet": fake("bad", change), "fast": fake("good")}, list[str]()
+    offers, said = {"densenet": fake("bad", change, rank=1), "fast": fake("good", rank=2)}, list[str]()
 
     def open_one(model: Model, shape: tuple[int, int]) -> Engine:
         return offers[model.name].open(MODEL, shape, None)

@@ -15,7 +15,7 @@ from support import FakeEngine, ListSink, ManualClock, ScriptedSource
 from clesr.engines import results
 from clesr.engines.base import EngineInfo
 from clesr.engines.resample import quantise, resize
-from clesr.engines.results import MOST_PIXELS, check_size
+from clesr.engines.results import MOST_PIXELS, MOST_SIDE, check_size
 from clesr.pipeline.engine_thread import EngineThread
 from clesr.pipeline.errors import EngineError, UsageError
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
@@ -419,11 +419,12 @@ def test_a_frame_too_large_to_enlarge_ends_the_run_in_one_line_and_is_counted(
     assert len(sink.results) == (0 if first else 1)
 
 
-def test_the_limit_of_an_image_is_its_pixels() -> None:
+def test_the_limit_of_an_image_is_its_pixels_and_its_sides() -> None:
     check_size((2**12, 2**14), 2)
     assert MOST_PIXELS == 2**12 * 2**14 * 4
-    for shape in ((2**12 + 1, 2**14), (1, 2**26 + 1)):
-        with pytest.raises(UsageError, match="million pixels"):
+    check_size((1, MOST_SIDE // 8), 8)
+    for shape in ((2**12 + 1, 2**14), (1, MOST_SIDE // 2 + 1), (MOST_SIDE // 2 + 1, 1)):
+        with pytest.raises(UsageError, match="268 million pixels and 131072 a side are allowed"):
             check_size(shape, 2)
 
 
