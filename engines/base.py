@@ -36,7 +36,7 @@ class EngineInfo:
         if lr.shape != self.lr_shape:
             raise ValueError(f"this engine was opened for {self.lr_shape}, not {lr.shape}")
 
-    def failed(self, error: Exception) -> EngineError:
+    def failed(self, error: BaseException) -> EngineError:
         """What ``collect`` raises for a frame on which the engine raised ``error``."""
         return EngineError(f"the {self.engine} engine failed on a frame: {first_line(error)}")
 

@@ -52,7 +52,7 @@ class Slot(Protocol):
 
 DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
-Done = tuple[Image | Exception, Sequence[Image]]  # what became of a frame, and its image degraded
+Done = tuple[Image | BaseException, Sequence[Image]]  # what became of a frame, and its image degraded
 
 
 class SlotEngine:
@@ -111,7 +111,7 @@ class SlotEngine:
         if not self._started and not self._done:
             raise RuntimeError("nothing is in flight")
         result, self.again = self._done.popleft() if self._done else self._take_oldest()
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise self.info.failed(result) from result
         return result
 
@@ -141,7 +141,7 @@ class SlotEngine:
         slot = self._started.popleft()
         try:
             slot.wait()
-        except Exception as error:  # noqa: BLE001 - handed to the caller of collect
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of collect
             return error, ()
         return slot.host_out.copy(), tuple(image.copy() for image in getattr(slot, "host_again", ()))
 

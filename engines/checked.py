@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clesr.engines.buffers import Network
-from clesr.engines.degrade import REACH, Bands, correction_matrix
-from clesr.engines.resample import resample_matrix
+from clesr.engines.degrade import REACH, Bands, correction
+from clesr.engines.resample import resampling
 
 BLOCK = 16  # LR pixels that one small matrix product makes
 
@@ -27,13 +27,14 @@ class CheckedNetwork:
         self._levels = torch.iinfo(self.lr.dtype).max
         self.again = torch.zeros((1 + correct, *shape), dtype=self.lr.dtype, device=self.lr.device)
         down = [
-            Bands(resample_matrix(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale)
-            for n in shape
+            Bands(resampling(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale) for n in shape
         ]
         self._degrade = _Both(down, self.lr)
         if correct:
             up = [
-                Bands(correction_matrix(n, scale), height=BLOCK * scale, step=BLOCK, reach=REACH)
+                Bands(
+                    correction(n, scale, spread=BLOCK + REACH), height=BLOCK * scale, step=BLOCK, reach=REACH
+                )
                 for n in shape
             ]
             self._enlarge = _Both(up, self.sr)

@@ -18,6 +18,7 @@ from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.gpu import gpu_key
 from clesr.engines.memory import free_memory
 from clesr.engines.offer import Offer
+from clesr.engines.results import engine_errors, run_frame
 from clesr.engines.selftest import probe_image
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
@@ -96,7 +97,8 @@ def _time(offer: Offer, open_one: Open) -> float:
     """Seconds a frame of ``offer``, opened and closed again."""
     engine = open_one(offer)
     try:
-        return seconds_a_frame(engine)
+        with engine_errors("it failed when it was timed"):
+            return seconds_a_frame(engine)
     finally:
         engine.close()
 
@@ -109,8 +111,7 @@ def seconds_a_frame(engine: Engine) -> float:
     begin = perf_counter()
     for turn in range(WARM_UPS + most):
         start = perf_counter()
-        engine.submit(image)
-        engine.collect()
+        run_frame(engine, image)
         if turn >= WARM_UPS:
             spans.append(perf_counter() - start)
         if len(spans) >= least and perf_counter() - begin > ENOUGH_S:

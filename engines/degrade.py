@@ -13,45 +13,62 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from clesr.engines.resample import quantise, resample_matrix
+from clesr.engines.resample import PRODUCT, Line, quantise, resampling
 from clesr.pipeline.frame import Image
 
 BLOCK = 4  # LR pixels that one matrix product makes
 CACHED = 2**19  # bytes of an SR image as float32 that are worked on at a time
-PRODUCT = 250_000  # multiplications of one product at most: OpenBLAS does 2**18 on the calling thread
 REACH = 6  # LR pixels from which the correction of an SR pixel comes; those beyond weigh 1 in 1000 together
+SETTLED = 128  # LR pixels of a line after which its ends know nothing of each other, to float32
 
 Weights = NDArray[np.float32]
 
 
+def correction(count: int, scale: int, *, spread: int) -> Line:
+    """What turns an error along a line of ``count`` LR pixels into the smallest correction of its ``scale * count`` SR
+    pixels that takes it away: the Moore-Penrose inverse of the degradation, ``spread`` LR pixels to each side.
+
+    The degradation is the same at every pixel but near the ends of a line, and so is its inverse, which decays by two
+    thirds from one LR pixel to the next: a line longer than SETTLED has the ends and the middle of one of that length.
+    """
+    inverse = _inverse(min(count, SETTLED), scale)
+    length = inverse.shape[1]
+    taps = min(2 * spread + 1, count)
+    here = np.arange(count)
+    there = np.where(here < length // 2, here, np.maximum(length // 2, here - count + length))
+    starts = np.clip(here - spread, 0, count - taps)
+    rows = there[:, None] * scale + np.arange(scale)
+    columns = (starts - here + there)[:, None] + np.arange(taps)
+    weights = inverse[rows[:, :, None], columns[:, None, :]].reshape(count * scale, taps)
+    return Line(count, starts.repeat(scale), weights)
+
+
 @functools.lru_cache(maxsize=16)
-def correction_matrix(count: int, scale: int) -> Weights:
-    """The (scale * count, count) float32 matrix that turns a line's error at LR into the smallest correction at SR
-    that takes it away: the Moore-Penrose inverse of the degradation. Shared: read only."""
-    degrade = resample_matrix(count * scale, count).astype(np.float64)
-    inverse = np.linalg.solve(degrade @ degrade.T, degrade).T.astype(np.float32)
-    inverse.setflags(write=False)
-    return inverse
+def _inverse(count: int, scale: int) -> Weights:
+    """The Moore-Penrose inverse of the degradation of a line of ``count`` LR pixels, (scale * count, count)."""
+    degrade = resampling(count * scale, count).matrix().astype(np.float64)
+    return np.linalg.solve(degrade @ degrade.T, degrade).T.astype(np.float32)
 
 
 class Bands:
-    """A matrix that is zero far from its diagonal, cut into blocks of ``height`` rows and the columns that these need:
-    ``step`` that go with a block's rows, and ``reach`` before and behind them.
+    """A line's matrix, which is zero far from its diagonal, cut into blocks of ``height`` rows and the columns that
+    these need: ``step`` that go with a block's rows, and ``reach`` before and behind them.
 
     What is multiplied is padded with ``reach`` zeros in front, and brought to ``length``; of what comes out, ``size``
     long, the rows of the matrix count.
     """
 
-    def __init__(self, matrix: Weights, *, height: int, step: int, reach: int) -> None:
-        rows, columns = matrix.shape
+    def __init__(self, line: Line, *, height: int, step: int, reach: int) -> None:
+        rows, taps = line.weights.shape
         blocks, width = -(-rows // height), step + 2 * reach
         self.step, self.reach = step, reach
         self.size, self.length = blocks * height, (blocks - 1) * step + width
-        padded = np.zeros((self.size, self.length), np.float32)
-        padded[:rows, reach : reach + columns] = matrix
-        self.weights: Weights = np.stack(
-            [padded[b * height : (b + 1) * height, b * step : b * step + width] for b in range(blocks)]
-        )
+        row, tap = np.arange(rows), np.arange(taps)
+        columns = (line.starts - row // height * step + reach)[:, None] + tap
+        weights = np.zeros((self.size, width), np.float32)
+        inside = (columns >= 0) & (columns < width)
+        weights[np.broadcast_to(row[:, None], inside.shape)[inside], columns[inside]] = line.weights[inside]
+        self.weights: Weights = weights.reshape(blocks, height, width)
         self.transposed: Weights = np.ascontiguousarray(self.weights.transpose(0, 2, 1))
 
     def down(self, image: Weights, out: Weights) -> None:
@@ -88,8 +105,7 @@ class Degrader:
     def __init__(self, shape: tuple[int, int], scale: int) -> None:
         self.shape, self.scale = shape, scale
         self._rows, self._columns = (
-            Bands(resample_matrix(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale)
-            for n in shape
+            Bands(resampling(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale) for n in shape
         )
         blocks, rows = len(self._rows.weights), BLOCK * scale
         self._take = min(blocks, max(1, CACHED // (4 * rows * self._columns.length)))
@@ -120,7 +136,8 @@ class Corrector:
     def __init__(self, shape: tuple[int, int], scale: int) -> None:
         self.shape, self.scale = shape, scale
         self._rows, self._columns = (
-            Bands(correction_matrix(n, scale), height=BLOCK * scale, step=BLOCK, reach=REACH) for n in shape
+            Bands(correction(n, scale, spread=BLOCK + REACH), height=BLOCK * scale, step=BLOCK, reach=REACH)
+            for n in shape
         )
         self._error = np.zeros((self._rows.length, self._columns.length), np.float32)
         self._half = np.zeros((self._rows.length, self._columns.size), np.float32)

@@ -11,6 +11,7 @@ from clesr.engines.interpolation_engine import METHODS, open_interpolation
 from clesr.engines.models import SCALES, carries_image
 from clesr.engines.notes import noting
 from clesr.engines.offer import PRECISIONS, Offer
+from clesr.engines.results import check_size
 from clesr.engines.selftest import open_checked
 from clesr.engines.tiles import open_fitting
 from clesr.engines.weights import Model, find_model
@@ -162,6 +163,7 @@ def _check(
         raise UsageError(
             f"an image of {shape[0]} x {shape[1]} pixels cannot be enlarged; it must have pixels"
         )
+    check_size(shape, scale)
     if device not in (None, "cpu", "cuda", "gpu"):
         raise UsageError(f"device {device!r} is unknown; choose cpu, cuda (NVIDIA) or gpu (Intel)")
     if precision not in (None, *PRECISIONS):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clesr.engines.base import Engine
 from clesr.engines.models import count_operations
 from clesr.engines.offer import Offer
+from clesr.engines.results import check_opened, engine_errors, run_frame
 from clesr.engines.tiles import HALO, Span
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model
@@ -37,11 +38,11 @@ def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: in
     """
     if offer.kind == "cuda":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return _checked(offer.open(model, shape, threads), model, _corners(shape), device=device)
+        return _checked(_started(offer, model, shape, threads), model, _corners(shape), device=device)
     affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
     if not affordable:
         _check_small(offer, model, threads)
-    engine = offer.open(model, shape, threads)
+    engine = _started(offer, model, shape, threads)
     return _checked(engine, model, [_whole(shape)]) if affordable else engine
 
 
@@ -77,16 +78,28 @@ def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
     key = (offer.name, offer.kind, offer.precision, model.sha256, threads)
     if key in _passed:
         return
-    _checked(offer.open(model, SMALL, threads), model, [_whole(SMALL)]).close()
+    _checked(_started(offer, model, SMALL, threads), model, [_whole(SMALL)]).close()
     _passed.add(key)
+
+
+def _started(offer: Offer, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
+    """``offer``, opened; EngineError whatever it raises, and where it is not for what was asked."""
+    with engine_errors("it does not start"):
+        engine = offer.open(model, shape, threads)
+    try:
+        check_opened(engine, shape, model.scale)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]], *, device: str = "cpu") -> Engine:
     """``engine``, whose result is that of the reference on ``device`` in ``parts``; else it is closed."""
     try:
         image, scale = probe_image(*engine.info.lr_shape), model.scale
-        engine.submit(image)
-        sr: NDArray[np.uint8] = engine.collect().astype(np.uint8, copy=False)
+        with engine_errors("self-test: it failed"):
+            sr = np.asarray(run_frame(engine, image), np.uint8)
         network = copy.deepcopy(model.module).to(device)
         for down, right in parts:
             part = np.ascontiguousarray(image[down.read, right.read])

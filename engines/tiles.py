@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from clesr.engines.base import Engine
 from clesr.engines.memory import free_memory, is_out_of_memory
 from clesr.engines.notes import note
+from clesr.engines.results import collect_checked
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
@@ -135,31 +137,27 @@ def in_tiles(engine: Engine, grid: Grid) -> WorkerEngine:
 
 
 def _compute(engine: Engine, grid: Grid, lr: Image) -> Image:
-    """``lr`` through ``engine`` tile by tile, as many in flight as it takes."""
+    """``lr`` through ``engine`` tile by tile, as many in flight as it takes; none is left there, whatever it raises."""
     scale = engine.info.scale
     sr: Image = np.empty((lr.shape[0] * scale, lr.shape[1] * scale), lr.dtype)
-    waiting: deque[tuple[Span, Span]] = deque()
-    failure: Exception | None = None
+    waiting: deque[tuple[Span, Span, Image]] = deque()
 
     def collect() -> None:
-        nonlocal failure
-        down, right = waiting.popleft()
-        try:
-            tile = engine.collect()
-        except EngineError as error:
-            failure = error
-            return
+        down, right, part = waiting.popleft()
+        tile = collect_checked(engine, part, scale)
         sr[down.given(scale), right.given(scale)] = tile[down.kept(scale), right.kept(scale)]
 
     try:
         for down, right in grid.tiles():
             if len(waiting) == engine.depth:
                 collect()
-            engine.submit(np.ascontiguousarray(lr[down.read, right.read]))
-            waiting.append((down, right))
-    finally:
+            part = np.ascontiguousarray(lr[down.read, right.read])
+            engine.submit(part)
+            waiting.append((down, right, part))
         while waiting:
             collect()
-    if failure is not None:
-        raise failure
+    finally:
+        while waiting:  # only after an error, which is the one that is raised
+            with suppress(Exception):
+                collect()
     return sr

@@ -9,7 +9,9 @@ from time import perf_counter
 import numpy as np
 
 from clesr.engines.base import Engine
+from clesr.engines.results import engine_errors, run_frame
 from clesr.engines.weights import Model, find_model, shipped
+from clesr.pipeline.errors import EngineError
 
 BEST, LIGHT = "densenet", "fast"
 PROBE = 64  # LR pixels a side of the first, small trial
@@ -35,9 +37,13 @@ def choose_model(
         return light
     best = find_model(BEST, scale)
     budget = MARGIN / fps
-    seconds = _seconds(best, (PROBE, PROBE), open_one) * shape[0] * shape[1] / PROBE**2
-    if seconds < HOPELESS * budget:
-        seconds = _seconds(best, shape, open_one)
+    try:
+        seconds = _seconds(best, (PROBE, PROBE), open_one) * shape[0] * shape[1] / PROBE**2
+        if seconds < HOPELESS * budget:
+            seconds = _seconds(best, shape, open_one)
+    except EngineError as error:
+        explain(f"model {LIGHT}: {BEST} does not run here ({error})")
+        return light
     does = f"{BEST} takes {1e3 * seconds:.0f} ms a frame here, {fps:.4g} frames/s leave {1e3 * budget:.0f} ms"
     taken = best if seconds <= budget else light
     explain(f"model {taken.name}: {does}")
@@ -52,11 +58,11 @@ def _seconds(
     engine = open_one(model, shape)
     try:
         spans = []
-        for _ in range(RUNS + 1):
-            start = perf_counter()
-            engine.submit(image)
-            engine.collect()
-            spans.append(perf_counter() - start)
+        with engine_errors("it failed on a frame"):
+            for _ in range(RUNS + 1):
+                start = perf_counter()
+                run_frame(engine, image)
+                spans.append(perf_counter() - start)
         return statistics.median(spans[1:])
     finally:
         engine.close()

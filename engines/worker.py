@@ -14,8 +14,9 @@ class WorkerEngine:
     """An :class:`~clesr.engines.base.Engine` around ``compute``, a function of one LR image.
 
     While one frame is computed the next one waits, so the device is never idle between two. ``compute``
-    runs on the engine's own thread; what it raises comes out of ``collect`` as EngineError.
-    ``release`` runs once, after the last frame.
+    runs on the engine's own thread; what it raises, SystemExit too, comes out of ``collect`` as EngineError.
+    ``release`` runs once, after the last frame. A closed engine holds neither of them, nor do they hold it: what it has
+    taken is free as soon as nobody holds the engine.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class WorkerEngine:
         self.info, self.depth = info, depth
         self._compute, self._release = compute, release
         self._waiting: deque[Image] = deque()
-        self._done: deque[Image | Exception] = deque()
+        self._done: deque[Image | BaseException] = deque()
         self._in_flight = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -56,7 +57,7 @@ class WorkerEngine:
             result = self._done.popleft()
             self._in_flight -= 1
             self._changed.notify_all()
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise self.info.failed(result) from result
         return result
 
@@ -71,20 +72,28 @@ class WorkerEngine:
 
     def _run(self) -> None:
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._closed)
-                    if self._closed:
-                        return
-                    lr = self._waiting.popleft()
-                result: Image | Exception
-                try:
-                    result = self._compute(lr)
-                except Exception as error:  # noqa: BLE001 - handed to the caller of collect
-                    result = error
-                with self._changed:
-                    if not self._closed:
-                        self._done.append(result)
-                        self._changed.notify_all()
+            while self._compute_next():
+                pass
         finally:
             self._release()
+
+    def _compute_next(self) -> bool:
+        """Wait for a frame and compute it; False when the engine is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return False
+            lr = self._waiting.popleft()
+        result = self._computed(lr)
+        with self._changed:
+            if not self._closed:
+                self._done.append(result)
+                self._changed.notify_all()
+        del result  # which, where it is an error, holds this function's locals
+        return True
+
+    def _computed(self, lr: Image) -> Image | BaseException:
+        try:
+            return self._compute(lr)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of collect
+            return error

@@ -39,8 +39,9 @@ class Lane:
     ended: Callable[[Sequence[Job], BaseException | None], None]
     shared: Shared | None = None
     in_flight: int = 0
+    at_hand: Job | None = None  # taken out of the mailbox, not yet by an upscaler
     aborted: bool = False
-    closing_error: Exception | None = None
+    closing_error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -151,11 +152,14 @@ class EngineThread:
         return None
 
     def _submit(self, lane: Lane, job: Job) -> Shared:
+        lane.at_hand = job
         shared = self._place(lane, (job.lr.shape[0], job.lr.shape[1]))
+        results = shared.upscaler.submit(job)
+        lane.at_hand = None
         lane.in_flight += 1
         self._submitted += 1
         shared.owners.append((self._submitted, lane))
-        self._emit(shared, shared.upscaler.submit(job))
+        self._emit(shared, results)
         return shared
 
     def _emit(self, shared: Shared, results: list[Result]) -> None:
@@ -191,7 +195,7 @@ class EngineThread:
                 self._shared.remove(shared)
                 try:
                     shared.upscaler.close()
-                except Exception as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
+                except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
                     lane.closing_error = closing
 
     def _end(self, lane: Lane, error: BaseException | None) -> None:
@@ -203,5 +207,6 @@ class EngineThread:
             error = error or broken
         self._leave(lane)
         self._lanes.remove(lane)
-        lane.ended(lane.jobs.drain(), error)
+        at_hand = [lane.at_hand] if lane.at_hand is not None else []
+        lane.ended([*at_hand, *lane.jobs.drain()], error)
         lane.done.set()

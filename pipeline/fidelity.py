@@ -22,6 +22,8 @@ TILE = 32  # LR pixels a side: about what an operator looks at when a structure 
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
 REFRESH = 64  # frames after which the field of view is looked for again
+GARBAGE_DB = 12.0  # below it an image is none of the frame, unless the frame itself is mostly noise
+FLAT = 1 / 32  # of the range: structure of this standard deviation does not vanish wholly in any up-scaling
 
 Errors = NDArray[np.float32]
 
@@ -93,6 +95,24 @@ class FidelityCheck:
         worst_db = None if worst is None else decibels(float(tiles.flat[worst]), peak)
         worst_at = None if worst is None else self._tiles.at(worst)
         return sr, Fidelity(db, before_db, worst_db, worst_at, self.limit_db, own)
+
+
+def no_upscaled_image(lr: Image, found: Fidelity) -> str:
+    """Why an image with the figures ``found`` surely is no up-scaled one of ``lr``, in words; empty where it may be.
+
+    Only what no network can do to a frame of a tile's size or more counts: that nothing of its structure is left, or
+    that the mean of the frame describes it much better than the image does (an inverted image, another one).
+    Whatever a network smooths away of the frame, noise too, costs it no more than the frame's own variance.
+    """
+    if min(lr.shape) < TILE:
+        return ""
+    peak = int(np.iinfo(lr.dtype).max)
+    if found.again.min() == found.again.max() and float(lr.std()) > FLAT * peak:
+        return f"an image of level {found.again.flat[0]} everywhere for a frame with structure"
+    db = found.db if found.before_db is None else found.before_db
+    if db < GARBAGE_DB and peak**2 / 10 ** (db / 10) > 2 * float(lr[field_of_view(eight_bits(lr))].var()):
+        return f"an image {db:.1f} dB from the frame; {GARBAGE_DB:g} dB is the least for a frame like this"
+    return ""
 
 
 def squared_difference(one: Image, other: Image) -> Errors:

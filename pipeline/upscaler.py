@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from clesr.engines import Engine, EngineInfo
 from clesr.engines.base import SelfChecking
 from clesr.engines.resample import quantise, resize
+from clesr.engines.results import again_checked, check_opened, check_size, collect_checked
 from clesr.pipeline.clock import Clock
-from clesr.pipeline.fidelity import FidelityCheck
+from clesr.pipeline.errors import EngineError, first_line
+from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times
 
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
@@ -31,11 +34,17 @@ class Job:
 class Upscaler:
     """Turns jobs into results in order, whatever the engine does. Used by one thread.
 
-    A change of size opens an engine for the new size. A frame on which the engine raises becomes a FAILED
-    result with the bicubic image, and the engine is opened again: for the next frame the first time,
-    later after growing waits during which frames go on as FAILED. ``failure`` is why the engine is
-    out of service, else None; ``info`` is what the last engine that started said of itself. Every image of the
-    engine is checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py).
+    A change of size opens an engine for the new size. A frame on which the engine raises, or of which it makes
+    something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
+    engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
+    FAILED. ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started
+    said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
+    by it (pipeline/fidelity.py).
+
+    Any thread may read ``oldest_ns``, when the oldest frame in flight was submitted, and ``opening_ns``, since when an
+    engine is being opened; None where there is none.
+
+    A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
 
     def __init__(
@@ -49,76 +58,86 @@ class Upscaler:
     ) -> None:
         self.factory, self.scale, self.clock, self.tell = factory, scale, clock, tell
         self.consistent = consistent
-        self._check: FidelityCheck | None = None
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
+        self.oldest_ns: int | None = None
+        self.opening_ns: int | None = None
+        self._check: FidelityCheck | None = None
+        self._shape, self._depth = (0, 0), 1
         self._in_flight: deque[Job] = deque()
+        self._ready: deque[Result] = deque()
         self._failures = 0
         self._retry_ns = 0
+        self._interrupted = False
 
     def open(self, shape: tuple[int, int]) -> None:
         """Open an engine for LR ``shape`` (H, W) in place of the present one; raises what that raises."""
-        self.close()
-        self.engine = self.factory(shape)
-        self.info = self.engine.info
-        self._check = FidelityCheck(shape, self.scale, self.info.limit_db, consistent=self.consistent)
-        if self.consistent and isinstance(self.engine, SelfChecking):
-            self.engine.correct()
+        self.opening_ns = self.clock.now_ns()
+        try:
+            self.close()
+            check_size(shape, self.scale)
+            with _no_exit("opened"):
+                self.engine = self._opened(shape)
+        finally:
+            self.opening_ns = None
 
     @property
     def waiting(self) -> int:
-        """Jobs submitted, not yet collected."""
-        return len(self._in_flight)
+        """Jobs submitted, whose results were not yet taken."""
+        return len(self._in_flight) + len(self._ready)
 
     @property
     def full(self) -> bool:
-        return self.engine is not None and len(self._in_flight) >= self.engine.depth
+        return self.engine is not None and len(self._in_flight) >= self._depth
 
     def submit(self, job: Job) -> list[Result]:
-        """Start ``job``. Returns the results that had to come first or came at once, oldest first."""
-        finished = []
+        """Start ``job``. Returns the results that had to come first or came at once, oldest first.
+
+        Raises UsageError where its SR image would be too large. ``job`` is not taken where this raises.
+        """
         shape = (job.lr.shape[0], job.lr.shape[1])
-        if self.failure or self.engine is None or self.engine.info.lr_shape != shape:
-            finished = self.drain()
+        if self.failure or self.engine is None or self._shape != shape:
+            check_size(shape, self.scale)
+            self._collect_all()
             self._reopen(shape)
         job.submitted_ns = self.clock.now_ns()
-        if self.engine is not None and not self.failure:
-            try:
-                self.engine.submit(job.lr)
-            except Exception as error:  # noqa: BLE001 - whatever an engine raises, the stream goes on
-                self._fail(error)
-            else:
-                self._in_flight.append(job)
-                return finished
-        return [*finished, *self.drain(), self._fallback(job)]
+        if not self._start(job):
+            self._collect_all()
+            self._ready.append(self._fallback(job))
+        return self._take()
 
     def drain(self) -> list[Result]:
         """Collect everything in flight, oldest first."""
-        return [self.collect() for _ in range(len(self._in_flight))]
+        self._collect_all()
+        return self._take()
 
     def collect(self) -> Result:
         """The oldest result in flight."""
-        job = self._in_flight.popleft()
-        assert self.engine is not None
-        try:
-            image = self.engine.collect()
-        except Exception as error:  # noqa: BLE001 - whatever an engine raises, the stream goes on
-            self._fail(error)
-            return self._fallback(job)
-        if self._failures and not self.failure:
-            self._failures = 0
-            self.tell("the engine is back")
-        assert self._check is not None
-        again = self.engine.again if isinstance(self.engine, SelfChecking) else ()
-        image, check = self._check(job.lr, image, again)
-        return self._result(job, image, Outcome.UPSCALED, check)
+        if not self._ready:
+            self._collect_one()
+        return self._ready.popleft()
 
     def close(self) -> None:
         """Free the engine. Nothing may be in flight."""
-        if self.engine is not None:
-            engine, self.engine = self.engine, None
-            engine.close()
+        engine, self.engine, self._check = self.engine, None, None
+        if engine is not None:
+            with _no_exit("closed"):
+                engine.close()
+
+    def _opened(self, shape: tuple[int, int]) -> Engine:
+        engine = self.factory(shape)
+        try:
+            check_opened(engine, shape, self.scale)
+            self._check = FidelityCheck(shape, self.scale, engine.info.limit_db, consistent=self.consistent)
+            if self.consistent and isinstance(engine, SelfChecking):
+                engine.correct()
+        except BaseException:
+            with suppress(Exception):  # the first error is the one that counts
+                engine.close()
+            raise
+        self.info, self._shape, self._depth = engine.info, shape, engine.depth
+        return engine
 
     def _reopen(self, shape: tuple[int, int]) -> None:
         if self.failure and self.clock.now_ns() < self._retry_ns:
@@ -130,14 +149,80 @@ class Upscaler:
         else:
             self.failure = None
 
-    def _fail(self, error: Exception) -> None:
+    def _start(self, job: Job) -> bool:
+        """Hand ``job`` to the engine; whether that went."""
+        if self.failure or self.engine is None or self._interrupted:
+            return False
+        self._in_flight.append(job)
+        self._look_at_oldest()
+        started = False
+        try:
+            self.engine.submit(job.lr)
+            started = True
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever an engine raises, the stream goes on
+            self._fail(error)
+        finally:
+            if not started:
+                self._in_flight.pop()
+                self._look_at_oldest()
+        return started
+
+    def _collect_all(self) -> None:
+        while self._in_flight:
+            self._collect_one()
+
+    def _collect_one(self) -> None:
+        """Make the oldest frame in flight a result. It stays in flight until that is done."""
+        job = self._in_flight[0]
+        try:
+            result = self._fallback(job) if self._interrupted else self._upscaled(job)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever an engine raises, the stream goes on
+            self._fail(error)
+            result = self._fallback(job)
+        self._ready.append(result)
+        self._in_flight.popleft()
+        self._look_at_oldest()
+
+    def _upscaled(self, job: Job) -> Result:
+        """What the engine makes of ``job``, the oldest in flight; raises what is wrong with it."""
+        engine, check = self.engine, self._check
+        assert engine is not None
+        assert check is not None
+        image = collect_checked(engine, job.lr, self.scale)
+        name = engine.info.engine
+        again = again_checked(engine, job.lr, name) if isinstance(engine, SelfChecking) else ()
+        image, found = check(job.lr, image, again)
+        wrong = no_upscaled_image(job.lr, found)
+        if wrong:
+            raise EngineError(f"the {name} engine gave {wrong}")
+        if self._failures and not self.failure:
+            self._failures = 0
+            self.tell("the engine is back")
+        return self._result(job, image, Outcome.UPSCALED, found)
+
+    def _take(self) -> list[Result]:
+        results = list(self._ready)
+        self._ready.clear()
+        return results
+
+    def _look_at_oldest(self) -> None:
+        self.oldest_ns = self._in_flight[0].submitted_ns if self._in_flight else None
+
+    def _fail(self, error: BaseException) -> None:
         """Take the engine out of service: it is opened again before a later frame."""
+        words = first_line(error)
         if not self.failure:
-            self.tell(f"the engine failed ({error}); bicubic images, marked, until it is back")
+            self.tell(f"the engine failed ({words}); bicubic images, marked, until it is back")
         wait = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
         self._failures += 1
         self._retry_ns = self.clock.now_ns() + int(wait * 1e9)
-        self.failure = str(error) or type(error).__name__
+        self.failure = words
 
     def _fallback(self, job: Job) -> Result:
         height, width = (n * self.scale for n in job.lr.shape)
@@ -149,3 +234,14 @@ class Upscaler:
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
         return Result(job.frame, job.lr, image, outcome, self.scale, times, model, fidelity, check)
+
+
+@contextmanager
+def _no_exit(what: str) -> Iterator[None]:
+    """An engine that raises SystemExit while it is ``what`` does not end the program: EngineError instead."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise EngineError(f"the engine raised {type(error).__name__} when it was {what}") from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clesr.engines import open_engine
 from clesr.engines.resample import quantise, resize
+from clesr.engines.results import run_frame
 from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.config import LiveSettings
@@ -75,8 +76,7 @@ def draw() -> NDArray[np.uint8]:
     assert isinstance(frame, Frame)
     lr = frame.image
     engine = open_engine("auto", find_model("fast", SCALE), SCALE, (lr.shape[0], lr.shape[1]))
-    engine.submit(lr)
-    sr = engine.collect()
+    sr = run_frame(engine, lr)
     engine.close()
     truth = source.truth(frame.number, SCALE)
     source.close()

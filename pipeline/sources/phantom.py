@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.resample import cubic_kernel, quantise, resample_matrix
+from clesr.engines.resample import cubic_kernel, quantise, resampling
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.tissue import PSF_UM, Canvas, place_crypts, render_tissue
 from clesr.pipeline.sources.vessels import cells_in_sight, draw_trees, erythrocyte_sprites, grow_trees
@@ -226,7 +226,7 @@ def _filtered(image: Canvas, taps: Canvas) -> Canvas:
 
 
 def _shrink(image: Canvas, side: int) -> Canvas:
-    matrix = resample_matrix(len(image), side)
+    matrix = resampling(len(image), side).matrix()
     return np.asarray(matrix @ image @ matrix.T, np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,22 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clesr.engines import degrade
-from clesr.engines.degrade import Corrector, Degrader
-from clesr.engines.resample import resize
+from clesr.engines import degrade, resample
+from clesr.engines.degrade import REACH, Bands, Corrector, Degrader, correction
+from clesr.engines.resample import resampling, resize
+from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Image
 
-CASES = [((40, 52), 4), ((33, 47), 2), ((17, 21), 8), ((5, 3), 4), ((1, 1), 8), ((64, 9), 2)]
+CASES = [
+    ((40, 52), 4),
+    ((33, 47), 2),
+    ((17, 21), 8),
+    ((5, 3), 4),
+    ((1, 1), 8),
+    ((64, 9), 2),
+    ((1, 300), 4),
+    ((141, 1), 2),
+]
 
 
 def rounded(levels: NDArray[np.floating[Any]], dtype: type) -> Image:
@@ -43,6 +55,76 @@ def test_bands_give_what_the_whole_matrix_gives(shape: tuple[int, int], scale: i
     assert found.shape == shape
     top = np.iinfo(dtype).max
     assert np.abs(found - np.clip(expected, 0, top)).max() < 0.5 + 1e-6 * top
+
+
+def whole_inverse(count: int, scale: int) -> NDArray[np.float64]:
+    """The Moore-Penrose inverse of the degradation of a line of ``count`` LR pixels, all of it."""
+    return np.linalg.pinv(resampling(count * scale, count).matrix().astype(np.float64))
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 19, 20, 64, 127, 128, 129, 130, 161])
+def test_the_correction_of_a_line_of_any_length_is_that_of_the_whole_matrix(count: int, scale: int) -> None:
+    """Also where it is put together from the ends and the middle of a shorter line."""
+    line = correction(count, scale, spread=20)
+    expected = whole_inverse(count, scale)
+    far = np.abs(np.arange(count) - np.arange(count * scale)[:, None] // scale) > 20
+    assert np.abs(np.where(far, 0, line.matrix() - expected)).max() < 3e-7
+    assert np.abs(expected[far]).max(initial=0) < 1e-7, "what is left out is nothing to float32"
+
+
+@pytest.mark.parametrize(("count", "scale"), [(140, 2), (140, 4), (133, 8), (5, 8)])
+def test_bands_of_any_block_are_the_matrix_near_its_diagonal(count: int, scale: int) -> None:
+    """Those of the host and of the device differ in their blocks alone."""
+    image = noise((count, 3), np.uint8).astype(np.float32)
+    for block in (4, 16):
+        bands = Bands(
+            correction(count, scale, spread=block + REACH), height=block * scale, step=block, reach=REACH
+        )
+        padded = np.zeros((bands.length, 3), np.float32)
+        padded[REACH : REACH + count] = image
+        out = np.zeros((bands.size, 3), np.float32)
+        bands.down(padded, out)
+        first = np.arange(count * scale)[:, None] // scale // block * block
+        columns = np.arange(count)
+        near = (columns >= first - REACH) & (columns < first + block + REACH)
+        expected = np.where(near, whole_inverse(count, scale), 0) @ image
+        np.testing.assert_allclose(out[: count * scale], expected, atol=1e-4)
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that ``work`` held at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("consistent", [False, True])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("across", [False, True])
+def test_memory_is_in_proportion_to_the_image(scale: int, across: bool, consistent: bool) -> None:
+    """Of bicubic image, check and correction, for a line of pixels as for any other image."""
+
+    def work(count: int) -> Callable[[], object]:
+        shape = (1, count) if across else (count, 1)
+        lr = noise(shape, np.uint8)
+
+        def run() -> None:
+            for cached in (resampling, resample._blocks, degrade._inverse):
+                cached.cache_clear()
+            sr = rounded(resize(lr, shape[0] * scale, shape[1] * scale), np.uint8)
+            FidelityCheck(shape, scale, consistent=consistent)(lr, sr)
+
+        return run
+
+    work(100)()  # what is made once for all images does not count
+    half, whole = peak(work(2000)), peak(work(4000))
+    side = 4000 * scale
+    assert whole < 1000 * side + 100 * side * scale
+    assert whole < 2.3 * half
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clesr.engines.resample import polyphase_taps, quantise, resample_matrix, resize
+from clesr.engines import resample
+from clesr.engines.resample import cubic_kernel, polyphase_taps, quantise, resampling, resize
 
 SIZES = [
     ((64, 80), (32, 40)),
@@ -35,9 +39,39 @@ def test_is_within_a_grey_level_of_pillow_in_8_bit(size: tuple[int, int], to: tu
 
 @pytest.mark.parametrize("sizes", [(10, 40), (40, 10), (7, 3), (1, 5), (5, 1), (4, 4)])
 def test_rows_sum_to_one(sizes: tuple[int, int]) -> None:
-    matrix = resample_matrix(*sizes)
+    matrix = resampling(*sizes).matrix()
     assert matrix.shape == sizes[::-1]
     np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-6)
+
+
+def dense(n_in: int, n_out: int) -> NDArray[np.float64]:
+    """Every weight of every sample."""
+    ratio = n_in / n_out
+    centres = (np.arange(n_out) + 0.5) * ratio - 0.5
+    weights = cubic_kernel((np.arange(n_in) - centres[:, None]) / max(ratio, 1.0))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_taps_are_those_of_the_whole_matrix(n_in: int, n_out: int) -> None:
+    line = resampling(n_in, n_out)
+    np.testing.assert_allclose(line.matrix(), dense(n_in, n_out), rtol=0, atol=1e-7)
+    assert line.weights.shape[1] <= max(4, 4 * n_in / n_out + 1)
+
+
+@given(st.tuples(*[st.integers(1, 120)] * 4), st.sampled_from([np.uint8, np.uint16]))
+def test_an_image_is_multiplied_by_both_matrices(sizes: tuple[int, int, int, int], dtype: type) -> None:
+    height, width, *to = sizes
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width)).astype(dtype)
+    expected = dense(height, to[0]) @ image @ dense(width, to[1]).T
+    np.testing.assert_allclose(resize(image, *to), expected, rtol=0, atol=3e-6 * np.iinfo(dtype).max)
+
+
+def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 90), np.uint8)
+    whole = resize(image, 50, 270)
+    monkeypatch.setattr(resample, "PRODUCT", 7 * resample.BLOCK)
+    np.testing.assert_allclose(resize(image, 50, 270), whole, rtol=0, atol=1e-4)
 
 
 def test_quantise_rounds_and_clips() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,10 @@ from random_models import random_image, random_model
 
 from clesr.engines import Engine, EngineInfo, Offer, engines, open_engine, selection, selftest
 from clesr.engines.torch_engine import upscale
+from clesr.engines.trial import choose_model
 from clesr.engines.weights import Model
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.errors import EngineError, UsageError
+from clesr.pipeline.errors import EngineError, UsageError, first_line
 from clesr.pipeline.frame import Image
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
@@ -76,6 +80,94 @@ def test_the_first_that_works_is_taken_and_each_other_explained(monkeypatch: pyt
     assert alive == ["good"]
 
 
+class Odd(BaseException):
+    """Nobody expects it."""
+
+
+NONSENSE: dict[str, tuple[Callable[[Image], object], str]] = {
+    "nothing": (lambda _sr: None, r"gave None; uint8 \(18, 24\) was expected"),
+    "floats": (lambda sr: sr / 255, r"gave float64 \(18, 24\)"),
+    "NaN": (lambda sr: np.full(sr.shape, np.nan), r"gave float64"),
+    "16 bits": (lambda sr: sr.astype(np.uint16) * 257, r"gave uint16 \(18, 24\)"),
+    "a cut image": (lambda sr: sr[1:], r"gave uint8 \(17, 24\)"),
+    "a plane more": (lambda sr: sr[None], r"gave uint8 \(1, 18, 24\)"),
+    "no pixels": (lambda sr: sr[:0], r"gave uint8 \(0, 24\)"),
+    "words": (lambda _sr: "image", "gave a str"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_one_that_gives_nonsense_in_its_self_test_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    change, words = NONSENSE[name]
+    offering(monkeypatch, fake("bad", change, rank=1, kind=kind), fake("good", rank=2))  # type: ignore[arg-type]
+    said: list[str] = []
+    assert open_engine("auto", MODEL, 2, SHAPE, explain=said.append).info.engine == "good"
+    assert re.search(words, said[0])
+    assert [e.info.engine for e in opened if not e._closed] == ["good"]
+
+
+ERRORS = [RuntimeError("broken driver"), ImportError("no such library"), MemoryError("all of it"), SystemExit(3),
+          Odd("odd"), ValueError("odd\nand more"), AssertionError()]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("what", ["open", "compute"])
+def test_whatever_a_candidate_raises_it_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, what: str
+) -> None:
+    def raising(*_: object) -> Any:
+        raise error
+
+    bad = fake("bad", raising, rank=1) if what == "compute" else fake("bad", rank=1, open=raising)
+    offering(monkeypatch, bad, fake("good", rank=2))
+    said: list[str] = []
+    assert open_engine("auto", MODEL, 2, SHAPE, explain=said.append).info.engine == "good"
+    assert first_line(error) in said[-1]
+    assert all("\n" not in line for line in said)
+
+
+@pytest.mark.parametrize("lie", [{"lr_shape": (4, 4)}, {"scale": 4}, {"model": None}])
+def test_one_that_is_not_for_what_was_asked_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    good = fake("good", rank=2)
+
+    def lying(*arguments: Any) -> Engine:
+        engine = good.open(*arguments)
+        engine.info = dataclasses.replace(engine.info, **lie)
+        return engine
+
+    offering(monkeypatch, fake("bad", rank=1, open=lying), good)
+    said: list[str] = []
+    open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    assert "not bad" in said[0]
+    assert [e._closed for e in opened] == [True, False]
+
+
+@pytest.mark.parametrize("change", [lambda _sr: None, lambda sr: 1 // int(sr.mean() < 0)])
+def test_a_model_whose_engine_fails_in_its_trial_gives_way(change: Callable[[Image], Any]) -> None:
+    offers, said = {"densenet": fake("bad", change, rank=1), "fast": fake("good", rank=2)}, list[str]()
+
+    def open_one(model: Model, shape: tuple[int, int]) -> Engine:
+        return offers[model.name].open(MODEL, shape, None)
+
+    assert choose_model(2, SHAPE, 10.0, open_one, said.append).name == "fast"
+    assert said[0].startswith("model fast: densenet does not run here (")
+    assert all(e._closed for e in opened)
+
+
+def test_a_person_who_interrupts_the_opening_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> Engine:
+        raise KeyboardInterrupt
+
+    offering(monkeypatch, fake("bad", rank=1, open=interrupted), fake("good", rank=2))
+    with pytest.raises(KeyboardInterrupt):
+        open_engine("auto", MODEL, 2, SHAPE)
+
+
 def test_when_nothing_works_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     offering(
         monkeypatch,
@@ -131,6 +223,7 @@ def test_bf16_is_passed_over_for_a_network_that_does_not_carry_the_image(
         (("auto", MODEL, 3, SHAPE), {}, "scale 3 is not one of 2, 4, 8"),
         (("auto", MODEL, 4, SHAPE), {}, "fast is for scale 2, not 4; give --scale 2"),
         (("auto", MODEL, 2, (0, 5)), {}, "0 x 5"),
+        (("auto", MODEL, 2, (10**5, 10**4)), {}, "10000x100000 pixels at scale 2 would become 20000x200000"),
         (("auto", "lanczos", 2, SHAPE), {}, "'lanczos' is unknown"),
         (("torch", "bicubic", 2, SHAPE), {}, "bicubic has an engine of its own"),
         (("auto", MODEL, 2, SHAPE), {"device": "tpu"}, "'tpu' is unknown; choose cpu, cuda"),

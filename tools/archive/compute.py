@@ -90,6 +90,7 @@ class Computation:
         try:
             return pipeline.run()
         except EngineError as error:
+            self.engines.close()  # nobody knows what a failed engine gives next: the piece is tried again with another
             raise EngineError("; ".join([str(error), *(r for r in said if "engine failed" in r)])) from error
         finally:
             self._pipeline = None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.base import Engine
 from clesr.engines.buffers import CudaSlot, SlotEngine
+from clesr.engines.results import collect_checked, run_frame
 from clesr.pipeline.clock import Clock
 
 Pixels = NDArray[np.uint8]
@@ -18,8 +19,7 @@ def one_at_a_time(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> l
     begin = clock.now_ns()
     while True:
         start = clock.now_ns()
-        engine.submit(lr)
-        engine.collect()
+        run_frame(engine, lr)
         now = clock.now_ns()
         spans.append((now - start) / 1e9)
         if (now - begin) / 1e9 >= seconds:
@@ -31,16 +31,16 @@ def in_flight(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> float
     more than are in flight."""
     for _ in range(engine.depth):
         engine.submit(lr)
-    engine.collect()
+    collect_checked(engine, lr, engine.info.scale)
     first = now = clock.now_ns()
     results = 0
     while results <= engine.depth or (now - first) / 1e9 < seconds:
         engine.submit(lr)
-        engine.collect()
+        collect_checked(engine, lr, engine.info.scale)
         now = clock.now_ns()
         results += 1
     for _ in range(engine.depth - 1):
-        engine.collect()
+        collect_checked(engine, lr, engine.info.scale)
     return results / max((now - first) / 1e9, 1e-9)
 
 
@@ -63,5 +63,4 @@ def by_device(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> list[
 
 def upscaled(engine: Engine, lr: Pixels) -> Pixels:
     """One frame."""
-    engine.submit(lr)
-    return engine.collect().astype(np.uint8, copy=False)
+    return np.asarray(run_frame(engine, lr), np.uint8)

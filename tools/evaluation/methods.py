@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clesr.engines import Engine, open_engine
 from clesr.engines.interpolation_engine import METHODS as INTERPOLATIONS
+from clesr.engines.results import run_frame
 from clesr.engines.weights import load_model, shipped
 from clesr.pipeline.errors import UsageError
 from clesr.tools.evaluation import aplus
@@ -111,6 +112,5 @@ def _of_file(path: Path, label: str, engine: str) -> Method:
 
 def _run(engine: Engine, lr: Pixels) -> tuple[Pixels, float]:
     start = perf_counter()
-    engine.submit(lr)
-    sr = engine.collect()
+    sr = run_frame(engine, lr)
     return np.asarray(sr, np.uint8), perf_counter() - start
