@@ -29,11 +29,12 @@ class Placed(NamedTuple):
 class Continuity:
     """Places each frame of one source behind the one before it. Numbers rise, and times never fall nor lie ahead.
 
-    A source's number stands where it follows the last, with a gap at most of what passed since in time allows (at twice
-    the source's rate, and ``SLACK``). Otherwise the frame gets the number after the last, and the source's numbers count
-    from there; a source that comes back to its old numbers is followed. Its times are treated alike: one before the last
-    or after ``now_ns`` is replaced by the present less the usual delay, and those that follow are shifted as much as it,
-    until the source's own are possible again. So a counter or clock that was set, once or for good, costs no frame.
+    A source's number stands where it follows the last, with a gap at most of what the time that passed allows (at twice
+    the source's rate, and ``SLACK``). Otherwise the frame gets the number after the last, and the source's numbers
+    count from there; a source that comes back to its old numbers is followed. Its times are treated alike: one before
+    the last or after ``now_ns`` is replaced by the present less the usual delay, and those that follow are shifted as
+    much as it, until the source's own are possible again. So a counter or clock that was set, once or for good, costs
+    no frame.
     """
 
     def __init__(self, info: SourceInfo) -> None:

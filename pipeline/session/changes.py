@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 
-from clesr.pipeline.clock import Clock
-
 AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
 WITHIN_NS = 60_000_000_000
 IN_A_ROW = 25  # frames of one kind after which a session of their own begins all the same
@@ -19,8 +17,7 @@ class Changes:
     for a kind of frames of which ``IN_A_ROW`` came: then frames of the other kinds are recorded by number alone.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._followed: deque[int] = deque(maxlen=AT_ONCE)
         self._kind: Hashable = None
         self._row = 0
@@ -35,11 +32,10 @@ class Changes:
         """Whether enough frames in a row were of one kind."""
         return self._row >= IN_A_ROW
 
-    def few(self) -> bool:
+    def few(self, now_ns: int) -> bool:
         """Whether a new folder may be begun at once."""
-        oldest = self._followed[0] if len(self._followed) == AT_ONCE else None
-        return oldest is None or self._clock.now_ns() - oldest >= WITHIN_NS
+        return len(self._followed) < AT_ONCE or now_ns - self._followed[0] >= WITHIN_NS
 
-    def followed(self) -> None:
+    def followed(self, now_ns: int) -> None:
         """A new folder is begun."""
-        self._followed.append(self._clock.now_ns())
+        self._followed.append(now_ns)

@@ -19,10 +19,14 @@ from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.session.checkpointer import cause
 from clesr.pipeline.session.coding import TICK, Coder, Picture, coder_for
 from clesr.pipeline.session.format import Record
+from clesr.pipeline.session.inbox import Inbox
 from clesr.pipeline.session.provenance import Provenance
 from clesr.pipeline.session.recorder_thread import RecorderThread
+from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.settings import RecorderSettings
 from clesr.pipeline.session.teller import Teller
+from clesr.pipeline.session.trigger import Trigger
+from clesr.pipeline.session.watchdog import Watchdog
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.encoding import encoder_threads
 from clesr.pipeline.sinks.timeline import Timeline
@@ -61,11 +65,19 @@ class Recorder(Watch):
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or FPS
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
-        self._thread = RecorderThread(
-            self.settings, provenance.describe, fps=self._fps, clock=clock, tell=Teller(tell)
+        self._trigger = Trigger(armed=self.settings.retro_s > 0)
+        self._watchdog = Watchdog(clock)
+        self._sessions = Sessions(
+            self.settings,
+            provenance.describe,
+            trigger=self._trigger,
+            watchdog=self._watchdog,
+            fps=self._fps,
+            clock=clock,
+            tell=Teller(tell),
         )
-        self._inbox, self._trigger = self._thread.inbox, self._thread.trigger
-        self._watchdog = self._thread.watchdog
+        self._inbox = Inbox(self.settings.waiting_bytes)
+        self._thread = RecorderThread(self._sessions, self._inbox)
         # Of the source thread:
         self._timeline = Timeline(TICK, 1 / Fraction(self._fps).limit_denominator(1001))
         # Of the sink thread:
@@ -82,17 +94,17 @@ class Recorder(Watch):
     def alarm(self) -> str | None:
         """Where a recording that was asked for ended early, or could not begin: why, in a line; else None. It stays,
         whatever is recorded later; ``close`` says the same, as an error."""
-        return self._thread.alarm
+        return self._sessions.alarm
 
     def start(self, folder: Path) -> None:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so."""
         self._trigger.order()
-        self._inbox.put(partial(self._thread.start, folder))
+        self._inbox.put(partial(self._sessions.start, folder))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""
         self._trigger.recording = False
-        self._inbox.put(self._thread.stop)
+        self._inbox.put(self._sessions.stop)
 
     # --- source thread
 
@@ -105,31 +117,31 @@ class Recorder(Watch):
             Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks, reason=remark or None)
         )
         image = frame.image
-        letter = partial(self._thread.on_frame, entry, image, self.clock.now_ns())
+        letter = partial(self._sessions.on_frame, entry, image, self.clock.now_ns())
         if self._inbox.put(letter, image.nbytes, wait=not self.source.live):
             self._watchdog.room()
             return
-        self._inbox.put(partial(self._thread.on_missed, entry, image.shape, image.dtype, TOO_SLOW))
+        self._inbox.put(partial(self._sessions.on_missed, entry, (image.shape, image.dtype), TOO_SLOW))
         if self._watchdog.full():
-            self._thread.give_up()
+            self._sessions.declare_dead()
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
         record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
-        self._post(self._thread.admit, Entry(record, settled=True))
+        self._post(self._sessions.admit, Entry(record, settled=True))
 
     def spoil(self, item: Corrupt) -> None:
         record = Record(
             number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
         )
-        self._post(self._thread.admit, Entry(record, settled=True))
+        self._post(self._sessions.admit, Entry(record, settled=True))
 
     def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        self._post(self._thread.on_prepared, number, time_ns, levels)
+        self._post(self._sessions.on_prepared, number, time_ns, levels)
 
     # --- source and engine thread
 
     def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
-        self._post(self._thread.on_settled, number, {"outcome": outcome}, None, reason)
+        self._post(self._sessions.on_settled, number, {"outcome": outcome}, None, reason)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         values = {
@@ -138,7 +150,7 @@ class Recorder(Watch):
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,
         }
-        self._post(self._thread.on_settled, result.frame.number, values, engine)
+        self._post(self._sessions.on_settled, result.frame.number, values, engine)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
@@ -153,18 +165,18 @@ class Recorder(Watch):
         number = result.frame.number
         picture = self._code(number, result.image)
         size = 0 if isinstance(picture, str) else len(picture.data)
-        letter = partial(self._thread.on_sr, number, self._sr_coder, picture)
+        letter = partial(self._sessions.on_sr, number, self._sr_coder, picture)
         self._inbox.put(letter, size, wait=True, share=0.5)
 
     def _code(self, number: int, image: Image) -> Picture | str:
         """The coded SR ``image`` of frame ``number``, or why there is none; empty where its session says so."""
-        if self._thread.is_other(number):
+        if self._sessions.is_other(number):
             return ""
         try:
             coder = coder_for(
                 image, self._sr_coder, self.settings.codec, fps=self._fps, threads=encoder_threads()
             )
-            picture = coder.code(image, 0, key=self._thread.key_wanted)
+            picture = coder.code(image, 0, key=self._sessions.key_wanted)
         except Exception as error:  # noqa: BLE001 - whatever a coder raises, raw and the other frames are recorded
             return f"the SR image could not be coded: {cause(error)}"
         self._sr_coder = coder
