@@ -37,10 +37,11 @@ class _Progress:
 
     def settle(self, writer: SessionWriter) -> None:
         """Wait for the checkpoint being saved. Raises what that raised."""
-        if self.saving is not None and self.checkpoint is not None:
-            self.saving.result()
+        saving, self.saving = self.saving, None
+        if saving is not None and self.checkpoint is not None:
+            saving.result()
             writer.passed(self.checkpoint)
-            self.safe_ns, self.saving = self.reached_ns, None
+            self.safe_ns = self.reached_ns
 
 
 class Checkpointer:
@@ -85,7 +86,7 @@ class Checkpointer:
         """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk."""
         if failure is not None:
             self._say_end(writer, failure)
-            failure = failure.with_traceback(None)  # its frames hold what holds it: freed by gc alone
+            failure.__traceback__ = None  # its frames hold what holds it, which a garbage collection alone would free
         session = self._sessions.pop(writer, None)
         self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
 
@@ -105,9 +106,10 @@ class Checkpointer:
                 writer.check()
                 writer.close(STOPPED)
         except Exception as error:  # noqa: BLE001 - whatever breaks, the session is closed as far as it can be
+            error.__traceback__ = None
             if failure is None:
                 self._say_end(writer, error)
-                failure = error.with_traceback(None)
+                failure = error
         try:
             if failure is not None:
                 self._fail(writer, failure)
