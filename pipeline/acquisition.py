@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from clesr.pipeline.clock import Clock
-from clesr.pipeline.errors import EndOfSource
-from clesr.pipeline.frame import Corrupt, Frame, Outcome
+from clesr.pipeline.continuity import Continuity
+from clesr.pipeline.errors import EndOfSource, UsageError
+from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome
 from clesr.pipeline.mailbox import Closed, Mailbox
 from clesr.pipeline.pace import Pace
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.seldom import Seldom
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.stats import Ledger
 from clesr.pipeline.upscaler import Job
 from clesr.pipeline.watch import Watch
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
+BUFFERED_NS = (
+    1_000_000_000  # after which no frame comes any more that waited in a driver since before the start
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,58 +48,108 @@ class Acquisition:
     stop: threading.Event
     note: Callable[[str], None]
     ended: bool = False
+    _prepared: bool = False  # whether a frame could be
+    _continuity: Continuity = field(init=False)
+    _corrupt: Seldom = field(init=False)
+    _unprepared: Seldom = field(init=False)
+    _placed: Seldom = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._continuity = Continuity(self.source.info)
+        self._corrupt, self._unprepared, self._placed = (Seldom(self.note, self.clock) for _ in range(3))
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""
-        expected: int | None = None
         try:
             while not self.stop.is_set() and not self._limit_reached(start_ns):
                 self.pace.waits()
-                item = self.source.read(READ_S)
+                item = self._read()
                 if item is None:
                     continue
                 self.pace.wakes()
-                if self.source.info.live and item.time_ns < start_ns:
-                    continue  # it waited in the driver while the engine was opened
-                if expected is not None and item.number > expected:
-                    self._lose(expected, item.number - expected, item.time_ns)
-                expected = item.number + 1
-                self.ledger.capture()
-                self._arrive(item)
+                if not self._waited_in_driver(item, start_ns):
+                    self._capture(item, start_ns)
         except EndOfSource:
             self.ended = True
         except Closed:
             pass  # aborted, or the engine thread broke and has said why
         finally:
             self.jobs.close()
+            for kind in (self._corrupt, self._unprepared, self._placed):
+                kind.rest()
+
+    def _read(self) -> Frame | Corrupt | None:
+        try:
+            return self.source.read(READ_S)
+        except InvalidFrame as error:
+            return Corrupt(self._continuity.expected, self.clock.now_ns(), str(error))
+
+    def _waited_in_driver(self, item: Frame | Corrupt, start_ns: int) -> bool:
+        """Whether ``item`` is from before the start, while the engine was opened. Only the first ones can be: a later
+        one that says so has a wrong clock."""
+        return (
+            self.source.info.live
+            and not self._continuity.begun
+            and item.time_ns < start_ns
+            and self.clock.now_ns() - start_ns < BUFFERED_NS
+        )
+
+    def _capture(self, item: Frame | Corrupt, start_ns: int) -> None:
+        """Count ``item`` and those that are missing before it, and send it on its way."""
+        since_ns = start_ns if self.source.info.live else 0
+        item, lost, remark = self._continuity.place(item, self.clock.now_ns(), since_ns)
+        if lost:
+            self.ledger.capture(lost)
+            self.ledger.record(Outcome.LOST, lost)
+            self.watch.lose(item.number - lost, lost, item.time_ns)
+        self.ledger.capture()
+        self.pace.arrives()
+        if isinstance(item, Corrupt):
+            self._spoil(item, remark)
+        else:
+            self._hand_over(item, remark)
+        if remark:
+            self._placed(f"frame {item.number} of {self.source.info.address}: {remark}; it was put right")
+
+    def _spoil(self, item: Corrupt, remark: str) -> None:
+        self.ledger.record(Outcome.CORRUPT)
+        self.watch.spoil(replace(item, reason="; ".join(filter(None, (item.reason, remark)))))
+        self._corrupt(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
+
+    def _hand_over(self, frame: Frame, remark: str) -> None:
+        try:
+            self.watch.capture(frame, remark)
+            image = self._prepare(frame)
+            if image is None:
+                return
+            job = Job(frame, image, self.clock.now_ns())
+            self.watch.prepared(frame.number, job.prepared_ns, self.prepare.levels)
+            replaced = self.jobs.put(job)
+        except BaseException:
+            self.stale(frame)  # captured, but nothing can take it any more
+            raise
+        if replaced is not None:
+            self.stale(replaced.frame)
+
+    def _prepare(self, frame: Frame) -> Image | None:
+        """The LR image of ``frame``; None where there is none, because the region of interest leaves it. Raises
+        UsageError where that is so from the first frame on: the user may mend it."""
+        try:
+            image = self.prepare(frame)
+        except UsageError as error:
+            if not self._prepared:
+                raise
+            self.ledger.record(Outcome.FAILED)
+            self.watch.settle(frame.number, Outcome.FAILED, str(error))
+            self._unprepared(f"frame {frame.number} cannot be up-scaled: {error}")
+            return None
+        self._prepared = True
+        return image
 
     def stale(self, frame: Frame) -> None:
         """Any thread: ``frame`` was captured, and will not be up-scaled."""
         self.ledger.record(Outcome.STALE)
         self.watch.settle(frame.number, Outcome.STALE)
-
-    def _lose(self, number: int, count: int, time_ns: int) -> None:
-        self.ledger.capture(count)
-        self.ledger.record(Outcome.LOST, count)
-        self.watch.lose(number, count, time_ns)
-
-    def _arrive(self, item: Frame | Corrupt) -> None:
-        self.pace.arrives()
-        if isinstance(item, Corrupt):
-            self.ledger.record(Outcome.CORRUPT)
-            self.watch.spoil(item)
-            self.note(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
-            return
-        self.watch.capture(item)
-        try:
-            job = Job(item, self.prepare(item), self.clock.now_ns())
-            self.watch.prepared(item.number, job.prepared_ns, self.prepare.levels)
-            replaced = self.jobs.put(job)
-        except BaseException:
-            self.stale(item)  # captured, but nothing can take it any more
-            raise
-        if replaced is not None:
-            self.stale(replaced.frame)
 
     def _limit_reached(self, start_ns: int) -> bool:
         frames, seconds = self.limits.frames, self.limits.seconds

@@ -22,6 +22,10 @@ class Outcome(StrEnum):
     CORRUPT = "corrupt"  # the source could not decode it
 
 
+class InvalidFrame(ValueError):
+    """A frame is not of the form that Frame promises."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One image from a source.
@@ -31,7 +35,7 @@ class Frame:
     source, so that gaps show. ``time_ns`` is the monotonic capture time, the driver's where it gives one.
     ``pts`` in units of ``time_base`` seconds is the presentation time of recorded input, else None.
 
-    Raises ValueError where the image is not of this form: checked here, and nowhere else.
+    Raises InvalidFrame where the image is not of this form: checked here, and nowhere else.
     """
 
     image: Image
@@ -43,13 +47,13 @@ class Frame:
     def __post_init__(self) -> None:
         image = self.image
         if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or not image.size:
-            raise ValueError(f"a frame is (H, W) uint8 or uint16, not {image.shape} {image.dtype}")
+            raise InvalidFrame(f"a frame is (H, W) uint8 or uint16, not {image.shape} {image.dtype}")
         if not image.flags.c_contiguous:
-            raise ValueError("a frame's image must be C-contiguous")
+            raise InvalidFrame("a frame's image must be C-contiguous")
         if self.number < 0:
-            raise ValueError(f"frame number {self.number} is negative")
+            raise InvalidFrame(f"frame number {self.number} is negative")
         if (self.pts is None) != (self.time_base is None):
-            raise ValueError("pts and time_base go together")
+            raise InvalidFrame("pts and time_base go together")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clesr.pipeline.clock import Clock
+from clesr.pipeline.errors import first_line
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.matroska import CLUSTER_MS
+from clesr.pipeline.session.place import DamagedError, MovedError
 from clesr.pipeline.session.watchdog import DEAD, DEAD_NS
-from clesr.pipeline.session.writer import WRITING_ERRORS, Checkpoint, SessionWriter
+from clesr.pipeline.session.writer import Checkpoint, SessionWriter
 
 SYNC_NS = 400_000_000  # between the beginnings of two checkpoints
 LOSS_NS = 1_000_000_000  # what a power cut may cost
 STOPPED = "stopped"  # how a session ends that was closed as it should be
+MOVED = "stopped: the folder was moved while it was recorded"
 
 
 @dataclass(slots=True)
@@ -26,41 +29,43 @@ class _Progress:
     """What came until ``safe_ns`` is on the disk, what came until ``reached_ns`` is in the checkpoint being saved."""
 
     safe_ns: int
-    reached_ns: int = 0
-    begun_ns: int = 0
+    reached_ns: int
+    begun_ns: int
     checkpoint: Checkpoint | None = None
     saving: Future[None] | None = None
     said: bool = False
 
     def settle(self, writer: SessionWriter) -> None:
-        """Wait for the checkpoint being saved. Raises OSError where that failed."""
-        if self.saving is not None and self.checkpoint is not None:
-            self.saving.result()
+        """Wait for the checkpoint being saved. Raises what that raised."""
+        saving, self.saving = self.saving, None
+        if saving is not None and self.checkpoint is not None:
+            saving.result()
             writer.passed(self.checkpoint)
-            self.safe_ns, self.saving = self.reached_ns, None
+            self.safe_ns = self.reached_ns
 
 
 class Checkpointer:
     """One thread for all sessions of a recorder, whose thread calls the methods; they return at once, but ``close``.
 
-    Once that has returned, ``reports`` has a line for each closed session and ``error`` what ended one early.
+    Once that has returned, ``reports`` has a line for each closed session and ``errors`` what ended one early.
     """
 
     def __init__(self, clock: Clock, tell: Callable[[str], None]) -> None:
         self.clock, self.tell = clock, tell
         self.reports: list[str] = []
-        self.error: SessionError | None = None
+        self.errors: list[str] = []
         self._pool = ThreadPoolExecutor(1, "clesr checkpointer")
+        self._pool.submit(int)  # starts the thread while there is memory for it
         self._sessions: dict[SessionWriter, _Progress] = {}
         self._endings: list[Future[None]] = []
 
     def tend(self, writer: SessionWriter, reached_ns: int) -> None:
         """Begin the next checkpoint where it is due; what was recorded until ``reached_ns`` is with the system.
 
-        Raises OSError where the last one failed, SessionError where it does not end.
+        Raises what the last one raised, SessionError where it does not end.
         """
         now = self.clock.now_ns()
-        session = self._sessions.setdefault(writer, _Progress(now))
+        session = self._sessions.setdefault(writer, _Progress(now, now, now - SYNC_NS))
         if session.saving is not None:
             if session.saving.done():
                 session.settle(writer)
@@ -81,6 +86,7 @@ class Checkpointer:
         """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk."""
         if failure is not None:
             self._say_end(writer, failure)
+            failure.__traceback__ = None  # its frames hold what holds it, which a garbage collection alone would free
         session = self._sessions.pop(writer, None)
         self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
 
@@ -97,39 +103,61 @@ class Checkpointer:
             if session is not None:
                 session.settle(writer)
             if failure is None:
+                writer.check()
                 writer.close(STOPPED)
-        except WRITING_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - whatever breaks, the session is closed as far as it can be
+            error.__traceback__ = None
             if failure is None:
                 self._say_end(writer, error)
                 failure = error
-        if failure is not None:
-            self._fail(writer, failure)
-            return
-        self.reports.append(report(writer))
-        if announce:
-            self.tell(f"recorded {self.reports[-1]}")
+        try:
+            if failure is not None:
+                self._fail(writer, failure)
+                return
+            self.reports.append(report(writer))
+            if announce:
+                self.tell(f"recorded {self.reports[-1]}")
+        finally:
+            writer.abandon()
 
     def _say_end(self, writer: SessionWriter, failure: Exception) -> None:
         self.tell(f"the recording {writer.folder} ends: {cause(failure)}; the live view goes on")
 
     def _fail(self, writer: SessionWriter, failure: Exception) -> None:
+        """Save what can be saved, and keep what is to be said at the end."""
         try:
-            writer.fail(f"writing failed: {cause(failure)}")
-        except WRITING_ERRORS:
-            end = "it could not be closed: run `clesr repair` on it where there is space"
-        else:
-            end = f"what is on the disk is closed and valid: {report(writer)}"
-        self.error = SessionError(f"the recording {writer.folder} ended early: {cause(failure)}; {end}")
+            end = _save(writer, failure)
+        except Exception as error:  # noqa: BLE001 - as above
+            end = f"it could not be closed ({cause(error)}): run `clesr repair` on it where there is space"
+        self.errors.append(f"the recording {writer.folder} ended early: {cause(failure)}; {end}")
+
+
+def _save(writer: SessionWriter, failure: Exception) -> str:
+    """Close the session of ``writer`` after a ``failure`` where that is possible; what became of it. Raises what
+    writing raises."""
+    if isinstance(failure, MovedError):
+        where = writer.where
+        writer.close(MOVED)
+        return f"it is whole and closed: {report(writer, where)}"
+    if not isinstance(failure, DamagedError):
+        writer.fail(f"writing failed: {cause(failure)}")
+        return f"what is on the disk is closed and valid: {report(writer)}"
+    if writer.where is None:
+        return "what was in it is lost"
+    writer.leave()
+    return "it is left unclosed: `clesr repair` closes it with what is left"
 
 
 def cause(error: Exception) -> str:
     """Why writing failed, without file names."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
-def report(writer: SessionWriter) -> str:
-    """What a closed session holds, in a few words."""
+def report(writer: SessionWriter, where: str | None = None) -> str:
+    """What a closed session holds, in a few words; ``where`` it is now, if that is not where it was made."""
     totals = writer.totals
-    size = sum(path.stat().st_size for path in writer.folder.iterdir()) / 1e6
     missing = f", {totals['unrecorded']} captured without pixels" if totals["unrecorded"] else ""
-    return f"{writer.folder}: {totals['raw']} frames, {totals['sr']} up-scaled{missing}, {size:.1f} MB"
+    return (
+        f"{where or writer.folder}: {totals['raw']} frames, {totals['sr']} up-scaled{missing}, "
+        f"{writer.bytes / 1e6:.1f} MB"
+    )

@@ -11,10 +11,10 @@ RESERVE = ".reserve"  # space that is given up when the disk is full, so that th
 RESERVE_BYTES = 1 << 18
 
 
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` and those above it; raises SessionError where it cannot be, or has something in it."""
+def make_folder(folder: Path, *, above: bool = True) -> None:
+    """Make ``folder`` and those ``above`` it; raises SessionError where it cannot be, or has something in it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=above, exist_ok=True)
         if any(folder.iterdir()):
             raise SessionError(f"{folder} is not empty; give a new folder for the recording")
         probe = folder / RESERVE

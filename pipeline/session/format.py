@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,17 @@ def digest_file(path: Path) -> dict[str, Any]:
 
     Raises OSError.
     """
-    whole, size = hashlib.blake2b(digest_size=HASH_BYTES), 0
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            whole.update(hashlib.blake2b(piece, digest_size=HASH_BYTES).digest())
-            size += len(piece)
+        return digest_open(file)
+
+
+def digest_open(file: FileIO | BufferedReader) -> dict[str, Any]:
+    """As ``digest_file``, of an open file."""
+    whole, size = hashlib.blake2b(digest_size=HASH_BYTES), 0
+    file.seek(0)
+    while piece := file.read(PIECE):
+        whole.update(hashlib.blake2b(piece, digest_size=HASH_BYTES).digest())
+        size += len(piece)
     return {"bytes": size, "digest": whole.hexdigest()}
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from io import FileIO
 from typing import NamedTuple
 
-from clesr.pipeline.session.format import Record, format_line
+from clesr.pipeline.session.format import FRAMES, Record, digest_open, format_line
+from clesr.pipeline.session.place import Held
 
 
 class Block(NamedTuple):
@@ -20,12 +21,17 @@ class Block(NamedTuple):
 
 
 class LineFile:
-    """A new ``path``, locked, whose lines are chained from ``session`` (its id) on. Raises OSError."""
+    """The new ``file``, locked, whose lines are chained from ``session`` (its id) on. Raises OSError."""
 
-    def __init__(self, path: Path, session: str) -> None:
-        self._file = path.open("xb", buffering=0)
+    def __init__(self, file: FileIO, session: str) -> None:
+        self._file = file
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.chain, self.count = session, 0
+        self.chain, self.count, self._size = session, 0, 0
+
+    @property
+    def held(self) -> Held:
+        """The file, to be checked."""
+        return Held(FRAMES, self._file.fileno(), self._size)
 
     def format(self, records: Iterable[Record]) -> Block:
         """``records`` as the lines that come next."""
@@ -37,16 +43,21 @@ class LineFile:
 
     def append(self, block: Block) -> None:
         """Bring ``block`` to the disk; where that fails, none of it is in the file. Any thread, one at a time."""
-        size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(self._size)
         view = memoryview(block.text)
         try:
             while len(view):
                 view = view[self._file.write(view) :]
             os.fdatasync(self._file.fileno())
         except OSError:
-            self._file.truncate(size)
+            self._file.truncate(self._size)
             raise
+        self._size += len(block.text)
         self.chain, self.count = block.chain, self.count + block.lines
+
+    def digest(self) -> dict[str, object]:
+        """Size and digest of what is in it."""
+        return digest_open(self._file)
 
     def close(self) -> None:
         self._file.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 import av
@@ -13,24 +14,35 @@ from av.video.stream import VideoStream
 
 from clesr.pipeline.session.coding import TICK, Coder, Picture, configure
 from clesr.pipeline.session.format import HASH_BYTES, PIECE, SessionError
+from clesr.pipeline.session.place import DamagedError, Held
 
 CLUSTER_MS = 200  # after which the next picture begins a cluster, and those before are written
 
 
 class DurableFile:
-    """A new file as PyAV writes it, whose digest is known without reading it again.
+    """The new file ``path`` as PyAV writes it, ``file`` where it is open already, whose
+    digest is known without reading it again.
 
     The digest is BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of ``PIECE`` bytes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("xb+", buffering=0)
+    def __init__(self, path: Path, file: FileIO | None = None) -> None:
+        self._file = path.open("xb+", buffering=0) if file is None else file
         self.name = str(path)
         self.size = 0
+        self.given_up = False  # what is still written goes nowhere
         self._digests: list[bytes | None] = []  # None where a piece was written to since
 
     def write(self, data: bytes | memoryview) -> int:
-        begin = self._file.tell()
+        if self.given_up:
+            return len(data)
+        begin, found = self._file.tell(), os.fstat(self._file.fileno()).st_size
+        if found != self.size:  # looked at here, because writing behind the end makes it long again
+            raise DamagedError(
+                f"{self.name} was cut from {self.size} to {found} bytes while it was recorded"
+                if found < self.size
+                else f"{self.name} was written to by another program while it was recorded"
+            )
         view = memoryview(data)
         while len(view):
             view = view[self._file.write(view) :]
@@ -42,16 +54,23 @@ class DurableFile:
         self._digest_behind(begin // PIECE)
         return len(data)
 
+    @property
+    def held(self) -> Held:
+        """The file, to be checked."""
+        return Held(Path(self.name).name, self._file.fileno(), self.size)
+
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        return 0 if self.given_up else self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self.size if self.given_up else self._file.tell()
 
     def sync(self) -> None:
         os.fdatasync(self._file.fileno())
 
     def truncate(self, size: int) -> None:
+        """Keep the first ``size`` bytes; what is written later goes nowhere."""
+        self.given_up = True
         self._file.truncate(size)
         self.size = size
         self._digests = self._digests[: -(-size // PIECE)]
@@ -81,15 +100,16 @@ class DurableFile:
 
 
 class MatroskaFile:
-    """Pictures of one coder, or copied from one ``source`` stream, in a new ``path``.
+    """Pictures of one coder, or copied from one ``source`` stream, in a new ``path``, which ``file`` is
+    where that is open already.
 
     ``written`` counts the pictures whose bytes the system has, so that the end of this process does not lose them;
     ``sync`` brings them to the disk. Raises OSError, av.FFmpegError where that fails: then ``cut`` leaves the file
     with the ``written`` ones.
     """
 
-    def __init__(self, path: Path, source: Coder | VideoStream) -> None:
-        self._disk = DurableFile(path)
+    def __init__(self, path: Path, source: Coder | VideoStream, file: FileIO | None = None) -> None:
+        self._disk = DurableFile(path, file)
         self._container = av.open(
             self._disk,
             "w",
@@ -127,6 +147,11 @@ class MatroskaFile:
             self.written, self._good = self.count, self._disk.size
         self.count += 1
 
+    @property
+    def held(self) -> Held:
+        """The file, to be checked."""
+        return self._disk.held
+
     def sync(self) -> None:
         self._disk.sync()
 
@@ -142,6 +167,13 @@ class MatroskaFile:
             self._container.close()
         self._disk.truncate(self._good)
         self.count = self.written
+
+    def release(self) -> None:
+        """Give the file back as it is. May be called twice."""
+        self._disk.given_up = True
+        with suppress(Exception):  # what failed before is said again here
+            self._container.close()
+        self._disk.release()
 
     def facts(self) -> dict[str, object]:
         """Size in bytes and digest of the closed file, which is then given back."""

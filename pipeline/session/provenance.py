@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from importlib import metadata
 
 from clesr.pipeline.clock import Clock
+from clesr.pipeline.errors import UsageError
 from clesr.pipeline.session.coding import Coder
 from clesr.pipeline.session.format import Record, SessionInfo
 from clesr.pipeline.session.settings import RecorderSettings
@@ -30,7 +31,7 @@ class Provenance:
     clock: Clock
 
     def describe(self, first: Record, raw: Coder) -> SessionInfo:
-        """The session of which ``first`` is the first frame. Raises what ``sr_shape`` raises."""
+        """The session of which ``first`` is the first frame."""
         since = timedelta(microseconds=(self.clock.now_ns() - first.captured_ns) / 1e3)
         started = (datetime.now().astimezone() - since).isoformat(timespec="microseconds")
         return SessionInfo(
@@ -44,12 +45,19 @@ class Provenance:
             pixel_um=self.settings.pixel_um,
             scale=self.scale,
             raw_shape=raw.shape,
-            sr_shape=self.sr_shape(raw.shape),
+            sr_shape=self._sr_shape(raw.shape),
             dtype=raw.dtype.name,
             sr_codec=self.settings.codec,
             settings=self.settings.settings,
             versions=versions(),
         )
+
+    def _sr_shape(self, raw: tuple[int, int]) -> tuple[int, int]:
+        """The shape of SR images; of frames that the region of interest leaves, which get none, that without it."""
+        try:
+            return self.sr_shape(raw)
+        except UsageError:
+            return raw[0] * self.scale, raw[1] * self.scale
 
 
 def versions() -> dict[str, str]:

@@ -14,15 +14,20 @@ from pathlib import Path
 
 from clesr.engines import EngineInfo
 from clesr.pipeline.clock import SYSTEM, Clock
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.session.coding import TICK, Coder, coder_for
+from clesr.pipeline.session.checkpointer import cause
+from clesr.pipeline.session.coding import TICK, Coder, Picture, coder_for
 from clesr.pipeline.session.format import Record
+from clesr.pipeline.session.inbox import Inbox
 from clesr.pipeline.session.provenance import Provenance
 from clesr.pipeline.session.recorder_thread import RecorderThread
+from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.settings import RecorderSettings
-from clesr.pipeline.session.watchdog import DEAD
-from clesr.pipeline.session.writer import WRITING_ERRORS, Entry
+from clesr.pipeline.session.teller import Teller
+from clesr.pipeline.session.trigger import Trigger
+from clesr.pipeline.session.watchdog import Watchdog
+from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.encoding import encoder_threads
 from clesr.pipeline.sinks.timeline import Timeline
 from clesr.pipeline.sources.base import SourceInfo
@@ -31,7 +36,7 @@ from clesr.pipeline.watch import Watch
 __all__ = ["Recorder", "RecorderSettings"]
 
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
-TOO_SLOW = "the recorder could not keep up"
+TOO_SLOW = "the recorder could not keep up: the disk or the processor is too slow for it"
 
 
 class Recorder(Watch):
@@ -40,7 +45,8 @@ class Recorder(Watch):
     ``start`` and ``stop`` may be called at any time from any thread, also in signal handlers: they take effect at
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
     never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
-    fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError.
+    fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError. Nothing
+    else ends a recording: neither frames that cannot be coded, nor a ``tell`` that raises.
     """
 
     name = "recorder"
@@ -56,19 +62,22 @@ class Recorder(Watch):
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        self.source, self.settings, self.clock, self.tell = (
-            source,
-            settings or RecorderSettings(),
-            clock,
-            tell,
-        )
+        self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or FPS
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
-        self._thread = RecorderThread(
-            self.settings, provenance.describe, fps=self._fps, clock=clock, tell=tell
+        self._trigger = Trigger(armed=self.settings.retro_s > 0)
+        self._watchdog = Watchdog(clock)
+        self._sessions = Sessions(
+            self.settings,
+            provenance.describe,
+            trigger=self._trigger,
+            watchdog=self._watchdog,
+            fps=self._fps,
+            clock=clock,
+            tell=Teller(tell),
         )
-        self._inbox, self._trigger = self._thread.inbox, self._thread.trigger
-        self._watchdog = self._thread.watchdog
+        self._inbox = Inbox(self.settings.waiting_bytes)
+        self._thread = RecorderThread(self._sessions, self._inbox)
         # Of the source thread:
         self._timeline = Timeline(TICK, 1 / Fraction(self._fps).limit_denominator(1001))
         # Of the sink thread:
@@ -81,52 +90,58 @@ class Recorder(Watch):
         """Whether captured frames are being recorded now."""
         return self._trigger.recording
 
+    @property
+    def alarm(self) -> str | None:
+        """Where a recording that was asked for ended early, or could not begin: why, in a line; else None. It stays,
+        whatever is recorded later; ``close`` says the same, as an error."""
+        return self._sessions.alarm
+
     def start(self, folder: Path) -> None:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so."""
         self._trigger.order()
-        self._inbox.put(partial(self._thread.start, folder))
+        self._inbox.put(partial(self._sessions.start, folder))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""
         self._trigger.recording = False
-        self._inbox.put(self._thread.stop)
+        self._inbox.put(self._sessions.stop)
 
     # --- source thread
 
-    def capture(self, frame: Frame) -> None:
+    def capture(self, frame: Frame, remark: str = "") -> None:
         """Waits for the disk only where the source is recorded input."""
         if not self._trigger.armed:
             return
         ticks = self._timeline.place(frame)
-        entry = Entry(Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks))
+        entry = Entry(
+            Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks, reason=remark or None)
+        )
         image = frame.image
-        letter = partial(self._thread.on_frame, entry, image, self.clock.now_ns())
+        letter = partial(self._sessions.on_frame, entry, image, self.clock.now_ns())
         if self._inbox.put(letter, image.nbytes, wait=not self.source.live):
             self._watchdog.room()
             return
-        entry.set(reason=TOO_SLOW)
-        self._inbox.put(partial(self._thread.on_missed, entry, image.shape, image.dtype))
+        self._inbox.put(partial(self._sessions.on_missed, entry, (image.shape, image.dtype), TOO_SLOW))
         if self._watchdog.full():
-            self._trigger.disarm()
-            self.tell(f"{DEAD}: the recording ends")
+            self._sessions.declare_dead()
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
         record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
-        self._post(self._thread.admit, Entry(record, settled=True))
+        self._post(self._sessions.admit, Entry(record, settled=True))
 
     def spoil(self, item: Corrupt) -> None:
         record = Record(
             number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
         )
-        self._post(self._thread.admit, Entry(record, settled=True))
+        self._post(self._sessions.admit, Entry(record, settled=True))
 
     def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        self._post(self._thread.on_prepared, number, time_ns, levels)
+        self._post(self._sessions.on_prepared, number, time_ns, levels)
 
     # --- source and engine thread
 
-    def settle(self, number: int, outcome: Outcome) -> None:
-        self._post(self._thread.on_settled, number, {"outcome": outcome}, None)
+    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
+        self._post(self._sessions.on_settled, number, {"outcome": outcome}, None, reason)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         values = {
@@ -135,7 +150,7 @@ class Recorder(Watch):
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,
         }
-        self._post(self._thread.on_settled, result.frame.number, values, engine)
+        self._post(self._sessions.on_settled, result.frame.number, values, engine)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
@@ -147,19 +162,29 @@ class Recorder(Watch):
         """Code the SR image. Waits for the disk: then the engine sheds frames, and the raw ones come through."""
         if not self._trigger.armed:
             return
-        image, number = result.image, result.frame.number
-        coder = self._sr_coder = coder_for(
-            image, self._sr_coder, self.settings.codec, fps=self._fps, threads=encoder_threads()
-        )
+        number = result.frame.number
+        picture = self._code(number, result.image)
+        size = 0 if isinstance(picture, str) else len(picture.data)
+        letter = partial(self._sessions.on_sr, number, self._sr_coder, picture)
+        self._inbox.put(letter, size, wait=True, share=0.5)
+
+    def _code(self, number: int, image: Image) -> Picture | str:
+        """The coded SR ``image`` of frame ``number``, or why there is none; empty where its session says so."""
+        if self._sessions.is_other(number):
+            return ""
         try:
-            picture = coder.code(image, 0, key=self._thread.key_wanted)
-        except WRITING_ERRORS as error:
-            self._post(self._thread.on_sr, number, coder, f"the SR image could not be coded: {error}")
-            return
-        letter = partial(self._thread.on_sr, number, coder, picture)
-        self._inbox.put(letter, len(picture.data), wait=True, share=0.5)
+            coder = coder_for(
+                image, self._sr_coder, self.settings.codec, fps=self._fps, threads=encoder_threads()
+            )
+            picture = coder.code(image, 0, key=self._sessions.key_wanted)
+        except Exception as error:  # noqa: BLE001 - whatever a coder raises, raw and the other frames are recorded
+            return f"the SR image could not be coded: {cause(error)}"
+        self._sr_coder = coder
+        return picture
 
     def close(self) -> str | None:
-        """Close every session; what was recorded, in a line. Raises the SessionError that ended a recording."""
+        """Close every session; what was recorded, in a line. Raises SessionError where a recording that was asked for
+        ended early, or nothing of it was recorded."""
         self._inbox.close()
+        self._sr_coder = None  # its threads must not wait for the last who knows this recorder
         return self._thread.finish()

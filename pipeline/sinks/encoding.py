@@ -88,7 +88,9 @@ def choose_encoding(
         )
     library = _LIBRARIES.get(codec, "libx265")
     _check_library(library)
-    return Encoding(codec, library, *_pixels(codec, suffix, deep, shape), _options(codec, library, deep, crf))
+    return Encoding(
+        codec, library, *_pixels(codec, suffix, deep, shape), _options(codec, library, deep, shape, crf)
+    )
 
 
 def _pixels(codec: str, suffix: str, deep: bool, shape: tuple[int, int]) -> tuple[str, int]:
@@ -100,10 +102,17 @@ def _pixels(codec: str, suffix: str, deep: bool, shape: tuple[int, int]) -> tupl
     return ("yuv420p" if common else "gray"), 0
 
 
-def _options(codec: str, library: str, deep: bool, crf: int | None) -> dict[str, str]:
+def _options(codec: str, library: str, deep: bool, shape: tuple[int, int], crf: int | None) -> dict[str, str]:
     if library == "ffv1":
+        slices = "1" if min(shape) == 1 else "4"  # two by two, which a line of pixels cannot be cut into
         # Rice coding is up to twice as fast as range coding, which FFV1 demands above 8 bits.
-        return {"level": "3", "slices": "4", "slicecrc": "1", "context": "0", "coder": "1" if deep else "0"}
+        return {
+            "level": "3",
+            "slices": slices,
+            "slicecrc": "1",
+            "context": "0",
+            "coder": "1" if deep else "0",
+        }
     options = {"preset": "ultrafast", "tune": "zerolatency"}
     if library == "libx265":
         options["x265-params"] = f"log-level=none:pools={encoder_threads()}"
