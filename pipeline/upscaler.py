@@ -55,7 +55,7 @@ class Upscaler:
         self.failure: str | None = None
         self._in_flight: deque[Job] = deque()
         self._failures = 0
-        self._retry_ns = 0
+        self._retry_ns = clock.now_ns()
 
     def open(self, shape: tuple[int, int]) -> None:
         """Open an engine for LR ``shape`` (H, W) in place of the present one; raises what that raises."""

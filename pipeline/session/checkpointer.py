@@ -26,8 +26,8 @@ class _Progress:
     """What came until ``safe_ns`` is on the disk, what came until ``reached_ns`` is in the checkpoint being saved."""
 
     safe_ns: int
-    reached_ns: int = 0
-    begun_ns: int = 0
+    reached_ns: int
+    begun_ns: int
     checkpoint: Checkpoint | None = None
     saving: Future[None] | None = None
     said: bool = False
@@ -60,7 +60,7 @@ class Checkpointer:
         Raises OSError where the last one failed, SessionError where it does not end.
         """
         now = self.clock.now_ns()
-        session = self._sessions.setdefault(writer, _Progress(now))
+        session = self._sessions.setdefault(writer, _Progress(now, now, now - SYNC_NS))
         if session.saving is not None:
             if session.saving.done():
                 session.settle(writer)

@@ -61,7 +61,7 @@ class RecorderThread:
         self._open: dict[int, Entry] = {}  # entries that will still change
         self._raw_coder: Coder | None = None
         self._missed = 0
-        self._reached_ns = 0  # frames that came until then were worked on
+        self._reached_ns = clock.now_ns()  # frames that came until then were worked on
         self._checkpointer = Checkpointer(clock, tell)
         self._error: SessionError | None = None
         self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from session_runs import frames, record
+from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
 from clesr.pipeline.session import Record, SessionError, read_session
@@ -26,7 +26,7 @@ FILES = ("session.json", "frames.jsonl", "raw.mkv", "sr.mkv")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed session with a gap, a corrupt frame and nine images."""
     folder = tmp_path_factory.mktemp("whole") / "s"
-    record(folder, [*frames(range(5)), Corrupt(5, 10**12 + 5 * 40_000_000, "torn"), *frames(range(8, 12))])
+    record(folder, [*frames(range(5)), Corrupt(5, START_NS + 5 * PERIOD_NS, "torn"), *frames(range(8, 12))])
     return folder
 
 
