@@ -61,7 +61,7 @@ def test_an_untouched_session_holds(whole: Path) -> None:
     assert certificate.digest in (whole / "session.json").read_text()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_one_changed_byte_anywhere_is_found_and_named(
     whole: Path, scratch: Path, name: str, where: float, change: int
@@ -74,7 +74,7 @@ def test_one_changed_byte_anywhere_is_found_and_named(
     assert name in altered(whole, scratch, flip)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True))
 def test_a_cut_is_found_and_named(whole: Path, scratch: Path, name: str, where: float) -> None:
     def cut(folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_removed_line_is_found_and_named(whole: Path, scratch: Path, line: int
     assert f"frames.jsonl: line {line + 1}" in said or "frames.jsonl has 10 lines" in said
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pair=st.lists(st.integers(0, 10), min_size=2, max_size=2, unique=True))
 def test_two_exchanged_lines_are_found_and_named(whole: Path, scratch: Path, pair: list[int]) -> None:
     def exchange(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_two_exchanged_lines_are_found_and_named(whole: Path, scratch: Path, pai
     assert f"frames.jsonl: line {min(pair) + 1}" in altered(whole, scratch, exchange)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     name=st.sampled_from(["raw.mkv", "sr.mkv"]),
     pair=st.lists(st.integers(0, 8), min_size=2, max_size=2, unique=True),
