@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
+WORKERS ?= 2
 READY = $(VENV)/.ready
 
 .PHONY: demo test test-slow lint bench clean
@@ -14,7 +15,7 @@ demo: $(READY)
 	$(RUN)/clesr demo --output demo
 
 test: $(READY)
-	$(RUN)/python -m pytest -q -m 'not slow and not cuda and not hardware'
+	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware'
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -q -m 'slow and not cuda and not hardware'

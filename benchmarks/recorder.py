@@ -40,7 +40,7 @@ class Camera:
         self._start_ns: int | None = None
 
     def read(self, timeout: float) -> Frame:
-        self._start_ns = self._start_ns or SYSTEM.now_ns()
+        self._start_ns = SYSTEM.now_ns() if self._start_ns is None else self._start_ns
         due = self._start_ns + int(self._number * 1e9 / FPS)
         SYSTEM.sleep_until(due)
         number, self._number = self._number, self._number + 1

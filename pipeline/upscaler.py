@@ -68,7 +68,7 @@ class Upscaler:
         self._in_flight: deque[Job] = deque()
         self._ready: deque[Result] = deque()
         self._failures = 0
-        self._retry_ns = 0
+        self._retry_ns = clock.now_ns()
         self._interrupted = False
 
     def open(self, shape: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: the data folder, and CI's rule that nothing is skipped."""
+"""What all tests share: the data folder, how fast a machine must be (not at all), CI's rule that nothing is skipped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # beside other processes of tests, threads of torch only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # machines for the tests marked cuda have pytest alone
+    pass
+else:
+    settings.register_profile("clesr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("clesr")
 
 ALLOWED = ("cuda", "hardware")
 FAKE_V4L2 = Path(__file__).parent / "fake_v4l2"

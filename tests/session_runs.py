@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support import FakeEngine, ScriptedSource, Step
+from support import FakeEngine, ScriptedSource, ShiftedClock, Step
 
-from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.clock import Clock
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Window
 from clesr.pipeline.runner import Pipeline
@@ -17,6 +17,7 @@ from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.sinks import Sink
 
 START_NS, PERIOD_NS = 10**12, 40_000_000
+CLOCK = ShiftedClock()  # on which all that begins at START_NS is past, however short ago the machine booted
 
 
 def noise(number: int, dtype: type = np.uint8, shape: tuple[int, int] = (12, 18)) -> Image:
@@ -43,12 +44,15 @@ def make_run(
     sinks: Sequence[Sink] = (),
     factory: Any = FakeEngine,
     prepare: Prepare | None = None,
-    clock: Clock = SYSTEM,
+    clock: Clock = CLOCK,
     **settings: Any,
 ) -> tuple[Pipeline, list[str]]:
     """A pipeline with a recorder, and the list of what both say."""
     said: list[str] = []
-    source, prepared = ScriptedSource(script, live=live), prepare or Prepare(window=Window("full"))
+    source, prepared = (
+        ScriptedSource(script, live=live, clock=clock),
+        prepare or Prepare(window=Window("full")),
+    )
     recorder = Recorder(
         source.info,
         scale=2,
@@ -57,7 +61,9 @@ def make_run(
         clock=clock,
         tell=said.append,
     )
-    run = Pipeline(source, factory, sinks, scale=2, prepare=prepared, recorder=recorder, tell=said.append)
+    run = Pipeline(
+        source, factory, sinks, scale=2, prepare=prepared, recorder=recorder, clock=clock, tell=said.append
+    )
     return run, said
 
 

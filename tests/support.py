@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 
 from clesr.engines import EngineInfo
-from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, EngineError
 from clesr.pipeline.frame import Corrupt, Frame, Image, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.sources import SourceInfo
 
+NOW_NS = 3 * 10**12  # when the clocks of tests begin; what tests stamp themselves lies before
+
 
 class ManualClock:
     """Time that moves when it is slept on, or by ``advance``."""
 
-    def __init__(self) -> None:
-        self.time_ns = 1_000_000_000
+    def __init__(self, now_ns: int = NOW_NS) -> None:
+        self.time_ns = now_ns
         self._lock = threading.Lock()
 
     def now_ns(self) -> int:
@@ -36,6 +38,19 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         with self._lock:
             self.time_ns += int(seconds * 1e9)
+
+
+class ShiftedClock:
+    """The machine's clock, but not from the machine's boot on: it was ``now_ns`` when this was made."""
+
+    def __init__(self, now_ns: int = NOW_NS) -> None:
+        self._shift = now_ns - SYSTEM.now_ns()
+
+    def now_ns(self) -> int:
+        return SYSTEM.now_ns() + self._shift
+
+    def sleep_until(self, time_ns: int) -> None:
+        SYSTEM.sleep_until(time_ns - self._shift)
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -59,8 +74,8 @@ Step = Frame | Corrupt | None | Exception | Callable[[], None]
 
 
 class ScriptedSource:
-    """Gives what the script says: items (stamped now where they have no time), None for a silent while, exceptions
-    to raise, functions to call."""
+    """Gives what the script says: items (stamped by ``clock`` where they have no time), None for a silent while,
+    exceptions to raise, functions to call."""
 
     def __init__(
         self,
@@ -69,8 +84,10 @@ class ScriptedSource:
         live: bool = False,
         fps: float | None = 25.0,
         shape: tuple[int, int] | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.info = SourceInfo("scripted", live, fps, shape)
+        self._clock = clock
         self._script = iter(script)
         self.closed = 0
 
@@ -79,7 +96,7 @@ class ScriptedSource:
             if isinstance(step, Exception):
                 raise step
             if isinstance(step, Frame | Corrupt):
-                return step if step.time_ns else replace(step, time_ns=SYSTEM.now_ns())
+                return step if step.time_ns else replace(step, time_ns=self._clock.now_ns())
             if step is None:
                 return None
             step()

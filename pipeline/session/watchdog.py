@@ -15,7 +15,7 @@ class Watchdog:
         self.dead = False
         self._clock = clock
         self._full_since_ns: int | None = None
-        self._progress_ns = 0
+        self._progress_ns = clock.now_ns()
 
     def progress(self) -> int:
         """Recorder thread: something was done; the time."""

@@ -91,7 +91,7 @@ class Window:
         self._fitted: tuple[int, ...] | None = None  # shape of the image that the window was last sized for
         self._open = self._fresh = False
         self._canvas: Canvas | None = None
-        self._drawn_ns = 0
+        self._drawn_ns = clock.now_ns()
         self._drawn_shape = (0, 0)
         self.shown = 0
         self.actions: dict[str, Callable[[], None]] = {}

@@ -50,7 +50,7 @@ class CameraSource:
         self._wanted = replace(wanted, size=self._capture.size, pixel_format=self._capture.pixel_format)
         self.info = _info(self._capture)
         self._number, self._sequence = -1, -1  # of the last frame; -1 before the first of this opening
-        self._next_probe = 0
+        self._next_probe = clock.now_ns()
         self._reading = threading.Lock()
         self._closed = False
         self._wake = os.eventfd(0)

@@ -46,7 +46,7 @@ def test_spans_cover_every_pixel_once_and_keep_away_from_cuts(length: int, count
         assert one.stop == length or one.stop - one.last >= halo
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(height=st.integers(9, 40), width=st.integers(9, 40), rows=st.integers(1, 4), columns=st.integers(1, 4))
 def test_tiles_give_what_the_whole_gives(height: int, width: int, rows: int, columns: int) -> None:
     grid = Grid((height, width), rows, columns, halo=6)

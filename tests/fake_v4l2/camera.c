@@ -258,11 +258,9 @@ static bool obey(const char *command) {
     return true;
 }
 
-static void *listen_to(void *path) {
-    FILE *fifo = fopen(path, "r+"); /* read and write, so that it never ends */
+static void *listen_to(void *fifo) {
     char line[128];
-    if (!fifo) note("cannot open %s", (char *)path);
-    while (fifo && fgets(line, sizeof line, fifo)) {
+    while (fgets(line, sizeof line, fifo)) {
         line[strcspn(line, "\n")] = 0;
         pthread_mutex_lock(&cam.lock);
         if (*line && !obey(line)) note("unknown command %s", line);
@@ -298,7 +296,10 @@ void start(void) {
     for (char *one = strtok_r(commands, ";", &rest); one; one = strtok_r(NULL, ";", &rest))
         if (!obey(one)) note("unknown command %s", one);
     free(commands);
-    char *fifo = getenv("FAKE_V4L2_CONTROL");
+    /* Opened here and not by the thread, so that from now on the camera has as many descriptors as it will have. */
+    const char *path = getenv("FAKE_V4L2_CONTROL");
+    FILE *fifo = path ? fopen(path, "r+e") : NULL; /* read and write, so that it never ends */
+    if (path && !fifo) note("cannot open %s", path);
     if (fifo && !pthread_create(&thread, NULL, listen_to, fifo)) pthread_detach(thread);
 }
 

@@ -68,8 +68,10 @@ def log() -> list[str]:
     return LOG.read_text().splitlines() if LOG.exists() else []
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def descriptors() -> list[str]:
+    """What this process has open, but for the folder that tells it."""
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    return sorted(os.readlink(link) for link in links if os.path.exists(link))
 
 
 def formats() -> Any:
@@ -270,8 +272,9 @@ def failure(attempt: Callable[[], object]) -> list[str]:
 def refusals() -> Any:
     """Every way in which a camera cannot be opened, as class and message of the error."""
     capture.FOLDER = Path(DEVICE).parent
-    camera().close()
+    command("busy off")  # the first that the fake camera hears: it has then opened all that it needs
     before = descriptors()
+    camera().close()
     seen = {}
     for busy in ("open", "S_FMT", "REQBUFS", "STREAMON"):
         command(f"busy {busy}")
@@ -304,7 +307,7 @@ def refusals() -> Any:
     seen["no format"] = failure(camera)
     command("unplug")
     seen["nothing plugged in"] = failure(camera)
-    return {"errors": seen, "descriptors": descriptors() - before}
+    return {"errors": seen, "descriptors": [before, descriptors()]}
 
 
 def wait(source: CameraSource, inside: threading.Event) -> Frame | Corrupt | None:

@@ -166,7 +166,7 @@ def test_an_engine_that_cannot_come_back_is_tried_again_after_growing_waits() ->
             yield make_frame(0 if i == 0 else i + 1)
 
     sink = ListSink()
-    run = pipeline(ScriptedSource(script()), sink, factory=factory, clock=clock)
+    run = pipeline(ScriptedSource(script(), clock=clock), sink, factory=factory, clock=clock)
     run.run()
     outcome = counts(run)
     assert outcome[Outcome.FAILED] + outcome.get(Outcome.UPSCALED, 0) == 100
@@ -220,7 +220,7 @@ def test_a_stalled_source_shows_its_age_and_comes_back() -> None:
             yield None
         seen.append(run.status())
 
-    run = pipeline(ScriptedSource(script(), live=True), sink, clock=clock)
+    run = pipeline(ScriptedSource(script(), live=True, clock=clock), sink, clock=clock)
     run.run()
     assert [status.stalled for status in seen] == [False, False, True, False], "within three frame periods"
     age = seen[2].age_ns
@@ -268,7 +268,7 @@ def test_limits(limits: Limits, expected: int) -> None:
             yield make_frame(i)
             clock.advance(0.04)
 
-    run = pipeline(ScriptedSource(script()), ListSink(), limits=limits, clock=clock)
+    run = pipeline(ScriptedSource(script(), clock=clock), ListSink(), limits=limits, clock=clock)
     run.run()
     assert abs(run.ledger.captured - expected) <= 1
     assert counts(run) == {Outcome.UPSCALED: run.ledger.captured}
@@ -371,7 +371,7 @@ def test_a_recording_slower_than_its_own_pace_says_so_once() -> None:
     def slow(_result: Result) -> None:
         clock.advance(0.2)
 
-    source = ScriptedSource((make_frame(i) for i in range(60)), fps=25.0)
+    source = ScriptedSource((make_frame(i) for i in range(60)), fps=25.0, clock=clock)
     run = pipeline(source, ListSink(on_write=slow), clock=clock, tell=messages.append)
     run.run()
     assert len(messages) == 1

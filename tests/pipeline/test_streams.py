@@ -259,7 +259,10 @@ def test_a_failure_of_the_shared_engine_degrades_its_streams_and_it_is_opened_ag
             if i == 9:
                 tenth.wait(20)
 
-    runs = [pipeline(engine, ScriptedSource(script(k), shape=(8, 10)), sinks[k], clock=clock) for k in (0, 1)]
+    runs = [
+        pipeline(engine, ScriptedSource(script(k), shape=(8, 10), clock=clock), sinks[k], clock=clock)
+        for k in (0, 1)
+    ]
     run_together(runs)
     assert len(opened) == 2, "opened at the start, and once again for both"
     assert all(State.DEGRADED in seen for seen in states.values())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from session_runs import frames, make_run, noise, record
+from session_runs import PERIOD_NS, START_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, Step
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
@@ -65,7 +65,7 @@ def test_raw_and_sr_are_exact_and_another_build_of_ffmpeg_agrees(tmp_path: Path,
 
 
 def test_every_outcome_is_recorded_and_explains_every_gap(tmp_path: Path) -> None:
-    corrupt = Corrupt(5, 10**12 + 5 * 40_000_000, "torn")
+    corrupt = Corrupt(5, START_NS + 5 * PERIOD_NS, "torn")
     script: list[Step] = [*frames([3, 4]), corrupt, *frames([9, 10, 11])]
     fails = [int(noise(10)[0, 0])]
     record(tmp_path, script, factory=lambda shape: FakeEngine(shape, fails=fails))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from session_runs import frames, record
+from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
 from clesr.pipeline.session import Record, SessionError, read_session
@@ -26,7 +26,7 @@ FILES = ("session.json", "frames.jsonl", "raw.mkv", "sr.mkv")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed session with a gap, a corrupt frame and nine images."""
     folder = tmp_path_factory.mktemp("whole") / "s"
-    record(folder, [*frames(range(5)), Corrupt(5, 10**12 + 5 * 40_000_000, "torn"), *frames(range(8, 12))])
+    record(folder, [*frames(range(5)), Corrupt(5, START_NS + 5 * PERIOD_NS, "torn"), *frames(range(8, 12))])
     return folder
 
 
@@ -61,7 +61,7 @@ def test_an_untouched_session_holds(whole: Path) -> None:
     assert certificate.digest in (whole / "session.json").read_text()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_one_changed_byte_anywhere_is_found_and_named(
     whole: Path, scratch: Path, name: str, where: float, change: int
@@ -74,7 +74,7 @@ def test_one_changed_byte_anywhere_is_found_and_named(
     assert name in altered(whole, scratch, flip)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True))
 def test_a_cut_is_found_and_named(whole: Path, scratch: Path, name: str, where: float) -> None:
     def cut(folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_removed_line_is_found_and_named(whole: Path, scratch: Path, line: int
     assert f"frames.jsonl: line {line + 1}" in said or "frames.jsonl has 10 lines" in said
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pair=st.lists(st.integers(0, 10), min_size=2, max_size=2, unique=True))
 def test_two_exchanged_lines_are_found_and_named(whole: Path, scratch: Path, pair: list[int]) -> None:
     def exchange(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_two_exchanged_lines_are_found_and_named(whole: Path, scratch: Path, pai
     assert f"frames.jsonl: line {min(pair) + 1}" in altered(whole, scratch, exchange)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     name=st.sampled_from(["raw.mkv", "sr.mkv"]),
     pair=st.lists(st.integers(0, 8), min_size=2, max_size=2, unique=True),

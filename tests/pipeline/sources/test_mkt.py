@@ -32,7 +32,7 @@ def header(fps: float, size: int) -> bytes:
     return bytes(content)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     half_height=st.integers(1, 20),
     width=st.sampled_from([576, 512]),

@@ -36,7 +36,7 @@ def same(path: Path, expected: NDArray[Any]) -> None:
         np.testing.assert_array_equal(frame.image, page)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     height=st.integers(2, 40),
     width=st.integers(2, 40),  # tifffile takes a last axis of 1 for samples
@@ -63,7 +63,7 @@ def test_stacks_come_back_bit_for_bit(
         same(path, pages)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),

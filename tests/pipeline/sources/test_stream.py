@@ -166,7 +166,7 @@ def test_close_ends_a_waiting_read(server: Server, content: bytes) -> None:
 
 def test_a_silent_sender_is_given_up(server: Server, content: bytes) -> None:
     server.serve(content, hang_up=False)
-    source = StreamSource(server.address, timeout=0.3, retry=0.01)
+    source = StreamSource(server.address, timeout=1.5, retry=0.01)
     last = take_to_the_end(source)[-1].number
     server.thread.join(timeout=WAIT)
     server.serve(content, hang_up=False)  # taken only when the source connects a second time

@@ -40,7 +40,7 @@ def cut(path: Path, fraction: float) -> None:
     path.write_bytes(content[: int(len(content) * fraction)])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     height=st.integers(2, 70),
     width=st.integers(2, 70),

@@ -76,7 +76,7 @@ def pushed(senders: list[Sender]) -> Iterator[tuple[Sender, ZmqSource]]:
     source.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),
@@ -176,7 +176,6 @@ def test_no_memory_is_taken_on_a_headers_word() -> None:
         tracemalloc.stop()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with pytest.raises(Refused):
@@ -193,7 +192,6 @@ VALUES = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(list(GOOD)), VALUES))
 def test_any_fields_are_read_or_refused(fields: dict[str, Any]) -> None:
     data = json.dumps(GOOD | fields).encode()
