@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ def make_run(
     factory: Any = FakeEngine,
     prepare: Prepare | None = None,
     clock: Clock = CLOCK,
+    tell: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> tuple[Pipeline, list[str]]:
-    """A pipeline with a recorder, and the list of what both say."""
+    """A pipeline with a recorder, and the list of what both say; ``tell`` gets what the recorder says instead."""
     said: list[str] = []
     source, prepared = (
         ScriptedSource(script, live=live, clock=clock),
@@ -59,7 +60,7 @@ def make_run(
         sr_shape=lambda raw: (2 * prepared.shape(raw)[0], 2 * prepared.shape(raw)[1]),
         settings=RecorderSettings(**settings),
         clock=clock,
-        tell=said.append,
+        tell=tell or said.append,
     )
     run = Pipeline(
         source, factory, sinks, scale=2, prepare=prepared, recorder=recorder, clock=clock, tell=said.append

@@ -378,7 +378,9 @@ def test_nothing_of_a_recording_is_left_when_it_is_closed(
         recorder = recorded(tmp_path / "s")
         assert len(alive) >= 5
         assert [type(found()) for found in alive if found() is not None] == []
-        until(lambda: len(os.listdir("/proc/self/task")) <= threads)  # a joined one may still be on its way out
+        until(
+            lambda: len(os.listdir("/proc/self/task")) <= threads
+        )  # a joined one may still be on its way out
     finally:
         gc.enable()
     assert recorder.alarm if failing else not recorder.alarm

@@ -268,13 +268,18 @@ def test_a_full_disk_ends_the_recording_which_stays_valid(
 
 def test_a_folder_with_something_in_it_is_never_recorded_into(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("keep me")
-    said = record(tmp_path, frames(range(3)))
-    assert any("is not empty" in line for line in said)
+    run, said = make_run(frames(range(3)))
+    run.start_recording(tmp_path)
+    with pytest.raises(SessionError, match="is not empty"):
+        run.run()
+    assert run.ledger.captured == 3, "the live view goes on"
+    assert sum("is not empty" in line for line in said) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_without_a_frame_there_is_no_session(tmp_path: Path) -> None:
-    record(tmp_path / "s", [])
+    with pytest.raises(SessionError, match=r"nothing was recorded in .*: no image came"):
+        record(tmp_path / "s", [])
     with pytest.raises(SessionError, match="is no session"):
         read_session(tmp_path / "s")
 

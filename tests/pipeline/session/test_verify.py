@@ -164,6 +164,15 @@ def test_a_number_without_a_line_is_named_even_where_the_hashes_are_right(whole:
     assert "the totals are" in said
 
 
+def test_a_number_with_two_lines_is_named_even_where_the_hashes_are_right(whole: Path, scratch: Path) -> None:
+    def twice(records: list[Record]) -> list[Record]:
+        return [replace(r, number=9) if r.number == 8 else r for r in records]
+
+    said = rewritten(whole, scratch, twice)
+    assert "frame 8 has no line" in said
+    assert "frame 9 has two lines" in said
+
+
 def test_time_that_runs_backwards_is_named(whole: Path, scratch: Path) -> None:
     def back(records: list[Record]) -> list[Record]:
         return [replace(r, captured_ns=5) if r.number == 9 else r for r in records]
