@@ -86,9 +86,7 @@ class Checkpointer:
         """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk."""
         if failure is not None:
             self._say_end(writer, failure)
-            failure.__traceback__ = (
-                None  # its frames hold what holds it, which a garbage collection alone would free
-            )
+            failure.__traceback__ = None  # its frames hold what holds it: a circle that only gc frees
         session = self._sessions.pop(writer, None)
         self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
 
