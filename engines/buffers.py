@@ -112,7 +112,10 @@ class SlotEngine:
             raise RuntimeError("nothing is in flight")
         result, self.again = self._done.popleft() if self._done else self._take_oldest()
         if isinstance(result, BaseException):
-            raise self.info.failed(result) from result
+            try:
+                raise self.info.failed(result) from result
+            finally:
+                del result  # raised below this function: its traceback holds these locals, and they would hold it
         return result
 
     def correct(self) -> None:

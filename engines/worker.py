@@ -15,8 +15,7 @@ class WorkerEngine:
 
     While one frame is computed the next one waits, so the device is never idle between two. ``compute``
     runs on the engine's own thread; what it raises, SystemExit too, comes out of ``collect`` as EngineError.
-    ``release`` runs once, after the last frame. A closed engine holds neither of them, nor do they hold it: what it has
-    taken is free as soon as nobody holds the engine.
+    ``release`` runs once, after the last frame.
     """
 
     def __init__(
