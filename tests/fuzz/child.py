@@ -28,6 +28,7 @@ MEMORY = 500 << 20  # bytes that an input may take
 SPARE = 140 << 20  # address space beyond, for stacks of threads and the like
 POOL = 400  # inputs that mutation begins with
 SMALL = 25_000  # bytes of such an input: larger ones cost more time than they find
+UNSEEN_S = 1e-3  # in which nobody fills so much memory that it is worth looking
 CAUGHT = 3
 
 
@@ -44,25 +45,29 @@ class Child:
 
     def __init__(self, target: Target, name: str, board: Board, findings: Findings) -> None:
         self.target, self.board, self.findings = target, board, findings
-        self._seeds = [data for data in [*target.seeds(), *corpus(name)] if not findings.is_avoided(data)]
-        self.pool = [data for data in self._seeds if len(data) <= SMALL] or [b""]
+        self.seeds = [data for data in [*target.seeds(), *corpus(name)] if not findings.is_avoided(data)]
+        self.pool = [data for data in self.seeds if len(data) <= SMALL] or [b""]
         self.count = board.read()[0]
         self.started = 0.0
         self.sound = True  # whether this process may go on
         self._seen: set[object] = set()
-        self._peak = 0
+        self._peak, self._before = Peak(), 0
 
     def warm(self) -> None:
         """Load what is loaded lazily, then take memory for measure and limit."""
-        signal.signal(signal.SIGALRM, self._ring)
-        for data in self._seeds:
+        self.listen()
+        for data in self.seeds:
             if self.sound:
                 self.attempt(data)
         gc.collect()
         gc.freeze()
         space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY + SPARE, -1))
-        self._peak = peak()
+        self._before = self._peak()
+
+    def listen(self) -> None:
+        """From now on SIGALRM ends an input that takes too long."""
+        signal.signal(signal.SIGALRM, self._ring)
 
     def fuzz(self, rng: Random, inputs: int, end: float) -> None:
         """``inputs`` in all, until ``end``."""
@@ -93,8 +98,9 @@ class Child:
         except Exception as error:  # noqa: BLE001 - what a fuzzer is for
             self.findings.add("error", f"{type(error).__name__}: {error}"[:300], lines_of_clesr(error), data)
             outcome = _signature(error)
-        if self._peak and peak() > self._peak + MEMORY:
-            self._caught("memory", Memory(f"{(peak() - self._peak) >> 20} MB more"), data)
+        slow = time.monotonic() - self.started > UNSEEN_S
+        if slow and self._before and (more := self._peak() - self._before) > MEMORY:
+            self._caught("memory", Memory(f"{more >> 20} MB more"), data)
         if outcome in self._seen:
             return False
         self._seen.add(outcome)
@@ -123,9 +129,16 @@ class Child:
             raise Hang(f"more than {HANG_S:g} s")
 
 
-def peak() -> int:
-    """The most bytes that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+class Peak:
+    """The most bytes that this process has held. (getrusage also counts what its parent held when it was started.)"""
+
+    def __init__(self) -> None:
+        self._file = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __call__(self) -> int:
+        status = os.pread(self._file, 4096, 0)
+        at = status.index(b"VmHWM:") + len(b"VmHWM:")
+        return int(status[at : status.index(b"k", at)]) << 10
 
 
 def _signature(error: BaseException) -> object:

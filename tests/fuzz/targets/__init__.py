@@ -30,9 +30,10 @@ CORPUS = Path(__file__).resolve().parents[1] / "corpus"
 
 
 def load(name: str) -> type[Target]:
-    """The class of the target ``name``."""
-    module, _, kind = TARGETS[name].partition(".")
-    found: type[Target] = getattr(import_module(f"fuzz.targets.{module}"), kind)
+    """The class of the target ``name``, or the class at MODULE.NAME."""
+    path = f"fuzz.targets.{TARGETS[name]}" if name in TARGETS else name
+    module, _, kind = path.rpartition(".")
+    found: type[Target] = getattr(import_module(module), kind)
     return found
 
 
