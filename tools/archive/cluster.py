@@ -34,6 +34,10 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_SCHEDULER_EVENTS": "0",
 }
+LOOPBACK = "127.0.0.1"
+# With this Ray takes a cluster for impossible, as on Windows, and all that it starts listens on LOOPBACK alone. An
+# address given to ray.init does not do that: Ray replaces LOOPBACK by the machine's own address.
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 ADVICE = "give local, auto, or HOST:PORT of a running cluster (`ray start --head` starts one)"
 ANSWER_S = 5.0  # in which a cluster takes a connection; Ray itself tries for minutes
 
@@ -73,6 +77,8 @@ class OnRay:
             failed.callback(self._quiet.close)
             self._ray = _connect(address)
             failed.pop_all()
+        if address == "local":
+            tell(f"this machine's own cluster listens on {LOOPBACK} alone: no other machine can reach it")
         self._token = uuid.uuid4().hex
         token_file(out).write_text(self._token)
         self._resources = _resources(self._ray, settings, gpus)
@@ -210,6 +216,8 @@ def _connect(address: str) -> Any:
     """The module ``ray``, connected."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if address == "local":
+        os.environ.update(ALONE)
     try:
         import ray
     except ImportError as error:
@@ -226,6 +234,11 @@ def _connect(address: str) -> Any:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ClesrError(f"--cluster {address}: {_line(error)}; {ADVICE}") from error
+    if address == "local" and ray.util.get_node_ip_address() != LOOPBACK:
+        ray.shutdown()
+        raise ClesrError(
+            "--cluster local: Ray was loaded before and would listen to other machines; start clesr as a command of its own"
+        )
     return ray
 
 

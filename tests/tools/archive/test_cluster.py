@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from archive_support import Start, results, wait_until
@@ -24,20 +25,36 @@ from clesr.tools.archive.work import versions, work_folder
 SETTINGS = Settings(scale=2, model="nearest", model_sha256="")
 COMMAND = ("--scale", 2, "--model", "fast", "--engine", "torch", "--piece", 15)
 MARK = "CLESR_TEST_MARK"
+LISTENS = "0A"  # the state in /proc/net/tcp
+LOOPBACKS = {"0100007F", "0" * 16 + "FFFF00000100007F", "0" * 24 + "01000000"}  # 127.0.0.1, the same in IPv6, ::1
 
 
-def workers(mark: str) -> list[int]:
-    """Processes of Ray actors of the run that was started with ``mark`` in its environment."""
-    found = []
+def processes(mark: str) -> dict[int, str]:
+    """Those of the run that was started with ``mark`` in its environment, by number, with their names."""
+    found = {}
     for folder in Path("/proc").iterdir():
         try:
-            name = (folder / "cmdline").read_bytes()
-            environment = (folder / "environ").read_bytes() if name.startswith(b"ray::Worker") else b""
+            name, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
         except OSError:
             continue
         if f"{MARK}={mark}\0".encode() in environment:
-            found.append(int(folder.name))
+            found[int(folder.name)] = name.replace(b"\0", b" ").decode()
     return found
+
+
+def workers(mark: str) -> list[int]:
+    """Processes of Ray actors of that run."""
+    return [number for number, name in processes(mark).items() if name.startswith("ray::Worker")]
+
+
+def listening(numbers: Iterable[int]) -> set[str]:
+    """Addresses at which these processes take TCP connections, as the kernel writes them."""
+    sockets = set()
+    for number in numbers:
+        with suppress(OSError):
+            sockets |= {os.readlink(link) for link in Path(f"/proc/{number}/fd").iterdir()}
+    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path("/proc/net", kind).read_text().splitlines()]
+    return {line[1].partition(":")[0] for line in lines if line[3] == LISTENS and f"socket:[{line[9]}]" in sockets}
 
 
 def pieces_in(out: Path) -> int:
@@ -120,6 +137,34 @@ def test_ctrl_c_ends_the_cluster_and_the_plain_run_goes_on(
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert len(results(out)) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_local_cluster_listens_to_this_machine_alone(start: Start, long_video: Path, tmp_path: Path) -> None:
+    out, mark = tmp_path / "out", f"{os.getpid()}l"
+    words = ("upscale", long_video, "--out", out, *COMMAND, "--cluster", "local", "--workers", 1)
+    process = start(*words, environment={MARK: mark})
+    wait_until(lambda: pieces_in(out) > 1, process)
+    assert len(workers(mark)) == 1
+    seen = listening(processes(mark))
+    assert seen
+    assert seen <= LOOPBACKS
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=200)
+    assert "this machine's own cluster listens on 127.0.0.1 alone: no other machine can reach it" in err
+
+
+def test_ray_that_would_listen_to_others_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended: list[bool] = []
+    ray = ModuleType("ray")
+    ray.init = lambda **_options: None  # type: ignore[attr-defined]
+    ray.util = SimpleNamespace(get_node_ip_address=lambda: "192.0.2.7")  # type: ignore[attr-defined]
+    ray.shutdown = lambda: ended.append(True)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(ClesrError, match="would listen to other machines"):
+        cluster.OnRay(SETTINGS, tmp_path, address="local", tell=print)
+    assert ended
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""Words of the command line: addresses of sources and sinks, regions, windows, rates, frames, names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+from fuzz.mutations import flip
+from fuzz.target import Target
+
+from clesr.pipeline.prepare import Roi, Window, stretch
+from clesr.pipeline.sinks import open_sink
+from clesr.pipeline.sources import open_source
+from clesr.pipeline.sources.decode import shown
+from clesr.pipeline.sources.options import split_options
+from clesr.pipeline.sources.pacing import parse_pace
+from clesr.tools.exporting.selection import parse_frames
+from clesr.tools.naming import name_streams, spread
+
+TEXTS = (
+    "demo:?size=64&fps=12&seed=3&drop=0.01&bits=16&noise=1&fov=475&frames=5&pace=max", "demo:?fps=30000/1001",
+    "/dev/video9?size=640x480&fps=30&format=GREY&gain=4", "0,0,48,48", "200,5000", "percentile", "0-249", "12.5",
+    "zmq+tcp://*:5556?bind=1&socket=pull", "zmq+ipc:///nowhere/x?topic=a&stream=b", "file:///nowhere/a.mkv",
+    "igtl://*:18944?name=a&header=1&pixel_um=0.83", "left=/dev/video9", "rtsp://user:secret@camera/live?password=secret",
+)  # fmt: skip
+WORDS = (
+    "1e9", "1e999999", "1e-400", "1/0", "0/1", "-1", "nan", "inf", "9" * 5000, "%00", "%ff", "&", "=", "?", "@", "/", "\\",
+    "[", "]", "::", "..", "é", "٣", "²", " 5", "0x10", "_1", "1_0", "\udcff", "\x1b", "\n", "?size=", "&size=9", "{stream}",
+)  # fmt: skip
+
+
+class Strings(Target):
+    """A first byte that says what reads it, then the text."""
+
+    def seeds(self) -> list[bytes]:
+        return [bytes([reader]) + text.encode() for reader in range(len(READERS)) for text in TEXTS]
+
+    def mutate(self, rng: Random, data: bytes) -> bytes:
+        changed = data
+        for _ in range(1 + int(rng.random() * 3)):
+            at = 1 + int(rng.random() * len(changed))
+            if rng.random() < 0.7:
+                word = WORDS[int(rng.random() * len(WORDS))].encode(errors="surrogateescape")
+                changed = changed[:at] + word + changed[at + int(rng.random() * 6) :]
+            else:
+                changed = changed[:1] + flip(rng, changed[1:])
+        reader = changed[:1] if rng.random() < 0.8 else bytes([int(rng.random() * len(READERS))])
+        return reader + changed[1:6000]
+
+    def run(self, data: bytes) -> None:
+        reader = READERS[(data[0] if data else 0) % len(READERS)]
+        reader(data[1:].decode("utf-8", "surrogateescape"))
+
+
+def _source(text: str) -> None:
+    """Only what opens nothing outside."""
+    if text.lower().startswith(("demo:", "/dev/video9")):
+        open_source(text).close()
+
+
+def _sink(text: str) -> None:
+    """Only on this machine."""
+    if text.startswith(("zmq+tcp://*:", "igtl://*:")) and "@" not in text:
+        open_sink(text.replace("*", "127.0.0.1", 1)).close()
+
+
+def _window(text: str) -> None:
+    window = Window.parse(text)
+    if window.mode == "fixed":
+        stretch(np.zeros((2, 2), np.uint8), window.low, window.high)
+
+
+def _names(text: str) -> None:
+    spread("--output", (text, "{stream}"), list(name_streams((text, text, "b=x"))))
+
+
+READERS: tuple[Callable[[str], object], ...] = (
+    _source,
+    _sink,
+    _window,
+    _names,
+    lambda text: Roi.parse(text).check((64, 64)),
+    split_options,
+    parse_pace,
+    parse_frames,
+    shown,
+)
