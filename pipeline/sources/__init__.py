@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import SourceError, UsageError
+from clesr.pipeline.numbers import decimal_number, shortened
 from clesr.pipeline.sources.base import Source, SourceInfo
-from clesr.pipeline.sources.options import split_options
+from clesr.pipeline.sources.options import check_address, split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def open_source(
 
     Raises UsageError for an address that cannot work, SourceError where the source cannot be opened.
     """
+    check_address(address)
     pace = parse_pace(pace)
     opener = _opener(address, clock=clock, count=count, timeout=timeout, decoding=decoding)
     source = opener()
@@ -172,9 +174,9 @@ def _file_path(address: str) -> Path:
 def _size(address: str, size: str | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size, re.ASCII)
     if match is None:
-        raise UsageError(f"{address}: size is {size!r}; write width x height in pixels, as size=640x480")
+        raise UsageError(f"{address}: size is {shortened(size)}; write width x height in pixels, as size=640x480")
     return int(match[1]), int(match[2])
 
 
@@ -182,9 +184,9 @@ def _fps(address: str, fps: str | None) -> float | None:
     if fps is None:
         return None
     try:
-        rate = float(fps)
+        rate = decimal_number(fps)
     except ValueError:
         rate = 0.0
-    if not 0 < rate <= 1000:
-        raise UsageError(f"{address}: fps is {fps!r}; allowed is a number of frames a second up to 1000")
+    if not 0.001 <= rate <= 1000:
+        raise UsageError(f"{address}: fps is {shortened(fps)}; allowed is a number of frames a second up to 1000")
     return rate

@@ -14,11 +14,12 @@ import av.error
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.numbers import rational_number
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown
+from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown, stored_bytes
 from clesr.pipeline.sources.hardware import Decoding
 
-MAX_FPS = 1000.0  # above it, a container states a tick and not a frame rate
+MIN_FPS, MAX_FPS = 0.001, 1000.0  # above it, a container states a tick and not a frame rate
 _READ_ERRORS = 3  # failed reads in a row after which a file is given up
 _JUMP = 1  # seconds that a time stamp may go back before it counts as a new time line
 
@@ -49,7 +50,7 @@ class VideoSource:
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
         self.codec = stream.codec_context.name
-        self._decoder = Decoder(stream, decoding)
+        self._decoder = Decoder(stream, decoding, stored=stored_bytes(self._address))
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
         frames = count_frames(self._address) if count else stream.frames or None
@@ -196,7 +197,7 @@ def count_frames(path: str | Path) -> int:
 def frame_rate(stream: av.VideoStream) -> float | None:
     """Frames a second as the container states or FFmpeg guesses them; None where implausible."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate is not None and 0 < rate <= MAX_FPS:
+        if rate is not None and MIN_FPS <= rate <= MAX_FPS:
             return float(rate)
     return None
 
@@ -228,7 +229,7 @@ def _matroska_length(container: av.container.InputContainer, stream: av.VideoStr
     stated = stream.metadata.get("DURATION", "").split(":")
     if len(stated) == 3:
         try:
-            hours, minutes, seconds = (Fraction(part) for part in stated)
+            hours, minutes, seconds = (rational_number(part.strip()) for part in stated)
         except ValueError:
             return None
         return 3600 * hours + 60 * minutes + seconds
