@@ -37,6 +37,8 @@ def read_header(data: bytes) -> Header:
         if data.startswith(begins):
             try:
                 return read(data)
+            except BadHeader:
+                raise
             except _SIZED_BY as error:
                 raise BadHeader(_UNREADABLE) from error
     raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000)")
