@@ -41,7 +41,7 @@ class Roi:
             ) from None
         if x < 0 or y < 0 or width < 1 or height < 1:
             raise UsageError(
-                f"{option} {text} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
+                f"{option} {shortened(text)} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
             )
         return cls(x, y, width, height)
 
@@ -87,7 +87,7 @@ class Window:
                 f"--window {shortened(text)} is not auto, full, percentile, or LOW,HIGH such as 200,5000"
             ) from None
         if not low < high:
-            raise UsageError(f"--window {text}: LOW must be below HIGH")
+            raise UsageError(f"--window {shortened(text)}: LOW must be below HIGH")
         return cls("fixed", low, high)
 
 

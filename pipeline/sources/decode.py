@@ -13,9 +13,8 @@ from av.video.codeccontext import VideoCodecContext
 
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
-from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.ffv1 import SliceCheck
-from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted
+from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted, reason
 from clesr.pipeline.sources.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.pipeline.sources.luma import luma
 
@@ -24,6 +23,10 @@ _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
 _THREADS = min(4, os.cpu_count() or 1)
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
+
+
+# What FFmpeg and PyAV raise for damaged or hostile data.
+FAULTS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 
 class Picture(NamedTuple):
@@ -47,7 +50,7 @@ def open_container(
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (*FAULTS, OSError) as error:
         raise SourceError(f"{shown(address)}: {_open_problem(error)}") from error
     try:
         _check_video(container, address, stored)
@@ -83,8 +86,7 @@ def shown(address: str) -> str:
 def _open_problem(error: Exception) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"cannot be opened ({reason}); check the address and that the sender is running"
+    return f"cannot be opened ({reason(error)}); check the address and that the sender is running"
 
 
 def _is_intra(context: VideoCodecContext) -> bool:
@@ -126,9 +128,9 @@ class Decoder:
         try:
             for frame, image in self._decoded(packet):
                 yield self._picture(frame, image)
-        except av.error.FFmpegError as error:
+        except FAULTS as error:
             self._received(packet.pts)
-            yield Damage(f"cannot be decoded ({error.strerror})")
+            yield Damage(f"cannot be decoded ({reason(error)})")
             return
         while self._awaited is not None and len(self._awaited) > AWAITED:
             del self._awaited[next(iter(self._awaited))]
@@ -141,7 +143,7 @@ class Decoder:
                 pictures = list(self._decoded(None))
             except EOFError:
                 break
-            except av.error.FFmpegError:
+            except FAULTS:
                 continue
             if not pictures:
                 break
@@ -167,8 +169,8 @@ class Decoder:
             return Damage("damaged: part of the image is made up by the decoder")
         try:
             return Picture(luma(frame) if image is None else image, frame.pts)
-        except (av.error.FFmpegError, ValueError, MemoryError) as error:
-            return Damage(f"pixel format {frame.format.name} cannot be converted ({one_line(error)})")
+        except FAULTS as error:
+            return Damage(f"pixel format {frame.format.name} cannot be converted ({reason(error)})")
 
     def _received(self, pts: int | None) -> None:
         if self._awaited is not None and pts is not None:
