@@ -1,7 +1,7 @@
 """Numbers as people write them in options and addresses: plain decimal digits, and not too many of them.
 
-``int``, ``float`` and ``Fraction`` take more than a person means by a number (underscores, digits of other scripts, spaces,
-``nan``), and need minutes for ``1e99999999``.
+``int``, ``float`` and ``Fraction`` take more than a person means by a number (underscores, digits of other scripts,
+spaces, ``nan``), and need minutes for ``1e99999999``.
 """
 
 from __future__ import annotations

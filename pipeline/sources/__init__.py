@@ -186,7 +186,9 @@ def _is_device(address: str) -> bool:
 def _file_path(address: str) -> Path:
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost"):
-        raise UsageError(f"{one_line(address)} is a file on {parts.netloc}; write file:///path for one on this machine")
+        raise UsageError(
+            f"{one_line(address)} is a file on {parts.netloc}; write file:///path for one on this machine"
+        )
     return Path(unquote(parts.path))
 
 
@@ -195,7 +197,9 @@ def _size(address: str, size: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size, re.ASCII)
     if match is None:
-        raise UsageError(f"{one_line(address)}: size is {shortened(size)}; write width x height in pixels, as size=640x480")
+        raise UsageError(
+            f"{one_line(address)}: size is {shortened(size)}; write width x height in pixels, as size=640x480"
+        )
     return int(match[1]), int(match[2])
 
 
@@ -207,5 +211,7 @@ def _fps(address: str, fps: str | None) -> float | None:
     except ValueError:
         rate = 0.0
     if not 0.001 <= rate <= 1000:
-        raise UsageError(f"{one_line(address)}: fps is {shortened(fps)}; allowed is a number of frames a second up to 1000")
+        raise UsageError(
+            f"{one_line(address)}: fps is {shortened(fps)}; allowed is a number of frames a second up to 1000"
+        )
     return rate

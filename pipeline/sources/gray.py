@@ -13,13 +13,19 @@ from clesr.pipeline.sources.indexed import Unreadable
 
 
 def gray(pixels: NDArray[Any], *, blue_first: bool) -> Image:
-    """(H, W) of what a reader gave: (H, W), (H, W, 1 or 2), or (H, W, 3 or 4) colour, alpha left out. Raises Unreadable."""
+    """(H, W) of what a reader gave: (H, W), (H, W, 1 or 2), or (H, W, 3 or 4) colour without its alpha.
+
+    Raises Unreadable.
+    """
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2):
         pixels = pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        codes = (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGRA2GRAY) if blue_first else (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGBA2GRAY)
-        luma: Image = cv2.cvtColor(unsigned(pixels), codes[pixels.shape[2] - 3])
-        return luma
+        codes = (
+            (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGRA2GRAY)
+            if blue_first
+            else (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGBA2GRAY)
+        )
+        return unsigned(cv2.cvtColor(unsigned(pixels), codes[pixels.shape[2] - 3]))
     if pixels.ndim != 2:
         raise Unreadable(f"its pixels have the form {pixels.shape}, not that of an image")
     return unsigned(pixels)

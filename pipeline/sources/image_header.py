@@ -103,7 +103,8 @@ def _pnm(data: bytes) -> Header:
 
 def _webp(data: bytes) -> Header:
     """The larger of the canvas and the picture in it: the first of each."""
-    shapes, at = [], 12
+    shapes: list[tuple[int, int]] = []
+    at = 12
     while at + 8 <= len(data) and len(shapes) < 2:
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body = data[at + 8 : at + 18]

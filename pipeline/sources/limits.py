@@ -1,7 +1,7 @@
 """How large an image of a source may be: checked from what a header states, before memory is taken.
 
-The limit is one for the process, as in Pillow and OpenCV, so that it holds wherever an image is read: sources, sessions,
-archives, training.
+The limit is one for the process, as in Pillow and OpenCV, so that it holds wherever an image is read: sources,
+sessions, archives, training.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ DEFAULT_SIDE = 8192
 MOST_SIDE = 65_535
 OPTION = "--max-size"
 
-# Decoded bytes that a stored image may come to: a fixed part, which an even image of 8192x8192 in 16 bit needs, and so many
-# times its own bytes. An image of a microscope is never compressed more than tenfold or so; a bomb is a thousandfold.
+# Decoded bytes that a stored image may come to: a fixed part, which an even image of 8192x8192 in 16 bit needs, and so
+# many times its own bytes. A microscope's image is compressed tenfold or so, a bomb a thousandfold.
 FREE_BYTES = 144 << 20
 MOST_RATIO = 128
 # The same for all pictures that a video's decoder keeps.
@@ -48,8 +48,8 @@ def max_side() -> int:
 
 
 def size_problem(shape: tuple[int, int], *, decoded: int = 0, stored: int | None = None) -> str | None:
-    """What is wrong with an image of ``shape`` (H, W) that takes ``decoded`` bytes in memory and ``stored`` in its file, in a
-    line to stand behind its name; None where nothing is."""
+    """What is wrong with an image of ``shape`` (H, W) that takes ``decoded`` bytes in memory and ``stored`` in its
+    file, in a line to stand behind its name; None where nothing is."""
     height, width = shape
     if height < 1 or width < 1:
         return f"it states {width}x{height} pixels, which is no image"

@@ -23,9 +23,13 @@ def check_address(address: str) -> None:
     except UnicodeEncodeError:
         possible = False
     if not possible:
-        raise UsageError(f"the address {shortened(address)} has characters that no name has; check how it was written")
+        raise UsageError(
+            f"the address {shortened(address)} has characters that no name has; check how it was written"
+        )
     if len(address) > MOST_CHARACTERS:
-        raise UsageError(f"the address {shortened(address)} has {len(address)} characters; at most {MOST_CHARACTERS} go")
+        raise UsageError(
+            f"the address {shortened(address)} has {len(address)} characters; at most {MOST_CHARACTERS} go"
+        )
 
 
 def split_options(address: str) -> tuple[str, dict[str, str]]:
@@ -36,17 +40,25 @@ def split_options(address: str) -> tuple[str, dict[str, str]]:
     check_address(address)
     base, _, query = address.partition("?")
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=MOST_OPTIONS)
+        pairs = parse_qsl(
+            query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=MOST_OPTIONS
+        )
     except ValueError:
-        raise UsageError(f"{one_line(address)}: {shortened(query)} is not of the form name=value&name=value") from None
+        raise UsageError(
+            f"{one_line(address)}: {shortened(query)} is not of the form name=value&name=value"
+        ) from None
     options = dict(pairs)
     for name, value in pairs:
         if _UNWRITABLE.search(name + value) is not None:
-            raise UsageError(f"{one_line(address)}: {shortened(name)} is {shortened(value)}; write it in characters of UTF-8 that print")
+            raise UsageError(
+                f"{one_line(address)}: {shortened(name)} is {shortened(value)}; write it in characters that print"
+            )
     if len(options) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{one_line(address)}: option {shortened(twice)} is given more than once; give each option once")
+        raise UsageError(
+            f"{one_line(address)}: option {shortened(twice)} is given more than once; give each option once"
+        )
     return base, options
 
 
@@ -54,11 +66,15 @@ def check_names(address: str, options: Iterable[str], allowed: Iterable[str]) ->
     """Raise UsageError for an option that is not ``allowed``."""
     for name in options:
         if name not in allowed:
-            raise UsageError(f"{one_line(address)}: there is no option {shortened(name)}; there are {', '.join(allowed)}")
+            raise UsageError(
+                f"{one_line(address)}: there is no option {shortened(name)}; there are {', '.join(allowed)}"
+            )
 
 
 def choice(address: str, name: str, value: str, allowed: Iterable[str]) -> str:
     """``value``, or UsageError where it is not ``allowed``."""
     if value not in allowed:
-        raise UsageError(f"{one_line(address)}: {name} is {shortened(value)}; allowed is {' or '.join(allowed)}")
+        raise UsageError(
+            f"{one_line(address)}: {name} is {shortened(value)}; allowed is {' or '.join(allowed)}"
+        )
     return value

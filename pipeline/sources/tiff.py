@@ -25,8 +25,8 @@ from clesr.pipeline.sources.indexed import Unreadable
 from clesr.pipeline.sources.limits import size_problem
 
 MOST_PAGES = 1_000_000
-# tifffile raises whatever its code meets in a damaged file, so every Exception is taken for damage where it is called. It
-# logs the same as well, which is silenced: the source reports it.
+# tifffile raises whatever its code meets in a damaged file, so every Exception is taken for damage where it is
+# called. It logs the same as well, which is silenced: the source reports it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _NONE, _CCITT, _LZW, _JPEG, _PACKBITS = 1, (2, 3, 4), 5, 7, 32773
 _DEFLATE, _LZMA = (8, 32946), 34925
@@ -40,7 +40,7 @@ def open_file(path: Path) -> tifffile.TiffFile:
         return tifffile.TiffFile(path)
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file; check the path") from error
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:
         raise SourceError(f"{path} is not a TIFF file that can be read ({one_line(error)})") from error
 
 
@@ -53,7 +53,7 @@ def first_page(path: Path) -> Image:
         raise Unreadable(str(error)) from error
     except Unreadable as error:
         raise Unreadable(f"{path}: {error}") from error
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise Unreadable(f"{path} is damaged ({one_line(error)})") from error
 
 
@@ -84,7 +84,7 @@ class TiffPages:
             return self._decoded(number)
         except Unreadable as error:
             raise Unreadable(f"page {number} cannot be read ({error})") from error
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise Unreadable(f"page {number} cannot be read ({one_line(error)})") from error
 
     def _decoded(self, number: int) -> Image:
@@ -123,9 +123,9 @@ class PlaneStack:
             raise SourceError(f"{path}: {problem}")
         self._tiff, self._start = tiff, page.dataoffsets[0]
         self._dtype = page.dtype.newbyteorder(tiff.byteorder)
-        self._bytes = math.prod(self.shape) * self._dtype.itemsize
+        self._bytes: int = math.prod(self.shape) * self._dtype.itemsize
         self._stated = stated
-        self._whole = min(stated, max(0, size - self._start) // self._bytes)
+        self._whole: int = min(stated, max(0, size - self._start) // self._bytes)
 
     def __len__(self) -> int:
         return self._whole + (self._whole < self._stated)
@@ -216,7 +216,9 @@ def _check_dtype(dtype: np.dtype[Any] | None, path: Path) -> None:
 def _check_page(page: Any, stored: int) -> None:
     """Raises Unreadable where a page would take more memory than is allowed: as a whole, or a strip or tile of it."""
     if page.compression not in _COMPRESSIONS:
-        raise Unreadable(f"its compression {page.compression!r} is not read; save it uncompressed or with deflate")
+        raise Unreadable(
+            f"its compression {page.compression!r} is not read; save it uncompressed or with deflate"
+        )
     if page.imagedepth != 1 or page.dtype is None:
         raise Unreadable("it is a volume or has no pixels; save its planes as pages")
     sample = page.samplesperpixel * page.dtype.itemsize

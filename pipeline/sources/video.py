@@ -15,7 +15,15 @@ from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.numbers import rational_number
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.decode import FAULTS, Damage, Decoder, Picture, open_container, shown, stored_bytes
+from clesr.pipeline.sources.decode import (
+    FAULTS,
+    Damage,
+    Decoder,
+    Picture,
+    open_container,
+    shown,
+    stored_bytes,
+)
 from clesr.pipeline.sources.hardware import Decoding, reason
 
 MIN_FPS, MAX_FPS = 0.001, 1000.0  # above it, a container states a tick and not a frame rate

@@ -171,13 +171,19 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
     bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
     if options.get("socket") == "pull" and "topic" in options:
-        raise UsageError(f"{one_line(address)}: PULL sockets have no topics; leave topic out, or use socket=sub")
+        raise UsageError(
+            f"{one_line(address)}: PULL sockets have no topics; leave topic out, or use socket=sub"
+        )
     if bind and "curve_server" in options:
-        raise UsageError(f"{one_line(address)}: curve_server is for who connects; with bind=1 give curve_secret")
+        raise UsageError(
+            f"{one_line(address)}: curve_server is for who connects; with bind=1 give curve_secret"
+        )
     if "curve_clients" in options and not (bind and "curve_secret" in options):
         raise UsageError(f"{one_line(address)}: curve_clients needs bind=1 and curve_secret")
     if "curve_secret" in options and not (bind or "curve_server" in options):
-        raise UsageError(f"{one_line(address)}: curve_secret without bind=1 also needs curve_server, the sender's key")
+        raise UsageError(
+            f"{one_line(address)}: curve_secret without bind=1 also needs curve_server, the sender's key"
+        )
     return endpoint, options
 
 

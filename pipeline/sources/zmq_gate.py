@@ -19,7 +19,9 @@ from clesr.pipeline.sources.zmq_peer import CHUNK, Configure, Peer
 from clesr.pipeline.sources.zmtp import PART_COST
 
 MOST_PEERS = 32
-BUDGET = 320 << 20  # bytes that ZeroMQ keeps of all peers together; two of the largest images where that is more
+BUDGET = (
+    320 << 20
+)  # bytes that ZeroMQ keeps of all peers together; two of the largest images where that is more
 NAP_MS = 50  # longest wait before a look whether the source was closed
 SMALL = 1 << 20  # bytes of an unfinished message that is always let go on
 STALLED_NS = 2_000_000_000  # after which a message that cannot be completed ends its connection
@@ -37,7 +39,14 @@ class Gate:
     """
 
     def __init__(
-        self, context: zmq.Context[Any], kind: int, configure: Configure, endpoint: str, *, listen: bool, most: int
+        self,
+        context: zmq.Context[Any],
+        kind: int,
+        configure: Configure,
+        endpoint: str,
+        *,
+        listen: bool,
+        most: int,
     ) -> None:
         self._make = partial(Peer, context, kind, configure, most=most)
         self._most = most + MAX_HEADER * 2 + 4 * PART_COST  # of a whole message

@@ -1,4 +1,4 @@
-"""One ZeroMQ peer: its connection, a ZeroMQ socket of its own, and between them a gate that counts what ZeroMQ keeps."""
+"""One ZeroMQ peer: its connection, a ZeroMQ socket of its own, and between them what counts the bytes that go in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ class Peer:
     """
 
     def __init__(
-        self, context: zmq.Context[Any], kind: int, configure: Configure, outer: socket.socket, *, most: int, now: int
+        self,
+        context: zmq.Context[Any],
+        kind: int,
+        configure: Configure,
+        outer: socket.socket,
+        *,
+        most: int,
+        now: int,
     ) -> None:
         self.outer = outer
         self.most = most  # bytes of the largest part
@@ -55,7 +62,9 @@ class Peer:
         outer = (zmq.POLLIN if takes else 0) | (zmq.POLLOUT if gives else 0)
         if outer:
             poller.register(self.outer, outer)
-        poller.register(self.inner, (zmq.POLLIN if not self._outward else 0) | (zmq.POLLOUT if self._inward else 0))
+        poller.register(
+            self.inner, (zmq.POLLIN if not self._outward else 0) | (zmq.POLLOUT if self._inward else 0)
+        )
 
     def take(self) -> list[zmq.Frame] | None:
         """The first parts of the next message; None without one. Raises Refused where it has too many."""

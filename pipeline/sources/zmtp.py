@@ -1,7 +1,7 @@
 """What a ZeroMQ peer sends, followed frame by frame as it comes: ZMTP 2.0 to 3.1 (rfc.zeromq.org/spec/23).
 
-ZeroMQ keeps the parts of a message until its last has come, however many they are, and gives out nothing before. So whoever
-wants to bound memory has to look at the bytes before ZeroMQ gets them.
+ZeroMQ keeps the parts of a message until its last has come, however many they are, and gives out nothing before. So
+whoever wants to bound memory has to look at the bytes before ZeroMQ gets them.
 """
 
 from __future__ import annotations

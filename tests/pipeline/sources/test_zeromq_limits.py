@@ -1,4 +1,4 @@
-"""What hostile ZeroMQ peers can make clesr keep, and that honest peers go on meanwhile. The peers speak plain ZMTP 3.0."""
+"""What hostile ZeroMQ peers can make clesr keep, and that honest peers go on. Hostile ones speak plain ZMTP 3.0."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_an_honest_peer_goes_on_beside_it(pulling: Pulling) -> None:
 def test_all_peers_together_have_a_budget(pulling: Pulling) -> None:
     before = resident()
     peers = [pulling.hostile() for _ in range(20)]
-    part = frame(header(SIDE, 0), more=True) + frame(bytes(SIDE * SIDE), more=False)[: -10]
+    part = frame(header(SIDE, 0), more=True) + frame(bytes(SIDE * SIDE), more=False)[:-10]
     for connection in peers:  # all but the end of a large image, of each
         with contextlib.suppress(TimeoutError, ConnectionError):
             connection.sendall(part)
@@ -213,7 +213,9 @@ def test_close_ends_whatever_peers_do(pulling: Pulling) -> None:
 
 
 def test_the_meter_sees_frames_whatever_the_pieces() -> None:
-    stream = memoryview(HANDSHAKE + frame(b"abc", more=True) + frame(bytes(1000), more=False) + b"\x00\x05hello")
+    stream = memoryview(
+        HANDSHAKE + frame(b"abc", more=True) + frame(bytes(1000), more=False) + b"\x00\x05hello"
+    )
     expected = 3 * PART_COST + 1008
     for size in (1, 2, 7, 64, len(stream)):
         meter = Meter(1000)
