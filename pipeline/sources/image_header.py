@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from typing import NamedTuple
 
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # those that begin a frame
+_PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by colour type; what a palette becomes may have alpha
 _PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
 _PNM_SEARCHED = 4096
@@ -70,7 +72,21 @@ def _png(data: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR" or colour not in _PNG_SAMPLES or bits not in (1, 2, 4, 8, 16):
         raise BadHeader(_UNREADABLE)
+    _check_png_chunks(data)
     return Header((height, width), height * width * _PNG_SAMPLES[colour] * (2 if bits == 16 else 1))
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Raises BadHeader where a chunk says that it is longer than the file, or its checksum does not hold."""
+    at, view = len(_PNG_BEGINS), memoryview(data)
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise BadHeader("is damaged: a checksum in it does not match")
+        if kind == b"IEND":
+            return
+        at = end + 4
 
 
 def _jpeg(data: bytes) -> Header:
@@ -136,7 +152,7 @@ def _jpeg2000(data: bytes) -> Header:
 
 
 _READERS = (
-    (b"\x89PNG\r\n\x1a\n", _png),
+    (_PNG_BEGINS, _png),
     (b"\xff\xd8", _jpeg),
     (b"BM", _bmp),
     (b"P", _pnm),

@@ -25,6 +25,7 @@ from clesr.pipeline.sources.indexed import Unreadable
 from clesr.pipeline.sources.limits import size_problem
 
 MOST_PAGES = 1_000_000
+_LEAST_PAGE = 64  # bytes of a page that has what it must have
 # tifffile raises whatever its code meets in a damaged file, so every Exception is taken for damage where it is
 # called. It logs the same as well, which is silenced: the source reports it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -185,6 +186,8 @@ def _page_list(tiff: tifffile.TiffFile, most: int) -> tuple[list[int], bool]:
     """Indices of the first ``most`` full-size pages, and whether the chain of pages breaks off."""
     indices: list[int] = []
     page, number = None, 0
+    begun: set[int] = set()
+    possible = tiff.filehandle.size // _LEAST_PAGE + 1
     while len(indices) < most:
         try:
             page = _page(tiff, number)
@@ -192,6 +195,9 @@ def _page_list(tiff: tifffile.TiffFile, most: int) -> tuple[list[int], bool]:
             return indices, page is not None and _chain_is_cut(tiff, page)
         except Exception:  # noqa: BLE001
             return indices, True
+        if page.offset in begun or number > possible:  # a chain that leads back, or whose links overlap
+            return indices, True
+        begun.add(page.offset)
         if not page.is_reduced:
             indices.append(number)
         number += 1

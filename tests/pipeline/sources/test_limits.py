@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -19,8 +18,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from av.video.stream import VideoStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from clesr.pipeline.errors import ClesrError, EndOfSource, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
@@ -29,6 +30,7 @@ from clesr.pipeline.sources.image_header import BadHeader, jpeg_shape, read_head
 from clesr.pipeline.sources.limits import parse_side, set_max_side
 from clesr.pipeline.sources.pixels import Damaged, decode_jpeg, open_jpeg
 
+Pixels = NDArray[np.uint8 | np.uint16]
 SIDE = 32_000  # far beyond the limit
 
 
@@ -37,7 +39,7 @@ def _limit_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_side", limits.DEFAULT_SIDE)
 
 
-def encoded(suffix: str, image: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bytes:
+def encoded(suffix: str, image: Pixels) -> bytes:
     ok, data = cv2.imencode(suffix, image)
     assert ok
     return data.tobytes()
@@ -127,9 +129,7 @@ def items(path: Path, most: int = 50) -> list[Frame | Corrupt]:
 @pytest.mark.parametrize(
     "image", [GRAY, COLOUR, COLOUR.astype(np.uint16) * 256], ids=["gray", "colour", "16 bit"]
 )
-def test_headers_state_what_opencv_reads(
-    suffix: str, image: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-) -> None:
+def test_headers_state_what_opencv_reads(suffix: str, image: Pixels) -> None:
     if image.dtype == np.uint16 and suffix in (".jpg", ".bmp", ".webp"):
         image = (image >> 8).astype(np.uint8)
     if suffix == ".pgm":
@@ -203,7 +203,7 @@ def test_limits_that_make_no_sense(text: str) -> None:
     assert len(str(raised.value)) < 200
 
 
-def tiff(image: np.ndarray[tuple[int, ...], np.dtype[np.generic]], **options: object) -> bytes:
+def tiff(image: Pixels, **options: object) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, image, **options)  # type: ignore[arg-type]
     return file.getvalue()
@@ -252,6 +252,34 @@ def test_a_strip_that_unpacks_to_more_than_its_pixels(tmp_path: Path, compressio
     assert "unpacks to more than the 256 bytes" in corrupt.reason
 
 
+def test_pages_in_a_circle_end(tmp_path: Path) -> None:
+    data = tiff(np.stack([GRAY] * 3), photometric="minisblack", metadata=None)
+    (first,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, first)
+    (second,) = struct.unpack_from("<I", data, first + 2 + 12 * tags)
+    (tags,) = struct.unpack_from("<H", data, second)
+    (tmp_path / "a.tif").write_bytes(patched(data, second + 2 + 12 * tags, "<I", first))
+    assert [type(item) for item in items(tmp_path / "a.tif")] == [Frame, Frame, Corrupt]
+
+
+@pytest.mark.parametrize("length", [2**31 + 900, 2**32 - 1])
+def test_a_chunk_that_is_longer_than_its_file(tmp_path: Path, length: int) -> None:
+    data = png(20, 16, body=bytes(21 * 16))
+    (tmp_path / "a.png").write_bytes(patched(data, data.index(b"IDAT") - 4, ">I", length))
+    with pytest.raises(ClesrError, match="is damaged"):
+        open_source(str(tmp_path / "a.png"))
+
+
+def test_a_png_whose_checksum_does_not_hold_says_nothing_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = png(20, 16, body=bytes(21 * 16))
+    (tmp_path / "a.png").write_bytes(patched(data, data.index(b"IDAT") + 9, ">B", 77))
+    with pytest.raises(ClesrError, match="a checksum in it does not match"):
+        open_source(str(tmp_path / "a.png"))
+    assert capfd.readouterr().err == ""
+
+
 def test_images_that_a_tiff_states_and_has_not_are_one_line(tmp_path: Path) -> None:
     description = "ImageJ=1.11a\nimages=999999999\nslices=999999999\n"
     (tmp_path / "a.tif").write_bytes(tiff(GRAY, metadata=None, description=description))
@@ -267,14 +295,13 @@ def test_images_that_a_tiff_states_and_has_not_are_one_line(tmp_path: Path) -> N
 def write_video(path: Path, codec: str, form: str, side: int, frames: int = 3) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
-        stream.width = stream.height = side  # type: ignore[union-attr]
-        stream.pix_fmt = form  # type: ignore[union-attr]
+        assert isinstance(stream, VideoStream)
+        stream.width = stream.height = side
+        stream.pix_fmt = form
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(np.full((side, side), number, np.uint8), "gray")
-            for packet in stream.encode(frame.reformat(format=form)):  # type: ignore[union-attr]
-                container.mux(packet)
-        for packet in stream.encode():  # type: ignore[union-attr]
-            container.mux(packet)
+            container.mux(stream.encode(frame.reformat(format=form)))
+        container.mux(stream.encode(None))
 
 
 def test_videos_of_too_large_pictures(tmp_path: Path) -> None:
@@ -338,7 +365,7 @@ def png_of_zeros(width: int, height: int, samples: int) -> bytes:
 
 
 @pytest.fixture
-def small_files(tmp_path: Path) -> Iterator[list[Path]]:
+def small_files(tmp_path: Path) -> list[Path]:
     """The worst that a file of under a megabyte states within the limits."""
     images = {
         "a.png": png_of_zeros(8192, 8192, 2),

@@ -18,6 +18,7 @@ from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources import limits, zmq_gate
 from clesr.pipeline.sources.message import Refused
 from clesr.pipeline.sources.zeromq import ZmqSource
+from clesr.pipeline.sources.zmq_peer import CHUNK
 from clesr.pipeline.sources.zmtp import MOST_PARTS, PART_COST, Meter
 
 WAIT = 20.0
@@ -76,13 +77,14 @@ class Pulling:
         peer.connect(f"tcp://127.0.0.1:{self.port}")
         return peer
 
-    def next(self, kind: type) -> Frame | Corrupt:
+    def next(self, kind: type | tuple[type, ...]) -> Frame | Corrupt:
         """The next item of a ``kind``; others are passed over."""
         found: list[Frame | Corrupt] = []
 
         def came() -> bool:
             item = self.source.read(0.05)
-            found.extend([item] if isinstance(item, kind) else [])
+            if item is not None and isinstance(item, kind):
+                found.append(item)
             return bool(found)
 
         until(came, WAIT)
@@ -165,7 +167,7 @@ def test_all_peers_together_have_a_budget(pulling: Pulling) -> None:
     refused = pulling.next(Corrupt)
     assert isinstance(refused, Corrupt)
     assert "while others wait" in refused.reason
-    assert resident() - before < ROOM + 2 * zmq_gate.CHUNK * len(peers)
+    assert resident() - before < ROOM + 2 * CHUNK * len(peers)
 
 
 def test_whole_images_of_many_peers_all_come(pulling: Pulling) -> None:
@@ -174,7 +176,7 @@ def test_whole_images_of_many_peers_all_come(pulling: Pulling) -> None:
         for again in range(3):
             peer.send_multipart([header(SIDE, 3 * number + again), bytes(SIDE * SIDE)])
     for _ in range(36):
-        came = pulling.next((Frame, Corrupt))  # type: ignore[arg-type]
+        came = pulling.next((Frame, Corrupt))
         assert isinstance(came, Frame), came
 
 
