@@ -50,8 +50,8 @@ def convert(value: Any, kind: type[T]) -> T:
         raise ValueError(one_line(error)) from None
 
 
-def one_line(error: BaseException) -> str:
-    """What ``error`` says, printable and in one line of at most 200 characters."""
+def one_line(error: BaseException | str) -> str:
+    """What ``error`` says (or a text from outside), printable and in one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(c if c.isprintable() else "\ufffd" for c in text)
     return text if len(text) <= 200 else text[:199] + "\u2026"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.numbers import decimal_number, shortened, whole_number
 
 PERCENTILES = (0.5, 99.8)  # of the pixels in the centre, mapped to black and white
 SMOOTHING_S = 1.0  # time constant with which a percentile window follows the image
@@ -33,14 +34,14 @@ class Roi:
     def parse(cls, text: str, option: str = "--roi") -> Roi:
         """``X,Y,WIDTH,HEIGHT``; raises UsageError, which names ``option``, for anything else."""
         try:
-            x, y, width, height = (int(part) for part in text.split(","))
+            x, y, width, height = (whole_number(part.strip()) for part in text.split(","))
         except ValueError:
             raise UsageError(
-                f"{option} {text!r} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
+                f"{option} {shortened(text)} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
             ) from None
         if x < 0 or y < 0 or width < 1 or height < 1:
             raise UsageError(
-                f"{option} {text} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
+                f"{option} {shortened(text)} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
             )
         return cls(x, y, width, height)
 
@@ -80,13 +81,13 @@ class Window:
         if text in ("auto", "full", "percentile"):
             return cls(text)
         try:
-            low, high = (float(part) for part in text.split(","))
+            low, high = (decimal_number(part.strip()) for part in text.split(","))
         except ValueError:
             raise UsageError(
-                f"--window {text!r} is not auto, full, percentile, or LOW,HIGH such as 200,5000"
+                f"--window {shortened(text)} is not auto, full, percentile, or LOW,HIGH such as 200,5000"
             ) from None
         if not low < high:
-            raise UsageError(f"--window {text}: LOW must be below HIGH")
+            raise UsageError(f"--window {shortened(text)}: LOW must be below HIGH")
         return cls("fixed", low, high)
 
 

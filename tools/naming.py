@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def name_streams(sources: Sequence[str]) -> dict[str, str]:
     """
     streams: dict[str, str] = {}
     for source in sources:
-        match = None if Path(source).exists() else _NAMED.fullmatch(source)
+        match = None if os.path.exists(source) else _NAMED.fullmatch(source)
         name, address = match.groups() if match else (_own_name(source), source)
         if match and name in streams:
             raise UsageError(f"--source {source}: there are two streams named {name}; choose another name")
@@ -45,7 +46,7 @@ def _own_name(address: str) -> str:
     """A word for ``address`` that may be part of a file name."""
     path = address.partition("?")[0]
     scheme = _SCHEME.match(path)
-    if scheme is not None and not Path(path).exists():
+    if scheme is not None and not os.path.exists(path):
         rest = path[scheme.end() :].rpartition("@")[2]
         name = rest or scheme[0].rstrip(":/")
     else:

@@ -11,6 +11,7 @@ from clesr.engines.models import SCALES
 from clesr.pipeline.sinks.card import ENCODE
 from clesr.pipeline.sinks.encoding import CODECS
 from clesr.pipeline.sources.hardware import DECODE
+from clesr.pipeline.sources.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -110,14 +111,26 @@ def codec_option() -> Callable[[Command], Command]:
 
 
 def general_options() -> Callable[[Command], Command]:
-    """--config and --debug; both are handled before the command starts."""
+    """--max-size, --config and --debug; they are handled before the command starts."""
     options = [
+        click.option(
+            OPTION,
+            metavar="PIXELS",
+            expose_value=False,
+            callback=_take_max_size,
+            help=f"Longest side of an image that is read; larger ones are refused.  [default: {DEFAULT_SIDE}]",
+        ),
         click.option("--config", metavar="FILE", expose_value=False, help="Settings from this TOML file."),
         click.option(
             "--debug", is_flag=True, expose_value=False, help="Show a traceback where something fails."
         ),
     ]
     return apply_options(options)
+
+
+def _take_max_size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        set_max_side(parse_side(value))
 
 
 def apply_options(options: list[Callable[[Command], Command]]) -> Callable[[Command], Command]:

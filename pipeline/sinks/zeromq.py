@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import numpy as np
 import zmq
@@ -117,7 +117,7 @@ def _parse(address: str) -> tuple[str, dict[str, str]]:
     whole = (scheme == "ipc" and rest) or (scheme == "tcp" and all(rest.rpartition(":")[::2]))
     if not whole:
         raise UsageError(f"{address} is no ZeroMQ address; write it as {FORM}")
-    options = dict(parse_qsl(urlsplit(address).query, keep_blank_values=True))
+    options = dict(parse_qsl(address.partition("?")[2], keep_blank_values=True))
     for name in options:
         if name not in OPTIONS:
             raise UsageError(f"{address}: option {name!r} is not one of {', '.join(OPTIONS)}")

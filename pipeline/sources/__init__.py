@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from clesr.pipeline.clock import SYSTEM, Clock
-from clesr.pipeline.errors import SourceError, UsageError
+from clesr.pipeline.errors import ClesrError, SourceError, UsageError
+from clesr.pipeline.numbers import decimal_number, shortened
+from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import Source, SourceInfo
-from clesr.pipeline.sources.options import split_options
+from clesr.pipeline.sources.options import check_address, split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def open_source(
 
     Raises UsageError for an address that cannot work, SourceError where the source cannot be opened.
     """
+    check_address(address)
     pace = parse_pace(pace)
     opener = _opener(address, clock=clock, count=count, timeout=timeout, decoding=decoding)
     source = opener()
@@ -80,7 +83,25 @@ def open_source(
 def _opener(
     address: str, *, clock: Clock, count: bool, timeout: float, decoding: Decoding | None
 ) -> Callable[[], Source]:
-    """What opens the source, as often as it is called. Each kind's library is loaded where it is needed."""
+    """What opens the source, as often as it is called, and raises errors of clesr alone."""
+
+    def opened() -> Source:
+        try:
+            return _kind(address, clock=clock, count=count, timeout=timeout, decoding=decoding)()
+        except ClesrError:
+            raise
+        except Exception as error:  # whatever a library meets in what it cannot read
+            from clesr.pipeline.sources.decode import shown
+
+            raise SourceError(f"{shown(address)} cannot be opened ({one_line(error)})") from error
+
+    return opened
+
+
+def _kind(
+    address: str, *, clock: Clock, count: bool, timeout: float, decoding: Decoding | None
+) -> Callable[[], Source]:
+    """Each kind's library is loaded where it is needed."""
     match = _SCHEME.match(address)
     scheme = match.group(1).lower() if match else ""
     if scheme == "demo":
@@ -113,7 +134,7 @@ def _network(address: str, scheme: str, *, clock: Clock, timeout: float, decodin
     from clesr.pipeline.sources.stream import SCHEMES, open_stream
 
     if scheme not in SCHEMES:
-        raise UsageError(f"{address}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
+        raise UsageError(f"{one_line(address)}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
     return open_stream(address, clock=clock, timeout=timeout, decoding=decoding)
 
 
@@ -133,7 +154,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
     from clesr.pipeline.sources import mkt, stack, stream, video
 
     if not path.exists():
-        raise SourceError(f"{path}: no such file, folder or device; check the path")
+        raise SourceError(f"{one_line(str(path))}: no such file, folder or device; check the path")
     if path.is_dir():
         if (path / _SESSION).is_file():
             from clesr.pipeline.sources.session import SessionSource
@@ -165,16 +186,20 @@ def _is_device(address: str) -> bool:
 def _file_path(address: str) -> Path:
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost"):
-        raise UsageError(f"{address} is a file on {parts.netloc}; write file:///path for one on this machine")
+        raise UsageError(
+            f"{one_line(address)} is a file on {parts.netloc}; write file:///path for one on this machine"
+        )
     return Path(unquote(parts.path))
 
 
 def _size(address: str, size: str | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size)
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size, re.ASCII)
     if match is None:
-        raise UsageError(f"{address}: size is {size!r}; write width x height in pixels, as size=640x480")
+        raise UsageError(
+            f"{one_line(address)}: size is {shortened(size)}; write width x height in pixels, as size=640x480"
+        )
     return int(match[1]), int(match[2])
 
 
@@ -182,9 +207,11 @@ def _fps(address: str, fps: str | None) -> float | None:
     if fps is None:
         return None
     try:
-        rate = float(fps)
+        rate = decimal_number(fps)
     except ValueError:
         rate = 0.0
-    if not 0 < rate <= 1000:
-        raise UsageError(f"{address}: fps is {fps!r}; allowed is a number of frames a second up to 1000")
+    if not 0.001 <= rate <= 1000:
+        raise UsageError(
+            f"{one_line(address)}: fps is {shortened(fps)}; allowed is a number of frames a second up to 1000"
+        )
     return rate

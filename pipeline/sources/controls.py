@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
 
 from clesr.pipeline.errors import SourceError, UsageError
+from clesr.pipeline.numbers import whole_number
 
 Control: TypeAlias = v4l2.BaseControl
 _TYPES = v4l2.ControlType
@@ -92,7 +94,7 @@ def _parse(control: Control, name: str, text: str) -> int:
     if isinstance(control, v4l2.ButtonControl):
         return 1
     try:
-        value = int(text)
+        value = whole_number(text)
     except ValueError:
         value = None
     if value is None or not control.minimum <= value <= control.maximum:
@@ -110,7 +112,7 @@ def _parse_menu(control: Control, name: str, text: str) -> int:
     for index, label in entries.items():
         if label.lower() == wanted:
             return index
-    if wanted.isdecimal() and int(wanted) in entries:
+    if re.fullmatch("[0-9]{1,9}", wanted) and int(wanted) in entries:
         return int(wanted)
     menu = ", ".join(f"{label!r} ({index})" for index, label in entries.items())
     raise UsageError(f"{name}={text} is not in the camera's menu; give one of {menu}")

@@ -9,17 +9,24 @@ from typing import NamedTuple
 
 import av
 import av.error
+from av.video.codeccontext import VideoCodecContext
 
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.ffv1 import SliceCheck
-from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted
+from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted, reason
+from clesr.pipeline.sources.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.pipeline.sources.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
+_UNKNOWN_BITS = 24  # a pixel, where a header does not tell
 _THREADS = min(4, os.cpu_count() or 1)
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
+
+
+# What FFmpeg and PyAV raise for damaged or hostile data.
+FAULTS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 
 class Picture(NamedTuple):
@@ -38,16 +45,37 @@ class Damage(NamedTuple):
 def open_container(
     address: str, *, timeout: float | None = None, options: Mapping[str, str] | None = None
 ) -> av.container.InputContainer:
-    """An open container with at least one video stream. Raises SourceError."""
+    """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
+    stored = stored_bytes(address)
+    allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
-        container = av.open(address, timeout=timeout, options=dict(options or {}), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError) as error:
+        container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
+    except (*FAULTS, OSError) as error:
         raise SourceError(f"{shown(address)}: {_open_problem(error)}") from error
+    try:
+        _check_video(container, address, stored)
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def stored_bytes(address: str) -> int | None:
+    """How many bytes the file at ``address`` has; None where that is not known."""
+    path = address.removeprefix("file:")
+    return os.path.getsize(path) if "://" not in address and os.path.isfile(path) else None
+
+
+def _check_video(container: av.container.InputContainer, address: str, stored: int | None) -> None:
     streams = container.streams.video
-    if streams and streams[0].codec_context is not None and streams[0].codec_context.name not in _TEXT:
-        return container
-    container.close()
-    raise SourceError(f"{shown(address)} has no video in it; give a video, or a folder of images")
+    context = streams[0].codec_context if streams else None
+    if context is None or context.name in _TEXT:
+        raise SourceError(f"{shown(address)} has no video in it; give a video, or a folder of images")
+    shape = (context.height, context.width)
+    bits = context.format.padded_bits_per_pixel if context.format is not None else _UNKNOWN_BITS
+    problem = video_problem(shape, stored, bits=bits, kept=_kept(context)) if all(shape) else None
+    if problem is not None:
+        raise SourceError(f"{shown(address)}: {problem}")
 
 
 def shown(address: str) -> str:
@@ -58,19 +86,30 @@ def shown(address: str) -> str:
 def _open_problem(error: Exception) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"cannot be opened ({reason}); check the address and that the sender is running"
+    return f"cannot be opened ({reason(error)}); check the address and that the sender is running"
+
+
+def _is_intra(context: VideoCodecContext) -> bool:
+    return context.codec.intra_only or context.name in _INTRA
+
+
+def _kept(context: VideoCodecContext) -> int:
+    return INTRA_KEPT if _is_intra(context) else INTER_KEPT
 
 
 class Decoder:
     """Decodes ``stream``. Slice threads only: they hold no frame back, and an error belongs to its packet."""
 
-    def __init__(self, stream: av.VideoStream, decoding: Decoding | None = None) -> None:
+    def __init__(
+        self, stream: av.VideoStream, decoding: Decoding | None = None, *, stored: int | None = None
+    ) -> None:
         context = stream.codec_context
         stream.thread_type = "SLICE"
         stream.thread_count = _THREADS
-        if context.codec.intra_only or context.name in _INTRA:
-            context.options = {"err_detect": "crccheck+explode"}
+        options = {"max_pixels": str(most_pixels(stored, kept=_kept(context)))}
+        if _is_intra(context):
+            options["err_detect"] = "crccheck+explode"
+        context.options = options
         self._context = context
         self._assisted = assisted(context, decoding)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
@@ -89,9 +128,9 @@ class Decoder:
         try:
             for frame, image in self._decoded(packet):
                 yield self._picture(frame, image)
-        except av.error.FFmpegError as error:
+        except FAULTS as error:
             self._received(packet.pts)
-            yield Damage(f"cannot be decoded ({error.strerror})")
+            yield Damage(f"cannot be decoded ({reason(error)})")
             return
         while self._awaited is not None and len(self._awaited) > AWAITED:
             del self._awaited[next(iter(self._awaited))]
@@ -104,7 +143,7 @@ class Decoder:
                 pictures = list(self._decoded(None))
             except EOFError:
                 break
-            except av.error.FFmpegError:
+            except FAULTS:
                 continue
             if not pictures:
                 break
@@ -123,12 +162,15 @@ class Decoder:
         self._received(frame.pts)
         if frame.interlaced_frame:
             self._awaited = None
+        problem = size_problem((frame.height, frame.width))
+        if problem is not None:
+            return Damage(problem)
         if frame.is_corrupt:
             return Damage("damaged: part of the image is made up by the decoder")
         try:
             return Picture(luma(frame) if image is None else image, frame.pts)
-        except av.error.FFmpegError as error:
-            return Damage(f"pixel format {frame.format.name} cannot be converted ({error.strerror})")
+        except FAULTS as error:
+            return Damage(f"pixel format {frame.format.name} cannot be converted ({reason(error)})")
 
     def _received(self, pts: int | None) -> None:
         if self._awaited is not None and pts is not None:

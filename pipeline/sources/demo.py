@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from threading import Event
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 
 from clesr.pipeline.clock import Clock
 from clesr.pipeline.errors import EndOfSource, UsageError
 from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.numbers import decimal_number, rational_number, shortened, whole_number
 from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sources.options import check_names, split_options
 from clesr.pipeline.sources.phantom import FOV_UM, Phantom
 
 BUFFERS = 4  # frames that wait for a slow reader, as in a camera driver
@@ -39,12 +40,12 @@ class Option:
 def whole(default: int | None, low: int, high: int | None = None) -> Option:
     """A whole number from ``low`` to ``high``."""
     allowed = f"a whole number from {low}" + (" up" if high is None else f" to {high}")
-    return Option(default, int, lambda v: low <= v and (high is None or v <= high), allowed)
+    return Option(default, whole_number, lambda v: low <= v and (high is None or v <= high), allowed)
 
 
 def number(default: float, low: float, high: float) -> Option:
     """A decimal number from ``low`` to ``high``."""
-    return Option(default, float, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}")
+    return Option(default, decimal_number, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}")
 
 
 def choice(default: str, *others: str) -> Option:
@@ -57,13 +58,13 @@ OPTIONS: Mapping[str, Option] = {
     "size": whole(256, 64, 1024),
     "fps": Option(
         Fraction(12),
-        Fraction,
+        rational_number,
         lambda v: Fraction(1, 10) <= v <= 1000,
         "a rate from 0.1 to 1000, as 12.5 or 30000/1001",
     ),
     "seed": whole(0, 0),
     "drop": number(0.0, 0.0, 0.9),
-    "bits": Option(8, int, lambda v: v in (8, 16), "8 or 16"),
+    "bits": Option(8, whole_number, lambda v: v in (8, 16), "8 or 16"),
     "noise": number(1.0, 0.0, 10.0),
     "fov": number(FOV_UM, 100.0, 600.0),
     "frames": whole(None, 1),
@@ -76,21 +77,13 @@ def read_options(address: str, options: Mapping[str, Option]) -> dict[str, Any]:
 
     Raises UsageError that names the option, its value and what is allowed.
     """
-    scheme, _, query = address.partition("?")
+    scheme, given = split_options(address)
     if scheme != SCHEME:
-        raise UsageError(f"{address!r} is no demo address; write demo: or demo:?size=256&fps=12")
+        raise UsageError(f"{shortened(address)} is no demo address; write demo: or demo:?size=256&fps=12")
+    check_names(address, given, options)
     values = {name: option.default for name, option in options.items()}
-    try:
-        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-    except ValueError:
-        raise UsageError(f"{address!r}: {query!r} is not of the form name=value&name=value") from None
-    for name, text in given:
-        if name not in options:
-            raise UsageError(f"{address!r}: there is no option {name!r}; there are {', '.join(options)}")
+    for name, text in given.items():
         values[name] = _read(address, name, text, options[name])
-    twice = {name for name, _ in given if sum(name == other for other, _ in given) > 1}
-    if twice:
-        raise UsageError(f"{address!r}: option {min(twice)!r} is given more than once; give it once")
     return values
 
 
@@ -101,7 +94,7 @@ def _read(address: str, name: str, text: str, option: Option) -> Any:
     except (ValueError, ArithmeticError):
         accepted = False
     if not accepted:
-        raise UsageError(f"{address!r}: {name} is {text!r}; allowed is {option.allowed}")
+        raise UsageError(f"{shortened(address)}: {name} is {shortened(text)}; allowed is {option.allowed}")
     return value
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Image
+from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import SourceInfo
 
 
@@ -56,10 +57,12 @@ class IndexedSource:
             self._next += 1
             try:
                 image = self._images.image(number)
-            except (Unreadable, OSError) as error:
+                pts = number if self._time_base is not None else None
+                return Frame(image, number, self._clock.now_ns(), pts, self._time_base)
+            except Unreadable as error:
                 return Corrupt(number, self._clock.now_ns(), str(error))
-            pts = number if self._time_base is not None else None
-            return Frame(image, number, self._clock.now_ns(), pts, self._time_base)
+            except Exception as error:  # noqa: BLE001 - whatever a library meets in a damaged image
+                return Corrupt(number, self._clock.now_ns(), f"cannot be read ({one_line(error)})")
 
     def skip_to(self, number: int) -> None:
         """Go on with image ``number``."""

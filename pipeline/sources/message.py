@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 
 from clesr.pipeline.frame import Image
+from clesr.pipeline.parsing import parse_json
+from clesr.pipeline.sources.limits import max_side, size_problem
 
 VERSION = 1
-MAX_SIDE = 8192  # pixels of an image's height or width
 MAX_HEADER = 4096  # bytes
 MAX_NUMBER = 2**63 - 1
-MAX_PIXELS = MAX_SIDE * MAX_SIDE * 2  # bytes of the largest image
 DTYPES = {"uint8": "u1", "uint16": "<u2"}
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """The header as it is written; what else is in it is passed over."""
+
+    version: int
+    shape: tuple[int, int]
+    dtype: Literal["uint8", "uint16"]
+    number: Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+    stream: str = ""
+    time_ns: Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0
 
 
 class Refused(Exception):
@@ -50,33 +61,25 @@ def parse_header(data: bytes, size: int) -> Header:
     if size > MAX_HEADER:
         raise Refused(f"a header of {size} bytes, more than {MAX_HEADER}")
     try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        raise Refused("a header that is not JSON") from None
-    if not isinstance(fields, dict):
-        raise Refused("a header that is not a JSON object")
-    if type(fields.get("version")) is not int or fields["version"] != VERSION:
-        raise Refused(f"version {_short(fields.get('version'))}, not {VERSION}")
-    number, stream, time_ns = fields.get("number"), fields.get("stream", ""), fields.get("time_ns", 0)
-    if not _whole(number, 0, MAX_NUMBER):
-        raise Refused(f"number {_short(number)}, not a whole number from 0 to 2^63 - 1")
-    if not _whole(time_ns, -MAX_NUMBER, MAX_NUMBER):
-        raise Refused(f"time_ns {_short(time_ns)}, not a whole number of nanoseconds")
-    if not isinstance(stream, str):
-        raise Refused(f"stream {_short(stream)}, not a text")
-    return Header(_shape(fields.get("shape")), _dtype(fields.get("dtype")), number, stream)
+        fields = parse_json(data, _Fields)
+    except ValueError as error:
+        raise Refused(f"a header that {_says(error)}") from None
+    if fields.version != VERSION:
+        raise Refused(f"version {fields.version}, not {VERSION}")
+    problem = size_problem(fields.shape)
+    if problem is not None:
+        raise Refused(f"shape: {problem}")
+    return Header(fields.shape, fields.dtype, fields.number, fields.stream)
 
 
-def _shape(shape: Any) -> tuple[int, int]:
-    if isinstance(shape, list) and len(shape) == 2 and all(_whole(side, 1, MAX_SIDE) for side in shape):
-        return shape[0], shape[1]
-    raise Refused(f"shape {_short(shape)}, not [height, width] of 1 to {MAX_SIDE} pixels each")
+def max_pixels() -> int:
+    """Bytes of the largest image."""
+    return max_side() ** 2 * 2
 
 
-def _dtype(dtype: Any) -> str:
-    if isinstance(dtype, str) and dtype in DTYPES:
-        return dtype
-    raise Refused(f"dtype {_short(dtype)}, not {' or '.join(DTYPES)}")
+def _says(error: ValueError) -> str:
+    text = str(error)
+    return text if text.startswith("is ") else f"is not of the documented form: {text}"
 
 
 def _pixels(data: memoryview, header: Header) -> Image:
@@ -87,15 +90,3 @@ def _pixels(data: memoryview, header: Header) -> Image:
         raise Refused(f"{data.nbytes} bytes of pixels, not the {stated} of {height}x{width} {header.dtype}")
     image: Image = np.frombuffer(data, stored).reshape(height, width).astype(header.dtype)
     return image
-
-
-def _whole(value: Any, low: int, high: int) -> TypeGuard[int]:
-    return type(value) is int and low <= value <= high
-
-
-def _short(value: Any) -> str:
-    try:
-        text = json.dumps(value)
-    except RecursionError:
-        return "nested too deeply"
-    return text if len(text) <= 40 else text[:37] + "..."

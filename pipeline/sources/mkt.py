@@ -13,6 +13,7 @@ from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.indexed import IndexedSource, Unreadable
+from clesr.pipeline.sources.limits import size_problem
 
 # 16-byte header: frame rate, big-endian float32, at byte 5; frame size in bytes, big-endian int32, at byte 10.
 # Then frames of little-endian int16 with 32 bytes after each.
@@ -20,7 +21,7 @@ HEADER = 16
 GAP = 32
 _RATE_AT, _SIZE_AT = 5, 10
 _WIDTHS = (576, 512)
-_MAX_FPS, _MAX_HEIGHT = 1000.0, 4096
+_MIN_FPS, _MAX_FPS, _MAX_HEIGHT = 0.01, 1000.0, 4096
 
 
 def open_mkt(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
@@ -51,8 +52,10 @@ def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
         raise SourceError(f"{name} has {len(header)} bytes, less than the {HEADER} of a Cellvizio header")
     (fps,) = struct.unpack_from(">f", header, _RATE_AT)
     (size,) = struct.unpack_from(">i", header, _SIZE_AT)
-    if not (math.isfinite(fps) and 0 < fps <= _MAX_FPS):
-        raise SourceError(f"{name} is no Cellvizio recording: frame rate {fps:g}, not in 0 to {_MAX_FPS:g}")
+    if not (math.isfinite(fps) and _MIN_FPS <= fps <= _MAX_FPS):
+        raise SourceError(
+            f"{name} is no Cellvizio recording: frame rate {fps:g}, not in {_MIN_FPS:g} to {_MAX_FPS:g}"
+        )
     height, rest = divmod(size, 2 * _WIDTHS[0])
     width = _WIDTHS[0]
     if rest or height % 2:
@@ -62,6 +65,9 @@ def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
         raise SourceError(
             f"{name} is no Cellvizio recording: frames of {size} bytes, not rows of 576 or 512 pixels of 2 bytes"
         )
+    problem = size_problem((height, width))
+    if problem is not None:
+        raise SourceError(f"{name}: {problem}")
     return fps, (height, width)
 
 

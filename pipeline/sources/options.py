@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.numbers import shortened
+from clesr.pipeline.parsing import one_line
+
+MOST_CHARACTERS = 4096  # as the system's longest path
+MOST_OPTIONS = 100
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_address(address: str) -> None:
+    """Raises UsageError for an address that no file and no device can have."""
+    try:
+        possible = b"\0" not in os.fsencode(address)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise UsageError(
+            f"the address {shortened(address)} has characters that no name has; check how it was written"
+        )
+    if len(address) > MOST_CHARACTERS:
+        raise UsageError(
+            f"the address {shortened(address)} has {len(address)} characters; at most {MOST_CHARACTERS} go"
+        )
 
 
 def split_options(address: str) -> tuple[str, dict[str, str]]:
@@ -13,14 +37,28 @@ def split_options(address: str) -> tuple[str, dict[str, str]]:
 
     Raises UsageError where they are not of this form or one is given twice.
     """
+    check_address(address)
     base, _, query = address.partition("?")
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        pairs = parse_qsl(
+            query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=MOST_OPTIONS
+        )
     except ValueError:
-        raise UsageError(f"{address}: {query!r} is not of the form name=value&name=value") from None
+        raise UsageError(
+            f"{one_line(address)}: {shortened(query)} is not of the form name=value&name=value"
+        ) from None
     options = dict(pairs)
+    for name, value in pairs:
+        if _UNWRITABLE.search(name + value) is not None:
+            raise UsageError(
+                f"{one_line(address)}: {shortened(name)} is {shortened(value)}; write it in characters that print"
+            )
     if len(options) < len(pairs):
-        raise UsageError(f"{address}: an option is given more than once; give each once")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            f"{one_line(address)}: option {shortened(twice)} is given more than once; give each option once"
+        )
     return base, options
 
 
@@ -28,11 +66,15 @@ def check_names(address: str, options: Iterable[str], allowed: Iterable[str]) ->
     """Raise UsageError for an option that is not ``allowed``."""
     for name in options:
         if name not in allowed:
-            raise UsageError(f"{address}: there is no option {name!r}; there are {', '.join(allowed)}")
+            raise UsageError(
+                f"{one_line(address)}: there is no option {shortened(name)}; there are {', '.join(allowed)}"
+            )
 
 
 def choice(address: str, name: str, value: str, allowed: Iterable[str]) -> str:
     """``value``, or UsageError where it is not ``allowed``."""
     if value not in allowed:
-        raise UsageError(f"{address}: {name} is {value!r}; allowed is {' or '.join(allowed)}")
+        raise UsageError(
+            f"{one_line(address)}: {name} is {shortened(value)}; allowed is {' or '.join(allowed)}"
+        )
     return value

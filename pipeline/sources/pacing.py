@@ -11,11 +11,12 @@ from fractions import Fraction
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.numbers import decimal_number, shortened
 from clesr.pipeline.sources.base import Source
 
 NAP_NS = 20_000_000  # longest sleep before a look whether the source was closed
 TOLERATED_NS = 100_000_000  # longest delay that is made up
-MAX_RATE = 100_000.0
+MIN_RATE, MAX_RATE = 0.001, 100_000.0
 SECOND = 1_000_000_000
 
 Pace = str | float
@@ -175,9 +176,12 @@ def parse_pace(pace: Pace) -> Pace:
     if pace in ("original", "max"):
         return pace
     try:
-        rate = float(pace)
+        rate = decimal_number(pace) if isinstance(pace, str) else float(pace)
     except ValueError:
         rate = math.nan
-    if not 0 < rate <= MAX_RATE:
-        raise UsageError(f"pace is {pace!r}; allowed is original, max, or frames a second up to {MAX_RATE:g}")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        given = shortened(pace) if isinstance(pace, str) else str(pace)
+        raise UsageError(
+            f"pace is {given}; allowed is original, max, or frames a second from {MIN_RATE:g} to {MAX_RATE:g}"
+        )
     return rate

@@ -14,6 +14,8 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Image
+from clesr.pipeline.sources.image_header import BadHeader, jpeg_shape
+from clesr.pipeline.sources.limits import decoder_pixels, most_pixels
 
 S = TypeVar("S", np.uint8, np.uint16)
 Buffer = bytes | bytearray | memoryview
@@ -65,7 +67,7 @@ class Decoder:
     def __init__(self, pixel_format: PixelFormat, size: tuple[int, int], stride: int) -> None:
         self.format, self.size = pixel_format, size
         self.stride = max(stride, size[0] * pixel_format.step)
-        self._jpeg = open_jpeg() if pixel_format.name == "MJPG" else None
+        self._jpeg = open_jpeg(size) if pixel_format.name == "MJPG" else None
 
     def decode(self, data: Buffer) -> Image:
         """(H, W) uint8, or uint16 with 10- and 12-bit samples shifted to the top; a copy of the caller's own.
@@ -88,14 +90,15 @@ class Decoder:
         return np.ndarray((height, width), kind, data, strides=(self.stride, self.format.step))
 
 
-def open_jpeg() -> VideoCodecContext:
-    """FFmpeg's Motion-JPEG decoder, told to refuse what it would otherwise paint over.
+def open_jpeg(size: tuple[int, int] | None = None) -> VideoCodecContext:
+    """FFmpeg's Motion-JPEG decoder, told to refuse what it would otherwise paint over, and images larger than ``size``.
 
     It knows the Huffman tables that cameras leave out. One thread: more would hold frames back.
     """
     context = VideoCodecContext.create("mjpeg", "r")
     context.thread_count = 1
-    context.options = {"err_detect": "explode+bitstream+buffer"}
+    pixels = decoder_pixels(size) if size else most_pixels(None)
+    context.options = {"err_detect": "explode+bitstream+buffer", "max_pixels": str(pixels)}
     return context
 
 
@@ -106,6 +109,12 @@ def decode_jpeg(context: VideoCodecContext, data: Buffer, size: tuple[int, int])
         raise Damaged("not a JPEG image: it does not begin with FF D8")
     if not jpeg.endswith(b"\xff\xd9"):
         raise Damaged("the JPEG image is cut off: it does not end with FF D9")
+    try:
+        height, width = jpeg_shape(jpeg)
+    except BadHeader as error:
+        raise Damaged(f"the JPEG image {error}") from None
+    if (width, height) != size:
+        raise Damaged(f"the JPEG image is {width}x{height}, not {size[0]}x{size[1]}")
     try:
         frames = context.decode(av.Packet(jpeg))
     except av.FFmpegError as error:

@@ -6,14 +6,13 @@ import threading
 from collections.abc import Iterator
 
 import av
-import av.error
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.sources.base import Source, SourceInfo
-from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown
+from clesr.pipeline.sources.decode import FAULTS, Damage, Decoder, Picture, open_container, shown
 from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.sources.video import VideoSource, frame_rate, frame_shape
 
@@ -133,7 +132,7 @@ def _pictures(container: av.container.InputContainer, decoder: Decoder) -> Itera
             joining = 0 if packet.is_keyframe else max(0, joining - 1)
             if packet.size and not joining:
                 yield from decoder.decode(packet)
-    except av.error.FFmpegError:
+    except FAULTS:
         pass  # lost, or silent for too long: what was received is still shown
     yield from decoder.flush()
 

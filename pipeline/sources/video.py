@@ -9,16 +9,24 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import av.error
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.numbers import rational_number
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown
-from clesr.pipeline.sources.hardware import Decoding
+from clesr.pipeline.sources.decode import (
+    FAULTS,
+    Damage,
+    Decoder,
+    Picture,
+    open_container,
+    shown,
+    stored_bytes,
+)
+from clesr.pipeline.sources.hardware import Decoding, reason
 
-MAX_FPS = 1000.0  # above it, a container states a tick and not a frame rate
+MIN_FPS, MAX_FPS = 0.001, 1000.0  # above it, a container states a tick and not a frame rate
 _READ_ERRORS = 3  # failed reads in a row after which a file is given up
 _JUMP = 1  # seconds that a time stamp may go back before it counts as a new time line
 
@@ -49,10 +57,10 @@ class VideoSource:
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
         self.codec = stream.codec_context.name
-        self._decoder = Decoder(stream, decoding)
+        self._decoder = Decoder(stream, decoding, stored=stored_bytes(self._address))
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
-        frames = count_frames(self._address) if count else stream.frames or None
+        frames = count_frames(self._address) if count else max(0, stream.frames) or None
         self.info = SourceInfo(
             shown(self._address), live=False, fps=fps, shape=frame_shape(stream), frames=frames
         )
@@ -88,8 +96,8 @@ class VideoSource:
                     if packet.size:
                         self._note(packet)
                         visit(packet)
-            except av.error.FFmpegError as error:
-                return f"a part of it cannot be read ({error.strerror})"
+            except FAULTS as error:
+                return f"a part of it cannot be read ({reason(error)})"
             return self._shortfall()
 
     def _numbered(self, item: Picture | Damage) -> Frame | Corrupt:
@@ -105,10 +113,10 @@ class VideoSource:
             packet = next(self._packets)
         except StopIteration:
             self._finish()
-        except av.error.FFmpegError as error:
+        except FAULTS as error:
             self._errors += 1
             if self._errors >= _READ_ERRORS:
-                self._finish(f"the rest cannot be read ({error.strerror})")
+                self._finish(f"the rest cannot be read ({reason(error)})")
             self._packets = self._container.demux(self._stream)
         else:
             self._errors = 0
@@ -188,7 +196,7 @@ def count_frames(path: str | Path) -> int:
         try:
             for packet in container.demux(container.streams.video[0]):
                 frames += packet.size > 0
-        except av.error.FFmpegError:
+        except FAULTS:
             return frames
         return frames
 
@@ -196,7 +204,7 @@ def count_frames(path: str | Path) -> int:
 def frame_rate(stream: av.VideoStream) -> float | None:
     """Frames a second as the container states or FFmpeg guesses them; None where implausible."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate is not None and 0 < rate <= MAX_FPS:
+        if rate is not None and MIN_FPS <= rate <= MAX_FPS:
             return float(rate)
     return None
 
@@ -228,7 +236,7 @@ def _matroska_length(container: av.container.InputContainer, stream: av.VideoStr
     stated = stream.metadata.get("DURATION", "").split(":")
     if len(stated) == 3:
         try:
-            hours, minutes, seconds = (Fraction(part) for part in stated)
+            hours, minutes, seconds = (rational_number(part.strip()) for part in stated)
         except ValueError:
             return None
         return 3600 * hours + 60 * minutes + seconds

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
-from zmq.utils.monitor import recv_monitor_message
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.mailbox import Closed, Mailbox, Policy
+from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.message import MAX_HEADER, MAX_PIXELS, Refused, parse_message
+from clesr.pipeline.sources.message import Refused, max_pixels, parse_message
 from clesr.pipeline.sources.options import check_names, choice, split_options
+from clesr.pipeline.sources.zmq_gate import Gate
 
 FORM = "zmq+tcp://host:port or zmq+ipc:///path"
 OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", "curve_clients")
-HIGH_WATER = 8  # messages that wait for a reader that is late
-NAP_MS = 50  # longest wait before a look whether the source was closed
-GIVEN_UP_NS = 500_000_000  # after which ZeroMQ has not begun to connect again by itself, and will not
-_BROKEN = f"refused: no ZeroMQ peer, or a part of more than {MAX_PIXELS} bytes; connected again"
+HIGH_WATER = 8  # messages of each peer that wait in ZeroMQ for a reader that is late, where they are small
+WAITING = 1  # frames that wait behind it
+_BESIDE = 64  # bytes that encryption may add to a part
+_JOIN_S = 1.0
 MAX_GAP = 1_000_000  # a larger step in a sender's numbers is a new count, not lost frames
 
 
@@ -53,99 +56,85 @@ class ZmqSource:
         endpoint, options = parse_address(address)
         self._clock, self._topic, self._stream = clock, "topic" in options, options.get("stream")
         self._numbers = Renumbered()
+        self._box: Mailbox[Frame | Corrupt] = Mailbox(WAITING, Policy.ALL)
         self._closing = threading.Event()
-        self._using = threading.Lock()
+        self._fault: Exception | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._gate: ThreadAuthenticator | None = None
+        self._doorkeeper: ThreadAuthenticator | None = None
         try:
-            self._socket = self._opened(endpoint, options)
-            self._link = None if options.get("bind") == "1" else Link(self._socket, endpoint)
+            self._gate = self._opened(endpoint, options)
         except BaseException:
             self._release()
             raise
+        self._thread = threading.Thread(target=self._run, name="clesr-zeromq", daemon=True)
+        self._thread.start()
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
-        deadline = SYSTEM.now_ns() + round(timeout * 1e9)  # ZeroMQ waits in real time, whatever the clock
-        while not self._closing.is_set():
-            remaining = max(0, -(-(deadline - SYSTEM.now_ns()) // 1_000_000))
-            with self._using:
-                item = None if self._closing.is_set() else self._received(min(remaining, NAP_MS))
-            if item is not None:
-                return item
-            if SYSTEM.now_ns() >= deadline:
-                return None
-        raise EndOfSource
+        try:
+            return self._box.get(timeout)
+        except Closed:
+            if self._fault is not None:
+                raise self._fault from None
+            raise EndOfSource from None
 
     def close(self) -> None:
+        """End. A connection that is being opened is given up after its time-out, by its own thread."""
         self._closing.set()
-        with self._using:
+        self._box.close()
+        self._box.drain()
+        self._thread.join(timeout=_JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._gate.wait(self._give, self._refuse)
+        except Closed:
+            pass
+        except Exception as error:  # noqa: BLE001 - raised again by read, in the reader's thread
+            self._fault = error
+        finally:
+            self._box.close()
+            self._gate.close()
             self._release()
 
-    def _received(self, wait_ms: int) -> Frame | Corrupt | None:
-        """The next message; None where there is none in time, or it is of another stream."""
-        if not self._socket.poll(wait_ms):
-            if self._link is not None and self._link.mended():
-                return Corrupt(self._numbers.next(), self._clock.now_ns(), _BROKEN)
-            return None
-        parts = [part.buffer for part in self._socket.recv_multipart(copy=False)]
+    def _give(self, parts: list[zmq.Frame]) -> None:
+        """One message."""
         now = self._clock.now_ns()
         try:
-            header, image = parse_message(parts, topic=self._topic)
+            header, image = parse_message([part.buffer for part in parts], topic=self._topic)
         except Refused as reason:
-            return Corrupt(self._numbers.next(), now, f"refused {reason}")
-        if self._stream is not None and header.stream != self._stream:
-            return None
-        return Frame(image, self._numbers.of(header.number), now)
+            self._refuse(str(reason))
+            return
+        if self._stream is None or header.stream == self._stream:
+            self._box.put(Frame(image, self._numbers.of(header.number), now))
 
-    def _opened(self, endpoint: str, options: dict[str, str]) -> zmq.Socket[bytes]:
-        bind = options.get("bind") == "1"
-        socket = self._context.socket(zmq.PULL if options.get("socket") == "pull" else zmq.SUB)
-        socket.set(zmq.LINGER, 0)
-        socket.set(zmq.RCVHWM, HIGH_WATER)
-        socket.set(zmq.MAXMSGSIZE, max(MAX_PIXELS, MAX_HEADER))
-        socket.set(zmq.IPV6, int("[" in endpoint))
-        if socket.type == zmq.SUB:
-            socket.subscribe(options.get("topic", ""))
+    def _refuse(self, reason: str) -> None:
+        self._box.put(Corrupt(self._numbers.next(), self._clock.now_ns(), f"refused {reason}"))
+
+    def _opened(self, endpoint: str, options: dict[str, str]) -> Gate:
+        listen = options.get("bind") == "1"
         if "curve_clients" in options:
-            self._gate = _gate(self._context, options["curve_clients"])
-        _use_curve(socket, options, bind=bind)
-        try:
-            socket.bind(endpoint) if bind else socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            action = "bound to" if bind else "connected to"
-            hint = "choose a free port of this machine" if bind else f"write it as {FORM}"
-            raise SourceError(f"{endpoint} cannot be {action} ({error.strerror}); {hint}") from error
-        return socket
+            self._doorkeeper = _doorkeeper(self._context, options["curve_clients"])
+        kind = zmq.PULL if options.get("socket") == "pull" else zmq.SUB
+        curve, most = _curve_keys(options), max_pixels()
+        topic = options.get("topic", "")
+
+        def configure(socket: zmq.Socket[bytes]) -> None:
+            socket.set(zmq.LINGER, 0)
+            socket.set(zmq.RCVHWM, HIGH_WATER)
+            socket.set(zmq.MAXMSGSIZE, most + _BESIDE)
+            if kind == zmq.SUB:
+                socket.subscribe(topic)
+            if curve is not None:
+                curve.use(socket, listen=listen)
+
+        return Gate(self._context, kind, configure, endpoint, listen=listen, most=most)
 
     def _release(self) -> None:
-        if self._gate is not None:
-            self._gate.stop()
-            self._gate = None
+        if self._doorkeeper is not None:
+            self._doorkeeper.stop()
+            self._doorkeeper = None
         self._context.destroy(linger=0)
-
-
-class Link:
-    """The connection of ``socket`` to ``endpoint``. ZeroMQ opens a lost one again by itself, but not one that it
-    ended because the sender broke the protocol or sent too large a part."""
-
-    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        self._socket, self._endpoint = socket, endpoint
-        events = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_DISCONNECTED
-        self._events = socket.get_monitor_socket(events)
-        self._lost_ns: int | None = None
-
-    def mended(self) -> bool:
-        """Connect again where ZeroMQ does not; whether that was so."""
-        while self._events.poll(0):
-            event = recv_monitor_message(self._events)["event"]
-            self._lost_ns = SYSTEM.now_ns() if event == zmq.EVENT_DISCONNECTED else None
-        if self._lost_ns is None or SYSTEM.now_ns() - self._lost_ns < GIVEN_UP_NS:
-            return False
-        self._lost_ns = None
-        with contextlib.suppress(zmq.ZMQError):  # mostly, ZeroMQ has forgotten it
-            self._socket.disconnect(self._endpoint)
-        self._socket.connect(self._endpoint)
-        return True
 
 
 class Renumbered:
@@ -176,47 +165,63 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     endpoint = base.removeprefix("zmq+")
     scheme, _, rest = endpoint.partition("://")
     host, _, port = rest.rpartition(":")
-    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and port.isdigit())):
-        raise UsageError(f"{address} is no ZeroMQ address; write it as {FORM}")
+    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch("[0-9]{1,5}", port))):
+        raise UsageError(f"{one_line(address)} is no ZeroMQ address; write it as {FORM}")
     check_names(address, options, OPTIONS)
     choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
     bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
     if options.get("socket") == "pull" and "topic" in options:
-        raise UsageError(f"{address}: PULL sockets have no topics; leave topic out, or use socket=sub")
+        raise UsageError(
+            f"{one_line(address)}: PULL sockets have no topics; leave topic out, or use socket=sub"
+        )
     if bind and "curve_server" in options:
-        raise UsageError(f"{address}: curve_server is for who connects; with bind=1 give curve_secret")
+        raise UsageError(
+            f"{one_line(address)}: curve_server is for who connects; with bind=1 give curve_secret"
+        )
     if "curve_clients" in options and not (bind and "curve_secret" in options):
-        raise UsageError(f"{address}: curve_clients needs bind=1 and curve_secret")
+        raise UsageError(f"{one_line(address)}: curve_clients needs bind=1 and curve_secret")
     if "curve_secret" in options and not (bind or "curve_server" in options):
-        raise UsageError(f"{address}: curve_secret without bind=1 also needs curve_server, the sender's key")
+        raise UsageError(
+            f"{one_line(address)}: curve_secret without bind=1 also needs curve_server, the sender's key"
+        )
     return endpoint, options
 
 
-def _gate(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
+def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
     """Admits only the certificates in ``folder``."""
     if not Path(folder).is_dir():
         raise SourceError(f"{folder} is no folder of CURVE certificates; make one with *.key files in it")
-    gate = ThreadAuthenticator(context)
-    gate.start()
-    gate.configure_curve(domain="*", location=folder)
-    return gate
+    doorkeeper = ThreadAuthenticator(context)
+    doorkeeper.start()
+    doorkeeper.configure_curve(domain="*", location=folder)
+    return doorkeeper
 
 
-def _use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, bind: bool) -> None:
-    """Encrypt, where keys are given; who connects without a key of its own gets a fresh one."""
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Our key pair and, where we connect, the sender's public key."""
+
+    public: bytes
+    secret: bytes
+    server: bytes | None
+
+    def use(self, socket: zmq.Socket[bytes], *, listen: bool) -> None:
+        socket.curve_publickey, socket.curve_secretkey = self.public, self.secret
+        if listen:
+            socket.curve_server = True
+        else:
+            socket.curve_serverkey = self.server
+
+
+def _curve_keys(options: dict[str, str]) -> Curve | None:
+    """What to encrypt with, where keys are given; who connects without a key of its own gets a fresh one."""
+    server = _load_keys(options["curve_server"])[0] if "curve_server" in options else None
     if "curve_secret" in options:
         public, secret = _load_keys(options["curve_secret"])
         if secret is None:
             raise SourceError(f"{options['curve_secret']} has no secret key; give the *.key_secret file")
-    elif "curve_server" in options:
-        public, secret = zmq.curve_keypair()
-    else:
-        return
-    socket.curve_publickey, socket.curve_secretkey = public, secret
-    if bind:
-        socket.curve_server = True
-    else:
-        socket.curve_serverkey = _load_keys(options["curve_server"])[0]
+        return Curve(public, secret, server)
+    return Curve(*zmq.curve_keypair(), server) if server is not None else None
 
 
 def _load_keys(path: str) -> tuple[bytes, bytes | None]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.numbers import shortened
 from clesr.tools.exporting.clip import Still
 
 
@@ -36,10 +37,10 @@ class Selection:
 
 def parse_frames(text: str) -> tuple[int, int | None]:
     """``A-B``, ``A-`` or ``-B``, both ends included; raises UsageError for anything else."""
-    match = re.fullmatch(r"(\d*)-(\d*)", text)
+    match = re.fullmatch(r"([0-9]{0,18})-([0-9]{0,18})", text)
     if match is None or text == "-":
         raise UsageError(
-            f"--frames {text!r} is not A-B, A- or -B, by the numbers of the frames, such as 0-249"
+            f"--frames {shortened(text)} is not A-B, A- or -B, by the numbers of the frames, such as 0-249"
         )
     first, last = int(match[1] or 0), int(match[2]) if match[2] else None
     if last is not None and last < first:

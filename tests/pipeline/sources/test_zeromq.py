@@ -20,7 +20,7 @@ from support import ManualClock
 
 from clesr.pipeline.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import zeromq
+from clesr.pipeline.sources import limits
 from clesr.pipeline.sources.message import MAX_HEADER, Refused, parse_header, parse_message
 from clesr.pipeline.sources.zeromq import MAX_GAP, Renumbered, ZmqSource, parse_address
 
@@ -212,7 +212,7 @@ def test_what_may_be_missing() -> None:
 def test_a_part_that_is_too_large_is_counted_and_the_stream_goes_on(
     monkeypatch: pytest.MonkeyPatch, senders: list[Sender]
 ) -> None:
-    monkeypatch.setattr(zeromq, "MAX_PIXELS", 4096)
+    monkeypatch.setattr(limits, "_side", 45)
     sender = Sender(zmq.PUSH)
     senders.append(sender)
     source = ZmqSource(sender.bound() + "?socket=pull")

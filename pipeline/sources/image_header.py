@@ -1,0 +1,162 @@
+"""Size and form of an image file, read from its header alone.
+
+Formats: PNG (ISO/IEC 15948), JPEG (ITU-T T.81), BMP, PNM (netpbm), WebP (RFC 9649), JPEG 2000 (ITU-T T.800).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from typing import NamedTuple
+
+_JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # those that begin a frame
+_PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by colour type; what a palette becomes may have alpha
+_PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+_PNM_SEARCHED = 4096
+_UNREADABLE = "is damaged or not an image: its header cannot be read"
+_SCANS = 16  # of a JPEG, always allowed: progressive ones have about ten
+_SCANNED_PIXELS = 1 << 30  # pixels times scans of a JPEG
+_SIZED_BY = struct.error, IndexError, ValueError  # what reading behind the end, or no number, raises
+
+
+class Header(NamedTuple):
+    """``shape`` is (H, W), ``memory`` what decoding takes, in bytes."""
+
+    shape: tuple[int, int]
+    memory: int
+
+
+class BadHeader(ValueError):
+    """No header of these formats; the message is one line."""
+
+
+def read_header(data: bytes) -> Header:
+    """The header of the image in ``data``. Raises BadHeader."""
+    for begins, read in _READERS:
+        if data.startswith(begins):
+            try:
+                return read(data)
+            except BadHeader:
+                raise
+            except _SIZED_BY as error:
+                raise BadHeader(_UNREADABLE) from error
+    raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000)")
+
+
+def jpeg_shape(data: bytes) -> tuple[int, int]:
+    """(H, W) of the largest frame of a JPEG image. Raises BadHeader."""
+    shapes = []
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            break  # the coded picture, or damage
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _JPEG_ALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker in _JPEG_FRAMES and at + 9 <= len(data):
+            shapes.append(struct.unpack_from(">HH", data, at + 5))
+        if marker == 0xDA:
+            break
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    if not shapes:
+        raise BadHeader("is damaged: it states no size")
+    height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
+    return height, width
+
+
+def _png(data: bytes) -> Header:
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    if data[12:16] != b"IHDR" or colour not in _PNG_SAMPLES or bits not in (1, 2, 4, 8, 16):
+        raise BadHeader(_UNREADABLE)
+    _check_png_chunks(data)
+    return Header((height, width), height * width * _PNG_SAMPLES[colour] * (2 if bits == 16 else 1))
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Raises BadHeader where a chunk says that it is longer than the file, or its checksum does not hold."""
+    at, view = len(_PNG_BEGINS), memoryview(data)
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise BadHeader("is damaged: a checksum in it does not match")
+        if kind == b"IEND":
+            return
+        at = end + 4
+
+
+def _jpeg(data: bytes) -> Header:
+    height, width = jpeg_shape(data)
+    scans = data.count(b"\xff\xda")
+    if scans > max(_SCANS, _SCANNED_PIXELS // max(1, height * width)):
+        raise BadHeader(f"has {scans} scans of {width}x{height} pixels, which no camera writes")
+    coefficients = 6 if scans > 1 else 0  # a progressive image is kept whole, in 16 bit a sample
+    return Header((height, width), height * width * (3 + coefficients))
+
+
+def _bmp(data: bytes) -> Header:
+    (size,) = struct.unpack_from("<I", data, 14)
+    width, height, bits = (
+        (*struct.unpack_from("<HH", data, 18), 24)
+        if size == 12
+        else (*struct.unpack_from("<ii", data, 18), struct.unpack_from("<H", data, 28)[0])
+    )
+    height = abs(height)
+    return Header((height, width), height * max(0, width) * (4 if bits == 32 else 3))
+
+
+def _pnm(data: bytes) -> Header:
+    found = _PNM.match(data[:_PNM_SEARCHED])
+    if found is None:
+        raise BadHeader(_UNREADABLE)
+    kind, width, height = (int(part) for part in found.groups())
+    return Header((height, width), height * width * (6 if kind in (3, 6) else 2))
+
+
+def _webp(data: bytes) -> Header:
+    """The larger of the canvas and the picture in it: the first of each."""
+    shapes: list[tuple[int, int]] = []
+    at = 12
+    while at + 8 <= len(data) and len(shapes) < 2:
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        body = data[at + 8 : at + 18]
+        if kind == b"VP8X":
+            shapes.append((1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")))
+        elif kind == b"VP8L":
+            (packed,) = struct.unpack_from("<I", body, 1)
+            shapes.append((1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF)))
+        elif kind == b"VP8 ":
+            width, height = struct.unpack_from("<HH", body, 6)
+            shapes.append((height & 0x3FFF, width & 0x3FFF))
+        elif kind == b"ANIM":
+            raise BadHeader("is an animation; give it as a video, or its images by themselves")
+        at += 8 + size + size % 2
+    height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
+    return Header((height, width), height * width * 6)
+
+
+def _jpeg2000(data: bytes) -> Header:
+    at = data.find(b"\xff\x4f\xff\x51")  # the codestream's begin and its size
+    if at < 0:
+        raise BadHeader("is damaged: it states no size")
+    x1, y1, x0, y0, tile_x, tile_y = struct.unpack_from(">6I", data, at + 8)
+    (samples,) = struct.unpack_from(">H", data, at + 40)
+    width, height = x1 - x0, y1 - y0
+    if not (tile_x and tile_y) or -(-x1 // tile_x) * -(-y1 // tile_y) > 65_535:
+        raise BadHeader("is damaged: its tiles are too many")
+    return Header((height, width), max(0, height) * max(0, width) * samples * 6)
+
+
+_READERS = (
+    (_PNG_BEGINS, _png),
+    (b"\xff\xd8", _jpeg),
+    (b"BM", _bmp),
+    (b"P", _pnm),
+    (b"RIFF", _webp),
+    (b"\x00\x00\x00\x0cjP", _jpeg2000),
+    (b"\xff\x4f\xff\x51", _jpeg2000),
+)
