@@ -22,6 +22,7 @@ from rich.table import Table
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.stats import PERCENTILES, Status, Summary
+from clesr.pipeline.text import printable
 
 PLAIN_EVERY_S = 10.0
 TERMINAL_EVERY_S = 0.2
@@ -31,7 +32,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def tell(message: str) -> None:
     """One line for the user, on standard error; safe from any thread."""
-    console.print(message, markup=False)
+    console.print(printable(message), markup=False, emoji=False)
 
 
 class Advance(Protocol):
@@ -72,10 +73,12 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
 
 
 def _bar(bars: Progress, label: str, total: float | None) -> Advance:
-    task = bars.add_task(label, total=total, note="")
+    task = bars.add_task(printable(label), total=total, note="")
 
     def advance(completed: float, note: str, total: float | None = None) -> None:
-        bars.update(task, completed=completed, note=note, total=total)  # None leaves the total as it is
+        bars.update(
+            task, completed=completed, note=printable(note), total=total
+        )  # None leaves the total as it is
 
     return advance
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.ffv1 import SliceCheck
 from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted
 from clesr.pipeline.sources.luma import luma
+from clesr.pipeline.text import shown
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
 _THREADS = min(4, os.cpu_count() or 1)
@@ -48,11 +48,6 @@ def open_container(
         return container
     container.close()
     raise SourceError(f"{shown(address)} has no video in it; give a video, or a folder of images")
-
-
-def shown(address: str) -> str:
-    """``address`` as it may be shown and recorded: without a user's name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", address.removeprefix("file:"))
 
 
 def _open_problem(error: Exception) -> str:

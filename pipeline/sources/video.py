@@ -15,7 +15,7 @@ from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container, shown
+from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container
 from clesr.pipeline.sources.hardware import Decoding
 
 MAX_FPS = 1000.0  # above it, a container states a tick and not a frame rate
@@ -53,9 +53,7 @@ class VideoSource:
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
         frames = count_frames(self._address) if count else stream.frames or None
-        self.info = SourceInfo(
-            shown(self._address), live=False, fps=fps, shape=frame_shape(stream), frames=frames
-        )
+        self.info = SourceInfo(self._address, live=False, fps=fps, shape=frame_shape(stream), frames=frames)
         self._timeline = Timeline(self._time_base, fps)
         self._ready: deque[Picture | Damage] = deque()
         self._number = self._errors = self._demuxed = 0
