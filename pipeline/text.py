@@ -65,7 +65,7 @@ def hiding_secrets(address: str) -> Iterator[None]:
 
 def without_secrets(text: str, address: str) -> str:
     """``text``, which may repeat ``address`` or parts of it, without its secrets."""
-    if shown(address) == address:
+    if shown(address) == address.removeprefix("file:"):
         return text
     for form in (address, re.sub("/+", "/", address)):  # as it is, and as a path would have it
         text = text.replace(form, shown(address)).replace(repr(form)[1:-1], shown(address))

@@ -35,7 +35,6 @@ class Status(StrEnum):
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Word = Annotated[str, Meta(max_length=LONGEST)]
-Hash = Annotated[str, Meta(pattern="^([0-9a-f]{32}|[0-9a-f]{64})?$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ class Record:
     reason: str = ""
     size: Count = 0
     mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
-    input_sha256: Hash = ""
+    input_sha256: Word = ""
     settings: Word = ""
     model_sha256: Word = ""
     engines: tuple[Word, ...] = ()
@@ -59,7 +58,7 @@ class Record:
     pixels: Count = 0
     output: Word = ""
     output_size: Count = 0
-    output_sha256: Hash = ""
+    output_sha256: Word = ""
 
     def __post_init__(self) -> None:
         if self.output:

@@ -118,10 +118,10 @@ class Worker:
         if digest == job.known:
             return Done(Record(input=job.name, status=Status.DONE, input_sha256=digest), unchanged=True)
         key = self.settings.key(digest, job.name)
-        self._check_target(job)
         left = self._left_by_a_killed_run(job, key)
         if left is not None:
             return Done(left)
+        self._check_target(job)
         asked = self.settings
         seen = look(Path(job.path), roi=asked.roi, window=asked.window, piece=asked.piece, limit=asked.frames)
         plan = Plan(job, digest, key, seen)
