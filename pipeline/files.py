@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from clesr.pipeline.errors import SinkError, UsageError
@@ -215,28 +215,25 @@ def cannot_write(path: Path | str, error: OSError) -> SinkError:
     return SinkError(f"{path} cannot be written: {error.strerror or error}; {advice}")
 
 
-def open_regular(path: Path, folder: int | None = None) -> BinaryIO:
-    """``path`` (in ``folder``, a descriptor; then links are not followed) open for reading.
+def open_regular(path: str | Path, folder: int, *, append: bool = False) -> int:
+    """A descriptor of the regular file ``path`` in ``folder``, a descriptor: for reading; with ``append`` also for
+    writing, and made where it is missing. Links are not followed.
 
     Raises OSError, also where it is no regular file: what is a pipe or a device is not waited for.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if folder is not None else 0)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if append else os.O_RDONLY
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, dir_fd=folder)
+        descriptor = os.open(path, flags, 0o666, dir_fd=folder)
     except OSError as error:
-        if error.errno == errno.ELOOP and folder is not None:
-            raise OSError(errno.ELOOP, "it is a link and no file", str(path)) from None
-        if error.errno == errno.ENXIO:
-            raise OSError(errno.EINVAL, "it is a socket or device and no file", str(path)) from None
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise OSError(errno.EINVAL, "it is a link, folder or socket and no file", str(path)) from None
         raise
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, f"it is {kind_of(state)} and no file", str(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    state = os.fstat(descriptor)
+    if stat.S_ISREG(state.st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, f"it is {kind_of(state)} and no file", str(path))
 
 
 def look_at(path: Path) -> os.stat_result | None:

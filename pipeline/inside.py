@@ -80,20 +80,11 @@ class Folder:
 
     def open(self, name: str) -> BinaryIO:
         """The regular file ``name``, for reading."""
-        return open_regular(Path(_single(name)), self.descriptor)
+        return os.fdopen(open_regular(_single(name), self.descriptor), "rb")
 
     def open_own(self, name: str) -> BinaryIO:
         """The regular file ``name`` for reading and appending; made where it is missing."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(_single(name), flags, 0o666, dir_fd=self.descriptor)
-        try:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
-                raise OSError(errno.EINVAL, f"it is {kind_of(state)} and no file", str(self.path / name))
-            return os.fdopen(descriptor, "a+b")  # type: ignore[return-value]  # buffered for both ways
-        except BaseException:
-            os.close(descriptor)
-            raise
+        return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
 
     def move(self, name: str, into: Folder, new: str | None = None, *, replace: bool = False) -> None:
         """``name`` becomes ``new`` of another folder; what is there stays, unless it is to be replaced."""

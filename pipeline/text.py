@@ -82,15 +82,16 @@ def secrets_of(address: str) -> list[str]:
         return []
     rest = text[match.end() :]
     before, _, query = _split_query(rest)
-    host = rest if "@" in query else before.rpartition("@")[0]
-    found = {host, host.partition(":")[2], query}
-    for pair in re.split("[&;]", query):
-        found |= {pair.partition("=")[2] or pair}
-    found |= {form(part) for part in list(found) for form in (unquote, quote)}
+    user = rest if "@" in query else before.rpartition("@")[0]
+    values = [pair.partition("=")[2] or pair for pair in re.split("[&;]", query)]
+    found = {user, query, *user.split(":"), *values}
+    found |= {unquote(part) for part in found}
+    texts = (text for part in (user, *values) for text in (part, unquote(part)))
+    found |= {word for text in texts for word in re.split(r"\W+", text)}
+    found |= {form for part in found for form in (quote(part), repr(part)[1:-1])}
     kept = shown(address)
-    return sorted(
-        (part for part in found if len(part) >= SHORTEST and part not in kept), key=len, reverse=True
-    )
+    secret = (part for part in found if len(part) >= SHORTEST and part not in kept)
+    return sorted(secret, key=len, reverse=True)
 
 
 def _is_local(text: str) -> bool:
