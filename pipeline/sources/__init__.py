@@ -139,7 +139,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
     if not os.path.exists(path):
         raise SourceError(f"{path}: no such file, folder or device; check the path")
     if path.is_dir():
-        if (path / _SESSION).is_file():
+        if os.path.lexists(path / _SESSION):
             from clesr.pipeline.sources.session import SessionSource
 
             return SessionSource(path, clock=clock)
