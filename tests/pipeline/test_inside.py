@@ -36,7 +36,14 @@ def test_hostile_names_are_refused(name: str, tmp_path: Path) -> None:
         relative_parts(name)
     (tmp_path / "in").mkdir()
     with Folder(tmp_path / "in") as folder:
-        for use in (folder.open, folder.open_own, folder.remove, folder.remove_tree, folder.folder, folder.is_file):
+        for use in (
+            folder.open,
+            folder.open_own,
+            folder.remove,
+            folder.remove_tree,
+            folder.folder,
+            folder.is_file,
+        ):
             with pytest.raises(OSError, match="no name of a file"):
                 use(name)
         with pytest.raises(OSError, match="no name of a file"):

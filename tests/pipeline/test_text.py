@@ -14,9 +14,13 @@ from clesr.pipeline.sources import SourceInfo, open_source
 from clesr.pipeline.text import hiding_secrets, printable, shown, without_secrets
 
 MARK = "Hunter2"  # in every secret, so that it can be looked for
-AROUND = st.text(st.sampled_from("@/:%?#&=; +*'\"\\\n\t\x1b.äß[]|") | st.characters(codec="utf-8"), max_size=6)
+AROUND = st.text(
+    st.sampled_from("@/:%?#&=; +*'\"\\\n\t\x1b.äß[]|") | st.characters(codec="utf-8"), max_size=6
+)
 SECRET = st.builds(lambda before, after: before + MARK + after, AROUND, AROUND)
-SCHEME = st.sampled_from(["rtsp", "rtsps", "http", "HTTPS", "srt", "rtmp", "tcp", "zmq+tcp", "igtl", "gopher", "ftp"])
+SCHEME = st.sampled_from(
+    ["rtsp", "rtsps", "http", "HTTPS", "srt", "rtmp", "tcp", "zmq+tcp", "igtl", "gopher", "ftp"]
+)
 NAME = st.sampled_from(["password", "token", "pw", "sig", "curve", "channel", "passphrase", ""])
 PLACES = [
     "{scheme}://joe:{secret}@camera:554/live",
@@ -65,7 +69,10 @@ def test_nor_in_errors_of_the_product(scheme: str, mark: str, secret: str) -> No
 
 
 def test_errors_keep_their_class_and_those_without_a_secret_their_cause() -> None:
-    with pytest.raises(UsageError, match="rtsp://camera/live is wrong"), hiding_secrets("rtsp://a:bcd@camera/live"):
+    with (
+        pytest.raises(UsageError, match="rtsp://camera/live is wrong"),
+        hiding_secrets("rtsp://a:bcd@camera/live"),
+    ):
         raise UsageError("rtsp://a:bcd@camera/live is wrong")
     with pytest.raises(ClesrError, match=r"^\.\.\. is wrong"), hiding_secrets("rtsp://a:bcd@camera/live"):
         raise ValueError("a:bcd is wrong")

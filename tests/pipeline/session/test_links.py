@@ -106,7 +106,9 @@ def test_a_session_with_a_link_in_it_is_not_read(name: str, make: Make, session:
             raise ClesrError("; ".join(item.reason for item in corrupt))
 
 
-@pytest.mark.parametrize("name", ["../outside/thesis.txt", "/etc/passwd", "", ".", "x\0", "thesis.txt", "a" * 300])
+@pytest.mark.parametrize(
+    "name", ["../outside/thesis.txt", "/etc/passwd", "", ".", "x\0", "thesis.txt", "a" * 300]
+)
 def test_a_manifest_that_names_other_files(name: str, session: Path, outside: Path) -> None:
     info = read_session(session).info
     (session / "session.json").write_bytes(
