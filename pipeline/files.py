@@ -1,8 +1,8 @@
 """Writing files: whole or not at all, and never over what has to stay.
 
 A file is made under an unpredictable name beside its place and gets its own when it is on the disk. What may be
-replaced is one rule, ``WriteRule``: never an input, part of a session or what is no regular file; another file only where
-the user says so.
+replaced is one rule, ``WriteRule``: never an input, part of a session or what is no regular file; another file only
+where the user says so.
 """
 
 from __future__ import annotations
@@ -203,9 +203,7 @@ def make_parents(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError(
-            f"the folder {path.parent} cannot be made: {error.strerror}; choose another"
-        ) from error
+        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path | str, error: OSError) -> SinkError:

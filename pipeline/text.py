@@ -14,6 +14,7 @@ SHORTEST = 3  # characters of a secret that is looked for by itself; shorter one
 HIDDEN = "..."
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
 _OWN = ("zmq+tcp", "zmq+ipc", "igtl")  # addresses whose options are clesr's own
+_concealed: dict[str, None] = {}
 _OPTIONS = (  # of which none is a secret itself: the last three name files
     "socket", "bind", "topic", "stream", "connect", "name", "header", "pixel_um",
     "curve_secret", "curve_server", "curve_clients",
@@ -26,6 +27,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def conceal(*addresses: str) -> None:
+    """From now on ``presentable`` text has no secret of ``addresses``; what has none is passed over."""
+    _concealed.update(dict.fromkeys(address for address in addresses if secrets_of(address)))
+
+
+def presentable(text: str) -> str:
+    """``text`` as it may be put on a terminal: printable, without the secrets of addresses that were given."""
+    for address in list(_concealed):
+        text = without_secrets(text, address)
+    return printable(text)
 
 
 def shown(address: str) -> str:

@@ -10,7 +10,7 @@ import rich_click as click
 from clesr.engines.models import SCALES
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.files import WriteRule
-from clesr.pipeline.text import printable
+from clesr.pipeline.text import presentable
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import general_options, overwrite_option
 
@@ -135,7 +135,7 @@ def evaluate(
     lines = evaluation.summarise(rows)
     table = report.markdown(lines) + report.engines(rows)
     for line in table.splitlines():
-        click.echo(printable(line))
+        click.echo(presentable(line))
     if json_file:
         report.write(Path(json_file), report.json_text(rows), rule)
         tell(f"wrote {json_file}")

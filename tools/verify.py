@@ -11,7 +11,7 @@ from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.files import WriteRule, write_json
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.verify import Certificate, verify
-from clesr.pipeline.text import printable
+from clesr.pipeline.text import presentable
 from clesr.tools.console import progress_bar
 from clesr.tools.options import general_options, overwrite_option
 
@@ -34,7 +34,7 @@ def verify_session(session: Path, json_file: str | None, overwrite: bool) -> Non
     with progress_bar(session.name, None, unit="images") as advance:
         certificate = verify(session, _counted(advance))
     for line in describe(certificate):
-        print(printable(line))
+        print(presentable(line))
     if json_file is not None:
         write_json(Path(json_file), certificate.as_json(), rule)
     if not certificate.holds:

@@ -15,7 +15,7 @@ from clesr.pipeline.files import kind_of
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
-from clesr.pipeline.text import hiding_secrets
+from clesr.pipeline.text import conceal, hiding_secrets
 
 if TYPE_CHECKING:
     from clesr.pipeline.sources.hardware import Decoding
@@ -72,6 +72,7 @@ def open_source(
 
     Raises UsageError for an address that cannot work, SourceError where the source cannot be opened.
     """
+    conceal(address)
     pace = parse_pace(pace)
     opener = _opener(address, clock=clock, count=count, timeout=timeout, decoding=decoding)
     with hiding_secrets(address):

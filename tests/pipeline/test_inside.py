@@ -79,7 +79,7 @@ def test_links_inside_are_not_followed(outside: Path, tmp_path: Path) -> None:
             lambda: check_part(tmp_path / "in" / "pipe"),
         ]
         for use in uses:
-            with pytest.raises(OSError, match="no file|no folder"):
+            with pytest.raises(OSError, match=r"no file|no folder"):
                 use()
         for name in ("folder", "file"):
             assert not folder.is_file(name)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clesr.pipeline.errors import ClesrError, SourceError, UsageError
 from clesr.pipeline.sources import SourceInfo, open_source
-from clesr.pipeline.text import hiding_secrets, printable, shown, without_secrets
+from clesr.pipeline.text import conceal, hiding_secrets, presentable, printable, shown, without_secrets
 
 MARK = "Hunter2"  # in every secret, so that it can be looked for
 AROUND = st.text(
@@ -55,7 +55,15 @@ def test_no_secret_of_an_address_is_shown_or_kept(
     with pytest.raises(SourceError) as raised, hiding_secrets(address):
         raise SourceError(said) from OSError(said)
     assert MARK not in str(raised.value)
-    assert raised.value.__suppress_context__ and raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
+
+
+def test_what_was_concealed_is_in_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clesr.pipeline.text._concealed", {})
+    conceal("--source=left=rtsp://joe:Hunter2@camera/x", "recording.mkv", "demo:?size=64")
+    assert presentable("http:/joe:Hunter2@camera\n") == r"http:/...@camera\n"
+    assert presentable("recording.mkv demo:?size=64") == "recording.mkv demo:?size=64"
 
 
 @settings(deadline=None)

@@ -314,4 +314,4 @@ def _cut_log(path: Path, step: int) -> None:
         return
     head, *lines = path.read_text().splitlines()
     kept = [line for line in lines if int(line.partition(",")[0]) <= step]
-    write_file(path, "\n".join([head, *kept]) + "\n", OWN)
+    write_file(path, "\n".join([head, *kept]) + "\n", OWN, wait=False)

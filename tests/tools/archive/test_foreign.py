@@ -1,4 +1,4 @@
-"""An output folder of a stranger, or with files of somebody in it: nothing outside is touched, nothing of another lost."""
+"""An output folder of a stranger, or with files of somebody in it: nothing outside is touched, nothing is lost."""
 
 from __future__ import annotations
 
