@@ -39,7 +39,7 @@ def tell(message: str) -> None:
 def tell_traceback() -> None:
     """The exception at hand, with where it came from."""
     for line in traceback.format_exc().splitlines():
-        tell(line)
+        tell(f"  {line}")
 
 
 class Advance(Protocol):
