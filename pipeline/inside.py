@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from clesr.pipeline.files import LONGEST_READ, kind_of, name_new, open_regular
 
@@ -78,13 +79,18 @@ class Folder:
         state = self.state(name)
         return state is not None and stat.S_ISREG(state.st_mode)
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BufferedReader:
         """The regular file ``name``, for reading."""
         return os.fdopen(open_regular(_single(name), self.descriptor), "rb")
 
-    def open_own(self, name: str) -> BinaryIO:
+    def open_own(self, name: str) -> BufferedRandom:
         """The regular file ``name`` for reading and appending; made where it is missing."""
         return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 of the regular file ``name``."""
+        with self.open(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def move(self, name: str, into: Folder, new: str | None = None, *, replace: bool = False) -> None:
         """``name`` becomes ``new`` of another folder; what is there stays, unless it is to be replaced."""
@@ -112,7 +118,7 @@ class Folder:
                 self.remove(name)
 
 
-def open_part(path: Path) -> BinaryIO:
+def open_part(path: Path) -> BufferedReader:
     """The file ``path`` of a session or archive, for reading. Raises OSError, also for a link and what is no file."""
     with Folder(path.parent) as folder:
         return folder.open(path.name)

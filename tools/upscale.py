@@ -177,7 +177,7 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
     except OSError as error:
         raise ClesrError(f"the folder {output} cannot be made: {error.strerror}") from error
     taken: set[Path] = set()
-    jobs = []
+    jobs: list[Job] = []
     for path in inputs:
         suffix = _target_suffix(path)
         target = output / (path.stem + suffix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import stat
 import threading
 from collections import Counter, deque
@@ -287,9 +286,7 @@ class Run:
             return
         *folders, file_name = relative_parts(name)
         with contextlib.suppress(OSError), Folder(self.out) as out, out.folder(*folders) as folder:
-            with folder.open(file_name) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest == earlier.output_sha256:
+            if folder.sha256(file_name) == earlier.output_sha256:
                 folder.remove(file_name)
 
 

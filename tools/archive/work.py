@@ -187,11 +187,11 @@ class Worker:
             own = {"input": job.name, "output": output, "size": job.size, "mtime_ns": job.mtime_ns}
             record = Record(**(values | own))
             with Folder(self._folder(key)) as work:
-                if work.is_file(found.file) and _digest(work, found.file) == record.output_sha256:
+                if work.is_file(found.file) and work.sha256(found.file) == record.output_sha256:
                     self._publish(key, found.file, job, record)
             *folders, name = relative_parts(output)
             with Folder(self.out) as out, out.folder(*folders) as there:
-                return record if _digest(there, name) == record.output_sha256 else None
+                return record if there.sha256(name) == record.output_sha256 else None
         except (OSError, ValueError):
             return None
 
@@ -239,7 +239,7 @@ class Worker:
 
     def _check_place(self, there: Folder, name: str, job: Job, made: str = "") -> None:
         """What earlier runs made may be replaced, and what is the same as the new result; else ``WriteRule`` says."""
-        ours = there.is_file(name) and _digest(there, name) in {job.earlier, made}
+        ours = there.is_file(name) and there.sha256(name) in {job.earlier, made}
         WriteRule(self.settings.overwrite or ours, (Path(job.path),)).check(there.path / name)
 
     def _remove(self, key: str) -> None:
@@ -283,12 +283,6 @@ def _sees(out: Path, expected: str) -> bool:
         return read_part(token_file(out), len(expected)) == expected.encode()
     except OSError:
         return False
-
-
-def _digest(folder: Folder, name: str) -> str:
-    """SHA-256 of the regular file ``name``. Raises OSError."""
-    with folder.open(name) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256(path: str | Path) -> str:

@@ -61,7 +61,7 @@ def sha256(path: Path) -> str:
 @pytest.mark.parametrize("status", Status)
 def test_the_ledger_of_a_stranger_deletes_nothing(name: str, status: Status, place: Path, run: Run) -> None:
     name = name.replace("/VICTIM", str(place / "victim"))
-    line = {"input": "a.png", "status": status, "output": name, "settings": "zz"}
+    line: dict[str, object] = {"input": "a.png", "status": status, "output": name, "settings": "zz"}
     line |= {"output_sha256": sha256(place / "victim"), "output_size": 8}
     (place / "out" / "archive.jsonl").write_text(json.dumps(line) + "\n")
     status_code, err = run()
@@ -115,7 +115,9 @@ def test_what_a_stranger_says_was_finished_moves_nothing(
     assert status == 0, err
     assert kept(place)
     assert not (place / "target").exists()
-    assert cv2.imread("out/a.png", cv2.IMREAD_GRAYSCALE).shape == (40, 60)
+    made = cv2.imread("out/a.png", cv2.IMREAD_GRAYSCALE)
+    assert made is not None
+    assert made.shape == (40, 60)
 
 
 def to_file(path: Path) -> None:
