@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clesr.engines.notes import note
-from clesr.pipeline.files import put_part
+from clesr.pipeline.inside import put_part
 
 VARIABLE = "CLESR_CACHE_DIR"
 MAGIC = b"clesr cache 1\n"

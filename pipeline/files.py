@@ -118,8 +118,8 @@ class NewFile:
     def __init__(self, final: Path, rule: WriteRule = NEW) -> None:
         rule.check(final)
         self.final, self._rule = final, rule
-        self.path = _beside(final)
-        os.close(_create(self.path))
+        self.path = final.with_name(hidden_name(final.name))
+        os.close(create_new(self.path))
 
     def publish(self, final: Path | None = None, *, wait: bool = True) -> None:
         """Give it its name, or another one; on the disk when this returns, unless not to ``wait``."""
@@ -172,25 +172,6 @@ def write_file(
     """``data`` (text as UTF-8) as the file ``path``. Raises as ``new_file``."""
     with new_file(path, rule, wait=wait) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
-def put_part(path: Path, data: bytes, *, wait: bool = True) -> None:
-    """``data`` as the file ``path`` of a session or archive that is clesr's own, in place of the one before. A link
-    there is replaced, not followed. Raises OSError."""
-    temporary = _beside(path)
-    descriptor = _create(temporary)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            if wait:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if wait:
-        sync(path.parent)
 
 
 def write_json(path: Path, value: Any, rule: WriteRule = NEW) -> None:
@@ -294,13 +275,15 @@ def token() -> str:
     return secrets.token_hex(8)
 
 
-def _beside(final: Path) -> Path:
-    stem, suffix = split_suffix(final)
-    return final.with_name(f".{stem[:40]}.{token()}.part{suffix}")
+def hidden_name(name: str) -> str:
+    """An unpredictable name, with the same suffix, for what is to become ``name``."""
+    stem, suffix = split_suffix(Path(name))
+    return f".{stem[:40]}.{token()}.part{suffix}"
 
 
-def _create(path: str | Path, folder: int | None = None) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def create_new(path: str | Path, folder: int | None = None) -> int:
+    """A descriptor of the new file ``path`` (in ``folder``, a descriptor), to write and read. Raises OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, 0o666, dir_fd=folder)
 
 
@@ -314,7 +297,7 @@ def name_new(old: str | Path, new: str | Path, here: int | None = None, there: i
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        os.close(_create(new, there))  # a file system without hard links: the name is taken first
+        os.close(create_new(new, there))  # a file system without hard links: the name is taken first
         os.replace(old, new, src_dir_fd=here, dst_dir_fd=there)
     else:
         os.unlink(old, dir_fd=here)

@@ -8,11 +8,11 @@ import hashlib
 import os
 import shutil
 import stat
-from io import BufferedRandom, BufferedReader
+from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
 from types import TracebackType
 
-from clesr.pipeline.files import LONGEST_READ, kind_of, name_new, open_regular
+from clesr.pipeline.files import LONGEST_READ, create_new, hidden_name, kind_of, name_new, open_regular
 
 LONGEST = 4096  # characters of a name with folders
 
@@ -44,7 +44,10 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        """Let go of the folder. May be called twice."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def folder(self, *names: str, make: bool = False) -> Folder:
         """The folder of ``names``, one in the other; with ``make`` those that are missing are made."""
@@ -86,6 +89,28 @@ class Folder:
     def open_own(self, name: str) -> BufferedRandom:
         """The regular file ``name`` for reading and appending; made where it is missing."""
         return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
+
+    def create(self, name: str) -> FileIO:
+        """The new file ``name``, unbuffered, to write and read."""
+        return FileIO(create_new(_single(name), self.descriptor), "r+")
+
+    def put(self, name: str, data: bytes, *, wait: bool = True) -> None:
+        """``data`` as the file ``name``, in place of the one before, so that a crash leaves the one or the other;
+        without ``wait`` for the disk that holds for a killed process only. A link there is replaced, not followed."""
+        temporary = hidden_name(_single(name))
+        try:
+            with self.create(temporary) as file:
+                view = memoryview(data)
+                while len(view):
+                    view = view[file.write(view) :]
+                if wait:
+                    os.fsync(file.fileno())
+            self.move(temporary, self, name, replace=True)
+        except BaseException:
+            self.remove(temporary)
+            raise
+        if wait:
+            os.fsync(self.descriptor)
 
     def sha256(self, name: str) -> str:
         """SHA-256 of the regular file ``name``."""
@@ -131,6 +156,12 @@ def read_part(path: Path, limit: int = LONGEST_READ) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return data
+
+
+def put_part(path: Path, data: bytes, *, wait: bool = True) -> None:
+    """``data`` as the file ``path`` that is clesr's own, as ``Folder.put``."""
+    with Folder(path.parent) as folder:
+        folder.put(path.name, data, wait=wait)
 
 
 def check_part(path: Path) -> None:

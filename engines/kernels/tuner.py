@@ -23,7 +23,7 @@ from triton.errors import TritonError
 
 from clesr.engines.cache import cache_folder
 from clesr.engines.kernels.plan import Plan, only_compiling
-from clesr.pipeline.files import put_part
+from clesr.pipeline.inside import put_part
 
 SECONDS = 60.0  # for all kernels of a network together, compilation included
 REPEATS = 20  # runs in a graph that is timed

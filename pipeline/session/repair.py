@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 
 from clesr.pipeline.errors import SourceError
-from clesr.pipeline.files import put_part, sync
+from clesr.pipeline.files import sync
 from clesr.pipeline.inside import Folder, check_part, open_part, read_part
 from clesr.pipeline.session.coding import Picture
 from clesr.pipeline.session.folder import RESERVE
@@ -30,11 +30,11 @@ from clesr.pipeline.session.format import (
     count_records,
     digest_file,
     format_line,
+    format_manifest,
     hash_bytes,
     hash_pixels,
     parse_line,
 )
-from clesr.pipeline.session.manifest import write_manifest
 from clesr.pipeline.session.matroska import MatroskaFile
 from clesr.pipeline.session.reader import Coded, Session, demux, read_session
 from clesr.pipeline.sources.decode import Damage, open_container
@@ -224,13 +224,13 @@ class _Repair:
             sync(self.work / name)
         (self.folder / KEPT).mkdir()
         with self.opened.folder(KEPT) as kept, self.opened.folder(WORK) as work:
-            put_part(kept.path / MANIFEST, read_part(self.folder / MANIFEST))
+            kept.put(MANIFEST, read_part(self.folder / MANIFEST))
             for name in PARTS:
                 if self.opened.state(name) is not None:
                     self.opened.move(name, kept)
             for name in self.files:
                 work.move(name, self.opened)
-        write_manifest(self.folder, info)
+        self.opened.put(MANIFEST, format_manifest(info))
         for name in self.opened.names():
             if name == RESERVE or _HALF.fullmatch(name):
                 self.opened.remove(name)

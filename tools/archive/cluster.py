@@ -18,7 +18,7 @@ from typing import Any
 
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import ClesrError, MissingDependencyError, UsageError
-from clesr.pipeline.files import put_part
+from clesr.pipeline.inside import put_part
 from clesr.tools.archive.crew import Lost
 from clesr.tools.archive.messages import Answer, Hello, Task
 from clesr.tools.archive.settings import Settings

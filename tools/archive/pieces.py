@@ -15,9 +15,9 @@ import numpy as np
 from msgspec import Meta
 
 from clesr.pipeline.errors import EngineError, SinkError
-from clesr.pipeline.files import put_part, sync
+from clesr.pipeline.files import sync
 from clesr.pipeline.frame import Frame, Outcome, Result
-from clesr.pipeline.inside import check_part, read_part
+from clesr.pipeline.inside import check_part, put_part, read_part
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.parsing import parse_json
 from clesr.pipeline.sinks.base import Sink

@@ -21,8 +21,8 @@ import av
 from clesr import __version__
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import ClesrError, EngineError, SourceError
-from clesr.pipeline.files import WriteRule, put_part, token
-from clesr.pipeline.inside import Folder, read_part, relative_parts
+from clesr.pipeline.files import WriteRule, token
+from clesr.pipeline.inside import Folder, put_part, read_part, relative_parts
 from clesr.pipeline.parsing import parse_json
 from clesr.pipeline.sources.ranges import NotApart
 from clesr.tools.archive.compute import Computation, Stopped
