@@ -12,7 +12,7 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: $(READY)
-	$(RUN)/clesr demo --output demo
+	$(RUN)/clesr demo --output demo --overwrite
 
 test: $(READY)
 	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware'

@@ -28,6 +28,7 @@ from common import ROOT, environment
 from clesr.engines import open_engine
 from clesr.engines.weights import find_model
 from clesr.pipeline.errors import EndOfSource
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.sources.video import VideoSource
@@ -286,7 +287,7 @@ def main(data: Path | None, output: Path, repeats: int, only: bool) -> None:
             runs = main_runs(video, repeats, Path(name))
         result = {"benchmark": "archive", **environment(), "model": MODEL, "scale": SCALE}
         result |= {"stages": measured, "runs": runs, "assumed": ASSUMED}
-        output.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(output, result, OWN)
         click.echo(f"wrote {output}")
     result = json.loads(output.read_text())
     click.echo(json.dumps(estimate(result["stages"], result["assumed"]), indent=2))

@@ -24,6 +24,7 @@ from clesr.engines.models import SCALES
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.fidelity import FidelityCheck
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.demo import DemoSource
 from clesr.tools.evaluation.metrics import psnr
@@ -190,7 +191,7 @@ def main(data: str | None, output: str, models: tuple[str, ...], cost_only: bool
             click.echo(json.dumps(row))
     result = {"benchmark": "consistency", **environment(), "cost": cost(), "rows": rows}
     click.echo(json.dumps(result["cost"], indent=2))
-    target.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(target, result, OWN)
     click.echo(f"wrote {output}")
 
 

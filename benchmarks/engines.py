@@ -10,7 +10,6 @@ memory to its SR image there, both as integers.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from clesr.engines import Engine, open_engine
 from clesr.engines.interpolation_engine import interpolate
 from clesr.engines.torch_engine import upscale
 from clesr.engines.weights import Model, find_model
+from clesr.pipeline.files import OWN, write_json
 from clesr.tools.evaluation.metrics import psnr
 
 CASES = ("densenet:4:128x128", "fast:4:256x256", "fast:2:256x256", "fast:8:128x128")
@@ -121,7 +121,7 @@ def main(cases: tuple[str, ...], threads: int | None, output: str) -> None:
             f"{row['ratio']:.2f}; {row['levels_from_torch']} levels; PSNR {row['psnr_db']}"
         )
     result = {"benchmark": "engines", **environment(), "threads": torch.get_num_threads(), "rows": rows}
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(f"wrote {output}")
 
 

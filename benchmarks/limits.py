@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from clesr.engines.weights import load_model, save_model, shipped
+from clesr.pipeline.files import OWN
 from clesr.tools.training.data import Pair, load_pairs
 from clesr.tools.training.validate import fidelity_limit, phantoms
 
@@ -38,7 +39,7 @@ def main(data: Path, write: bool, files: tuple[Path, ...]) -> None:
         limit = fidelity_limit(model.module, model.scale, [pair.lr for pair in pairs], phantoms())
         click.echo(f"{path.name}: {model.descriptor.fidelity} -> {limit}")
         if write:
-            identity = save_model(path, model.module, replace(model.descriptor, fidelity=limit))
+            identity = save_model(path, model.module, replace(model.descriptor, fidelity=limit), OWN)
             if identity != model.sha256:
                 raise click.ClickException(f"the tensors of {path} have changed: {identity}")
 

@@ -16,6 +16,7 @@ from common import environment
 
 from clesr.engines import open_engine
 from clesr.engines.weights import find_model
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks import open_sink
 from clesr.pipeline.sources import open_source
@@ -72,7 +73,7 @@ def main(frames: int, size: int, output: str) -> None:
         "rss_mb_at_end": round(float(steady[-1, 1]) / 1024, 1),
         "slope_bytes_a_frame": round(float(slope) * 1024, 2),
     }
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(json.dumps(result, indent=2))
 
 

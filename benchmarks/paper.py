@@ -20,6 +20,7 @@ from stage import folder, leave
 from clesr.engines.models import BASES, SKIPS
 from clesr.engines.weights import save_model
 from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.files import OWN
 from clesr.tools.benching.images import DATA
 from clesr.tools.training.publish import describe
 from clesr.tools.training.recipe import Recipe
@@ -85,7 +86,7 @@ def main(minutes: float, scale: str, skip: str, base: str, dry: bool) -> None:
     trainer.module.eval()
     about = describe(trainer)
     weights: Path = folder() / f"paper-x{scale}.safetensors"
-    sha256 = save_model(weights, trainer.module, about)
+    sha256 = save_model(weights, trainer.module, about, OWN)
     gains = ", ".join(f"{key} {value:+.2f}" for key, value in about.metrics.items() if key.endswith("_db"))
     reached = f"step {trainer.step} of {trainer.plan.steps} in {trainer.seconds / 60:.1f} min"
     headline = [f"x{scale}: {reached}{'' if finished else ', to be taken up again'}: {gains}; {weights.name}"]

@@ -5,7 +5,6 @@ python benchmarks/pipeline.py [--output FILE] [--model fast] [--scale 4]
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import deque
 from pathlib import Path
@@ -18,6 +17,7 @@ from clesr.engines import Engine, open_engine
 from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import EndOfSource
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks import open_sink
@@ -138,7 +138,7 @@ def main(output: str, model: str, scale: int) -> None:
             f"({100 * ratio:.1f} %), live at {FPS:g}: {row['live_25']}"
         )
     result = {"benchmark": "pipeline", **environment(), "model": model, "scale": scale, "rows": rows}
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(f"wrote {output}")
 
 

@@ -9,7 +9,6 @@ A run that was stopped goes on where it was: every reading has a folder of its o
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import click
 from common import environment
 
 from clesr.engines.models import build_model, count_operations, count_parameters
+from clesr.pipeline.files import OWN, write_json
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import LOG, Progress, Trainer
 
@@ -109,7 +109,7 @@ def main(
     rows = [measure(skip, base, Path(folder), every, **budget) for skip, base in READINGS]
     shown = {key: value for key, value in budget.items() if key != "data"}
     result = {"benchmark": "readings", **environment(), "scale": SCALE, **shown, "rows": rows}
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     draw(result, Path(figure))
     click.echo(f"wrote {output} and {figure}")
 

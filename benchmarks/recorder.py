@@ -18,6 +18,7 @@ from common import environment
 from clesr.engines import Engine, open_engine
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import EndOfSource
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.frame import Frame, Image, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.prepare import Prepare
@@ -141,7 +142,7 @@ def main(output: str, size: int, seconds: float, rounds: int, model: str, scale:
             click.echo(json.dumps(row))
     figures = {"size": size, "fps": FPS, "seconds": seconds, "model": model, "scale": scale}
     result = {"benchmark": "recorder", **environment(), **figures, "rows": rows}
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(f"wrote {output}")
 
 

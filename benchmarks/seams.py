@@ -10,7 +10,6 @@ training folder (CLESR_DATA), the phantom, and noise of all levels, which no net
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.weights import Model, find_model, shipped
 from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.sources.demo import DemoSource
 from clesr.tools.training.images import read_gray
 
@@ -93,7 +93,7 @@ def main(names: tuple[str, ...], output: str) -> None:
             rows.append(row)
             click.echo(f"{name} x{scale} {label}: halo {row['halo']}, {row['levels']}")
     result = {"benchmark": "seams", **environment(), "side": SIDE, "limit": LIMIT, "rows": rows}
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(f"wrote {output}")
 
 

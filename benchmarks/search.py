@@ -9,7 +9,6 @@ was stopped goes on where it was.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from readings import train_reading
 
 from clesr.engines import engines, open_engine
 from clesr.engines.weights import load_model, shipped
+from clesr.pipeline.files import OWN, write_json
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import Trainer
@@ -94,7 +94,7 @@ def main(
         "teacher": weights and Path(weights).name, **shown, "budget_ms": round(BUDGET_MS, 1),
         "best": best and best["network"], "rows": rows,
     }  # fmt: skip
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(f"wrote {output}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, environment
+
+from clesr.pipeline.files import OWN, write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 DRY = "--dry"  # whose figures mean nothing and must not stand among the results
@@ -27,5 +28,5 @@ def leave(name: str, passed: bool, headline: list[str], **figures: Any) -> int:
     """Write NAME.json: whether the stage ``passed``, its ``headline`` for the closing table, and its figures. The exit
     status that says the same."""
     result = {"benchmark": name, "passed": passed, "headline": headline, **environment(), **figures}
-    (folder() / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder() / f"{name}.json", result, OWN)
     return 0 if passed else 1

@@ -5,7 +5,6 @@ python benchmarks/streams.py [--output FILE] [--model fast] [--scale 4] [--size 
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from common import environment
 from clesr.engines import Engine, open_engine
 from clesr.engines.weights import find_model
 from clesr.pipeline.engine_thread import EngineThread
+from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.runner import Limits, Pipeline, run_together
 from clesr.pipeline.sharing import StillSource, shared
@@ -102,7 +102,7 @@ def main(output: str, model: str, scale: int, size: int) -> None:
     click.echo(f"endless beside {SLOW} frames/s: {mixed}")
     settings = {"model": model, "scale": scale, "size": size, "seconds": SECONDS, "repeats": REPEATS}
     result = {"benchmark": "streams", **environment(), **settings, "rows": rows, "beside_endless": mixed}
-    Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    write_json(Path(output), result, OWN)
     click.echo(f"wrote {output}")
 
 

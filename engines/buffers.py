@@ -115,7 +115,9 @@ class SlotEngine:
             try:
                 raise self.info.failed(result) from result
             finally:
-                del result  # raised below this function: its traceback holds these locals, and they would hold it
+                del (
+                    result
+                )  # raised below this function: its traceback holds these locals, and they would hold it
         return result
 
     def correct(self) -> None:

@@ -6,17 +6,16 @@ never used: :meth:`Cache.read` notes why in one line, and what it held is made a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clesr.engines.notes import note
+from clesr.pipeline.inside import put_part
 
 VARIABLE = "CLESR_CACHE_DIR"
 MAGIC = b"clesr cache 1\n"
@@ -80,21 +79,10 @@ class Cache:
     def write(self, name: str, key: Key, payload: bytes) -> bool:
         """Keep ``payload`` for ``key``; False, and a note, where the disk does not take it."""
         path = self.path(name, key)
-        temporary = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix=path.name, suffix=".part", delete=False
-            ) as file:
-                temporary = Path(file.name)
-                file.write(pack(key, payload))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            put_part(path, pack(key, payload))
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
             note(
                 f"{self.what} cannot be kept in {self.folder} ({error.strerror or error}) and is made anew each time; "
                 f"set {VARIABLE} to a folder with free space"

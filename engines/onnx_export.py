@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-import os
 from pathlib import Path
 
 import torch
 
 from clesr.engines.quiet import quiet
 from clesr.engines.weights import Model
-from clesr.pipeline.errors import EngineError, MissingDependencyError, UsageError
+from clesr.pipeline.errors import MissingDependencyError, UsageError
+from clesr.pipeline.files import NEW, WriteRule, write_file
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 INPUT, OUTPUT = "lr", "sr"
@@ -22,7 +21,12 @@ TRACED = 64  # pixels a side of the image that the graph is recorded with where 
 
 
 def export_onnx(
-    model: Model, path: Path, *, precision: str = "fp16", shape: tuple[int, int] | None = None
+    model: Model,
+    path: Path,
+    *,
+    precision: str = "fp16",
+    shape: tuple[int, int] | None = None,
+    rule: WriteRule = NEW,
 ) -> None:
     """Write ``model`` to ``path`` as ONNX; never half-written.
 
@@ -31,8 +35,8 @@ def export_onnx(
     typed TensorRT network keeps them. ``shape`` fixes (H, W); without it they may be 8 to 4096. The file's metadata
     names the model, its scale and its identity.
 
-    Raises UsageError for a shape or precision that cannot be, MissingDependencyError without the packages, EngineError
-    where the file cannot be written.
+    Raises UsageError for a shape or precision that cannot be, MissingDependencyError without the packages, SinkError
+    where the file cannot be written, or ``rule`` forbids it.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is unknown; choose {' or '.join(PRECISIONS)}")
@@ -71,11 +75,4 @@ def export_onnx(
     known = {"model": model.name, "scale": str(model.scale), "sha256": model.sha256, "precision": precision}
     onnx.helper.set_model_props(proto, known)
     onnx.checker.check_model(proto)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(proto.SerializeToString())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise EngineError(f"cannot write {path}: {error}; choose a folder with free space") from error
+    write_file(path, proto.SerializeToString(), rule)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from clesr.engines.models import SCALES, build_model
 from clesr.pipeline.errors import UsageError, WeightsError
+from clesr.pipeline.files import NEW, WriteRule, write_file
 
 FORMAT = 1
 METADATA_KEY = "clesr"
@@ -77,18 +76,12 @@ def identity(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_model(path: Path, module: nn.Module, descriptor: Descriptor) -> str:
-    """Write ``module`` with ``descriptor`` to ``path`` and return its identity; never half-written."""
+def save_model(path: Path, module: nn.Module, descriptor: Descriptor, rule: WriteRule = NEW) -> str:
+    """Write ``module`` with ``descriptor`` to ``path`` and return its identity; never half-written. Raises SinkError
+    where the file cannot be written, or ``rule`` forbids it."""
     tensors = {name: t.detach().cpu().float().contiguous() for name, t in module.state_dict().items()}
     metadata = {METADATA_KEY: json.dumps(asdict(descriptor), sort_keys=True)}
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(safetensors.torch.save(tensors, metadata))
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise WeightsError(f"cannot write {path}: {error}; choose a folder with free space") from error
+    write_file(path, safetensors.torch.save(tensors, metadata), rule)
     return identity(tensors)
 
 

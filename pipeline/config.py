@@ -36,6 +36,7 @@ class LiveSettings:
     encode: str = "auto"
     send: str | None = None
     summary: str | None = None
+    overwrite: bool = False
     record: str | None = None
     record_codec: str = "ffv1"
     retro: float | None = None

@@ -37,7 +37,9 @@ def attempts(tmp_path: Path) -> Attempts:
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, LOGGER, "-ldl"], check=True)
     home.mkdir()
     log.touch()
-    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
     environment = kept | {"LD_PRELOAD": str(library), "NETWORK_LOG": str(log), "HOME": str(home)}
 
     def run(*arguments: str | Path, succeeds: bool = True) -> list[str]:

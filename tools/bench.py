@@ -12,8 +12,9 @@ from rich.console import Console
 from clesr.engines.models import SCALES
 from clesr.engines.weights import read_descriptor
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.files import WriteRule
 from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options
+from clesr.tools.options import general_options, overwrite_option
 
 MODELS, SIZE = ("densenet", "fast"), "256x256"
 
@@ -23,7 +24,7 @@ Cases = tuple[tuple[str, int, tuple[int, int]], ...]
 @click.command()
 @click.option_panel("What", options=["--model", "--scale", "--size", "--engine", "--device", "--precision"])
 @click.option_panel("How long", options=["--seconds", "--repeats", "--threads"])
-@click.option_panel("Output", options=["--json", "--plot", "--compare"])
+@click.option_panel("Output", options=["--json", "--plot", "--overwrite", "--compare"])
 @click.option("--model", "models", multiple=True, metavar="NAME|FILE", help="Repeat for more.")
 @click.option(
     "--scale", "scales", multiple=True, type=click.Choice([str(s) for s in SCALES]), help="Repeat for more."
@@ -60,6 +61,7 @@ Cases = tuple[tuple[str, int, tuple[int, int]], ...]
 @click.option(
     "--compare", nargs=2, metavar="A.json B.json", help="Measure nothing; show two results beside each other."
 )
+@overwrite_option()
 @general_options()
 def bench(
     models: tuple[str, ...],
@@ -74,6 +76,7 @@ def bench(
     json_file: str | None,
     plot_file: str | None,
     compare: tuple[str, str] | None,
+    overwrite: bool,
 ) -> None:
     """Measure the engines side by side: does this machine hold video rate, and for how many streams?
 
@@ -94,6 +97,8 @@ def bench(
         return
     if plot_file:
         plot.check_plot()
+    rule = WriteRule.of(overwrite, *models)
+    rule.check_all(json_file, plot_file)
     settings = run.Settings(
         engines=_engines(names),
         device=device,
@@ -105,10 +110,10 @@ def bench(
     result = _measure(settings, threads)
     _show(result)
     if json_file:
-        run.write(Path(json_file), result)
+        run.write(Path(json_file), result, rule)
         tell(f"wrote {json_file}")
     if plot_file and result["rows"]:
-        plot.draw(result, Path(plot_file))
+        plot.draw(result, Path(plot_file), rule)
         tell(f"wrote {plot_file}")
     asked_and_refused = any(line["engine"] in names for line in result["left_out"])
     if asked_and_refused or not result["rows"]:

@@ -13,9 +13,10 @@ from click.exceptions import Abort, ClickException
 
 from clesr import __version__
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.text import conceal
 from clesr.tools.bench import bench
 from clesr.tools.build import build
-from clesr.tools.console import console, tell
+from clesr.tools.console import tell, tell_traceback
 from clesr.tools.demo import demo
 from clesr.tools.doctor import doctor
 from clesr.tools.evaluate import evaluate
@@ -71,6 +72,7 @@ def live_main() -> None:
 
 def _run(command: click.Command, name: str, prefix: str) -> None:
     arguments = sys.argv[1:]
+    conceal(*arguments)
     debug = "--debug" in arguments
     try:
         arguments, settings = _take_config(arguments)
@@ -94,7 +96,7 @@ def _run(command: click.Command, name: str, prefix: str) -> None:
 
 def _end(message: str, code: int, debug: bool) -> None:
     if debug and sys.exc_info()[0] is not None:
-        console.print_exception()
+        tell_traceback()
     tell(f"clesr: error: {message}")
     sys.exit(code)
 

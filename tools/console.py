@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from rich.table import Table
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.stats import PERCENTILES, Status, Summary
+from clesr.pipeline.text import presentable
 
 PLAIN_EVERY_S = 10.0
 TERMINAL_EVERY_S = 0.2
@@ -31,7 +33,13 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def tell(message: str) -> None:
     """One line for the user, on standard error; safe from any thread."""
-    console.print(message, markup=False)
+    console.print(presentable(message), markup=False, emoji=False)
+
+
+def tell_traceback() -> None:
+    """The exception at hand, with where it came from."""
+    for line in traceback.format_exc().splitlines():
+        tell(f"  {line}")
 
 
 class Advance(Protocol):
@@ -72,10 +80,12 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
 
 
 def _bar(bars: Progress, label: str, total: float | None) -> Advance:
-    task = bars.add_task(label, total=total, note="")
+    task = bars.add_task(presentable(label), total=total, note="")
 
     def advance(completed: float, note: str, total: float | None = None) -> None:
-        bars.update(task, completed=completed, note=note, total=total)  # None leaves the total as it is
+        bars.update(
+            task, completed=completed, note=presentable(note), total=total
+        )  # None leaves the total as it is
 
     return advance
 

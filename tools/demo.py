@@ -16,13 +16,14 @@ from clesr.engines.weights import find_model
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.errors import SinkError
+from clesr.pipeline.files import WriteRule, write_file
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.runner import Limits
 from clesr.pipeline.sinks import open_sink
 from clesr.pipeline.sources import open_source
 from clesr.pipeline.sources.demo import DemoSource
 from clesr.tools.console import tell
-from clesr.tools.options import general_options
+from clesr.tools.options import general_options, overwrite_option
 from clesr.tools.streams import Stream, engine_opener, run_live
 
 ADDRESS = "demo:?size=256&fps=25&seed=3"
@@ -39,8 +40,9 @@ BAR = 40  # height of the captions
 @click.option(
     "--seconds", type=float, default=10.0, show_default=True, metavar="S", help="Length of the run."
 )
+@overwrite_option()
 @general_options()
-def demo(output: str, seconds: float) -> None:
+def demo(output: str, seconds: float, overwrite: bool) -> None:
     """Run the live path for ten seconds on a simulated endomicroscope and write what came out.
 
     Writes demo.mp4 (the up-scaled video), summary.json (frames by outcome, rate, latency) and demo.png (input,
@@ -51,6 +53,8 @@ def demo(output: str, seconds: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    rule, picture = WriteRule(overwrite), folder / "demo.png"
+    rule.check_all(folder / "demo.mp4", folder / "summary.json", picture)
     settings = LiveSettings(
         source=ADDRESS,
         scale=SCALE,
@@ -58,14 +62,13 @@ def demo(output: str, seconds: float) -> None:
         display="none",
         limits=Limits(None, seconds),
         summary=str(folder / "summary.json"),
+        overwrite=overwrite,
     )
     source = open_source(ADDRESS)
-    video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps)
+    video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps, rule=rule)
     run_live([Stream(settings, source, [video])], engine_opener(settings))
     tell(f"wrote {folder / 'summary.json'}")
-    picture = folder / "demo.png"
-    if not cv2.imwrite(str(picture), draw()):
-        raise SinkError(f"{picture} cannot be written; choose another folder with -o")
+    write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
     tell(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
 
 

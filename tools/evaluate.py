@@ -9,9 +9,12 @@ import rich_click as click
 
 from clesr.engines.models import SCALES
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.files import WriteRule
+from clesr.pipeline.text import presentable
 from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options
+from clesr.tools.options import general_options, overwrite_option
 
+RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
 GREEDY = ("--data", "--scales", "--methods", "--picture")
 
 
@@ -75,6 +78,7 @@ class Greedy(click.RichCommand):
     metavar="UM",
     help="Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",
 )
+@overwrite_option()
 @general_options()
 def evaluate(
     data: tuple[str, ...],
@@ -87,6 +91,7 @@ def evaluate(
     figures: bool,
     picture: tuple[str, ...],
     pixel_size: float | None,
+    overwrite: bool,
 ) -> None:
     """Measure methods on images whose truth is known: shrink each, up-scale it, compare.
 
@@ -104,6 +109,7 @@ def evaluate(
     from clesr.tools.evaluation.methods import wanted_methods
     from clesr.tools.training.images import read_entry
 
+    rule = _write_rule(overwrite, data, methods, json_file, output)
     if output and figures:
         _figures_module()
     wanted = wanted_methods(_words(methods))
@@ -128,19 +134,36 @@ def evaluate(
         raise UsageError("nothing to compare: no method has weights for these scales")
     lines = evaluation.summarise(rows)
     table = report.markdown(lines) + report.engines(rows)
-    click.echo(table)
+    for line in table.splitlines():
+        click.echo(presentable(line))
     if json_file:
-        report.write(Path(json_file), report.json_text(rows))
+        report.write(Path(json_file), report.json_text(rows), rule)
         tell(f"wrote {json_file}")
     if output:
         folder = Path(output)
-        report.write(folder / "table.md", table)
-        report.write(folder / "rows.csv", report.csv_text(rows))
-        report.write(folder / "rows.json", report.json_text(rows))
+        report.write(folder / "table.md", table, rule)
+        report.write(folder / "rows.csv", report.csv_text(rows), rule)
+        report.write(folder / "rows.json", report.json_text(rows), rule)
         drawn = []
         if figures:
-            drawn = _figures_module().draw_all(folder, lines, pictures, pixel_size)
+            drawn = _figures_module().draw_all(folder, lines, pictures, pixel_size, rule)
         tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
+
+
+def _write_rule(
+    overwrite: bool,
+    data: tuple[str, ...],
+    methods: tuple[str, ...],
+    json_file: str | None,
+    output: str | None,
+) -> WriteRule:
+    """What may be replaced; raises ClesrError where a result may not be written."""
+    from clesr.tools.training.images import named_files
+
+    rule = WriteRule.of(overwrite, *_words(methods), *named_files(data))
+    folder = Path(output) if output else None
+    rule.check_all(json_file, *(folder / name for name in RESULTS if folder))
+    return rule
 
 
 def _figures_module() -> ModuleType:

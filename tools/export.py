@@ -11,15 +11,17 @@ from typing import Any
 import rich_click as click
 
 from clesr.pipeline.errors import ClesrError, SinkError, UsageError
+from clesr.pipeline.files import WriteRule, numbered, split_suffix
 from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session import Session, read_session
 from clesr.pipeline.session.format import MANIFEST
+from clesr.pipeline.text import shown
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.exporting.burn_in import burn_words, words_of
 from clesr.tools.exporting.clip import Clip, Kind, Still
 from clesr.tools.exporting.dicom import open_study, write_dicom
-from clesr.tools.exporting.files import Files, all_or_none, numbered, split_suffix
+from clesr.tools.exporting.files import Files, all_or_none
 from clesr.tools.exporting.mask import blank_raw, blank_sr
 from clesr.tools.exporting.mp4 import CODECS, write_mp4
 from clesr.tools.exporting.ome_tiff import write_ome_tiff
@@ -28,7 +30,7 @@ from clesr.tools.exporting.recording import recording_clip
 from clesr.tools.exporting.selection import Selection, parse_frames
 from clesr.tools.exporting.sessions import session_clip
 from clesr.tools.exporting.stills import write_stills
-from clesr.tools.options import general_options
+from clesr.tools.options import general_options, overwrite_option
 
 FORMATS = (".mp4", ".ome.tif", ".ome.tiff", ".dcm", ".png")
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
@@ -48,7 +50,9 @@ class Part:
 
 @click.command()
 @click.option_panel("What", options=["--what", "--frames", "--frame", "--every"])
-@click.option_panel("Output", options=["--output", "--codec", "--crf", "--burn-in", "--pixel-size"])
+@click.option_panel(
+    "Output", options=["--output", "--overwrite", "--codec", "--crf", "--burn-in", "--pixel-size"]
+)
 @click.option_panel("Privacy", options=["--mask", "--keep-metadata", "--patient", "--region", "--text-free"])
 @click.argument("session")
 @click.option(
@@ -58,6 +62,7 @@ class Part:
     metavar="FILE",
     help="Ends in .mp4, .ome.tif, .dcm or .png, which is the format.",
 )
+@overwrite_option()
 @click.option(
     "--what",
     type=click.Choice(["sr", "raw", "both"]),
@@ -122,21 +127,22 @@ def export(session: str, output: str, **options: Any) -> None:
     patient = read_patient(Path(options["patient"])) if options["patient"] else None
     if suffix == ".dcm":
         open_study(patient, region=options["region"], text_free=options["text_free"])  # is pydicom there?
-    if path.exists() and Path(session).exists() and path.samefile(session):
-        raise UsageError(f"{path} is the recording itself; give another name behind -o")
+    rule = WriteRule.of(options["overwrite"], session, options["patient"])
     parts = _parts(session, path, suffix, options)
+    if suffix != ".png" or len(options["frame"]) == 1:
+        rule.check_all(*(part.path for part in parts))
     if suffix == ".dcm" and [part.clip.kind for part in parts] == ["sr"]:
         tell(
             "the captured images are not exported with them, so the SR object names no source images (--what both)"
         )
     totals = [part.clip.total for part in parts]
     total = None if None in totals else sum(total or 0 for total in totals)
-    with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none() as files:
+    with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none(rule) as files:
         count = _Count(advance)
         parts = [Part(replace(p.clip, stills=count(p.clip.stills)), p.path) for p in parts]
         said = _write(suffix, parts, files, options, patient)
         if not files.begun:
-            raise ClesrError(f"{session} has no image in {_selection(options)}; nothing was written")
+            raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
     for line in said:
         tell(f"wrote {line}")
 
@@ -167,8 +173,6 @@ def _check(path: Path, options: dict[str, Any]) -> str:
     for name in ("every", "pixel_size"):
         if options[name] is not None and not options[name] > 0:
             raise UsageError(f"--{name.replace('_', '-')} {options[name]:g} is not above 0")
-    if path.is_dir():
-        raise SinkError(f"{path} is a folder; give the name of a file in it")
     if not path.parent.is_dir():
         raise SinkError(f"{path}: there is no folder {path.parent}; create it, or choose another")
     return suffix
@@ -187,7 +191,7 @@ def _parts(address: str, path: Path, suffix: str, options: dict[str, Any]) -> li
     pixel_um, what = options["pixel_size"], options["what"]
     if not (Path(address) / MANIFEST).is_file():
         if what in ("sr", "both"):
-            raise UsageError(f"{address} is no session and has one kind of images; leave --what out")
+            raise UsageError(f"{shown(address)} is no session and has one kind of images; leave --what out")
         clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
         return [Part(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))

@@ -10,15 +10,14 @@ import rich_click as click
 from clesr.engines.models import SCALES
 from clesr.engines.weights import find_model
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.files import WriteRule
 from clesr.tools.console import tell
-from clesr.tools.options import general_options
+from clesr.tools.options import general_options, overwrite_option
 
 
 @click.command("export-model")
 @click.argument("model")
-@click.option(
-    "--output", "-o", required=True, metavar="FILE.onnx", help="Where to write; a file there is replaced."
-)
+@click.option("--output", "-o", required=True, metavar="FILE.onnx", help="Where to write.")
 @click.option(
     "--scale",
     type=click.Choice([str(scale) for scale in SCALES]),
@@ -38,8 +37,11 @@ from clesr.tools.options import general_options
     metavar="WIDTHxHEIGHT",
     help="Of the LR images, for runtimes that want it fixed.  [default: any, 8 to 4096 pixels a side]",
 )
+@overwrite_option()
 @general_options()
-def export_model(model: str, output: str, scale: str, precision: str, size: str | None) -> None:
+def export_model(
+    model: str, output: str, scale: str, precision: str, size: str | None, overwrite: bool
+) -> None:
     """Write MODEL (a shipped name or a .safetensors file) as ONNX.
 
     The network reads `lr`, (1, 1, H, W) in [0, 1], and gives `sr`, (1, 1, sH, sW) in [0, 1].
@@ -55,8 +57,10 @@ def export_model(model: str, output: str, scale: str, precision: str, size: str 
     path = Path(output)
     if path.suffix.lower() != ".onnx":
         raise UsageError(f"--output {output} does not end in .onnx; name the file so")
+    rule = WriteRule.of(overwrite, model)
+    rule.check(path)
     found = find_model(model, _scale(model, int(scale)))
-    export_onnx(found, path, precision=precision, shape=shape or None)
+    export_onnx(found, path, precision=precision, shape=shape or None, rule=rule)
     tell(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {found}, {precision}, size {size or 'any'}")
 
 

@@ -13,6 +13,7 @@ from clesr.engines.weights import load_model
 from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.sources import open_source
+from clesr.pipeline.text import presentable
 from clesr.tools.options import general_options
 
 
@@ -28,7 +29,7 @@ def info(path: str, as_json: bool) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):{width}}  {_words(value)}")
+        print(f"{presentable(name).replace('_', ' '):{width}}  {presentable(_words(value))}")
 
 
 def describe(path: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from clesr.tools.options import (
     engine_options,
     general_options,
     input_options,
+    overwrite_option,
 )
 from clesr.tools.streams import engine_opener, open_streams, run_live
 
@@ -38,7 +39,16 @@ MODEL_HELP = (
 )
 @click.option_panel(
     "Output",
-    options=["--display", "--overlay", "--output", "--codec", "--encode", "--send", "--summary"],
+    options=[
+        "--display",
+        "--overlay",
+        "--output",
+        "--overwrite",
+        "--codec",
+        "--encode",
+        "--send",
+        "--summary",
+    ],
 )
 @click.option_panel("Recording", options=[*recording.OPTIONS])
 @click.option_panel("Stopping", options=["--seconds", "--frames"])
@@ -90,6 +100,7 @@ MODEL_HELP = (
     metavar="FILE",
     help="Also write a video: .mkv, .mp4, .mov or .avi. For several streams: once each, or with {stream} in it.",
 )
+@overwrite_option()
 @codec_option()
 @encode_option()
 @click.option(

@@ -10,6 +10,7 @@ from pathlib import Path
 from click.types import StringParamType
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.text import shown
 
 PLACE = "{stream}"  # in a file name or address: the stream's name
 _NAMED = re.compile(r"([\w-]+)=(.+)", re.ASCII)
@@ -33,7 +34,9 @@ def name_streams(sources: Sequence[str]) -> dict[str, str]:
         match = None if os.path.exists(source) else _NAMED.fullmatch(source)
         name, address = match.groups() if match else (_own_name(source), source)
         if match and name in streams:
-            raise UsageError(f"--source {source}: there are two streams named {name}; choose another name")
+            raise UsageError(
+                f"--source {name}={shown(address)}: there are two streams named {name}; choose another name"
+            )
         unique, number = name, 1
         while unique in streams:
             number += 1
@@ -44,11 +47,10 @@ def name_streams(sources: Sequence[str]) -> dict[str, str]:
 
 def _own_name(address: str) -> str:
     """A word for ``address`` that may be part of a file name."""
-    path = address.partition("?")[0]
+    path = shown(address).partition("?")[0]
     scheme = _SCHEME.match(path)
     if scheme is not None and not os.path.exists(path):
-        rest = path[scheme.end() :].rpartition("@")[2]
-        name = rest or scheme[0].rstrip(":/")
+        name = path[scheme.end() :] or scheme[0].rstrip(":/")
     else:
         name = Path(path).stem
     return re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-") or "stream"
@@ -70,7 +72,7 @@ def spread(option: str, values: Sequence[str], streams: Sequence[str]) -> list[s
         )
     spread_out = [value.replace(PLACE, name) for value, name in zip(values, streams, strict=True)]
     if len(set(spread_out)) < len(spread_out):
-        raise UsageError(f"{option} {spread_out[0]}: two streams cannot share it; put {PLACE} in it")
+        raise UsageError(f"{option} {shown(spread_out[0])}: two streams cannot share it; put {PLACE} in it")
     return list(spread_out)
 
 

@@ -110,6 +110,15 @@ def codec_option() -> Callable[[Command], Command]:
     )
 
 
+def overwrite_option() -> Callable[[Command], Command]:
+    """--overwrite."""
+    return click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace files that exist under the names of the outputs. Inputs and sessions are never replaced.",
+    )
+
+
 def general_options() -> Callable[[Command], Command]:
     """--max-size, --config and --debug; they are handled before the command starts."""
     options = [

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from clesr.engines import Engine, open_engine
 from clesr.engines.interpolation_engine import METHODS
 from clesr.engines.trial import choose_model
 from clesr.engines.weights import Model, find_model
-from clesr.pipeline.errors import SinkError
 from clesr.pipeline.runner import Pipeline
-from clesr.pipeline.stats import Summary
 from clesr.tools.console import tell
 
 ASSUMED_FPS = 25.0  # of a source that does not say
@@ -115,14 +111,3 @@ def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def write_summary(path: str, summary: Summary) -> None:
-    """``summary`` as JSON in ``path``, never half-written; raises SinkError."""
-    target = Path(path)
-    temporary = target.with_name(target.name + ".part")
-    try:
-        temporary.write_text(json.dumps(summary.as_json(), indent=2) + "\n")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise SinkError(f"the summary cannot be written to {path}: {error.strerror or error}") from error

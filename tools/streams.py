@@ -10,6 +10,7 @@ from pathlib import Path
 from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.engine_thread import EngineThread
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.files import WriteRule, contains, write_json
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.runner import Pipeline, run_together
 from clesr.pipeline.session.folder import make_folder
@@ -24,7 +25,7 @@ from clesr.pipeline.stats import State, Summary
 from clesr.pipeline.upscaler import EngineFactory
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.recording import Recordings, make_recorder, on_signal
-from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals, write_summary
+from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Stream:
 
 def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     """Every source and its sinks; where one does not open, the others are closed and it raises what that raises."""
+    rule = write_rule(all_settings)
+    check_outputs(all_settings, rule)
     streams: list[Stream] = []
     keyboard, count = Keyboard(), len(all_settings)
     try:
@@ -66,7 +69,7 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
-            _open_sinks(streams[-1], Place(title, index, count, keyboard))
+            _open_sinks(streams[-1], Place(title, index, count, keyboard), rule)
     except BaseException:
         for stream in streams:
             stream.close()
@@ -74,7 +77,23 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     return streams
 
 
-def _open_sinks(stream: Stream, place: Place) -> None:
+def write_rule(all_settings: Sequence[LiveSettings]) -> WriteRule:
+    """What the run may replace."""
+    inputs = [name for settings in all_settings for name in (settings.source, settings.model)]
+    return WriteRule.of(any(settings.overwrite for settings in all_settings), *inputs)
+
+
+def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None:
+    """Raises ClesrError where a file may not be written, or would lie in a session that is recorded."""
+    files = [Path(name) for s in all_settings for name in (s.output, s.summary) if name is not None]
+    for settings in all_settings:
+        for file in files:
+            if settings.record is not None and contains(Path(settings.record), file):
+                raise UsageError(f"{file} would lie in the session {settings.record}; give a name outside it")
+    rule.check_all(*files)
+
+
+def _open_sinks(stream: Stream, place: Place, rule: WriteRule) -> None:
     settings = stream.settings
     encode = Encode(settings.encode, partial(_tell, settings, place.count))
     display = settings.display if settings.display != "none" else None
@@ -88,6 +107,7 @@ def _open_sinks(stream: Stream, place: Place) -> None:
                 overlay=settings.overlay,
                 pixel_um=settings.pixel_size,
                 encode=encode,
+                rule=rule,
             )
             stream.sinks.append(sink)
     if not stream.sinks and settings.record is None:
@@ -106,6 +126,7 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
         for stream in streams:
             stream.close()
         raise
+    rule = write_rule([stream.settings for stream in streams])
     several = len(streams) > 1
     labels = [stream.settings.stream if several else "live" for stream in streams]
     shown = {
@@ -118,8 +139,9 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
     finally:
         for label, pipeline, stream in zip(labels, pipelines, streams, strict=True):
             if several:
-                tell(f"\n{label}:")
-            _report(pipeline.summary(), stream.settings.summary)
+                tell("")
+                tell(f"{label}:")
+            _report(pipeline.summary(), stream.settings.summary, rule)
     _raise_broken(dict(zip(labels, pipelines, strict=True)))
 
 
@@ -141,13 +163,13 @@ def _raise_broken(pipelines: Mapping[str, Pipeline]) -> None:
     raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
 
 
-def _report(summary: Summary, file: str | None) -> None:
+def _report(summary: Summary, file: str | None, rule: WriteRule) -> None:
     if summary.captured:
         print_summary(summary)
     elif summary.state is State.STOPPED:
         tell(f"no frame came from {summary.source}")
     if file:
-        write_summary(file, summary)
+        write_json(Path(file), summary.as_json(), rule)
 
 
 def _pipeline(

@@ -17,8 +17,9 @@ import rich_click as click
 
 from clesr.engines.models import BASES, SCALES, SKIPS
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.files import WriteRule, write_file
 from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import Command, general_options
+from clesr.tools.options import Command, general_options, overwrite_option
 from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
 INTERRUPTED = 130
+RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
 
 
 def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:
@@ -113,7 +115,16 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 )
 @click.option_panel(
     "Machine and output",
-    options=["--output", "--name", "--every", "--device", "--devices", "--precision", "--threads"],
+    options=[
+        "--output",
+        "--overwrite",
+        "--name",
+        "--every",
+        "--device",
+        "--devices",
+        "--precision",
+        "--threads",
+    ],
 )
 @click.option(
     "--data",
@@ -222,8 +233,17 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 )
 @recipe_option("--precision", type=click.Choice(PRECISIONS), help="32, or bf16: mixed precision.")
 @click.option("--threads", type=int, metavar="N", help="Processor threads.  [default: all]")
+@overwrite_option()
 @general_options()
-def train(output: str, every: int, threads: int | None, device: str, devices: int, **options: Any) -> None:
+def train(
+    output: str,
+    every: int,
+    threads: int | None,
+    device: str,
+    devices: int,
+    overwrite: bool,
+    **options: Any,
+) -> None:
     """Train a network on your own images, and go on where an interrupted run stopped.
 
     Images are degraded by antialiased bicubic shrinking; the network learns to undo it. The defaults are the
@@ -249,8 +269,9 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
     if threads:
         torch.set_num_threads(threads)
     recipe = _recipe(options)
+    rule = _write_rule(recipe, Path(output), overwrite)
     if recipe.architecture == "a+":
-        _train_aplus(recipe, Path(output))
+        _train_aplus(recipe, Path(output), rule)
         return
     trainer = Trainer(recipe, Path(output), device=device, devices=devices)
     if trainer.first:
@@ -283,17 +304,33 @@ def train(output: str, every: int, threads: int | None, device: str, devices: in
                 tell(f"stopped at step {trainer.step}; the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None
     if trainer.first:
-        (Path(output) / "recipe.toml").write_text(_as_toml(options))
-        weights = publish(trainer)
+        write_file(Path(output) / "recipe.toml", _as_toml(options), rule)
+        weights = publish(trainer, rule)
         tell(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
 
 
-def _train_aplus(recipe: Recipe, folder: Path) -> None:
+def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
+    """What may be replaced in ``folder``: where a run is there, its own files. Raises ClesrError where others are in
+    the way."""
+    from clesr.tools.training import checkpoint
+    from clesr.tools.training.images import named_files
+
+    resumed = (folder / checkpoint.NAME).is_file()
+    others = [recipe.test] if recipe.test else []
+    inputs = named_files([*recipe.data, *others])
+    rule = WriteRule.of(overwrite or resumed, recipe.init, recipe.teacher, *inputs)
+    rule.check_all(*(folder / name for name in RESULTS))
+    return rule
+
+
+def _train_aplus(recipe: Recipe, folder: Path, rule: WriteRule) -> None:
     from clesr.tools.evaluation.aplus import load
     from clesr.tools.training.aplus import train_aplus
 
     with progress_bar("train a+", 100, unit="%") as advance:
-        path = train_aplus(recipe, folder, report=lambda what, share: advance(round(100 * share), what))
+        path = train_aplus(
+            recipe, folder, report=lambda what, share: advance(round(100 * share), what), rule=rule
+        )
     metrics = load(path).about.metrics
     gain = (
         f"; {metrics['validation_gain_db']:+.2f} dB over bicubic" if "validation_gain_db" in metrics else ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.files import WriteRule, write_json
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.runner import Limits, Pipeline
@@ -30,8 +31,9 @@ from clesr.tools.options import (
     engine_options,
     general_options,
     input_options,
+    overwrite_option,
 )
-from clesr.tools.stream import EngineOpener, draining_on_signals, write_summary
+from clesr.tools.stream import EngineOpener, draining_on_signals
 
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 
@@ -47,6 +49,11 @@ class Job:
 
     source: Path
     target: Path
+    first: bool = True
+
+    def summary_rule(self, rule: WriteRule) -> WriteRule:
+        """The summary of each input takes the place of the one before."""
+        return rule if self.first else replace(rule, overwrite=True)
 
 
 @click.command()
@@ -55,7 +62,7 @@ class Job:
     "Up-scaling",
     options=["--scale", "--model", "--engine", "--device", "--precision", "--threads", "--consistent"],
 )
-@click.option_panel("Output", options=["--output", "--codec", "--encode", "--summary"])
+@click.option_panel("Output", options=["--output", "--overwrite", "--codec", "--encode", "--summary"])
 @click.option_panel("Archive", options=["--cluster", "--workers", "--gpus", "--piece", "--reread"])
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
@@ -67,6 +74,7 @@ class Job:
     metavar="FILE|FOLDER",
     help="A file for one input, a folder for more.",
 )
+@overwrite_option()
 @codec_option()
 @encode_option()
 @decode_option()
@@ -104,6 +112,8 @@ def upscale(context: click.RichContext, /, inputs: tuple[str, ...], output: str,
             f"--cluster is for one folder of recordings, not for {', '.join(inputs)}; give the folder"
         )
     jobs = plan(paths, Path(output))
+    rule = WriteRule.of(options["overwrite"], *inputs, options["model"])
+    rule.check_all(*(job.target for job in jobs), options["summary"])
     roi = Roi.parse(options["roi"]) if options["roi"] else None
     window = Window.parse(options["window"])
     limits = Limits(options["frames"], None)
@@ -120,7 +130,9 @@ def upscale(context: click.RichContext, /, inputs: tuple[str, ...], output: str,
     for index, job in enumerate(jobs, 1):
         label = job.source.name if len(jobs) == 1 else f"{index}/{len(jobs)} {job.source.name}"
         try:
-            interrupted, summary = _run(job, label, opener, Prepare(roi=roi, window=window), limits, options)
+            interrupted, summary = _run(
+                job, label, opener, Prepare(roi=roi, window=window), limits, options, rule
+            )
         except UsageError:
             raise
         except ClesrError as error:
@@ -155,8 +167,6 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
             raise UsageError(
                 f"{len(inputs)} inputs do not go into one file {output}; give a folder behind -o"
             )
-        if inputs[0].exists() and output.exists() and inputs[0].samefile(output):
-            raise UsageError(f"{output} is the input itself; give another name behind -o")
         return [Job(inputs[0], output)]
     if output.suffix and not output.is_dir():
         raise UsageError(
@@ -167,14 +177,14 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
     except OSError as error:
         raise ClesrError(f"the folder {output} cannot be made: {error.strerror}") from error
     taken: set[Path] = set()
-    jobs = []
+    jobs: list[Job] = []
     for path in inputs:
         suffix = _target_suffix(path)
         target = output / (path.stem + suffix)
         if target in taken or (target.exists() and path.exists() and target.samefile(path)):
             target = output / (path.name + suffix)
         taken.add(target)
-        jobs.append(Job(path, target))
+        jobs.append(Job(path, target, first=not jobs))
     return jobs
 
 
@@ -186,12 +196,18 @@ def _target_suffix(path: Path) -> str:
 
 
 def _run(
-    job: Job, label: str, opener: EngineOpener, prepare: Prepare, limits: Limits, options: dict[str, Any]
+    job: Job,
+    label: str,
+    opener: EngineOpener,
+    prepare: Prepare,
+    limits: Limits,
+    options: dict[str, Any],
+    rule: WriteRule,
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
     source = open_source(str(job.source), pace="max", count=True, decoding=Decoding(options["decode"], tell))
     try:
-        sink = _open_target(job.target, options["codec"], options["encode"], source.info.fps)
+        sink = _open_target(job.target, options["codec"], options["encode"], source.info.fps, rule)
     except BaseException:
         source.close()
         raise
@@ -218,11 +234,13 @@ def _run(
         if summary.captured:
             print_summary(summary)
         if options["summary"]:
-            write_summary(options["summary"], summary)
+            write_json(Path(options["summary"]), summary.as_json(), job.summary_rule(rule))
     return bool(signals), summary
 
 
-def _open_target(path: Path, codec: str, encode: str, fps: float | None) -> VideoFile | StillFile:
+def _open_target(
+    path: Path, codec: str, encode: str, fps: float | None, rule: WriteRule
+) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
-        return StillFile(path)
-    return VideoFile(path, codec=codec, fps=fps, partial_ok=False, encode=Encode(encode, tell))
+        return StillFile(path, rule)
+    return VideoFile(path, codec=codec, fps=fps, partial_ok=False, encode=Encode(encode, tell), rule=rule)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import rich_click as click
 
-from clesr.pipeline.errors import ClesrError, SinkError
+from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.files import WriteRule, write_json
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.verify import Certificate, verify
+from clesr.pipeline.text import presentable
 from clesr.tools.console import progress_bar
-from clesr.tools.options import general_options
+from clesr.tools.options import general_options, overwrite_option
 
 RUNS = 30  # runs of missing frames that are named in the text; all are in the JSON
 
@@ -20,21 +21,22 @@ RUNS = 30  # runs of missing frames that are named in the text; all are in the J
 @click.command(name="verify")
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", metavar="FILE", help="Also write the certificate as JSON.")
+@overwrite_option()
 @general_options()
-def verify_session(session: Path, json_file: str | None) -> None:
+def verify_session(session: Path, json_file: str | None, overwrite: bool) -> None:
     """Check that nothing in SESSION was lost or changed, and print its certificate of completeness.
 
     Every pixel is decoded and compared with its hash, every line with the line before it, every file with its
     digest; every missing number must be explained. Exit status 1 where anything does not hold.
     """
+    rule = WriteRule.of(overwrite, session)
+    rule.check_all(json_file)
     with progress_bar(session.name, None, unit="images") as advance:
         certificate = verify(session, _counted(advance))
-    print("\n".join(describe(certificate)))
+    for line in describe(certificate):
+        print(presentable(line))
     if json_file is not None:
-        try:
-            Path(json_file).write_text(json.dumps(certificate.as_json(), indent=2) + "\n")
-        except OSError as error:
-            raise SinkError(f"the certificate cannot be written to {json_file}: {error.strerror}") from error
+        write_json(Path(json_file), certificate.as_json(), rule)
     if not certificate.holds:
         first = certificate.problems[0]
         raise ClesrError(f"{session} does not hold: {first}" + _more(len(certificate.problems) - 1))

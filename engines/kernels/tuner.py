@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from triton.errors import TritonError
 
 from clesr.engines.cache import cache_folder
 from clesr.engines.kernels.plan import Plan, only_compiling
+from clesr.pipeline.inside import put_part
 
 SECONDS = 60.0  # for all kernels of a network together, compilation included
 REPEATS = 20  # runs in a graph that is timed
@@ -163,9 +163,7 @@ class Tuner:
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
-                json.dump(asdict(choice), temporary)
-            os.replace(temporary.name, file)
+            put_part(file, json.dumps(asdict(choice)).encode(), wait=False)
         except OSError:  # a full or read-only disk: the choice holds for this process
             return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import av.error
 
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
+from clesr.pipeline.inside import check_part, open_part, read_part
 from clesr.pipeline.session.format import (
     FRAMES,
     MANIFEST,
@@ -49,7 +51,7 @@ class Session:
         if not self.info.closed and not (self.folder / FRAMES).exists():
             return  # killed before it was made
         try:
-            with (self.folder / FRAMES).open("rb") as file:
+            with open_part(self.folder / FRAMES) as file:
                 for number, line in enumerate(file, 1):
                     if not self.info.closed and not line.endswith(b"\n"):
                         return
@@ -95,10 +97,10 @@ class Session:
 def read_session(folder: Path) -> Session:
     """The session in ``folder``; raises SessionError where there is none, or of a version that is not known."""
     path = Path(folder) / MANIFEST
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise SessionError(f"{folder} is no session: there is no {MANIFEST} in it")
     try:
-        return Session(Path(folder), parse_manifest(path.read_bytes(), str(path)))
+        return Session(Path(folder), parse_manifest(read_part(path), str(path)))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -118,9 +120,12 @@ class Coded:
 def demux(path: Path) -> Generator[Coded, None, None]:
     """Every packet of the video file ``path`` in order, to where it was cut; raises SessionError."""
     try:
+        check_part(path)
         container = open_container(f"file:{path}")
     except SourceError as error:
         raise SessionError(str(error)) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     with container:
         stream = container.streams.video[0]
         decoder, position = Decoder(stream), 0

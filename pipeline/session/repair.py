@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import av
 
-from clesr.pipeline.durable import sync
 from clesr.pipeline.errors import SourceError
+from clesr.pipeline.files import sync
+from clesr.pipeline.inside import Folder, check_part, open_part, read_part
 from clesr.pipeline.session.coding import Picture
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.format import (
@@ -27,17 +30,19 @@ from clesr.pipeline.session.format import (
     count_records,
     digest_file,
     format_line,
+    format_manifest,
     hash_bytes,
     hash_pixels,
     parse_line,
 )
-from clesr.pipeline.session.manifest import write_manifest
 from clesr.pipeline.session.matroska import MatroskaFile
 from clesr.pipeline.session.reader import Coded, Session, demux, read_session
 from clesr.pipeline.sources.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
 WORK = ".repair"
+PARTS = (RAW, SR, FRAMES)
+_HALF = re.compile(r"\.session\.[0-9a-f]+\.part\.json|session\.json\.part")  # what a cut-off write left
 RECOVERED = "found in the video alone: the recording was cut off before its line was written"
 
 
@@ -45,24 +50,30 @@ def repair(folder: Path) -> list[str]:
     """Close the session in ``folder``; what was done and what is lost, in lines.
 
     The files as they were stay in ``before-repair``; nothing is replaced before all that replaces it is on the disk.
-    Raises SessionError where there is nothing to repair, or where the session is still being recorded.
+    Raises SessionError where there is nothing to repair, or where the session is still being recorded, or has links
+    in it.
     """
     session = read_session(folder)
     if session.info.closed:
         raise SessionError(f"{folder} is closed: there is nothing to repair; `clesr verify` checks it")
     try:
-        with _alone(session.folder):
-            _undo_interrupted(session.folder)
-            return _Repair(session).run()
+        for name in PARTS:
+            check_part(folder / name)
+        with Folder(folder) as opened, _alone(folder):
+            _undo_interrupted(opened)
+            try:
+                return _Repair(session, opened).run()
+            finally:
+                opened.remove_tree(WORK)
     except (OSError, av.FFmpegError) as error:
-        shutil.rmtree(session.folder / WORK, ignore_errors=True)
         raise SessionError(
             f"{folder} cannot be repaired ({error.strerror or error}); it is as it was"
         ) from error
 
 
 class _Repair:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, opened: Folder) -> None:
+        self.opened = opened
         self.folder, self.info = session.folder, session.info
         self.work = session.folder / WORK
         self.said: list[str] = []
@@ -98,8 +109,9 @@ class _Repair:
         return self.said
 
     def _make_room(self) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)
-        needed = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        self.opened.remove_tree(WORK)
+        states = (self.opened.state(name) for name in PARTS)
+        needed = sum(state.st_size for state in states if state is not None)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise SessionError(
@@ -111,7 +123,10 @@ class _Repair:
         """The lines that hold, as they stand; their records; the chain value of the last."""
         text, records, chain = bytearray(), [], self.info.id
         path = self.folder / FRAMES
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        lines = []
+        if os.path.lexists(path):
+            with open_part(path) as file:
+                lines = file.read().splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
             try:
                 record, chain = parse_line(line, chain)
@@ -205,29 +220,30 @@ class _Repair:
 
     def _replace(self, info: SessionInfo) -> None:
         """Put the new files in the place of the old ones, the manifest last."""
-        kept = self.folder / KEPT
-        kept.mkdir()
-        shutil.copy2(self.folder / MANIFEST, kept / MANIFEST)
-        for name in (RAW, SR, FRAMES):
-            if (self.folder / name).exists():
-                (self.folder / name).rename(kept / name)
         for name in self.files:
             sync(self.work / name)
-            (self.work / name).rename(self.folder / name)
-        write_manifest(self.folder, info)
-        (self.folder / RESERVE).unlink(missing_ok=True)
-        (self.folder / (MANIFEST + ".part")).unlink(missing_ok=True)
-        self.work.rmdir()
+        (self.folder / KEPT).mkdir()
+        with self.opened.folder(KEPT) as kept, self.opened.folder(WORK) as work:
+            kept.put(MANIFEST, read_part(self.folder / MANIFEST))
+            for name in PARTS:
+                if self.opened.state(name) is not None:
+                    self.opened.move(name, kept)
+            for name in self.files:
+                work.move(name, self.opened)
+        self.opened.put(MANIFEST, format_manifest(info))
+        for name in self.opened.names():
+            if name == RESERVE or _HALF.fullmatch(name):
+                self.opened.remove(name)
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Raises SessionError while the session is being recorded."""
     path = folder / FRAMES
-    if not path.exists():
+    if not os.path.lexists(path):
         yield
         return
-    with path.open("rb") as file:
+    with open_part(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -237,10 +253,19 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _undo_interrupted(folder: Path) -> None:
-    """Put back what a repair that did not come to its end had moved."""
-    kept = folder / KEPT
-    if kept.is_dir():
-        for path in kept.iterdir():
-            path.rename(folder / path.name)
-        kept.rmdir()
+def _undo_interrupted(folder: Folder) -> None:
+    """Put back what a repair that did not come to its end had moved. Raises OSError where that is not what is there."""
+    if folder.state(KEPT) is None:
+        return
+    with folder.folder(KEPT) as kept:
+        for name in filter(_HALF.fullmatch, kept.names()):
+            kept.remove(name)
+        names = kept.names()
+        for name in names:
+            if name not in (*PARTS, MANIFEST) or not kept.is_file(name):
+                raise SessionError(
+                    f"{kept.path / name} is nothing that a repair keeps; move it elsewhere first"
+                )
+        for name in names:
+            kept.move(name, folder, replace=True)
+    os.rmdir(KEPT, dir_fd=folder.descriptor)

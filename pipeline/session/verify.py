@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.inside import check_part, open_part, read_part
 from clesr.pipeline.session.format import (
     FRAMES,
     MANIFEST,
@@ -129,7 +131,7 @@ class _Check:
             self.problems.append(f"{len(found) - SHOWN} more of the last kind")
 
     def _manifest(self) -> str:
-        stated, holds = manifest_hash((self.folder / MANIFEST).read_bytes())
+        stated, holds = manifest_hash(read_part(self.folder / MANIFEST))
         if not holds:
             self.problems.append(f"{MANIFEST} was changed: its hash does not match it")
         if not self.info.closed:
@@ -143,7 +145,7 @@ class _Check:
         records: list[Record] = []
         previous = self.info.id
         try:
-            with (self.folder / FRAMES).open("rb") as file:
+            with open_part(self.folder / FRAMES) as file:
                 for number, line in enumerate(file, 1):
                     try:
                         record, previous = parse_line(line, previous)
@@ -155,6 +157,9 @@ class _Check:
                     records.append(record)
         except FileNotFoundError:
             self.problems.append(f"{FRAMES} is missing{self._cut_off}")
+            return records
+        except OSError as error:
+            self.problems.append(f"{FRAMES} cannot be read: {error.strerror}")
             return records
         if self.info.closed and (self.info.lines, self.info.chain) != (len(records), previous):
             self.problems.append(
@@ -209,10 +214,18 @@ class _Check:
         """The digests of a closed session's files."""
         for name, stated in (self.info.files or {}).items():
             path = self.folder / name
-            if not path.is_file():
+            if name not in (FRAMES, RAW, SR):
+                self.problems.append(f"{MANIFEST} names a file {name!r}, which no session has")
+                continue
+            if not os.path.lexists(path):
                 self.problems.append(f"{name} is missing")
                 continue
-            found = digest_file(path)
+            try:
+                check_part(path)
+                found = digest_file(path)
+            except OSError as error:
+                self.problems.append(f"{name} cannot be read: {error.strerror}")
+                continue
             if found["bytes"] != stated.get("bytes"):
                 self.problems.append(
                     f"{name} has {found['bytes']} bytes, {MANIFEST} states {stated.get('bytes')}"
@@ -221,7 +234,7 @@ class _Check:
                 self.problems.append(f"{name} was changed: its digest does not match it")
 
     def _pixels(self, name: str, records: dict[int, Record], expected: int) -> None:
-        if (self.folder / name).is_file():
+        if os.path.lexists(self.folder / name):
             self._say(self._wrong_pixels(name, records))
         elif expected and name not in (self.info.files or {}):
             self.problems.append(f"{name} is missing")

@@ -6,7 +6,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.files import NEW, WriteRule
 from clesr.pipeline.sinks.base import LiveSink, Sink
+from clesr.pipeline.text import hiding_secrets
 
 if TYPE_CHECKING:
     from clesr.pipeline.sinks.card import Encode
@@ -31,6 +33,7 @@ def open_sink(
     encode: Encode | None = None,
     overlay: str | None = None,
     pixel_um: float | None = None,
+    rule: WriteRule = NEW,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
     ``igtl://*:18944``, or the path of a video file.
@@ -39,26 +42,29 @@ def open_sink(
     micrometres, for ``igtl``; the other keywords are for video files (``VideoFile`` says what they mean). Raises
     UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
-    if address == "null":
-        from clesr.pipeline.sinks.null import Null
+    with hiding_secrets(address):
+        if address == "null":
+            from clesr.pipeline.sinks.null import Null
 
-        return Null()
-    if address == "window":
-        from clesr.pipeline.sinks.window import Window
+            return Null()
+        if address == "window":
+            from clesr.pipeline.sinks.window import Window
 
-        return Window(place, overlay=overlay is not None)
-    if address.startswith("zmq+"):
-        from clesr.pipeline.sinks.zeromq import Publisher
+            return Window(place, overlay=overlay is not None)
+        if address.startswith("zmq+"):
+            from clesr.pipeline.sinks.zeromq import Publisher
 
-        return Publisher(address)
-    if address.startswith("igtl:"):
-        from clesr.pipeline.sinks.igtl import SlicerSink
+            return Publisher(address)
+        if address.startswith("igtl:"):
+            from clesr.pipeline.sinks.igtl import SlicerSink
 
-        return SlicerSink(address, pixel_um=pixel_um)
-    from clesr.pipeline.sinks.encoding import SUFFIXES
+            return SlicerSink(address, pixel_um=pixel_um)
+        from clesr.pipeline.sinks.encoding import SUFFIXES
 
-    if "://" in address or PurePath(address).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}")
-    from clesr.pipeline.sinks.video import VideoFile
+        if "://" in address or PurePath(address).suffix.lower() not in SUFFIXES:
+            raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}")
+        from clesr.pipeline.sinks.video import VideoFile
 
-    return VideoFile(address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok, encode=encode)
+        return VideoFile(
+            address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok, encode=encode, rule=rule
+        )

@@ -12,6 +12,7 @@ from clesr.pipeline.fidelity import TILE
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks import overlay as heat
 from clesr.pipeline.stats import State, Status
+from clesr.pipeline.text import printable
 
 Canvas = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red
@@ -275,8 +276,8 @@ def _line(canvas: Canvas, words: list[Words], baseline: int, size: int) -> None:
 
 def _cut(text: str, scale: float, thickness: int, room: int) -> str:
     """``text`` with its middle left out where it is wider than ``room`` pixels: both ends of a path tell."""
+    shown = text = printable(text)
     kept = len(text)
-    shown = text
     while kept > 0 and _width(shown, FONT, scale, thickness) > room:
         kept -= 1
         shown = text[: (kept + 1) // 2] + "..." + text[len(text) - kept // 2 :] if kept > 1 else ""

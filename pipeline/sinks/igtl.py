@@ -15,6 +15,7 @@ from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.sinks.broadcast import Broadcast
 from clesr.pipeline.sources.options import check_names, split_options
+from clesr.pipeline.text import shown
 
 if TYPE_CHECKING:
     from pyigtl import ImageMessage
@@ -41,7 +42,7 @@ class SlicerSink:
     policy = Policy.NEWEST
 
     def __init__(self, address: str, *, pixel_um: float | None = None, clock: Clock = SYSTEM) -> None:
-        self.name = address.partition("?")[0]
+        self.name = shown(address).partition("?")[0]
         host, port, options = _parse(address)
         try:
             from pyigtl import ImageMessage

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
 import tifffile
 
 from clesr.pipeline.errors import SinkError
+from clesr.pipeline.files import NEW, NewFile, WriteRule, cannot_write, partial_name
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.mailbox import Policy
 
@@ -19,29 +19,28 @@ class StillFile:
     """Results as pages of a TIFF (8 or 16 bit, no compression), or the only one as a PNG.
 
     Written to a hidden file and renamed by ``close`` if ``complete`` was called, else kept as
-    ``NAME.partial.tif``. Raises SinkError where the folder cannot be written.
+    ``NAME.partial.tif``. Raises SinkError where the folder cannot be written, or ``rule`` forbids it.
     """
 
     policy = Policy.ALL
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.name = path, str(path)
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    def __init__(self, path: Path, rule: WriteRule = NEW) -> None:
+        self.path, self.name, self._rule = path, str(path), rule
         self._pages, self._complete, self._said = 0, False, ""
         self._shape: tuple[int, ...] = ()
         try:
-            self._temporary.write_bytes(b"")
+            self._file = NewFile(path, rule)
         except OSError as error:
-            raise SinkError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+            raise cannot_write(path, error) from error
         self._tiff = (
-            None if path.suffix.lower() == ".png" else tifffile.TiffWriter(self._temporary, bigtiff=True)
+            None if path.suffix.lower() == ".png" else tifffile.TiffWriter(self._file.path, bigtiff=True)
         )
 
     def write(self, result: Result) -> None:
         try:
             self._write(result.image)
         except OSError as error:
-            raise SinkError(f"{self.path} cannot be written: {error.strerror or error}") from error
+            raise cannot_write(self.path, error) from error
         self._pages += 1
         self._shape = result.image.shape
 
@@ -54,19 +53,23 @@ class StillFile:
             return self._said
         if self._tiff is not None:
             self._tiff.close()
-        final = (
-            self.path
-            if self._complete
-            else self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
-        )
         if not self._pages:
-            self._temporary.unlink(missing_ok=True)
+            self._file.discard()
             self._said = f"{self.path}: nothing written, no frame came"
             return self._said
-        os.replace(self._temporary, final)
+        final = self.path if self._complete else partial_name(self.path, self._rule)
+        self._publish(final)
         height, width = self._shape
         self._said = f"{final}: {self._pages} image{'s' * (self._pages > 1)} ({width}x{height})"
         return self._said
+
+    def _publish(self, final: Path) -> None:
+        try:
+            self._file.publish(final)
+        except OSError as error:
+            raise cannot_write(final, error) from error
+        finally:
+            self._file.discard()
 
     def _write(self, image: Image) -> None:
         if self._tiff is not None:
@@ -79,4 +82,4 @@ class StillFile:
         ok, data = cv2.imencode(".png", image)
         if not ok:
             raise SinkError(f"{self.path}: the image {image.shape} {image.dtype} cannot be encoded as PNG")
-        self._temporary.write_bytes(data.tobytes())
+        self._file.path.write_bytes(data.tobytes())

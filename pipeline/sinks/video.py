@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import av
 
-from clesr.pipeline.errors import SinkError
+from clesr.pipeline.errors import ClesrError, SinkError
+from clesr.pipeline.files import MOST_NUMBERS, NEW, NewFile, WriteRule, cannot_write, numbered, partial_name
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.sinks.card import Encode
@@ -32,10 +31,9 @@ FPS = 25.0  # where the source cannot tell; only .avi and the length of the last
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A finished file that still has its temporary name, and the name that it gets."""
+    """A finished file that still has its temporary name."""
 
-    temporary: Path
-    final: Path
+    file: NewFile
     words: str
 
 
@@ -46,14 +44,15 @@ class VideoFile:
     one that shows no difference), ``fps`` the source's rate where it is known. Times are those of the frames
     (see ``choose_tick``). Images of another size or dtype go on in ``NAME.2.mkv``, whose times begin at 0.
 
-    Written to a hidden file beside ``path``, renamed when it is finished: ``path`` is never half written,
-    and an older file stays until then. ``close`` finishes it with what was captured so far; with
+    Written to a hidden file beside ``path``, renamed when it is finished: ``path`` is never half written. ``rule``
+    says whether an older file may be replaced, which then stays until the end; the files that come behind the
+    first take the next free number. ``close`` finishes it with what was captured so far; with
     ``partial_ok=False`` it becomes ``NAME.partial.mkv`` unless ``complete`` was called. After a failure
     what can still be read is kept as ``NAME.partial.mkv``.
 
     Raises UsageError for a name or codec that cannot work, SinkError where the folder is missing or not
-    writable. ``encode`` says by what is encoded, the processor by default; where a card fails, the processor goes on in
-    ``NAME.2.mkv`` with what the card did not give back.
+    writable, or ``path`` may not be replaced. ``encode`` says by what is encoded, the processor by default; where a
+    card fails, the processor goes on in ``NAME.2.mkv`` with what the card did not give back.
     """
 
     policy = Policy.ALL
@@ -67,24 +66,26 @@ class VideoFile:
         fps: float | None = None,
         partial_ok: bool = True,
         encode: Encode | None = None,
+        rule: WriteRule = NEW,
     ) -> None:
         self.path = Path(path)
         self.name = str(path)
         self.suffix = self.path.suffix.lower()
         check_codec(codec, self.suffix)
         self._codec, self._crf, self._fps = codec, crf, fps or FPS
-        self._encode = encode or Encode()
+        self._encode, self._rule = encode or Encode(), rule
         self._recent: deque[Result] = deque(maxlen=RECENT)
         self._partial_ok, self._complete = partial_ok, partial_ok
         self._writer: VideoWriter | None = None
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()
         self._begun = 0  # files
+        self._number = 0  # of the last one
         self._finished: list[_Part] = []
         self._said: list[str] = []
         self._broken: str | None = None
         self._closed = False
-        self._temporary: Path | None = self._reserve()
+        self._file: NewFile | None = self._reserve(self._named(1))
 
     def write(self, result: Result) -> None:
         if self._broken is not None:
@@ -112,35 +113,36 @@ class VideoFile:
                     while self._writer is not None:
                         self._finish()
                     self._publish()
-                except (av.FFmpegError, OSError) as error:
+                except (av.FFmpegError, OSError, ClesrError) as error:
                     self._fail(error)
-            if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
+            if self._file is not None:
+                self._file.discard()
         if self._broken is not None:
             return self._broken
         return "; ".join(self._said) or f"{self.name}: nothing written, no frame came"
 
-    def _reserve(self) -> Path:
+    def _reserve(self, path: Path) -> NewFile:
         """Make the temporary file, so that a folder that cannot be written shows before the first frame."""
         folder = self.path.parent
-        if self.path.is_dir():
-            raise SinkError(f"{self.name} is a folder; give the name of a file in it")
         if not folder.is_dir():
             raise SinkError(f"{self.name}: there is no folder {folder}; create it, or choose another")
-        temporary = self._named(self._begun + 1, hidden=True)
         try:
-            temporary.write_bytes(b"")
+            return NewFile(path, self._rule)
         except OSError as error:
             raise SinkError(
                 f"{self.name}: the folder {folder} cannot be written ({error.strerror}); choose another"
             ) from error
-        return temporary
 
-    def _named(self, number: int, *, hidden: bool = False, partial: bool = False) -> Path:
+    def _named(self, number: int) -> Path:
         """The name of the ``number``-th file."""
-        stem = self.path.stem + (f".{number}" if number > 1 else "") + (".partial" if partial else "")
-        name = f".{stem}.{os.getpid()}.part" if hidden else stem
-        return self.path.with_name(name + self.path.suffix)
+        return numbered(self.path, number) if number > 1 else self.path
+
+    def _next(self) -> NewFile:
+        """The file after the present one, with the next number that may be taken."""
+        self._number += 1
+        while 1 < self._number < MOST_NUMBERS and not self._rule.allows(self._named(self._number)):
+            self._number += 1
+        return self._reserve(self._named(self._number))
 
     def _begin(self, result: Result) -> None:
         """A file for images like this one; the file before it is finished."""
@@ -151,11 +153,14 @@ class VideoFile:
         if self._partial_ok:
             self._publish()
         encoding = self._encode.by_card(encoding, image.shape)
-        temporary = self._temporary = self._temporary or self._reserve()
+        if self._file is None:
+            self._file = self._next()
+        else:
+            self._number = max(self._number, 1)
         self._begun += 1
         tick = choose_tick(self.suffix, result.frame, self._fps)
         self._timeline = Timeline(tick, 1 / Fraction(self._fps))
-        self._writer = VideoWriter(temporary, encoding, image.shape, tick=tick, fps=self._fps)
+        self._writer = VideoWriter(self._file.path, encoding, image.shape, tick=tick, fps=self._fps)
         self._kind = (image.shape, image.dtype)
 
     def _put(self, result: Result) -> None:
@@ -178,8 +183,8 @@ class VideoFile:
 
     def _finish(self) -> None:
         """End the file at hand, still under its temporary name. What a card did not give back begins another one."""
-        writer, temporary = self._writer, self._temporary
-        if writer is None or temporary is None:
+        writer, file = self._writer, self._file
+        if writer is None or file is None:
             return
         writer.close()
         self._writer, self._kind = None, ()
@@ -188,13 +193,13 @@ class VideoFile:
         self._recent.clear()
         if frames:
             height, width = writer.shape
-            size = temporary.stat().st_size / 1e6
+            size = file.path.stat().st_size / 1e6
             words = (
                 f"{frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
                 f"({width}x{height}, {writer.encoding.name})"
             )
-            self._finished.append(_Part(temporary, self._named(self._begun), words))
-            self._temporary = None
+            self._finished.append(_Part(file, words))
+            self._file = None
         else:
             self._begun -= 1  # its name is free
         if late:
@@ -206,47 +211,44 @@ class VideoFile:
         """Give finished files their names."""
         while self._finished:
             part = self._finished[0]
-            final, end = part.final, ""
+            end = ""
             if not self._complete:
-                final = final.with_name(f"{final.stem}.partial{final.suffix}")
                 end = ", stopped before the end of the input"
-            part.temporary.replace(final)
-            self._said.append(f"{final}: {part.words}{end}")
+                part.file.publish(partial_name(part.file.final, self._rule))
+            else:
+                part.file.publish()
+            self._said.append(f"{part.file.final}: {part.words}{end}")
             del self._finished[0]
 
     def _fail(self, error: BaseException) -> None:
         """Save what can be read under a name that says so. Raises SinkError."""
         self._complete = False
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ClesrError):
             self._publish()
-        kept = [*self._said, *self._salvage()]
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        advice = "; free some space, or choose another disk" if _is_full(error) else ""
-        self._broken = (
-            f"{self.name} cannot be written: {reason}{advice}; {'; '.join(kept) or 'nothing is kept'}"
-        )
+        kept = "; ".join([*self._said, *self._salvage()]) or "nothing is kept"
+        said: object = error
+        if isinstance(error, OSError):
+            said = cannot_write(self.name, error)
+        elif not isinstance(error, ClesrError):
+            said = f"{self.name} cannot be written: {error}"
+        self._broken = f"{said}; {kept}"
         raise SinkError(self._broken) from error
 
     def _salvage(self) -> list[str]:
         """Keep the file at hand where it can be read, else delete it. What was kept, in words."""
-        writer, temporary = self._writer, self._temporary
-        self._writer = self._temporary = None
+        writer, file = self._writer, self._file
+        self._writer = self._file = None
         frames = writer.frames if writer is not None else 0
         if writer is not None:
             with contextlib.suppress(av.FFmpegError, OSError):
                 writer.close()
-        if temporary is None:
+        if file is None:
             return []
-        partial = self._named(max(self._begun, 1), partial=True)
         try:
-            if frames and is_readable(temporary):
-                temporary.replace(partial)
-                return [f"{partial} has what reached the disk, at most {frames} frames"]
-            temporary.unlink(missing_ok=True)
-        except OSError:
-            return [f"what reached the disk may be in {temporary}"]
+            if frames and is_readable(file.path):
+                file.publish(partial_name(file.final, self._rule))
+                return [f"{file.final} has what reached the disk, at most {frames} frames"]
+        except (OSError, ClesrError):
+            return [f"what reached the disk may be in {file.path}"]
+        file.discard()
         return []
-
-
-def _is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

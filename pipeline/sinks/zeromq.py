@@ -20,6 +20,7 @@ import zmq.auth
 from clesr.pipeline.errors import SinkError, UsageError
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.text import shown
 
 VERSION = 1
 HIGH_WATER = 4  # messages that may wait for one subscriber before it misses some
@@ -43,7 +44,7 @@ class Publisher:
     policy = Policy.NEWEST
 
     def __init__(self, address: str) -> None:
-        self.name = address.partition("?")[0]
+        self.name = shown(address).partition("?")[0]
         self.sent = self.behind = 0
         endpoint, options = _parse(address)
         self._stream = options.get("stream", "sr")

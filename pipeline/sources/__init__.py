@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import ClesrError, SourceError, UsageError
+from clesr.pipeline.files import kind_of
 from clesr.pipeline.numbers import decimal_number, shortened
 from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import check_address, split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
+from clesr.pipeline.text import conceal, hiding_secrets
 
 if TYPE_CHECKING:
     from clesr.pipeline.sources.hardware import Decoding
@@ -72,9 +75,11 @@ def open_source(
     Raises UsageError for an address that cannot work, SourceError where the source cannot be opened.
     """
     check_address(address)
+    conceal(address)
     pace = parse_pace(pace)
     opener = _opener(address, clock=clock, count=count, timeout=timeout, decoding=decoding)
-    source = opener()
+    with hiding_secrets(address):
+        source = opener()
     if source.info.live or address.startswith("demo:"):  # the phantom has a pace of its own
         return source
     return Paced(source, clock=clock, pace=pace, reopen=opener if loop else None)
@@ -111,7 +116,7 @@ def _kind(
     if scheme == "file":
         path = _file_path(address)
         return lambda: _recorded(path, clock=clock, count=count, timeout=timeout, decoding=decoding)
-    if scheme and not Path(address).exists():
+    if scheme and not os.path.exists(address):
         return lambda: _network(address, scheme, clock=clock, timeout=timeout, decoding=decoding)
     if _is_device(address):
         return lambda: _camera(address, clock)
@@ -153,10 +158,10 @@ def _camera(address: str, clock: Clock) -> Source:
 def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding: Decoding | None) -> Source:
     from clesr.pipeline.sources import mkt, stack, stream, video
 
-    if not path.exists():
+    if not os.path.exists(path):
         raise SourceError(f"{one_line(str(path))}: no such file, folder or device; check the path")
     if path.is_dir():
-        if (path / _SESSION).is_file():
+        if os.path.lexists(path / _SESSION):
             from clesr.pipeline.sources.session import SessionSource
 
             return SessionSource(path, clock=clock)
@@ -164,7 +169,11 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
         if recording.is_file():
             return video.VideoSource(recording, clock=clock, count=count, decoding=decoding)
         return stack.open_images(path, clock=clock)
-    if path.is_file() and not path.stat().st_size:
+    if not path.is_file():
+        raise SourceError(
+            f"{path} is {kind_of(path.stat())}, which cannot be read as a recording; give a file"
+        )
+    if not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
     suffix = path.suffix.lower()
     if suffix == ".mkt":
@@ -180,7 +189,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
 
 def _is_device(address: str) -> bool:
     path = Path(address.partition("?")[0])
-    return not Path(address).is_file() and (address.startswith("/dev/") or path.is_char_device())
+    return not os.path.isfile(address) and (address.startswith("/dev/") or path.is_char_device())
 
 
 def _file_path(address: str) -> Path:

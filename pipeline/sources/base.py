@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.text import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,8 @@ class SourceInfo:
     """What a source is. ``live`` sources go on without us: a slow reader loses frames; recorded ones wait.
 
     ``fps`` and ``frames`` (their number) are None where the source cannot tell; ``shape`` is (H, W) of the
-    next frame, or None before the first where it is not known.
+    next frame, or None before the first where it is not known. ``address`` is kept as it may be shown: without the
+    secrets of a network address.
     """
 
     address: str
@@ -21,6 +23,9 @@ class SourceInfo:
     fps: float | None = None
     shape: tuple[int, int] | None = None
     frames: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", shown(self.address))
 
 
 class Source(Protocol):

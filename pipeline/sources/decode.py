@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from clesr.pipeline.sources.ffv1 import SliceCheck
 from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted, reason
 from clesr.pipeline.sources.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.pipeline.sources.luma import luma
+from clesr.pipeline.text import shown
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
@@ -76,11 +76,6 @@ def _check_video(container: av.container.InputContainer, address: str, stored: i
     problem = video_problem(shape, stored, bits=bits, kept=_kept(context)) if all(shape) else None
     if problem is not None:
         raise SourceError(f"{shown(address)}: {problem}")
-
-
-def shown(address: str) -> str:
-    """``address`` as it may be shown and recorded: without a user's name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", address.removeprefix("file:"))
 
 
 def _open_problem(error: Exception) -> str:

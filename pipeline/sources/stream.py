@@ -12,7 +12,7 @@ from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.sources.base import Source, SourceInfo
-from clesr.pipeline.sources.decode import FAULTS, Damage, Decoder, Picture, open_container, shown
+from clesr.pipeline.sources.decode import FAULTS, Damage, Decoder, Picture, open_container
 from clesr.pipeline.sources.hardware import Decoding
 from clesr.pipeline.sources.video import VideoSource, frame_rate, frame_shape
 
@@ -64,7 +64,7 @@ class StreamSource:
         self._decoding = decoding
         first = container or _connect(address, timeout)
         stream = first.streams.video[0]
-        self.info = SourceInfo(shown(address), live=True, fps=frame_rate(stream), shape=frame_shape(stream))
+        self.info = SourceInfo(address, live=True, fps=frame_rate(stream), shape=frame_shape(stream))
         self._box: Mailbox[Frame | Corrupt] = Mailbox(_BUFFERED, Policy.NEWEST)
         self._stop = threading.Event()
         self._fault: Exception | None = None

@@ -15,15 +15,7 @@ from clesr.pipeline.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.numbers import rational_number
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.decode import (
-    FAULTS,
-    Damage,
-    Decoder,
-    Picture,
-    open_container,
-    shown,
-    stored_bytes,
-)
+from clesr.pipeline.sources.decode import FAULTS, Damage, Decoder, Picture, open_container, stored_bytes
 from clesr.pipeline.sources.hardware import Decoding, reason
 
 MIN_FPS, MAX_FPS = 0.001, 1000.0  # above it, a container states a tick and not a frame rate
@@ -61,9 +53,7 @@ class VideoSource:
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
         frames = count_frames(self._address) if count else max(0, stream.frames) or None
-        self.info = SourceInfo(
-            shown(self._address), live=False, fps=fps, shape=frame_shape(stream), frames=frames
-        )
+        self.info = SourceInfo(self._address, live=False, fps=fps, shape=frame_shape(stream), frames=frames)
         self._timeline = Timeline(self._time_base, fps)
         self._ready: deque[Picture | Damage] = deque()
         self._number = self._errors = self._demuxed = 0

@@ -14,7 +14,7 @@ from random_models import SMALL_DENSENET, random_model
 
 from clesr.engines.onnx_export import export_onnx
 from clesr.engines.weights import Model, find_model
-from clesr.pipeline.errors import EngineError, UsageError
+from clesr.pipeline.errors import SinkError, UsageError
 
 MODELS = {
     "densenet x4": random_model("densenet", 4, **SMALL_DENSENET, skip="add", base="bicubic"),
@@ -82,7 +82,7 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
         export_onnx(model, tmp_path / "m.onnx", shape=(4, 900))
     with pytest.raises(UsageError, match="precision 'fp8' is unknown; choose fp16 or fp32"):
         export_onnx(model, tmp_path / "m.onnx", precision="fp8")
-    with pytest.raises(EngineError, match="cannot write"):
+    with pytest.raises(SinkError, match="cannot be written: No such file or directory"):
         export_onnx(model, tmp_path / "nowhere" / "m.onnx", shape=(8, 8))
     assert list(tmp_path.iterdir()) == []
 

@@ -21,7 +21,7 @@ from clesr.engines.weights import (
     save_model,
     shipped,
 )
-from clesr.pipeline.errors import UsageError, WeightsError
+from clesr.pipeline.errors import SinkError, UsageError, WeightsError
 
 DESCRIPTOR = Descriptor(
     name="small",
@@ -165,7 +165,7 @@ def test_weights_that_are_not_finite_are_refused(path: Path, value: float) -> No
 def test_an_unwritable_folder_leaves_nothing(tmp_path: Path) -> None:
     module = build_model("fast", 2, {"channels": 4, "depth": 2})
     (tmp_path / "file").write_text("")
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(SinkError, match="cannot be written: Not a directory"):
         save_model(tmp_path / "file" / "model.safetensors", module, DESCRIPTOR)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

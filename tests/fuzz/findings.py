@@ -38,7 +38,9 @@ class Findings:
         self._folder, self._target = folder, target
         self._avoided = folder / target / "avoided"
         self._avoided.parent.mkdir(parents=True, exist_ok=True)
-        self._known = {(f.kind, f.text.partition(":")[0], f.where) for f in read(folder) if f.target == target}
+        self._known = {
+            (f.kind, f.text.partition(":")[0], f.where) for f in read(folder) if f.target == target
+        }
 
     def add(self, kind: str, text: str, trace: tuple[str, ...], data: bytes) -> None:
         where = trace[-1] if trace else ""
@@ -51,7 +53,6 @@ class Findings:
         finding = Finding(self._target, kind, text, where, trace, str(file), len(data))
         with (self._folder / LOG).open("a") as log:
             log.write(json.dumps(asdict(finding)) + "\n")
-
 
     def avoid(self, data: bytes) -> None:
         """Do not begin with ``data`` again: it ends the process that tries it."""

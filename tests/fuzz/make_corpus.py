@@ -8,12 +8,12 @@ from pathlib import Path
 
 import av
 import numpy as np
-from fuzz.targets import CORPUS
-from fuzz.targets.recordings import SUFFIXES
 from recordings import drifting, write_video
 from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
+from fuzz.targets import CORPUS
+from fuzz.targets.recordings import SUFFIXES
 
 VIDEOS = (
     ("ffv1", ".mkv", "gray"),
@@ -30,7 +30,10 @@ def session() -> None:
     """Six frames, one of them damaged, and two that were lost."""
     folder = CORPUS / "session"
     shutil.rmtree(folder, ignore_errors=True)
-    record(folder, [*frames(range(3)), Corrupt(3, START_NS + 3 * PERIOD_NS, "torn"), *frames(range(6, 9), np.uint8)])
+    record(
+        folder,
+        [*frames(range(3)), Corrupt(3, START_NS + 3 * PERIOD_NS, "torn"), *frames(range(6, 9), np.uint8)],
+    )
 
 
 def videos() -> Iterator[tuple[str, bytes]]:

@@ -6,9 +6,8 @@ import os
 import signal
 import time
 
-from fuzz.target import Target
-
 from clesr.pipeline.errors import UsageError
+from fuzz.target import Target
 
 
 class Fine(Target):

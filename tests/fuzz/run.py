@@ -55,7 +55,9 @@ def fuzz(
     left = inputs - sum(trial.inputs for trial in trials.values())
     shares = {name: math.sqrt(max(trial.rate, 1.0)) for name, trial in trials.items()}
     for name, trial in trials.items():
-        more = _try(name, max(1, round(left * shares[name] / sum(shares.values()))), EVER, f"{seed}", findings)
+        more = _try(
+            name, max(1, round(left * shares[name] / sum(shares.values()))), EVER, f"{seed}", findings
+        )
         yield Result(
             name,
             trial.inputs + more.inputs,
@@ -68,7 +70,9 @@ def fuzz(
 
 def _try(name: str, inputs: int, seconds: float, seed: str, findings: Path) -> Result:
     with tempfile.TemporaryDirectory(prefix="clesr-fuzz-", dir=SHM if SHM.is_dir() else None) as scratch:
-        return watch(name, inputs=inputs, seconds=seconds, seed=seed, scratch=Path(scratch), findings=findings)
+        return watch(
+            name, inputs=inputs, seconds=seconds, seed=seed, scratch=Path(scratch), findings=findings
+        )
 
 
 def _report(seed: int, results: Sequence[Result], found: Sequence[Finding]) -> dict[str, object]:
@@ -77,13 +81,17 @@ def _report(seed: int, results: Sequence[Result], found: Sequence[Finding]) -> d
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fuzz.run", description="Damaged and malicious inputs for clesr's readers.")
+    parser = argparse.ArgumentParser(
+        prog="fuzz.run", description="Damaged and malicious inputs for clesr's readers."
+    )
     parser.add_argument("target", choices=["all", *TARGETS])
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument("--inputs", type=int, help="How many, over all targets.")
     limit.add_argument("--seconds", type=float, default=60.0, help="How long, over all targets (60).")
     parser.add_argument("--seed", type=int, default=1, help="The same inputs again for the same seed (1).")
-    parser.add_argument("--findings", default="fuzz-findings", help="Folder for inputs that fail (fuzz-findings).")
+    parser.add_argument(
+        "--findings", default="fuzz-findings", help="Folder for inputs that fail (fuzz-findings)."
+    )
     parser.add_argument("--json", help="Write what came of it to this file.")
     return parser
 

@@ -6,10 +6,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
-from fuzz.mutations import flip
-
 from clesr.pipeline.errors import ClesrError, EndOfSource
 from clesr.pipeline.sources import Source
+from fuzz.mutations import flip
 
 
 class Target:

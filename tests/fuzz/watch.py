@@ -58,22 +58,29 @@ def watch(name: str, *, inputs: int, seconds: float, seed: str, scratch: Path, f
         working += worked
         if code not in (0, CAUGHT):
             _, since, data = board.read()
-            cause = f"it does not react for {STUCK_S:g} s" if code == -signal.SIGKILL and since else _death(code, scratch)
+            cause = (
+                f"it does not react for {STUCK_S:g} s"
+                if code == -signal.SIGKILL and since
+                else _death(code, scratch)
+            )
             found.add("death", cause, (), data)
             found.avoid(data)
         count = board.read()[0]
         again = code != 0 and count < inputs and time.monotonic() < started + seconds
     board.close()
-    return Result(
-        name, count, time.monotonic() - started, working, _count(findings, name) - before, again
-    )
+    return Result(name, count, time.monotonic() - started, working, _count(findings, name) - before, again)
 
 
 def _start(
     name: str, seed: str, inputs: int, end: float, scratch: Path, findings: Path
 ) -> subprocess.Popen[bytes]:
     words = [name, seed, str(inputs), str(end), str(scratch), str(findings)]
-    own = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {
+        "PYTHONPATH": str(TESTS),
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     log = (scratch / "log").open("ab")
     with log:
         return subprocess.Popen(

@@ -153,7 +153,9 @@ def test_settings_come_from_command_line_then_environment_then_file(
     summary = tmp_path / "s.json"
 
     def used(*more: str) -> tuple[int, str]:
-        code, _, err = run("clesr-live", "--config", config, "--source", video, "--summary", summary, *more)
+        code, _, err = run(
+            "clesr-live", "--config", config, "--source", video, "--summary", summary, "--overwrite", *more
+        )
         assert code == 0, err
         figures = json.loads(summary.read_text())
         return figures["scale"], figures["model"]
@@ -247,7 +249,7 @@ def test_an_output_that_is_the_input_is_refused(run: Run, video: Path) -> None:
     before = video.read_bytes()
     code, _, err = run("clesr", "upscale", video, "-o", video)
     assert code == 2
-    assert "input itself" in one_line(err)
+    assert "is an input of this command and is never replaced" in one_line(err)
     assert video.read_bytes() == before
 
 

@@ -227,7 +227,7 @@ def test_metadata_is_copied_only_when_asked_for(video: Path, run: Run, out: Path
         data = (out / name).read_bytes()
         assert b"Mustermann" not in data
         assert b"2026" not in data.replace(b"2026-1", b"")
-        assert run("export", named, "-o", out / name, "--keep-metadata")[0] == 0
+        assert run("export", named, "-o", out / name, "--keep-metadata", "--overwrite")[0] == 0
         assert b"Mustermann" in (out / name).read_bytes()
 
 
@@ -284,7 +284,7 @@ def test_the_recording_itself_is_not_replaced(video: Path, run: Run, tmp_path: P
     video.rename(same)
     code, err = run("export", same, "-o", same)
     assert code == 2
-    assert "is the recording itself; give another name" in err
+    assert "is an input of this command and is never replaced; give another name" in err
 
 
 def test_a_patient_file_brings_the_date_but_not_the_source(
@@ -342,7 +342,7 @@ def test_a_damaged_session_leaves_no_file_and_the_older_one(
         data = file.read_bytes()
         (broken / file.name).write_bytes(data[: len(data) // 2] if file.name == "sr.mkv" else data)
     (out / "a.ome.tif").write_bytes(b"older")
-    code, err = run("export", broken, "-o", out / "a.ome.tif")
+    code, err = run("export", broken, "-o", out / "a.ome.tif", "--overwrite")
     assert code == 1
     assert re.search(r"sr.mkv.*`clesr verify` tells more|missing from the video file; `clesr verify`", err)
     assert err.count("\n") == 1

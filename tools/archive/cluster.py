@@ -18,6 +18,7 @@ from typing import Any
 
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.errors import ClesrError, MissingDependencyError, UsageError
+from clesr.pipeline.inside import put_part
 from clesr.tools.archive.crew import Lost
 from clesr.tools.archive.messages import Answer, Hello, Task
 from clesr.tools.archive.settings import Settings
@@ -80,7 +81,7 @@ class OnRay:
         if address == "local":
             tell(f"this machine's own cluster listens on {LOOPBACK} alone: no other machine can reach it")
         self._token = uuid.uuid4().hex
-        token_file(out).write_text(self._token)
+        put_part(token_file(out), self._token.encode())
         self._resources = _resources(self._ray, settings, gpus)
         fitting = max(1, int(_fitting(self._ray.cluster_resources(), self._resources)))
         self._wanted = min(workers or fitting, fitting)

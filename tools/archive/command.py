@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +15,8 @@ import rich_click as click
 from clesr.engines.interpolation_engine import METHODS
 from clesr.engines.weights import find_model
 from clesr.pipeline.errors import ClesrError, SinkError, UsageError
+from clesr.pipeline.files import WriteRule, contains, write_json
+from clesr.pipeline.inside import Folder
 from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.sinks.encoding import check_codec
 from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS
@@ -27,8 +26,8 @@ from clesr.tools.archive.lock import locked
 from clesr.tools.archive.outlook import Survey, following
 from clesr.tools.archive.run import LISTED, Report, Run
 from clesr.tools.archive.settings import PIECE, Settings
-from clesr.tools.archive.tree import Tree, contains
-from clesr.tools.archive.work import FOLDER, work_folder
+from clesr.tools.archive.tree import Tree
+from clesr.tools.archive.work import FOLDER, WORK
 from clesr.tools.console import tell
 
 INTERRUPTED = 130
@@ -92,8 +91,12 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
     settings = _settings(options)
     if contains(out, root):
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
+    rule = WriteRule.of(options["overwrite"], root, options["model"])
+    rule.check_all(options["summary"])
     try:
-        work_folder(out).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        with Folder(out) as opened:
+            opened.folder(*WORK, make=True).close()
     except OSError as error:
         raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
     with locked(out / FOLDER / "lock", tell), closing(Ledger(out)) as ledger:
@@ -106,11 +109,12 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
         tell(f"broken: {name}: {reason}")
     tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
     if options["summary"]:
-        _write_json(Path(options["summary"]), report)
+        write_json(Path(options["summary"]), report.as_json(), rule)
     if stopped:
         tell("stopped: the same command goes on from here")
         return INTERRUPTED
-    shutil.rmtree(work_folder(out), ignore_errors=True)
+    with Folder(out) as opened, opened.folder(FOLDER) as folder:
+        folder.remove_tree(WORK[-1])
     if report.broken:
         which = "listed above" if report.broken <= LISTED else f"the first {LISTED} listed above"
         raise ClesrError(
@@ -166,6 +170,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         frames=options["frames"],
         consistent=options["consistent"],
         threads=options["threads"],
+        overwrite=options["overwrite"],
     )
     return _identified(settings)
 
@@ -210,12 +215,3 @@ def _tell_left_out(tree: Tree) -> None:
     if tree.left_out:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
         tell(f"left out, no kind of image or video known here: {kinds}")
-
-
-def _write_json(path: Path, report: Report) -> None:
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SinkError(f"the summary cannot be written to {path}: {error.strerror or error}") from error

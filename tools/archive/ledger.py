@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from clesr import __version__
 from clesr.pipeline.errors import SinkError
+from clesr.pipeline.inside import LONGEST, Folder, relative_parts
+from clesr.pipeline.parsing import parse_json
 from clesr.tools.archive.settings import Settings
 
 FORMAT = 1
 NAME = "archive.jsonl"
+LONGEST_LINE = 1 << 18  # bytes; what is longer no run wrote
 
 
 class Status(StrEnum):
@@ -28,6 +33,10 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Word = Annotated[str, Meta(max_length=LONGEST)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One file of the archive. Hashes are SHA-256 of content; ``size`` (bytes) and ``mtime_ns`` are the cheap first
@@ -35,21 +44,58 @@ class Record:
     that begins the run spells out. ``missing`` counts frames that the input lost, ``pixels`` those of all LR frames;
     ``engines`` names what computed."""
 
-    input: str
+    input: Word
     status: Status
     reason: str = ""
-    size: int = 0
-    mtime_ns: int = 0
-    input_sha256: str = ""
-    settings: str = ""
-    model_sha256: str = ""
-    engines: tuple[str, ...] = ()
-    frames: int = 0
-    missing: int = 0
-    pixels: int = 0
-    output: str = ""
-    output_size: int = 0
-    output_sha256: str = ""
+    size: Count = 0
+    mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    input_sha256: Word = ""
+    settings: Word = ""
+    model_sha256: Word = ""
+    engines: tuple[Word, ...] = ()
+    frames: Count = 0
+    missing: Count = 0
+    pixels: Count = 0
+    output: Word = ""
+    output_size: Count = 0
+    output_sha256: Word = ""
+
+    def __post_init__(self) -> None:
+        if self.output:
+            relative_parts(self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    format: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line that begins a run, where it has one; else the line is a Record."""
+
+    run: _Format | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """What is read of the settings of a run."""
+
+    scale: int
+    model: Word
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    chosen: bool
+    settings: _Used
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A line that begins a run of this format."""
+
+    run: _Run
 
 
 class Ledger:
@@ -66,7 +112,8 @@ class Ledger:
         self.damaged = 0
         try:
             with ExitStack() as stack:
-                self._file = stack.enter_context(self.path.open("a+b"))
+                with Folder(folder) as opened:
+                    self._file = stack.enter_context(opened.open_own(NAME))
                 self._read()
                 stack.pop_all()
         except OSError as error:
@@ -78,44 +125,53 @@ class Ledger:
         self._append({"run": run | {"settings": settings.recorded()}})
 
     def find(self, name: str) -> Record | None:
-        """The latest record of the input ``name``."""
-        at = self._at.get(name)
+        """The latest record of the input ``name``; names in it are ``spelled``."""
+        at = self._at.get(spelled(name))
         if at is None:
             return None
         self._file.seek(at)
-        return from_json(json.loads(self._file.readline()))
+        return parse_json(self._file.readline(LONGEST_LINE), Record)
 
     def add(self, record: Record) -> None:
         """Append ``record``; it is on the disk when this returns."""
-        self._at[record.input] = self._append(asdict(record))
+        self._at[spelled(record.input)] = self._append(recorded(record))
 
     def close(self) -> None:
         self._file.close()
 
     def _read(self) -> None:
-        self._file.seek(0)
-        at, line = 0, b"\n"
-        for line in self._file:
+        last = b"\n"
+        for at, line in self._lines():
             self._note(line, at)
-            at += len(line)
-        if not line.endswith(b"\n"):
+            last = line
+        if not last.endswith(b"\n"):
             self._file.write(b"\n")
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Lines with their positions; of one that is too long only the end, which is damaged."""
+        self._file.seek(0)
+        at = 0
+        while line := self._file.readline(LONGEST_LINE):
+            begin, at = at, at + len(line)
+            while not line.endswith(b"\n") and (rest := self._file.readline(LONGEST_LINE)):
+                at += len(rest)
+                line = b"-" + rest[-1:]
+            yield begin, line
 
     def _note(self, line: bytes, at: int) -> None:
         try:
-            entry = json.loads(line)
-            if "run" in entry:
-                run, newest = entry["run"], entry["run"]["format"]
-                if run["chosen"]:
-                    self.chosen[run["settings"]["scale"]] = run["settings"]["model"]
-            else:
-                self._at[from_json(entry).input] = at
-                return
-        except (ValueError, TypeError, KeyError):
+            begun = parse_json(line, _Line).run
+            if begun is None:
+                self._at[parse_json(line, Record).input] = at
+            elif begun.format <= FORMAT:
+                run = parse_json(line, _Begun).run
+                if run.chosen:
+                    self.chosen[run.settings.scale] = run.settings.model
+        except ValueError:
             self.damaged += bool(line.strip())
             return
-        if newest > FORMAT:
-            raise SinkError(f"{self.path} has format {newest}; this clesr knows {FORMAT}; update clesr")
+        if begun is not None and begun.format > FORMAT:
+            raise SinkError(f"{self.path} has format {begun.format}; this clesr knows {FORMAT}; update clesr")
 
     def _append(self, entry: Mapping[str, Any]) -> int:
         try:
@@ -129,10 +185,11 @@ class Ledger:
         return at
 
 
-def from_json(entry: Mapping[str, Any]) -> Record:
-    """A record from its line; raises KeyError, TypeError or ValueError where it is none."""
-    known = {f.name for f in fields(Record)}
-    values = {key: value for key, value in entry.items() if key in known}
-    values["status"] = Status(values["status"])
-    values["engines"] = tuple(values.get("engines", ()))
-    return Record(**values)
+def recorded(record: Record) -> dict[str, Any]:
+    """``record`` as JSON has it."""
+    return asdict(record) | {"input": spelled(record.input), "output": spelled(record.output)}
+
+
+def spelled(name: str) -> str:
+    """``name`` as the ledger has it: bytes that are no text are spelled out, since JSON has only text."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clesr.pipeline.errors import SinkError
+from clesr.pipeline.inside import Folder
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -19,20 +20,29 @@ _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 def locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock file ``path``. The system gives it up when the process ends, however it ends: a lock that a
     killed run left is free. Raises SinkError where another run holds it, on this machine or another."""
-    with path.open("a+") as file:
+    try:
+        with Folder(path.parent) as folder:
+            file = folder.open_own(path.name)
+    except OSError as error:
+        raise SinkError(f"the lock {path} cannot be opened: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _HELD:
                 file.seek(0)
                 raise SinkError(
-                    f"another run ({file.read().strip() or 'just started'}) writes to {path.parent.parent}; wait "
+                    f"another run ({_holder(file.read(200))}) writes to {path.parent.parent}; wait "
                     "for its end, or choose another folder"
                 ) from error
             tell(
                 f"{path.parent.parent} has no file locks ({error.strerror}): start no second run on it meanwhile"
             )
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         yield
+
+
+def _holder(said: bytes) -> str:
+    return said.decode(errors="replace").strip() or "just started"

@@ -12,7 +12,8 @@ from clesr.tools.archive.recording import Look
 @dataclass(frozen=True, slots=True)
 class Job:
     """One input: its ``name`` in the archive, the file read, its ``target`` under the output folder, and the size and
-    time of change that it had. ``known`` is the hash of its content where its result exists with these settings."""
+    time of change that it had. ``known`` is the hash of its content where its result exists with these settings;
+    ``earlier`` the hash of the result of an earlier run, which may be replaced."""
 
     name: str
     path: str
@@ -20,6 +21,7 @@ class Job:
     size: int
     mtime_ns: int
     known: str = ""
+    earlier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

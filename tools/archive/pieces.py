@@ -8,20 +8,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 import av
 import numpy as np
+from msgspec import Meta
 
-from clesr.pipeline.durable import sync
 from clesr.pipeline.errors import EngineError, SinkError
+from clesr.pipeline.files import sync
 from clesr.pipeline.frame import Frame, Outcome, Result
+from clesr.pipeline.inside import check_part, put_part, read_part
 from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.parsing import parse_json
 from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.sinks.encoding import VideoWriter, choose_encoding
 
 TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
 ASSUMED_FPS = 25.0  # of recordings without times
 # Without it Matroska files carry random numbers, and no two are the same.
+LONGEST_NOTE = 1 << 16  # bytes
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 CONTAINER = {"fflags": "bitexact", "cluster_time_limit": "1000"}
 
 
@@ -30,9 +36,9 @@ class Part:
     """What is known of a finished piece: how many ``frames`` it has, how many the input lost, what computed it,
     and what was said of the first frame lost."""
 
-    frames: int
-    missing: int
-    shape: tuple[int, int]
+    frames: Count
+    missing: Count
+    shape: tuple[Count, Count]
     engine: str
     note: str = ""
 
@@ -100,10 +106,7 @@ class Strict:
 
 def seal(temporary: Path, final: Path, part: Part) -> None:
     """Give a piece its name, with what is known of it beside it: from then on it is never computed again."""
-    note = final.with_suffix(".json")
-    half = temporary.with_suffix(".json.part")
-    half.write_text(json.dumps(asdict(part)))
-    os.replace(half, note)
+    put_part(final.with_suffix(".json"), json.dumps(asdict(part)).encode(), wait=False)
     sync(temporary)
     os.replace(temporary, final)
 
@@ -111,11 +114,11 @@ def seal(temporary: Path, final: Path, part: Part) -> None:
 def sealed(path: Path) -> Part | None:
     """What is known of the piece ``path``, where it is finished."""
     try:
+        check_part(path)
         if not path.stat().st_size:
             return None
-        entry = json.loads(path.with_suffix(".json").read_text())
-        return Part(entry["frames"], entry["missing"], tuple(entry["shape"]), entry["engine"], entry["note"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return parse_json(read_part(path.with_suffix(".json"), LONGEST_NOTE), Part)
+    except (OSError, ValueError):
         return None
 
 

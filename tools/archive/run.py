@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.inside import Folder, relative_parts
 from clesr.tools.archive.crew import Crew, Lost
-from clesr.tools.archive.ledger import Ledger, Record, Status
+from clesr.tools.archive.ledger import Ledger, Record, Status, spelled
 from clesr.tools.archive.messages import (
     Answer,
     Done,
@@ -27,10 +29,11 @@ from clesr.tools.archive.messages import (
     Task,
 )
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import Entry, Unreadable, kind
-from clesr.tools.archive.work import work_folder
+from clesr.tools.archive.tree import Entry, Unreadable, kind, partial_target
+from clesr.tools.archive.work import WORK
 
 ATTEMPTS = 3  # at one step, before a file counts as broken
+LONGEST_REASON = 2000  # characters
 LISTED = 20  # broken files that are listed by name at the end; the ledger has them all
 
 
@@ -144,6 +147,8 @@ class Run:
         """What is to be done of ``entry``; None where it was done with these settings and has not changed."""
         job = Job(entry.name, str(entry.path), entry.target, entry.size, entry.mtime_ns)
         record = self.ledger.find(entry.name)
+        if record is not None and record.output in _names(entry.target):
+            job = replace(job, earlier=record.output_sha256)
         if record is None or record.status is Status.FAILED or record.settings != self._identity:
             return job
         if not self._has_result(record, entry):
@@ -154,13 +159,14 @@ class Run:
         return None
 
     def _has_result(self, record: Record, entry: Entry) -> bool:
-        wanted = entry.target
-        if record.status is Status.PARTIAL:
-            wanted = record.output
+        wanted = entry.target if record.status is Status.DONE else partial_target(entry.target)
+        if record.output != spelled(wanted):
+            return False
         try:
-            return record.output == wanted and (self.out / wanted).stat().st_size == record.output_size
+            state = (self.out / wanted).lstat()
         except OSError:
             return False
+        return stat.S_ISREG(state.st_mode) and state.st_size == record.output_size
 
     def _skip(self, record: Record) -> None:
         self.report.skipped += 1
@@ -218,8 +224,8 @@ class Run:
             return
         earlier = self.ledger.find(job.name)
         self.ledger.add(record)
-        if earlier is not None and earlier.status is Status.PARTIAL and earlier.output != record.output:
-            (self.out / earlier.output).unlink(missing_ok=True)
+        if earlier is not None and earlier.status is Status.PARTIAL and record.status is Status.DONE:
+            self._remove_partial(job, earlier)
         if self._open.pop(job.name, None) is None:
             self._count(job, record.pixels)
             self.report.pixels += record.pixels
@@ -244,7 +250,7 @@ class Run:
         self._ready.appendleft(again)
 
     def _break(self, name: str, reason: str, job: Job | None = None) -> None:
-        reason = " ".join(reason.split()).removeprefix(f"{job.path if job else name}: ")
+        reason = " ".join(reason.split()).removeprefix(f"{job.path if job else name}: ")[:LONGEST_REASON]
         self._open.pop(name, None)
         record = Record(input=name, status=Status.FAILED, reason=reason, settings=self._identity)
         if job is not None:
@@ -270,5 +276,20 @@ class Run:
 
     def _clear(self, record: Record) -> None:
         """Delete what was half-made of the file."""
-        key = self._settings.key(record.input_sha256, record.input)
-        shutil.rmtree(work_folder(self.out) / key, ignore_errors=True)
+        with contextlib.suppress(OSError), Folder(self.out) as out, out.folder(*WORK) as work:
+            work.remove_tree(self._settings.key(record.input_sha256, record.input))
+
+    def _remove_partial(self, job: Job, earlier: Record) -> None:
+        """Delete the result of an earlier run that the whole one replaces, if it is still what that run made."""
+        name = partial_target(job.target)
+        if earlier.output != spelled(name):
+            return
+        *folders, file_name = relative_parts(name)
+        with contextlib.suppress(OSError), Folder(self.out) as out, out.folder(*folders) as folder:
+            if folder.sha256(file_name) == earlier.output_sha256:
+                folder.remove(file_name)
+
+
+def _names(target: str) -> tuple[str, str]:
+    """What the result of a file may be called, as the ledger has it."""
+    return spelled(target), spelled(partial_target(target))

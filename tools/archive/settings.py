@@ -19,7 +19,8 @@ class Settings:
     """``model`` is a name or file, ``model_sha256`` its identity (empty without weights). ``engine``, ``device`` and
     ``precision`` are what was asked for. ``piece`` frames of a video at a time begin with a key frame, so that any
     worker can make them. ``frames``: only the first so many of each input. ``consistent`` corrects
-    images by what was measured. ``threads`` changes no pixel."""
+    images by what was measured. ``threads`` changes no pixel, and neither does ``overwrite``: whether results take the
+    place of files that no run made."""
 
     scale: int
     model: str
@@ -34,11 +35,12 @@ class Settings:
     frames: int | None = None
     consistent: bool = False
     threads: int | None = None
+    overwrite: bool = False
 
     def recorded(self) -> dict[str, Any]:
         """As the ledger has it: results made with the same are the same."""
         settings: dict[str, Any] = asdict(self) | {"model": Path(self.model).name}
-        del settings["threads"]
+        del settings["threads"], settings["overwrite"]
         return settings
 
     @property

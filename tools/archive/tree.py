@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from clesr.pipeline.files import kind_of
 from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
 from clesr.pipeline.sources.stack import natural_key
 
@@ -98,6 +100,12 @@ class Tree:
         return not seen
 
 
+def partial_target(target: str) -> str:
+    """The name of the result that lacks frames which the input lost."""
+    path = PurePosixPath(target)
+    return str(path.with_name(f"{path.stem}.partial{path.suffix}"))
+
+
 def is_session(folder: Path) -> bool:
     """Whether ``folder`` is what a recorded session leaves."""
     return (folder / RAW).is_file() and any((folder / name).is_file() for name in SESSION_FILES)
@@ -108,14 +116,16 @@ def _entry(name: str, path: Path, target: str) -> Entry | Unreadable:
         state = path.stat()
     except OSError as error:
         return Unreadable(name, f"cannot be read ({error.strerror})")
+    if not stat.S_ISREG(state.st_mode):
+        return Unreadable(name, f"cannot be read (it is {kind_of(state)} and no file)")
     return Entry(name, path, target, state.st_size, state.st_mtime_ns)
 
 
 def _targets(paths: list[Path]) -> list[str]:
     """The names of the results: each input's own with a new suffix; where two would be the same, after its suffix."""
-    short = [path.stem + _suffix(path) if path.is_file() else path.name + ".mkv" for path in paths]
+    short = [path.name + ".mkv" if path.is_dir() else path.stem + _suffix(path) for path in paths]
     count = Counter(short)
-    long = [path.name + (_suffix(path) if path.is_file() else ".session.mkv") for path in paths]
+    long = [path.name + (".session.mkv" if path.is_dir() else _suffix(path)) for path in paths]
     return [s if count[s] == 1 else n for s, n in zip(short, long, strict=True)]
 
 
@@ -130,8 +140,3 @@ def kind(name: str) -> str:
     """The suffix by which recordings of one kind are known; that of a session is its raw video's."""
     suffix = os.path.splitext(name)[1].lower()
     return suffix if suffix in KNOWN else ".mkv"
-
-
-def contains(outer: Path, inner: Path) -> bool:
-    """Whether ``inner`` is ``outer`` or lies in it, links resolved."""
-    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))

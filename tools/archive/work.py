@@ -6,15 +6,14 @@ a later run finds what an earlier one, or a worker that was lost, had finished.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
-import shutil
 import socket
-import uuid
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import av
@@ -22,10 +21,13 @@ import av
 from clesr import __version__
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import ClesrError, EngineError, SourceError
+from clesr.pipeline.files import WriteRule, token
+from clesr.pipeline.inside import Folder, put_part, read_part, relative_parts
+from clesr.pipeline.parsing import parse_json
 from clesr.pipeline.sources.ranges import NotApart
 from clesr.tools.archive.compute import Computation, Stopped
 from clesr.tools.archive.engines import EngineShelf
-from clesr.tools.archive.ledger import Record, Status, from_json
+from clesr.tools.archive.ledger import LONGEST_LINE, Record, Status, Word, recorded, spelled
 from clesr.tools.archive.messages import (
     Answer,
     Done,
@@ -43,10 +45,19 @@ from clesr.tools.archive.messages import (
 from clesr.tools.archive.pieces import Part, join, seal, sealed
 from clesr.tools.archive.recording import look
 from clesr.tools.archive.settings import Settings
+from clesr.tools.archive.tree import partial_target
 
 FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
+WORK = (FOLDER, "work")
 FINISHED = "finished.json"
 TRIAL = (256, 256)  # LR size at which an engine is tried before the first file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finished(Record):
+    """A record and the name that the result has until it gets its own."""
+
+    file: Word
 
 
 class Worker:
@@ -65,7 +76,7 @@ class Worker:
             socket.gethostname(),
             os.getpid(),
             versions(),
-            token_file(self.out).is_file() and token_file(self.out).read_text() == token,
+            _sees(self.out, token),
             model.sha256 if isinstance(model, Model) else "",
             str(engine.info),
         )
@@ -110,6 +121,7 @@ class Worker:
         left = self._left_by_a_killed_run(job, key)
         if left is not None:
             return Done(left)
+        self._check_target(job)
         asked = self.settings
         seen = look(Path(job.path), roi=asked.roi, window=asked.window, piece=asked.piece, limit=asked.frames)
         plan = Plan(job, digest, key, seen)
@@ -122,8 +134,9 @@ class Worker:
         """Compute one piece, unless it is there."""
         final = self._piece_path(plan, index)
         if sealed(final) is None:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            temporary = final.with_name(f".{uuid.uuid4().hex}{final.suffix}")
+            with Folder(self.out) as out:
+                out.folder(*WORK, plan.key, make=True).close()
+            temporary = final.with_name(f".{token()}{final.suffix}")
             try:
                 seal(temporary, final, self._computation.run(plan, index, temporary))
             finally:
@@ -143,13 +156,13 @@ class Worker:
         _check_unchanged(job)
         joined = paths[0]
         if joined.suffix == ".mkv":
-            joined = folder / f".{uuid.uuid4().hex}.mkv"
+            joined = folder / f".{token()}.mkv"
             if join(paths, joined) != sum(part.frames for part in known):
-                shutil.rmtree(folder)
+                self._remove(plan.key)
                 return Failure("a piece on the disk does not hold the frames it should", again=True)
         record = self._record(plan, known, joined)
-        (folder / FINISHED).write_text(json.dumps(asdict(record) | {"file": joined.name}))
-        self._publish(joined, record.output)
+        put_part(folder / FINISHED, json.dumps(recorded(record) | {"file": joined.name}).encode())
+        self._publish(plan.key, joined.name, job, record)
         return Done(record)
 
     def stop(self) -> None:
@@ -164,19 +177,23 @@ class Worker:
 
     def _left_by_a_killed_run(self, job: Job, key: str) -> Record | None:
         """The record of a file that was finished just before its run was killed."""
-        folder = self._folder(key)
         try:
-            entry = json.loads((folder / FINISHED).read_text())
-            record = from_json(entry)
-        except (OSError, ValueError, KeyError, TypeError):
+            found = parse_json(read_part(self._folder(key) / FINISHED, LONGEST_LINE), _Finished)
+            output = job.target if found.status is Status.DONE else partial_target(job.target)
+            expected = spelled(job.name), spelled(output), self.settings.identity
+            if (found.input, found.output, found.settings) != expected:
+                return None
+            values = {f.name: getattr(found, f.name) for f in fields(Record)}
+            own = {"input": job.name, "output": output, "size": job.size, "mtime_ns": job.mtime_ns}
+            record = Record(**(values | own))
+            with Folder(self._folder(key)) as work:
+                if work.is_file(found.file) and work.sha256(found.file) == record.output_sha256:
+                    self._publish(key, found.file, job, record)
+            *folders, name = relative_parts(output)
+            with Folder(self.out) as out, out.folder(*folders) as there:
+                return record if there.sha256(name) == record.output_sha256 else None
+        except (OSError, ValueError):
             return None
-        made = folder / str(entry.get("file"))
-        if made.is_file():
-            self._publish(made, record.output)
-        target = self.out / record.output
-        if not target.is_file() or _sha256(target) != record.output_sha256:
-            return None
-        return replace(record, size=job.size, mtime_ns=job.mtime_ns)
 
     # --- the parts of finish
 
@@ -185,9 +202,6 @@ class Worker:
         missing = sum(part.missing for part in parts)
         notes = [part.note for part in parts if part.note] or ["no reason given"]
         height, width = parts[0].shape
-        target = Path(job.target)
-        if missing:
-            target = target.with_name(f"{target.stem}.partial{target.suffix}")
         return Record(
             input=job.name,
             status=Status.PARTIAL if missing else Status.DONE,
@@ -201,15 +215,36 @@ class Worker:
             frames=frames,
             missing=missing,
             pixels=frames * height * width,
-            output=str(target),
+            output=partial_target(job.target) if missing else job.target,
             output_size=result.stat().st_size,
             output_sha256=_sha256(result),
         )
 
-    def _publish(self, made: Path, target: str) -> None:
-        final = self.out / target
-        final.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(made, final)
+    def _publish(self, key: str, made: str, job: Job, record: Record) -> None:
+        """Give the file ``made`` in the folder of ``key`` its name. Raises ClesrError where that may not be."""
+        *folders, name = relative_parts(record.output)
+        with (
+            Folder(self.out) as out,
+            out.folder(*WORK, key) as work,
+            out.folder(*folders, make=True) as there,
+        ):
+            self._check_place(there, name, job, record.output_sha256)
+            work.move(made, there, name, replace=there.state(name) is not None)
+
+    def _check_target(self, job: Job) -> None:
+        """Raises ClesrError, before anything is computed, where the result may not get its name."""
+        *folders, name = relative_parts(job.target)
+        with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
+            self._check_place(there, name, job)
+
+    def _check_place(self, there: Folder, name: str, job: Job, made: str = "") -> None:
+        """What earlier runs made may be replaced, and what is the same as the new result; else ``WriteRule`` says."""
+        ours = there.is_file(name) and there.sha256(name) in {job.earlier, made}
+        WriteRule(self.settings.overwrite or ours, (Path(job.path),)).check(there.path / name)
+
+    def _remove(self, key: str) -> None:
+        with Folder(self.out) as out, out.folder(*WORK) as work:
+            work.remove_tree(key)
 
     def _folder(self, key: str) -> Path:
         return work_folder(self.out) / key
@@ -221,7 +256,7 @@ class Worker:
 
 def work_folder(out: Path) -> Path:
     """Where half-made files lie."""
-    return out / FOLDER / "work"
+    return out.joinpath(*WORK)
 
 
 def token_file(out: Path) -> Path:
@@ -241,6 +276,13 @@ def _spares_no_file(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def _sees(out: Path, expected: str) -> bool:
+    try:
+        return read_part(token_file(out), len(expected)) == expected.encode()
+    except OSError:
+        return False
 
 
 def _sha256(path: str | Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clesr.pipeline.errors import ClesrError, MissingDependencyError
+from clesr.pipeline.files import NEW, WriteRule, new_file
 from clesr.tools.benching.figures import VIDEO_RATE
 from clesr.tools.benching.report import by_case, figure
 
@@ -22,8 +23,9 @@ def check_plot() -> None:
         ) from error
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Write ``result`` as an image to ``path``. Raises ClesrError where it cannot be written."""
+def draw(result: dict[str, Any], path: Path, rule: WriteRule = NEW) -> None:
+    """Write ``result`` as an image to ``path``. Raises ClesrError where it cannot be written, or ``rule``
+    forbids it."""
     check_plot()
     import matplotlib as mpl
 
@@ -45,8 +47,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     machine = result["machine"]
     shown.suptitle(machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores", fontsize="medium")
     try:
-        shown.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
+        with new_file(path, rule) as temporary:
+            shown.savefig(temporary, dpi=130)
+    except ValueError as error:
         raise ClesrError(f"the plot cannot be written to {path}: {error}; end its name in .png") from error
     finally:
         plt.close(shown)

@@ -14,7 +14,8 @@ import torch
 from clesr.engines import engines
 from clesr.engines.offer import Offer
 from clesr.engines.weights import find_model
-from clesr.pipeline.errors import ClesrError, EngineError, UsageError
+from clesr.pipeline.errors import EngineError, UsageError
+from clesr.pipeline.files import NEW, WriteRule, make_parents, write_json
 from clesr.tools.benching import baselines
 from clesr.tools.benching.images import DATA, lr_and_hr
 from clesr.tools.benching.machine import environment
@@ -177,13 +178,10 @@ def bench(
     }
 
 
-def write(path: Path, result: dict[str, Any]) -> None:
-    """``result`` as JSON. Raises ClesrError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise ClesrError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+def write(path: Path, result: dict[str, Any], rule: WriteRule = NEW) -> None:
+    """``result`` as JSON. Raises SinkError where it cannot be written, or ``rule`` forbids it."""
+    make_parents(path)
+    write_json(path, result, rule)
 
 
 def read(path: Path) -> dict[str, Any]:

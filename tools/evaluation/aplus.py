@@ -8,7 +8,6 @@ predictions are averaged.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from clesr.engines.resample import quantise, resize
 from clesr.engines.torch_engine import cpu_name
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.errors import WeightsError
+from clesr.pipeline.files import NEW, WriteRule, write_file
 
 ARCHITECTURE = "a+"
 WINDOW = 3  # LR pixels a side of a patch; patches lie one LR pixel apart
@@ -73,19 +73,13 @@ class APlus:
             enlarged += self._residual(enlarged)
         return quantise(enlarged, lr.dtype)
 
-    def save(self, path: Path) -> None:
-        """Write a safetensors file, never half-written; regressors in half precision."""
+    def save(self, path: Path, rule: WriteRule = NEW) -> None:
+        """Write a safetensors file, never half-written; regressors in half precision. Raises SinkError."""
         tensors = {key: getattr(self, key) for key in TENSORS}
         tensors["regressors"] = self.regressors.astype(np.float16)
-        temporary = path.with_name(path.name + ".part")
-        try:
-            temporary.write_bytes(
-                safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(asdict(self.about))})
-            )
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise WeightsError(f"cannot write {path}: {error}; choose a folder with free space") from error
+        write_file(
+            path, safetensors.numpy.save(tensors, {METADATA_KEY: json.dumps(asdict(self.about))}), rule
+        )
 
     def _residual(self, enlarged: Floats) -> Floats:
         """What is added to the bicubic image: the mean of all patches that cover a pixel."""

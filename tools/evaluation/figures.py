@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from clesr.pipeline.files import NEW, WriteRule, new_file
 from clesr.tools.evaluation.evaluate import Line, Picture
 from clesr.tools.evaluation.metrics import psnr, ssim
 
@@ -25,7 +26,11 @@ mpl.use("Agg")
 
 
 def draw_all(
-    folder: Path, lines: Sequence[Line], pictures: Sequence[Picture], pixel_um: float | None = None
+    folder: Path,
+    lines: Sequence[Line],
+    pictures: Sequence[Picture],
+    pixel_um: float | None = None,
+    rule: WriteRule = NEW,
 ) -> list[str]:
     """Every figure there is material for, as PNG files in ``folder``; their names.
 
@@ -39,7 +44,8 @@ def draw_all(
         drawn[f"crops-{stem}.png"] = crops(picture, pixel_um)
         drawn[f"errors-{stem}.png"] = errors(picture, pixel_um)
     for name, figure in drawn.items():
-        figure.savefig(folder / name, dpi=130)
+        with new_file(folder / name, rule) as temporary:
+            figure.savefig(temporary, dpi=130)
     return list(drawn)
 
 

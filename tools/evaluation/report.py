@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.files import NEW, WriteRule, make_parents, write_file
 from clesr.tools.evaluation.evaluate import Line, Mean, Row, as_json
 
 HEAD = ("method", "PSNR, dB", "over bicubic, dB", "SSIM", "wrapped PSNR, dB", "L1, grey levels", "ms a frame")
@@ -71,14 +70,7 @@ def json_text(rows: Sequence[Row]) -> str:
     return json.dumps(as_json(rows), indent=1) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    """``text`` in ``path``, never half-written; raises ClesrError."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ClesrError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place"
-        ) from error
+def write(path: Path, text: str, rule: WriteRule = NEW) -> None:
+    """``text`` in ``path``, never half-written; raises SinkError."""
+    make_parents(path)
+    write_file(path, text, rule)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clesr.pipeline.errors import MissingDependencyError
+from clesr.pipeline.files import numbered
 from clesr.pipeline.frame import Image
 from clesr.tools.exporting.clip import Clip, Still, runs
-from clesr.tools.exporting.files import Files, numbered
+from clesr.tools.exporting.files import Files
 from clesr.tools.exporting.patient import Patient
 
 if TYPE_CHECKING:
@@ -115,7 +116,6 @@ def _write_part(
         dataset.PixelData = pixels
         dataset["PixelData"].VR = "OW" if image.dtype == np.uint16 else "OB"
         dataset.save_as(files.begin(final), enforce_file_format=True)
-    spool.unlink()
     if clip.kind == "raw":
         for index, still in enumerate(shown, 1):
             written.frames[still.number] = FrameReference(dataset.SOPClassUID, dataset.SOPInstanceUID, index)

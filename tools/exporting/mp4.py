@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from clesr.pipeline.files import numbered
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sinks.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
 from clesr.tools.exporting.burn_in import WARNING
 from clesr.tools.exporting.clip import Clip, Still, runs
-from clesr.tools.exporting.files import Files, numbered
+from clesr.tools.exporting.files import Files
 
 CODECS = ("h264", "hevc", "hevc10", "hevc12")
 FPS = 25.0  # where the recording cannot tell; only the length of the last image depends on it

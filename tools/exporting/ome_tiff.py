@@ -11,10 +11,11 @@ from uuid import uuid4
 import tifffile
 
 from clesr import __version__
+from clesr.pipeline.files import numbered
 from clesr.pipeline.frame import Image
 from clesr.tools.exporting.burn_in import WARNING
 from clesr.tools.exporting.clip import Clip, Still, runs
-from clesr.tools.exporting.files import Files, numbered
+from clesr.tools.exporting.files import Files
 
 CLASSIC = (
     2**32 - 2**25

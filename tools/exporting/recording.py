@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
@@ -12,6 +13,7 @@ import av
 from clesr.pipeline.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.text import shown
 from clesr.tools.console import tell
 from clesr.tools.exporting.clip import Clip, Still
 from clesr.tools.exporting.selection import Selection, absent_error, thin
@@ -29,12 +31,13 @@ def recording_clip(
     decoded is left out, and said so.
     Raises UsageError for a live source, SourceError where the recording cannot be opened.
     """
-    if not Path(address).exists():
-        raise SourceError(f"{address}: no such session or file; check the path")
+    if not os.path.exists(address):
+        raise SourceError(f"{shown(address)}: no such session or file; check the path")
     source = open_source(address, pace="max")
     if source.info.live:
         source.close()
-        raise UsageError(f"{address} is live; record it first: clesr-live --source {address} --record FOLDER")
+        name = source.info.address
+        raise UsageError(f"{name} is live; record it first: clesr-live --source {name} --record FOLDER")
     lossy, tags = _of_file(Path(address))
     notes = "; ".join(
         [f"source {Path(address).name}", *(f"{name} {tags[name]}" for name in KEPT if name in tags)]

@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 
 from clesr.pipeline.errors import SinkError
+from clesr.pipeline.files import numbered
 from clesr.tools.exporting.burn_in import with_scale_bar
 from clesr.tools.exporting.clip import Clip
-from clesr.tools.exporting.files import Files, numbered
+from clesr.tools.exporting.files import Files
 
 
 def write_stills(clip: Clip, path: Path, files: Files, *, several: bool) -> list[str]:

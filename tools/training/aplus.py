@@ -18,6 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.resample import quantise, resize
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.files import NEW, WriteRule, make_parents
 from clesr.tools.evaluation.aplus import About, APlus, features, patches_of
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import BLANK, Pair, load_data, load_pairs
@@ -51,6 +52,7 @@ def train_aplus(
     neighbours: int = NEIGHBOURS,
     pool: int = POOL,
     report: Report = lambda _what, _share: None,
+    rule: WriteRule = NEW,
 ) -> Path:
     """Train A+ on the images of ``recipe`` (its data, scale, hold-out, shrunk, seed and test count) into ``folder``.
 
@@ -83,9 +85,9 @@ def train_aplus(
     if recipe.test:
         metrics["test_gain_db"] = round(gain(model, load_pairs(recipe.test, recipe.scale)), 3)
     training = {**about.training, "minutes": round((monotonic() - start) / 60, 1)}
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
-    replace(model, about=replace(about, training=training, metrics=metrics)).save(path)
+    make_parents(path)
+    replace(model, about=replace(about, training=training, metrics=metrics)).save(path, rule)
     return path
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from clesr.pipeline.errors import ClesrError
+from clesr.pipeline.errors import ClesrError, SinkError
+from clesr.pipeline.files import OWN, write_file
 
 NAME = "checkpoint.pt"
 
@@ -22,19 +21,12 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    temporary = folder / (NAME + ".part")
     try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / NAME)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        write_file(folder / NAME, buffer.getbuffer(), OWN)
+    except SinkError as error:
         raise ClesrError(
-            f"the checkpoint of {buffer.tell() / 1e6:.0f} MB cannot be written to {folder}: {error.strerror}; make "
-            "room and give the same command: it goes on from the checkpoint before"
+            f"the checkpoint of {buffer.tell() / 1e6:.0f} MB: {error}; then give the same command: it goes on from "
+            "the checkpoint before"
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -28,9 +29,19 @@ def image_files(entry: str) -> list[Path]:
     if path.is_file():
         return [path]
     candidates = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
-    found = sorted(p for p in candidates if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise UsageError(f"no images at {entry}; give a folder or pattern with {', '.join(SUFFIXES)}")
+    return found
+
+
+def named_files(entries: Sequence[str]) -> list[Path]:
+    """The files and folders that ``entries``, with a weight or not, name."""
+    names = {name for entry in entries for name in (entry, entry.rpartition("=")[0]) if name}
+    found = [Path(name) for name in names]
+    for path in list(found):
+        with contextlib.suppress(OSError, ValueError):  # no pattern
+            found += path.parent.glob(path.name)
     return found
 
 

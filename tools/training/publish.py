@@ -14,6 +14,7 @@ import torch
 from clesr.engines.models import count_operations, count_parameters
 from clesr.engines.torch_engine import cpu_name
 from clesr.engines.weights import Descriptor, identity, load_model, save_model
+from clesr.pipeline.files import NEW, WriteRule, new_file, write_file
 from clesr.tools.training.data import load_pairs
 from clesr.tools.training.train import LOG, Trainer
 from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic, phantoms
@@ -23,19 +24,20 @@ CARD = "MODEL_CARD.md"
 CURVES = "curves.png"
 
 
-def publish(trainer: Trainer) -> Path:
+def publish(trainer: Trainer, rule: WriteRule = NEW) -> Path:
     """Write the weights, MODEL_CARD.md and curves.png of ``trainer`` into its folder; the path of the weights."""
     trainer.module.eval()
     descriptor = describe(trainer)
     path = trainer.folder / WEIGHTS
-    sha256 = save_model(path, trainer.module, descriptor)
+    sha256 = save_model(path, trainer.module, descriptor, rule)
     side = 64
     figures = (
         count_parameters(trainer.module),
         count_operations(trainer.module.to("meta"), side, side) / side**2,
     )
-    (trainer.folder / CARD).write_text(model_card(descriptor, sha256, *figures))
-    draw_curves(trainer.folder / LOG, trainer.folder / CURVES, descriptor)
+    write_file(trainer.folder / CARD, model_card(descriptor, sha256, *figures), rule)
+    with new_file(trainer.folder / CURVES, rule) as temporary:
+        draw_curves(trainer.folder / LOG, temporary, descriptor)
     return path
 
 

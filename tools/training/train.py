@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from clesr.engines.models import DenseBlock, build_model
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.files import OWN, write_file
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data
@@ -313,6 +314,4 @@ def _cut_log(path: Path, step: int) -> None:
         return
     head, *lines = path.read_text().splitlines()
     kept = [line for line in lines if int(line.partition(",")[0]) <= step]
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text("\n".join([head, *kept]) + "\n")
-    os.replace(temporary, path)
+    write_file(path, "\n".join([head, *kept]) + "\n", OWN, wait=False)

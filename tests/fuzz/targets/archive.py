@@ -9,9 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
-from fuzz.mutations import DEEP, flip, reword
-from fuzz.target import Target
-
 from clesr.tools.archive.ledger import NAME, Ledger, Record, Status
 from clesr.tools.archive.messages import Answer, Failure, Job, Task
 from clesr.tools.archive.pieces import sealed
@@ -19,6 +16,8 @@ from clesr.tools.archive.run import Run
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.tree import Entry
 from clesr.tools.archive.work import FINISHED, Worker, work_folder
+from fuzz.mutations import DEEP, flip, reword
+from fuzz.target import Target
 
 INPUT = b"no video"
 SETTINGS = Settings(scale=2, model="bicubic", model_sha256="")
@@ -84,12 +83,22 @@ class ArchiveLedger(ArchiveTarget):
     """``archive.jsonl``, with which a run begins."""
 
     def seeds(self) -> list[bytes]:
-        run = {"format": 1, "clesr": "0.1.0", "chosen": True, "id": SETTINGS.identity, "settings": SETTINGS.recorded()}
+        run = {
+            "format": 1,
+            "clesr": "0.1.0",
+            "chosen": True,
+            "id": SETTINGS.identity,
+            "settings": SETTINGS.recorded(),
+        }
         record = asdict(RECORD)
         outside = {**record, "output": "../victim"}
         entries = [{"run": run}, record, {**record, "input": "b.mkv"}]
         lines = [json.dumps(entry).encode() for entry in entries]
-        return [b"\n".join(lines) + b"\n", json.dumps(outside).encode() + b"\n", *(text + b"\n" for text in DEEP)]
+        return [
+            b"\n".join(lines) + b"\n",
+            json.dumps(outside).encode() + b"\n",
+            *(text + b"\n" for text in DEEP),
+        ]
 
     def mutate(self, rng: Random, data: bytes) -> bytes:
         return (flip if rng.random() < 0.3 else reword)(rng, data)
@@ -127,7 +136,11 @@ class Finished(ArchiveTarget):
         ]
         part = {"frames": 3, "missing": 0, "shape": [4, 4], "engine": "torch", "note": ""}
         texts = [b"\0" + json.dumps(values).encode() for values in finished]
-        return [*texts, b"\1" + json.dumps(part).encode(), *(kind + text for kind in (b"\0", b"\1") for text in DEEP)]
+        return [
+            *texts,
+            b"\1" + json.dumps(part).encode(),
+            *(kind + text for kind in (b"\0", b"\1") for text in DEEP),
+        ]
 
     def mutate(self, rng: Random, data: bytes) -> bytes:
         return data[:1] + (flip if rng.random() < 0.3 else reword)(rng, data[1:])

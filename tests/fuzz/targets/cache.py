@@ -9,13 +9,12 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from fuzz.mutations import DEEP, flip, reword
-from fuzz.target import Target
-
 from clesr.engines import choice
 from clesr.engines.cache import VARIABLE, Cache, pack, unpack
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.errors import ClesrError
+from fuzz.mutations import DEEP, flip, reword
+from fuzz.target import Target
 
 DIGEST = hashlib.sha256().digest_size
 KEY = {"model": "fast", "shape": "16x16"}
@@ -41,7 +40,11 @@ class CacheFile(Target):
         empty = pack({}, b"")
         head = empty[: -DIGEST - len(b"{}") - 4]
         deep = [b"\0" + head + len(text).to_bytes(4, "little") + text + bytes(DIGEST) for text in DEEP]
-        return [b"\1" + text for text in (timed, b"", *DEEP)] + [b"\0" + pack(KEY, b"kept"), b"\0" + empty, *deep]
+        return [b"\1" + text for text in (timed, b"", *DEEP)] + [
+            b"\0" + pack(KEY, b"kept"),
+            b"\0" + empty,
+            *deep,
+        ]
 
     def mutate(self, rng: Random, data: bytes) -> bytes:
         return data[:1] + (flip if rng.random() < 0.4 else reword)(rng, data[1:])

@@ -11,13 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-from fuzz.mutations import flip
-from fuzz.target import Target, drain
 
 from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources import open_source
 from clesr.pipeline.sources.pixels import Damaged, decode_jpeg, open_jpeg
+from fuzz.mutations import flip
+from fuzz.target import Target, drain
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".pgm", ".ppm", ".webp", ".jp2")
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from random import Random
 
-from fuzz.mutations import DEEP, flip, reword
-from fuzz.target import Target
-
 from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.sources.message import Refused, parse_message
 from clesr.pipeline.sources.zeromq import Renumbered
+from fuzz.mutations import DEEP, flip, reword
+from fuzz.target import Target
 
-HEADER = {"version": 1, "shape": [2, 3], "dtype": "uint8", "number": 41, "time_ns": 81234567890, "stream": "probe"}
+HEADER = {
+    "version": 1,
+    "shape": [2, 3],
+    "dtype": "uint8",
+    "number": 41,
+    "time_ns": 81234567890,
+    "stream": "probe",
+}
 
 
 class Message(Target):

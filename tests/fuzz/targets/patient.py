@@ -8,13 +8,13 @@ from random import Random
 
 import numpy as np
 import pydicom
-from fuzz.mutations import DEEP, WORDS, flip, reword
-from fuzz.target import Target
 
 from clesr.tools.exporting.clip import Clip, Still
 from clesr.tools.exporting.dicom import write_dicom
 from clesr.tools.exporting.files import all_or_none
 from clesr.tools.exporting.patient import Patient, read_patient
+from fuzz.mutations import DEEP, WORDS, flip, reword
+from fuzz.target import Target
 
 PATIENT = Patient(
     name="Doe^Jane",
@@ -28,7 +28,10 @@ PATIENT = Patient(
     study_instance_uid="1.2.3",
     institution="Here",
 )
-TEXTS = tuple(json.dumps(text).encode() for text in ("é中", "\u0301", "\u202e", "\x1b", "a\\b", " ", "a^b=c", "-0.1", "2000-01-01"))
+TEXTS = tuple(
+    json.dumps(text).encode()
+    for text in ("é中", "\u0301", "\u202e", "\x1b", "a\\b", " ", "a^b=c", "-0.1", "2000-01-01")
+)
 
 
 class PatientFile(Target):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import struct
 from random import Random
 
-from fuzz.mutations import flip
-from fuzz.target import Target, drain
-
 from clesr.pipeline.sources import open_source
 from clesr.pipeline.sources.ffv1 import SliceCheck, intact
 from clesr.pipeline.sources.ranges import index_video, split_video
+from fuzz.mutations import flip
+from fuzz.target import Target, drain
 
 SUFFIXES = (".mkv", ".mp4", ".avi", ".ts", ".webm", ".mov")
 
@@ -38,7 +37,10 @@ class Video(Target):
         return [b"\0", b"\0" + bytes(100)]
 
     def mutate(self, rng: Random, data: bytes) -> bytes:
-        suffix, use = int(data[0] / 3) if data and rng.random() < 0.8 else int(rng.random() * 80), int(rng.random() * 3)
+        suffix, use = (
+            int(data[0] / 3) if data and rng.random() < 0.8 else int(rng.random() * 80),
+            int(rng.random() * 3),
+        )
         return bytes([3 * suffix + use]) + flip(rng, data[1:])
 
     def run(self, data: bytes) -> None:

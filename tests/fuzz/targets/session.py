@@ -10,10 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from fuzz.mutations import DEEP, flip, reword
-from fuzz.target import Target, drain
-from fuzz.targets import CORPUS
-
 from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import FRAMES, MANIFEST, RAW, SR, format_manifest, hash_bytes
 from clesr.pipeline.session.repair import repair
@@ -24,6 +20,9 @@ from clesr.tools.exporting.selection import Selection
 from clesr.tools.exporting.sessions import session_clip
 from clesr.tools.info import describe
 from clesr.tools.render import RecordedPrepare
+from fuzz.mutations import DEEP, flip, reword
+from fuzz.target import Target, drain
+from fuzz.targets import CORPUS
 
 WHOLE = CORPUS / "session"  # a session of six frames
 _HASH = re.compile(rb'("hash": ")[0-9a-f]{64}(")')
@@ -162,7 +161,12 @@ def _repair(session: Path) -> None:
 def _export(session: Path) -> None:
     for kind in ("raw", "sr"):
         clip = session_clip(
-            read_session(session), kind, Selection(), pixel_um=None, dated=True, named=True  # type: ignore[arg-type]
+            read_session(session),
+            kind,
+            Selection(),
+            pixel_um=None,
+            dated=True,
+            named=True,  # type: ignore[arg-type]
         )
         for still in clip.stills:
             still.image.sum()

@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 
 import rich_click as click
-from fuzz.mutations import DEEP, flip, reword
-from fuzz.target import Target
 
 from clesr.pipeline.errors import ClesrError
 from clesr.tools.cli import clesr, read_config
+from fuzz.mutations import DEEP, flip, reword
+from fuzz.target import Target
 
 SETTINGS = b"""[live]
 scale = 2
@@ -60,7 +60,9 @@ class SettingsFile(Target):
         self._words = (*VALUES, *tables, *sorted({name.encode() for name in names if name}))
 
     def seeds(self) -> list[bytes]:
-        tables = [f"[live]\n{name} = 1\n".encode() for name in ("seconds", "scale", "mask", "frames", "source")]
+        tables = [
+            f"[live]\n{name} = 1\n".encode() for name in ("seconds", "scale", "mask", "frames", "source")
+        ]
         dates = [b"[live]\nscale = 2024-01-01\n", b"[live]\nseconds = {a = 1}\n"]
         return [SETTINGS, *tables, *dates, *(b"[live]\nscale = " + text for text in DEEP)]
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from random import Random
 
 import numpy as np
-from fuzz.mutations import flip
-from fuzz.target import Target
 
 from clesr.pipeline.prepare import Roi, Window, stretch
 from clesr.pipeline.sinks import open_sink
@@ -17,6 +15,8 @@ from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.tools.exporting.selection import parse_frames
 from clesr.tools.naming import name_streams, spread
+from fuzz.mutations import flip
+from fuzz.target import Target
 
 TEXTS = (
     "demo:?size=64&fps=12&seed=3&drop=0.01&bits=16&noise=1&fov=475&frames=5&pace=max", "demo:?fps=30000/1001",

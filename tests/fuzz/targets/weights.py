@@ -7,11 +7,10 @@ import struct
 from random import Random
 from typing import Any
 
-from fuzz.mutations import DEEP, flip, reword
-from fuzz.target import Target
-
 from clesr.engines.weights import METADATA_KEY, find_model, load_model, shipped
 from clesr.tools.info import describe
+from fuzz.mutations import DEEP, flip, reword
+from fuzz.target import Target
 
 _SIZE = struct.Struct("<Q")
 
@@ -25,7 +24,13 @@ class Weights(Target):
         metadata = [text.decode() for text in DEEP] + [json.dumps(large) for large in _large(values)]
         changed = [{**values, "__metadata__": {METADATA_KEY: text}} for text in metadata]
         whole = _SIZE.pack(len(header)) + header
-        return [b"\1" + header, *(b"\1" + json.dumps(v).encode() for v in changed), b"\0" + whole, b"\0PK\3\4", b"\0"]
+        return [
+            b"\1" + header,
+            *(b"\1" + json.dumps(v).encode() for v in changed),
+            b"\0" + whole,
+            b"\0PK\3\4",
+            b"\0",
+        ]
 
     def mutate(self, rng: Random, data: bytes) -> bytes:
         kind, header = data[:1], data[1:]

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clesr.pipeline.errors import SinkError, UsageError
+from clesr.pipeline.files import WriteRule
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.sinks.encoding import VideoWriter
 from clesr.pipeline.sinks.video import VideoFile
@@ -223,7 +224,7 @@ def test_another_size_goes_on_in_a_second_file(tmp_path: Path, make_result: Make
 def test_an_older_file_stays_until_the_new_one_is_finished(tmp_path: Path, make_result: MakeResult) -> None:
     target = tmp_path / "out.mkv"
     target.write_bytes(b"older")
-    sink = VideoFile(target)
+    sink = VideoFile(target, rule=WriteRule(overwrite=True))
     for number in range(5):
         sink.write(make_result(noise((64, 64)), number, time_ns=number))
     assert target.read_bytes() == b"older"
@@ -236,7 +237,7 @@ def test_an_older_file_stays_until_the_new_one_is_finished(tmp_path: Path, make_
 def test_without_a_frame_nothing_is_left(tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     target.write_bytes(b"older")
-    sink = VideoFile(target)
+    sink = VideoFile(target, rule=WriteRule(overwrite=True))
     assert sink.close() == f"{target}: nothing written, no frame came"
     assert names(tmp_path) == {"out.mkv"}
     assert target.read_bytes() == b"older"

@@ -331,7 +331,7 @@ def test_a_file_finished_just_before_the_kill_is_not_done_again(archive: Path, t
             job = Job(name, str(archive / name), target, state.st_size, state.st_mtime_ns)
             first = Worker(settings, out, print)
             if not published:
-                first._publish = lambda made, target: None  # type: ignore[method-assign]
+                first._publish = lambda *_arguments: None  # type: ignore[method-assign]
             done = first.do(Task(job))
             assert isinstance(done, Done)
             assert (out / target).exists() == published

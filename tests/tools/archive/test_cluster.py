@@ -26,7 +26,11 @@ SETTINGS = Settings(scale=2, model="nearest", model_sha256="")
 COMMAND = ("--scale", 2, "--model", "fast", "--engine", "torch", "--piece", 15)
 MARK = "CLESR_TEST_MARK"
 LISTENS = "0A"  # the state in /proc/net/tcp
-LOOPBACKS = {"0100007F", "0" * 16 + "FFFF00000100007F", "0" * 24 + "01000000"}  # 127.0.0.1, the same in IPv6, ::1
+LOOPBACKS = {
+    "0100007F",
+    "0" * 16 + "FFFF00000100007F",
+    "0" * 24 + "01000000",
+}  # 127.0.0.1, the same in IPv6, ::1
 
 
 def processes(mark: str) -> dict[int, str]:
@@ -53,8 +57,12 @@ def listening(numbers: Iterable[int]) -> set[str]:
     for number in numbers:
         with suppress(OSError):
             sockets |= {os.readlink(link) for link in Path(f"/proc/{number}/fd").iterdir()}
-    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path("/proc/net", kind).read_text().splitlines()]
-    return {line[1].partition(":")[0] for line in lines if line[3] == LISTENS and f"socket:[{line[9]}]" in sockets}
+    lines = [
+        line.split() for kind in ("tcp", "tcp6") for line in Path("/proc/net", kind).read_text().splitlines()
+    ]
+    return {
+        line[1].partition(":")[0] for line in lines if line[3] == LISTENS and f"socket:[{line[9]}]" in sockets
+    }
 
 
 def pieces_in(out: Path) -> int:
@@ -141,7 +149,9 @@ def test_ctrl_c_ends_the_cluster_and_the_plain_run_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_local_cluster_listens_to_this_machine_alone(start: Start, long_video: Path, tmp_path: Path) -> None:
+def test_a_local_cluster_listens_to_this_machine_alone(
+    start: Start, long_video: Path, tmp_path: Path
+) -> None:
     out, mark = tmp_path / "out", f"{os.getpid()}l"
     words = ("upscale", long_video, "--out", out, *COMMAND, "--cluster", "local", "--workers", 1)
     process = start(*words, environment={MARK: mark})

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clesr.tools.archive.tree import Entry, Tree, Unreadable, contains
+from clesr.pipeline.files import contains
+from clesr.tools.archive.tree import Entry, Tree, Unreadable
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from clesr.tools.exporting.files import all_or_none
 def test_a_read_only_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There even the removal of a file that does not exist fails, and not with FileNotFoundError."""
 
-    def refused(path: Path) -> None:
+    def refused(path: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "unlink", refused)
