@@ -227,7 +227,7 @@ def info(**changes: object) -> EngineInfo:
     return replace(FakeEngine(SHAPE).info, **changes)  # type: ignore[arg-type]
 
 
-LIES = {
+LIES: dict[str, tuple[dict[str, object], str]] = {
     "another LR shape": ({"info": info(lr_shape=(48, 40))}, r"is for \(48, 40\) x2; \(40, 48\) x2 was asked for"),
     "no shape": ({"info": info(lr_shape=None)}, "is for None x2"),
     "another scale": ({"info": info(scale=4)}, r"is for \(40, 48\) x4"),
@@ -321,7 +321,7 @@ def test_no_network_is_accused_of_garbage_for_smoothing_noise(seed: int, share: 
     """Not even where it leaves nothing of noise of the full range but its mean, and a level of error in it."""
     top = int(np.iinfo(dtype).max)
     rng = np.random.default_rng(seed)
-    noise = (rng.integers(0, 2, (64, 48)) * int(share * top)).astype(dtype)
+    noise: Image = (rng.integers(0, 2, (64, 48)) * int(share * top)).astype(dtype)
     smoothed = quantise(
         np.full((128, 96), noise.mean(), np.float32)
         + rng.uniform(-0.01 * top, 0.01 * top, (128, 96)).astype(np.float32),
