@@ -46,8 +46,8 @@ class HostSlot:
     """Repeats pixels; raises at the second frame."""
 
     def __init__(self, dtype: np.dtype[np.generic]) -> None:
-        self.host_in: Image = np.zeros(SHAPE, dtype)  # type: ignore[assignment]
-        self.host_out: Image = np.zeros((2 * SHAPE[0], 2 * SHAPE[1]), dtype)  # type: ignore[assignment]
+        self.host_in: Image = np.zeros(SHAPE, dtype)
+        self.host_out: Image = np.zeros((2 * SHAPE[0], 2 * SHAPE[1]), dtype)
         self._uses = 0
 
     def start(self) -> None:

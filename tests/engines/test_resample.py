@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 
 from clesr.engines import resample
 from clesr.engines.resample import cubic_kernel, polyphase_taps, quantise, resampling, resize
+from clesr.pipeline.frame import Image
 
 SIZES = [
     ((64, 80), (32, 40)),
@@ -49,7 +50,7 @@ def dense(n_in: int, n_out: int) -> NDArray[np.float64]:
     ratio = n_in / n_out
     centres = (np.arange(n_out) + 0.5) * ratio - 0.5
     weights = cubic_kernel((np.arange(n_in) - centres[:, None]) / max(ratio, 1.0))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float64)
 
 
 @given(st.integers(1, 200), st.integers(1, 200))
@@ -62,7 +63,7 @@ def test_taps_are_those_of_the_whole_matrix(n_in: int, n_out: int) -> None:
 @given(st.tuples(*[st.integers(1, 120)] * 4), st.sampled_from([np.uint8, np.uint16]))
 def test_an_image_is_multiplied_by_both_matrices(sizes: tuple[int, int, int, int], dtype: type) -> None:
     height, width, *to = sizes
-    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width)).astype(dtype)
+    image: Image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width)).astype(dtype)
     expected = dense(height, to[0]) @ image @ dense(width, to[1]).T
     np.testing.assert_allclose(resize(image, *to), expected, rtol=0, atol=3e-6 * np.iinfo(dtype).max)
 
