@@ -22,7 +22,7 @@ TILE = 32  # LR pixels a side: about what an operator looks at when a structure 
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
 REFRESH = 64  # frames after which the field of view is looked for again
-GARBAGE_DB = 12.0  # below it an image is none of the frame, unless the frame itself is mostly noise
+GARBAGE_DB = 20.0  # below it an image is none of the frame, unless the frame itself varies as much
 FLAT = 1 / 32  # of the range: structure of this standard deviation does not vanish wholly in any up-scaling
 
 Errors = NDArray[np.float32]

@@ -341,8 +341,16 @@ def test_images_smaller_than_a_tile_are_not_judged(shape: tuple[int, int]) -> No
 def test_a_flat_frame_may_become_flat_but_not_far_from_it() -> None:
     lr = np.full(SHAPE, 200, np.uint8)
     lr[::2] += 1
-    assert looked_at(lr, np.full((80, 96), 203, np.uint8)) == ""
-    assert "dB from the frame" in looked_at(lr, np.full((80, 96), 20, np.uint8))
+    assert looked_at(lr, np.full((80, 96), 180, np.uint8)) == ""
+    assert "dB from the frame" in looked_at(lr, np.full((80, 96), 170, np.uint8))
+
+
+@pytest.mark.parametrize("mean", [60, 100, 150, 200])
+def test_an_inverted_image_is_found_whatever_the_contrast(mean: int) -> None:
+    for contrast in (0.02, 0.2, 1.0):
+        lr = (mean + contrast * (picture(1).image.astype(float) - 100)).clip(0, 255).astype(np.uint8)
+        assert "dB from the frame" in looked_at(lr, np.invert(bicubic(lr)))
+        assert looked_at(lr, bicubic(lr)) == ""
 
 
 def job(number: int, shape: tuple[int, int] = SHAPE) -> Job:
