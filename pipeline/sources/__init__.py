@@ -17,7 +17,7 @@ from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import check_address, split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
-from clesr.pipeline.text import conceal, hiding_secrets
+from clesr.pipeline.text import conceal, hiding_secrets, shown
 
 if TYPE_CHECKING:
     from clesr.pipeline.sources.hardware import Decoding
@@ -96,8 +96,6 @@ def _opener(
         except ClesrError:
             raise
         except Exception as error:  # whatever a library meets in what it cannot read
-            from clesr.pipeline.sources.decode import shown
-
             raise SourceError(f"{shown(address)} cannot be opened ({one_line(error)})") from error
 
     return opened
