@@ -17,7 +17,7 @@ from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import check_address, split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
-from clesr.pipeline.text import conceal, hiding_secrets
+from clesr.pipeline.text import conceal, hiding_secrets, shown
 
 if TYPE_CHECKING:
     from clesr.pipeline.sources.hardware import Decoding
@@ -96,8 +96,6 @@ def _opener(
         except ClesrError:
             raise
         except Exception as error:  # whatever a library meets in what it cannot read
-            from clesr.pipeline.sources.decode import shown
-
             raise SourceError(f"{shown(address)} cannot be opened ({one_line(error)})") from error
 
     return opened
@@ -139,7 +137,9 @@ def _network(address: str, scheme: str, *, clock: Clock, timeout: float, decodin
     from clesr.pipeline.sources.stream import SCHEMES, open_stream
 
     if scheme not in SCHEMES:
-        raise UsageError(f"{one_line(address)}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
+        raise UsageError(
+            f"{one_line(shown(address))}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}"
+        )
     return open_stream(address, clock=clock, timeout=timeout, decoding=decoding)
 
 
@@ -196,7 +196,7 @@ def _file_path(address: str) -> Path:
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(
-            f"{one_line(address)} is a file on {parts.netloc}; write file:///path for one on this machine"
+            f"{one_line(shown(address))} is a file on {parts.netloc}; write file:///path for one on this machine"
         )
     return Path(unquote(parts.path))
 

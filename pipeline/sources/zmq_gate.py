@@ -77,6 +77,8 @@ class Gate:
                 self._serve(peer, give, forward=peer in allowed, now=now)
             except Refused as reason:
                 self._end(peer)
+                if self._listener is not None and not peer.meter.greeted:
+                    continue  # somebody who looked in, no sender
                 refuse(f"{reason}; {'its connection was ended' if self._listener else 'connected again'}")
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ class Peer:
         self.most = most  # bytes of the largest part
         self.cost, self.began_ns, self.heard_ns = 0, now, now
         self.sent_content = self.ended = self.closed_by_zmq = self.refused_by_zmq = False
-        self._meter = Meter(most + _SEALED)
+        self.meter = Meter(most + _SEALED)
         self._inward = memoryview(b"")  # bytes on their way to ZeroMQ, and to the peer
         self._outward = memoryview(b"")
         outer.setblocking(False)
@@ -112,7 +112,7 @@ class Peer:
         if not data:
             self.ended = True
             return False
-        cost = self._meter.feed(memoryview(data))
+        cost = self.meter.feed(memoryview(data))
         if cost:
             self.began_ns = self.began_ns if self.cost else now
             self.cost += cost

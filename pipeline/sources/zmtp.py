@@ -22,7 +22,7 @@ class Meter:
     def __init__(self, most: int) -> None:
         self._most = most
         self._head = bytearray()  # what has come of a greeting or of a frame's header
-        self._greeted = False
+        self.greeted = False  # whether what comes is ZeroMQ's protocol
         self._left = 0  # bytes of a frame's body that have not come
         self._counted = False  # whether they are content, and no command
         self._parts = 0
@@ -38,7 +38,7 @@ class Meter:
             else:
                 taken = min(self._wanted() - len(self._head), end - at)
                 self._head += data[at : at + taken]
-                if not self._greeted:
+                if not self.greeted:
                     self._greet()
                 elif len(self._head) == self._wanted():
                     cost += self._begin()
@@ -47,7 +47,7 @@ class Meter:
 
     def _wanted(self) -> int:
         """Bytes of the greeting or header that has begun."""
-        if self._greeted:
+        if self.greeted:
             return 9 if self._head and self._head[0] & _LONG else 2
         if len(self._head) < _SIGNATURE:
             return _SIGNATURE
@@ -59,7 +59,7 @@ class Meter:
         if self._head[0] != 0xFF or not self._head[9] & 1 or not self._head[_SIGNATURE - 1]:
             raise Refused("no ZeroMQ peer, or one from before version 3")
         if len(self._head) == self._wanted():
-            self._greeted = True
+            self.greeted = True
             self._head.clear()
 
     def _begin(self) -> int:
