@@ -17,7 +17,7 @@ from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.base import Source, SourceInfo
 from clesr.pipeline.sources.options import check_address, split_options
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
-from clesr.pipeline.text import conceal, hiding_secrets
+from clesr.pipeline.text import conceal, hiding_secrets, shown
 
 if TYPE_CHECKING:
     from clesr.pipeline.sources.hardware import Decoding
@@ -96,8 +96,6 @@ def _opener(
         except ClesrError:
             raise
         except Exception as error:  # whatever a library meets in what it cannot read
-            from clesr.pipeline.sources.decode import shown
-
             raise SourceError(f"{shown(address)} cannot be opened ({one_line(error)})") from error
 
     return opened
@@ -139,7 +137,7 @@ def _network(address: str, scheme: str, *, clock: Clock, timeout: float, decodin
     from clesr.pipeline.sources.stream import SCHEMES, open_stream
 
     if scheme not in SCHEMES:
-        raise UsageError(f"{one_line(address)}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
+        raise UsageError(f"{one_line(shown(address))}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
     return open_stream(address, clock=clock, timeout=timeout, decoding=decoding)
 
 
@@ -159,7 +157,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
     from clesr.pipeline.sources import mkt, stack, stream, video
 
     if not os.path.exists(path):
-        raise SourceError(f"{one_line(str(path))}: no such file, folder or device; check the path")
+        raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
         if os.path.lexists(path / _SESSION):
             from clesr.pipeline.sources.session import SessionSource
@@ -171,7 +169,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
         return stack.open_images(path, clock=clock)
     if not path.is_file():
         raise SourceError(
-            f"{path} is {kind_of(path.stat())}, which cannot be read as a recording; give a file"
+            f"{one_line(str(path))} is {kind_of(path.stat())}, which cannot be read as a recording; give a file"
         )
     if not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
