@@ -137,7 +137,9 @@ def _network(address: str, scheme: str, *, clock: Clock, timeout: float, decodin
     from clesr.pipeline.sources.stream import SCHEMES, open_stream
 
     if scheme not in SCHEMES:
-        raise UsageError(f"{one_line(shown(address))}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}")
+        raise UsageError(
+            f"{one_line(shown(address))}: {scheme}: is no source; allowed is {', '.join(ADDRESSES)}"
+        )
     return open_stream(address, clock=clock, timeout=timeout, decoding=decoding)
 
 

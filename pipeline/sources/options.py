@@ -52,7 +52,8 @@ def split_options(address: str) -> tuple[str, dict[str, str]]:
     for name, value in pairs:
         if _UNWRITABLE.search(name + value) is not None:
             raise UsageError(
-                f"{one_line(shown(address))}: {shortened(name)} is {shortened(value)}; write it in characters that print"
+                f"{one_line(shown(address))}: {shortened(name)} is {shortened(value)}; write it in characters that "
+                "print"
             )
     if len(options) < len(pairs):
         names = [name for name, _ in pairs]
