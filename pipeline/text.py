@@ -12,6 +12,7 @@ from clesr.pipeline.errors import ClesrError
 
 SHORTEST = 3  # characters of a secret that is looked for by itself; shorter ones stand in every text
 HIDDEN = "..."
+_CUT = ("\u2026", HIDDEN)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
 _OWN = ("zmq+tcp", "zmq+ipc", "igtl")  # addresses whose options are clesr's own
 _concealed: dict[str, None] = {}
@@ -84,6 +85,9 @@ def without_secrets(text: str, address: str) -> str:
         text = text.replace(form, shown(address)).replace(repr(form)[1:-1], shown(address))
     for secret in secrets_of(address):
         text = text.replace(secret, HIDDEN)
+        for mark in (mark for mark in _CUT if mark in text):  # a secret that was cut with the text around it
+            for length in range(len(secret) - 1, SHORTEST - 1, -1):
+                text = text.replace(secret[:length] + mark, HIDDEN)
     return text
 
 

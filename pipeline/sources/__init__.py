@@ -159,7 +159,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
     from clesr.pipeline.sources import mkt, stack, stream, video
 
     if not os.path.exists(path):
-        raise SourceError(f"{one_line(str(path))}: no such file, folder or device; check the path")
+        raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
         if os.path.lexists(path / _SESSION):
             from clesr.pipeline.sources.session import SessionSource
@@ -171,7 +171,7 @@ def _recorded(path: Path, *, clock: Clock, count: bool, timeout: float, decoding
         return stack.open_images(path, clock=clock)
     if not path.is_file():
         raise SourceError(
-            f"{path} is {kind_of(path.stat())}, which cannot be read as a recording; give a file"
+            f"{one_line(str(path))} is {kind_of(path.stat())}, which cannot be read as a recording; give a file"
         )
     if not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.numbers import shortened
 from clesr.pipeline.parsing import one_line
+from clesr.pipeline.text import shown
 
 MOST_CHARACTERS = 4096  # as the system's longest path
 MOST_OPTIONS = 100
@@ -24,11 +25,11 @@ def check_address(address: str) -> None:
         possible = False
     if not possible:
         raise UsageError(
-            f"the address {shortened(address)} has characters that no name has; check how it was written"
+            f"the address {shortened(shown(address))} has characters that no name has; check how it was written"
         )
     if len(address) > MOST_CHARACTERS:
         raise UsageError(
-            f"the address {shortened(address)} has {len(address)} characters; at most {MOST_CHARACTERS} go"
+            f"the address {shortened(shown(address))} has {len(address)} characters; at most {MOST_CHARACTERS} go"
         )
 
 
@@ -45,19 +46,20 @@ def split_options(address: str) -> tuple[str, dict[str, str]]:
         )
     except ValueError:
         raise UsageError(
-            f"{one_line(address)}: {shortened(query)} is not of the form name=value&name=value"
+            f"{one_line(shown(address))}: {shortened(query)} is not of the form name=value&name=value"
         ) from None
     options = dict(pairs)
     for name, value in pairs:
         if _UNWRITABLE.search(name + value) is not None:
             raise UsageError(
-                f"{one_line(address)}: {shortened(name)} is {shortened(value)}; write it in characters that print"
+                f"{one_line(shown(address))}: {shortened(name)} is {shortened(value)}; write it in characters that "
+                "print"
             )
     if len(options) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(
-            f"{one_line(address)}: option {shortened(twice)} is given more than once; give each option once"
+            f"{one_line(shown(address))}: option {shortened(twice)} is given more than once; give each option once"
         )
     return base, options
 
@@ -67,7 +69,7 @@ def check_names(address: str, options: Iterable[str], allowed: Iterable[str]) ->
     for name in options:
         if name not in allowed:
             raise UsageError(
-                f"{one_line(address)}: there is no option {shortened(name)}; there are {', '.join(allowed)}"
+                f"{one_line(shown(address))}: there is no option {shortened(name)}; there are {', '.join(allowed)}"
             )
 
 
@@ -75,6 +77,6 @@ def choice(address: str, name: str, value: str, allowed: Iterable[str]) -> str:
     """``value``, or UsageError where it is not ``allowed``."""
     if value not in allowed:
         raise UsageError(
-            f"{one_line(address)}: {name} is {shortened(value)}; allowed is {' or '.join(allowed)}"
+            f"{one_line(shown(address))}: {name} is {shortened(value)}; allowed is {' or '.join(allowed)}"
         )
     return value

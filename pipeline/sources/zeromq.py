@@ -21,6 +21,7 @@ from clesr.pipeline.sources.base import SourceInfo
 from clesr.pipeline.sources.message import Refused, max_pixels, parse_message
 from clesr.pipeline.sources.options import check_names, choice, split_options
 from clesr.pipeline.sources.zmq_gate import Gate
+from clesr.pipeline.text import shown
 
 FORM = "zmq+tcp://host:port or zmq+ipc:///path"
 OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", "curve_clients")
@@ -166,23 +167,23 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     scheme, _, rest = endpoint.partition("://")
     host, _, port = rest.rpartition(":")
     if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch("[0-9]{1,5}", port))):
-        raise UsageError(f"{one_line(address)} is no ZeroMQ address; write it as {FORM}")
+        raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {FORM}")
     check_names(address, options, OPTIONS)
     choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
     bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
     if options.get("socket") == "pull" and "topic" in options:
         raise UsageError(
-            f"{one_line(address)}: PULL sockets have no topics; leave topic out, or use socket=sub"
+            f"{one_line(shown(address))}: PULL sockets have no topics; leave topic out, or use socket=sub"
         )
     if bind and "curve_server" in options:
         raise UsageError(
-            f"{one_line(address)}: curve_server is for who connects; with bind=1 give curve_secret"
+            f"{one_line(shown(address))}: curve_server is for who connects; with bind=1 give curve_secret"
         )
     if "curve_clients" in options and not (bind and "curve_secret" in options):
-        raise UsageError(f"{one_line(address)}: curve_clients needs bind=1 and curve_secret")
+        raise UsageError(f"{one_line(shown(address))}: curve_clients needs bind=1 and curve_secret")
     if "curve_secret" in options and not (bind or "curve_server" in options):
         raise UsageError(
-            f"{one_line(address)}: curve_secret without bind=1 also needs curve_server, the sender's key"
+            f"{one_line(shown(address))}: curve_secret without bind=1 also needs curve_server, the sender's key"
         )
     return endpoint, options
 
