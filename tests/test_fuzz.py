@@ -48,7 +48,13 @@ def tried(tmp_path: Path, name: str, inputs: int, seconds: float = 60) -> tuple[
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     result = watch(
-        f"fuzz.planted.{name}", inputs=inputs, seconds=seconds, seed="1", scratch=scratch, findings=tmp_path
+        f"fuzz.planted.{name}",
+        inputs=inputs,
+        seconds=seconds,
+        seed="1",
+        scratch=scratch,
+        findings=tmp_path,
+        most=2,
     )
     return result, read(tmp_path)
 
