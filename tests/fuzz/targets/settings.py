@@ -38,8 +38,8 @@ steps = 100
 """
 VALUES = (
     b"0", b"1", b"-1", b"2.5", b"1e400", b"nan", b"inf", b"true", b'"x"', b'""', b"[]", b"[1]", b'["a", "b"]', b"{}",
-    b"{a = 1}",    b"1979-05-27", b"07:32:00", b"9" * 30, b'"\\u0000"', b'"\\ud7ff"', b'"0,0,1,1"', b"[[1, 2], [3]]", 
-    b'[1.5, true, "x"]',    b"0xffffffffffffffffff", b'"auto"', b"1979-05-27T07:32:00Z",
+    b"{a = 1}", b"1979-05-27", b"07:32:00", b"9" * 30, b'"\\u0000"', b'"\\ud7ff"', b'"0,0,1,1"', b"[[1, 2], [3]]",
+    b'[1.5, true, "x"]', b"0xffffffffffffffffff", b'"auto"', b"1979-05-27T07:32:00Z",
 )  # fmt: skip
 ARGUMENTS = {
     "live": ("--source", "/nowhere/a.mkv", "--display", "none"),
