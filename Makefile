@@ -2,9 +2,11 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 WORKERS ?= 2
+FUZZ_SECONDS ?= 120
+FUZZ_SEED ?= 1
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow fuzz lint bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +21,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(RUN)/python -m pytest -q -m 'slow and not cuda and not hardware'
+
+fuzz: $(READY)
+	cd tests && ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 lint: $(READY)
 	$(RUN)/python -m pip install --quiet --editable '.[lint]'

@@ -1,7 +1,7 @@
 """The process in which a target runs: mutated inputs, one after the other, at once where they do no harm.
 
-``python -m fuzz.child TARGET SEED INPUTS SECONDS SCRATCH FINDINGS``; ends with CAUGHT where it should not go on in this
-process. Times are on the clock of time.monotonic.
+``python -m fuzz.child TARGET SEED INPUTS END SCRATCH FINDINGS``; ends with CAUGHT where it should not go on in this
+process. ``python -m fuzz.child TARGET SCRATCH`` tries once more what ended one. Times are those of time.monotonic.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -28,6 +29,8 @@ MEMORY = 500 << 20  # bytes that an input may take
 SPARE = 140 << 20  # address space beyond, for stacks of threads and the like
 POOL = 400  # inputs that mutation begins with
 SMALL = 25_000  # bytes of such an input: larger ones cost more time than they find
+LEFT = 1 << 30  # bytes that inputs may leave behind before another process goes on
+ANEW = 512  # inputs after which memory is measured anew
 UNSEEN_S = 1e-3  # in which nobody fills so much memory that it is worth looking
 CAUGHT = 3
 
@@ -51,7 +54,7 @@ class Child:
         self.started = 0.0
         self.sound = True  # whether this process may go on
         self._seen: set[object] = set()
-        self._peak, self._before = Peak(), 0
+        self._peak, self._before, self._most = Peak(), 0, 0
 
     def warm(self) -> None:
         """Load what is loaded lazily, then take memory for measure and limit."""
@@ -61,9 +64,7 @@ class Child:
                 self.attempt(data)
         gc.collect()
         gc.freeze()
-        space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY + SPARE, -1))
-        self._before = self._peak()
+        self._limit()
 
     def listen(self) -> None:
         """From now on SIGALRM ends an input that takes too long."""
@@ -72,6 +73,8 @@ class Child:
     def fuzz(self, rng: Random, inputs: int, end: float) -> None:
         """``inputs`` in all, until ``end``."""
         while self.sound and self.count < inputs and time.monotonic() < end:
+            if not self.count % ANEW:
+                self._limit()
             data = self.target.mutate(rng, self.pool[int(rng.random() * len(self.pool))])
             if self.attempt(data) and len(self.pool) < POOL and len(data) <= SMALL:
                 self.pool.append(data)
@@ -106,6 +109,15 @@ class Child:
         self._seen.add(outcome)
         return True
 
+    def _limit(self) -> None:
+        """Measure and limit memory from what is held now, so that what many inputs leave behind is nobody's fault."""
+        Path("/proc/self/clear_refs").write_text("5")  # begins VmHWM anew
+        self._before = self._peak()
+        self._most = self._most or self._before + LEFT
+        self.sound = self.sound and self._before < self._most
+        space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY + SPARE, -1))
+
     def _hangs_again(self, data: bytes) -> bool:
         """Whether it was not only that the machine had no time."""
         self.started = time.monotonic()
@@ -119,6 +131,7 @@ class Child:
         return False
 
     def _caught(self, kind: str, error: BaseException, data: bytes) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
         text = f"{type(error).__name__}: {error}"[:300]
         self.findings.add(kind, text, lines_of_clesr(error), data)
         self.findings.avoid(data)
@@ -126,6 +139,7 @@ class Child:
 
     def _ring(self, _number: int, _frame: object) -> None:
         if time.monotonic() - self.started > HANG_S:
+            self.started = time.monotonic()  # or the next signal would come while this is noted down
             raise Hang(f"more than {HANG_S:g} s")
 
 
@@ -148,6 +162,17 @@ def _signature(error: BaseException) -> object:
     return type(error), trace and (trace.tb_frame.f_code, trace.tb_lineno)
 
 
+def again(name: str, scratch: str) -> int:
+    """Once more what is on the board."""
+    place = Path(scratch)
+    _, _, data = Board(place / "board").read()
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        target = load(name)(Path(folder))
+        with suppress(Exception):
+            target.run(data)
+    return 0
+
+
 def main(name: str, seed: str, inputs: str, end: str, scratch: str, findings: str) -> int:
     place = Path(scratch)
     faulthandler.enable((place / "faults").open("w"))
@@ -163,5 +188,5 @@ def main(name: str, seed: str, inputs: str, end: str, scratch: str, findings: st
 
 
 if __name__ == "__main__":
-    code = main(*sys.argv[1:])
+    code = (again if len(sys.argv) == 3 else main)(*sys.argv[1:])
     os._exit(code)

@@ -28,7 +28,8 @@ class Finding:
     size: int
 
     def __str__(self) -> str:
-        return f"{self.target}: {self.kind}: {self.text} at {self.where or 'no line of clesr'}, {self.size} bytes in {self.file}"
+        where = self.where or "no line of clesr"
+        return f"{self.target}: {self.kind}: {self.text} at {where}, {self.size} bytes in {self.file}"
 
 
 class Findings:

@@ -97,7 +97,7 @@ def reword(rng: Random, data: bytes, words: Sequence[bytes] = WORDS) -> bytes:
 
 @lru_cache(maxsize=256)
 def _tokens(data: bytes) -> tuple[bytes, ...]:
-    return tuple(_TOKEN.findall(data[:20_000])) + (data[20_000:],)
+    return *_TOKEN.findall(data[:20_000]), data[20_000:]
 
 
 def _means(token: bytes) -> bool:

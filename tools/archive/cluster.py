@@ -235,12 +235,16 @@ def _connect(address: str) -> Any:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ClesrError(f"--cluster {address}: {_line(error)}; {ADVICE}") from error
-    if address == "local" and ray.util.get_node_ip_address() != LOOPBACK:
+    if address == "local" and _own_address(ray) != LOOPBACK:
         ray.shutdown()
         raise ClesrError(
-            "--cluster local: Ray was loaded before and would listen to other machines; start clesr as a command of its own"
+            "--cluster local: Ray was loaded before and would listen to other machines; start clesr as a command"
         )
     return ray
+
+
+def _own_address(ray: Any) -> str:
+    return str(ray.util.get_node_ip_address())
 
 
 def _check_answers(address: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
+from clesr.tools.archive.crew import Lost
 from clesr.tools.archive.ledger import NAME, Ledger, Record, Status
 from clesr.tools.archive.messages import Answer, Failure, Job, Task
 from clesr.tools.archive.pieces import sealed
@@ -48,9 +49,18 @@ class Nobody:
     def give(self, task: Task) -> None:
         self._given.append(task)
 
-    def wait(self) -> list[tuple[Task, Answer]]:
+    def wait(self) -> list[tuple[Task, Answer | Lost]]:
         given, self._given = self._given, []
         return [(task, Failure("not now")) for task in given]
+
+    def choose(self) -> str:
+        return SETTINGS.model
+
+    def settle(self, settings: Settings) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
     def progress(self) -> int:
         return 0

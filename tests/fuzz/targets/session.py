@@ -166,7 +166,7 @@ def _export(session: Path) -> None:
             Selection(),
             pixel_um=None,
             dated=True,
-            named=True,  # type: ignore[arg-type]
+            named=True,
         )
         for still in clip.stills:
             still.image.sum()

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import rich_click as click
+from click.exceptions import Exit
 
 from clesr.pipeline.errors import ClesrError
 from clesr.tools.cli import clesr, read_config
@@ -36,9 +37,9 @@ pixel-size = 0.5
 steps = 100
 """
 VALUES = (
-    b"0", b"1", b"-1", b"2.5", b"1e400", b"nan", b"inf", b"true", b'"x"', b'""', b"[]", b"[1]", b'["a", "b"]', b"{}", b"{a = 1}",
-    b"1979-05-27", b"07:32:00", b"9" * 30, b'"\\u0000"', b'"\\ud7ff"', b'"0,0,1,1"', b"[[1, 2], [3]]", b'[1.5, true, "x"]',
-    b"0xffffffffffffffffff", b'"auto"', b"1979-05-27T07:32:00Z",
+    b"0", b"1", b"-1", b"2.5", b"1e400", b"nan", b"inf", b"true", b'"x"', b'""', b"[]", b"[1]", b'["a", "b"]', b"{}",
+    b"{a = 1}", b"1979-05-27", b"07:32:00", b"9" * 30, b'"\\u0000"', b'"\\ud7ff"', b'"0,0,1,1"', b"[[1, 2], [3]]",
+    b'[1.5, true, "x"]', b"0xffffffffffffffffff", b'"auto"', b"1979-05-27T07:32:00Z",
 )  # fmt: skip
 ARGUMENTS = {
     "live": ("--source", "/nowhere/a.mkv", "--display", "none"),
@@ -50,7 +51,7 @@ ARGUMENTS = {
 class SettingsFile(Target):
     """A file for ``--config``; the commands that it is for are run as far as a source that is not there."""
 
-    allowed = (ClesrError, click.ClickException, click.exceptions.Exit)
+    allowed = (ClesrError, click.ClickException, Exit)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
