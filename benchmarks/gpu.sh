@@ -5,8 +5,8 @@
 #
 #   benchmarks/gpu.sh [--train MINUTES] [--only STAGE ...] [--dry]
 #
-# It needs Python with torch, triton, numpy, safetensors, click, rich, opencv-python-headless and pytest; clesr need not
-# be installed. Results go to $OUT, or to benchmarks/results/gpu. CLESR_DATA names the folder of test images,
+# It needs Python with torch, triton, numpy, safetensors, msgspec, click, rich, opencv-python-headless and pytest; clesr
+# need not be installed. Results go to $OUT, or to benchmarks/results/gpu. CLESR_DATA names the folder of test images,
 # PYTHON the interpreter, CLESR_COMMIT the commit where there is no repository. --dry runs on a processor.
 set -euo pipefail
 cd "$(dirname "$0")/.."

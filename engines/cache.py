@@ -16,12 +16,15 @@ from pathlib import Path
 
 from clesr.engines.notes import note
 from clesr.pipeline.inside import put_part
+from clesr.pipeline.parsing import parse_json, read_bounded, unreadable
+from clesr.pipeline.text import printable
 
 VARIABLE = "CLESR_CACHE_DIR"
 MAGIC = b"clesr cache 1\n"
 DIGEST = hashlib.sha256().digest_size
 LENGTH = 4  # bytes of the key's length
 LONGEST_KEY = 65536
+LARGEST = 4 << 30  # bytes of a file
 
 Key = Mapping[str, str]
 
@@ -60,11 +63,11 @@ class Cache:
         be trusted."""
         path = self.path(name, key)
         try:
-            content = path.read_bytes()
+            content = read_bounded(path, LARGEST)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            note(f"{self.what} {path} is not used, it cannot be read: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            note(f"{self.what} {path} is not used: it {unreadable(error)}")
             return None
         try:
             found, payload = unpack(content)
@@ -109,8 +112,7 @@ def unpack(content: bytes) -> tuple[dict[str, str], bytes]:
     end = start + int.from_bytes(body[len(MAGIC) : start], "little")
     if end > min(len(body), start + LONGEST_KEY):
         raise ValueError("its key is longer than the file")
-    key = json.loads(body[start:end])
-    return dict(key), body[end:]
+    return parse_json(body[start:end], dict[str, str]), body[end:]
 
 
 def _encode(key: Key) -> bytes:
@@ -119,4 +121,8 @@ def _encode(key: Key) -> bytes:
 
 def _differences(found: Key, wanted: Key) -> str:
     names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
-    return "; ".join(f"made for {n} {found.get(n, 'unknown')}, not {wanted.get(n, 'unknown')}" for n in names)
+    return printable(
+        "; ".join(f"made for {n} {found.get(n, 'unknown')}, not {wanted.get(n, 'unknown')}" for n in names)[
+            :500
+        ]
+    )

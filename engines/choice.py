@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from time import perf_counter
+from typing import Annotated
 
+import msgspec
 import torch
+from msgspec import Meta
 
 from clesr import __version__
 from clesr.engines import tensorrt_build
@@ -17,11 +20,13 @@ from clesr.engines.base import Engine
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.gpu import gpu_key
 from clesr.engines.memory import free_memory
+from clesr.engines.notes import note
 from clesr.engines.offer import Offer
 from clesr.engines.results import engine_errors, run_frame
 from clesr.engines.selftest import probe_image
 from clesr.engines.weights import Model
 from clesr.pipeline.errors import EngineError
+from clesr.pipeline.parsing import parse_json
 
 BUDGET_S = 20.0  # for all candidates together; one that has begun is finished
 WARM_UPS = 3
@@ -124,8 +129,17 @@ def recall(model: Model, shape: tuple[int, int], offers: Sequence[Offer]) -> Tri
     content = _remembered().read(*_place(model, shape, offers))
     if content is None:
         return None
-    found = json.loads(content)
-    return Trial(found["milliseconds"], found["reasons"], earlier=True)
+    try:
+        found = parse_json(content, _Times)
+    except ValueError as error:
+        note(f"the remembered choice of an engine is not used: {error}")
+        return None
+    return Trial(found.milliseconds, found.reasons, earlier=True)
+
+
+class _Times(msgspec.Struct):
+    milliseconds: dict[str, Annotated[float, Meta(ge=0)]]
+    reasons: dict[str, str]
 
 
 def remember(model: Model, shape: tuple[int, int], offers: Sequence[Offer], trial: Trial) -> None:

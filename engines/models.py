@@ -8,19 +8,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from clesr.engines.resample import polyphase_taps
 from clesr.pipeline.errors import WeightsError
+from clesr.pipeline.parsing import convert
 
 SCALES = (2, 4, 8)
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
+MOST_NUMBERS = 1 << 28  # of a network: 1 GB
 LOGIT_MARGIN = 1 / 1024  # keeps the logit of a black or white pixel finite, also in FP16
 
 
@@ -205,20 +209,67 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
 }
 
 
+class _DenseNetArguments(msgspec.Struct, forbid_unknown_fields=True):
+    blocks: Annotated[int, Meta(ge=1, le=64)] = 12
+    layers: Annotated[int, Meta(ge=1, le=32)] = 8
+    growth: Annotated[int, Meta(ge=1, le=256)] = 16
+    skip: str = "none"
+    base: str = "none"
+
+
+class _SRCNNArguments(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _FastSRArguments(msgspec.Struct, forbid_unknown_fields=True):
+    channels: Annotated[int, Meta(ge=1, le=4096)] = 32
+    depth: Annotated[int, Meta(ge=2, le=256)] = 8
+
+
+_ARGUMENTS: Mapping[str, type[msgspec.Struct]] = {
+    "densenet": _DenseNetArguments,
+    "srcnn": _SRCNNArguments,
+    "fast": _FastSRArguments,
+}
+
+
+def lay_out(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network ``architecture`` with its numbers, in eval mode, its weights shapes without memory (meta tensors).
+
+    Raises WeightsError where the architecture or a number is unknown, or the network larger than MOST_NUMBERS.
+    """
+    with torch.device("meta"):
+        network = _construct(architecture, scale, arguments)
+    numbers = count_parameters(network)
+    if numbers > MOST_NUMBERS:
+        raise WeightsError(
+            f"{architecture} x{scale} of {dict(arguments)} has {numbers} numbers, at most {MOST_NUMBERS} are allowed; "
+            "make it smaller"
+        )
+    return network
+
+
 def build_model(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
     """The network ``architecture`` with its numbers, weights as torch initialises them, in eval mode.
 
-    Raises WeightsError where the architecture or a number is unknown.
+    Raises WeightsError as ``lay_out``.
     """
+    lay_out(architecture, scale, arguments)
+    return _construct(architecture, scale, arguments)
+
+
+def _construct(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
     if architecture not in ARCHITECTURES:
         raise WeightsError(
-            f"architecture {architecture!r} is unknown; this clesr knows {', '.join(ARCHITECTURES)}"
+            f"architecture {architecture[:60]!r} is unknown; this clesr knows {', '.join(ARCHITECTURES)}"
         )
     try:
-        return ARCHITECTURES[architecture](scale, **arguments).eval()
-    except (TypeError, ValueError) as error:
+        numbers = msgspec.structs.asdict(convert(dict(arguments), _ARGUMENTS[architecture]))
+        return ARCHITECTURES[architecture](scale, **numbers).eval()
+    except ValueError as error:
         raise WeightsError(
-            f"{architecture} x{scale} cannot be built from {dict(arguments)}: {error}"
+            f"{architecture} x{scale} cannot be built from {str(dict(arguments))[:200]}: {error}; "
+            "use weights that this clesr made"
         ) from error
 
 

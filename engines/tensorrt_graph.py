@@ -76,7 +76,7 @@ def check_precision(information: str, convolutions: int) -> None:
     """
     try:
         layers = json.loads(information)["Layers"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise EngineError(f"TensorRT's engine inspector gives no list of layers ({error})") from error
     learned = [layer for layer in layers if isinstance(layer, dict) and _is_learned_convolution(layer)]
     other = [layer for layer in learned if not HALF.search(_types(layer))]

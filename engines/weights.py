@@ -6,19 +6,23 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import safetensors
 import safetensors.torch
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from clesr.engines.models import SCALES, build_model
+from clesr.engines.models import SCALES, lay_out
+from clesr.engines.safetensors_file import Header, parse_metadata, read_file, read_header
 from clesr.pipeline.errors import UsageError, WeightsError
 from clesr.pipeline.files import NEW, WriteRule, write_file
+from clesr.pipeline.parsing import check_depth
 
 FORMAT = 1
 METADATA_KEY = "clesr"
@@ -34,13 +38,13 @@ class Descriptor:
     limits of the consistency check in dB where they were computed.
     """
 
-    name: str
-    architecture: str
+    name: Annotated[str, Meta(max_length=200)]
+    architecture: Annotated[str, Meta(max_length=200)]
     scale: int
     arguments: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    fidelity: dict[str, float] | None = None
+    fidelity: dict[str, Annotated[float, Meta(ge=-1e9, le=1e9)]] | None = None
     commit: str | None = None
     licence: str = "Apache-2.0"
     format: int = FORMAT
@@ -87,34 +91,31 @@ def save_model(path: Path, module: nn.Module, descriptor: Descriptor, rule: Writ
 
 def read_descriptor(path: Path) -> Descriptor:
     """The descriptor in ``path``; raises WeightsError where there is none or it is not understood."""
-    _refuse_what_is_no_model(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
-    if METADATA_KEY not in metadata:
-        raise WeightsError(
-            f"{path} has no clesr descriptor; only weights written by `clesr train` can be loaded"
-        )
-    return _parse_descriptor(path, metadata[METADATA_KEY])
+    return _read(path)[0]
 
 
 def load_model(path: Path) -> Model:
-    """The model in ``path``; raises WeightsError where the tensors do not fit its descriptor."""
-    descriptor = read_descriptor(path)
-    module = build_model(descriptor.architecture, descriptor.scale, descriptor.arguments)
-    tensors = safetensors.torch.load_file(path)
+    """The model in ``path``; raises WeightsError where the tensors do not fit its descriptor.
+
+    What the descriptor says is compared with the shapes of the tensors before memory is taken for either.
+    """
+    descriptor, header = _read(path)
+    module = lay_out(descriptor.architecture, descriptor.scale, descriptor.arguments)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    foreign = (
+        f"the tensors in {path} are not those of {descriptor.architecture} x{descriptor.scale} "
+        f"{str(descriptor.arguments)[:200]}; the file was made by another model"
+    )
+    if shapes != header.shapes:
+        raise WeightsError(foreign)
     try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"the tensors in {path} are not those of {descriptor.architecture} x{descriptor.scale} "
-            f"{descriptor.arguments}; the file was made by another model"
-        ) from error
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        loaded = safetensors.torch.load(read_file(path))
+        module.load_state_dict({name: tensor.float() for name, tensor in loaded.items()}, assign=True)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise WeightsError(foreign) from error
+    if not all(bool(torch.isfinite(t).all()) for t in loaded.values()):
         raise WeightsError(f"{path} holds values that are not finite; train or download it again")
-    return Model(descriptor, module, identity(tensors))
+    return Model(descriptor, module, identity(loaded))
 
 
 @functools.cache
@@ -169,19 +170,29 @@ def _refuse_what_is_no_model(path: Path) -> None:
         )
 
 
+def _read(path: Path) -> tuple[Descriptor, Header]:
+    _refuse_what_is_no_model(path)
+    header = read_header(path)
+    if METADATA_KEY not in header.metadata:
+        raise WeightsError(
+            f"{path} has no clesr descriptor; only weights written by `clesr train` can be loaded"
+        )
+    return _parse_descriptor(path, header.metadata[METADATA_KEY]), header
+
+
+class _Versioned(msgspec.Struct):
+    format: int
+
+
 def _parse_descriptor(path: Path, text: str) -> Descriptor:
+    version = parse_metadata(path, text, _Versioned).format
+    if version != FORMAT:
+        raise WeightsError(f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr")
+    descriptor = parse_metadata(path, text, Descriptor)
     try:
-        raw = json.loads(text)
-        version = raw["format"]
-        if version != FORMAT:
-            raise WeightsError(
-                f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr"
-            )
-        known = {f.name for f in fields(Descriptor)}
-        descriptor = Descriptor(**{key: value for key, value in raw.items() if key in known})
-        for name, kind in (("name", str), ("architecture", str), ("scale", int), ("arguments", dict)):
-            if not isinstance(getattr(descriptor, name), kind):
-                raise TypeError(f"{name} is {getattr(descriptor, name)!r}")
-        return descriptor
-    except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"the descriptor in {path} is damaged ({error}); copy the file again") from error
+        check_depth([descriptor.training, descriptor.metrics, descriptor.arguments])
+        if not descriptor.name.isprintable():
+            raise ValueError(f"has the name {descriptor.name!r}, which is not one of printable characters")
+    except ValueError as error:
+        raise WeightsError(f"the descriptor in {path} {error}; copy the file again") from error
+    return descriptor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from clesr.tools.models import models
 from clesr.tools.render import render
 from clesr.tools.repair import repair_session
 from clesr.tools.replay import replay
+from clesr.tools.settings_file import check_options, read_toml
 from clesr.tools.train import train
 from clesr.tools.upscale import upscale
 from clesr.tools.verify import verify_session
@@ -124,21 +124,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises UsageError for a file that is missing or not TOML, and for a command or option that is unknown.
     """
-    try:
-        settings = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"the settings file {path} cannot be read: {error}") from error
+    settings = read_toml(path, "the settings file")
     checked: dict[str, Any] = {}
     for name, table in settings.items():
         command = clesr.commands.get(name)
         if command is None or not isinstance(table, dict):
-            raise UsageError(f"{path}: {name!r} is no command; tables are {', '.join(clesr.commands)}")
-        known = {p.name: p for p in command.params if p.name}
-        checked[name] = {}
-        for key, value in table.items():
-            option = key.replace("-", "_")
-            if option not in known:
-                raise UsageError(f"{path}: [{name}] knows no {key!r}; it knows {', '.join(sorted(known))}")
-            repeated = getattr(known[option], "multiple", False) and isinstance(value, str)
-            checked[name][option] = [value] if repeated else value
+            raise UsageError(f"{path}: {name[:80]!r} is no command; tables are {', '.join(clesr.commands)}")
+        checked[name] = check_options(table, command, f"{path}: [{name}]")
     return checked

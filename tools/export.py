@@ -16,6 +16,7 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session import Session, read_session
 from clesr.pipeline.session.format import MANIFEST
+from clesr.pipeline.session.settings import recorded_settings
 from clesr.pipeline.text import shown
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.exporting.burn_in import burn_words, words_of
@@ -228,10 +229,10 @@ def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
 
 def _origin(session: Session) -> tuple[int, int]:
     """The corner of the region of interest."""
-    roi = session.info.settings.get("roi")
+    roi = recorded_settings(session.info).roi
     if not roi:
         return 0, 0
-    parsed = Roi.parse(str(roi))
+    parsed = Roi.parse(roi)
     return parsed.x, parsed.y
 
 

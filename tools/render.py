@@ -25,6 +25,7 @@ from clesr.pipeline.session import Record, Session, SessionError, read_session
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.reader import MILLISECOND
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.settings import recorded_settings
 from clesr.pipeline.sources.session import SessionSource
 from clesr.pipeline.upscaler import Job, Upscaler
 from clesr.tools.console import following, print_summary, progress_bar, tell
@@ -40,14 +41,22 @@ class RecordedPrepare(Prepare):
     """Cuts and stretches the frames of a session exactly as they were while it was recorded."""
 
     def __init__(self, session: Session) -> None:
-        settings = session.info.settings
-        roi, window = settings.get("roi"), settings.get("window")
-        super().__init__(roi=Roi.parse(roi) if roi else None, window=Window.parse(window) if window else None)
+        given = recorded_settings(session.info)
+        super().__init__(
+            roi=Roi.parse(given.roi) if given.roi else None,
+            window=Window.parse(given.window) if given.window else None,
+        )
         self._recorded = {r.number: r.levels for r in session.lines() if r.prepared_ns is not None}
 
     def find_levels(self, image: Image, frame: Frame) -> tuple[float, float] | None:
         if frame.number in self._recorded:
-            return self._recorded[frame.number]
+            levels = self._recorded[frame.number]
+            if levels is not None and not levels[0] < levels[1]:
+                raise SessionError(
+                    f"frame {frame.number} has black at level {levels[0]:g} and white at {levels[1]:g}; "
+                    "`clesr verify` tells more"
+                )
+            return levels
         return super().find_levels(image, frame)
 
 
@@ -101,7 +110,7 @@ def render(context: click.RichContext, /, folder: Path, output: Path | None, **o
 def compare(session: Session, opener: EngineOpener) -> None:
     """Render the recorded SR images again and compare; raises ClesrError where one differs by too much."""
     info = session.info
-    total = info.totals["sr"] if info.totals is not None else None
+    total = None if info.totals is None else info.totals.get("sr", 0)
     with progress_bar(session.folder.name, total, unit="frames") as advance:
         found = Differences()
         for record, recorded, again in _pairs(session, opener):
@@ -130,6 +139,12 @@ class Differences:
     most: float = 0.0
 
     def add(self, record: Record, recorded: Image, again: Image) -> None:
+        """Raises SessionError where the recorded image is none of the frame's size."""
+        if (recorded.shape, recorded.dtype) != (again.shape, again.dtype):
+            raise SessionError(
+                f"the recorded image of frame {record.number} is {recorded.dtype} of {recorded.shape}, its frame "
+                f"makes {again.dtype} of {again.shape}; `clesr verify` tells more"
+            )
         level = 257.0 if recorded.dtype == np.uint16 else 1.0
         difference = np.abs(recorded.astype(np.int32) - again) / level
         mean = float(difference.mean())
@@ -178,7 +193,7 @@ def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Ima
 
 
 def _is_consistent(session: Session) -> bool:
-    return bool(session.info.settings.get("consistent"))
+    return bool(recorded_settings(session.info).consistent)
 
 
 def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
@@ -236,7 +251,7 @@ class RecordedEngine(EngineOpener):
         options: dict[str, Any] = {"engine": "auto", "device": None, "precision": None}
         if info.model_hash and model not in METHODS and "engine" not in asked:
             options |= {"engine": info.engine, "precision": info.precision}
-        options["threads"] = info.settings.get("threads")
+        options["threads"] = recorded_settings(info).threads
         super().__init__(scale=scale, model=model, fps=None, **(options | asked))
 
     @property
@@ -275,7 +290,7 @@ def recorded_model(session: Session) -> str:
         raise SessionError(f"{session.folder} has no up-scaled frames; give --model and --output")
     if info.model in METHODS:
         return info.model
-    for name in (info.settings.get("model"), info.model):
+    for name in (recorded_settings(info).model, info.model):
         with suppress(UsageError, WeightsError):
             if name and find_model(name, info.scale).sha256 == info.model_hash:
                 return str(name)

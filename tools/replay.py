@@ -9,18 +9,19 @@ import rich_click as click
 from click.core import ParameterSource
 
 from clesr.pipeline.session import SessionInfo, read_session
+from clesr.pipeline.session.settings import recorded_settings
 from clesr.tools.live import live
 
 
 def settings_of(info: SessionInfo) -> dict[str, Any]:
     """The options of `clesr live` with which the session was recorded."""
-    settings = info.settings
+    settings = recorded_settings(info)
     return {
         "scale": str(info.scale),
-        "model": settings.get("model") or info.model or "auto",
-        "roi": settings.get("roi"),
-        "window": settings.get("window") or "auto",
-        "consistent": bool(settings.get("consistent")),
+        "model": settings.model or info.model or "auto",
+        "roi": settings.roi,
+        "window": settings.window or "auto",
+        "consistent": bool(settings.consistent),
         "pixel_size": info.pixel_um,
     }
 

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import signal
 import threading
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from clesr.pipeline.errors import UsageError
 from clesr.pipeline.files import WriteRule, write_file
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import Command, general_options, overwrite_option
+from clesr.tools.settings_file import check_options, read_toml
 from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
@@ -41,14 +41,7 @@ def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str 
     """Make what the TOML file at ``path`` says the defaults of the other options."""
     if path is None:
         return
-    try:
-        found = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"the recipe {path} cannot be read: {error}") from error
-    known = {p.name for p in context.command.params if p.name}
-    for key in found:
-        if key not in known:
-            raise UsageError(f"{path}: there is no option {key!r}; there are {', '.join(sorted(known))}")
+    found = check_options(read_toml(Path(path), "the recipe"), context.command, path)
     context.default_map = {**(context.default_map or {}), **found}
 
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 import triton
@@ -24,10 +25,12 @@ from triton.errors import TritonError
 from clesr.engines.cache import cache_folder
 from clesr.engines.kernels.plan import Plan, only_compiling
 from clesr.pipeline.inside import put_part
+from clesr.pipeline.parsing import convert, parse_json, read_bounded
 
 SECONDS = 60.0  # for all kernels of a network together, compilation included
 REPEATS = 20  # runs in a graph that is timed
 REPLAYS = 7
+LARGEST = 1 << 16  # bytes of a remembered choice
 COMPILING = 0.75  # of the time that is left, at most, for compiling before measuring
 FORMS = (Plan(rows=2), Plan(rows=1))  # stand for a form of launch and for its absence
 CLOSE = 1.2  # times the shortest: plans that are measured again, for a card that had yet to raise its clocks
@@ -150,11 +153,12 @@ class Tuner:
     def _read(self, key: str) -> Choice | None:
         file = self._file(key)
         try:
-            stored = json.loads(file.read_text()) if file else None
-            return stored and Choice(
-                Plan(**stored["plan"]), float(stored["microseconds"]), int(stored["tried"])
-            )
-        except (OSError, ValueError, TypeError, KeyError):  # none yet, or of another clesr: measure again
+            if file is None:
+                return None
+            found = parse_json(read_bounded(file, LARGEST), dict[str, Any])
+            stored = convert(found, Choice)
+            return stored if asdict(stored.plan) == found["plan"] else None
+        except (OSError, ValueError):  # none yet, or of another clesr: measure again
             return None
 
     def _write(self, key: str, choice: Choice) -> None:

@@ -11,23 +11,46 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
+from datetime import datetime
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict, get_type_hints
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.frame import Image, Outcome
+from clesr.pipeline.parsing import Count, Int64, check_depth, parse_json
 
 VERSION = 1
 MANIFEST, FRAMES, RAW, SR = "session.json", "frames.jsonl", "raw.mkv", "sr.mkv"
+MANIFEST_BYTES = 16 << 20  # of session.json, at most
+LINE_BYTES = 1 << 20  # of a line of frames.jsonl, at most
+LONGEST_TEXT = 4096  # characters of a text that is written; the rest is cut off
 HASH_BYTES = 32
 PIECE = 1 << 20  # bytes of a file that are hashed together
 _CHAIN = b',"chain":"'
 _HASH = b'"hash": "'
 _ZEROS = b"0" * (2 * HASH_BYTES)
+
+Text = Annotated[str, Meta(max_length=1 << 16)]
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Ticks = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Level = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Side = Annotated[int, Meta(ge=1, le=65535)]
+Rate = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Micrometres = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Scalar = str | int | float | bool | None
+
+
+class FileFacts(TypedDict):
+    """Size and digest of a file."""
+
+    bytes: Count
+    digest: Hash
 
 
 class SessionError(ClesrError):
@@ -47,22 +70,22 @@ class Record:
     what ``repair`` found in the video files alone.
     """
 
-    number: int
-    count: int = 1
-    captured_ns: int
-    prepared_ns: int | None = None
-    submitted_ns: int | None = None
-    collected_ns: int | None = None
-    ticks: int | None = None
+    number: Count
+    count: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 1
+    captured_ns: Int64
+    prepared_ns: Int64 | None = None
+    submitted_ns: Int64 | None = None
+    collected_ns: Int64 | None = None
+    ticks: Ticks | None = None
     outcome: Outcome | None = None
     fidelity: float | None = None
-    levels: tuple[float, float] | None = None
-    raw_index: int | None = None
-    raw_hash: str | None = None
-    sr_index: int | None = None
-    sr_hash: str | None = None
-    sr_coded: str | None = None
-    reason: str | None = None
+    levels: tuple[Level, Level] | None = None
+    raw_index: Count | None = None
+    raw_hash: Hash | None = None
+    sr_index: Count | None = None
+    sr_hash: Hash | None = None
+    sr_coded: Hash | None = None
+    reason: Text | None = None
     recovered: bool = False
 
 
@@ -79,35 +102,35 @@ class SessionInfo:
     ``lines`` and ``files`` (digests) are there once it is closed.
     """
 
-    id: str
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     version: int = VERSION
     closed: bool = False
-    ended: str = ""
-    started: str
-    started_ns: int
-    first: int
-    source: str
+    ended: Text = ""
+    started: Annotated[str, Meta(max_length=64)]
+    started_ns: Int64
+    first: Count
+    source: Text
     live: bool
-    fps: float | None = None
-    pixel_um: float | None = None
-    scale: int
-    raw_shape: tuple[int, int]
-    sr_shape: tuple[int, int]
-    dtype: str
-    raw_codec: str = "ffv1"
-    sr_codec: str = "ffv1"
-    engine: str = ""
-    device: str = ""
-    precision: str = ""
-    model: str = ""
-    model_hash: str = ""
-    engines: tuple[Mapping[str, Any], ...] = ()
+    fps: Rate | None = None
+    pixel_um: Micrometres | None = None
+    scale: Annotated[int, Meta(ge=2, le=8)]
+    raw_shape: tuple[Side, Side]
+    sr_shape: tuple[Side, Side]
+    dtype: Annotated[str, Meta(pattern=r"^uint(8|16)\Z")]
+    raw_codec: Annotated[str, Meta(pattern=r"^ffv1\Z")] = "ffv1"
+    sr_codec: Annotated[str, Meta(pattern=r"^(ffv1|hevc)\Z")] = "ffv1"
+    engine: Text = ""
+    device: Text = ""
+    precision: Text = ""
+    model: Text = ""
+    model_hash: Text = ""  # not Hash: an engine from outside may name its weights otherwise
+    engines: tuple[Mapping[str, Scalar], ...] = ()
     settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    totals: Mapping[str, int] | None = None
-    lines: int | None = None
-    chain: str | None = None
-    files: Mapping[str, Mapping[str, Any]] | None = None
+    versions: Mapping[str, Text]
+    totals: Mapping[str, Count] | None = None
+    lines: Count | None = None
+    chain: Annotated[str, Meta(pattern=r"^([0-9a-f]{32}){1,2}\Z")] | None = None
+    files: Mapping[Text, FileFacts] | None = None
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:
@@ -143,7 +166,7 @@ def hash_pixels(image: Image) -> str:
     return hash_bytes(little.reshape(-1).data)
 
 
-def digest_file(path: Path) -> dict[str, Any]:
+def digest_file(path: Path) -> FileFacts:
     """Size in bytes and digest of a file: BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of PIECE bytes.
 
     Raises OSError.
@@ -152,7 +175,7 @@ def digest_file(path: Path) -> dict[str, Any]:
         return digest_open(file)
 
 
-def digest_open(file: FileIO | BufferedReader) -> dict[str, Any]:
+def digest_open(file: FileIO | BufferedReader) -> FileFacts:
     """As ``digest_file``, of an open file."""
     whole, size = hashlib.blake2b(digest_size=HASH_BYTES), 0
     file.seek(0)
@@ -167,7 +190,9 @@ def format_line(record: Record, previous: str) -> tuple[bytes, str]:
 
     The first line follows the session's id. Fields that hold their default are left out.
     """
-    values = {f.name: getattr(record, f.name) for f in fields(record) if getattr(record, f.name) != f.default}
+    values = {
+        f.name: _cut(getattr(record, f.name)) for f in fields(record) if getattr(record, f.name) != f.default
+    }
     body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[:-1]
     chain = hash_bytes(previous.encode(), body)
     return body + _CHAIN + chain.encode() + b'"}\n', chain
@@ -182,15 +207,15 @@ def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
     if tail != chain.encode() + b'"}\n':
         raise ValueError("was changed, or does not follow the line before it")
     try:
-        values = json.loads(body + b"}")
-        return _record(values), chain
-    except (ValueError, TypeError, KeyError) as error:
+        values = parse_json(body + b"}", _Line)
+    except ValueError as error:
         raise ValueError(f"holds what this format does not know ({error})") from error
+    return Record(**msgspec.structs.asdict(values)), chain
 
 
 def format_manifest(info: SessionInfo) -> bytes:
     """``session.json``: readable JSON whose last value is the hash over the file with that hash as zeros."""
-    values = {f.name: getattr(info, f.name) for f in fields(info)} | {"hash": _ZEROS.decode()}
+    values = {f.name: _cut(getattr(info, f.name)) for f in fields(info)} | {"hash": _ZEROS.decode()}
     text = json.dumps(values, indent=2, allow_nan=False).encode() + b"\n"
     return text.replace(_HASH + _ZEROS, _HASH + hash_bytes(text).encode())
 
@@ -205,26 +230,37 @@ def manifest_hash(text: bytes) -> tuple[str, bool]:
 
 def parse_manifest(text: bytes, name: str) -> SessionInfo:
     """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
+    damaged = "{} is damaged ({}); restore the session from a copy"
     try:
-        values = json.loads(text)
-        version = values["version"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
-    if version != VERSION:
-        raise SessionError(f"{name} has format version {version}, this clesr reads {VERSION}; update clesr")
-    known = {f.name for f in fields(SessionInfo)}
-    try:
-        info = SessionInfo(**{key: _frozen(value) for key, value in values.items() if key in known})
-    except TypeError as error:
-        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
+        version = parse_json(text, _Versioned).version
+        if version != VERSION:
+            raise SessionError(
+                f"{name} has format version {version}, this clesr reads {VERSION}; update clesr"
+            )
+        info = parse_json(text, SessionInfo)
+        check_depth(info.settings)
+        started = datetime.fromisoformat(info.started)
+        if started.tzinfo is None or not 1900 < started.year < 3000:
+            raise ValueError(f"started is {info.started}: expected a time with its offset from UTC")
+    except ValueError as error:
+        raise SessionError(damaged.format(name, error)) from error
     return info
 
 
-def _record(values: dict[str, Any]) -> Record:
-    if values.get("outcome") is not None:
-        values["outcome"] = Outcome(values["outcome"])
-    return Record(**{key: _frozen(value) for key, value in values.items()})
+def _cut(value: Any) -> Any:
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def _declared(field: Field[Any]) -> tuple[str, Any] | tuple[str, Any, Any]:
+    kind = _HINTS[field.name]
+    return (field.name, kind) if field.default is MISSING else (field.name, kind, field.default)
+
+
+_HINTS = get_type_hints(Record, include_extras=True)
+_Line = msgspec.defstruct(
+    "_Line", [_declared(f) for f in fields(Record)], forbid_unknown_fields=True, kw_only=True
+)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from io import FileIO
 from typing import NamedTuple
 
-from clesr.pipeline.session.format import FRAMES, Record, digest_open, format_line
+from clesr.pipeline.session.format import FRAMES, FileFacts, Record, digest_open, format_line
 from clesr.pipeline.session.place import Held
 
 
@@ -55,7 +55,7 @@ class LineFile:
         self._size += len(block.text)
         self.chain, self.count = block.chain, self.count + block.lines
 
-    def digest(self) -> dict[str, object]:
+    def digest(self) -> FileFacts:
         """Size and digest of what is in it."""
         return digest_open(self._file)
 

@@ -13,7 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from clesr.pipeline.session.coding import TICK, Coder, Picture, configure
-from clesr.pipeline.session.format import HASH_BYTES, PIECE, SessionError
+from clesr.pipeline.session.format import HASH_BYTES, PIECE, FileFacts, SessionError
 from clesr.pipeline.session.place import DamagedError, Held
 
 CLUSTER_MS = 200  # after which the next picture begins a cluster, and those before are written
@@ -175,8 +175,8 @@ class MatroskaFile:
             self._container.close()
         self._disk.release()
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> FileFacts:
         """Size in bytes and digest of the closed file, which is then given back."""
-        facts: dict[str, object] = {"bytes": self._disk.size, "digest": self._disk.digest()}
+        facts: FileFacts = {"bytes": self._disk.size, "digest": self._disk.digest()}
         self._disk.release()
         return facts

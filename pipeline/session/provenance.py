@@ -41,8 +41,8 @@ class Provenance:
             first=first.number,
             source=self.source.address,
             live=self.source.live,
-            fps=self.source.fps,
-            pixel_um=self.settings.pixel_um,
+            fps=_sane(self.source.fps),
+            pixel_um=_sane(self.settings.pixel_um),
             scale=self.scale,
             raw_shape=raw.shape,
             sr_shape=self._sr_shape(raw.shape),
@@ -58,6 +58,11 @@ class Provenance:
             return self.sr_shape(raw)
         except UsageError:
             return raw[0] * self.scale, raw[1] * self.scale
+
+
+def _sane(value: float | None) -> float | None:
+    """``value`` where a session may state it: a rate or size beyond all sense is as good as none."""
+    return value if value is not None and 1e-6 <= value <= 1e6 else None
 
 
 def versions() -> dict[str, str]:

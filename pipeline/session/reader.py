@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import av.error
@@ -17,9 +18,12 @@ import av.error
 from clesr.pipeline.errors import SourceError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.inside import check_part, open_part, read_part
+from clesr.pipeline.parsing import read_lines
 from clesr.pipeline.session.format import (
     FRAMES,
+    LINE_BYTES,
     MANIFEST,
+    MANIFEST_BYTES,
     RAW,
     SR,
     Record,
@@ -47,23 +51,14 @@ class Session:
         Raises SessionError at the first line that is damaged; of a session that was not closed, a cut last
         line is passed over.
         """
-        previous = self.info.id
-        if not self.info.closed and not (self.folder / FRAMES).exists():
+        path = self.folder / FRAMES
+        if not self.info.closed and not os.path.lexists(path):
             return  # killed before it was made
         try:
-            with open_part(self.folder / FRAMES) as file:
-                for number, line in enumerate(file, 1):
-                    if not self.info.closed and not line.endswith(b"\n"):
-                        return
-                    try:
-                        record, previous = parse_line(line, previous)
-                    except ValueError as error:
-                        raise SessionError(
-                            f"{self.folder / FRAMES}: line {number} {error}; `clesr verify` tells more"
-                        ) from error
-                    yield record
-        except OSError as error:
-            raise _unreadable(self.folder / FRAMES, error) from error
+            for chained in chained_lines(path, self.info.id, cut=not self.info.closed):
+                yield chained.record
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
 
     def records(self) -> Iterator[Record]:
         """The records in order of number."""
@@ -94,13 +89,49 @@ class Session:
                 yield record, found.picture
 
 
+class DamagedLine(ValueError):
+    """Line ``number`` of ``frames.jsonl`` does not hold; ``why`` stands behind its name."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"line {number} {why}")
+        self.number, self.why = number, why
+
+
+class Chained(NamedTuple):
+    """A line of ``frames.jsonl`` as it stands, what it says, and its chain value."""
+
+    line: bytes
+    record: Record
+    chain: str
+
+
+def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[Chained]:
+    """The lines of the ``frames.jsonl`` at ``path``, of the session with this id; ``cut`` passes over a last line that
+    has no end.
+
+    Raises OSError, and DamagedLine at the first that does not hold.
+    """
+    chain = session
+    with open_part(path) as file:
+        lines = read_lines(file, LINE_BYTES)
+        for number in itertools.count(1):
+            try:
+                line = next(lines, b"")
+                if not line or (cut and not line.endswith(b"\n")):
+                    return
+                record, chain = parse_line(line, chain)
+            except ValueError as error:
+                raise DamagedLine(number, str(error)) from error
+            yield Chained(line, record, chain)
+
+
 def read_session(folder: Path) -> Session:
     """The session in ``folder``; raises SessionError where there is none, or of a version that is not known."""
     path = Path(folder) / MANIFEST
     if not os.path.lexists(path):
         raise SessionError(f"{folder} is no session: there is no {MANIFEST} in it")
     try:
-        return Session(Path(folder), parse_manifest(read_part(path), str(path)))
+        return Session(Path(folder), parse_manifest(read_part(path, MANIFEST_BYTES), str(path)))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -144,5 +175,7 @@ def demux(path: Path) -> Generator[Coded, None, None]:
             position += 1
 
 
-def _unreadable(path: Path, error: OSError) -> SessionError:
-    return SessionError(f"{path} cannot be read ({error.strerror}); check the disk and the rights")
+def _unreadable(path: Path, error: OSError | ValueError) -> SessionError:
+    if isinstance(error, OSError):
+        return SessionError(f"{path} cannot be read ({error.strerror}); check the disk and the rights")
+    return SessionError(f"{path}: {error}; `clesr verify` tells more")

@@ -23,6 +23,7 @@ from clesr.pipeline.session.format import (
     MANIFEST,
     RAW,
     SR,
+    FileFacts,
     Record,
     SessionError,
     SessionInfo,
@@ -36,7 +37,7 @@ from clesr.pipeline.session.format import (
     parse_line,
 )
 from clesr.pipeline.session.matroska import MatroskaFile
-from clesr.pipeline.session.reader import Coded, Session, demux, read_session
+from clesr.pipeline.session.reader import Coded, DamagedLine, Session, chained_lines, demux, read_session
 from clesr.pipeline.sources.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
@@ -65,9 +66,9 @@ def repair(folder: Path) -> list[str]:
                 return _Repair(session, opened).run()
             finally:
                 opened.remove_tree(WORK)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, av.FFmpegError, ValueError) as error:
         raise SessionError(
-            f"{folder} cannot be repaired ({error.strerror or error}); it is as it was"
+            f"{folder} cannot be repaired ({getattr(error, 'strerror', None) or error}); it is as it was"
         ) from error
 
 
@@ -77,7 +78,7 @@ class _Repair:
         self.folder, self.info = session.folder, session.info
         self.work = session.folder / WORK
         self.said: list[str] = []
-        self.files: dict[str, dict[str, object]] = {}
+        self.files: dict[str, FileFacts] = {}
 
     def run(self) -> list[str]:
         self._make_room()
@@ -86,7 +87,9 @@ class _Repair:
         self._recover_sr(records, raw)
         totals = count_records([*records, *raw.values()])
         for _, record in sorted(raw.items()):
-            line, chain = format_line(record, chain)
+            before = chain
+            line, chain = format_line(record, before)
+            parse_line(line, before)  # a number or time beyond all sense, out of a foreign video
             text += line
         (self.work / FRAMES).write_bytes(text)
         self.files[FRAMES] = digest_file(self.work / FRAMES)
@@ -123,20 +126,13 @@ class _Repair:
         """The lines that hold, as they stand; their records; the chain value of the last."""
         text, records, chain = bytearray(), [], self.info.id
         path = self.folder / FRAMES
-        lines = []
-        if os.path.lexists(path):
-            with open_part(path) as file:
-                lines = file.read().splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
-            try:
-                record, chain = parse_line(line, chain)
-            except ValueError as error:
-                self.said.append(
-                    f"line {number} of {FRAMES} {error}: left out, with {len(lines) - number} after it"
-                )
-                break
-            text += line
-            records.append(record)
+        try:
+            lines = chained_lines(path, self.info.id) if os.path.lexists(path) else ()
+            for line, record, chain in lines:  # noqa: B007
+                text += line
+                records.append(record)
+        except DamagedLine as error:
+            self.said.append(f"line {error.number} of {FRAMES} {error.why}: left out, with all after it")
         return text, records, chain
 
     def _recover_raw(self, records: list[Record]) -> dict[int, Record]:
@@ -196,6 +192,8 @@ class _Repair:
     def _copy(self, name: str, known: dict[int, Record], ticks: set[int] | None = None) -> Iterator[Coded]:
         """Copy the pictures of ``name`` that have a line, and behind them those that are whole (and at ``ticks``)."""
         path = self.folder / name
+        if not path.is_file():
+            return
         try:
             container = open_container(f"file:{path}")
         except SourceError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,11 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clesr.pipeline.frame import Outcome
-from clesr.pipeline.inside import check_part, open_part, read_part
+import numpy as np
+
+from clesr.pipeline.frame import Image, Outcome
+from clesr.pipeline.inside import check_part, read_part
+from clesr.pipeline.session.agreement import disagreements, uncovered
 from clesr.pipeline.session.format import (
     FRAMES,
     MANIFEST,
+    MANIFEST_BYTES,
     RAW,
     SR,
     Record,
@@ -26,9 +31,8 @@ from clesr.pipeline.session.format import (
     hash_bytes,
     hash_pixels,
     manifest_hash,
-    parse_line,
 )
-from clesr.pipeline.session.reader import demux, read_session
+from clesr.pipeline.session.reader import chained_lines, demux, read_session
 from clesr.pipeline.sources.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
@@ -90,10 +94,15 @@ class Certificate:
 def verify(folder: Path, advance: Callable[[int], None] = lambda _images: None) -> Certificate:
     """Check everything in ``folder``; ``advance`` is told how many images were looked at.
 
-    Raises SessionError where there is no session of a known format.
+    Raises SessionError where there is no session of a known format, or where its files cannot be read.
     """
     session = read_session(folder)
-    return _Check(session.folder, session.info, advance).run()
+    try:
+        return _Check(session.folder, session.info, advance).run()
+    except OSError as error:
+        raise SessionError(
+            f"{folder} cannot be checked ({error.strerror}); check the disk and the rights"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -111,6 +120,7 @@ class _Check:
         self._ledger(totals)
         in_order = sorted(records, key=lambda record: record.number)
         self._numbers(in_order)
+        self._say(disagreements(in_order))
         self._times(in_order)
         self._files()
         self._pixels(RAW, by_position(in_order, RAW), totals["raw"])
@@ -125,13 +135,13 @@ class _Check:
 
     def _say(self, problems: Iterator[str]) -> None:
         """Keep ``problems``; many of a kind are counted."""
-        found = list(problems)
-        self.problems += found[:SHOWN]
-        if len(found) > SHOWN:
-            self.problems.append(f"{len(found) - SHOWN} more of the last kind")
+        self.problems += itertools.islice(problems, SHOWN)
+        more = sum(1 for _ in problems)
+        if more:
+            self.problems.append(f"{more} more of the last kind")
 
     def _manifest(self) -> str:
-        stated, holds = manifest_hash(read_part(self.folder / MANIFEST))
+        stated, holds = manifest_hash(read_part(self.folder / MANIFEST, MANIFEST_BYTES))
         if not holds:
             self.problems.append(f"{MANIFEST} was changed: its hash does not match it")
         if not self.info.closed:
@@ -145,21 +155,16 @@ class _Check:
         records: list[Record] = []
         previous = self.info.id
         try:
-            with open_part(self.folder / FRAMES) as file:
-                for number, line in enumerate(file, 1):
-                    try:
-                        record, previous = parse_line(line, previous)
-                    except ValueError as error:
-                        self.problems.append(
-                            f"{FRAMES}: line {number} {error}; what follows is not vouched for"
-                        )
-                        return records
-                    records.append(record)
+            for _, record, previous in chained_lines(self.folder / FRAMES, self.info.id):  # noqa: B007
+                records.append(record)
         except FileNotFoundError:
             self.problems.append(f"{FRAMES} is missing{self._cut_off}")
             return records
         except OSError as error:
             self.problems.append(f"{FRAMES} cannot be read: {error.strerror}")
+            return records
+        except ValueError as error:
+            self.problems.append(f"{FRAMES}: {error}; what follows is not vouched for")
             return records
         if self.info.closed and (self.info.lines, self.info.chain) != (len(records), previous):
             self.problems.append(
@@ -194,9 +199,9 @@ class _Check:
 
     def _times(self, records: list[Record]) -> None:
         def broken() -> Iterator[str]:
-            captured, ticks = 0, -1
+            captured, ticks = None, -1
             for record in records:
-                if record.captured_ns < captured:
+                if captured is not None and record.captured_ns < captured:
                     yield f"frame {record.number} was captured before the frame before it"
                 captured = record.captured_ns
                 if record.ticks is not None:
@@ -212,6 +217,7 @@ class _Check:
 
     def _files(self) -> None:
         """The digests of a closed session's files."""
+        self.problems += uncovered(self.folder, self.info)
         for name, stated in (self.info.files or {}).items():
             path = self.folder / name
             if name not in (FRAMES, RAW, SR):
@@ -226,11 +232,11 @@ class _Check:
             except OSError as error:
                 self.problems.append(f"{name} cannot be read: {error.strerror}")
                 continue
-            if found["bytes"] != stated.get("bytes"):
+            if found["bytes"] != stated["bytes"]:
                 self.problems.append(
-                    f"{name} has {found['bytes']} bytes, {MANIFEST} states {stated.get('bytes')}"
+                    f"{name} has {found['bytes']} bytes, {MANIFEST} states {stated['bytes']}"
                 )
-            elif found != dict(stated):
+            elif found != stated:
                 self.problems.append(f"{name} was changed: its digest does not match it")
 
     def _pixels(self, name: str, records: dict[int, Record], expected: int) -> None:
@@ -259,11 +265,17 @@ class _Check:
         if seen > len(records):
             yield f"{name} has {seen - len(records)} images more than {FRAMES} has lines for{self._cut_off}"
 
+    def _fits(self, name: str, picture: Image) -> bool:
+        shape = self.info.raw_shape if name == RAW else self.info.sr_shape
+        return picture.shape == shape and picture.dtype.name == self.info.dtype
+
     def _wrong(self, name: str, record: Record, ticks: int, data: bytes, picture: object) -> Iterator[str]:
         where = f"{name}: frame {record.number}"
         if isinstance(picture, Damage):
             yield f"{where}: {picture.reason}"
             return
+        if isinstance(picture, np.ndarray) and not self._fits(name, picture):
+            yield f"{where} is {picture.dtype} of {picture.shape}, {MANIFEST} states other images"
         if ticks != record.ticks:
             yield f"{where} is shown at {ticks} ms, its line says {record.ticks}"
         if name == SR and record.sr_coded is not None:

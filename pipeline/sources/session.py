@@ -24,7 +24,7 @@ class SessionSource:
     def __init__(self, folder: Path, *, clock: Clock = SYSTEM) -> None:
         self.session = read_session(folder)
         info = self.session.info
-        frames = info.totals["captured"] if info.totals is not None else None
+        frames = None if info.totals is None else info.totals.get("captured", 0)
         self.info = SourceInfo(str(folder), live=False, fps=info.fps, shape=info.raw_shape, frames=frames)
         self._clock = clock
         self._records = self.session.records()
@@ -45,7 +45,8 @@ class SessionSource:
                     return Corrupt(record.number, now, f"it is not in {RAW}")
                 if isinstance(coded.picture, Damage):
                     return Corrupt(record.number, now, coded.picture.reason)
-                return Frame(coded.picture, record.number, now, record.ticks, MILLISECOND)
+                base = None if record.ticks is None else MILLISECOND
+                return Frame(coded.picture, record.number, now, record.ticks, base)
             raise EndOfSource
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from clesr.engines.offer import Offer
 from clesr.engines.weights import find_model
 from clesr.pipeline.errors import EngineError, UsageError
 from clesr.pipeline.files import NEW, WriteRule, make_parents, write_json
-from clesr.tools.benching import baselines
+from clesr.tools.benching import baselines, stored
 from clesr.tools.benching.images import DATA, lr_and_hr
 from clesr.tools.benching.machine import environment
 from clesr.tools.benching.measure import Case, Pair, Plan, measure_case
@@ -40,7 +39,6 @@ GPU_CASES = (
 )
 OPENING_S = 2.0  # about, of one engine: opening, parity, warm-up
 WAYS = {"cuda": 3, "gpu": 2, "cpu": 2}  # of measuring an engine: one at a time, in flight, by the device
-NEEDED = ("model", "scale", "lr", "label", "frames_s", "latency_ms", "streams_30", "parity", "psnr_db")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,20 +184,7 @@ def write(path: Path, result: dict[str, Any], rule: WriteRule = NEW) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """What :func:`write` wrote. Raises UsageError for a file that is something else or of a newer format."""
-    try:
-        result = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}); give a file written by `clesr bench --json`"
-        ) from error
-    if not isinstance(result, dict) or result.get("benchmark") != NAME:
-        raise UsageError(f"{path} holds no result of the bench; give a file written by `clesr bench --json`")
-    if result.get("format") != FORMAT:
-        raise UsageError(f"{path} has format {result.get('format')}; this clesr reads {FORMAT}; update clesr")
-    rows = result.get("rows")
-    if not isinstance(rows, list) or any(key not in row for row in rows for key in NEEDED):
-        raise UsageError(f"{path} is damaged: its rows lack figures; measure again")
-    return result
+    return stored.read(path, benchmark=NAME, form=FORMAT)
 
 
 def _images() -> str:

@@ -8,27 +8,31 @@ predictions are averaged.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from msgspec import Meta
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from clesr.engines.base import Engine, EngineInfo
 from clesr.engines.models import SCALES
 from clesr.engines.resample import quantise, resize
+from clesr.engines.safetensors_file import Shape, parse_metadata, read_file, read_header
 from clesr.engines.torch_engine import cpu_name
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.errors import WeightsError
 from clesr.pipeline.files import NEW, WriteRule, write_file
+from clesr.pipeline.parsing import check_depth, one_line
 
 ARCHITECTURE = "a+"
 WINDOW = 3  # LR pixels a side of a patch; patches lie one LR pixel apart
+FEATURES = 4 * (2 * WINDOW) ** 2  # four derivatives, twice an LR pixel
 TENSORS = ("basis", "atoms", "regressors", "details")
 METADATA_KEY = "clesr-a+"
 
@@ -41,7 +45,7 @@ class About:
     """What a set of regressors is and how it came to be."""
 
     scale: int
-    name: str = ARCHITECTURE
+    name: Annotated[str, Meta(max_length=200)] = ARCHITECTURE
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "Apache-2.0"
@@ -97,16 +101,33 @@ class APlus:
 
 def load(path: Path) -> APlus:
     """The A+ in ``path``; raises WeightsError where it holds none."""
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-        tensors = safetensors.numpy.load_file(path)
-        about = About(**json.loads(metadata[METADATA_KEY]))
-        return APlus(about, *(tensors[key].astype(np.float32) for key in TENSORS))
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    header = read_header(path)
+    if METADATA_KEY not in header.metadata:
+        raise WeightsError(f"{path} holds no A+ regressors; train them with --architecture a+")
+    about = parse_metadata(path, header.metadata[METADATA_KEY], About)
+    if about.scale not in SCALES or not _fit(header.shapes, about.scale):
         raise WeightsError(
-            f"{path} holds no A+ regressors ({error}); train them with --architecture a+"
-        ) from error
+            f"the tensors in {path} are not those of A+ x{about.scale}; train them with --architecture a+"
+        )
+    try:
+        check_depth([about.training, about.metrics])
+        tensors = safetensors.numpy.load(read_file(path))
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged ({one_line(error)}); copy it again") from error
+    return APlus(about, *(tensors[key].astype(np.float32) for key in TENSORS))
+
+
+def _fit(shapes: Mapping[str, Shape], scale: int) -> bool:
+    """Whether tensors of these shapes are those of A+, all for one number of features, atoms and details."""
+    if set(shapes) != set(TENSORS) or [len(shapes[name]) for name in TENSORS] != [2, 2, 3, 2]:
+        return False
+    kept, atoms, details = shapes["basis"][1], shapes["atoms"][0], shapes["details"][0]
+    return min(kept, atoms, details) > 0 and [shapes[name] for name in TENSORS] == [
+        (FEATURES, kept),
+        (atoms, kept),
+        (atoms, details, kept),
+        (details, (WINDOW * scale) ** 2),
+    ]
 
 
 def shipped() -> dict[int, Path]:
@@ -124,9 +145,8 @@ def open_aplus(model: APlus, shape: tuple[int, int]) -> Engine:
 def is_aplus(path: Path) -> bool:
     """Whether ``path`` is a safetensors file of A+ regressors."""
     try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return METADATA_KEY in (file.metadata() or {})
-    except (OSError, safetensors.SafetensorError):
+        return METADATA_KEY in read_header(path).metadata
+    except WeightsError:
         return False
 
 

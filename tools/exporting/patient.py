@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.parsing import parse_json, parse_toml, read_bounded, unreadable
 
+LARGEST = 1 << 16  # bytes of a file
 SEXES = ("M", "F", "O")
 REGIONS = {  # by the names of their SNOMED CT codes in pydicom
     "bile-duct": "BileDuct",
@@ -59,8 +59,8 @@ class Patient:
             longest = 16 if field.name in ("accession_number", "study_id") else 64
             if not isinstance(value, str) or "\\" in value or not value.isprintable() or len(value) > longest:
                 raise UsageError(
-                    f"patient: {field.name} {value!r} is not a text of at most {longest} characters in one line "
-                    "without backslash"
+                    f"patient: {field.name} {str(value)[:80]!r} is not a text of at most {longest} characters in one "
+                    "line without backslash"
                 )
         if not self.name.strip() or not self.id.strip():
             raise UsageError(
@@ -77,16 +77,16 @@ class Patient:
 def read_patient(path: Path) -> Patient:
     """The patient in a TOML or JSON file: one table, keys as in ``Patient``. Raises UsageError."""
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        parse = parse_json if path.suffix.lower() == ".json" else parse_toml
+        table = parse(read_bounded(path, LARGEST), dict[str, Any])
     except (OSError, ValueError) as error:
-        raise UsageError(f"the patient file {path} cannot be read: {error}; give TOML or JSON") from error
+        raise UsageError(f"the patient file {path} {unreadable(error)}; give TOML or JSON") from error
     known = [field.name for field in fields(Patient)]
-    if not isinstance(table, dict) or not {"name", "id"} <= set(table):
+    if not {"name", "id"} <= set(table):
         raise UsageError(f"the patient file {path} is not {_FORM} {', '.join(known[2:])}")
     for key in table:
         if key not in known:
-            raise UsageError(f"the patient file {path} knows no {key!r}; it knows {', '.join(known)}")
+            raise UsageError(f"the patient file {path} knows no {key[:80]!r}; it knows {', '.join(known)}")
     return Patient(**{key: _text(value) for key, value in table.items()})
 
 

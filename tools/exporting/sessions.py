@@ -8,6 +8,7 @@ from clesr.pipeline.errors import ClesrError
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session import Record, Session, SessionError
 from clesr.pipeline.session.format import hash_pixels
+from clesr.pipeline.text import printable
 from clesr.tools.console import tell
 from clesr.tools.exporting.clip import Clip, Derivation, Kind, Still
 from clesr.tools.exporting.selection import Selection, absent_error, thin
@@ -41,8 +42,9 @@ def session_clip(
             f"{session.folder} has no {kind} image in {selection}; `clesr info` shows what it has"
         )
     side = pixel_um or info.pixel_um
-    engines = dict.fromkeys(str(entry["engine"]) for entry in info.engines)
-    model = Derivation(info.scale, info.model, info.model_hash, ", ".join(engines) or info.engine)
+    engines = dict.fromkeys(str(entry["engine"]) for entry in info.engines if entry.get("engine"))
+    words = (info.model, info.model_hash, ", ".join(engines) or info.engine)
+    model = Derivation(info.scale, *map(printable, words))
     sr = kind == "sr"
     return Clip(
         kind=kind,
@@ -56,7 +58,7 @@ def session_clip(
         lossy=True if sr and info.sr_codec != LOSSLESS else None,
         origin_ns=within[0].captured_ns - info.started_ns,
         started=info.started if dated else None,
-        notes=f"source {info.source}" if named else "",
+        notes=printable(f"source {info.source}") if named else "",
     )
 
 

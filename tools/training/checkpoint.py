@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 
 from clesr.pipeline.errors import ClesrError, SinkError
 from clesr.pipeline.files import OWN, write_file
+from clesr.pipeline.parsing import Count, convert, one_line, open_regular
 
 NAME = "checkpoint.pt"
 
@@ -30,13 +33,22 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         ) from error
 
 
+class _State(msgspec.Struct):
+    recipe: str
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+    step: Count
+    seconds: Annotated[float, Meta(ge=0)]
+
+
 def load(folder: Path) -> dict[str, Any] | None:
     """The state that was saved last; None where there is none. Raises ClesrError where it is damaged."""
     path = folder / NAME
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        return msgspec.structs.asdict(convert(state, _State))
     except Exception as error:
-        raise ClesrError(f"{path} is damaged ({error}); remove it to start anew") from error
-    return state
+        raise ClesrError(f"{path} is damaged ({one_line(error)}); remove it to start anew") from error

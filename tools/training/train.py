@@ -21,6 +21,7 @@ from clesr.engines.models import DenseBlock, build_model
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.files import OWN, write_file
+from clesr.pipeline.parsing import one_line, parse_json, read_bounded, unreadable
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import Patches, load_data
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 LOG = "log.csv"
+LOG_BYTES = 64 << 20  # at most
 COLUMNS = "step,epoch,seconds,learning_rate,loss,gain_db"
 
 
@@ -200,15 +202,23 @@ class Trainer:
         state = checkpoint.load(self.folder)
         if state is None:
             return
-        ours, theirs = _plain(asdict(self.recipe)), _plain(DEFAULTS) | json.loads(state["recipe"])
+        damaged = f"{self.folder / checkpoint.NAME} is damaged ({{}}); remove it to start anew"
+        try:
+            recipe = parse_json(state["recipe"], dict[str, Any])
+        except ValueError as error:
+            raise ClesrError(damaged.format(error)) from error
+        ours, theirs = _plain(asdict(self.recipe)), _plain(DEFAULTS) | recipe
         if ours != theirs:
             changed = [key for key in ours if ours[key] != theirs.get(key)]
             raise UsageError(
                 f"{self.folder} holds a run with other {', '.join(changed)}; give the same options to go on "
                 "with it, or another --output to start anew"
             )
-        self.module.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            self.module.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ClesrError(damaged.format(one_line(error))) from error
         self.step, self.seconds = state["step"], state["seconds"]
         if self.first:
             _cut_log(self.folder / LOG, self.step)
@@ -312,6 +322,9 @@ def _cut_log(path: Path, step: int) -> None:
     """Drop what a run wrote after its last checkpoint."""
     if not path.exists():
         return
-    head, *lines = path.read_text().splitlines()
-    kept = [line for line in lines if int(line.partition(",")[0]) <= step]
-    write_file(path, "\n".join([head, *kept]) + "\n", OWN, wait=False)
+    try:
+        lines = read_bounded(path, LOG_BYTES).decode().splitlines()[1:]
+        kept = [line for line in lines if int(line.partition(",")[0]) <= step]
+    except (OSError, ValueError) as error:
+        raise ClesrError(f"{path} {unreadable(error)}; remove it, then the run goes on") from error
+    write_file(path, "\n".join([COLUMNS, *kept]) + "\n", OWN, wait=False)
