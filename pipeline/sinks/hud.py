@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.fidelity import TILE
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks import overlay as heat
 from clesr.pipeline.stats import State, Status
 from clesr.pipeline.text import printable
+from clesr.pipeline.view import TILE
 
 Canvas = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red

@@ -86,7 +86,8 @@ def test_it_shows_live_stalled_and_failed_images(screen: Screen) -> None:
     height, width = said["size of large"]
     assert height == width == 720, "90 % of the screen's height"
     assert said["closed"] == said["closed twice"] == "window: 3 results shown"
-    assert errors == "", "Qt has nothing to complain about"
+    assert said["complaints"] == "", "Qt has nothing to complain about"
+    assert errors == ""
 
 
 @pytest.mark.parametrize("key", ["q", "Escape"])
@@ -135,21 +136,8 @@ def test_without_a_screen_one_line_says_what_to_do(display: str | None, said: st
     assert errors == ""
 
 
-def test_pyav_before_opencv_is_refused_instead_of_hanging(screen: Screen) -> None:
-    """A program that imports both the other way round; wheels that share no library are no trouble."""
-    script = (
-        "import av, cv2\n"
-        "from clesr.pipeline.sinks import open_sink\n"
-        "from clesr.pipeline.errors import SinkError\n"
-        "try: open_sink('window'); cv2.namedWindow('clesr'); print('works')\n"
-        "except SinkError as error: print(error)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"DISPLAY": screen.display},
-        timeout=60,
-        check=True,
-    )
-    assert "import cv2 or clesr before av" in run.stdout or run.stdout.strip() == "works"
+def test_pyav_before_opencv_does_no_harm(screen: Screen) -> None:
+    """With PyAV's X11 libraries in the process OpenCV's windows hang: they are in another one."""
+    said, _ = child("show", str(screen.framebuffer), "av first", display=screen.display)
+    assert said["live"]
+    assert said["failed"]

@@ -10,6 +10,9 @@ import ctypes
 import json
 import subprocess
 import sys
+
+if "av first" in sys.argv:
+    import av  # noqa: F401
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,10 +75,11 @@ def show(framebuffer: str) -> dict[str, Any]:
     seen["failed"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 0] == amber).all())
     window.write(result(np.full((4000, 4000), 150, np.uint8)))
     seen["large"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 700] == 150).all())
-    size = window._shape()  # type: ignore[attr-defined]
-    seen["size of large"] = list(size)
+    assert isinstance(window, Window)
+    seen["size of large"] = list(window.shape or ())
     seen["closed"] = window.close()
     seen["closed twice"] = window.close()
+    seen["complaints"] = window.complaints
     return seen
 
 
