@@ -156,6 +156,11 @@ class Pipeline:
             self._source_thread = source
 
     @property
+    def started(self) -> bool:
+        """Whether it reads frames, or has ended."""
+        return self._source_thread is not None or self._finished
+
+    @property
     def busy(self) -> bool:
         """Whether frames may still come through."""
         thread = self._source_thread
@@ -355,10 +360,12 @@ class Pipeline:
         """What breaks on the main thread drains the run and is raised when everything is closed."""
         try:
             yield
-        except BaseException as error:  # noqa: BLE001 - as said
+        except BaseException as error:
             self._errors.append(error)
             self._end_reading()
             self._lane.jobs.close()
+            if isinstance(error, KeyboardInterrupt):
+                raise  # it ends other runs too
 
     def _engine_state(self) -> tuple[EngineInfo | None, str | None]:
         """What the engine said of itself, and why it is out of service; None where it is not known, or works."""
