@@ -9,7 +9,6 @@ The main thread waits in ``run``, says what does not answer, and gives up at the
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from pathlib import Path
 from clesr.engines import EngineInfo
 from clesr.pipeline.acquisition import READ_S, Acquisition, Limits
 from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.ending import Ending, let_go
 from clesr.pipeline.engine_thread import EngineThread
 from clesr.pipeline.errors import ClesrError, SinkError, SourceError, first_line
 from clesr.pipeline.frame import Result
@@ -31,7 +31,7 @@ from clesr.pipeline.sources.base import Source
 from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Status, Summary
 from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
 from clesr.pipeline.watch import Watch
-from clesr.pipeline.watchdog import Part, Patience, Pulse, Watchdog, left_behind
+from clesr.pipeline.watchdog import Part, Patience, Watchdog
 
 __all__ = ["Limits", "Pipeline", "run_together"]
 
@@ -87,10 +87,8 @@ class Pipeline:
         self._source_thread: threading.Thread | None = None
         self._errors: list[BaseException] = []
         self._state = State.STARTING
-        self._stop, self._finished = threading.Event(), False
-        self._aborted = self._source_given_up = False
-        self._start_ns: int | None = None
-        self._stopped_ns: int | None = None
+        self._start_ns, self._finished = clock.now_ns(), False
+        self._ending = Ending(source, self._outlets, recorder, patience=self._patience, clock=clock)
         self._newest: Result | None = None
         self._notes: list[str] = []
         self._pace = Pace(source.info, clock)
@@ -103,7 +101,7 @@ class Pipeline:
             pace=self._pace,
             limits=self._limits,
             clock=clock,
-            stop=self._stop,
+            stop=self._ending.stop,
             note=self.note,
         )
         self._watchdog = Watchdog(self._patience, tell)
@@ -163,22 +161,17 @@ class Pipeline:
     @property
     def busy(self) -> bool:
         """Whether frames may still come through."""
-        thread = self._source_thread
-        if thread is None:
+        if self._source_thread is None:
             return False
-        reading = thread.is_alive() and not self._source_given_up
-        return (
-            reading
-            or not self._lane.done.is_set()
-            or not all(outlet.fed.is_set() for outlet in self._outlets)
-        )
+        reading = self._ending.reading(self._source_thread)
+        return reading or not self._lane.done.is_set() or not all(o.fed.is_set() for o in self._outlets)
 
     def wait(self) -> None:
         """Return when everything has come through, or after a while."""
         thread = self._source_thread
-        if thread is not None and not self._source_given_up:
+        if thread is not None and self._ending.reading(thread):
             thread.join(READ_S)
-        if thread is None or self._source_given_up or not thread.is_alive():
+        if not self._ending.reading(thread):
             self._lane.done.wait(READ_S)
             for outlet in self._outlets:
                 outlet.fed.wait(READ_S)
@@ -186,26 +179,27 @@ class Pipeline:
     def look(self) -> None:
         """Main thread, again and again: say which part does not answer, give up those that have had their time."""
         self._watchdog.look(self._watched())
-        seconds = self._limits.seconds
-        if seconds is not None and self._since(self._start_ns) >= seconds + self._patience.told:
-            self.stop()  # the source, which does so by itself, does not answer
-        thread, patience = self._source_thread, self._patience
-        stopped = self._since(self._stopped_ns)
-        reading = thread is not None and thread.is_alive() and not self._source_given_up
-        if reading and stopped >= (patience.abort if self._aborted else patience.close):
-            self._give_up_source()
-        if self._aborted and stopped >= patience.abort and not self._lane.done.is_set():
+        seconds, now = self._limits.seconds, self.clock.now_ns()
+        if seconds is not None and now - self._start_ns >= (seconds + self._patience.told) * 1e9:
+            self.stop()  # the source thread, which does so by itself, does not answer
+        try:
+            self._ending.check_source(self._source_thread)
+        except SourceError as error:
+            self.tell(str(error))
+            self._errors.append(error)
+            self._lane.jobs.close()
+        if self._ending.engine_is_due:
             self._engine.abandon(self._lane)
         if self._lane.done.is_set():
             for outlet in self._outlets:
-                self._give_up_when_due(outlet)
+                self._ending.check(outlet)
 
     def finish(self) -> None:
         """End all threads and close everything."""
         if self._finished:
             return
         self._finished = True
-        self._end_reading()
+        self._ending.begin()
         self._engine.finish(self._lane)
         while self.busy:
             self.wait()
@@ -216,14 +210,12 @@ class Pipeline:
         """Drain: take no more frames, finish those captured. Any thread, also in a signal handler."""
         if self._state in (State.STARTING, State.RUNNING, State.DEGRADED):
             self._state = State.DRAINING
-        self._end_reading()
+        self._ending.begin()
 
     def abort(self) -> None:
         """Stop at once: frames that wait for the engine end as stale, and what does not answer is given up."""
         self.stop()
-        if not self._aborted:
-            self._stopped_ns = self.clock.now_ns()
-            self._aborted = True
+        self._ending.abort()
         self._engine.abort(self._lane)
         for outlet in self._outlets:
             outlet.box.close()
@@ -232,9 +224,7 @@ class Pipeline:
         """The last resort before the process is ended, for any thread, where not even ``run`` returns after ``abort``:
         close the recording with what it has, then the sinks, waiting at most ``seconds`` for each."""
         self.abort()
-        for outlet in self._recorder_first():
-            outlet.close()
-            outlet.wait_closed(seconds)
+        self._ending.rescue(seconds)
 
     def start_recording(self, folder: Path) -> None:
         """Record into the new ``folder`` from the next frame on. Any thread, also in a signal handler.
@@ -303,7 +293,7 @@ class Pipeline:
             self._acquisition.run(start_ns)
         except BaseException as error:  # noqa: BLE001 - raised again on the main thread
             self._errors.append(error)
-        self._end_reading()
+        self._ending.begin()
 
     def _emit(self, result: Result) -> None:
         """Engine thread: count ``result`` and hand it to the sinks."""
@@ -328,7 +318,7 @@ class Pipeline:
             self._acquisition.stale(job.frame)
         if error is not None:
             self._errors.append(error)
-            self._end_reading()
+            self._ending.begin()
         for outlet in self._outlets:
             outlet.box.close()
 
@@ -346,15 +336,6 @@ class Pipeline:
 
     # --- small parts
 
-    def _end_reading(self) -> None:
-        if not self._stop.is_set():
-            self._stopped_ns = self.clock.now_ns()
-            self._stop.set()
-
-    def _since(self, time_ns: int | None) -> float:
-        """Seconds; 0 where it has not happened."""
-        return 0.0 if time_ns is None else (self.clock.now_ns() - time_ns) / 1e9
-
     @contextmanager
     def _keeping_errors(self) -> Iterator[None]:
         """What breaks on the main thread drains the run and is raised when everything is closed."""
@@ -362,7 +343,7 @@ class Pipeline:
             yield
         except BaseException as error:
             self._errors.append(error)
-            self._end_reading()
+            self._ending.begin()
             self._lane.jobs.close()
             if isinstance(error, KeyboardInterrupt):
                 raise  # it ends other runs too
@@ -382,86 +363,25 @@ class Pipeline:
         """What has to answer now."""
         if not self._lane.done.is_set():
             yield self._engine_part
-            if not self._stop.is_set():
+            if not self._ending.stop.is_set():
                 yield self._source_part
         for outlet, part in zip(self._outlets, self._sink_parts, strict=True):
             if outlet.alive:
                 yield part
 
-    def _recorder_first(self) -> list[Outlet]:
-        return sorted(self._outlets, key=lambda outlet: outlet.sink is not self.recorder)
-
-    def _give_up_source(self) -> None:
-        thread, self._source_given_up = self._source_thread, True
-        if thread is not None:
-            left_behind.append(thread)
-        self._lane.jobs.close()
-        silent = self._pace.idle.busy_s
-        error = SourceError(f"{self.source.info.address} has not answered for {silent:.0f} s and is given up")
-        self.tell(str(error))
-        self._errors.append(error)
-
-    def _give_up_when_due(self, outlet: Outlet) -> bool:
-        patience, recorder = self._patience, outlet.sink is self.recorder
-        if self._aborted:
-            limit = patience.abort_recorder if recorder else patience.abort
-        else:
-            limit = patience.recorder if recorder else patience.close
-        due = outlet.alive and outlet.pulse.busy_s > limit
-        if due:
-            outlet.give_up()
-        return due
-
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
         if self._acquisition.ended and not self._errors and not any(outlet.error for outlet in self._outlets):
             self.on_end()
-        first, rest = [], []
-        for outlet in self._outlets:
-            (first if outlet.sink is self.recorder else rest).append(outlet)
-        for together in (first, rest):
-            for outlet in together:
-                outlet.close()
-            for outlet in together:
-                while not outlet.wait_closed(READ_S) and not self._give_up_when_due(outlet):
-                    self._watchdog.look(self._watched())
-        for close in (self._lane.close, self._close_source):
+        self._ending.close_sinks(lambda: self._watchdog.look(self._watched()))
+        for close in (self._lane.close, self._ending.close_source):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._outlets) else State.STOPPED
-        self._let_go()
-
-    def _close_source(self) -> None:
-        """Raises what the source raises; SourceError where it does not return."""
-        errors: list[Exception] = []
-        pulse = Pulse(self.clock)
-
-        def close() -> None:
-            try:
-                with pulse:
-                    self.source.close()
-            except Exception as error:  # noqa: BLE001 - raised below
-                errors.append(error)
-
-        thread = threading.Thread(target=close, name="clesr closing", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(READ_S)
-            if pulse.busy_s > (self._patience.abort if self._aborted else self._patience.close):
-                left_behind.append(thread)
-                raise SourceError(f"{self.source.info.address} cannot be closed: it does not answer")
-        for error in errors:
-            raise error
-
-    def _let_go(self) -> None:
-        """Nothing of a closed run keeps it alive: its memory is free as soon as nobody holds it."""
         self._acquisition.note = lambda _message: None
-        for error in (*self._errors, *(outlet.error for outlet in self._outlets)):
-            while error is not None:
-                traceback.clear_frames(error.__traceback__)
-                error = error.__cause__ or error.__context__
+        let_go([*self._errors, *(outlet.error for outlet in self._outlets)])
 
     @property
     def error(self) -> BaseException | None:
