@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 
-from clesr.tools.signals import end_process, on_signals
+from clesr.tools.signals import STOPPING, end_process, on_signals
 
 
 def main() -> None:
@@ -24,7 +25,11 @@ def _enter(name: str) -> None:
     keep_standard_descriptors()
     with on_signals(end_process):  # nothing is open yet; libraries turn a KeyboardInterrupt into other errors
         cli = importlib.import_module("clesr.tools.cli")
-    getattr(cli, name)()
+    try:
+        getattr(cli, name)()
+    finally:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)  # the process has ended already, and its exit status stands
 
 
 def keep_standard_descriptors() -> None:
