@@ -58,12 +58,6 @@ class Lane:
         ]  # all are asked: each measures how long
         return all(ready)
 
-    def close(self) -> None:
-        """After ``done``: raises what the closing of its engine raised. What it calls is let go."""
-        self.emit, self.ended = (lambda _result: None), (lambda _stale, _error: None)
-        if self.closing_error is not None:
-            raise self.closing_error
-
 
 class EngineThread:
     """Streams that take turns at engines: one engine for each LR shape, at most ``depth`` frames in flight in each.
@@ -132,6 +126,14 @@ class EngineThread:
         error = EngineError(f"the engine has not answered for {self.pulse.busy_s:.0f} s and is given up")
         lane.ended([*taken, *lane.jobs.drain()], error)
         lane.done.set()
+
+    def close(self, lane: Lane) -> None:
+        """After ``lane.done``: raises what the closing of its engine raised. What ``lane`` calls is let go."""
+        if self._thread is not None and not self._lanes and not lane.abandoned:
+            self._thread.join()
+        lane.emit, lane.ended = (lambda _result: None), (lambda _stale, _error: None)
+        if lane.closing_error is not None:
+            raise lane.closing_error
 
     def _run(self) -> None:
         error: BaseException | None = None

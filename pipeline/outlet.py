@@ -114,7 +114,10 @@ class Outlet:
             self._begin(self._close)
 
     def wait_closed(self, timeout: float) -> bool:
-        return self._closed.wait(timeout)
+        closed = self._closed.wait(timeout)
+        if closed and self._thread is not None and self._thread not in left_behind:
+            self._thread.join()
+        return closed
 
     @property
     def alive(self) -> bool:

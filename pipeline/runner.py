@@ -125,10 +125,13 @@ class Pipeline:
         error = self.error
         if error is None:
             return self.summary()
+        self._errors.clear()  # the caller's now: its traceback has the caller's frame, and so this run
+        for outlet in self._outlets:
+            outlet.error = None
         try:
             raise error
         finally:
-            del self, error  # else the traceback keeps the run alive
+            del self, error
 
     def open(self) -> None:
         """Open the engine for the size that the source states. What breaks ends the run, as in all that follows."""
@@ -374,7 +377,7 @@ class Pipeline:
         if self._acquisition.ended and not self._errors and not any(outlet.error for outlet in self._outlets):
             self.on_end()
         self._ending.close_sinks(lambda: self._watchdog.look(self._watched()))
-        for close in (self._lane.close, self._ending.close_source):
+        for close in (partial(self._engine.close, self._lane), self._ending.close_source):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed

@@ -68,7 +68,9 @@ def draw(
     if status.stalled and result is not None:
         cv2.convertScaleAbs(canvas, canvas, DIMMED)
     size = text_size(shape[1])
-    top = _strip(canvas, [*alarm_lines(status), *top_lines(status), *fidelity_lines(result)], size, at_top=True)
+    top = _strip(
+        canvas, [*alarm_lines(status), *top_lines(status), *fidelity_lines(result)], size, at_top=True
+    )
     bottom = _strip(canvas, bottom_lines(status), size, at_top=False)
     if overlay and result is not None and result.check is not None:
         _legend(canvas, heat.Scale.of(result.check.limit_db), canvas.shape[0] - bottom, size)

@@ -73,7 +73,9 @@ class Camera(ScriptedSource):
         super().close()
 
 
-def record(source: ScriptedSource, folder: Path, *sinks: object, **options: Any) -> tuple[Pipeline, list[str]]:
+def record(
+    source: ScriptedSource, folder: Path, *sinks: object, **options: Any
+) -> tuple[Pipeline, list[str]]:
     """A pipeline that records into ``folder``, and what it tells."""
     said: list[str] = []
     recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), tell=said.append)
@@ -104,7 +106,9 @@ def ends(run: Pipeline, act: Callable[[], None]) -> BaseException | None:
     return None
 
 
-@pytest.mark.parametrize("error", [RuntimeError("gone"), OSError(28, "full"), SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("gone"), OSError(28, "full"), SystemExit(3), KeyboardInterrupt()]
+)
 @pytest.mark.parametrize("where", ["write", "refresh", "close"])
 def test_a_sink_that_raises_whatever_wherever_is_dropped(
     tmp_path: Path, where: str, error: BaseException
@@ -147,7 +151,9 @@ def test_the_last_sink_that_breaks_ends_a_run_that_records_nothing() -> None:
         run.run()
 
 
-def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_it_misses(tmp_path: Path) -> None:
+def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_it_misses(
+    tmp_path: Path,
+) -> None:
     clock, gate, said = ManualClock(), threading.Event(), list[str]()
     file = ListSink(name="out.mkv", on_write=lambda _r: assert_set(gate))
     display = ListSink(name="display", policy=Policy.NEWEST)
@@ -206,7 +212,9 @@ def test_a_recorder_whose_sr_thread_hangs_keeps_every_captured_frame(
 
     monkeypatch.setattr(Recorder, "write", slow)
     display, camera = ListSink(name="display"), Camera()
-    camera.on_read = lambda _number: until(lambda: run.ledger.captured - sum(run.ledger.outcomes.values()) < 2)
+    camera.on_read = lambda _number: until(
+        lambda: run.ledger.captured - sum(run.ledger.outcomes.values()) < 2
+    )
     run, said = record(camera, tmp_path / "s", display)
     outlets = {outlet.sink.name: outlet for outlet in run._outlets}
 
@@ -223,7 +231,9 @@ def test_a_recorder_whose_sr_thread_hangs_keeps_every_captured_frame(
     assert any("recorder is too slow" in line for line in said)
 
 
-@pytest.mark.parametrize("part", ["write", "refresh", "close", "read", "source close", "collect", "submit", "reopen"])
+@pytest.mark.parametrize(
+    "part", ["write", "refresh", "close", "read", "source close", "collect", "submit", "reopen"]
+)
 def test_what_never_returns_is_given_up_after_an_abort_and_the_recording_holds(
     tmp_path: Path, release: threading.Event, part: str
 ) -> None:
@@ -288,7 +298,13 @@ def test_what_never_returns_is_given_up_after_an_abort_and_the_recording_holds(
 
     error = ends(run, abort)
     assert isinstance(error, (SinkError, SourceError, EngineError)), said
-    name = {"write": "screen", "refresh": "screen", "close": "screen", "read": "scripted", "source close": "scripted"}
+    name = {
+        "write": "screen",
+        "refresh": "screen",
+        "close": "screen",
+        "read": "scripted",
+        "source close": "scripted",
+    }
     assert name.get(part, "the engine") in str(error)
     assert "given up" in str(error) or "cannot be closed" in str(error)
     run.ledger.check()
@@ -296,7 +312,9 @@ def test_what_never_returns_is_given_up_after_an_abort_and_the_recording_holds(
     assert run.summary().state is State.FAILED
 
 
-def test_a_sink_that_never_closes_does_not_hang_the_end_of_a_run(tmp_path: Path, release: threading.Event) -> None:
+def test_a_sink_that_never_closes_does_not_hang_the_end_of_a_run(
+    tmp_path: Path, release: threading.Event
+) -> None:
     sink, other = ListSink(name="out.mkv"), ListSink(name="other")
     sink.close = lambda: str(release.wait(60))  # type: ignore[method-assign]
     source = ScriptedSource((make_frame(i, SHAPE) for i in range(20)), shape=SHAPE)
@@ -321,7 +339,10 @@ def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
 def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
     clock, said = ManualClock(), list[str]()
     pulse = Pulse(clock)
-    part, dog = Part(pulse, "the engine has not answered", "the engine answers again"), Watchdog(Patience(), said.append)
+    part, dog = (
+        Part(pulse, "the engine has not answered", "the engine answers again"),
+        Watchdog(Patience(), said.append),
+    )
 
     def call(seconds: int) -> None:
         with pulse:
@@ -404,7 +425,9 @@ def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
     assert not seen[0].recording
     assert seen[0].alarm.startswith("RECORDING ENDED")
     shown = draw(None, seen[0], (400, 600))
-    quiet = draw(None, Status(**{n: getattr(seen[0], n) for n in Status.__slots__} | {"alarm": ""}), (400, 600))
+    quiet = draw(
+        None, Status(**{n: getattr(seen[0], n) for n in Status.__slots__} | {"alarm": ""}), (400, 600)
+    )
     assert np.any(shown != quiet)
 
 
