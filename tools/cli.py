@@ -80,7 +80,8 @@ def _run(command: click.Command, name: str, prefix: str) -> None:
     try:
         with interruptible() as signals:
             code = _status(command, name, prefix, signals)
-            _flush_output()
+            if not _flush_output():
+                code = code or 1
     except KeyboardInterrupt:  # while the end was being said
         code = 130
     stderr.settle()
@@ -111,20 +112,25 @@ def _status(command: click.Command, name: str, prefix: str, signals: list[int]) 
     except SystemExit as end:  # of a library
         return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001 - a fault of clesr: one line, and the way to the traceback
+        if isinstance(error, OSError) and not _flush_output():
+            return 1
         words = f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
         return _failed(words, 1, debug)
     return code if isinstance(code, int) else 0
 
 
-def _flush_output() -> None:
-    """Now, because a reader who has gone away would get a traceback at the interpreter's end."""
+def _flush_output() -> bool:
+    """Write what was printed now, because a reader who has gone away would get a traceback at the interpreter's end.
+    False where it is lost; who has gone away wanted no more."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError) as error:
-        if not isinstance(error, BrokenPipeError | ValueError):
-            tell(f"clesr: error: what was printed could not be written: {error.strerror or error}")
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            tell(f"clesr: error: what was printed could not be written: {error.strerror or error}")
+            return False
+    return True
 
 
 def _failed(message: str, code: int, debug: bool) -> int:

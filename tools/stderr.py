@@ -72,13 +72,13 @@ class DetachedStream(io.TextIOBase):
     def _work(self) -> None:
         while True:
             item = self._waiting.get()
-            if isinstance(item, threading.Event):
-                item.set()
-                continue
-            _write(item)
-            if self._left_out and self._waiting.empty():
+            if not isinstance(item, threading.Event):
+                _write(item)
+            if self._left_out and (isinstance(item, threading.Event) or self._waiting.empty()):
                 count, self._left_out = self._left_out, 0
                 _write(f"({count} lines were left out here: nobody read them in time)\n".encode())
+            if isinstance(item, threading.Event):
+                item.set()
 
 
 def _target() -> TextIO | None:

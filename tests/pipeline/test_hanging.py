@@ -130,7 +130,7 @@ def test_a_sink_that_raises_whatever_wherever_is_dropped(
         run.stop()
 
     raised = ends(run, stop)
-    assert raised is error or raised is not None and raised.__cause__ is error
+    assert raised is error or (raised is not None and raised.__cause__ is error)
     assert other.closed == 1
     assert len(other.results) + run.ledger.outcomes[Outcome.STALE] == 30
     holds(tmp_path / "s", 30)
