@@ -35,6 +35,21 @@ from clesr.pipeline.watchdog import Part, Patience, Watchdog
 
 __all__ = ["Limits", "Pipeline", "run_together"]
 
+KEPT = 20  # notes in a summary
+
+
+class Notes:
+    """Messages that are told, and the first of them kept for the summary."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.first: list[str] = []
+
+    def add(self, message: str) -> None:
+        self.tell(message)
+        if len(self.first) < KEPT:
+            self.first.append(message)
+
 
 class Pipeline:
     """One source through one engine to any number of sinks.
@@ -90,7 +105,7 @@ class Pipeline:
         self._start_ns, self._finished = clock.now_ns(), False
         self._ending = Ending(source, self._outlets, recorder, patience=self._patience, clock=clock)
         self._newest: Result | None = None
-        self._notes: list[str] = []
+        self._notes = Notes(tell)
         self._pace = Pace(source.info, clock)
         self._acquisition = Acquisition(
             source,
@@ -102,7 +117,7 @@ class Pipeline:
             limits=self._limits,
             clock=clock,
             stop=self._ending.stop,
-            note=self.note,
+            note=self._notes.add,
         )
         self._watchdog = Watchdog(self._patience, tell)
         address = source.info.address
@@ -260,9 +275,7 @@ class Pipeline:
             stalled=self._pace.is_stalled(now),
             recording=self.recorder is not None and self.recorder.recording,
             message=failure or silent,
-            alarm=f"RECORDING ENDED: {self.recorder.failure}"
-            if self.recorder and self.recorder.failure
-            else "",
+            alarm=f"RECORDING ENDED: {self.recorder.alarm}" if self.recorder and self.recorder.alarm else "",
         )
 
     def summary(self) -> Summary:
@@ -280,7 +293,7 @@ class Pipeline:
             state=self._state,
             seconds=self._pace.span_s,
             outputs=tuple(outlet.report for outlet in self._outlets if outlet.report),
-            notes=tuple(self._notes),
+            notes=tuple(self._notes.first),
             sinks={
                 outlet.sink.name: {"written": outlet.written, "skipped": outlet.skipped}
                 for outlet in self._outlets
@@ -312,7 +325,7 @@ class Pipeline:
             outlet.offer(result)
         late = self._pace.late(self.ledger.captured, self.rate.recent())
         if late:
-            self.note(late)
+            self._notes.add(late)
 
     def _computed(self, stale: Sequence[Job], error: BaseException | None) -> None:
         """The last result has come; ``stale`` frames were given up. Engine thread, or the main thread where that one
@@ -356,12 +369,6 @@ class Pipeline:
         shared = self._lane.shared
         return (shared.upscaler.info, shared.upscaler.failure) if shared else (self._lane.info, None)
 
-    def note(self, message: str) -> None:
-        """A message that is also repeated in the summary (the first twenty)."""
-        self.tell(message)
-        if len(self._notes) < 20:
-            self._notes.append(message)
-
     def _watched(self) -> Iterator[Part]:
         """What has to answer now."""
         if not self._lane.done.is_set():
@@ -383,7 +390,6 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._outlets) else State.STOPPED
-        self._acquisition.note = lambda _message: None
         let_go([*self._errors, *(outlet.error for outlet in self._outlets)])
 
     @property

@@ -109,7 +109,7 @@ class Window:
         self._newest: Result | None = None
         self._fresh = self._shut = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
-        self._sent_ns = -REDRAW_NS
+        self._sent_ns: int | None = None
         self._slot = Slot()
         self._socket, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._slot.descriptor)]
@@ -154,13 +154,15 @@ class Window:
                 action()
             self._shut |= key in QUIT_KEYS
         now = self._clock.now_ns()
-        if self._drawing is None and not self._closed:
-            if self._fresh or self.overlay != before or now - self._sent_ns >= REDRAW_NS:
-                self._send((self._newest, status, self.overlay))
-                self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
-        elif now - self._sent_ns > self._answer_s * 1e9 and not self._closed:
+        waited_ns = now - self._sent_ns if self._sent_ns is not None else REDRAW_NS
+        if self._closed:
+            return False
+        if self._drawing is None and (self._fresh or self.overlay != before or waited_ns >= REDRAW_NS):
+            self._send((self._newest, status, self.overlay))
+            self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
+        elif self._drawing is not None and waited_ns > self._answer_s * 1e9:
             self._fail(f"it has not answered for {self._answer_s:.0f} s")
-        return not (self._shut or self._closed)
+        return not self._shut
 
     def close(self) -> str | None:
         if self._process.returncode is None:

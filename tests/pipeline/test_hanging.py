@@ -18,7 +18,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.session.recorder import Recorder
-from clesr.pipeline.session.recorder_thread import RecorderThread
+from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.hud import draw
@@ -178,8 +178,8 @@ def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_
                 yield None
 
     run = Pipeline(
-        ScriptedSource(script(), live=True), FakeEngine, [file, display], scale=2, clock=clock, tell=said.append,
-        patience=Patience(told=10**6),
+        ScriptedSource(script(), live=True, clock=clock), FakeEngine, [file, display], scale=2,
+        clock=clock, tell=said.append, patience=Patience(told=10**6),
     )  # fmt: skip
     summary = run.run()
     assert run.ledger.outcomes[Outcome.UPSCALED] == 70
@@ -390,7 +390,12 @@ def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading
         seen.append(run.status())
 
     run = Pipeline(
-        ScriptedSource(script(), live=True), Hanging, [sink], scale=2, clock=clock, tell=heard.append
+        ScriptedSource(script(), live=True, clock=clock),
+        Hanging,
+        [sink],
+        scale=2,
+        clock=clock,
+        tell=heard.append,
     )
     run.run()
     assert said()[0].startswith("the engine has not answered for ")
@@ -403,14 +408,14 @@ def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading
 def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_frame = RecorderThread.on_frame
+    on_frame = Sessions.on_frame
 
-    def fail(self: RecorderThread, entry: Entry, image: Image, taken_ns: int) -> None:
+    def fail(self: Sessions, entry: Entry, image: Image, taken_ns: int) -> None:
         if entry.record.number == 10:
             raise RuntimeError("a fault")
         on_frame(self, entry, image, taken_ns)
 
-    monkeypatch.setattr(RecorderThread, "on_frame", fail)
+    monkeypatch.setattr(Sessions, "on_frame", fail)
     camera = Camera()
     run, _ = record(camera, tmp_path / "s", ListSink())
     seen: list[Status] = []

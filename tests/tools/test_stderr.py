@@ -139,7 +139,11 @@ def test_who_reads_only_the_beginning_gets_no_traceback(command: list[str]) -> N
 def test_output_on_a_full_disk_is_one_line_and_a_failure() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", ENTRY, "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-c", ENTRY, "models"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr.startswith("clesr: error: what was printed could not be written: No space left")
