@@ -66,7 +66,7 @@ def cycle(kind: str = "well", frames: int = 8) -> list[weakref.ref[object]]:
             run.run()
     else:
         run.run()
-    return [weakref.ref(run), weakref.ref(source), *map(weakref.ref, sinks), *engines]
+    return [*(weakref.ref(part) for part in (run, source, *sinks)), *engines]
 
 
 @pytest.mark.parametrize("kind", ["well", "live", "shared", "engine fails", "sink breaks", "source breaks"])

@@ -120,7 +120,7 @@ def test_a_sink_that_raises_whatever_wherever_is_dropped(
     if where == "write":
         broken.on_write = fail
     if where == "close":
-        broken.close = fail  # type: ignore[method-assign, assignment]
+        broken.close = fail  # type: ignore[method-assign]
     other, camera = ListSink(name="other"), Camera()
     run, said = record(camera, tmp_path / "s", broken, other)
 
@@ -271,7 +271,7 @@ def test_what_never_returns_is_given_up_after_an_abort_and_the_recording_holds(
     if part == "refresh":
         screen.on_refresh = lambda: hang() if screen.results else None
     if part == "close":
-        screen.close = hang  # type: ignore[method-assign, assignment]
+        screen.close = hang  # type: ignore[method-assign]
     if part == "read":
         camera.on_read = lambda number: hang() if number == 29 else None
     if part == "source close":
@@ -329,7 +329,7 @@ def test_a_sink_that_never_closes_does_not_hang_the_end_of_a_run(
 def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
     closed: list[bool] = []
     sink = ListSink()
-    sink.close = lambda: closed.append(verify(tmp_path / "s").holds)  # type: ignore[method-assign, func-returns-value]
+    sink.close = lambda: closed.append(verify(tmp_path / "s").holds)  # type: ignore[method-assign]
     source = ScriptedSource((make_frame(i, SHAPE) for i in range(5)), shape=SHAPE)
     run, _ = record(source, tmp_path / "s", sink)
     run.run()

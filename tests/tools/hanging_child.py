@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from clesr.engines import open_engine
 from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.sinks.window import Place
 from clesr.tools import entry, stream, streams
 
 FRAMES = 12  # that pass before
@@ -57,19 +59,18 @@ class Window(Sink):
 
 
 def break_it(part: str) -> None:
-    if part == "engine opening":
-        stream.open_engine = after(1, stream.open_engine)
-    elif part == "source opening":
-        streams.open_source = after(1, streams.open_source)
+    opening = {"engine opening": (stream, "open_engine"), "source opening": (streams, "open_source")}
+    if part in opening:
+        module, name = opening[part]
+        setattr(module, name, after(1, getattr(module, name)))
     elif part == "engine":
-        real = stream.open_engine
 
         def opened(*arguments: Any, **options: Any) -> Any:
-            engine = real(*arguments, **options)
+            engine = open_engine(*arguments, **options)
             engine.collect = after(FRAMES, engine.collect)  # type: ignore[method-assign]
             return engine
 
-        stream.open_engine = opened
+        setattr(stream, "open_engine", opened)  # noqa: B010 - which the module does not export
     elif part == "source":
         from clesr.pipeline.sources.demo import DemoSource
 
@@ -78,11 +79,11 @@ def break_it(part: str) -> None:
         sink = Window() if part == "window" else Sink()
         method = {"sink": "write", "closing": "close", "window": "refresh"}[part]
         setattr(sink, method, after(1 if part == "closing" else FRAMES, getattr(sink, method)))
-        opening = streams._open_sinks
+        opening_sinks = streams._open_sinks
 
-        def open_sinks(opened: streams.Stream, place: Any) -> None:
-            opening(opened, place)
-            opened.sinks.append(sink)
+        def open_sinks(stream: streams.Stream, place: Place) -> None:
+            opening_sinks(stream, place)
+            stream.sinks.append(sink)
 
         streams._open_sinks = open_sinks
 

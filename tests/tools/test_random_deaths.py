@@ -167,7 +167,7 @@ class Scene:
             "time_ns": 0,
             "stream": "",
         }
-        self.sender.send_multipart([json.dumps(header).encode(), image])
+        self.sender.send_multipart([json.dumps(header).encode(), image.tobytes()])
 
     def kill_screen(self) -> None:
         self.screen.kill()

@@ -16,6 +16,7 @@ from clesr.pipeline.session.verify import verify
 PATIENCE_S = 90
 CHILD = Path(__file__).with_name("hanging_child.py")
 INTERRUPTED = "clesr: error: interrupted\n"
+slow = pytest.mark.slow  # starts whole commands, and waits for their deadlines
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -67,6 +68,7 @@ def test_a_signal_while_everything_is_imported_is_one_line(
     assert (process.returncode, err) == (128 + number, INTERRUPTED)
 
 
+@slow
 @pytest.mark.parametrize("part", ["engine opening", "source opening"])
 def test_ctrl_c_while_something_is_opened_that_never_opens_leaves_no_file(
     start: Start, tmp_path: Path, part: str
@@ -82,6 +84,7 @@ def test_ctrl_c_while_something_is_opened_that_never_opens_leaves_no_file(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@slow
 def test_ctrl_c_while_an_engine_is_slowly_opened_is_one_line(start: Start, tmp_path: Path) -> None:
     script = (
         "import time; from clesr.tools import entry, stream\n"
@@ -98,6 +101,7 @@ def test_ctrl_c_while_an_engine_is_slowly_opened_is_one_line(start: Start, tmp_p
     assert "Traceback" not in err
 
 
+@slow
 @pytest.mark.parametrize("part", ["engine", "source", "sink", "closing", "window"])
 def test_a_second_ctrl_c_ends_a_run_whatever_hangs_and_the_recording_holds(
     start: Start, tmp_path: Path, part: str
@@ -119,6 +123,7 @@ def test_a_second_ctrl_c_ends_a_run_whatever_hangs_and_the_recording_holds(
     assert found.totals["captured"] >= 11
 
 
+@slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_nobody_can_repeat_ends_a_run_that_hangs(
     start: Start, tmp_path: Path, number: signal.Signals
@@ -131,6 +136,7 @@ def test_a_signal_that_nobody_can_repeat_ends_a_run_that_hangs(
     assert verify(tmp_path / "s").holds
 
 
+@slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_drains_a_run_and_closes_its_session(
     start: Start, tmp_path: Path, number: signal.Signals

@@ -85,6 +85,7 @@ def test_what_is_said_neither_raises_nor_blocks(kind: str) -> None:
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_recording_does_not_depend_on_standard_error(kind: str, tmp_path: Path) -> None:
     with broken(kind) as descriptor:
@@ -123,6 +124,7 @@ def test_no_file_gets_the_number_of_a_standard_descriptor() -> None:
     assert run(code, stderr=subprocess.DEVNULL).returncode >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["models"], ["models", "--json"], ["live", "--help"]])
 def test_who_reads_only_the_beginning_gets_no_traceback(command: list[str]) -> None:
     reader, writer = os.pipe()
@@ -136,6 +138,7 @@ def test_who_reads_only_the_beginning_gets_no_traceback(command: list[str]) -> N
     assert process.returncode in (0, 1)
 
 
+@pytest.mark.slow
 def test_output_on_a_full_disk_is_one_line_and_a_failure() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(

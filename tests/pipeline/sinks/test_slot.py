@@ -17,7 +17,7 @@ def test_messages_of_any_size_come_through_whole(dtype: type) -> None:
     writer = Slot()
     reader = Slot(os.dup(writer.descriptor))
     for side in (3, 200, 7, 513):
-        image = np.arange(side * side, dtype=dtype).reshape(side, side)
+        image: Any = np.arange(side * side, dtype=dtype).reshape(side, side)
         message: Any = {"words": "x" * side, "image": image, "turned": image.T, "nothing": None}
         got = reader.get(writer.put(message))
         assert got["words"] == "x" * side
