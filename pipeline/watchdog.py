@@ -66,17 +66,19 @@ class Watchdog:
 
     def __init__(self, patience: Patience, tell: Callable[[str], None]) -> None:
         self._patience, self.tell = patience, tell
-        self._silent: dict[str, float] = {}  # seconds, by the words
+        self._silent: dict[str, tuple[int, float]] = {}  # by the words: the call's begin, and its seconds so far
 
     def look(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            busy, said = part.pulse.busy_s, part.silent in self._silent
-            if busy > max(self._patience.told, SLOWER * part.pulse.longest_s) or (said and busy):
-                if not said:
+            since, busy = part.pulse.since_ns, part.pulse.busy_s
+            said = self._silent.get(part.silent)
+            if said is not None and said[0] != since:
+                del self._silent[part.silent]
+                self.tell(f"{part.back}, after {said[1]:.0f} s")
+            elif since is not None and busy > max(self._patience.told, SLOWER * part.pulse.longest_s):
+                if said is None:
                     self.tell(f"{part.silent} for {busy:.0f} s")
-                self._silent[part.silent] = busy
-            elif said:
-                self.tell(f"{part.back}, after {self._silent.pop(part.silent):.0f} s")
+                self._silent[part.silent] = since, busy
 
     def message(self, part: Part) -> str:
         """What is to be said of ``part`` now; empty where it answers."""
