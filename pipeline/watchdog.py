@@ -66,7 +66,9 @@ class Watchdog:
 
     def __init__(self, patience: Patience, tell: Callable[[str], None]) -> None:
         self._patience, self.tell = patience, tell
-        self._silent: dict[str, tuple[int, float]] = {}  # by the words: the call's begin, and its seconds so far
+        self._silent: dict[
+            str, tuple[int, float]
+        ] = {}  # by the words: the call's begin, and its seconds so far
 
     def look(self, parts: Iterable[Part]) -> None:
         for part in parts:
