@@ -55,7 +55,8 @@ def test_other_threads_go_on_while_a_disk_is_frozen(
         [sys.executable, "-c", SCRIPT, tmp_path / "disk" / f"out{suffix}", moment],
         capture_output=True, text=True, timeout=60, check=False,
         env=os.environ | {
-            "LD_PRELOAD": str(freezer), "FREEZE_FOLDER": str(tmp_path / "disk"), "FREEZE_WHILE": str(tmp_path / "frozen"),
+            "LD_PRELOAD": str(freezer), "FREEZE_FOLDER": str(tmp_path / "disk"),
+            "FREEZE_WHILE": str(tmp_path / "frozen"),
         },
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
