@@ -7,10 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from clesr.engines import EngineInfo
+from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.outlet import Outlet
 from clesr.pipeline.upscaler import Job, Upscaler
+from clesr.pipeline.watchdog import Pulse, left_behind
 
 JOBS = 2  # prepared frames of a stream that may wait for the engine
 IDLE_S = 0.1  # longest wait for a frame
@@ -38,21 +42,21 @@ class Lane:
     emit: Callable[[Result], None]
     ended: Callable[[Sequence[Job], BaseException | None], None]
     shared: Shared | None = None
-    in_flight: int = 0
-    at_hand: Job | None = None  # taken out of the mailbox, not yet by an upscaler
+    taken: deque[Job] = field(default_factory=deque)  # out of the mailbox, without a result so far
     aborted: bool = False
+    abandoned: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)  # over the end of a taken job
+    info: EngineInfo | None = None  # of the engine that it had last
     closing_error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     @property
     def has_room(self) -> bool:
         """Whether one more result could go to every outlet without waiting, those in flight included."""
-        return all(outlet.box.room > self.in_flight for outlet in self.outlets)
-
-    def close(self) -> None:
-        """After ``done``: raises what the closing of its engine raised."""
-        if self.closing_error is not None:
-            raise self.closing_error
+        ready = [
+            outlet.takes(len(self.taken)) for outlet in self.outlets
+        ]  # all are asked: each measures how long
+        return all(ready)
 
 
 class EngineThread:
@@ -63,7 +67,8 @@ class EngineThread:
     a stream come in order. An engine is closed when its last stream has ended. ``upscaler`` makes what keeps one.
     """
 
-    def __init__(self, upscaler: Callable[[], Upscaler]) -> None:
+    def __init__(self, upscaler: Callable[[], Upscaler], clock: Clock = SYSTEM) -> None:
+        self.pulse = Pulse(clock)  # in a call of an engine
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
         self._upscaler = upscaler
         self._lanes: deque[Lane] = deque()  # next turn first
@@ -103,11 +108,32 @@ class EngineThread:
         self.wake.set()
 
     def finish(self, lane: Lane) -> None:
-        """Return when every frame of ``lane`` has come through; no more can be put."""
+        """No more frames of ``lane`` can be put; ``lane.done`` is set when all have come through."""
         lane.jobs.close()
-        if self._thread is None:
+        if self._thread is None and not lane.done.is_set():
             self._end(lane, None)
-        lane.done.wait()
+
+    def abandon(self, lane: Lane) -> None:
+        """An engine does not return: end ``lane`` without it. What it was given goes to ``ended``."""
+        with lane.lock:
+            if lane.done.is_set():
+                return
+            lane.abandoned = lane.aborted = True
+            taken = list(lane.taken)
+        if self._thread is not None:
+            left_behind.append(self._thread)
+        lane.jobs.close()
+        error = EngineError(f"the engine has not answered for {self.pulse.busy_s:.0f} s and is given up")
+        lane.ended([*taken, *lane.jobs.drain()], error)
+        lane.done.set()
+
+    def close(self, lane: Lane) -> None:
+        """After ``lane.done``: raises what the closing of its engine raised. What ``lane`` calls is let go."""
+        if self._thread is not None and not self._lanes and not lane.abandoned:
+            self._thread.join()
+        lane.emit, lane.ended = (lambda _result: None), (lambda _stale, _error: None)
+        if lane.closing_error is not None:
+            raise lane.closing_error
 
     def _run(self) -> None:
         error: BaseException | None = None
@@ -132,6 +158,7 @@ class EngineThread:
                 self._end(lane, None)
                 return
             if job is not None:
+                lane.taken.append(job)
                 shared = self._submit(lane, job)
         if shared is None:
             shared = min((s for s in self._shared if s.owners), key=lambda s: s.owners[0][0], default=None)
@@ -140,7 +167,9 @@ class EngineThread:
                 return
         elif not shared.upscaler.full:
             return
-        self._emit(shared, [shared.upscaler.collect()])
+        with self.pulse:
+            result = shared.upscaler.collect()
+        self._emit(shared, [result])
 
     def _next(self) -> Lane | None:
         """The stream whose turn it is; it goes behind the others."""
@@ -152,11 +181,9 @@ class EngineThread:
         return None
 
     def _submit(self, lane: Lane, job: Job) -> Shared:
-        lane.at_hand = job
         shared = self._place(lane, (job.lr.shape[0], job.lr.shape[1]))
-        results = shared.upscaler.submit(job)
-        lane.at_hand = None
-        lane.in_flight += 1
+        with self.pulse:
+            results = shared.upscaler.submit(job)
         self._submitted += 1
         shared.owners.append((self._submitted, lane))
         self._emit(shared, results)
@@ -165,8 +192,15 @@ class EngineThread:
     def _emit(self, shared: Shared, results: list[Result]) -> None:
         for result in results:
             _, lane = shared.owners.popleft()
-            lane.in_flight -= 1
-            lane.emit(result)
+            with lane.lock:
+                if not lane.abandoned:
+                    lane.taken.popleft()
+                    lane.emit(result)
+
+    def _drain(self, shared: Shared) -> None:
+        with self.pulse:
+            results = shared.upscaler.drain()
+        self._emit(shared, results)
 
     def _place(self, lane: Lane, shape: tuple[int, int]) -> Shared:
         """Where ``lane`` finds an engine for ``shape``."""
@@ -174,7 +208,7 @@ class EngineThread:
         if present is not None and present.shape == shape:
             return present
         if present is not None:
-            self._emit(present, present.upscaler.drain())
+            self._drain(present)
         place = next((shared for shared in self._shared if shared.shape == shape), None)
         if place is None and present is not None and len(present.lanes) == 1:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
@@ -188,13 +222,15 @@ class EngineThread:
         return place
 
     def _leave(self, lane: Lane) -> None:
-        shared = lane.shared
+        shared, lane.shared = lane.shared, None
         if shared is not None:
+            lane.info = shared.upscaler.info
             shared.lanes.discard(lane)
             if not shared.lanes:
                 self._shared.remove(shared)
                 try:
-                    shared.upscaler.close()
+                    with self.pulse:
+                        shared.upscaler.close()
                 except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
                     lane.closing_error = closing
 
@@ -202,11 +238,13 @@ class EngineThread:
         lane.jobs.close()
         try:
             if lane.shared is not None:
-                self._emit(lane.shared, lane.shared.upscaler.drain())
+                self._drain(lane.shared)
         except BaseException as broken:  # noqa: BLE001 - as in _run
             error = error or broken
         self._leave(lane)
         self._lanes.remove(lane)
-        at_hand = [lane.at_hand] if lane.at_hand is not None else []
-        lane.ended([*at_hand, *lane.jobs.drain()], error)
-        lane.done.set()
+        with lane.lock:
+            if not lane.abandoned:
+                lane.ended([*lane.taken, *lane.jobs.drain()], error)
+                lane.taken.clear()
+                lane.done.set()

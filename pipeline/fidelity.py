@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.view import field_of_view
+from clesr.pipeline.view import TILE, Errors, eight_bits, field_of_view, squared_difference
 
-TILE = 32  # LR pixels a side: about what an operator looks at when a structure draws the eye
+__all__ = ["MOST_DB", "REFRESH", "TILE", "FidelityCheck", "Tiles", "decibels", "squared_difference"]
+
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
 REFRESH = 64  # frames after which the field of view is looked for again
 GARBAGE_DB = 20.0  # below it an image is none of the frame, unless the frame itself varies as much
 FLAT = 1 / 32  # of the range: structure of this standard deviation does not vanish wholly in any up-scaling
-
-Errors = NDArray[np.float32]
 
 
 class Tiles:
@@ -115,12 +114,6 @@ def no_upscaled_image(lr: Image, found: Fidelity) -> str:
     return ""
 
 
-def squared_difference(one: Image, other: Image) -> Errors:
-    """The squared difference of two images (H, W) of one dtype, float32."""
-    difference = np.subtract(one, other, dtype=np.float32)
-    return np.square(difference, out=difference)
-
-
 def decibels(mean_squared_error: float, peak: int) -> float:
     """PSNR in dB; MOST_DB at most."""
     if mean_squared_error <= 0:
@@ -133,8 +126,3 @@ def _starts(length: int) -> NDArray[np.int64]:
     if length < TILE:
         return np.empty(0, np.int64)
     return np.unique(np.append(np.arange(0, length - TILE + 1, STEP), length - TILE))
-
-
-def eight_bits(image: Image) -> NDArray[np.uint8]:
-    """``image``, of 16 bits its top eight."""
-    return np.asarray(image >> 8 if image.dtype == np.uint16 else image, np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clesr.pipeline.clock import Clock
 from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.watchdog import Pulse
 
 STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
 LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
@@ -14,7 +15,7 @@ class Pace:
 
     def __init__(self, info: SourceInfo, clock: Clock) -> None:
         self._info, self._clock = info, clock
-        self._idle_since_ns: int | None = None  # since when the source thread waits for a frame
+        self.idle = Pulse(clock)  # while the source thread waits for a frame
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._interval_ns = 0.0
@@ -22,12 +23,12 @@ class Pace:
 
     def waits(self) -> None:
         """The source thread waits for a frame."""
-        if self._idle_since_ns is None:
-            self._idle_since_ns = self._clock.now_ns()
+        if self.idle.since_ns is None:
+            self.idle.__enter__()
 
     def wakes(self) -> None:
         """Something came."""
-        self._idle_since_ns = None
+        self.idle.__exit__(None, None, None)
 
     def arrives(self) -> None:
         """A frame was captured."""
@@ -45,7 +46,8 @@ class Pace:
 
     def is_stalled(self, now_ns: int) -> bool:
         period = self._period_ns()
-        idle = now_ns - self._idle_since_ns if self._idle_since_ns is not None else 0
+        since = self.idle.since_ns
+        idle = now_ns - since if since is not None else 0
         return bool(period) and idle > STALL_PERIODS * period
 
     def shown_period_ns(self, engine_fps: float) -> int | None:

@@ -2,14 +2,13 @@
 
     source thread: read, prepare -> mailbox -> engine thread: submit, collect -> one mailbox and thread a sink
 
-The main thread waits in ``run`` and serves the sinks that a person looks at; ``run_together`` does so for several
-pipelines at once.
+The main thread waits in ``run``, says what does not answer, and gives up at the end what never does;
+``run_together`` does so for several pipelines at once.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,23 +17,38 @@ from pathlib import Path
 from clesr.engines import EngineInfo
 from clesr.pipeline.acquisition import READ_S, Acquisition, Limits
 from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.pipeline.ending import Ending, let_go
 from clesr.pipeline.engine_thread import EngineThread
-from clesr.pipeline.errors import ClesrError, SinkError
+from clesr.pipeline.errors import ClesrError, SinkError, SourceError, first_line
 from clesr.pipeline.frame import Result
-from clesr.pipeline.mailbox import Closed, Policy
+from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.outlet import Outlet
 from clesr.pipeline.pace import Pace
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.recorder import Recorder
-from clesr.pipeline.sinks.base import LiveSink, Sink
+from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Status, Summary
 from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
 from clesr.pipeline.watch import Watch
+from clesr.pipeline.watchdog import Part, Patience, Watchdog
 
 __all__ = ["Limits", "Pipeline", "run_together"]
 
-REFRESH_S = 0.015  # between two looks of the main thread at its sinks
+KEPT = 20  # notes in a summary
+
+
+class Notes:
+    """Messages that are told, and the first of them kept for the summary."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.first: list[str] = []
+
+    def add(self, message: str) -> None:
+        self.tell(message)
+        if len(self.first) < KEPT:
+            self.first.append(message)
 
 
 class Pipeline:
@@ -45,7 +59,8 @@ class Pipeline:
     counted as stale. ``recorder`` sees every captured frame before anything else does, and takes the results as a
     sink. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
     sinks are closed when everything of a recorded source came through, without a stop or an error.
-    ``consistent`` corrects images by what was measured; an EngineThread has a setting of its own.
+    ``consistent`` corrects images by what was measured; an EngineThread has a setting of its own. ``patience`` is
+    how long other parts may be silent.
     """
 
     def __init__(
@@ -62,6 +77,7 @@ class Pipeline:
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
         on_end: Callable[[], None] = lambda: None,
+        patience: Patience | None = None,
     ) -> None:
         self.source, self.scale = source, scale
         self.prepare = prepare or Prepare()
@@ -69,20 +85,27 @@ class Pipeline:
         self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
         self.fidelities = Fidelities()
         if not isinstance(factory, EngineThread):
-            factory = EngineThread(partial(Upscaler, factory, scale, clock, tell, consistent=consistent))
+            factory = EngineThread(
+                partial(Upscaler, factory, scale, clock, tell, consistent=consistent), clock
+            )
         self._engine = factory
         self.recorder, self._watch = recorder, recorder or Watch()
-        sinks = [*sinks, *([recorder] if recorder else [])]
-        self._outlets = [Outlet(sink, factory.wake) for sink in sinks]
-        policy = Policy.NEWEST if source.info.live else Policy.ALL
+        self._patience, self._limits = patience or Patience(), limits or Limits()
+        live = source.info.live
+        full_s = self._patience.full if live else None
+        self._outlets = [
+            Outlet(sink, factory.wake, clock=clock, full_s=full_s, tell=tell)
+            for sink in (*sinks, *([recorder] if recorder else []))
+        ]
+        policy = Policy.NEWEST if live else Policy.ALL
         self._lane = factory.join(policy, self._outlets, self._emit, self._computed)
-        self._live = [outlet for outlet in self._outlets if isinstance(outlet.sink, LiveSink)]
-        self._threads: list[threading.Thread] = []
+        self._source_thread: threading.Thread | None = None
         self._errors: list[BaseException] = []
         self._state = State.STARTING
-        self._stop, self._finished = threading.Event(), False
+        self._start_ns, self._finished = clock.now_ns(), False
+        self._ending = Ending(source, self._outlets, recorder, patience=self._patience, clock=clock)
         self._newest: Result | None = None
-        self._notes: list[str] = []
+        self._notes = Notes(tell)
         self._pace = Pace(source.info, clock)
         self._acquisition = Acquisition(
             source,
@@ -91,22 +114,39 @@ class Pipeline:
             ledger=self.ledger,
             watch=self._watch,
             pace=self._pace,
-            limits=limits or Limits(),
+            limits=self._limits,
             clock=clock,
-            stop=self._stop,
-            note=self.note,
+            stop=self._ending.stop,
+            note=self._notes.add,
         )
+        self._watchdog = Watchdog(self._patience, tell)
+        address = source.info.address
+        self._engine_part = Part(factory.pulse, "the engine has not answered", "the engine answers again")
+        self._source_part = Part(
+            self._pace.idle, f"no frame has come from {address}", f"frames come from {address} again"
+        )
+        self._sink_parts = [
+            Part(outlet.pulse, f"{outlet.sink.name} has not answered", f"{outlet.sink.name} answers again")
+            for outlet in self._outlets
+        ]
 
     def run(self) -> Summary:
         """Run to the end of the source, a limit, or ``stop``; the sinks are closed when this returns.
 
-        Call on the main thread. Raises the first error of a worker, after everything captured before it was
-        written and every sink closed; ``summary`` then still tells what became of the frames.
+        Raises the first error of a worker, after everything captured before it was written and every sink closed;
+        ``summary`` then still tells what became of the frames.
         """
         run_together([self])
-        if self.error is not None:
-            raise self.error
-        return self.summary()
+        error = self.error
+        if error is None:
+            return self.summary()
+        self._errors.clear()  # the caller's now: its traceback has the caller's frame, and so this run
+        for outlet in self._outlets:
+            outlet.error = None
+        try:
+            raise error
+        finally:
+            del self, error
 
     def open(self) -> None:
         """Open the engine for the size that the source states. What breaks ends the run, as in all that follows."""
@@ -119,62 +159,90 @@ class Pipeline:
         with self._keeping_errors():
             if self._errors:
                 return
-            self._state = State.RUNNING
-            acquire = self._thread("source", self._acquisition.run, self.clock.now_ns())
+            if self._state is State.STARTING:
+                self._state = State.RUNNING
+            self._start_ns = self.clock.now_ns()
+            source = threading.Thread(
+                target=self._read, args=(self._start_ns,), name="clesr source", daemon=True
+            )
             self._engine.start()
-            feeding = [outlet for outlet in self._outlets if outlet not in self._live]
-            threads = [self._thread(outlet.sink.name, self._feed, outlet) for outlet in feeding]
-            for thread in [*threads, acquire]:
-                thread.start()
-                self._threads.append(thread)
+            for outlet in self._outlets:
+                outlet.start(self)
+            source.start()
+            self._source_thread = source
+
+    @property
+    def started(self) -> bool:
+        """Whether it reads frames, or has ended."""
+        return self._source_thread is not None or self._finished
 
     @property
     def busy(self) -> bool:
         """Whether frames may still come through."""
-        return bool(self._threads) and (
-            not self._lane.done.is_set() or any(thread.is_alive() for thread in self._threads)
-        )
-
-    def serve(self) -> bool:
-        """On the main thread: let the sinks that a person looks at show the newest result and the status; whether
-        there are any."""
-        with self._keeping_errors():
-            for outlet in list(self._live):
-                self._show(outlet)
-        return bool(self._live)
+        if self._source_thread is None:
+            return False
+        reading = self._ending.reading(self._source_thread)
+        return reading or not self._lane.done.is_set() or not all(o.fed.is_set() for o in self._outlets)
 
     def wait(self) -> None:
         """Return when everything has come through, or after a while."""
-        *sinks, source = self._threads
-        source.join(READ_S)
-        if not source.is_alive():
+        thread = self._source_thread
+        if thread is not None and self._ending.reading(thread):
+            thread.join(READ_S)
+        if not self._ending.reading(thread):
             self._lane.done.wait(READ_S)
-            for thread in sinks:
-                thread.join(READ_S)
+            for outlet in self._outlets:
+                outlet.fed.wait(READ_S)
+
+    def look(self) -> None:
+        """Main thread, again and again: say which part does not answer, give up those that have had their time."""
+        self._watchdog.look(self._watched())
+        seconds, now = self._limits.seconds, self.clock.now_ns()
+        if seconds is not None and now - self._start_ns >= (seconds + self._patience.told) * 1e9:
+            self.stop()  # the source thread, which does so by itself, does not answer
+        try:
+            self._ending.check_source(self._source_thread)
+        except SourceError as error:
+            self.tell(str(error))
+            self._errors.append(error)
+            self._lane.jobs.close()
+        if self._ending.engine_is_due:
+            self._engine.abandon(self._lane)
+        if self._lane.done.is_set():
+            for outlet in self._outlets:
+                self._ending.check(outlet)
 
     def finish(self) -> None:
         """End all threads and close everything."""
         if self._finished:
             return
         self._finished = True
-        self._stop.set()
+        self._ending.begin()
         self._engine.finish(self._lane)
-        for thread in self._threads:
-            thread.join()
+        while self.busy:
+            self.wait()
+            self.look()
         self._close()
 
     def stop(self) -> None:
         """Drain: take no more frames, finish those captured. Any thread, also in a signal handler."""
         if self._state in (State.STARTING, State.RUNNING, State.DEGRADED):
             self._state = State.DRAINING
-        self._stop.set()
+        self._ending.begin()
 
     def abort(self) -> None:
-        """Stop at once: frames that wait for the engine end as stale."""
+        """Stop at once: frames that wait for the engine end as stale, and what does not answer is given up."""
         self.stop()
+        self._ending.abort()
         self._engine.abort(self._lane)
         for outlet in self._outlets:
             outlet.box.close()
+
+    def rescue(self, seconds: float) -> None:
+        """The last resort before the process is ended, for any thread, where not even ``run`` returns after ``abort``:
+        close the recording with what it has, then the sinks, waiting at most ``seconds`` for each."""
+        self.abort()
+        self._ending.rescue(seconds)
 
     def start_recording(self, folder: Path) -> None:
         """Record into the new ``folder`` from the next frame on. Any thread, also in a signal handler.
@@ -193,8 +261,9 @@ class Pipeline:
     def status(self) -> Status:
         now = self.clock.now_ns()
         newest, info, failure = self._newest, *self._engine_state()
+        silent = self._watchdog.message(self._engine_part)
         return Status(
-            state=self._state,
+            state=State.DEGRADED if silent and self._state is State.RUNNING else self._state,
             source=self.source.info.address,
             engine=str(info or ""),
             model=info.model if info else "",
@@ -205,7 +274,8 @@ class Pipeline:
             period_ns=self._pace.shown_period_ns(self.rate.recent()),
             stalled=self._pace.is_stalled(now),
             recording=self.recorder is not None and self.recorder.recording,
-            message=failure or "",
+            message=failure or silent,
+            alarm=f"RECORDING ENDED: {self.recorder.alarm}" if self.recorder and self.recorder.alarm else "",
         )
 
     def summary(self) -> Summary:
@@ -223,7 +293,7 @@ class Pipeline:
             state=self._state,
             seconds=self._pace.span_s,
             outputs=tuple(outlet.report for outlet in self._outlets if outlet.report),
-            notes=tuple(self._notes),
+            notes=tuple(self._notes.first),
             sinks={
                 outlet.sink.name: {"written": outlet.written, "skipped": outlet.skipped}
                 for outlet in self._outlets
@@ -233,15 +303,13 @@ class Pipeline:
 
     # --- threads
 
-    def _thread(self, name: str, work: Callable[..., None], *arguments: object) -> threading.Thread:
-        def guarded() -> None:
-            try:
-                work(*arguments)
-            except BaseException as error:  # noqa: BLE001 - raised again on the main thread
-                self._errors.append(error)
-                self._stop.set()
-
-        return threading.Thread(target=guarded, name=f"clesr {name}", daemon=True)
+    def _read(self, start_ns: int) -> None:
+        """Source thread."""
+        try:
+            self._acquisition.run(start_ns)
+        except BaseException as error:  # noqa: BLE001 - raised again on the main thread
+            self._errors.append(error)
+        self._ending.begin()
 
     def _emit(self, result: Result) -> None:
         """Engine thread: count ``result`` and hand it to the sinks."""
@@ -257,50 +325,29 @@ class Pipeline:
             outlet.offer(result)
         late = self._pace.late(self.ledger.captured, self.rate.recent())
         if late:
-            self.note(late)
+            self._notes.add(late)
 
     def _computed(self, stale: Sequence[Job], error: BaseException | None) -> None:
-        """Engine thread: the last result has come; ``stale`` frames were given up."""
+        """The last result has come; ``stale`` frames were given up. Engine thread, or the main thread where that one
+        does not answer."""
         for job in stale:
             self._acquisition.stale(job.frame)
         if error is not None:
             self._errors.append(error)
-            self._stop.set()
+            self._ending.begin()
         for outlet in self._outlets:
             outlet.box.close()
 
-    def _feed(self, outlet: Outlet) -> None:
-        """Sink thread: results to the sink until its mailbox is closed and empty."""
-        while outlet.error is None:
-            try:
-                result = outlet.box.get()
-            except Closed:
-                break
-            if result is not None:
-                outlet.write(result)
-        if outlet.error is not None:
-            self._drop(outlet)
-
-    def _show(self, outlet: Outlet) -> None:
-        """Main thread: the newest result and the status to a sink that a person looks at."""
-        try:
-            result = outlet.box.get(0)
-        except Closed:
-            result = None
-        if result is not None:
-            outlet.write(result)
-        if outlet.error is not None:
-            self._live.remove(outlet)
-            self._drop(outlet)
-            return
-        assert isinstance(outlet.sink, LiveSink)
-        if not outlet.sink.refresh(self.status()):
-            self.stop()
-
-    def _drop(self, outlet: Outlet) -> None:
-        """A sink broke: the others go on, unless nobody is left who would miss the results."""
-        self.tell(f"{outlet.sink.name} broke: {outlet.error}")
-        if all(o.error is not None or o.sink.name == "null" for o in self._outlets):
+    def broke(self, outlet: Outlet) -> None:
+        """A sink takes nothing more: the others go on, unless nobody is left who would miss the results."""
+        needing = [o for o in self._outlets if o.error is None and o.sink.name != "null"]
+        going = ""
+        if self.recorder is not None and not self.recorder.armed:
+            needing = [o for o in needing if o.sink is not self.recorder]
+        elif outlet.sink is not self.recorder and self.recorder is not None and self.recorder.recording:
+            going = "; the recording goes on"
+        self.tell(f"{outlet.sink.name} broke: {first_line(outlet.error or SinkError('no reason'))}{going}")
+        if not needing:
             self.stop()
 
     # --- small parts
@@ -310,33 +357,40 @@ class Pipeline:
         """What breaks on the main thread drains the run and is raised when everything is closed."""
         try:
             yield
-        except BaseException as error:  # noqa: BLE001 - as said
+        except BaseException as error:
             self._errors.append(error)
-            self._stop.set()
+            self._ending.begin()
             self._lane.jobs.close()
-            self._live.clear()
+            if isinstance(error, KeyboardInterrupt):
+                raise  # it ends other runs too
 
     def _engine_state(self) -> tuple[EngineInfo | None, str | None]:
         """What the engine said of itself, and why it is out of service; None where it is not known, or works."""
         shared = self._lane.shared
-        return (shared.upscaler.info, shared.upscaler.failure) if shared else (None, None)
+        return (shared.upscaler.info, shared.upscaler.failure) if shared else (self._lane.info, None)
 
-    def note(self, message: str) -> None:
-        """A message that is also repeated in the summary (the first twenty)."""
-        self.tell(message)
-        if len(self._notes) < 20:
-            self._notes.append(message)
+    def _watched(self) -> Iterator[Part]:
+        """What has to answer now."""
+        if not self._lane.done.is_set():
+            yield self._engine_part
+            if not self._ending.stop.is_set():
+                yield self._source_part
+        for outlet, part in zip(self._outlets, self._sink_parts, strict=True):
+            if outlet.alive:
+                yield part
 
     def _close(self) -> None:
-        """Close everything, whatever is broken; the first error stays the one that is raised."""
+        """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
         if self._acquisition.ended and not self._errors and not any(outlet.error for outlet in self._outlets):
             self.on_end()
-        for close in (*(outlet.close for outlet in self._outlets), self._lane.close, self.source.close):
+        self._ending.close_sinks(lambda: self._watchdog.look(self._watched()))
+        for close in (partial(self._engine.close, self._lane), self._ending.close_source):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._outlets) else State.STOPPED
+        let_go([*self._errors, *(outlet.error for outlet in self._outlets)])
 
     @property
     def error(self) -> BaseException | None:
@@ -360,7 +414,7 @@ def run_together(
     pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
 ) -> None:
     """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
-    others, and goes to ``on_finish``. Call on the main thread. ``Pipeline.error`` then says what broke.
+    others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
     """
     running = list(pipelines)
     try:
@@ -369,14 +423,12 @@ def run_together(
         for pipeline in running:
             pipeline.start()
         while running:
-            live = [pipeline.serve() for pipeline in running]
-            for pipeline in [p for p in running if not p.busy]:
-                running.remove(pipeline)
-                pipeline.finish()
-                on_finish(pipeline)
-            if any(live):
-                time.sleep(REFRESH_S)
-                continue
+            for pipeline in list(running):
+                pipeline.look()
+                if not pipeline.busy:
+                    running.remove(pipeline)
+                    pipeline.finish()
+                    on_finish(pipeline)
             for pipeline in running:
                 pipeline.wait()
     finally:

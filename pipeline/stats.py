@@ -36,7 +36,7 @@ class Status:
     """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
     first; ``period_ns`` that after which the image on show is due to be replaced, None where unknown;
     ``stalled`` means that the source gave no frame for two of its periods, ``recording`` that a
-    session is being recorded."""
+    session is being recorded; ``alarm`` is what the user must not overlook, such as a recording that broke off."""
 
     state: State
     source: str
@@ -50,6 +50,7 @@ class Status:
     stalled: bool
     message: str = ""
     recording: bool = False
+    alarm: str = ""
 
 
 class Ledger:

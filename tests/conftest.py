@@ -24,6 +24,7 @@ else:
     settings.load_profile("clesr")
 
 ALLOWED = ("cuda", "hardware")
+FREEZER = Path(__file__).parent / "fake_disk" / "freeze.c"
 FAKE_V4L2 = Path(__file__).parent / "fake_v4l2"
 
 
@@ -58,6 +59,19 @@ def fake_v4l2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = sorted(str(path) for path in FAKE_V4L2.glob("*.c"))
     command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", str(built), *sources, "-ldl", "-lpthread"]
     subprocess.run(command, check=True, timeout=60)
+    return built
+
+
+@pytest.fixture(scope="session")
+def freezer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes a disk hang when it is preloaded: tests/fake_disk/freeze.c."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc) to build the freezing disk with; install gcc or clang")
+    built = tmp_path_factory.mktemp("fake_disk") / "libfreeze.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", built, FREEZER, "-ldl"], check=True, timeout=60
+    )
     return built
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from click.exceptions import Abort, ClickException
 from clesr import __version__
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.text import conceal
+from clesr.pipeline.watchdog import left_behind
 from clesr.tools.bench import bench
 from clesr.tools.build import build
 from clesr.tools.console import tell, tell_traceback
@@ -28,6 +32,8 @@ from clesr.tools.render import render
 from clesr.tools.repair import repair_session
 from clesr.tools.replay import replay
 from clesr.tools.settings_file import check_options, read_toml
+from clesr.tools.signals import interruptible
+from clesr.tools.stderr import stderr
 from clesr.tools.train import train
 from clesr.tools.upscale import upscale
 from clesr.tools.verify import verify_session
@@ -71,6 +77,21 @@ def live_main() -> None:
 
 
 def _run(command: click.Command, name: str, prefix: str) -> None:
+    try:
+        with interruptible() as signals:
+            code = _status(command, name, prefix, signals)
+            if not _flush_output():
+                code = code or 1
+    except KeyboardInterrupt:  # while the end was being said
+        code = 130
+    stderr.settle()
+    if any(thread.is_alive() for thread in left_behind):
+        os._exit(code)  # the interpreter's own end would wait for them, or crash under them
+    sys.exit(code)
+
+
+def _status(command: click.Command, name: str, prefix: str, signals: list[int]) -> int:
+    """Run ``command``; its exit status. What goes wrong is told."""
     arguments = sys.argv[1:]
     conceal(*arguments)
     debug = "--debug" in arguments
@@ -81,24 +102,42 @@ def _run(command: click.Command, name: str, prefix: str) -> None:
             arguments, prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix, default_map=defaults
         )
     except ClesrError as error:
-        _end(str(error), error.exit_code, debug)
+        return _failed(str(error), error.exit_code, debug)
     except ClickException as error:
-        _end(" ".join(error.format_message().split()), error.exit_code, debug)
+        return _failed(" ".join(error.format_message().split()), error.exit_code, debug)
     except (Abort, KeyboardInterrupt):
-        _end("interrupted", 130, debug)
+        return _failed("interrupted", 128 + (signals[-1] if signals else signal.SIGINT), debug)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        return 1  # who reads what is printed has enough
+    except SystemExit as end:  # of a library
+        return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001 - a fault of clesr: one line, and the way to the traceback
-        _end(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where", 1, debug)
-    sys.exit(code if isinstance(code, int) else 0)
+        if isinstance(error, OSError) and not _flush_output():
+            return 1
+        words = f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
+        return _failed(words, 1, debug)
+    return code if isinstance(code, int) else 0
 
 
-def _end(message: str, code: int, debug: bool) -> None:
+def _flush_output() -> bool:
+    """Write what was printed now, because a reader who has gone away would get a traceback at the interpreter's end.
+    False where it is lost; who has gone away wanted no more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            tell(f"clesr: error: what was printed could not be written: {error.strerror or error}")
+            return False
+    return True
+
+
+def _failed(message: str, code: int, debug: bool) -> int:
     if debug and sys.exc_info()[0] is not None:
         tell_traceback()
     tell(f"clesr: error: {message}")
-    sys.exit(code)
+    return code
 
 
 def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:

@@ -24,16 +24,21 @@ from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.stats import PERCENTILES, Status, Summary
 from clesr.pipeline.text import presentable
+from clesr.tools.stderr import stderr
 
 PLAIN_EVERY_S = 10.0
 TERMINAL_EVERY_S = 0.2
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(file=stderr, highlight=False, soft_wrap=True)  # type: ignore[arg-type]  # all that it uses is there
 
 
 def tell(message: str) -> None:
-    """One line for the user, on standard error; safe from any thread."""
-    console.print(presentable(message), markup=False, emoji=False)
+    """One line for the user, on standard error; from any thread. Returns at once and never raises, whatever
+    becomes of the terminal."""
+    try:
+        console.print(presentable(message), markup=False, emoji=False)
+    except Exception:  # noqa: BLE001 - no work may depend on what is only said
+        stderr.write(presentable(message) + "\n")
 
 
 def tell_traceback() -> None:
@@ -184,6 +189,6 @@ def print_summary(summary: Summary) -> None:
         tell(describe_fidelity(summary.fidelity))
     for name, counts in summary.sinks.items():
         if counts["skipped"]:
-            tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped for newer ones")
+            tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped")
     for line in summary.outputs:
         tell(f"wrote {line}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 import rich_click as click
 
@@ -21,6 +20,7 @@ from clesr.pipeline.sinks.window import Window
 from clesr.pipeline.sources.base import SourceInfo
 from clesr.tools.naming import Repeated
 from clesr.tools.options import Command, apply_options
+from clesr.tools.signals import on_signals
 
 OPTIONS = ("--record", "--record-codec", "--retro", "--pixel-size", "--mask")
 
@@ -107,7 +107,7 @@ class Recordings:
                 sink.actions["r"] = self.toggle
 
     def toggle(self) -> None:
-        """End the recording, or begin one. Also in a signal handler."""
+        """End the recording, or begin one. Any thread."""
         if self._recorder.recording:
             self._recorder.stop()
             return
@@ -119,19 +119,14 @@ class Recordings:
         self._recorder.start(folder)
 
 
-@contextmanager
-def on_signal(recordings: Sequence[Recordings]) -> Iterator[None]:
+def on_signal(recordings: Sequence[Recordings]) -> AbstractContextManager[None]:
     """SIGUSR1 toggles ``recordings``."""
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    def handle(_number: int) -> None:
         for each in recordings:
             each.toggle()
 
-    previous = signal.signal(signal.SIGUSR1, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
+    return on_signals(handle, [signal.SIGUSR1])
 
 
 def _scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:

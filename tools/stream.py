@@ -16,8 +16,12 @@ from clesr.engines.trial import choose_model
 from clesr.engines.weights import Model, find_model
 from clesr.pipeline.runner import Pipeline
 from clesr.tools.console import tell
+from clesr.tools.signals import GRACE_S, end_process, on_signals
 
 ASSUMED_FPS = 25.0  # of a source that does not say
+DRAIN_S = 8.0  # for what was captured to be finished, where nobody may be there to wait
+STOP_S = 12.0  # for a run to end once it was told to stop at once
+RESCUE_S = 3.0  # for each recording and output to be closed after that
 
 
 class EngineOpener:
@@ -95,19 +99,50 @@ def cores() -> int:
 
 @contextmanager
 def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM drain ``pipelines``, a second one stops them at once. Yields the signals that came."""
+    """Ctrl-C, SIGTERM and SIGHUP drain ``pipelines``, a second one stops them at once; before they have started the
+    first one raises KeyboardInterrupt. Yields the signals that came.
+
+    SIGTERM and SIGHUP, after which nobody may be there to insist, stop at once what is not drained after DRAIN_S.
+    Where even that does not end the block within STOP_S, its recordings are closed and the process ends.
+    """
     received: list[int] = []
+    ended = threading.Event()
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
+    def rescue(number: int, seconds: float) -> None:
+        if not ended.wait(seconds):
+            for pipeline in pipelines:
+                pipeline.rescue(RESCUE_S)
+            end_process(number, "interrupted: what did not answer was given up")
+
+    def abort(number: int) -> None:
         for pipeline in pipelines:
-            pipeline.stop() if len(received) == 1 else pipeline.abort()
-        if len(received) == 1:
-            tell("stopping: what was captured is finished and written; once more stops at once")
+            pipeline.abort()
+        threading.Thread(target=rescue, args=(number, STOP_S), daemon=True).start()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def insist(number: int) -> None:
+        if not ended.wait(DRAIN_S):
+            abort(number)
+
+    def handle(number: int) -> None:
+        received.append(number)
+        if len(received) == 2:
+            tell("stopping at once")
+            abort(number)
+        elif len(received) == 1 and not all(pipeline.started for pipeline in pipelines):
+            threading.Thread(target=rescue, args=(number, GRACE_S), daemon=True).start()
+        elif len(received) == 1:
+            for pipeline in pipelines:
+                pipeline.stop()
+            tell("stopping: what was captured is finished and written; once more stops at once")
+            if number != signal.SIGINT:
+                threading.Thread(target=insist, args=(number,), daemon=True).start()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not all(pipeline.started for pipeline in pipelines):
+            raise KeyboardInterrupt
+
+    with on_signals(handle, on_main=interrupt):
+        try:
+            yield received
+        finally:
+            ended.set()

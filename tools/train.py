@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from clesr.pipeline.files import WriteRule, write_file
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import Command, general_options, overwrite_option
 from clesr.tools.settings_file import check_options, read_toml
+from clesr.tools.signals import nothing, on_signals
 from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
@@ -54,19 +54,15 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
 
 @contextmanager
 def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set ``stop``; a second one ends at once."""
+    """Ctrl-C, SIGTERM and SIGHUP set ``stop``; a second one ends at once."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_signals(nothing, on_main=handle):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @click.command()

@@ -39,9 +39,7 @@ def verify_session(session: Path, json_file: str | None, overwrite: bool) -> Non
         write_json(Path(json_file), certificate.as_json(), rule)
     if not certificate.holds:
         first = certificate.problems[0]
-        raise ClesrError(
-            f"{session} does not hold: {first}" + _more(len(certificate.problems) - 1)
-        )
+        raise ClesrError(f"{session} does not hold: {first}" + _more(len(certificate.problems) - 1))
 
 
 def describe(certificate: Certificate) -> list[str]:

@@ -91,6 +91,11 @@ class Recorder(Watch):
         return self._trigger.recording
 
     @property
+    def armed(self) -> bool:
+        """Whether frames are recorded, or kept for a recording that may begin."""
+        return self._trigger.armed
+
+    @property
     def alarm(self) -> str | None:
         """Where a recording that was asked for ended early, or could not begin: why, in a line; else None. It stays,
         whatever is recorded later; ``close`` says the same, as an error."""
@@ -181,6 +186,10 @@ class Recorder(Watch):
             return f"the SR image could not be coded: {cause(error)}"
         self._sr_coder = coder
         return picture
+
+    def skip(self, result: Result) -> None:
+        """The SR image of ``result`` does not come: the sink thread was too slow for it, or the run was aborted."""
+        self._post(self._sessions.on_sr, result.frame.number, self._sr_coder, TOO_SLOW)
 
     def close(self) -> str | None:
         """Close every session; what was recorded, in a line. Raises SessionError where a recording that was asked for

@@ -28,8 +28,16 @@ class Sink(Protocol):
 
 @runtime_checkable
 class LiveSink(Sink, Protocol):
-    """A sink that a person looks at: also told the time when no frame comes. Runs on the main thread."""
+    """A sink that a person looks at: also told the time when no frame comes."""
 
     def refresh(self, status: Status) -> bool:
-        """Called about every 15 ms on the main thread; shows ``status`` over the newest result, handles the user's
+        """Called about every 15 ms on the sink's thread; shows ``status`` over the newest result, handles the user's
         keys. False when the user wants to stop."""
+
+
+@runtime_checkable
+class SkippingSink(Sink, Protocol):
+    """A sink that is told of the results that it will not get."""
+
+    def skip(self, result: Result) -> None:
+        """``result`` does not come: it could not be taken in time, or the run was aborted. Engine thread."""

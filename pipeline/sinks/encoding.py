@@ -18,7 +18,8 @@ from clesr.pipeline.errors import SinkError, UsageError
 from clesr.pipeline.frame import Frame, Image
 
 CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
-SUFFIXES = (".mkv", ".mp4", ".mov", ".avi")
+FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".avi": "avi"}  # FFmpeg's names
+SUFFIXES = tuple(FORMATS)
 CRF = {"libx264": 16, "libx265": 10}  # constant rate factor of the lossy codecs: 50 dB on SR images and more
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG: gray 0 and 255 are 0 and 255 in the file
 KEYFRAME_S = 2.0
@@ -152,6 +153,22 @@ def encoder_threads() -> int:
     return max(1, min(4, cores // 4))
 
 
+class _File:
+    """A file as PyAV writes it. Given its name only, PyAV writes header and end itself and holds the interpreter's lock
+    meanwhile: a disk that does not answer would stop every thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self.name = str(path)
+        self.seek, self.tell, self.close = self._file.seek, self._file.tell, self._file.close
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        return len(data)
+
+
 class VideoWriter:
     """Gray images of one size and dtype into one file.
 
@@ -178,7 +195,12 @@ class VideoWriter:
         self.inside = 0
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
-        self._container = av.open(str(path), "w", options=options)
+        self._file = _File(path)
+        try:
+            self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
+        except BaseException:
+            self._file.close()
+            raise
         self._container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         stream = self._container.add_stream(encoding.library, rate=rate, options=dict(encoding.options))
@@ -224,7 +246,10 @@ class VideoWriter:
                 with contextlib.suppress(EncoderFailed):
                     self._encode(None)
         finally:
-            self._container.close()
+            try:
+                self._container.close()
+            finally:
+                self._file.close()
 
     def _encode(self, picture: VideoFrame | None) -> None:
         try:

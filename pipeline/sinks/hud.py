@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.fidelity import TILE
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks import overlay as heat
 from clesr.pipeline.stats import State, Status
 from clesr.pipeline.text import printable
+from clesr.pipeline.view import TILE
 
 Canvas = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # blue, green, red
@@ -68,7 +68,9 @@ def draw(
     if status.stalled and result is not None:
         cv2.convertScaleAbs(canvas, canvas, DIMMED)
     size = text_size(shape[1])
-    top = _strip(canvas, [*top_lines(status), *fidelity_lines(result)], size, at_top=True)
+    top = _strip(
+        canvas, [*alarm_lines(status), *top_lines(status), *fidelity_lines(result)], size, at_top=True
+    )
     bottom = _strip(canvas, bottom_lines(status), size, at_top=False)
     if overlay and result is not None and result.check is not None:
         _legend(canvas, heat.Scale.of(result.check.limit_db), canvas.shape[0] - bottom, size)
@@ -117,6 +119,11 @@ def age_text(age_ns: int | None) -> str:
     if age_ns is None:
         return "-"
     return f"{age_ns / 1e6:.0f} ms" if age_ns < 10e9 else f"{age_ns / 1e9:.0f} s"
+
+
+def alarm_lines(status: Status) -> list[list[Words]]:
+    """What must not be overlooked, first of all; usually nothing."""
+    return [[Words(status.alarm, RED)]] if status.alarm else []
 
 
 def top_lines(status: Status) -> list[list[Words]]:

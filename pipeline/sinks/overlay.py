@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.fidelity import eight_bits, squared_difference
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.view import field_of_view
+from clesr.pipeline.view import eight_bits, field_of_view, squared_difference
 
 SIGMA = 4.0  # LR pixels over which differences are averaged
 ASSUMED_DB = 40.0  # where colour begins for models without a limit

@@ -1,53 +1,61 @@
-"""The window on this machine's screen."""
+"""The window on this machine's screen, in a process of its own: an X server that dies takes that one with it."""
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import json
 import math
 import os
+import select
+import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import cv2
+from typing import Any
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.sinks.hud import Canvas, draw
+from clesr.pipeline.sinks.slot import Slot
 from clesr.pipeline.stats import Status
 
 TITLE = "clesr"
 QUIT_KEYS = (ord("q"), ord("Q"), 27)
 OVERLAY_KEYS = (ord("f"), ord("F"))
 REDRAW_NS = 100_000_000  # between two drawings while no frame comes
-OF_SCREEN = 0.9  # of its width and height are used at most
-NARROWEST = 480  # pixels, so that the display stays readable over a small image
-FIRST_SHAPE = (480, 640)  # before the first image
-UNKNOWN_SCREEN = (1280, 720)
-ADVICE = "run with --display none, on a desktop, or over ssh -X"
+START_S = 30.0  # for the process to start and find a screen
+ANSWER_S = 10.0  # for one drawing, before the window is given up
+CLOSE_S = 2.0
+MESSAGE = 65536  # bytes of a message between the processes, at most
+KEPT = 4096  # bytes of what the process complained of
+PROGRAM = "clesr.pipeline.sinks.window_process"
 
 
 class Keyboard:
-    """The keys pressed in any window: OpenCV does not tell in which. Each window is told each key once."""
+    """The keys pressed in any window go to all of them, to each once."""
 
     def __init__(self) -> None:
         self._waiting: dict[object, list[int]] = {}
+        self._lock = threading.Lock()
+
+    def press(self, key: int) -> None:
+        with self._lock:
+            for keys in self._waiting.values():
+                keys.append(key)
 
     def pressed(self, window: object) -> list[int]:
         """The keys since ``window`` asked last."""
-        self._waiting.setdefault(window, [])
-        key = cv2.pollKey()
-        if key != -1:
-            for keys in self._waiting.values():
-                keys.append(key & 0xFF)
-        keys, self._waiting[window] = self._waiting[window], []
+        with self._lock:
+            keys = self._waiting.get(window, [])
+            self._waiting[window] = []
         return keys
 
     def forget(self, window: object) -> None:
-        self._waiting.pop(window, None)
+        with self._lock:
+            self._waiting.pop(window, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,174 +82,161 @@ class Window:
 
     As large as the image, or as fits the screen, until the user resizes it. ``place`` is for one of several windows,
     which stand in a grid; ``q`` or Esc in any of them stops the streams of all, closing one only its own.
-    ``refresh`` belongs on the main thread. Raises SinkError where there is no screen.
+
+    It is drawn by a process of its own (``window_process``), which gets the newest image whenever it has drawn the one
+    before; no call here waits for it. Raises SinkError where there is no screen, and from ``refresh`` when
+    that process has died or not answered for ``answer_s`` seconds.
     """
 
     name = "window"
     policy = Policy.NEWEST
 
-    def __init__(self, place: Place | None = None, *, overlay: bool = False, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        place: Place | None = None,
+        *,
+        overlay: bool = False,
+        clock: Clock = SYSTEM,
+        answer_s: float = ANSWER_S,
+    ) -> None:
         place = place or Place()
         self.overlay = overlay
-        self._title, self._keyboard = place.title, place.keyboard
-        self._left, self._top, *self._space = place.part_of(screen_size())
-        self._tiled = place.count > 1
-        self._clock = clock
-        self._newest: Result | None = None
-        self._fitted: tuple[int, ...] | None = None  # shape of the image that the window was last sized for
-        self._open = self._fresh = False
-        self._canvas: Canvas | None = None
-        self._drawn_ns = clock.now_ns()
-        self._drawn_shape = (0, 0)
         self.shown = 0
         self.actions: dict[str, Callable[[], None]] = {}
+        self.shape: tuple[int, int] | None = None  # (H, W) of the window's inside, once it is drawn
+        self.complaints = ""  # the last that the process wrote on its standard error
+        self._keyboard, self._clock, self._answer_s = place.keyboard, clock, answer_s
+        self._newest: Result | None = None
+        self._fresh = self._shut = self._closed = False
+        self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
+        self._sent_ns: int | None = None
+        self._slot = Slot()
+        self._socket, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._slot.descriptor)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, place.title, str(place.index), str(place.count)],
+                stdin=subprocess.PIPE,  # whose end tells it that we are gone
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(others.fileno(), self._slot.descriptor),
+                start_new_session=True,  # Ctrl-C is for this process, which then closes the window
+            )
+        except OSError as error:
+            self._socket.close()
+            self._slot.close()
+            raise SinkError(f"the window's process cannot be started: {error.strerror}") from error
+        finally:
+            others.close()
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        try:
+            self._wait_for_screen()
+        except BaseException:
+            self._end()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process that draws."""
+        return self._process.pid
 
     def write(self, result: Result) -> None:
         self._newest, self._fresh = result, True
 
     def refresh(self, status: Status) -> bool:
-        if not self._open:
-            self._create()
-        elif not self._is_visible():
+        before = self.overlay
+        self._listen()
+        for key in self._keyboard.pressed(self):
+            if key in OVERLAY_KEYS:
+                self.overlay = not self.overlay
+            if (action := self.actions.get(chr(key))) is not None:
+                action()
+            self._shut |= key in QUIT_KEYS
+        now = self._clock.now_ns()
+        waited_ns = now - self._sent_ns if self._sent_ns is not None else REDRAW_NS
+        if self._closed:
             return False
-        result, fresh = self._newest, self._fresh
-        if result is not None and result.image.shape != self._fitted:
-            self._fitted = result.image.shape
-            self._resize(result.image.shape)
-        now, shape = self._clock.now_ns(), self._shape()
-        if fresh or shape != self._drawn_shape or now - self._drawn_ns >= REDRAW_NS:
-            self._fresh = False
-            self._canvas = draw(result, status, shape, out=self._canvas, overlay=self.overlay)
-            cv2.imshow(self._title, self._canvas)  # which copies it
-            self._drawn_ns, self._drawn_shape = now, shape
-            self.shown += fresh
-        quits = [self._quits(key) for key in self._keyboard.pressed(self)]
-        return not any(quits)
-
-    def _quits(self, key: int) -> bool:
-        """Do what ``key`` does; whether it ends the run."""
-        if key in OVERLAY_KEYS:
-            self.overlay = not self.overlay
-            self._drawn_shape = (0, 0)  # draw at once
-        if (action := self.actions.get(chr(key))) is not None:
-            action()
-        return key in QUIT_KEYS
+        if self._drawing is None and (self._fresh or self.overlay != before or waited_ns >= REDRAW_NS):
+            self._send((self._newest, status, self.overlay))
+            self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
+        elif self._drawing is not None and waited_ns > self._answer_s * 1e9:
+            self._fail(f"it has not answered for {self._answer_s:.0f} s")
+        return not self._shut
 
     def close(self) -> str | None:
-        if self._open:
-            self._open = False
+        if self._process.returncode is None:
             self._keyboard.forget(self)
-            if self._is_visible():
-                cv2.destroyWindow(self._title)
-                cv2.pollKey()
+            with contextlib.suppress(SinkError):
+                if self._drawing is not None and select.select([self._socket], [], [], CLOSE_S / 2)[0]:
+                    self._listen()
+            self._end()
         return f"window: {self.shown} results shown"
 
-    def _create(self) -> None:
+    def _wait_for_screen(self) -> None:
+        ready, _, _ = select.select([self._socket], [], [], START_S)
+        if not ready:
+            self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
+        self._listen()
+
+    def _listen(self) -> None:
+        """Take in what the process says."""
+        self._read_complaints()
+        while not self._closed:
+            try:
+                packet = self._socket.recv(MESSAGE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._fail("its process has ended")
+            self._take(json.loads(packet))
+
+    def _take(self, said: dict[str, Any]) -> None:
+        if "error" in said:
+            self._fail(said["error"])
+        if "key" in said:
+            self._keyboard.press(said["key"])
+        if "shape" in said:
+            height, width = said["shape"]
+            self.shape = height, width
+            self.shown += bool(self._drawing)
+            self._drawing = None
+        self._closed |= "closed" in said
+
+    def _send(self, message: object) -> None:
+        sizes = self._slot.put(message)
         try:
-            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
-            if self._tiled:
-                cv2.moveWindow(self._title, self._left, self._top)
-        except cv2.error as error:
-            raise SinkError(f"a window cannot be opened: {_last_line(error)}; {ADVICE}") from error
-        self._open = True
-        self._resize(FIRST_SHAPE)
+            self._socket.send(json.dumps(sizes).encode())
+        except OSError:
+            self._fail("its process has ended")
 
-    def _resize(self, shape: tuple[int, ...]) -> None:
-        height, width = shape
-        ratio = min(OF_SCREEN * self._space[0] / width, OF_SCREEN * self._space[1] / height)
-        ratio = min(ratio, max(1.0, NARROWEST / width))
-        cv2.resizeWindow(self._title, round(width * ratio), round(height * ratio))
+    def _fail(self, reason: str) -> None:
+        """Raises SinkError; the process is ended."""
+        self._end()
+        words = [line for line in self.complaints.splitlines() if line.strip()]
+        raise SinkError(f"{reason} ({words[-1].strip()})" if words else reason)
 
-    def _shape(self) -> tuple[int, int]:
-        """(H, W) of the window's inside."""
-        _left, _top, width, height = cv2.getWindowImageRect(self._title)
-        return (height, width) if height > 0 and width > 0 else FIRST_SHAPE
-
-    def _is_visible(self) -> bool:
+    def _end(self) -> None:
+        """Ask the process to end; kill it where it does not."""
+        self._closed = True
+        if self._process.returncode is not None:
+            return
+        self._socket.close()
         try:
-            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
-        except cv2.error:  # Qt's, after the last window was closed
-            return False
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._read_complaints()
+        for pipe in (self._process.stdin, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+        self._slot.close()
 
-
-def screen_size() -> tuple[int, int]:
-    """(width, height) of the screen in pixels.
-
-    Raises SinkError where there is none. Asked of the X server itself: without one, OpenCV's
-    window library does not raise but ends the process.
-    """
-    if cv2.currentUIFramework() == "":
-        raise SinkError(
-            "the installed OpenCV has no windows; pip install opencv-python, or run with --display none"
-        )
-    if not sys.platform.startswith("linux"):
-        return UNKNOWN_SCREEN
-    _check_libraries()
-    os.environ.setdefault("QT_QPA_PLATFORM", "xcb")  # OpenCV's Qt has no other, and warns on Wayland
-    if not Path(os.environ.get("QT_QPA_FONTDIR", "/")).is_dir():
-        os.environ["QT_QPA_FONTDIR"] = str(Path(cv2.__file__).parent)  # Qt warns where the folder is missing
-    display = os.environ.get("DISPLAY", "")
-    if not display:
-        raise SinkError(f"there is no screen for a window: DISPLAY is not set; {ADVICE}")
-    size = _ask_x11(display)
-    if size is None:
-        raise SinkError(f"there is no screen for a window: DISPLAY {display} does not answer; {ADVICE}")
-    return size
-
-
-def _check_libraries() -> None:
-    """Raises SinkError where PyAV's X11 libraries took the place of OpenCV's: its windows would hang."""
-    bundled = Path(cv2.__file__).parents[1] / "opencv_python.libs"
-    mapped = Path("/proc/self/maps").read_text().splitlines()
-    files = {Path(line.split(maxsplit=5)[-1]) for line in mapped if "/av.libs/libxcb" in line}
-    if any((bundled / file.name).exists() for file in files):
-        raise SinkError(
-            "PyAV was imported before OpenCV, whose windows then hang; import cv2 or clesr before av"
-        )
-
-
-class _Screen(ctypes.Structure):
-    """The beginning of xcb_screen_t (xproto.h)."""
-
-    _fields_ = (
-        ("words", ctypes.c_uint32 * 5),
-        ("width", ctypes.c_uint16),
-        ("height", ctypes.c_uint16),
-    )
-
-
-class _ScreenIterator(ctypes.Structure):
-    """xcb_screen_iterator_t (xproto.h)."""
-
-    _fields_ = (("data", ctypes.POINTER(_Screen)), ("rem", ctypes.c_int), ("index", ctypes.c_int))
-
-
-def _ask_x11(display: str) -> tuple[int, int] | None:
-    """The size of the X server's first screen, None where it does not let us in."""
-    try:
-        xcb = ctypes.CDLL("libxcb.so.1")
-    except OSError as error:
-        raise SinkError(f"a window needs libxcb ({error}); install the package libxcb1") from error
-    xcb.xcb_connect.restype = ctypes.c_void_p
-    xcb.xcb_connect.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
-    xcb.xcb_get_setup.restype = ctypes.c_void_p
-    xcb.xcb_setup_roots_iterator.restype = _ScreenIterator
-    for function in (
-        xcb.xcb_connection_has_error,
-        xcb.xcb_get_setup,
-        xcb.xcb_setup_roots_iterator,
-        xcb.xcb_disconnect,
-    ):
-        function.argtypes = (ctypes.c_void_p,)
-    connection = xcb.xcb_connect(display.encode(), None)
-    try:
-        if xcb.xcb_connection_has_error(connection):
-            return None
-        screen = xcb.xcb_setup_roots_iterator(xcb.xcb_get_setup(connection)).data.contents
-        return int(screen.width), int(screen.height)
-    finally:
-        xcb.xcb_disconnect(connection)
-
-
-def _last_line(error: cv2.error) -> str:
-    return str(error).strip().splitlines()[-1]
+    def _read_complaints(self) -> None:
+        assert self._process.stderr is not None
+        if not self._process.stderr.closed:
+            words = self._process.stderr.read() or b""  # all that is there
+            self.complaints = (self.complaints + words.decode(errors="replace"))[-KEPT:]

@@ -348,7 +348,7 @@ class Screen(ListSink):
         return not self.quits(self)
 
 
-def test_a_screen_runs_on_the_main_thread_and_can_stop_the_run() -> None:
+def test_a_screen_runs_on_a_thread_of_its_own_and_can_stop_the_run() -> None:
     screen = Screen(lambda s: bool(s.results) and s.results[-1].frame.number >= 5)
 
     def script() -> Iterator[Step]:
@@ -359,7 +359,7 @@ def test_a_screen_runs_on_the_main_thread_and_can_stop_the_run() -> None:
 
     run = pipeline(ScriptedSource(script(), live=True), screen)
     summary = run.run()
-    assert screen.threads == {threading.main_thread().name}
+    assert screen.threads == {"clesr screen"}
     assert summary.state is State.STOPPED
     run.ledger.check()
 

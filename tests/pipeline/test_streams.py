@@ -311,13 +311,15 @@ class Screen(ListSink):
         super().__init__(name="screen", policy=Policy.NEWEST)
         self.quits = quits
         self.threads: set[str] = set()
+        self.idents: set[int] = set()
 
     def refresh(self, status: Status) -> bool:
         self.threads.add(threading.current_thread().name)
+        self.idents.add(threading.get_ident())
         return not self.quits(self)
 
 
-def test_one_main_thread_serves_the_screens_of_all_and_closing_one_ends_its_stream_alone() -> None:
+def test_screens_have_threads_of_their_own_and_closing_one_ends_its_stream_alone() -> None:
     def endless() -> Iterator[Step]:
         number = 0
         while True:
@@ -338,7 +340,8 @@ def test_one_main_thread_serves_the_screens_of_all_and_closing_one_ends_its_stre
         pipeline(engine, ScriptedSource(second(), live=True, shape=(8, 10)), other),
     ]
     run_together(runs)
-    assert first.threads == other.threads == {threading.main_thread().name}
+    assert first.threads == other.threads == {"clesr screen"}
+    assert first.idents.isdisjoint(other.idents)
     assert [run.error for run in runs] == [None, None]
     assert all(run.summary().state is State.STOPPED for run in runs)
 

@@ -29,6 +29,7 @@ from clesr.tools.archive.settings import PIECE, Settings
 from clesr.tools.archive.tree import Tree
 from clesr.tools.archive.work import FOLDER, WORK
 from clesr.tools.console import tell
+from clesr.tools.signals import nothing, on_signals
 
 INTERRUPTED = 130
 
@@ -196,19 +197,15 @@ def _remembered(settings: Settings, ledger: Ledger) -> Settings:
 
 @contextmanager
 def stopping_on_signals(run: Run) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop ``run``; a second one ends the process as it always would."""
+    """Ctrl-C, SIGTERM and SIGHUP stop ``run``; a second one ends the process as it always would."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)
         tell("stopping: finished files are kept, and so are finished pieces of long ones")
         run.stop()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_signals(nothing, on_main=handle):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _tell_left_out(tree: Tree) -> None:

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import signal
 import subprocess
 import sys
+
+if "av first" in sys.argv:
+    import av  # noqa: F401
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,10 +77,11 @@ def show(framebuffer: str) -> dict[str, Any]:
     seen["failed"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 0] == amber).all())
     window.write(result(np.full((4000, 4000), 150, np.uint8)))
     seen["large"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 700] == 150).all())
-    size = window._shape()  # type: ignore[attr-defined]
-    seen["size of large"] = list(size)
+    assert isinstance(window, Window)
+    seen["size of large"] = list(window.shape or ())
     seen["closed"] = window.close()
     seen["closed twice"] = window.close()
+    seen["complaints"] = window.complaints
     return seen
 
 
@@ -139,6 +145,53 @@ def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
     return {"before": before, "switched": switched}
 
 
+def fault(framebuffer: str, what: str, server: str) -> dict[str, Any]:
+    """What ``refresh`` does when X server or drawing process die or stop."""
+    before = len(os.listdir("/proc/self/fd"))
+    window = Window(answer_s=1.0)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    pid = int(server) if what.startswith("server") else window.pid
+    os.kill(pid, signal.SIGKILL if what.endswith("dies") else signal.SIGSTOP)
+    said: dict[str, Any] = {"shown": shown, "waited": 0.0}
+    end = time.monotonic() + PATIENCE_S
+    try:
+        while time.monotonic() < end:
+            begin = time.monotonic()
+            window.refresh(STATUS)
+            said["waited"] = max(said["waited"], time.monotonic() - begin)
+    except Exception as error:  # noqa: BLE001 - told to the test
+        said |= {"error": type(error).__name__, "message": str(error)}
+    said["closed"] = window.close()
+    said["gone"] = not Path(f"/proc/{window.pid}").exists()
+    said["handles"] = len(os.listdir("/proc/self/fd")) - before
+    return said
+
+
+def ctrl_c(framebuffer: str) -> dict[str, Any]:
+    """What a terminal does to the process group at Ctrl-C."""
+    os.setsid()
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.killpg(0, signal.SIGINT)
+    window.write(result(np.full((700, 900), 90, np.uint8)))
+    goes_on = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 90).all())
+    window.close()
+    return {"shown": shown, "goes on": goes_on}
+
+
+def wait() -> dict[str, Any]:
+    """Show a window until killed."""
+    window = Window()
+    print(window.pid, flush=True)
+    while window.refresh(STATUS):
+        time.sleep(0.015)
+    return {}
+
+
 def press(key: str) -> None:
     subprocess.run(["xdotool", "mousemove", "100", "100", "key", key], check=True)
 
@@ -185,6 +238,12 @@ def main() -> None:
             said = two(*rest)
         elif scenario == "overlay":
             said = switch_the_overlay(rest[0])
+        elif scenario == "fault":
+            said = fault(*rest)
+        elif scenario == "ctrl-c":
+            said = ctrl_c(rest[0])
+        elif scenario == "wait":
+            said = wait()
         elif scenario == "open":
             said = {"name": open_sink("window").name}
         else:

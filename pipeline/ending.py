@@ -1,0 +1,127 @@
+"""How a run ends although parts of it may never return: what has had its time is named and given up."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+
+from clesr.pipeline.acquisition import READ_S
+from clesr.pipeline.clock import Clock
+from clesr.pipeline.errors import SourceError
+from clesr.pipeline.outlet import Outlet
+from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sources.base import Source
+from clesr.pipeline.watchdog import Patience, Pulse, left_behind
+
+
+class Ending:
+    """When reading of ``source`` was to ``stop``, whether the run was aborted, and how long each part gets after that.
+    ``recorder`` is the sink that comes before the others."""
+
+    def __init__(
+        self,
+        source: Source,
+        outlets: Sequence[Outlet],
+        recorder: Sink | None,
+        *,
+        patience: Patience,
+        clock: Clock,
+    ) -> None:
+        self.stop = threading.Event()
+        self.aborted = self.source_given_up = False
+        self._source, self._outlets, self._recorder = source, outlets, recorder
+        self._patience, self._clock = patience, clock
+        self._since_ns = 0
+
+    def begin(self) -> None:
+        """Any thread: take no more frames."""
+        if not self.stop.is_set():
+            self._since_ns = self._clock.now_ns()
+            self.stop.set()
+
+    def abort(self) -> None:
+        """Any thread: do not wait for long any more."""
+        self.begin()
+        if not self.aborted:
+            self._since_ns = self._clock.now_ns()
+            self.aborted = True
+
+    @property
+    def engine_is_due(self) -> bool:
+        """Whether the engine has had its time: none is set where the run was not aborted, engines may be slow."""
+        return self.aborted and self._since() >= self._patience.abort
+
+    def reading(self, thread: threading.Thread | None) -> bool:
+        """Whether the source's ``thread`` may still bring frames."""
+        return thread is not None and thread.is_alive() and not self.source_given_up
+
+    def check_source(self, thread: threading.Thread | None) -> None:
+        """Raises SourceError where ``thread`` should long have stopped reading: it is given up."""
+        limit = self._patience.abort if self.aborted else self._patience.close
+        if thread is not None and self.stop.is_set() and self.reading(thread) and self._since() >= limit:
+            self.source_given_up = True
+            left_behind.append(thread)
+            address = self._source.info.address
+            raise SourceError(f"{address} has not answered for {self._since():.0f} s and is given up")
+
+    def check(self, outlet: Outlet) -> bool:
+        """Give ``outlet`` up where its sink does not come back from a call; whether it was."""
+        patience, recorder = self._patience, outlet.sink is self._recorder
+        if self.aborted:
+            limit = patience.abort_recorder if recorder else patience.abort
+        else:
+            limit = patience.recorder if recorder else patience.close
+        due = outlet.alive and outlet.pulse.busy_s > limit
+        if due:
+            outlet.give_up()
+        return due
+
+    def close_sinks(self, look: Callable[[], None]) -> None:
+        """Close all sinks, the recording first; ``look`` is called while that takes time."""
+        recorders = [outlet for outlet in self._outlets if outlet.sink is self._recorder]
+        for together in (recorders, [outlet for outlet in self._outlets if outlet not in recorders]):
+            for outlet in together:
+                outlet.close()
+            for outlet in together:
+                while not outlet.wait_closed(READ_S) and not self.check(outlet):
+                    look()
+
+    def close_source(self) -> None:
+        """Raises what the source raises; SourceError where it does not return."""
+        errors: list[Exception] = []
+        pulse = Pulse(self._clock)
+
+        def close() -> None:
+            try:
+                with pulse:
+                    self._source.close()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+
+        thread = threading.Thread(target=close, name="clesr closing", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(READ_S)
+            if pulse.busy_s > (self._patience.abort if self.aborted else self._patience.close):
+                left_behind.append(thread)
+                raise SourceError(f"{self._source.info.address} cannot be closed: it does not answer")
+        for error in errors:
+            raise error
+
+    def rescue(self, seconds: float) -> None:
+        """Any thread: close the sinks, the recording first, waiting at most ``seconds`` for each."""
+        for outlet in sorted(self._outlets, key=lambda outlet: outlet.sink is not self._recorder):
+            outlet.close()
+            outlet.wait_closed(seconds)
+
+    def _since(self) -> float:
+        return (self._clock.now_ns() - self._since_ns) / 1e9
+
+
+def let_go(errors: Iterable[BaseException | None]) -> None:
+    """Tracebacks keep what the functions in them worked on: an error that is kept would keep its run alive."""
+    for error in errors:
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__

@@ -1,0 +1,115 @@
+"""Runs one after the other in one process: what a run had is free as soon as nobody holds it, without the garbage
+collector."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import FakeEngine, ListSink, ScriptedSource, Step, make_frame, until
+
+from clesr.pipeline.errors import SinkError, SourceError
+from clesr.pipeline.frame import Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.runner import Pipeline
+from clesr.pipeline.sharing import shared
+from clesr.pipeline.stats import Status
+
+SHAPE = (48, 48)
+linux_only = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc, which is Linux")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Screen(ListSink):
+    def refresh(self, status: Status) -> bool:
+        return True
+
+
+def cut() -> None:
+    raise SourceError("cable cut")
+
+
+def cycle(kind: str = "well", frames: int = 8) -> list[weakref.ref[object]]:
+    """One run; weak references to all that it was made of."""
+    engines: list[weakref.ref[object]] = []
+
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        engine = FakeEngine(shape, fails=(3,) if kind == "engine fails" else ())
+        engines.append(weakref.ref(engine))
+        return engine
+
+    def write(_result: Result) -> None:
+        if kind == "sink breaks":
+            raise SinkError("gone")
+
+    steps: list[Step] = [make_frame(i, SHAPE) for i in range(frames)]
+    if kind == "source breaks":
+        steps.append(cut)
+    source = ScriptedSource(steps, live=kind == "live", shape=SHAPE)
+    sinks = [ListSink(on_write=write), ListSink(name="other"), Screen(name="screen", policy=Policy.NEWEST)]
+    engine = shared(factory, 2, lambda _line: None) if kind == "shared" else factory
+    run = Pipeline(source, engine, sinks, scale=2)
+    if kind in ("sink breaks", "source breaks"):
+        with pytest.raises((SinkError, SourceError)):
+            run.run()
+    else:
+        run.run()
+    return [*(weakref.ref(part) for part in (run, source, *sinks)), *engines]
+
+
+@pytest.mark.parametrize("kind", ["well", "live", "shared", "engine fails", "sink breaks", "source breaks"])
+def test_nothing_of_a_run_is_kept(no_collector: None, kind: str) -> None:
+    before = threading.active_count()
+    references = cycle(kind)
+    assert threading.active_count() == before
+    kept = [reference() for reference in references]
+    assert len(kept) >= 6
+    assert kept == [None] * len(kept)
+
+
+@linux_only
+def test_fifty_runs_leave_no_thread_and_no_handle(no_collector: None) -> None:
+    cycle()
+    before = held()
+    for _ in range(50):
+        cycle()
+    until(lambda: not more(before))
+
+
+@pytest.mark.slow
+@linux_only
+@pytest.mark.parametrize("cycles", [1000])
+def test_a_thousand_runs_keep_memory_threads_and_handles_flat(cycles: int) -> None:
+    for _ in range(cycles // 4):
+        cycle(frames=2)
+    before, memory = held(), resident()
+    for _ in range(cycles):
+        cycle(frames=2)
+    until(lambda: not more(before))
+    assert resident() <= 1.05 * memory
+
+
+def held() -> tuple[int, int]:
+    """Threads and handles."""
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
+def more(before: tuple[int, int]) -> bool:
+    """Whether there are more than ``before``, when a thread that had ended may still have been counted."""
+    return any(now > then for now, then in zip(held(), before, strict=True))
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1])

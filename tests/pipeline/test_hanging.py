@@ -1,0 +1,446 @@
+"""Sinks, sources and engines that break, fall behind or never come back: the run, and above all its recording, goes on
+and ends without them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
+
+from clesr.pipeline.clock import SYSTEM
+from clesr.pipeline.errors import EngineError, SinkError, SourceError
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
+from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.session.sessions import Sessions
+from clesr.pipeline.session.verify import verify
+from clesr.pipeline.session.writer import Entry
+from clesr.pipeline.sinks.hud import draw
+from clesr.pipeline.stats import State, Status
+from clesr.pipeline.watchdog import Part, Patience, Pulse, Watchdog
+
+SHORT = Patience(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)
+SHAPE = (16, 20)
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What the hanging parts of a test wait for; they come back at its end."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+class Screen(ListSink):
+    """A sink that a person looks at."""
+
+    def __init__(self, on_refresh: Callable[[], None] = lambda: None, **options: Any) -> None:
+        super().__init__(name="screen", policy=Policy.NEWEST, **options)
+        self.on_refresh = on_refresh
+
+    def refresh(self, status: Status) -> bool:
+        self.on_refresh()
+        return True
+
+
+class Camera(ScriptedSource):
+    """A live source of ``count`` frames that then waits for ``stop``; ``on_read`` comes before each frame."""
+
+    def __init__(self, count: int = 30, on_read: Callable[[int], None] = lambda _n: None) -> None:
+        super().__init__((), live=True, shape=SHAPE)
+        self.count, self.on_read, self.number = count, on_read, 0
+        self.on_close: Callable[[], None] = lambda: None
+        self.read_all = threading.Event()
+
+    def read(self, timeout: float) -> Frame | Corrupt | None:
+        if self.number == self.count:
+            self.read_all.set()
+            threading.Event().wait(0.01)
+            return None
+        self.on_read(self.number)
+        self.number += 1
+        frame = make_frame(self.number - 1, SHAPE)
+        return Frame(frame.image, frame.number, SYSTEM.now_ns())
+
+    def close(self) -> None:
+        self.on_close()
+        super().close()
+
+
+def record(
+    source: ScriptedSource, folder: Path, *sinks: object, **options: Any
+) -> tuple[Pipeline, list[str]]:
+    """A pipeline that records into ``folder``, and what it tells."""
+    said: list[str] = []
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), tell=said.append)
+    factory = options.pop("factory", FakeEngine)
+    options = {"patience": SHORT, **options}
+    run = Pipeline(source, factory, sinks, scale=2, recorder=recorder, tell=said.append, **options)  # type: ignore[arg-type]
+    run.start_recording(folder)
+    return run, said
+
+
+def holds(folder: Path, frames: int) -> None:
+    """The recording in ``folder`` is whole: all frames, each with its image and outcome."""
+    found = verify(folder)
+    assert found.holds, found.problems
+    assert found.totals["captured"] == found.totals["raw"] == frames
+
+
+def ends(run: Pipeline, act: Callable[[], None]) -> BaseException | None:
+    """Run, doing ``act`` beside it; the error."""
+    acting = threading.Thread(target=act)
+    acting.start()
+    try:
+        run.run()
+    except BaseException as error:  # noqa: BLE001 - what the test asks for
+        return error
+    finally:
+        acting.join()
+    return None
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("gone"), OSError(28, "full"), SystemExit(3), KeyboardInterrupt()]
+)
+@pytest.mark.parametrize("where", ["write", "refresh", "close"])
+def test_a_sink_that_raises_whatever_wherever_is_dropped(
+    tmp_path: Path, where: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    broken = Screen(on_refresh=fail) if where == "refresh" else Screen()
+    if where == "write":
+        broken.on_write = fail
+    if where == "close":
+        broken.close = fail  # type: ignore[method-assign]
+    other, camera = ListSink(name="other"), Camera()
+    run, said = record(camera, tmp_path / "s", broken, other)
+
+    def stop() -> None:
+        assert camera.read_all.wait(20)
+        until(lambda: where == "close" or any("screen broke" in line for line in said))
+        run.stop()
+
+    raised = ends(run, stop)
+    assert raised is error or (raised is not None and raised.__cause__ is error)
+    assert other.closed == 1
+    assert len(other.results) + run.ledger.outcomes[Outcome.STALE] == 30
+    holds(tmp_path / "s", 30)
+    if where != "close":
+        (line,) = (line for line in said if "screen broke" in line)
+        assert line.endswith("; the recording goes on")
+        assert "\n" not in line
+
+
+def test_the_last_sink_that_breaks_ends_a_run_that_records_nothing() -> None:
+    def fail(_result: Result) -> None:
+        raise SinkError("gone")
+
+    camera = Camera(count=10**9, on_read=lambda _n: None)
+    recorder = Recorder(camera.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    run = Pipeline(camera, FakeEngine, [Screen(on_write=fail)], scale=2, recorder=recorder)
+    with pytest.raises(SinkError, match="gone"):
+        run.run()
+
+
+def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_it_misses(
+    tmp_path: Path,
+) -> None:
+    clock, gate, said = ManualClock(), threading.Event(), list[str]()
+    file = ListSink(name="out.mkv", on_write=lambda _r: assert_set(gate))
+    display = ListSink(name="display", policy=Policy.NEWEST)
+
+    def shown(number: int) -> Iterator[Step]:
+        while not display.results or display.results[-1].frame.number < number:
+            clock.advance(0.05)
+            yield None
+
+    def script() -> Iterator[Step]:
+        for i in range(60):
+            clock.advance(0.04)
+            yield make_frame(i, time_ns=clock.now_ns())
+            yield from shown(i)
+        gate.set()
+        while file.results[-1:] == [] or file.results[-1].frame.number < 4:
+            yield None
+        for i in range(60, 70):
+            clock.advance(0.04)
+            yield make_frame(i, time_ns=clock.now_ns())
+            while file.results[-1].frame.number < i:
+                yield None
+
+    run = Pipeline(
+        ScriptedSource(script(), live=True, clock=clock), FakeEngine, [file, display], scale=2,
+        clock=clock, tell=said.append, patience=Patience(told=10**6),
+    )  # fmt: skip
+    summary = run.run()
+    assert run.ledger.outcomes[Outcome.UPSCALED] == 70
+    written = [r.frame.number for r in file.results]
+    assert written == sorted(written)
+    assert written[-10:] == list(range(60, 70))
+    missing = 70 - len(written)
+    assert missing == 55, "one in its hands, four waiting"
+    assert summary.outputs[0] == f"15 results; {missing} results are missing, which it could not take in time"
+    assert summary.sinks["out.mkv"] == {"written": 15, "skipped": 55}
+    assert said == [
+        "out.mkv is too slow: results are missing from it from here on",
+        f"out.mkv takes results again; {missing} are missing so far",
+    ]
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(30)
+
+
+def test_a_recorder_whose_sr_thread_hangs_keeps_every_captured_frame(
+    tmp_path: Path, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SR images that it could not take are named in the session, which holds."""
+    write = Recorder.write
+
+    def slow(self: Recorder, result: Result) -> None:
+        assert_set(release)
+        write(self, result)
+
+    monkeypatch.setattr(Recorder, "write", slow)
+    display, camera = ListSink(name="display"), Camera()
+    camera.on_read = lambda _number: until(
+        lambda: run.ledger.captured - sum(run.ledger.outcomes.values()) < 2
+    )
+    run, said = record(camera, tmp_path / "s", display)
+    outlets = {outlet.sink.name: outlet for outlet in run._outlets}
+
+    def stop() -> None:
+        assert camera.read_all.wait(20)
+        until(lambda: len(display.results) + run.ledger.outcomes[Outcome.STALE] == 30)
+        release.set()
+        run.stop()
+
+    assert ends(run, stop) is None
+    holds(tmp_path / "s", 30)
+    assert verify(tmp_path / "s").totals["sr"] == outlets["recorder"].written
+    assert outlets["recorder"].missed > 0
+    assert any("recorder is too slow" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "part", ["write", "refresh", "close", "read", "source close", "collect", "submit", "reopen"]
+)
+def test_what_never_returns_is_given_up_after_an_abort_and_the_recording_holds(
+    tmp_path: Path, release: threading.Event, part: str
+) -> None:
+    hanging = threading.Event()
+
+    def hang(*_: object) -> None:
+        hanging.set()
+        release.wait(60)
+
+    screen, camera = Screen(), Camera()
+    engines: list[FakeEngine] = []
+
+    class Hanging(FakeEngine):
+        def submit(self, lr: Image) -> None:
+            if part == "submit" and lr[0, 0] == 12:
+                hang()
+            super().submit(lr)
+
+        def collect(self) -> Image:
+            image = super().collect()
+            if image[0, 0] == 12 and part == "collect":
+                hang()
+            if image[0, 0] == 12 and part == "reopen":
+                raise EngineError("once")
+            return image
+
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        engines.append(Hanging(shape))
+        if len(engines) > 1:
+            hang()
+        return engines[-1]
+
+    if part == "write":
+        screen.on_write = lambda result: hang() if result.frame.number >= 12 else None
+    if part == "refresh":
+        screen.on_refresh = lambda: hang() if screen.results else None
+    if part == "close":
+        screen.close = hang  # type: ignore[method-assign]
+    if part == "read":
+        camera.on_read = lambda number: hang() if number == 29 else None
+    if part == "source close":
+        camera.on_close = hang
+    gate = threading.Event()
+    reading = camera.on_read
+
+    def paced(number: int) -> None:
+        """Frame 12 must not be replaced by a newer one before the engine has it."""
+        until(lambda: run.ledger.captured - sum(run.ledger.outcomes.values()) < 2 or hanging.is_set())
+        reading(number)
+
+    camera.on_read = paced
+    run, said = record(camera, tmp_path / "s", screen, ListSink(name="other"), factory=factory)
+
+    def abort() -> None:
+        if part in ("close", "source close"):
+            assert camera.read_all.wait(20)
+            run.stop()
+        else:
+            assert hanging.wait(20)
+        gate.set()
+        run.abort()
+
+    error = ends(run, abort)
+    assert isinstance(error, (SinkError, SourceError, EngineError)), said
+    name = {
+        "write": "screen",
+        "refresh": "screen",
+        "close": "screen",
+        "read": "scripted",
+        "source close": "scripted",
+    }
+    assert name.get(part, "the engine") in str(error)
+    assert "given up" in str(error) or "cannot be closed" in str(error)
+    run.ledger.check()
+    holds(tmp_path / "s", run.ledger.captured)
+    assert run.summary().state is State.FAILED
+
+
+def test_a_sink_that_never_closes_does_not_hang_the_end_of_a_run(
+    tmp_path: Path, release: threading.Event
+) -> None:
+    sink, other = ListSink(name="out.mkv"), ListSink(name="other")
+    sink.close = lambda: str(release.wait(60))  # type: ignore[method-assign]
+    source = ScriptedSource((make_frame(i, SHAPE) for i in range(20)), shape=SHAPE)
+    run, _ = record(source, tmp_path / "s", sink, other)
+    error = ends(run, lambda: None)
+    assert isinstance(error, SinkError)
+    assert "out.mkv has not answered" in str(error)
+    assert other.closed == source.closed == 1
+    holds(tmp_path / "s", 20)
+
+
+def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
+    closed: list[bool] = []
+    sink = ListSink()
+    sink.close = lambda: closed.append(verify(tmp_path / "s").holds)  # type: ignore[method-assign]
+    source = ScriptedSource((make_frame(i, SHAPE) for i in range(5)), shape=SHAPE)
+    run, _ = record(source, tmp_path / "s", sink)
+    run.run()
+    assert closed == [True]
+
+
+def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
+    clock, said = ManualClock(), list[str]()
+    pulse = Pulse(clock)
+    part, dog = (
+        Part(pulse, "the engine has not answered", "the engine answers again"),
+        Watchdog(Patience(), said.append),
+    )
+
+    def call(seconds: int) -> None:
+        with pulse:
+            for _ in range(seconds):
+                clock.advance(1)
+                dog.look([part])
+        with pulse:  # the next call has begun before anybody looks
+            clock.advance(0.1)
+            dog.look([part])
+
+    call(3)
+    call(8)
+    call(20)
+    assert said == [], "what is slow by nature is not taken for hung: three times what it took before"
+    call(70)
+    assert said == ["the engine has not answered for 61 s", "the engine answers again, after 70 s"]
+    assert dog.message(part) == ""
+
+
+def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading.Event) -> None:
+    clock, heard, seen = ManualClock(), list[str](), list[Status]()
+
+    def said() -> list[str]:
+        return [line for line in heard if line.startswith("the engine")]
+
+    class Hanging(FakeEngine):
+        def collect(self) -> Image:
+            if self._in_flight[0][0, 0] == 2:
+                assert_set(release)
+            return super().collect()
+
+    sink = ListSink()
+
+    def script() -> Iterator[Step]:
+        for i in range(4):
+            yield make_frame(i, time_ns=clock.now_ns())
+            while len(sink.results) < min(i + 1, 2):
+                yield None
+        while not said():
+            clock.advance(0.5)
+            threading.Event().wait(0.02)
+            yield None
+        seen.append(run.status())
+        release.set()
+        while len(said()) < 2:
+            yield None
+        seen.append(run.status())
+
+    run = Pipeline(
+        ScriptedSource(script(), live=True, clock=clock),
+        Hanging,
+        [sink],
+        scale=2,
+        clock=clock,
+        tell=heard.append,
+    )
+    run.run()
+    assert said()[0].startswith("the engine has not answered for ")
+    assert said()[1].startswith("the engine answers again, after ")
+    assert [status.state for status in seen] == [State.DEGRADED, State.RUNNING]
+    assert seen[0].message.startswith("the engine has not answered for ")
+    assert seen[1].message == ""
+
+
+def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_frame = Sessions.on_frame
+
+    def fail(self: Sessions, entry: Entry, image: Image, taken_ns: int) -> None:
+        if entry.record.number == 10:
+            raise RuntimeError("a fault")
+        on_frame(self, entry, image, taken_ns)
+
+    monkeypatch.setattr(Sessions, "on_frame", fail)
+    camera = Camera()
+    run, _ = record(camera, tmp_path / "s", ListSink())
+    seen: list[Status] = []
+
+    def stop() -> None:
+        until(lambda: bool(run.status().alarm))
+        seen.append(run.status())
+        run.stop()
+
+    error = ends(run, stop)
+    assert "a fault" in str(error)
+    assert not seen[0].recording
+    assert seen[0].alarm.startswith("RECORDING ENDED")
+    shown = draw(None, seen[0], (400, 600))
+    quiet = draw(
+        None, Status(**{n: getattr(seen[0], n) for n in Status.__slots__} | {"alarm": ""}), (400, 600)
+    )
+    assert np.any(shown != quiet)
+
+
+def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: threading.Event) -> None:
+    camera = Camera(on_read=lambda number: assert_set(release) if number == 3 else None)
+    run = Pipeline(camera, FakeEngine, [ListSink()], scale=2, limits=Limits(seconds=0.1), patience=SHORT)
+    with pytest.raises(SourceError, match="given up"):
+        run.run()
+    run.ledger.check()

@@ -1,0 +1,45 @@
+"""Where the commands `clesr` and `clesr-live` begin: what must hold while everything else is still being imported."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+
+from clesr.tools.signals import STOPPING, end_process, on_signals
+
+
+def main() -> None:
+    """`clesr`."""
+    _enter("main")
+
+
+def live_main() -> None:
+    """`clesr-live`."""
+    _enter("live_main")
+
+
+def _enter(name: str) -> None:
+    keep_standard_descriptors()
+    with on_signals(end_process):  # nothing is open yet; libraries turn a KeyboardInterrupt into other errors
+        cli = importlib.import_module("clesr.tools.cli")
+    try:
+        getattr(cli, name)()
+    finally:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)  # the process has ended already, and its exit status stands
+
+
+def keep_standard_descriptors() -> None:
+    """Where a standard descriptor is closed, the next file that is opened would get its number, and what some library
+    writes on standard error would stand in a recording."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
