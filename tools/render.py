@@ -176,7 +176,8 @@ def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Ima
             image = next((image for r, image in raw if r.number == record.number), None)
             if image is None:
                 continue
-            frame = Frame(image, record.number, record.captured_ns, record.ticks, MILLISECOND)
+            base = None if record.ticks is None else MILLISECOND
+            frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
             job = Job(frame, prepare(frame), SYSTEM.now_ns())
             if upscaler.engine is None:
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))

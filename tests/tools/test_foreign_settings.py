@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from clesr.engines import choice
 from clesr.engines.kernels.plan import Plan
 from clesr.engines.kernels.tuner import Tuner
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.sources.limits import DEFAULT_SIDE, set_max_side
 from clesr.tools.benching import run as bench
 from clesr.tools.cli import clesr, read_config
 from clesr.tools.exporting.patient import Patient, read_patient
@@ -34,6 +35,13 @@ VALUES = (
 )  # fmt: skip
 NESTED = ("a = " + "[" * 60_000, "[live]\na = " + "{a=" * 5000, "[" + "a." * 30_000 + "a]")
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(autouse=True)
+def longest_side() -> Iterator[None]:
+    """--max-size holds for the whole process."""
+    yield
+    set_max_side(DEFAULT_SIDE)
 
 
 def _arguments(name: str) -> list[str]:

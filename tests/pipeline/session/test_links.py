@@ -111,7 +111,7 @@ def test_a_session_with_a_link_in_it_is_not_read(name: str, make: Make, session:
 def test_a_manifest_that_names_other_files(name: str, session: Path, outside: Path) -> None:
     info = read_session(session).info
     (session / "session.json").write_bytes(
-        format_manifest(replace(info, files={name: {"bytes": 8, "digest": "0"}}))
+        format_manifest(replace(info, files={name: {"bytes": 8, "digest": "0" * 64}}))
     )
     problems = verify(session).problems
     assert any("which no session has" in problem and repr(name) in problem for problem in problems)
