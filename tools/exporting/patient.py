@@ -59,7 +59,7 @@ class Patient:
             longest = 16 if field.name in ("accession_number", "study_id") else 64
             if not isinstance(value, str) or "\\" in value or not value.isprintable() or len(value) > longest:
                 raise UsageError(
-                    f"patient: {field.name} {str(value)[:80]!r} is not a text of at most {longest} characters in one "
+                    f"patient: {field.name} {repr(value)[:80]} is not a text of at most {longest} characters in one "
                     "line without backslash"
                 )
         if not self.name.strip() or not self.id.strip():
