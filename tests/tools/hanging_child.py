@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from clesr.engines import open_engine
+from clesr.pipeline.files import WriteRule
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.sinks.window import Place
 from clesr.tools import entry, stream, streams
@@ -81,8 +82,8 @@ def break_it(part: str) -> None:
         setattr(sink, method, after(1 if part == "closing" else FRAMES, getattr(sink, method)))
         opening_sinks = streams._open_sinks
 
-        def open_sinks(stream: streams.Stream, place: Place) -> None:
-            opening_sinks(stream, place)
+        def open_sinks(stream: streams.Stream, place: Place, rule: WriteRule) -> None:
+            opening_sinks(stream, place, rule)
             stream.sinks.append(sink)
 
         streams._open_sinks = open_sinks

@@ -3,6 +3,7 @@ complete by the stamps in the frames' own pixels, and the session holds."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -98,7 +99,7 @@ class Scene:
         self.stack.callback(context.destroy, 0)
         sender = context.socket(zmq.PUSH)
         self.stack.callback(sender.close, 0)
-        sender.set(zmq.SNDTIMEO, PATIENCE_S * 1000)
+        sender.set(zmq.SNDHWM, 4)
         return sender, sender.bind_to_random_port("tcp://127.0.0.1")
 
     def _screen(self) -> tuple[subprocess.Popen[str], str]:
@@ -141,7 +142,8 @@ class Scene:
             subscriber.connect(f"tcp://127.0.0.1:{self.receiver_port}")
             self.receiver = lambda: subscriber.close(0)
 
-    def feed(self, number: int) -> None:
+    def feed(self, number: int) -> bool:
+        """Send a frame; whether the live run is still there to take it."""
         image = stamped(number)
         header = {
             "version": 1,
@@ -151,7 +153,14 @@ class Scene:
             "time_ns": 0,
             "stream": "",
         }
-        self.sender.send_multipart([json.dumps(header).encode(), image.tobytes()])
+        message = [json.dumps(header).encode(), image.tobytes()]
+        for _ in range(10 * PATIENCE_S):
+            if self.live.poll() is not None:
+                return False
+            if self.sender.poll(100, zmq.POLLOUT):
+                self.sender.send_multipart(message)
+                return True
+        pytest.fail(f"nobody takes frame {number}: {self.heard.decode(errors='replace')}")
 
     def kill_screen(self) -> None:
         self.screen.kill()
@@ -196,24 +205,27 @@ def test_the_recording_is_complete_whatever_dies(
     frozen = scene.freeze_disk in faults
     thaws = frozen and choice.random() < 0.5
     tick = threading.Event()
-    for number in range(FRAMES):
-        scene.feed(number)
+    for number in itertools.count():
+        if not scene.feed(number):
+            break
         if number == 2:
             scene.connect()
         if number in plan:
             plan[number]()
-        tick.wait(1 / FPS)
-    if thaws:
-        scene.thaw_disk()
-    elif frozen:  # the user does not wait for that disk
-        for _ in range(2):
-            tick.wait(1.0)
+        if number == FRAMES + 10 and thaws:
+            scene.thaw_disk()
+        if number == FRAMES + 10 and frozen and not thaws:  # the user does not wait for that disk
             scene.live.send_signal(signal.SIGINT)
+        if number == FRAMES + 30 and frozen and not thaws:
+            scene.live.send_signal(signal.SIGINT)
+        tick.wait(1 / FPS)
     status = scene.live.wait(PATIENCE_S)
     said = scene.heard.decode(errors="replace")
     assert status in (0, 1), said
     assert "Traceback" not in said
-    assert stamps(tmp_path / "s" / "raw.mkv") == list(range(FRAMES)), said
+    first, *_ = recorded = stamps(tmp_path / "s" / "raw.mkv")
+    assert first < 10, "only frames from before it was ready are passed over"
+    assert recorded == list(range(first, first + FRAMES)), said
     found = verify(tmp_path / "s")
     assert found.holds, (found.problems, said)
     assert found.info.closed

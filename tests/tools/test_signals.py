@@ -120,7 +120,7 @@ def test_a_second_ctrl_c_ends_a_run_whatever_hangs_and_the_recording_holds(
     assert "given up" in err.splitlines()[-1]
     found = verify(tmp_path / "s")
     assert found.holds, found.problems
-    assert found.totals["captured"] >= 11
+    assert found.totals["captured"] > 0
 
 
 @slow
