@@ -105,7 +105,7 @@ def secrets_of(address: str) -> list[str]:
     found |= {unquote(part) for part in found}
     texts = (text for part in (user, *values) for text in (part, unquote(part)))
     found |= {word for text in texts for word in re.split(r"\W+", text)}
-    found |= {form for part in found for form in (quote(part), repr(part)[1:-1])}
+    found |= {form for part in found for form in (quote(part, errors="surrogateescape"), repr(part)[1:-1])}
     kept = shown(address)
     secret = (part for part in found if len(part) >= SHORTEST and part not in kept)
     return sorted(secret, key=len, reverse=True)

@@ -34,7 +34,7 @@ class Result:
 
     @property
     def rate(self) -> float:
-        return self.inputs / self.working if self.working else 0.0
+        return self.inputs / (self.working or self.seconds)
 
     def __str__(self) -> str:
         ended = f", given up after {STARTS} processes that ended early" if self.given_up else ""
