@@ -193,6 +193,27 @@ def evaluation() -> str:
     return "\n\n".join(parts)
 
 
+def degradations() -> str:
+    """What degradations do to the models, at the scales that were measured."""
+    data = _load("degradations/shipped")
+    rows = data["rows"]
+    columns = [(scale, method) for scale in (4, 2, 8) for method in dict.fromkeys(r["method"] for r in rows)]
+    gains = {(row["scale"], row["method"], row["degradation"]): row["gain_db"] for row in rows}
+    suffered = dict.fromkeys(row["degradation"] for row in rows)
+    shown = [(scale, method) for scale, method in columns if (scale, method, "clean") in gains]
+    body = [
+        [f"`{kind}`", *(_below_zero_bold(gains.get((*column, kind))) for column in shown)]
+        for kind in suffered
+    ]
+    return table(["LR images", *(f"{method} x{scale}" for scale, method in shown)], body)
+
+
+def _below_zero_bold(gain: float | None) -> str:
+    if gain is None:
+        return ""
+    return f"**{gain:+.2f}**" if gain < 0 else f"{gain:+.2f}"
+
+
 def _quality(line: Line | None) -> str:
     if line is None or line.gain is None:
         return ""
@@ -305,6 +326,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "pipeline": pipeline,
     "streams": streams,
     "evaluation": evaluation,
+    "degradations": degradations,
     "memory": memory,
     "readings": readings,
     "search": search,

@@ -1,5 +1,8 @@
 """The networks as pure torch modules: (N, 1, H, W) float in [0, 1] -> (N, 1, sH, sW) float in [0, 1].
 
+One with ``levels`` takes the named figures of each image as well, (N, len(levels)): a plane of one value through a
+convolution adds to its bias, so that is where they go, in every layer (:class:`LevelConv`).
+
 DenseNet is that of Izadi, Moriarty and Hamarneh (MICCAI 2018, arXiv 1806.08338), section 2.
 """
 
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -26,10 +29,43 @@ SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
 MOST_NUMBERS = 1 << 28  # of a network: 1 GB
 LOGIT_MARGIN = 1 / 1024  # keeps the logit of a black or white pixel finite, also in FP16
+TOLD = 16  # features that a network makes of an image's levels
 
 
-def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
+class LevelConv(nn.Conv2d):
+    """A 3x3 convolution whose biases move with what is ``told`` of the image, (N, TOLD); at first not at all."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1)
+        self.shift = nn.Parameter(torch.zeros(channels_out, TOLD))
+
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        y = super().forward(x)
+        return y if told is None else y + (told @ self.shift.T)[:, :, None, None]
+
+
+class Tell(nn.Module):
+    """What a network makes of an image's levels, (N, L), for all of its layers: (N, TOLD)."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(levels, TOLD)
+
+    def forward(self, levels: Tensor | None) -> Tensor:
+        if levels is None:
+            raise ValueError("this network takes the image's levels as a second input")
+        return F.relu(self.linear(levels))
+
+
+def conv3(channels_in: int, channels_out: int, told: bool = False) -> nn.Conv2d:
+    if told:
+        return LevelConv(channels_in, channels_out)
     return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+
+
+def activated(conv: nn.Module, x: Tensor, told: Tensor | None) -> Tensor:
+    """``conv`` and ReLU."""
+    return F.relu(conv(x) if told is None else conv(x, told))
 
 
 class BicubicUp(nn.Module):
@@ -70,28 +106,28 @@ class DenseBlock(nn.Module):
     Only the first layer reads the block's input. The output is all layers' outputs concatenated.
     """
 
-    def __init__(self, channels_in: int, layers: int, growth: int) -> None:
+    def __init__(self, channels_in: int, layers: int, growth: int, told: bool = False) -> None:
         super().__init__()
         widths = [channels_in] + [growth * i for i in range(1, layers)]
-        self.layers = nn.ModuleList(conv3(width, growth) for width in widths)
+        self.layers = nn.ModuleList(conv3(width, growth, told) for width in widths)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         outputs: list[Tensor] = []
         for layer in self.layers:
             source = torch.cat(outputs, 1) if outputs else x
-            outputs.append(F.relu(layer(source)))
+            outputs.append(activated(layer, source, told))
         return torch.cat(outputs, 1)
 
 
 class UpStage(nn.Module):
     """Sub-pixel up-sampling by two: convolution to four times the channels, ReLU, pixel shuffle."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, told: bool = False) -> None:
         super().__init__()
-        self.conv = conv3(width, 4 * width)
+        self.conv = conv3(width, 4 * width, told)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(F.relu(self.conv(x)), 2)
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        return F.pixel_shuffle(activated(self.conv, x, told), 2)
 
 
 class DenseNet(nn.Module):
@@ -113,35 +149,38 @@ class DenseNet(nn.Module):
         growth: int = 16,
         skip: str = "none",
         base: str = "none",
+        levels: Sequence[str] = (),
     ) -> None:
         super().__init__()
         _check("scale", scale, SCALES)
         _check("skip", skip, SKIPS)
         _check("base", base, BASES)
-        self.scale, self.skip = scale, skip
-        width = layers * growth
-        self.low = nn.ModuleList([conv3(1, width // 2), conv3(width // 2, width)])
+        self.scale, self.skip, self.levels = scale, skip, tuple(levels)
+        width, told = layers * growth, bool(levels)
+        self.tell = Tell(len(levels)) if told else None
+        self.low = nn.ModuleList([conv3(1, width // 2, told), conv3(width // 2, width, told)])
         self.blocks = nn.ModuleList(
-            DenseBlock(width * (i + 1 if skip == "all" else 1), layers, growth) for i in range(blocks)
+            DenseBlock(width * (i + 1 if skip == "all" else 1), layers, growth, told) for i in range(blocks)
         )
         self.squeeze = nn.Conv2d(width * (blocks + 1), 2 * width, 1) if skip == "all" else None
         up_width = 2 * width if skip in ("low", "all") else width
-        self.up = nn.ModuleList(UpStage(up_width) for _ in range(int(math.log2(scale))))
+        self.up = nn.ModuleList(UpStage(up_width, told) for _ in range(int(math.log2(scale))))
         self.last = conv3(up_width, 1)
         self.base = BicubicUp(scale) if base == "bicubic" else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.features(x)
+    def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
+        told = None if self.tell is None else self.tell(levels)
+        features = self.features(x, told)
         for stage in self.up:
-            features = stage(features)
+            features = stage(features, told)
         return self.finish(self.last(features), x)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """What is up-sampled: (N, C, H, W)."""
         low = x
         for conv in self.low:
-            low = F.relu(conv(low))
-        return self.trunk(low)
+            low = activated(conv, low, told)
+        return self.trunk(low, told)
 
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         """The last convolution's output ``y`` as an image; ``x`` is the network's input."""
@@ -150,15 +189,15 @@ class DenseNet(nn.Module):
             y = y + torch.log(level / (1 - level))  # torch.logit, which OpenVINO cannot convert
         return torch.sigmoid(y)
 
-    def trunk(self, low: Tensor) -> Tensor:
+    def trunk(self, low: Tensor, told: Tensor | None = None) -> Tensor:
         if self.squeeze is not None:
             outputs = [low]
             for block in self.blocks:
-                outputs.append(block(torch.cat(outputs, 1)))
+                outputs.append(block(torch.cat(outputs, 1), told))
             return F.relu(self.squeeze(torch.cat(outputs, 1)))
         features = low
         for block in self.blocks:
-            features = block(features)
+            features = block(features, told)
         if self.skip == "add":
             return features + low
         return torch.cat((low, features), 1) if self.skip == "low" else features
@@ -185,19 +224,21 @@ class FastSR(nn.Module):
     """A small plain network for video rate without a GPU: 3x3 convolutions whose output is shuffled to pixels
     and added to the bicubic image."""
 
-    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8) -> None:
+    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8, levels: Sequence[str] = ()) -> None:
         super().__init__()
         _check("scale", scale, SCALES)
-        self.scale = scale
+        self.scale, self.levels = scale, tuple(levels)
+        self.tell = Tell(len(levels)) if levels else None
         self.base = BicubicUp(scale)
         widths = [1] + [channels] * (depth - 1)
-        self.body = nn.ModuleList(conv3(a, b) for a, b in itertools.pairwise(widths))
+        self.body = nn.ModuleList(conv3(a, b, bool(levels)) for a, b in itertools.pairwise(widths))
         self.last = conv3(channels, scale * scale)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
+        told = None if self.tell is None else self.tell(levels)
         features = x
         for conv in self.body:
-            features = F.relu(conv(features))
+            features = activated(conv, features, told)
         detail = F.pixel_shuffle(self.last(features), self.scale)
         return torch.clamp(self.base(x) + detail, 0, 1)
 
@@ -209,12 +250,16 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
 }
 
 
+LevelNames = Annotated[tuple[Annotated[str, Meta(max_length=40)], ...], Meta(max_length=16)]
+
+
 class _DenseNetArguments(msgspec.Struct, forbid_unknown_fields=True):
     blocks: Annotated[int, Meta(ge=1, le=64)] = 12
     layers: Annotated[int, Meta(ge=1, le=32)] = 8
     growth: Annotated[int, Meta(ge=1, le=256)] = 16
     skip: str = "none"
     base: str = "none"
+    levels: LevelNames = ()
 
 
 class _SRCNNArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -224,6 +269,7 @@ class _SRCNNArguments(msgspec.Struct, forbid_unknown_fields=True):
 class _FastSRArguments(msgspec.Struct, forbid_unknown_fields=True):
     channels: Annotated[int, Meta(ge=1, le=4096)] = 32
     depth: Annotated[int, Meta(ge=2, le=256)] = 8
+    levels: LevelNames = ()
 
 
 _ARGUMENTS: Mapping[str, type[msgspec.Struct]] = {
@@ -278,6 +324,12 @@ def carries_image(network: nn.Module) -> bool:
     return isinstance(network, FastSR) or (isinstance(network, DenseNet) and network.base is not None)
 
 
+def level_names(network: nn.Module) -> tuple[str, ...]:
+    """The levels that ``network`` takes beside the image; none for most."""
+    names: tuple[str, ...] = getattr(network, "levels", ())
+    return names
+
+
 def count_parameters(model: nn.Module) -> int:
     """Trainable numbers in ``model``."""
     return sum(p.numel() for p in model.parameters())
@@ -301,7 +353,9 @@ def count_operations(model: nn.Module, height: int, width: int) -> int:
     try:
         device = next(model.parameters()).device
         with torch.no_grad():
-            model(torch.zeros(1, 1, height, width, device=device))
+            names = level_names(model)
+            levels = (torch.zeros(1, len(names), device=device),) if names else ()
+            model(torch.zeros(1, 1, height, width, device=device), *levels)
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,8 +10,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.frame import Image
-
 Level = TypeVar("Level", bound=np.uint8 | np.uint16)
 
 A = -0.5  # Keys 1981; Pillow and MATLAB's imresize
@@ -81,7 +79,7 @@ def _blocks(n_in: int, n_out: int) -> list[tuple[slice, slice, NDArray[np.float3
     return [(which, *line.block(which)) for which in rows]
 
 
-def resize(image: Image, height: int, width: int) -> NDArray[np.float32]:
+def resize(image: NDArray[np.uint8 | np.uint16 | np.float32], height: int, width: int) -> NDArray[np.float32]:
     """``image`` (H, W), any real dtype, resampled to (height, width) float32, in the input's units."""
     old = image.astype(np.float32)
     half = np.empty((height, old.shape[1]), np.float32)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from clesr.engines import choice, cuda_engine, openvino_engine, tensorrt_engine, torch_engine
 from clesr.engines.base import Engine
 from clesr.engines.interpolation_engine import METHODS, open_interpolation
-from clesr.engines.models import SCALES, carries_image
+from clesr.engines.models import SCALES, carries_image, level_names
 from clesr.engines.notes import noting
 from clesr.engines.offer import PRECISIONS, Offer
 from clesr.engines.results import check_size
@@ -65,6 +65,11 @@ def open_engine(
         model = find_model(model, scale)
     if model.scale != scale:
         raise UsageError(f"{model.name} is for scale {model.scale}, not {scale}; give --scale {model.scale}")
+    if level_names(model.module):
+        raise UsageError(
+            f"{model.name} takes {', '.join(level_names(model.module))} beside the image, which no engine gives it "
+            "yet; `clesr evaluate` does"
+        )
     offers = _wanted(engine, device, precision)
     if precision is None and not carries_image(model.module):
         offers = [

@@ -15,7 +15,7 @@ from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import general_options, overwrite_option
 
 RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
-GREEDY = ("--data", "--scales", "--methods", "--picture")
+GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
 
 
 class Greedy(click.RichCommand):
@@ -34,7 +34,9 @@ class Greedy(click.RichCommand):
 
 
 @click.command(cls=Greedy)
-@click.option_panel("What", options=["--data", "--scales", "--methods", "--size", "--engine"])
+@click.option_panel(
+    "What", options=["--data", "--scales", "--methods", "--size", "--degradation", "--engine"]
+)
 @click.option_panel("Output", options=["--output", "--json", "--figures", "--picture", "--pixel-size"])
 @click.option(
     "--data",
@@ -62,6 +64,15 @@ class Greedy(click.RichCommand):
     help="Images as they are, or shrunk by two first, which has finer structure for its pixels.",
 )
 @click.option(
+    "--degradation",
+    multiple=True,
+    default=("clean",),
+    show_default=True,
+    metavar="PART[+PART] ...",
+    help="What the LR images suffer, each by itself: noise=5 (grey levels), shot=0.2, jpeg=50, mpeg=8, point, area, "
+    "gauss=0.4, cores=1.5 (LR pixels apart), lines=0.3; joined by +, all together.",
+)
+@click.option(
     "--engine", default="auto", show_default=True, help="What computes the networks, as of `clesr live`."
 )
 @click.option(
@@ -85,6 +96,7 @@ def evaluate(
     scales: tuple[str, ...],
     methods: tuple[str, ...],
     size: str,
+    degradation: tuple[str, ...],
     engine: str,
     output: str | None,
     json_file: str | None,
@@ -102,11 +114,13 @@ def evaluate(
     Examples:
 
     - `clesr evaluate --data test/ --scales 2 4 8 --methods all -o results/`
+    - `clesr evaluate --data test/ --degradation clean noise=5 jpeg=50 noise=3+jpeg=80 --methods bicubic fast densenet`
     - `clesr evaluate --data 'mine/*.png' --methods bicubic fast runs/mine/weights.safetensors --json rows.json`
     """
     from clesr.tools.evaluation import evaluate as evaluation
     from clesr.tools.evaluation import report
     from clesr.tools.evaluation.methods import wanted_methods
+    from clesr.tools.training.degradations import parse_degradations
     from clesr.tools.training.images import read_entry
 
     rule = _write_rule(overwrite, data, methods, json_file, output)
@@ -115,16 +129,18 @@ def evaluate(
     wanted = wanted_methods(_words(methods))
     factors = _scales(_words(scales))
     sizes = list(evaluation.SIZES) if size == "both" else [size]
+    suffered = parse_degradations(",".join(degradation))
     images = [item for entry in data for item in read_entry(entry)]
     shown = list(picture) or [images[0][0]]
     _check_names(shown, [name for name, _ in images])
-    total = len(wanted) * len(factors) * len(sizes) * len(images)
+    total = len(wanted) * len(factors) * len(sizes) * len(suffered) * len(images)
     with progress_bar("evaluate", total, unit="images") as advance:
         rows, pictures = evaluation.evaluate(
             images,
             methods=wanted,
             scales=factors,
             sizes=sizes,
+            degradations=suffered,
             engine=engine,
             pictured=shown if output and figures else (),
             tell=tell,

@@ -16,6 +16,7 @@ import rich_click as click
 from clesr.engines.models import BASES, SCALES, SKIPS
 from clesr.pipeline.errors import UsageError
 from clesr.pipeline.files import WriteRule, write_file
+from clesr.pipeline.noise import NAMES as LEVELS
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import Command, general_options, overwrite_option
 from clesr.tools.settings_file import check_options, read_toml
@@ -66,7 +67,19 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 @click.command()
-@click.option_panel("Data", options=["--data", "--test", "--hold-out", "--shrunk", "--shift"])
+@click.option_panel(
+    "Data",
+    options=[
+        "--data",
+        "--test",
+        "--hold-out",
+        "--shrunk",
+        "--shift",
+        "--degradation",
+        "--core-patterns",
+        "--contrast",
+    ],
+)
 @click.option_panel(
     "Network",
     options=[
@@ -76,6 +89,7 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
         "--base",
         "--channels",
         "--depth",
+        "--levels",
         "--init",
         "--teacher",
         "--teacher-share",
@@ -130,6 +144,22 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
     "--shift/--no-shift",
     help="Let the grid of the LR pixels fall anywhere on the images: more patches from few images.",
 )
+@recipe_option(
+    "--degradation",
+    multiple=True,
+    metavar="PART[+PART][@WEIGHT]",
+    help="What befalls patches beside the reduction, such as noise=1..8+jpeg=40..90@2: each draws one, by weight. "
+    "Parts: clean, bicubic, area, point, gauss=, cores=, lines=, noise=, shot=, jpeg=, mpeg=.  Repeat for more.",
+)
+@recipe_option(
+    "--core-patterns", metavar="FOLDER", help="Raw PNG frames of fibre bundles, for the cores of cores=."
+)
+@recipe_option(
+    "--contrast",
+    type=float,
+    metavar="FACTOR",
+    help="With --degradation: images are dimmed by factors from this to 1: many ratios of signal to noise.",
+)
 @click.option(
     "--architecture",
     type=click.Choice(NETWORKS),
@@ -155,6 +185,12 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 )
 @click.option("--channels", type=int, default=16, show_default=True, help="fast: channels of each layer.")
 @click.option("--depth", type=int, default=8, show_default=True, help="fast: number of convolutions.")
+@click.option(
+    "--levels/--no-levels",
+    default=False,
+    show_default=True,
+    help="densenet, fast: the network is told how noisy, detailed and blocky the image is.",
+)
 @click.option(
     "--init", metavar="FILE", help="Start from these weights; layers that fit are taken, of any scale."
 )
@@ -344,7 +380,8 @@ def _recipe(options: dict[str, Any]) -> Recipe:
     given = {key: value for key, value in options.items() if value is not None}
     asked = given.pop("architecture")
     skip, base, channels, depth = (given.pop(key) for key in ("skip", "base", "channels", "depth"))
-    architecture, arguments = asked, {}
+    levels = given.pop("levels")
+    architecture, arguments = asked, dict[str, Any]()
     if asked == "densenet-paper":
         architecture, arguments = "densenet", {"skip": "none", "base": "none"}
     elif asked == "densenet":
@@ -355,6 +392,10 @@ def _recipe(options: dict[str, Any]) -> Recipe:
                 f"--channels {channels} --depth {depth}: at least 1 channel and 2 layers are needed"
             )
         arguments = {"channels": channels, "depth": depth}
+    if levels:
+        if asked not in ("densenet", "fast"):
+            raise UsageError(f"--levels goes with densenet and fast, not with {asked}")
+        arguments["levels"] = LEVELS
     given |= {"scale": int(given["scale"]), "name": given.get("name") or asked}
     return Recipe(architecture=architecture, arguments=arguments, **given)
 

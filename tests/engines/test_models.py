@@ -13,10 +13,12 @@ from clesr.engines.models import (
     BicubicUp,
     DenseBlock,
     DenseNet,
+    LevelConv,
     UpStage,
     build_model,
     count_operations,
     count_parameters,
+    level_names,
 )
 from clesr.engines.resample import resize
 from clesr.pipeline.errors import WeightsError
@@ -107,7 +109,7 @@ def test_up_stage_equals_numpy() -> None:
 def test_bicubic_base_equals_resize_away_from_the_border(scale: int) -> None:
     image = np.random.default_rng(3).random((12, 15)).astype(np.float32)
     result = BicubicUp(scale)(torch.from_numpy(image)[None, None])[0, 0].numpy()
-    expected = resize(image, 12 * scale, 15 * scale)  # type: ignore[arg-type]
+    expected = resize(image, 12 * scale, 15 * scale)
     inside = (slice(2 * scale, -2 * scale),) * 2
     np.testing.assert_allclose(result[inside], expected[inside], rtol=0, atol=1e-6)
     np.testing.assert_allclose(result, expected, rtol=0, atol=0.35)
@@ -169,3 +171,45 @@ def test_the_bicubic_base_keeps_every_grey_level_in_mixed_precision(name: str) -
         exact = base(x)
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(base(x), exact)
+
+
+LEVELS = ("one", "two", "three")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("fast", {"channels": 6, "depth": 4}), ("densenet", {"base": "bicubic"})]
+)
+@pytest.mark.parametrize("skip", ["add", "all"])
+def test_levels_move_the_biases_of_every_layer(name: str, more: dict[str, object], skip: str) -> None:
+    """At first not at all; then as a plane of one value would that is an input of each layer and goes on beyond the
+    border."""
+    if name == "densenet":
+        more = {**more, "blocks": 2, "layers": 3, "growth": 4, "skip": skip}
+    plain, told = (build_model(name, 4, {**more, **({"levels": LEVELS} if i else {})}) for i in range(2))
+    told.load_state_dict({**told.state_dict(), **plain.state_dict()})
+    x, levels = torch.rand(2, 1, 12, 10), torch.tensor([[0.01, 0.02, 0.0], [0.04, 0.04, 0.03]])
+    torch.testing.assert_close(told(x, levels), plain(x))
+    assert isinstance(told.tell, torch.nn.Module)
+    told_of = told.tell(levels)[1]
+    biases = plain.state_dict()
+    for key, conv in told.named_modules():
+        if isinstance(conv, LevelConv):
+            torch.nn.init.normal_(conv.shift, 0, 0.5)
+            biases[f"{key}.bias"] = biases[f"{key}.bias"] + conv.shift @ told_of
+    assert (
+        len([key for key in told.state_dict() if key.endswith("shift")])
+        == sum(isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3) for m in plain.modules()) - 1
+    )  # the last one makes the image
+    assert (told(x, levels) - plain(x)).abs().max() > 1e-3
+    plain.load_state_dict(biases)
+    torch.testing.assert_close(told(x, levels)[1:], plain(x[1:]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_with_levels_wants_them() -> None:
+    network = build_model("fast", 2, {"channels": 4, "depth": 3, "levels": LEVELS})
+    assert level_names(network) == LEVELS
+    assert level_names(build_model("srcnn", 2, {})) == ()
+    with pytest.raises(ValueError, match="takes the image's levels as a second input"):
+        network(torch.zeros(1, 1, 8, 8))
+    plain = build_model("fast", 2, {"channels": 4, "depth": 3})
+    assert count_operations(network, 8, 8) == count_operations(plain, 8, 8)

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,21 +15,24 @@ import pytest
 import tifffile
 import torch
 
-from clesr.engines.models import DenseNet
+from clesr.engines import open_engine
+from clesr.engines.models import DenseNet, level_names
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.noise import NAMES
 from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.train import train
 from clesr.tools.training import checkpoint
+from clesr.tools.training import publish as publishing
 from clesr.tools.training.alone import Alone
-from clesr.tools.training.data import Patches, load_data, make_pair, split_weight
+from clesr.tools.training.data import VALIDATED, Patches, load_data, make_pair, split_weight
 from clesr.tools.training.degrade import crop_to_multiple, degrade, degrade_part
 from clesr.tools.training.images import MOST_FRAMES, read_entry
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Plan, Recipe
 from clesr.tools.training.train import Progress, Stopped, Trainer
-from clesr.tools.training.validate import silent_layers
+from clesr.tools.training.validate import silent_layers, upscale_image
 
 
 @pytest.fixture
@@ -263,6 +267,82 @@ def test_a_teacher_is_followed(images: Path, tmp_path: Path) -> None:
         Trainer(recipe(images, scale=4, teacher=taught), tmp_path / "x4")
 
 
+MIX = ("clean", "noise=1..9@2", "jpeg=40..90", "point")
+
+
+@pytest.fixture
+def no_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fidelity limit from held-out images alone: publishing takes a moment, not seconds."""
+    monkeypatch.setattr(publishing, "phantoms", list)
+
+
+@pytest.mark.usefixtures("no_phantoms")
+def test_a_network_is_told_what_befell_its_images(images: Path, tmp_path: Path) -> None:
+    """Its weights are loaded again with what they take, and say what they were trained on."""
+    arguments = {"channels": 4, "depth": 3, "levels": NAMES}
+    run = Trainer(recipe(images, degradation=MIX, arguments=arguments, steps=20), tmp_path / "run")
+    run.run(every=10)
+    assert len(run.measured) == len(VALIDATED) * len(run.held)
+    model = load_model(publish(run))
+    assert level_names(model.module) == NAMES
+    shifts = [value for key, value in model.module.state_dict().items() if key.endswith("shift")]
+    assert all(bool(shift.any()) for shift in shifts), "learned"
+    assert model.descriptor.training["degradation"] == list(MIX)
+    gains = model.descriptor.metrics["validation_gains_db"]
+    assert set(gains) == set(VALIDATED)
+    assert model.descriptor.metrics["validation_gain_db"] == gains["clean"]
+    card = (tmp_path / "run" / "MODEL_CARD.md").read_text()
+    assert "noise=1..9@2" in card
+    assert "noise=5: " in card
+    with pytest.raises(
+        UsageError, match="takes noise, detail, peaks, blocks beside the image, which no engine gives it yet"
+    ):
+        open_engine("auto", model, 2, (16, 16))
+    lr = run.held[0].lr
+    calm, rough = (upscale_image(model.module, one) for one in (lr, np.roll(lr, 1)))
+    assert calm.shape == rough.shape == (2 * lr.shape[0], 2 * lr.shape[1])
+
+
+def test_a_mix_is_taken_up_again_to_the_bit(images: Path, tmp_path: Path) -> None:
+    straight = Trainer(recipe(images, degradation=MIX), tmp_path / "straight")
+    straight.run(every=6)
+    broken = Trainer(recipe(images, degradation=MIX), tmp_path / "broken")
+    with pytest.raises(Stopped):
+        broken.run(every=6, stopping=lambda: broken.step + 1 >= 7)
+    resumed = Trainer(recipe(images, degradation=MIX), tmp_path / "broken")
+    resumed.run(every=6)
+    ours, theirs = straight.module.state_dict(), resumed.module.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.usefixtures("no_phantoms")
+def test_the_command_takes_degradations_and_its_recipe_repeats_them(images: Path, tmp_path: Path) -> None:
+    options = [
+        "--data", str(images), "--architecture", "fast", "--channels", "4", "--depth", "3", "--levels", "--scale", "2",
+        "--degradation", "noise=2..6", "--degradation", "clean@2", "--batch", "2", "--patch", "16", "--steps", "2",
+    ]  # fmt: skip
+    train.main([*options, "-o", str(tmp_path / "one")], standalone_mode=False)
+    again = ["--recipe", str(tmp_path / "one" / "recipe.toml"), "-o", str(tmp_path / "two")]
+    train.main(again, standalone_mode=False)
+    one, two = (load_model(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert two.descriptor.training["degradation"] == ["noise=2..6", "clean@2"]
+    assert one.sha256 == two.sha256
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--architecture", "srcnn", "--levels"], "--levels goes with densenet and fast, not with srcnn"),
+        (["--degradation", "fog=2"], "--degradation fog=2: 'fog' is not one of clean"),
+    ],
+)
+def test_options_of_degradations_that_cannot_be(
+    images: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        train.main(["--data", str(images), "-o", str(tmp_path / "run"), *options], standalone_mode=False)
+
+
 def test_the_papers_schedule() -> None:
     paper = Recipe(name="paper", architecture="densenet", scale=4)
     plan = Plan(paper, covering_patches=1280)
@@ -282,6 +362,8 @@ def test_the_papers_schedule() -> None:
         ({"schedule": "sometimes"}, "--schedule 'sometimes' is not one of steps, cosine, constant"),
         ({"patch": 15}, "--patch 15 is no multiple of the scale 2"),
         ({"teacher_share": 1.5}, "--teacher-share 1.5"),
+        ({"contrast": 0.0}, "--contrast 0.0 is not between 0.05 and 1"),
+        ({"contrast": float("nan")}, "--contrast nan is not between"),
     ],
 )
 def test_recipes_that_cannot_be(images: Path, changes: dict[str, object], words: str) -> None:
@@ -345,7 +427,7 @@ def test_patches_fit_together_and_depend_on_the_step_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     pair = make_pair("a", cv2.GaussianBlur(image, (0, 0), 2).astype(np.uint8), 2, 16, 1.0)
     patches = Patches([pair], scale=2, patch=32, seed=5)
-    lr, hr, mask = patches(3, range(4))
+    lr, hr, mask, _ = patches(3, range(4))
     assert lr.shape == (4, 1, 16, 16)
     assert hr.shape == (4, 1, 32, 32)
     assert mask.all()
@@ -369,7 +451,7 @@ def test_shifted_patches_fit_together_and_begin_anywhere() -> None:
     pair = make_pair("a", image, 4, 16, 1.0)
     for shift, phases in ((False, {0, 3}), (True, {0, 1, 2, 3})):  # 3: flipped
         patches = Patches([pair], scale=4, patch=32, seed=5, shift=shift)
-        lr, hr, _ = patches(0, range(32))
+        lr, hr, _, _ = patches(0, range(32))
         assert set((np.rint(hr[:, 0, 0, 0] * 255) // 40).astype(int)) == phases
         for one, other in zip(lr[:, 0], hr[:, 0], strict=True):
             inner = degrade(np.rint(other * 255).astype(np.uint8), 4)[2:-2, 2:-2]
@@ -380,7 +462,7 @@ def test_blank_patches_are_avoided() -> None:
     image = np.zeros((128, 128), np.uint8)
     image[:64, :64] = np.random.default_rng(0).integers(0, 256, (64, 64))
     patches = Patches([make_pair("a", image, 2, 32, 1.0)], scale=2, patch=32, seed=0)
-    _, hr, _ = patches(0, range(16))
+    _, hr, _, _ = patches(0, range(16))
     assert sum(float(p.std()) > 0 for p in hr) >= 15
 
 
@@ -389,7 +471,7 @@ def test_only_what_is_in_the_field_of_view_is_learned_from() -> None:
     inside = (x - 63.5) ** 2 + (y - 63.5) ** 2 < 62**2
     image = np.where(inside, np.random.default_rng(0).integers(30, 250, (128, 128)), 0).astype(np.uint8)
     patches = Patches([make_pair("disc", image, 2, 32, 1.0)], scale=2, patch=32, seed=0)
-    _, hr, mask = patches(0, range(32))
+    _, hr, mask, _ = patches(0, range(32))
     assert mask.mean(axis=(1, 2, 3)).min() >= 0.5
     assert mask.min() == 0
     assert (hr[mask == 1] * 255 >= 30 - 1e-3).all()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from clesr.pipeline.errors import UsageError
 from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.methods import Method, Pixels, label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
-from clesr.tools.training.data import halve
-from clesr.tools.training.degrade import crop_to_multiple, degrade
+from clesr.tools.training.data import halve, noise_of
+from clesr.tools.training.degradations import Degradation
+from clesr.tools.training.degrade import crop_to_multiple
 
 BASELINE = "bicubic"
+CLEAN = "clean"
 RESAMPLES = 10_000
 SIZES = {"native": 1, "half": 2}
 
@@ -25,7 +28,8 @@ SIZES = {"native": 1, "half": 2}
 @dataclass(frozen=True, slots=True)
 class Row:
     """One method on one image. ``psnr`` is the true one, ``psnr_wrapped`` the authors' own (see metrics), both in dB;
-    ``l1`` the mean distance in grey levels; all inside the field of view. ``ms`` is the time a frame takes."""
+    ``l1`` the mean distance in grey levels; all inside the field of view. ``ms`` is the time a frame takes.
+    ``degradation`` is what befell the LR image, as tools/training/degradations.py writes it."""
 
     method: str
     scale: int
@@ -37,6 +41,7 @@ class Row:
     l1: float
     ms: float
     engine: str
+    degradation: str = CLEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Line:
     ssim: Mean
     l1: float
     ms: float
+    degradation: str = CLEAN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,15 +89,18 @@ def evaluate(
     methods: Sequence[str],
     scales: Iterable[int],
     sizes: Sequence[str],
+    degradations: Sequence[Degradation] = (Degradation(),),
     engine: str = "auto",
     pictured: Sequence[str] = (),
     tell: Callable[[str], None] = lambda _line: None,
     advance: Callable[[int], None] = lambda _done: None,
 ) -> tuple[list[Row], list[Picture]]:
-    """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, native size.
+    """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, at the first
+    size and under the first degradation.
 
-    Images are cropped to a multiple of the scale, shrunk by antialiased bicubic interpolation and enlarged again by
-    each of ``methods``. Raises UsageError, before the first is computed, for an image too small to measure.
+    Images are cropped to a multiple of the scale, degraded by each of ``degradations`` (the clean one: antialiased
+    bicubic interpolation) and enlarged again by each of ``methods``. What is drawn at random is the same every time.
+    Raises UsageError, before the first is computed, for an image too small to measure.
     """
     images, scales = _distinct(images), list(scales)
     for name, image, size, scale in _cases(images, sizes, scales):
@@ -107,19 +116,20 @@ def evaluate(
     for scale in scales:
         found = [open_method(name, scale, engine=engine, tell=tell, label=called[name]) for name in methods]
         opened = [method for method in found if method is not None]
-        done += (len(found) - len(opened)) * len(images) * len(sizes)
+        done += (len(found) - len(opened)) * len(images) * len(sizes) * len(degradations)
         try:
-            for size in sizes:
-                for name, image in images:
+            for size, degradation in itertools.product(sizes, degradations):
+                for number, (name, image) in enumerate(images):
                     hr = np.ascontiguousarray(crop_to_multiple(_at(image, size), scale))
-                    lr, mask = degrade(hr, scale), field_of_view(hr)
+                    lr, mask = degradation(hr, scale, noise_of(number)), field_of_view(hr)
                     made: dict[str, Pixels] = {}
                     for method in opened:
-                        row, made[method.name] = _measure(method, name, size, hr, lr, mask)
-                        rows.append(row)
+                        first = degradation == degradations[0]
+                        row, made[method.name] = _measure(method, name, size, hr, lr, mask, anew=first)
+                        rows.append(replace(row, degradation=str(degradation)))
                         done += 1
                         advance(done)
-                    if name in pictured and size == sizes[0]:
+                    if name in pictured and (size, degradation) == (sizes[0], degradations[0]):
                         pictures.append(Picture(name, scale, hr, lr, mask, made))
         finally:
             for method in opened:
@@ -163,9 +173,9 @@ def _check_measurable(name: str, image: Pixels, scale: int) -> None:
 
 
 def _measure(
-    method: Method, name: str, size: str, hr: Pixels, lr: Pixels, mask: NDArray[np.bool_]
+    method: Method, name: str, size: str, hr: Pixels, lr: Pixels, mask: NDArray[np.bool_], *, anew: bool
 ) -> tuple[Row, Pixels]:
-    sr, ms = method(lr)
+    sr, ms = method(lr, anew=anew)
     distance = np.abs(hr.astype(np.int16) - sr)[mask]
     row = Row(
         method=method.name,
@@ -183,13 +193,13 @@ def _measure(
 
 
 def summarise(rows: Sequence[Row]) -> list[Line]:
-    """A line for each size, scale and method, in the order of ``rows``."""
-    groups: dict[tuple[str, int, str], list[Row]] = {}
+    """A line for each size, scale, degradation and method, in the order of ``rows``."""
+    groups: dict[tuple[str, int, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.size, row.scale, row.method), []).append(row)
+        groups.setdefault((row.size, row.scale, row.degradation, row.method), []).append(row)
     lines = []
-    for (size, scale, method), group in groups.items():
-        base = groups.get((size, scale, BASELINE))
+    for (size, scale, degradation, method), group in groups.items():
+        base = groups.get((size, scale, degradation, BASELINE))
         gain = None if base is None else [_difference(row, b) for row, b in zip(group, base, strict=True)]
         lines.append(
             Line(
@@ -203,6 +213,7 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
                 ssim=bootstrap([row.ssim for row in group]),
                 l1=float(np.mean([row.l1 for row in group])),
                 ms=float(np.mean([row.ms for row in group])),
+                degradation=degradation,
             )
         )
     return lines

@@ -32,10 +32,11 @@ def draw_all(
     pixel_um: float | None = None,
     rule: WriteRule = NEW,
 ) -> list[str]:
-    """Every figure there is material for, as PNG files in ``folder``; their names.
+    """Every figure there is material for, as PNG files in ``folder``; their names. They show the first degradation.
 
     ``pixel_um``: micrometres a pixel of the images as given; None where unknown, then scale bars count pixels.
     """
+    lines = [line for line in lines if line.degradation == lines[0].degradation]
     drawn = {"scale.png": losses(lines)}
     if any(line.gain is not None and line.method != "bicubic" for line in lines):
         drawn["gain.png"] = gains(lines)

@@ -9,23 +9,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clesr.pipeline.files import NEW, WriteRule, make_parents, write_file
-from clesr.tools.evaluation.evaluate import Line, Mean, Row, as_json
+from clesr.tools.evaluation.evaluate import CLEAN, Line, Mean, Row, as_json
 
 HEAD = ("method", "PSNR, dB", "over bicubic, dB", "SSIM", "wrapped PSNR, dB", "L1, grey levels", "ms a frame")
 TITLES = {"native": "native size", "half": "shrunk by two first"}
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    """A table for each size and scale; intervals are 95 %, over images drawn anew."""
+    """A table for each size, scale and degradation; intervals are 95 %, over images drawn anew."""
     parts = []
-    for size, scale in dict.fromkeys((line.size, line.scale) for line in lines):
-        group = [line for line in lines if (line.size, line.scale) == (size, scale)]
-        parts.append(f"x{scale}, {TITLES[size]}, {group[0].images} images\n")
+    for case in dict.fromkeys(map(_case, lines)):
+        group = [line for line in lines if _case(line) == case]
+        size, scale, degradation = case
+        suffered = "" if degradation == CLEAN else f"{degradation}, "
+        parts.append(f"x{scale}, {TITLES[size]}, {suffered}{group[0].images} images\n")
         parts.append("| " + " | ".join(HEAD) + " |")
         parts.append("|---|" + "---:|" * (len(HEAD) - 1))
         parts += [_markdown_row(line) for line in group]
         parts.append("")
     return "\n".join(parts)
+
+
+def _case(line: Line) -> tuple[str, int, str]:
+    return line.size, line.scale, line.degradation
 
 
 def engines(rows: Sequence[Row]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.noise import NAMES, Floats, estimate_levels
 from clesr.pipeline.view import field_of_view
+from clesr.tools.training.degradations import Degradation, Mix
 from clesr.tools.training.degrade import crop_to_multiple, degrade, degrade_part
 from clesr.tools.training.images import read_entry
 from clesr.tools.training.recipe import Recipe
@@ -18,9 +21,23 @@ BLANK = 2.0  # standard deviation in 8-bit grey levels under which a patch teach
 SEEN = 0.5  # of a patch that must lie in the field of view
 TRIES = 20  # draws of a patch before a blank one is taken after all
 
+VARIANTS = 32  # degradations of each image that are drawn once and for all; each patch takes one of them
+AROUND = 8  # LR pixels around a patch that are degraded with it, one more or up to seven fewer: for the blocks' grid
+DOUBT = 0.1  # relative deviation by which levels differ from what the whole image says: no two frames agree
+VALIDATED = ("clean", "noise=2", "noise=5", "noise=10", "jpeg=50", "point")
+
 Value = TypeVar("Value", bound=np.generic)
 Pixels = NDArray[np.uint8]
-Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+class Batch(NamedTuple):
+    """Patches: LR (B, 1, p/s, p/s) and HR (B, 1, p, p) in [0, 1], the field of view, HR's size, 1 inside and 0 outside,
+    and the levels of the images that they are from, (B, L), as networks take them; all float32."""
+
+    lr: Floats
+    hr: Floats
+    mask: Floats
+    levels: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,15 @@ class Pair:
     lr: Pixels
     mask: NDArray[np.bool_]
     weight: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """What befalls an image: its grey levels, by a table, then a degradation; and the levels (L,) of the result."""
+
+    degradation: Degradation
+    dimmed: Pixels
+    levels: Floats
 
 
 def make_pair(name: str, image: Pixels, scale: int, patch: int, weight: float) -> Pair:
@@ -102,15 +128,30 @@ class Patches:
 
     Patches are drawn in proportion to the image's weight, flipped and turned at random. Those that are blank or lie
     mostly outside the field of view are drawn again. With ``shift`` the LR pixels' grid falls anywhere on the image,
-    and not only where that of the whole image does: scale**2 times as many patches.
+    and not only where that of the whole image does: scale**2 times as many patches. With a ``mix`` each is degraded by
+    one of its image's VARIANTS, with noise of its own, and has the levels that the whole image so degraded has.
+    ``contrast``, where it is below 1, dims each variant by a factor between it and 1: without that a network learns
+    which levels each training image has, and not what they mean for others.
     """
 
-    def __init__(self, pairs: list[Pair], *, scale: int, patch: int, seed: int, shift: bool = False) -> None:
+    def __init__(
+        self,
+        pairs: list[Pair],
+        *,
+        scale: int,
+        patch: int,
+        seed: int,
+        shift: bool = False,
+        mix: Mix | None = None,
+        contrast: float = 1.0,
+    ) -> None:
         if not pairs:
             raise UsageError("there are no training images; give --data")
         self.pairs, self.scale, self.patch, self.seed, self.shift = pairs, scale, patch, seed, shift
+        self.mix, self.contrast = mix, contrast
         weights = np.array([pair.weight for pair in pairs], np.float64)
         self.odds = weights / weights.sum()
+        self._variants: dict[tuple[int, int], Variant] = {}
 
     @property
     def covering(self) -> int:
@@ -118,16 +159,19 @@ class Patches:
         return max(1, round(sum(int(pair.mask.sum()) for pair in self.pairs) / self.patch**2))
 
     def __call__(self, step: int, which: range) -> Batch:
-        """Patches ``which`` of ``step``: LR (B, 1, p/s, p/s), HR (B, 1, p, p) float32 in [0, 1], and the field of
-        view, HR's size, 1 inside and 0 outside."""
+        """Patches ``which`` of ``step``."""
         drawn = [self._draw(np.random.default_rng((self.seed, step, index))) for index in which]
-        lr, hr, mask = (np.stack(part)[:, None].astype(np.float32) for part in zip(*drawn, strict=True))
-        return lr / np.float32(255), hr / np.float32(255), mask
+        lr, hr, mask = (
+            np.stack(part)[:, None].astype(np.float32) for part in list(zip(*drawn, strict=True))[:3]
+        )
+        levels = np.stack([one[3] for one in drawn])
+        return Batch(lr / np.float32(255), hr / np.float32(255), mask, levels)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels, NDArray[np.bool_]]:
+    def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels, NDArray[np.bool_], Floats]:
         scale, size = self.scale, self.patch // self.scale
         for _ in range(TRIES):
-            pair = self.pairs[rng.choice(len(self.pairs), p=self.odds)]
+            which = int(rng.choice(len(self.pairs), p=self.odds))
+            pair = self.pairs[which]
             y = int(rng.integers(pair.lr.shape[0] - size + 1))
             x = int(rng.integers(pair.lr.shape[1] - size + 1))
             top, left = scale * y, scale * x
@@ -138,9 +182,64 @@ class Patches:
             hr, mask = pair.hr[inside], pair.mask[inside]
             if hr.std() >= BLANK and mask.mean() >= SEEN:
                 break
-        lr = degrade_part(pair.hr, inside, scale) if self.shift else pair.lr[y : y + size, x : x + size]
+        levels = np.zeros(len(NAMES), np.float32)
+        if self.mix is not None:
+            variant = self.variant(which, int(rng.integers(VARIANTS)))
+            lr = _degrade_around(pair.hr, inside, scale, variant, rng)
+            hr = variant.dimmed[hr]
+            levels = variant.levels * rng.normal(1, DOUBT, levels.shape).astype(np.float32)
+        elif self.shift:
+            lr = degrade_part(pair.hr, inside, scale)
+        else:
+            lr = pair.lr[y : y + size, x : x + size]
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        return _turned(lr, turns, flip), _turned(hr, turns, flip), _turned(mask, turns, flip)
+        return _turned(lr, turns, flip), _turned(hr, turns, flip), _turned(mask, turns, flip), levels
+
+    def variant(self, which: int, number: int) -> Variant:
+        """Variant ``number`` of image ``which``."""
+        assert self.mix is not None
+        found = self._variants.get((which, number))
+        if found is None:
+            rng = np.random.default_rng((self.seed, which, number, 1))
+            degradation = self.mix.draw(rng)
+            factor = np.exp(rng.uniform(np.log(self.contrast), 0))
+            dimmed = np.rint(factor * np.arange(256)).astype(np.uint8)
+            whole = degradation(dimmed[self.pairs[which].hr], self.scale, rng)
+            found = Variant(degradation, dimmed, estimate_levels(whole).as_input())
+            self._variants[which, number] = found
+        return found
+
+
+def noise_of(number: int) -> np.random.Generator:
+    """What is random in the degradation of image ``number`` of those that are measured on."""
+    return np.random.default_rng((number, 2))
+
+
+def degraded_pairs(pairs: Sequence[Pair], degradations: Sequence[Degradation], scale: int) -> list[Pair]:
+    """Each of ``pairs`` under each of ``degradations``, the same whenever it is asked for."""
+    return [
+        replace(
+            pair,
+            name=f"{pair.name} {degradation}",
+            lr=degradation(pair.hr, scale, noise_of(number)),
+        )
+        for degradation in degradations
+        for number, pair in enumerate(pairs)
+    ]
+
+
+def _degrade_around(
+    image: Pixels, part: tuple[slice, slice], scale: int, variant: Variant, rng: np.random.Generator
+) -> Pixels:
+    """The LR image of ``part`` of ``image``, degraded with what is around it."""
+    spans, kept = [], []
+    for inside, length in zip(part, image.shape, strict=True):
+        before = min(AROUND + 1 - int(rng.integers(8)), inside.start // scale)
+        after = min(AROUND, (length - inside.stop) // scale)
+        spans.append(slice(inside.start - before * scale, inside.stop + after * scale))
+        kept.append(slice(before, before + (inside.stop - inside.start) // scale))
+    region = variant.dimmed[image[spans[0], spans[1]]]
+    return variant.degradation(region, scale, rng)[kept[0], kept[1]]
 
 
 def _turned(patch: NDArray[Value], turns: int, flip: bool) -> NDArray[Value]:

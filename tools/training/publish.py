@@ -15,7 +15,7 @@ from clesr.engines.models import count_operations, count_parameters
 from clesr.engines.torch_engine import cpu_name
 from clesr.engines.weights import Descriptor, identity, load_model, save_model
 from clesr.pipeline.files import NEW, WriteRule, new_file, write_file
-from clesr.tools.training.data import load_pairs
+from clesr.tools.training.data import degraded_pairs, load_pairs
 from clesr.tools.training.train import LOG, Trainer
 from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic, phantoms
 
@@ -47,6 +47,13 @@ def describe(trainer: Trainer) -> Descriptor:
     metrics: dict[str, Any] = {}
     if trainer.held:
         metrics["validation_gain_db"] = round(gain_over_bicubic(trainer.module, trainer.held), 3)
+    if trainer.held and trainer.validated:
+        metrics["validation_gains_db"] = {
+            str(one): round(
+                gain_over_bicubic(trainer.module, degraded_pairs(trainer.held, [one], recipe.scale)), 3
+            )
+            for one in trainer.validated
+        }
     if recipe.test:
         pairs = load_pairs(recipe.test, recipe.scale)
         metrics["test_gain_db"] = round(gain_over_bicubic(trainer.module, pairs), 3)
@@ -84,11 +91,17 @@ def model_card(descriptor: Descriptor, sha256: str, parameters: int, operations:
         for key, title in (("validation_gain_db", "held-out images"), ("test_gain_db", "test images"))
         if key in metrics
     ]
+    reached += [
+        f"- held-out images, {degradation}: {gain:+.3f} dB over bicubic"
+        for degradation, gain in metrics.get("validation_gains_db", {}).items()
+    ]
     if descriptor.fidelity:
         reached.append(
             f"- degraded again, its images lie {descriptor.fidelity['limit_db']:.1f} dB or more from the measured "
             f"ones in 99 of 100 tiles ({descriptor.fidelity['tiles']:.0f} tiles of held-out images)"
         )
+    mix = ", ".join(f"`{entry}`" for entry in training.get("degradation", ()))
+    suffered = f", or degraded by one of (with ranges, and weights behind @) {mix}" if mix else ""
     lines = [
         f"# {descriptor.name} x{descriptor.scale}",
         "",
@@ -105,7 +118,7 @@ def model_card(descriptor: Descriptor, sha256: str, parameters: int, operations:
         f"{training['steps']} steps of {training['batch']} patches of {training['patch']} x {training['patch']} HR "
         f"pixels in {training['minutes']} minutes on {training['machine']}; loss {training['loss']}, Adam, learning "
         f"rate {training['learning_rate']:g}, schedule {training['schedule']}, seed {training['seed']}. LR images are "
-        "the HR images shrunk by antialiased bicubic interpolation (a = -0.5), rounded to 8 bits.",
+        f"the HR images shrunk by antialiased bicubic interpolation (a = -0.5), rounded to 8 bits{suffered}.",
         "",
         f"On {len(training['images'])} images: {', '.join(training['images'])}.",
         "",

@@ -23,7 +23,9 @@ class Recipe:
     pixels fall anywhere on the images. The paper has its learning rate "multiplied by 10" at epochs 50 and 200, which
     can only mean divided: ``decay`` is 0.1. ``init`` names weights to start from, ``teacher`` a model whose output is
     ``teacher_share`` of the aim, ``test`` images for the closing figures alone: never trained on, and nothing is
-    chosen by them.
+    chosen by them. ``degradation`` are entries as of tools/training/degradations.py, from which each patch draws one;
+    none is the clean reduction; ``core_patterns`` is a folder of raw frames of fibre bundles for those with cores.
+    With such entries images are dimmed by factors from ``contrast`` to 1.
     """
 
     name: str
@@ -35,6 +37,9 @@ class Recipe:
     hold_out: int = 8
     shrunk: float = 0.0
     shift: bool = False
+    degradation: tuple[str, ...] = ()
+    core_patterns: str | None = None
+    contrast: float = 1.0
     epochs: int = 300
     epoch_patches: int | None = None
     steps: int | None = None
@@ -63,6 +68,8 @@ class Recipe:
         for name, allowed in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if not 0.05 <= self.contrast <= 1:
+            raise UsageError(f"--contrast {self.contrast} is not between 0.05 and 1")
         if not 0 <= self.teacher_share <= 1:
             raise UsageError(f"--teacher-share {self.teacher_share} is not between 0 and 1")
         if self.patch % self.scale:

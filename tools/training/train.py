@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clesr.engines.models import DenseBlock, build_model
+from clesr.engines.models import DenseBlock, build_model, level_names
 from clesr.engines.weights import load_model
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.files import OWN, write_file
+from clesr.pipeline.noise import NAMES as LEVELS
 from clesr.pipeline.parsing import one_line, parse_json, read_bounded, unreadable
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
-from clesr.tools.training.data import Patches, load_data
+from clesr.tools.training.data import VALIDATED, Patches, degraded_pairs, load_data
+from clesr.tools.training.degradations import parse_degradations, parse_mix
 from clesr.tools.training.recipe import DEFAULTS, Plan, Recipe
 from clesr.tools.training.validate import gain_over_bicubic, silent_layers
 
@@ -62,15 +64,27 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, folder: Path, *, device: str = "cpu", devices: int = 1) -> None:
         self.recipe, self.folder = recipe, folder
+        mix = parse_mix(recipe.degradation, recipe.core_patterns)
         pairs, self.held = load_data(recipe)
         self.names = sorted({pair.name for pair in pairs})
         self.patches = Patches(
-            pairs, scale=recipe.scale, patch=recipe.patch, seed=recipe.seed, shift=recipe.shift
+            pairs,
+            scale=recipe.scale,
+            patch=recipe.patch,
+            seed=recipe.seed,
+            shift=recipe.shift,
+            mix=mix,
+            contrast=recipe.contrast,
         )
+        # What the gain is measured on while training goes on: of a mix, some of what live frames suffer.
+        self.validated = parse_degradations(",".join(VALIDATED)) if mix else []
+        self.measured = degraded_pairs(self.held, self.validated, recipe.scale) if mix else self.held
         self.plan = Plan(recipe, self.patches.covering)
         self.fabric = _launch(device, devices)
         self.share = _share(recipe.batch, self.fabric.global_rank, self.fabric.world_size)
         self.module = build_model(recipe.architecture, recipe.scale, recipe.arguments)
+        if level_names(self.module) not in ((), LEVELS):
+            raise UsageError(f"training gives a network all of the levels {', '.join(LEVELS)}, or none")
         _initialise(self.module, recipe.seed)
         if recipe.init:
             _start_from(self.module, load_model(Path(recipe.init)).module)
@@ -143,8 +157,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.learning_rate(self.step)
         parts = (torch.from_numpy(part) for part in self.patches(self.step, self.share))
-        lr, hr, mask = (self.fabric.to_device(part) for part in parts)
-        loss = self._loss(lr, hr, mask)
+        lr, hr, mask, levels = (self.fabric.to_device(part) for part in parts)
+        loss = self._loss(lr, hr, mask, levels)
         self.optimiser.zero_grad()
         self.fabric.backward(loss)
         self.optimiser.step()
@@ -158,18 +172,18 @@ class Trainer:
             )
         return value, stops > 0
 
-    def _loss(self, lr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
+    def _loss(self, lr: Tensor, hr: Tensor, mask: Tensor, levels: Tensor) -> Tensor:
         """Mean distance of all pixels, those outside the field of view counted as right."""
         # Not by Fabric, whose mixed precision rounds the images themselves to bf16: to a grey level.
         mixed = self.recipe.precision == "bf16"
         with torch.autocast(lr.device.type, torch.bfloat16, enabled=mixed):
-            made = self._wrapped(lr)
+            made = _upscaled(self._wrapped, self.module, lr, levels)
         made = made.float()
         loss = self._distance(made, hr, mask)
         if self.teacher is None:
             return loss
         with torch.no_grad():
-            taught = self.teacher(lr)
+            taught = _upscaled(self.teacher, self.teacher, lr, levels)
         share = self.recipe.teacher_share
         return (1 - share) * loss + share * self._distance(made, taught, mask)
 
@@ -183,7 +197,7 @@ class Trainer:
         found = 0.0, 0
         if self.first:
             silent = silent_layers(self.module, self.held[0].lr) if self.held else 0
-            found = gain_over_bicubic(self.module, self.held), silent
+            found = gain_over_bicubic(self.module, self.measured), silent
         return self.fabric.broadcast(found)
 
     def _checkpoint(self) -> None:
@@ -237,6 +251,12 @@ def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON gives them back."""
     plain: dict[str, Any] = json.loads(json.dumps(numbers))
     return plain
+
+
+def _upscaled(called: Callable[..., Any], network: nn.Module, lr: Tensor, levels: Tensor) -> Tensor:
+    """What ``network``, run by ``called``, makes of ``lr``; it gets the levels if it takes them."""
+    made: Tensor = called(lr, levels) if level_names(network) else called(lr)
+    return made
 
 
 def _launch(device: str, devices: int) -> Fabric | Alone:
@@ -298,6 +318,9 @@ def _initialise(module: nn.Module, seed: int) -> None:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
+    for linear in (m for m in module.modules() if isinstance(m, nn.Linear)):
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)
+        nn.init.constant_(linear.bias, 0.1)
     with torch.no_grad():
         for block in module.modules():
             if isinstance(block, DenseBlock):

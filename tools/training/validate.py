@@ -10,8 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clesr.engines.models import level_names
 from clesr.engines.resample import quantise, resize
+from clesr.pipeline.errors import WeightsError
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
+from clesr.pipeline.noise import NAMES, estimate_levels
 from clesr.pipeline.sources.phantom import Phantom
 from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.metrics import psnr
@@ -25,12 +28,24 @@ Pixels = NDArray[np.uint8]
 
 
 def upscale_image(module: nn.Module, lr: Pixels) -> Pixels:
-    """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, in FP32 on the module's device."""
+    """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, in FP32 on the module's device; its levels are estimated
+    where the network takes them."""
     device = next(module.parameters()).device
+    levels = (level_input(module, lr).to(device),) if level_names(module) else ()
     with torch.inference_mode():
         x = torch.from_numpy(np.ascontiguousarray(lr)).to(device)[None, None].float() / 255
-        y = module(x)[0, 0].clamp(0, 1) * 255
+        y = module(x, *levels)[0, 0].clamp(0, 1) * 255
     return np.asarray(y.round().to(torch.uint8).cpu().numpy())
+
+
+def level_input(module: nn.Module, lr: Pixels) -> Tensor:
+    """What ``module`` takes of the levels of ``lr``: (1, L). Raises WeightsError where these are not its levels."""
+    if level_names(module) != NAMES:
+        wanted = ", ".join(level_names(module))
+        raise WeightsError(
+            f"the network takes {wanted}; this clesr estimates {', '.join(NAMES)}; train it again"
+        )
+    return torch.from_numpy(estimate_levels(lr).as_input())[None]
 
 
 def gain_over_bicubic(module: nn.Module, pairs: list[Pair]) -> float:

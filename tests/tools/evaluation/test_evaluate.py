@@ -10,14 +10,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from commands import Run
 
-from clesr.engines.weights import shipped
+from clesr.engines.models import build_model
+from clesr.engines.resample import resize
+from clesr.engines.weights import Descriptor, load_model, save_model, shipped
+from clesr.pipeline.noise import NAMES, estimate_levels
 from clesr.tools import evaluation
 from clesr.tools.evaluation import methods
 from clesr.tools.evaluation.evaluate import Row, bootstrap, from_json, summarise
 from clesr.tools.evaluation.methods import Method, label_methods
 from clesr.tools.evaluation.metrics import psnr
+from clesr.tools.training.degradations import parse_degradations
 from clesr.tools.training.degrade import degrade
 from clesr.tools.training.images import read_gray
 
@@ -85,6 +90,79 @@ def test_both_sizes_and_scales_with_commas(run: Run, images: Path, tmp_path: Pat
     ]
 
 
+def test_degradations_each_by_itself(run: Run, images: Path, tmp_path: Path) -> None:
+    code, table, err = run(
+        "--data", images, "--degradation", "clean,noise=8", "noise=3+jpeg=60", "--methods", "bicubic", "nearest",
+        "--json", tmp_path / "rows.json", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line for line in table.splitlines() if line.startswith("x")] == [
+        "x4, native size, 2 images",
+        "x4, native size, noise=8, 2 images",
+        "x4, native size, noise=3+jpeg=60, 2 images",
+    ]
+    text = (tmp_path / "rows.json").read_text()
+    rows = from_json(json.loads(text))
+    assert [row.degradation for row in rows[::4]] == ["clean", "noise=8", "noise=3+jpeg=60"]
+    hr = read_gray(images / "0.bmp")
+    noisy = np.clip(
+        np.rint(resize(hr, 24, 20) + np.random.default_rng((0, 2)).standard_normal((24, 20), np.float32) * 8),
+        0,
+        255,
+    )
+    expected = psnr(hr, np.kron(noisy.astype(np.uint8), np.ones((4, 4), np.uint8)), np.ones(hr.shape, bool))
+    (found,) = (r.psnr for r in rows if (r.method, r.image, r.degradation) == ("nearest", "0.bmp", "noise=8"))
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert (
+        run(
+            "--data",
+            images,
+            "--degradation",
+            "noise=8",
+            "--methods",
+            "nearest",
+            "--json",
+            tmp_path / "one.json",
+        )[0]
+        == 0
+    )
+    alone = from_json(json.loads((tmp_path / "one.json").read_text()))
+    assert [row.psnr for row in alone] == [
+        row.psnr for row in rows if (row.method, row.degradation) == ("nearest", "noise=8")
+    ], "the same noise whatever else is measured"
+
+
+def test_a_network_with_levels_is_evaluated_on_its_own_estimates(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    arguments = {"channels": 4, "depth": 3, "levels": NAMES}
+    module = build_model("fast", 4, arguments)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1, generator=torch.Generator().manual_seed(1))
+    path = tmp_path / "told.safetensors"
+    save_model(path, module, Descriptor(name="told", architecture="fast", scale=4, arguments=arguments))
+    code, _, err = run(
+        "--data",
+        images / "0.bmp",
+        "--degradation",
+        "noise=8",
+        "--methods",
+        path,
+        "--json",
+        tmp_path / "rows.json",
+    )
+    assert code == 0, err
+    (row,) = from_json(json.loads((tmp_path / "rows.json").read_text()))
+    hr = read_gray(images / "0.bmp")
+    (degradation,) = parse_degradations("noise=8")
+    lr = degradation(hr, 4, np.random.default_rng((0, 2)))
+    told = torch.from_numpy(estimate_levels(lr).as_input())[None]
+    made = load_model(path).module(torch.from_numpy(lr)[None, None] / 255, told)[0, 0].detach().numpy()
+    assert row.psnr == pytest.approx(
+        psnr(hr, np.rint(255 * made).astype(np.uint8), np.ones(hr.shape, bool)), abs=0.01
+    )
+
+
 def test_what_has_no_weights_is_said_and_left_out(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +179,7 @@ def test_what_has_no_weights_is_said_and_left_out(
     ("arguments", "words"),
     [
         (("--scales", 3), "--scales 3 is not one of 2, 4, 8"),
+        (("--degradation", "clean,noise=1..2"), "--degradation noise=1..2 is not one degradation"),
         (("--methods", "magic"), "method 'magic' is unknown; choose from all, nearest"),
         (("--picture", "2.bmp"), "--picture 2.bmp is not among the images; there are 0.bmp, 1.bmp"),
     ],

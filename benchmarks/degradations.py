@@ -1,0 +1,100 @@
+"""What degradations do to every model: gain over bicubic on images whose truth is known.
+
+python benchmarks/degradations.py --data 'test/cle_*' [--methods bicubic fast ...] [--scales 4] [--output FILE]
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from common import environment
+
+from clesr.engines.models import SCALES
+from clesr.engines.weights import load_model, shipped
+from clesr.tools.console import progress_bar, tell
+from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise
+from clesr.tools.evaluation.methods import label_methods, wanted_methods
+from clesr.tools.training.degradations import parse_degradations
+from clesr.tools.training.images import read_entry
+
+BASELINE = "bicubic"
+SUFFERED = (
+    "clean", "noise=2", "noise=5", "noise=10", "shot=0.25", "jpeg=80", "jpeg=50", "mpeg=8", "noise=3+jpeg=80", "point",
+    "area", "gauss=0.4", "cores=1.5", "lines=0.3",
+)  # fmt: skip
+
+
+def as_record(line: Line) -> dict[str, Any]:
+    assert line.gain is not None
+    return {
+        "method": line.method,
+        "scale": line.scale,
+        "degradation": line.degradation,
+        "psnr_db": round(line.psnr.value, 3),
+        "gain_db": round(line.gain.value, 3),
+        "low_db": round(line.gain.low, 3),
+        "high_db": round(line.gain.high, 3),
+    }
+
+
+def identities(methods: list[str], scales: list[int]) -> dict[str, str]:
+    """Which weights each method had, by its name in the table and the scale."""
+    found = {}
+    for method, label in label_methods(methods).items():
+        for scale in scales:
+            path = Path(method) if Path(method).is_file() else shipped().get((method, scale))
+            if path is not None and (model := load_model(path)).scale == scale:
+                found[f"{label} x{scale}"] = model.sha256
+    return found
+
+
+def measure(images: list[tuple[str, Any]], methods: list[str], scales: list[int], engine: str) -> list[Row]:
+    suffered = parse_degradations(",".join(SUFFERED))
+    with progress_bar(
+        "degradations", len(images) * len(methods) * len(scales) * len(suffered), unit="images"
+    ) as on:
+        rows, _ = evaluate(
+            images,
+            methods=methods,
+            scales=scales,
+            sizes=["native"],
+            degradations=suffered,
+            engine=engine,
+            tell=tell,
+            advance=lambda done: on(done, ""),
+        )
+    return rows
+
+
+@click.command()
+@click.option("--data", required=True, help="Images as of `clesr evaluate`.")
+@click.option(
+    "--methods", default="bicubic,fast,densenet", show_default=True, help="Names and files, by commas."
+)
+@click.option("--scales", default="2,4,8", show_default=True)
+@click.option("--engine", default="auto", show_default=True)
+@click.option("--output", default="benchmarks/results/degradations/shipped.json", show_default=True)
+def main(data: str, methods: str, scales: str, engine: str, output: str) -> None:
+    """Measure, write JSON."""
+    wanted = wanted_methods([BASELINE, *(m for m in methods.split(",") if m != BASELINE)])
+    factors = [scale for scale in SCALES if str(scale) in scales.split(",")]
+    images = list(read_entry(data))
+    rows = measure(images, wanted, factors, engine)
+    result = {
+        "benchmark": "degradations",
+        **environment(),
+        "images": [name for name, _ in images],
+        "weights": identities(wanted, factors),
+        "rows": [as_record(line) for line in summarise(rows) if line.method != BASELINE],
+    }
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    click.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

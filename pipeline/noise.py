@@ -1,0 +1,88 @@
+"""How noisy, how detailed and how blocky an image is, estimated from the image itself.
+
+Networks that were trained on these figures take them as further inputs (``arguments["levels"]`` in their descriptor):
+another estimator needs other weights. White noise and what sampling without a filter folds down have the same spectrum;
+only that the second lies where there is structure tells them apart, by the larger peaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clesr.pipeline.view import field_of_view
+
+NAMES = ("noise", "detail", "peaks", "blocks")
+USUAL = np.array((16.0, 16.0, 2.0, 4.0), np.float32)  # grey levels that are an input of 1 to a network
+CLIPPED = 3  # grey levels from black or white: pixels there have lost their noise
+FEWEST = 64  # pixels that an estimate rests on; with fewer it is 0
+GRID = 8  # pixels a side of the blocks of JPEG and MPEG
+MEDIAN, TENTH = (
+    0.6745,
+    1.6449,
+)  # what half, and a tenth, of the magnitudes of a normal variable of deviation 1 exceed
+HIGH = (1.0, -4.0, 6.0, -4.0, 1.0)  # fourth differences: along both axes, the highest frequencies
+MIDDLE = (1.0, 0.0, -2.0, 0.0, 1.0)  # second differences of every other pixel: half of these
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """All in 8-bit grey levels. ``noise`` is the standard deviation of white noise that would leave as much in the
+    highest frequencies, ``detail`` the same at half of these: they agree for white noise, and structure makes the
+    second larger. ``peaks`` is how far the strongest tenth of the highest frequencies exceeds what such noise would
+    have, 0 for noise. ``blocks`` is how far the steps at the borders of 8x8 blocks exceed those beside them."""
+
+    noise: float
+    detail: float
+    peaks: float
+    blocks: float
+
+    def as_input(self) -> Floats:
+        """(4,) float32 in the order of NAMES, brought to the size of a network's other inputs."""
+        return np.array(astuple(self), np.float32) / USUAL
+
+
+def estimate_levels(image: Pixels) -> Levels:
+    """The levels of ``image`` (H, W) uint8, by what lies in its field of view and is neither black nor white."""
+    seen = field_of_view(image) & (image >= CLIPPED) & (image <= 255 - CLIPPED)
+    values = image.astype(np.float32)
+    inside = cv2.erode(seen.astype(np.uint8), np.ones((len(HIGH), len(HIGH)), np.uint8), borderValue=0) > 0
+    if np.count_nonzero(inside) < FEWEST:
+        return Levels(0.0, 0.0, 0.0, _blocks(values, seen))
+    noise, strong = np.percentile(_filtered(values, HIGH)[inside], (50, 90)) / (MEDIAN, TENTH)
+    detail = float(np.median(_filtered(values, MIDDLE)[inside])) / MEDIAN
+    return Levels(float(noise), detail, float(strong - noise), _blocks(values, seen))
+
+
+def _filtered(values: Floats, taps: tuple[float, ...]) -> Floats:
+    """The magnitude of ``values`` through ``taps`` along both axes, which leave the deviation of white noise as it is
+    (with second differences of neighbours this is the mask of Immerkaer, 1996)."""
+    line = np.asarray(taps, np.float32) / np.float32(np.sqrt(np.sum(np.square(taps))))
+    return np.abs(np.asarray(cv2.sepFilter2D(values, cv2.CV_32F, line, line), np.float32))
+
+
+def _blocks(values: Floats, seen: NDArray[np.bool_]) -> float:
+    """The mean of both axes; wherever the grid begins."""
+    return (_steps(values, seen) + _steps(values.T, seen.T)) / 2
+
+
+def _steps(values: Floats, seen: NDArray[np.bool_]) -> float:
+    """How far the largest of the eight phases of the columns' steps lies above the middle one."""
+    if values.shape[1] < 4 * GRID:
+        return 0.0
+    step = np.abs(np.diff(values, axis=1))
+    excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
+    valid = seen[:, :-3] & seen[:, 1:-2] & seen[:, 2:-1] & seen[:, 3:]
+    sums, counts = np.where(valid, excess, 0).sum(0), valid.sum(0)
+    phases = [
+        float(sums[p::GRID].sum() / counts[p::GRID].sum())
+        for p in range(GRID)
+        if counts[p::GRID].sum() >= FEWEST
+    ]
+    return max(phases) - float(np.median(phases)) if len(phases) == GRID else 0.0
