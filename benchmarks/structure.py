@@ -91,7 +91,8 @@ def deepest(graph: dict[str, set[str]]) -> list[str]:
         following.append(name)
         tails = [chain(other) for other in sorted(graph[name]) if other not in following]
         following.pop()
-        return (name, *max(tails, key=len, default=()))
+        longest: tuple[str, ...] = max(tails, key=len) if tails else ()
+        return (name, *longest)
 
     return list(max((chain(name) for name in graph), key=len))
 
