@@ -94,7 +94,8 @@ def deepest(graph: dict[str, set[str]]) -> list[str]:
         longest: tuple[str, ...] = max(tails, key=len) if tails else ()
         return (name, *longest)
 
-    return list(max((chain(name) for name in graph), key=len))
+    chains: list[tuple[str, ...]] = [chain(name) for name in graph]
+    return list(max(chains, key=len))
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
