@@ -19,6 +19,7 @@ from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import format_manifest
 from clesr.pipeline.sinks.hud import FONT, _cut
 from clesr.tools.console import tell
+from clesr.tools.stderr import stderr
 
 EVIL = "\x1b]0;x\x07\x1b[31m\u202e\nclesr: error: forged"
 SPELLED = r"\x1b]0;x\x07\x1b[31m\u202e\nclesr: error: forged"
@@ -32,6 +33,7 @@ def harmless(*texts: str) -> bool:
 
 def test_lines(capfd: pytest.CaptureFixture[str]) -> None:
     tell(f"broken: {EVIL} [bold]:bomb: \udcff")
+    assert stderr.settle()
     assert capfd.readouterr().err == f"broken: {SPELLED} [bold]:bomb: \\udcff\n"
 
 

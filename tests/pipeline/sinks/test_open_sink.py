@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -64,13 +62,3 @@ def test_the_name_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out.mkv").mkdir()
     with pytest.raises(SinkError, match="is a folder"):
         open_sink(str(tmp_path / "out.mkv"))
-
-
-def test_opencv_is_loaded_before_pyav() -> None:
-    """The other way round OpenCV's windows hang (see clesr.pipeline)."""
-    script = (
-        "import sys, clesr.pipeline.sinks.video, clesr.pipeline.sinks.encoding\n"
-        "names = list(sys.modules); print(names.index('cv2') < names.index('av'))"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "True"
