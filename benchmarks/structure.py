@@ -94,8 +94,8 @@ def deepest(graph: dict[str, set[str]]) -> list[str]:
         longest: tuple[str, ...] = max(tails, key=len) if tails else ()
         return (name, *longest)
 
-    chains: list[tuple[str, ...]] = [chain(name) for name in graph]
-    return list(max(chains, key=len))
+    deepest_of_all: tuple[str, ...] = max(map(chain, graph), key=len)
+    return list(deepest_of_all)
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
