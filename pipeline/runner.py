@@ -307,6 +307,10 @@ class Pipeline:
         """Source thread."""
         try:
             self._acquisition.run(start_ns)
+        except OSError as error:
+            broken = SourceError(f"{self.source.info.address} broke: {error.strerror or first_line(error)}")
+            broken.__cause__ = error
+            self._errors.append(broken)
         except BaseException as error:  # noqa: BLE001 - raised again on the main thread
             self._errors.append(error)
         self._ending.begin()
