@@ -75,7 +75,7 @@ def _child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -31,7 +31,8 @@ from clesr.pipeline.sinks.window import Keyboard, Place, Window
 from clesr.pipeline.stats import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
-PATIENCE_S = 12.0
+PATIENCE_S = 30.0
+TICK_S = 0.02  # between two looks, so that the window's process gets on on a busy machine
 
 
 def result(image: NDArray[Any], outcome: Outcome = Outcome.UPSCALED) -> Result:
@@ -54,6 +55,7 @@ def refresh_until(window: LiveSink, status: Status, done: Any) -> bool:
         going = window.refresh(status)
         if done(going):
             return True
+        time.sleep(TICK_S)
     return False
 
 
@@ -113,6 +115,7 @@ def two(framebuffer: str, key: str) -> dict[str, Any]:
         while time.monotonic() < end and not done():
             for index, window in enumerate(windows):
                 ends[index] |= not ends[index] and not window.refresh(STATUS)
+            time.sleep(TICK_S)
         return done()
 
     def drawn() -> bool:
