@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support import FakeEngine, ListSink, ScriptedSource, Step, make_frame, until
 
+from clesr.engines import open_engine
 from clesr.pipeline.errors import SinkError, SourceError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.runner import Pipeline
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sharing import shared
+from clesr.pipeline.sinks import open_sink
+from clesr.pipeline.sources import open_source
 from clesr.pipeline.stats import Status
 
 SHAPE = (48, 48)
@@ -88,15 +94,30 @@ def test_fifty_runs_leave_no_thread_and_no_handle(no_collector: None) -> None:
     until(lambda: not more(before))
 
 
+def record(folder: Path) -> None:
+    """A run as a user's is: a source with its own thread, a network of OpenVINO, a recorder."""
+    source = open_source("demo:?size=64&frames=3", pace="max")
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    engine = partial(open_engine, "auto", "fast", 2)
+    run = Pipeline(source, engine, [open_sink("null")], scale=2, recorder=recorder)
+    run.start_recording(folder)
+    assert run.run().captured == 3
+    shutil.rmtree(folder)
+
+
 @pytest.mark.slow
 @linux_only
-@pytest.mark.parametrize("cycles", [1000])
-def test_a_thousand_runs_keep_memory_threads_and_handles_flat(cycles: int) -> None:
-    for _ in range(cycles // 4):
-        cycle(frames=2)
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("real", [False, True])
+def test_a_thousand_runs_keep_memory_threads_and_handles_flat(real: bool, tmp_path: Path) -> None:
+    def one() -> None:
+        record(tmp_path / "session") if real else cycle(frames=2)
+
+    for _ in range(250):
+        one()
     before, memory = held(), resident()
-    for _ in range(cycles):
-        cycle(frames=2)
+    for _ in range(1000):
+        one()
     until(lambda: not more(before))
     assert resident() <= 1.05 * memory
 
