@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -138,7 +139,11 @@ def _fastest(
 
 
 def _passed_over(offers: Sequence[Offer]) -> str:
-    return "".join(f"; not {offer} ({offer.reason})" for offer in offers)
+    """Each with its reason, which is said once for neighbours on one device that share it."""
+    said = ""
+    for (device, reason), alike in itertools.groupby(offers, key=lambda o: (o.device, o.reason)):
+        said += f"; not {', '.join(f'{o.name} {o.precision}' for o in alike)} on {device} ({reason})"
+    return said
 
 
 def _wanted(engine: str, device: str | None, precision: str | None) -> list[Offer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -129,8 +129,9 @@ def shipped() -> Mapping[tuple[str, int], Path]:
     return found
 
 
-def find_model(name_or_path: str, scale: int) -> Model:
-    """A shipped model by name, or a file's, checked against ``scale``.
+def find_model(name_or_path: str, scale: int, *, besides: Sequence[str] = ()) -> Model:
+    """A shipped model by name, or a file's, checked against ``scale``. ``besides`` are names that the caller knows and
+    that are no models; they are named where the name is unknown.
 
     Raises UsageError where no such name or no weights for this scale exist, WeightsError for a bad file.
     """
@@ -143,7 +144,7 @@ def find_model(name_or_path: str, scale: int) -> Model:
     names = sorted({name for name, _ in shipped()})
     if name_or_path not in names:
         raise UsageError(
-            f"model {name_or_path!r} is unknown; choose one of {', '.join(names)}, "
+            f"model {name_or_path!r} is unknown; choose one of {', '.join([*besides, *names])}, "
             "or give the path of a .safetensors file"
         )
     scales = [s for s in SCALES if (name_or_path, s) in shipped()]

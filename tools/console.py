@@ -14,11 +14,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.frame import Outcome
@@ -47,6 +49,14 @@ def tell_traceback() -> None:
         tell(f"  {line}")
 
 
+class TimeLeftColumn(TimeRemainingColumn):
+    """The time remaining, named as that; nothing where it is not known."""
+
+    def render(self, task: Task) -> Text:
+        known = task.total is not None and not task.finished and task.time_remaining is not None
+        return super().render(task).append(" left") if known else Text()
+
+
 class Advance(Protocol):
     """Moves a progress bar; a ``total`` replaces the one it had."""
 
@@ -73,8 +83,7 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeLeftColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     ]
     if not console.is_terminal:
@@ -101,20 +110,30 @@ def _plain_progress(label: str, total: float | None, unit: str) -> Advance:
     first: float | None = None  # completed at the first call: a resumed run does not begin at 0
 
     def advance(completed: float, note: str, total: float | None = None) -> None:
-        nonlocal last, first, expected
+        nonlocal start, last, first, expected
         expected = total or expected
         now = SYSTEM.now_ns() / 1e9
         first = completed if first is None else first
+        if completed <= first:  # the start of an engine tells nothing about the pace
+            start = now
         if now - last < PLAIN_EVERY_S:
             return
         last = now
         left = ""
         if expected and completed > first:
-            left = f", {(now - start) * (expected - completed) / (completed - first):.0f} s left"
+            left = f", {_duration((now - start) * (expected - completed) / (completed - first))} left"
         of_all = f" of {expected:.0f}" if expected else ""
         tell(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
 
     return advance
+
+
+def _duration(seconds: float) -> str:
+    """In the unit in which a person would say it: ``45 s``, ``12 min``, ``5 h 14 min``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

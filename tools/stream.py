@@ -52,7 +52,7 @@ class EngineOpener:
         if model in METHODS:
             self._model.append(model)
         elif model != "auto":
-            self._model.append(find_model(model, scale))
+            self._model.append(find_model(model, scale, besides=("auto", *METHODS)))
 
     @property
     def model(self) -> Model | str | None:

@@ -371,7 +371,7 @@ def _plan(trainer: Trainer) -> str:
     going = f"going on at step {trainer.step} of" if trainer.step else "training"
     return (
         f"{going} {plan.steps} steps of {plan.recipe.batch} patches from {images} images "
-        f"({plan.epoch_steps} steps an epoch); {len(trainer.held)} images held out"
+        f"({plan.epoch_steps} steps an epoch); {len(trainer.held)} held out"
     )
 
 

@@ -28,6 +28,7 @@ class StillFile:
         self.path, self.name, self._rule = path, str(path), rule
         self._pages, self._complete, self._said = 0, False, ""
         self._shape: tuple[int, ...] = ()
+        self._shapes: dict[tuple[int, ...], None] = {}  # in the order in which they came
         try:
             self._file = NewFile(path, rule)
         except OSError as error:
@@ -43,6 +44,7 @@ class StillFile:
             raise cannot_write(self.path, error) from error
         self._pages += 1
         self._shape = result.image.shape
+        self._shapes[self._shape] = None
 
     def complete(self) -> None:
         """The input has been processed to its end: ``close`` may give the file its name."""
@@ -59,8 +61,8 @@ class StillFile:
             return self._said
         final = self.path if self._complete else partial_name(self.path, self._rule)
         self._publish(final)
-        height, width = self._shape
-        self._said = f"{final}: {self._pages} image{'s' * (self._pages > 1)} ({width}x{height})"
+        sizes = ", ".join(f"{width}x{height}" for height, width in self._shapes)
+        self._said = f"{final}: {self._pages} image{'s' * (self._pages > 1)} ({sizes})"
         return self._said
 
     def _publish(self, final: Path) -> None:

@@ -161,7 +161,7 @@ class Window:
             self._send((self._newest, status, self.overlay))
             self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
         elif self._drawing is not None and waited_ns > self._answer_s * 1e9:
-            self._fail(f"it has not answered for {self._answer_s:.0f} s")
+            self._fail(f"the window has not answered for {self._answer_s:.0f} s")
         return not self._shut
 
     def close(self) -> str | None:
@@ -190,7 +190,7 @@ class Window:
             except OSError:
                 packet = b""
             if not packet:
-                self._fail("its process has ended")
+                self._fail("the process of the window has ended")
             self._take(json.loads(packet))
 
     def _take(self, said: dict[str, Any]) -> None:
@@ -210,7 +210,7 @@ class Window:
         try:
             self._socket.send(json.dumps(sizes).encode())
         except OSError:
-            self._fail("its process has ended")
+            self._fail("the process of the window has ended")
 
     def _fail(self, reason: str) -> None:
         """Raises SinkError; the process is ended."""

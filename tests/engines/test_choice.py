@@ -178,7 +178,7 @@ def test_trials_end_after_twenty_seconds_and_are_then_not_remembered(
     taken, said = choose(monkeypatch, *offers)
     assert bench.names == ["a", "b", "b"]
     assert taken == "b"
-    assert "not c fp16 on NVIDIA Test (not timed, the 20 s for that were over)" in said[0]
+    assert "not c fp16, d fp16 on NVIDIA Test (not timed, the 20 s for that were over)" in said[0]
     bench.opened.clear()
     choose(monkeypatch, *offers)
     assert bench.names == ["a", "b", "b"]

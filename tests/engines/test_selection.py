@@ -61,6 +61,7 @@ def test_the_first_that_works_is_taken_and_each_other_explained(monkeypatch: pyt
     offering(
         monkeypatch,
         fake("slow", rank=9),
+        fake("slower", rank=10),
         fake("good", rank=5),
         fake("absent", rank=1, available=False, reason="no such card"),
         fake("broken", rank=2, open=refuse),
@@ -75,7 +76,9 @@ def test_the_first_that_works_is_taken_and_each_other_explained(monkeypatch: pyt
     assert line.startswith(f"engine: {engine.info}; not absent fp32 on a test (no such card); not broken")
     for words in ("it would not start", "not wrong", "from the FP32 reference", "not dead", "constant"):
         assert words in line
-    assert line.endswith("not slow fp32 on a test (slower)")
+    assert line.endswith("; not slow fp32, slower fp32 on a test (slower)"), (
+        "a reason that several share is said once"
+    )
     alive = [e.info.engine for e in opened if not e._closed]
     assert alive == ["good"]
 
@@ -313,7 +316,7 @@ def test_this_machine_takes_an_engine_and_says_why() -> None:
     assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 4
     engine.close()
     assert said[0].startswith(f"engine: {engine.info}; not ")
-    assert "not torch fp32" in said[0]
+    assert "torch fp32 on " in said[0]
 
 
 def test_this_machines_engines_are_listed_fastest_first() -> None:

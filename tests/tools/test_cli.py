@@ -95,6 +95,31 @@ def test_upscale_a_folder_of_images_and_stacks(run: Run, tmp_path: Path) -> None
     ]
 
 
+def test_a_stack_of_images_of_several_sizes_names_each(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, shape in (("a", (10, 12)), ("b", (8, 8)), ("c", (10, 12))):
+        cv2.imwrite(str(folder / f"{name}.png"), np.full(shape, 100, np.uint8))
+    out = tmp_path / "out.tif"
+    code, _, err = run("clesr", "upscale", folder, "-o", out, "--model", "nearest", "--scale", "2")
+    assert code == 0, err
+    assert f"wrote {out}: 3 images (24x20, 16x16)" in err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", ["live", "upscale", "archive"])
+def test_an_unknown_model_is_answered_with_every_name_that_would_do(
+    run: Run, video: Path, tmp_path: Path, command: str
+) -> None:
+    given = {
+        "live": ("clesr-live", "--source", video, "--display", "none"),
+        "upscale": ("clesr", "upscale", video, "-o", tmp_path / "out.mkv"),
+        "archive": ("clesr", "upscale", video.parent, "--out", tmp_path / "out"),
+    }
+    code, _, err = run(*given[command], "--model", "magic")
+    assert code == 2
+    assert "model 'magic' is unknown; choose one of auto, bicubic, bilinear, nearest, densenet" in err
+
+
 def test_live_writes_video_and_summary(run: Run, video: Path, tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
     code, _, err = run(

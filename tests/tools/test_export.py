@@ -251,7 +251,7 @@ def test_real_video(data: Path, run: Run, out: Path) -> None:
         (("-o", "absent/a.mp4"), "there is no folder absent"),
         (("-o", "a.png"), "say which stills: --frame N, or --every S"),
         (("-o", "a.png", "--every", "0"), "--every 0 is not above 0"),
-        (("-o", "a.png", "--frame", "99"), "has no sr image of frame 99"),
+        (("-o", "a.png", "--frame", "99"), "has no sr image of frame 99 (not captured); nothing was written"),
         (("-o", "a.mp4", "--patient", "p.toml"), "--patient is for .dcm, not for .mp4"),
         (("-o", "a.dcm", "--patient", "p.toml"), "the patient file p.toml cannot be read"),
         (("-o", "a.dcm", "--codec", "hevc"), "--codec is for .mp4, not for .dcm"),

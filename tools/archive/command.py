@@ -118,9 +118,8 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
         folder.remove_tree(WORK[-1])
     if report.broken:
         which = "listed above" if report.broken <= LISTED else f"the first {LISTED} listed above"
-        raise ClesrError(
-            f"{report.broken} files were not up-scaled whole, {which}; {ledger.path} has them all"
-        )
+        words = "file was" if report.broken == 1 else "files were"
+        raise ClesrError(f"{report.broken} {words} not up-scaled whole, {which}; {ledger.path} has them all")
     if not report.done + report.skipped:
         known = ", ".join((*RECORDINGS, *IMAGE_SUFFIXES))
         raise UsageError(f"the folder {root} holds nothing to up-scale; known are {known}")
@@ -180,7 +179,7 @@ def _identified(settings: Settings) -> Settings:
     """With the identity of the model; ``auto`` has none yet."""
     if settings.model == "auto" or settings.model in METHODS:
         return settings
-    found = find_model(settings.model, settings.scale)
+    found = find_model(settings.model, settings.scale, besides=("auto", *METHODS))
     path = Path(settings.model)
     where = str(path.absolute()) if path.suffix else settings.model
     return replace(settings, model=where, model_sha256=found.sha256)

@@ -75,7 +75,7 @@ def _stills(source: Source, selection: Selection) -> Iterator[Still]:
     finally:
         source.close()
     if absent:
-        raise absent_error(source.info.address, "raw", absent)
+        raise absent_error(source.info.address, "raw", map(str, sorted(absent)))
 
 
 def _date(tags: dict[str, str]) -> str | None:

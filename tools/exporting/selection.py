@@ -48,10 +48,9 @@ def parse_frames(text: str) -> tuple[int, int | None]:
     return first, last
 
 
-def absent_error(address: str, kind: str, numbers: Collection[int]) -> ClesrError:
+def absent_error(address: str, kind: str, frames: Iterable[str]) -> ClesrError:
     """What is raised where frames were asked for by number and are not there."""
-    named = ", ".join(map(str, sorted(numbers)))
-    return ClesrError(f"{address} has no {kind} image of frame {named}; nothing was written")
+    return ClesrError(f"{address} has no {kind} image of frame {', '.join(frames)}; nothing was written")
 
 
 def thin(stills: Iterable[Still], seconds: float | None) -> Iterator[Still]:

@@ -36,7 +36,9 @@ def session_clip(
     wanted = [record for record in within if _index(record, kind) is not None]
     absent = set(selection.only) - {record.number for record in wanted}
     if absent:
-        raise absent_error(str(session.folder), kind, absent)
+        why = {record.number: record.reason or str(record.outcome or "unfinished") for record in within}
+        frames = (f"{number} ({why.get(number, 'not captured')})" for number in sorted(absent))
+        raise absent_error(str(session.folder), kind, frames)
     if not wanted:
         raise ClesrError(
             f"{session.folder} has no {kind} image in {selection}; `clesr info` shows what it has"

@@ -154,10 +154,10 @@ def test_pyav_before_opencv_does_no_harm(screen: Screen) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("server dies", "its process has ended"),
-        ("server hangs", "it has not answered for 1 s"),
-        ("process dies", "its process has ended"),
-        ("process hangs", "it has not answered for 1 s"),
+        ("server dies", "the process of the window has ended"),
+        ("server hangs", "the window has not answered for 1 s"),
+        ("process dies", "the process of the window has ended"),
+        ("process hangs", "the window has not answered for 1 s"),
     ],
 )
 def test_a_window_that_breaks_or_hangs_is_told_and_leaves_nothing(
