@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -40,6 +41,7 @@ from clesr.tools.verify import verify_session
 
 CONFIG = Path(platformdirs.user_config_dir("clesr")) / "config.toml"
 PREFIX = "CLESR"
+UNPRINTED = "what was printed could not be written"
 
 
 click.rich_click.TEXT_MARKUP = "markdown"
@@ -112,11 +114,20 @@ def _status(command: click.Command, name: str, prefix: str, signals: list[int]) 
     except SystemExit as end:  # of a library
         return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001 - a fault of clesr: one line, and the way to the traceback
-        if isinstance(error, OSError) and not _flush_output():
+        if isinstance(error, OSError) and (_is_of_output(error) or not _flush_output()):
             return 1
         words = f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
         return _failed(words, 1, debug)
     return code if isinstance(code, int) else 0
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Say so where ``error`` came from printing: what is long is written, or lost, before anybody flushes. Errors of
+    clesr's own files have names, and classes of clesr."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename is not None:
+        return False
+    tell(f"clesr: error: {UNPRINTED}: {error.strerror}")
+    return True
 
 
 def _flush_output() -> bool:
@@ -128,7 +139,7 @@ def _flush_output() -> bool:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            tell(f"clesr: error: what was printed could not be written: {error.strerror or error}")
+            tell(f"clesr: error: {UNPRINTED}: {error.strerror or error}")
             return False
     return True
 

@@ -33,8 +33,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return launch([*map(str, command)])
 
     def launch(command: list[str], **options: str) -> subprocess.Popen[str]:
+        heeding = ["env", "--default-signal=HUP", *command]  # not deaf to it as what runs under nohup
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            heeding, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, **options},
         )  # fmt: skip
         processes.append(process)
