@@ -37,10 +37,18 @@ _KINDS = {
 }
 
 
+_settings: dict[Path, None] = {}  # files of settings and keys, which are inputs of every command
+
+
+def keep(path: str | Path) -> None:
+    """From now on no rule allows to replace the file of settings or keys ``path``."""
+    _settings[Path(path).absolute()] = None
+
+
 @dataclass(frozen=True, slots=True)
 class WriteRule:
     """What may be replaced: an existing file only with ``overwrite``, and never one of ``inputs``: files, and folders
-    with all that is in them. Links and other names of the same file do not matter."""
+    with all that is in them, nor what ``keep`` named. Links and other names of the same file do not matter."""
 
     overwrite: bool = False
     inputs: tuple[Path, ...] = ()
@@ -99,7 +107,7 @@ class WriteRule:
             with contextlib.suppress(OSError):
                 above = folder.stat()
                 places.append((above.st_dev, above.st_ino))
-        for taken in self.inputs:
+        for taken in (*self.inputs, *_settings):
             with contextlib.suppress(OSError):
                 known = taken.stat()
                 if (known.st_dev, known.st_ino) in places:

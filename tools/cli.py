@@ -15,6 +15,7 @@ from click.exceptions import Abort, ClickException
 
 from clesr import __version__
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.files import keep
 from clesr.pipeline.text import conceal
 from clesr.pipeline.watchdog import left_behind
 from clesr.tools.bench import bench
@@ -161,8 +162,10 @@ def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a TOML file: a table for each command, checked against the command's options.
 
-    Raises UsageError for a file that is missing or not TOML, and for a command or option that is unknown.
+    No output may replace it from now on. Raises UsageError for a file that is missing or not TOML, and for a command or
+    option that is unknown.
     """
+    keep(path)
     settings = read_toml(path, "the settings file")
     checked: dict[str, Any] = {}
     for name, table in settings.items():

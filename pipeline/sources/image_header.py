@@ -91,8 +91,8 @@ def _png(data: bytes) -> Header:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and bytes of each chunk, to the last. Raises BadHeader where one says that it is longer than the file, or its
-    checksum does not hold."""
+    """Kind and bytes of each chunk, to the last. Raises BadHeader where one is longer than the file, or its checksum
+    does not hold."""
     at, view = len(_PNG_BEGINS), memoryview(data)
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import zmq.auth
 from commands import Run, one_line
 from recordings import drifting, write_video
 from session_runs import frames, record
@@ -239,6 +240,29 @@ def test_an_input_is_never_replaced_by(name: str, place: Path, run: Run) -> None
             assert "is an input of this command and is never replaced" in line or "is a link" in line
             assert code == (1 if "link" in line.partition(" is ")[2][:7] else 2)
     assert {key: value for key, value in digests(place).items() if key in before} == before
+
+
+def test_settings_and_keys_are_inputs_too(place: Path, run: Run) -> None:
+    (place / "settings.toml").write_text("[live]\nscale = 2\n")
+    zmq.auth.create_certificates(place, "mine")
+    send = f"zmq+ipc://{place}/sr.ipc?curve_secret={place}/mine.key_secret"
+    words = (
+        "clesr-live",
+        "--config",
+        "settings.toml",
+        "--source",
+        "in.mkv",
+        *LIVE,
+        "--send",
+        send,
+        "--overwrite",
+    )
+    before = digests(place)
+    for kept in ("settings.toml", "mine.key_secret"):
+        code, _, err = run(*words, "--summary", kept)
+        assert code == 2, err
+        assert f"{kept} is an input of this command and is never replaced" in err
+    assert digests(place) == before
 
 
 @pytest.mark.parametrize("part", ["session.json", "frames.jsonl", "raw.mkv", "sr.mkv"])

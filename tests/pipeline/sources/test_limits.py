@@ -377,10 +377,8 @@ MISLEADING = {
 
 @pytest.mark.parametrize("name", MISLEADING)
 def test_the_size_is_read_where_decoders_read_it(name: str) -> None:
-    try:
+    with contextlib.suppress(BadHeader):  # not an image at all is as good
         assert max(read_header(MISLEADING[name]).shape) >= SIDE
-    except BadHeader:
-        pass  # not an image at all is as good
 
 
 def test_texts_of_a_png_are_not_unpacked() -> None:
