@@ -16,6 +16,7 @@ from click.exceptions import Abort, ClickException
 from clesr import __version__
 from clesr.pipeline.errors import ClesrError, UsageError
 from clesr.pipeline.files import keep
+from clesr.pipeline.numbers import shortened
 from clesr.pipeline.text import conceal
 from clesr.pipeline.watchdog import left_behind
 from clesr.tools.bench import bench
@@ -94,7 +95,7 @@ def _run(command: click.Command, name: str, prefix: str) -> None:
 def _status(command: click.Command, name: str, prefix: str, signals: list[int]) -> int:
     """Run ``command``; its exit status. What goes wrong is told."""
     arguments = sys.argv[1:]
-    conceal(*arguments)
+    conceal(*arguments, *(value for name, value in os.environ.items() if name.startswith(PREFIX)))
     debug = "--debug" in arguments
     try:
         arguments, settings = _take_config(arguments)
@@ -171,6 +172,8 @@ def read_config(path: Path) -> dict[str, Any]:
     for name, table in settings.items():
         command = clesr.commands.get(name)
         if command is None or not isinstance(table, dict):
-            raise UsageError(f"{path}: {name[:80]!r} is no command; tables are {', '.join(clesr.commands)}")
+            raise UsageError(
+                f"{path}: {shortened(name, 80)} is no command; tables are {', '.join(clesr.commands)}"
+            )
         checked[name] = check_options(table, command, f"{path}: [{name}]")
     return checked
