@@ -57,7 +57,7 @@ class WriteRule:
     def of(overwrite: bool, *inputs: str | Path | None) -> WriteRule:
         """A rule for a command with ``inputs``: addresses, of which those that are files or folders count."""
         names = [str(name) for name in inputs if name is not None]
-        names = [unquote(urlsplit(name).path) if name.startswith("file:") else name for name in names]
+        names = [unquote(urlsplit(name).path) if name[:5].lower() == "file:" else name for name in names]
         return WriteRule(overwrite, tuple(Path(name) for name in names if os.path.exists(name)))
 
     def check(self, path: Path) -> None:
@@ -112,7 +112,10 @@ class WriteRule:
                 known = taken.stat()
                 if (known.st_dev, known.st_ino) in places:
                     return True
-        return False
+        # What lies elsewhere, and in an input by a link; walked only where something would be replaced.
+        return self.overwrite and any(
+            (found.st_dev, found.st_ino) == places[0] for folder in self.inputs for found in _files_in(folder)
+        )
 
 
 NEW = WriteRule()
@@ -314,6 +317,14 @@ def name_new(old: str | Path, new: str | Path, here: int | None = None, there: i
 def _folders_above(path: Path) -> list[Path]:
     place = Path(os.path.realpath(path.parent))
     return [place, *place.parents]
+
+
+def _files_in(folder: Path) -> Iterator[os.stat_result]:
+    """What the files in ``folder`` are, links followed; nothing where it is no folder."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield os.stat(os.path.join(place, name))
 
 
 def _session_of(path: Path) -> Path | None:
