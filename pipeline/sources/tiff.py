@@ -44,7 +44,8 @@ _UNREAD = (
 def open_file(path: Path) -> tifffile.TiffFile:
     """Raises SourceError where ``path`` is no TIFF file."""
     try:
-        return tifffile.TiffFile(path, _multifile=False, **{f"is_{kind}": False for kind in _UNREAD})
+        unread: dict[str, Any] = {f"is_{kind}": False for kind in _UNREAD}
+        return tifffile.TiffFile(path, _multifile=False, **unread)
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file; check the path") from error
     except Exception as error:

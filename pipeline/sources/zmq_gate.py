@@ -54,7 +54,10 @@ class Gate:
         self._peers: list[Peer] = []
         self._senior: Peer | None = None
         self._turn_ns = self._moved_ns = 0
-        self._listener, self._named = _listening(endpoint) if listen else (None, None)
+        self._listener: socket.socket | None = None
+        self._named: UnixListener | None = None
+        if listen:
+            self._listener, self._named = _listening(endpoint)
 
     def wait(self, give: Callable[[Parts], None], refuse: Callable[[str], None]) -> None:
         """Pass on what comes, for NAP_MS at most: ``give`` gets messages, ``refuse`` why a connection was ended."""
@@ -194,7 +197,7 @@ def _connected(endpoint: str) -> socket.socket:
 
 
 def _listening(endpoint: str) -> tuple[socket.socket, UnixListener | None]:
-    named = None
+    named: UnixListener | None = None
     try:
         if endpoint.startswith("tcp://"):
             host, port = _tcp_place(endpoint)

@@ -420,7 +420,7 @@ def test_parts_of_a_tiff_that_lie_over_one_another_are_refused(tmp_path: Path) -
     image = np.zeros((1000, 64), np.uint8)
     data = bytearray(tiff(image, rowsperstrip=1, compression="zlib"))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0]
+        page = file.pages.first
         for tag, value in (("StripOffsets", 8), ("StripByteCounts", len(data) - 8)):
             at, kind = page.tags[tag].valueoffset, {3: "H", 4: "I"}[int(page.tags[tag].dtype)]
             struct.pack_into(f"<1000{kind}", data, at, *[value] * 1000)
@@ -433,7 +433,7 @@ def test_parts_of_a_tiff_that_lie_over_one_another_are_refused(tmp_path: Path) -
 def test_tiles_that_a_tiff_has_not_take_no_memory(tmp_path: Path) -> None:
     data = bytearray(tiff(np.zeros((4096, 4096), np.uint8), tile=(4096, 4096)))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        tags = file.pages[0].tags
+        tags = file.pages.first.tags
         for tag in ("TileWidth", "TileLength"):
             struct.pack_into("<H", data, tags[tag].valueoffset, 16)
     (tmp_path / "a.tif").write_bytes(data)

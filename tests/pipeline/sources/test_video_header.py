@@ -19,7 +19,7 @@ MANY = 50_000_000
 
 @pytest.fixture(params=["a.mp4", "a.mov"])
 def video(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    path = tmp_path / request.param
+    path = tmp_path / str(request.param)
     write_video(path, drifting(6, (32, 48)), codec="libx264", pixel_format="yuv420p")
     return path
 
