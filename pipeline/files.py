@@ -37,10 +37,18 @@ _KINDS = {
 }
 
 
+_settings: dict[Path, None] = {}  # files of settings and keys, which are inputs of every command
+
+
+def keep(path: str | Path) -> None:
+    """From now on no rule allows to replace the file of settings or keys ``path``."""
+    _settings[Path(path).absolute()] = None
+
+
 @dataclass(frozen=True, slots=True)
 class WriteRule:
     """What may be replaced: an existing file only with ``overwrite``, and never one of ``inputs``: files, and folders
-    with all that is in them. Links and other names of the same file do not matter."""
+    with all that is in them, nor what ``keep`` named. Links and other names of the same file do not matter."""
 
     overwrite: bool = False
     inputs: tuple[Path, ...] = ()
@@ -49,7 +57,7 @@ class WriteRule:
     def of(overwrite: bool, *inputs: str | Path | None) -> WriteRule:
         """A rule for a command with ``inputs``: addresses, of which those that are files or folders count."""
         names = [str(name) for name in inputs if name is not None]
-        names = [unquote(urlsplit(name).path) if name.startswith("file:") else name for name in names]
+        names = [unquote(urlsplit(name).path) if name[:5].lower() == "file:" else name for name in names]
         return WriteRule(overwrite, tuple(Path(name) for name in names if os.path.exists(name)))
 
     def check(self, path: Path) -> None:
@@ -99,12 +107,15 @@ class WriteRule:
             with contextlib.suppress(OSError):
                 above = folder.stat()
                 places.append((above.st_dev, above.st_ino))
-        for taken in self.inputs:
+        for taken in (*self.inputs, *_settings):
             with contextlib.suppress(OSError):
                 known = taken.stat()
                 if (known.st_dev, known.st_ino) in places:
                     return True
-        return False
+        # What lies elsewhere, and in an input by a link; walked only where something would be replaced.
+        return self.overwrite and any(
+            (found.st_dev, found.st_ino) == places[0] for folder in self.inputs for found in _files_in(folder)
+        )
 
 
 NEW = WriteRule()
@@ -306,6 +317,14 @@ def name_new(old: str | Path, new: str | Path, here: int | None = None, there: i
 def _folders_above(path: Path) -> list[Path]:
     place = Path(os.path.realpath(path.parent))
     return [place, *place.parents]
+
+
+def _files_in(folder: Path) -> Iterator[os.stat_result]:
+    """What the files in ``folder`` are, links followed; nothing where it is no folder."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield os.stat(os.path.join(place, name))
 
 
 def _session_of(path: Path) -> Path | None:

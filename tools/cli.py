@@ -16,6 +16,8 @@ from click.exceptions import Abort, ClickException
 
 from clesr import __version__
 from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.pipeline.files import keep
+from clesr.pipeline.numbers import shortened
 from clesr.pipeline.text import conceal
 from clesr.pipeline.watchdog import left_behind
 from clesr.tools.bench import bench
@@ -95,7 +97,7 @@ def _run(command: click.Command, name: str, prefix: str) -> None:
 def _status(command: click.Command, name: str, prefix: str, signals: list[int]) -> int:
     """Run ``command``; its exit status. What goes wrong is told."""
     arguments = sys.argv[1:]
-    conceal(*arguments)
+    conceal(*arguments, *(value for name, value in os.environ.items() if name.startswith(PREFIX)))
     debug = "--debug" in arguments
     try:
         arguments, settings = _take_config(arguments)
@@ -172,13 +174,17 @@ def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a TOML file: a table for each command, checked against the command's options.
 
-    Raises UsageError for a file that is missing or not TOML, and for a command or option that is unknown.
+    No output may replace it from now on. Raises UsageError for a file that is missing or not TOML, and for a command or
+    option that is unknown.
     """
+    keep(path)
     settings = read_toml(path, "the settings file")
     checked: dict[str, Any] = {}
     for name, table in settings.items():
         command = clesr.commands.get(name)
         if command is None or not isinstance(table, dict):
-            raise UsageError(f"{path}: {name[:80]!r} is no command; tables are {', '.join(clesr.commands)}")
+            raise UsageError(
+                f"{path}: {shortened(name, 80)} is no command; tables are {', '.join(clesr.commands)}"
+            )
         checked[name] = check_options(table, command, f"{path}: [{name}]")
     return checked

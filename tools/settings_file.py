@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,30 @@ import rich_click as click
 from click.types import BoolParamType
 
 from clesr.pipeline.errors import UsageError
+from clesr.pipeline.numbers import shortened
 from clesr.pipeline.parsing import parse_toml, read_bounded, unreadable
-from clesr.pipeline.text import printable
+from clesr.pipeline.text import conceal
 
 LARGEST = 1 << 16  # bytes of a file
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """What the TOML file says; raises UsageError, which calls it ``what``."""
+    """What the TOML file says, of which no secret is told from now on; raises UsageError, which calls it ``what``."""
     try:
-        return parse_toml(read_bounded(path, LARGEST), dict[str, Any])
+        found = parse_toml(read_bounded(path, LARGEST), dict[str, Any])
     except (OSError, ValueError) as error:
         raise UsageError(f"{what} {path} {unreadable(error)}") from error
+    conceal(*_texts(found))
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in ``value``, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in chain(value, value.values() if isinstance(value, dict) else ()):
+            yield from _texts(part)
 
 
 def check_options(table: dict[str, Any], command: click.Command, where: str) -> dict[str, Any]:
@@ -39,7 +53,9 @@ def check_options(table: dict[str, Any], command: click.Command, where: str) -> 
 def _known(key: str, known: dict[str, click.Parameter], where: str) -> str:
     name = key.replace("-", "_")
     if name not in known:
-        raise UsageError(f"{where}: there is no option {key[:80]!r}; there are {', '.join(sorted(known))}")
+        raise UsageError(
+            f"{where}: there is no option {shortened(key, 80)}; there are {', '.join(sorted(known))}"
+        )
     return name
 
 
@@ -50,7 +66,7 @@ def _checked(key: str, value: Any, parameter: click.Parameter, where: str) -> An
     values = value if isinstance(value, list) and several else [value]
     if not all(isinstance(one, bool) if flag else _is_word(one) for one in values):
         kinds = "true or false" if flag else "a text or a number" + ", or a list of these" * several
-        raise UsageError(f"{where}: {key} is {printable(str(value)[:80])!r}; give {kinds}")
+        raise UsageError(f"{where}: {key} is {shortened(str(value), 80)}; give {kinds}")
     words = values if flag else [str(one) for one in values]
     return words if several else words[0]
 

@@ -18,12 +18,15 @@ import zmq
 import zmq.auth
 
 from clesr.pipeline.errors import SinkError, UsageError
+from clesr.pipeline.files import keep
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.mailbox import Policy
 from clesr.pipeline.text import shown
+from clesr.pipeline.unix_sockets import UnixListener
 
 VERSION = 1
 HIGH_WATER = 4  # messages that may wait for one subscriber before it misses some
+WAITING = 32  # connections that are not yet accepted
 LINGER_MS = 500  # how long ``close`` waits for the last messages to leave
 OPTIONS = ("connect", "stream", "curve_secret", "curve_server")
 FORM = "zmq+tcp://*:5555 or zmq+ipc:///run/sr.ipc"
@@ -49,12 +52,15 @@ class Publisher:
         endpoint, options = _parse(address)
         self._stream = options.get("stream", "sr")
         self._closed = False
+        self._listener: UnixListener | None = None
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(zmq.PUB)
         try:
             self._open(endpoint, options)
         except BaseException:
             self._context.destroy(linger=0)
+            if self._listener is not None:
+                self._listener.forget()
             raise
 
     def _open(self, endpoint: str, options: dict[str, str]) -> None:
@@ -63,12 +69,23 @@ class Publisher:
         self._socket.set(zmq.LINGER, LINGER_MS)
         _use_curve(self._socket, options, connect=connect)
         try:
-            self._socket.connect(endpoint) if connect else self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
+            if connect:
+                self._socket.connect(endpoint)
+            else:
+                self._bind(endpoint)
+        except (zmq.ZMQError, OSError) as error:
             raise SinkError(
                 f"{self.name} cannot be opened: {error.strerror}; choose another address or port, "
                 f"as {FORM}, with an address of this machine or * for all of them"
             ) from error
+
+    def _bind(self, endpoint: str) -> None:
+        """ZeroMQ itself would delete whatever is at the name of a socket, before and after."""
+        name = endpoint.removeprefix("ipc://")
+        if endpoint.startswith("ipc://") and name[0] not in "@*":
+            self._listener = UnixListener(name, WAITING)
+            self._socket.set(zmq.USE_FD, self._listener.socket.detach())  # ZeroMQ's from now on
+        self._socket.bind(endpoint)
 
     def write(self, result: Result) -> None:
         image = result.image
@@ -107,6 +124,8 @@ class Publisher:
         if not self._closed:
             self._closed = True
             self._context.destroy(linger=LINGER_MS)
+            if self._listener is not None:
+                self._listener.forget()
         missed = f"; {self.behind} times a subscriber was too slow and missed some" if self.behind else ""
         return f"{self.name}: {self.sent} messages sent{missed}"
 
@@ -150,6 +169,7 @@ def _use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, connect: b
 
 
 def _load_keys(path: str) -> tuple[bytes, bytes | None]:
+    keep(path)
     try:
         return zmq.auth.load_certificate(Path(path))
     except (OSError, ValueError) as error:

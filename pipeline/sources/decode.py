@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import av
@@ -16,6 +17,7 @@ from clesr.pipeline.sources.ffv1 import SliceCheck
 from clesr.pipeline.sources.hardware import Decoded, Decoding, assisted, reason
 from clesr.pipeline.sources.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.pipeline.sources.luma import luma
+from clesr.pipeline.sources.video_header import header_problem
 from clesr.pipeline.text import shown
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
@@ -47,6 +49,8 @@ def open_container(
 ) -> av.container.InputContainer:
     """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
     stored = stored_bytes(address)
+    if stored is not None:
+        _check_header(Path(address.removeprefix("file:")), address)
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
@@ -58,6 +62,15 @@ def open_container(
         container.close()
         raise
     return container
+
+
+def _check_header(path: Path, address: str) -> None:
+    try:
+        problem = header_problem(path)
+    except OSError as error:
+        problem = f"cannot be opened ({error.strerror}); check the path"
+    if problem is not None:
+        raise SourceError(f"{shown(address)} {problem}")
 
 
 def stored_bytes(address: str) -> int | None:

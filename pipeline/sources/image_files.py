@@ -12,7 +12,7 @@ import numpy as np
 from clesr.pipeline.frame import Image
 from clesr.pipeline.parsing import one_line
 from clesr.pipeline.sources.gray import gray
-from clesr.pipeline.sources.image_header import BadHeader, read_header
+from clesr.pipeline.sources.image_header import BadHeader, picture_alone, read_header
 from clesr.pipeline.sources.indexed import Unreadable
 from clesr.pipeline.sources.limits import max_side, size_problem
 
@@ -60,7 +60,7 @@ def read_image(file: Path) -> Image:
     problem = size_problem(shape, decoded=memory, stored=len(data))
     if problem is not None:
         raise Unreadable(f"{file}: {problem}")
-    return _decoded(data, file)
+    return _decoded(picture_alone(data), file)
 
 
 def _decoded(data: bytes, file: Path) -> Image:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # those that begin a frame
 _PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by colour type; what a palette becomes may have alpha
-_PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+_PNG_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks that the pixels come from
+_PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?!\d)")
 _PNM_SEARCHED = 4096
 _UNREADABLE = "is damaged or not an image: its header cannot be read"
 _SCANS = 16  # of a JPEG, always allowed: progressive ones have about ten
@@ -46,6 +48,15 @@ def read_header(data: bytes) -> Header:
     raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000)")
 
 
+def picture_alone(data: bytes) -> bytes:
+    """The image in ``data``, which ``read_header`` took, without what is no picture where a decoder would unpack that:
+    the texts and profiles of a PNG."""
+    if not data.startswith(_PNG_BEGINS):
+        return data
+    kept = (chunk for kind, chunk in _png_chunks(data) if kind in _PNG_PICTURE)
+    return b"".join([_PNG_BEGINS, *kept])
+
+
 def jpeg_shape(data: bytes) -> tuple[int, int]:
     """(H, W) of the largest frame of a JPEG image. Raises BadHeader."""
     shapes = []
@@ -54,6 +65,8 @@ def jpeg_shape(data: bytes) -> tuple[int, int]:
         if data[at] != 0xFF:
             break  # the coded picture, or damage
         marker = data[at + 1]
+        if marker == 0:
+            break  # no marker: decoders look for the next one, wherever that is
         if marker == 0xFF or marker in _JPEG_ALONE:
             at += 1 if marker == 0xFF else 2
             continue
@@ -72,18 +85,21 @@ def _png(data: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR" or colour not in _PNG_SAMPLES or bits not in (1, 2, 4, 8, 16):
         raise BadHeader(_UNREADABLE)
-    _check_png_chunks(data)
+    for _ in _png_chunks(data):
+        pass
     return Header((height, width), height * width * _PNG_SAMPLES[colour] * (2 if bits == 16 else 1))
 
 
-def _check_png_chunks(data: bytes) -> None:
-    """Raises BadHeader where a chunk says that it is longer than the file, or its checksum does not hold."""
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and bytes of each chunk, to the last. Raises BadHeader where one is longer than the file, or its checksum
+    does not hold."""
     at, view = len(_PNG_BEGINS), memoryview(data)
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise BadHeader("is damaged: a checksum in it does not match")
+        yield kind, view[at : end + 4]
         if kind == b"IEND":
             return
         at = end + 4
@@ -140,8 +156,8 @@ def _webp(data: bytes) -> Header:
 
 
 def _jpeg2000(data: bytes) -> Header:
-    at = data.find(b"\xff\x4f\xff\x51")  # the codestream's begin and its size
-    if at < 0:
+    at = _codestream(data)
+    if data[at : at + 4] != b"\xff\x4f\xff\x51":  # its begin, and its size behind that
         raise BadHeader("is damaged: it states no size")
     x1, y1, x0, y0, tile_x, tile_y = struct.unpack_from(">6I", data, at + 8)
     (samples,) = struct.unpack_from(">H", data, at + 40)
@@ -149,6 +165,23 @@ def _jpeg2000(data: bytes) -> Header:
     if not (tile_x and tile_y) or -(-x1 // tile_x) * -(-y1 // tile_y) > 65_535:
         raise BadHeader("is damaged: its tiles are too many")
     return Header((height, width), max(0, height) * max(0, width) * samples * 6)
+
+
+def _codestream(data: bytes) -> int:
+    """Where the codestream of a JPEG 2000 file begins: in its box, since others may hold anything."""
+    if data.startswith(b"\xff"):
+        return 0
+    at = 0
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        head = 16 if length == 1 else 8
+        if kind == b"jp2c":
+            return at + head
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, at + 8)
+        if length < head:
+            raise BadHeader(_UNREADABLE)
+        at += length
 
 
 _READERS = (

@@ -33,12 +33,19 @@ _NONE, _CCITT, _LZW, _JPEG, _PACKBITS = 1, (2, 3, 4), 5, 7, 32773
 _DEFLATE, _LZMA = (8, 32946), 34925
 _COMPRESSIONS = (_NONE, *_CCITT, _LZW, _JPEG, _PACKBITS, *_DEFLATE, _LZMA)
 _INFLATED_AT_ONCE = 1 << 20
+# Kinds of files whose descriptions tifffile does not read: they name other files, which it would open, and sizes, for
+# which it would take memory. Their pages are read all the same.
+_UNREAD = (
+    "avs", "bif", "eer", "fluoview", "indica", "mdgel", "mmstack", "ndpi", "ndtiff", "nih", "ome", "philips", "qpi",
+    "scanimage", "scn", "sis", "svs",
+)  # fmt: skip
 
 
 def open_file(path: Path) -> tifffile.TiffFile:
     """Raises SourceError where ``path`` is no TIFF file."""
     try:
-        return tifffile.TiffFile(path)
+        unread: dict[str, Any] = {f"is_{kind}": False for kind in _UNREAD}
+        return tifffile.TiffFile(path, _multifile=False, **unread)
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file; check the path") from error
     except Exception as error:
@@ -235,6 +242,10 @@ def _check_page(page: Any, stored: int) -> None:
         problem = size_problem(shape, decoded=math.prod(shape) * sample, stored=stored)
         if problem is not None:
             raise Unreadable(problem)
+    if sum(page.databytecounts) > stored + math.prod(shapes[0]) * sample:
+        raise Unreadable("its strips or tiles lie over one another")
+    if math.prod(page.chunked) > max(len(page.dataoffsets), page.imagelength):
+        raise Unreadable("it states more tiles than it has")
     if page.compression != _NONE:
         _check_segments(page, math.prod(page.chunks) * page.dtype.itemsize)
 

@@ -14,6 +14,7 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from clesr.pipeline.clock import SYSTEM, Clock
 from clesr.pipeline.errors import EndOfSource, SourceError, UsageError
+from clesr.pipeline.files import keep
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.mailbox import Closed, Mailbox, Policy
 from clesr.pipeline.parsing import one_line
@@ -226,6 +227,7 @@ def _curve_keys(options: dict[str, str]) -> Curve | None:
 
 
 def _load_keys(path: str) -> tuple[bytes, bytes | None]:
+    keep(path)
     try:
         return zmq.auth.load_certificate(Path(path))
     except (OSError, ValueError) as error:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +15,7 @@ from clesr.pipeline.errors import SourceError
 from clesr.pipeline.sources.message import MAX_HEADER, Refused
 from clesr.pipeline.sources.zmq_peer import CHUNK, Configure, Peer
 from clesr.pipeline.sources.zmtp import PART_COST
+from clesr.pipeline.unix_sockets import UnixListener
 
 MOST_PEERS = 32
 BUDGET = (
@@ -55,7 +54,10 @@ class Gate:
         self._peers: list[Peer] = []
         self._senior: Peer | None = None
         self._turn_ns = self._moved_ns = 0
-        self._listener = _listening(endpoint) if listen else None
+        self._listener: socket.socket | None = None
+        self._named: UnixListener | None = None
+        if listen:
+            self._listener, self._named = _listening(endpoint)
 
     def wait(self, give: Callable[[Parts], None], refuse: Callable[[str], None]) -> None:
         """Pass on what comes, for NAP_MS at most: ``give`` gets messages, ``refuse`` why a connection was ended."""
@@ -86,9 +88,8 @@ class Gate:
             self._peers.pop().close()
         if self._listener is not None:
             self._listener.close()
-            if self._endpoint.startswith("ipc://") and not self._endpoint.startswith("ipc://@"):
-                with contextlib.suppress(OSError):
-                    os.unlink(self._endpoint.removeprefix("ipc://"))
+        if self._named is not None:
+            self._named.forget()
 
     def _serve(self, peer: Peer, give: Callable[[Parts], None], *, forward: bool, now: int) -> None:
         """Messages before bytes: what is whole leaves ZeroMQ before more goes in. Raises Refused."""
@@ -195,31 +196,18 @@ def _connected(endpoint: str) -> socket.socket:
     return connection
 
 
-def _listening(endpoint: str) -> socket.socket:
+def _listening(endpoint: str) -> tuple[socket.socket, UnixListener | None]:
+    named: UnixListener | None = None
     try:
         if endpoint.startswith("tcp://"):
             host, port = _tcp_place(endpoint)
             family = socket.AF_INET6 if "[" in endpoint else socket.AF_INET
             listener = socket.create_server(("" if host == "*" else host, port), family=family)
         else:
-            listener = _unix_listener(_unix_name(endpoint))
+            named = UnixListener(_unix_name(endpoint), MOST_PEERS)
+            listener = named.socket
     except OSError as error:
         hint = "choose a free port of this machine"
         raise SourceError(f"{endpoint} cannot be bound to ({error.strerror}); {hint}") from error
     listener.setblocking(False)
-    return listener
-
-
-def _unix_listener(name: str) -> socket.socket:
-    """In place of a socket that an earlier run left there."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.lstat(name).st_mode) and not name.startswith("\0"):
-            os.unlink(name)
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(name)
-        listener.listen(MOST_PEERS)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    return listener, named

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import zmq.auth
 from commands import Run, one_line
 from recordings import drifting, write_video
 from session_runs import frames, record
@@ -200,6 +201,7 @@ def make_names(path: str) -> list[str]:
 INPUTS: dict[str, tuple[tuple[Any, ...], str]] = {
     "live --output": (("clesr-live", "--source", "in.mkv", *LIVE, "--output", "OUT"), "in.mkv"),
     "live --output by name": (("clesr-live", "--source", "left=in.mkv", *LIVE, "--output", "OUT"), "in.mkv"),
+    "live --output by scheme": (("clesr-live", "--source", "FILE:in.mkv", *LIVE, "--output", "OUT"), "in.mkv"),
     "live --summary": (("clesr-live", "--source", "in.mkv", *LIVE, "--summary", "OUT"), "in.mkv"),
     "upscale": (("clesr", "upscale", "in.mkv", *UPSCALE, "-o", "OUT"), "in.mkv"),
     "upscale an image": (("clesr", "upscale", "still.png", *UPSCALE, "-o", "OUT"), "still.png"),
@@ -239,6 +241,45 @@ def test_an_input_is_never_replaced_by(name: str, place: Path, run: Run) -> None
             assert "is an input of this command and is never replaced" in line or "is a link" in line
             assert code == (1 if "link" in line.partition(" is ")[2][:7] else 2)
     assert {key: value for key, value in digests(place).items() if key in before} == before
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_what_is_linked_in_an_input_is_an_input(
+    make: Callable[[Path, Path], object], place: Path, run: Run
+) -> None:
+    make(place / "still.png", place / "images" / "b.png")
+    before = digests(place)
+    for words in (
+        ("clesr", "evaluate", "--data", "images", *EVALUATE[2:], "--json", "still.png"),
+        ("clesr", "upscale", "images", *UPSCALE, "-o", "results", "--summary", "still.png"),
+        ("clesr-live", "--source", "images", *LIVE, "--summary", "still.png"),
+    ):
+        code, _, err = run(*words, "--overwrite")
+        assert (code, "still.png is an input of this command" in one_line(err)) == (2, True), err
+    assert digests(place) == before
+
+
+def test_settings_and_keys_are_inputs_too(place: Path, run: Run) -> None:
+    (place / "settings.toml").write_text("[live]\nscale = 2\n")
+    zmq.auth.create_certificates(place, "mine")
+    send = f"zmq+ipc://{place}/sr.ipc?curve_secret={place}/mine.key_secret"
+    words = (
+        "clesr-live",
+        "--config",
+        "settings.toml",
+        "--source",
+        "in.mkv",
+        *LIVE,
+        "--send",
+        send,
+        "--overwrite",
+    )
+    before = digests(place)
+    for kept in ("settings.toml", "mine.key_secret"):
+        code, _, err = run(*words, "--summary", kept)
+        assert code == 2, err
+        assert f"{kept} is an input of this command and is never replaced" in err
+    assert digests(place) == before
 
 
 @pytest.mark.parametrize("part", ["session.json", "frames.jsonl", "raw.mkv", "sr.mkv"])

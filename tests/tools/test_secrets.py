@@ -15,6 +15,8 @@ import pytest
 from commands import Run, one_line
 from recordings import drifting
 
+from clesr.pipeline.text import SHORTEST
+
 MARK = "Hunter2"
 LIVE = ("--scale", 2, "--model", "nearest", "--display", "none")
 SECRETS = [
@@ -163,3 +165,46 @@ def test_the_name_of_a_stream_has_no_part_of_a_password() -> None:
     for secret in SECRETS:
         for address in (f"rtsp://joe:{secret}@camera/live", f"http://camera/live?key={secret}"):
             assert MARK not in "".join(name_streams([address]))
+
+
+ADDRESS = f"rtsp://joe:{MARK}@127.0.0.1:1/x?token={MARK}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[live]\nsource = ["{ADDRESS}", [1]]',
+        f'[live]\noutput = {{ "{ADDRESS}" = 1 }}',
+        f'[live]\nscale = "{ADDRESS}"',
+        f'[live]\n"{ADDRESS}" = 1',
+        f'[live]\n"{"x" * 58}{ADDRESS}" = 1',
+        f'"{ADDRESS}" = 1',
+        f'["{ADDRESS}"]',
+        f'[live]\nsource = "{ADDRESS}"\nsource = "{ADDRESS}"',
+        f'[live]\nsource = "{ADDRESS}',
+    ],
+)
+def test_nor_do_settings(text: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    code, out, err = run("clesr-live", "--config", tmp_path / "a.toml", *LIVE, "--debug")
+    assert code == 2
+    assert MARK not in out + err
+    assert MARK[:SHORTEST] not in out + err
+
+
+@pytest.mark.parametrize("name", ["SOURCE", "SCALE", "OUTPUT", "SEND", "MODEL", "SUMMARY", "ROI"])
+def test_nor_does_the_environment(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"CLESR_LIVE_{name}", ADDRESS)
+    code, out, err = run("clesr-live", *LIVE, "--seconds", 0.1, "--debug")
+    assert code in (0, 1, 2)
+    assert MARK not in out + err
+
+
+def test_nor_does_a_cluster_from_the_environment(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("CLESR_UPSCALE_CLUSTER", f"ray://joe:{MARK}@nowhere.invalid:1")
+    code, out, err = run("clesr", "upscale", tmp_path, "-o", tmp_path / "o", "--debug")
+    assert code in (1, 2)
+    assert MARK not in out + err

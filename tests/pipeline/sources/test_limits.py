@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from clesr.pipeline.errors import ClesrError, EndOfSource, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources import limits, open_source
-from clesr.pipeline.sources.image_header import BadHeader, jpeg_shape, read_header
+from clesr.pipeline.sources.image_header import BadHeader, jpeg_shape, picture_alone, read_header
 from clesr.pipeline.sources.limits import parse_side, set_max_side
 from clesr.pipeline.sources.pixels import Damaged, decode_jpeg, open_jpeg
 
@@ -342,6 +342,106 @@ def test_a_cameras_jpeg_of_another_size_is_not_decoded() -> None:
     assert decode_jpeg(open_jpeg((24, 16)), encoded(".jpg", GRAY), (24, 16)).shape == (16, 24)
 
 
+def png_with_texts() -> bytes:
+    """Nearly a megabyte of texts that unpack to a gigabyte."""
+    image = encoded(".png", GRAY)
+    packed = b"a\0\0" + zlib.compress(bytes(7_900_000), 9)
+    text = struct.pack(">I", len(packed)) + b"zTXt" + packed + struct.pack(">I", zlib.crc32(b"zTXt" + packed))
+    return image[:33] + text * (1_000_000 // len(text)) + image[33:]
+
+
+def jpeg2000_in_a_box() -> bytes:
+    """A small image's codestream in a box that no decoder reads, before that of a large one."""
+    large, small = large_jpeg2000(), encoded(".jp2", LARGER)
+    stream = small[small.index(b"\xff\x4f\xff\x51") :]
+    box = struct.pack(">I4s", 24 + len(stream), b"uuid") + bytes(16) + stream
+    at = 12 + struct.unpack_from(">I", large, 12)[0]
+    return large[:at] + box + large[at:]
+
+
+def jpeg_behind_no_marker() -> bytes:
+    """A small image's size where a reader lands that takes a zero for a marker, and a large one's before."""
+    small, large = encoded(".jpg", GRAY), large_jpeg()
+    at = small.index(b"\xff\xc0")
+    decoy = small[at : at + 19]
+    begin = b"\xff\xd8\xff\x00" + struct.pack(">H", 1006) + b"\xff\xfe" + struct.pack(">H", 2002)
+    return begin + bytes(1000) + decoy + bytes(1000 - len(decoy)) + large[2:]
+
+
+MISLEADING = {
+    "a.jp2": jpeg2000_in_a_box(),
+    "a.jpg": jpeg_behind_no_marker(),
+    "a.pgm": b"P5 16 0000000090000\n255\n" + bytes(1000),
+}
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_the_size_is_read_where_decoders_read_it(name: str) -> None:
+    with contextlib.suppress(BadHeader):  # not an image at all is as good
+        assert max(read_header(MISLEADING[name]).shape) >= SIDE
+
+
+def test_texts_of_a_png_are_not_unpacked() -> None:
+    data = png_with_texts()
+    read_header(data)
+    assert picture_alone(data) == encoded(".png", GRAY)
+
+
+def pages_of(tmp_path: Path, description: str) -> list[Frame | Corrupt]:
+    (tmp_path / "a.ome.tif").write_bytes(tiff(GRAY, metadata=None, description=description))
+    return items(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '<TiffData PlaneCount="1"><UUID FileName="pipe">urn:uuid:1</UUID></TiffData>',
+        '<TiffData PlaneCount="1"><UUID FileName="other.tif">urn:uuid:1</UUID></TiffData>',
+        '<TiffData IFD="0" PlaneCount="300000000"/>',
+        "<TiffData/>",
+    ],
+)
+def test_what_a_tiff_says_of_other_files_and_planes_is_not_believed(tmp_path: Path, data: str) -> None:
+    """OME-TIFF: a pipe that it names would be waited for, another file opened, planes taken memory for."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "other.tif").write_bytes(tiff(GRAY))
+    description = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="24" SizeY="16" SizeZ="30000" SizeC="1" '
+        f'SizeT="10000">{data}</Pixels></Image></OME>'
+    )
+    (only,) = pages_of(tmp_path, description)
+    assert isinstance(only, Frame)
+    np.testing.assert_array_equal(only.image, GRAY)
+
+
+def test_parts_of_a_tiff_that_lie_over_one_another_are_refused(tmp_path: Path) -> None:
+    """A strip of nearly the whole file for each line of pixels: gigabytes to be read."""
+    image = np.zeros((1000, 64), np.uint8)
+    data = bytearray(tiff(image, rowsperstrip=1, compression="zlib"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        for tag, value in (("StripOffsets", 8), ("StripByteCounts", len(data) - 8)):
+            at, kind = page.tags[tag].valueoffset, {3: "H", 4: "I"}[int(page.tags[tag].dtype)]
+            struct.pack_into(f"<1000{kind}", data, at, *[value] * 1000)
+    (tmp_path / "a.tif").write_bytes(data)
+    (only,) = items(tmp_path / "a.tif")
+    assert isinstance(only, Corrupt)
+    assert "over one another" in only.reason
+
+
+def test_tiles_that_a_tiff_has_not_take_no_memory(tmp_path: Path) -> None:
+    data = bytearray(tiff(np.zeros((4096, 4096), np.uint8), tile=(4096, 4096)))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages.first.tags
+        for tag in ("TileWidth", "TileLength"):
+            struct.pack_into("<H", data, tags[tag].valueoffset, 16)
+    (tmp_path / "a.tif").write_bytes(data)
+    (only,) = items(tmp_path / "a.tif")
+    assert isinstance(only, Corrupt)
+    assert "more tiles than it has" in only.reason
+
+
 PEAK = """
 import json, resource, sys, time
 from clesr.pipeline.errors import ClesrError, EndOfSource
@@ -373,6 +473,7 @@ def small_files(tmp_path: Path) -> list[Path]:
         "c.jpg": encoded(".jpg", np.zeros((5000, 5000), np.uint8)),
         "d.tif": tiff(np.zeros((8192, 8192), np.uint16), compression="zlib", compressionargs={"level": 1}),
         "e.jp2": large_jpeg2000(),
+        "g.png": png_with_texts(),
     }
     for name, data in images.items():
         assert len(data) < 1 << 20
