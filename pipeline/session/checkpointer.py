@@ -142,7 +142,7 @@ def _save(writer: SessionWriter, failure: Exception) -> str:
     if not isinstance(failure, DamagedError):
         writer.fail(f"writing failed: {cause(failure)}")
         return f"what is on the disk is closed and valid: {report(writer)}"
-    if writer.where is None:
+    if writer.deleted:
         return "what was in it is lost"
     writer.leave()
     return "it is left unclosed: `clesr repair` closes it with what is left"
