@@ -244,7 +244,7 @@ def test_beginning_a_recording_waits_for_no_disk(tmp_path: Path, monkeypatch: py
 def test_a_summary_that_cannot_be_written_keeps_those_of_the_other_streams(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = streams.write_json
+    from clesr.pipeline.files import write_json as write
 
     def writing(path: Path, *arguments: Any) -> None:
         if path.name == "a.json":

@@ -281,16 +281,25 @@ def test_a_frame_of_a_wrong_form_is_corrupt_and_the_run_goes_on(tmp_path: Path) 
     ]
 
 
+def changed(frame: Frame, **values: Any) -> Frame:
+    """As a program without types would make it."""
+    return replace(frame, **values)
+
+
+def spoilt(number: Any, time_ns: Any) -> Corrupt:
+    return Corrupt(number, time_ns, "bad")
+
+
 WHOLE: dict[str, Callable[[Frame], Any]] = {
-    "NumPy's": lambda frame: replace(frame, number=np.int64(frame.number), time_ns=np.uint64(frame.time_ns)),
-    "Corrupt with NumPy's": lambda frame: Corrupt(np.uint8(frame.number), np.int64(frame.time_ns), "bad"),  # type: ignore[arg-type]
+    "NumPy's": lambda frame: changed(frame, number=np.int64(frame.number), time_ns=np.uint64(frame.time_ns)),
+    "Corrupt with NumPy's": lambda frame: spoilt(np.uint8(frame.number), np.int64(frame.time_ns)),
 }
 NOT_WHOLE: dict[str, Callable[[Frame], Any]] = {
-    "a number that is a float": lambda frame: replace(frame, number=float(frame.number)),
-    "a time that is a float": lambda frame: replace(frame, time_ns=frame.time_ns + 0.5),
-    "a time that is none": lambda frame: replace(frame, time_ns=float("nan")),
-    "a presentation time that is a float": lambda frame: replace(frame, pts=1.5, time_base=Fraction(1, 25)),
-    "Corrupt without a number": lambda _frame: Corrupt(None, 0, "bad"),  # type: ignore[arg-type]
+    "a number that is a float": lambda frame: changed(frame, number=float(frame.number)),
+    "a time that is a float": lambda frame: changed(frame, time_ns=frame.time_ns + 0.5),
+    "a time that is none": lambda frame: changed(frame, time_ns=float("nan")),
+    "a presentation time that is a float": lambda frame: changed(frame, pts=1.5, time_base=Fraction(1, 25)),
+    "Corrupt without a number": lambda _frame: spoilt(None, 0),
     "no frame at all": lambda _frame: "frame",
     "an image alone": lambda frame: frame.image,
 }
