@@ -49,6 +49,10 @@ class Place(Folder):
             found = _identity(os.stat(self.path))
         except (FileNotFoundError, NotADirectoryError):
             found = None
+        except PermissionError:
+            if self.deleted:
+                raise DamagedError(f"the folder {self.path} was deleted while it was recorded") from None
+            return  # a folder above was closed to us: nothing says that this one moved, and writing needs no name
         if found == _identity(os.fstat(self.descriptor)):
             return
         if self.deleted:

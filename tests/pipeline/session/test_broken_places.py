@@ -141,6 +141,39 @@ def test_a_folder_that_something_is_mounted_over_is_closed_whole_and_the_recordi
     assert first.totals["raw"] + second.totals["raw"] == 60
 
 
+def test_a_folder_above_that_is_closed_to_us_ends_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be looked at by its name can still be written."""
+    folder, clock, stat, refused = tmp_path / "s", ManualClock(), os.stat, list[object]()
+
+    def closed(path: Any, **options: Any) -> os.stat_result:
+        if path == folder:
+            refused.append(path)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    def passes(condition: Callable[[], bool]) -> bool:
+        clock.advance(PERIOD_S)
+        return condition()
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(20))
+        until(lambda: passes(lambda: lines(folder) >= 10))
+        monkeypatch.setattr(os, "stat", closed)
+        yield from frames(range(20, 40))
+        until(lambda: passes(lambda: bool(refused)))
+        yield from frames(range(40, 60))
+
+    run, _ = make_run(script(), clock=clock)
+    run.start_recording(folder)
+    run.run()
+    monkeypatch.setattr(os, "stat", stat)
+    certificate = verify(folder)
+    assert certificate.problems == ()
+    assert certificate.totals["raw"] == 60
+
+
 @pytest.mark.parametrize("name", ["n" * 255, "n" * 253 + "-9", "\u00e9" * 127])
 def test_a_recording_with_the_longest_name_goes_on_under_a_shorter_one(tmp_path: Path, name: str) -> None:
     run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
