@@ -307,6 +307,10 @@ class Pipeline:
         """Source thread."""
         try:
             self._acquisition.run(start_ns)
+        except OSError as error:
+            broke = SourceError(f"{self.source.info.address} broke: {error.strerror or first_line(error)}")
+            broke.__cause__ = error
+            self._errors.append(broke)
         except BaseException as error:  # noqa: BLE001 - raised again on the main thread
             self._errors.append(error)
         self._ending.begin()
@@ -403,7 +407,7 @@ class Pipeline:
                 return unbalanced
             return None
         first = errors[0]
-        if not isinstance(first, OSError) or isinstance(first, ClesrError):
+        if not isinstance(first, OSError) or isinstance(first, ClesrError) or self._errors:
             return first
         named = SinkError(f"writing failed: {first}")
         named.__cause__ = first

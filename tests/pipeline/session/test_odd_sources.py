@@ -343,7 +343,7 @@ def test_a_source_that_raises_ends_the_run_and_the_session_holds(tmp_path: Path,
     def change(frame: Frame) -> Frame | Exception:
         return error if frame.number == 20 else frame
 
-    with pytest.raises(Exception, match=r"Input/output|^no$|^$"):
+    with pytest.raises(Exception, match=r"^scripted broke: Input/output error$|^no$|^$"):
         record_from(tmp_path / "s", change)
     (certificate,) = sessions(tmp_path / "s")
     assert certificate.holds
