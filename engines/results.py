@@ -6,7 +6,8 @@ should have come.
 
 from __future__ import annotations
 
-import math
+import reprlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ from clesr.pipeline.errors import ClesrError, EngineError, UsageError, first_lin
 from clesr.pipeline.frame import Image
 
 MOST_PIXELS = 2**28  # of an SR image: 16384x16384, with which the path takes some gigabytes
+MOST_DB = 1e6  # what a fidelity limit lies within
+LONGEST_TEXT = 1000  # characters of what an engine says of itself
 MOST_SIDE = 2**17  # pixels of an SR image in a line: what is kept for each line is about a kilobyte a pixel
 
 
@@ -51,8 +54,10 @@ def check_opened(engine: Engine, shape: tuple[int, int], scale: int) -> None:
     if not isinstance(info, EngineInfo):
         raise EngineError(f"an engine describes itself by {_words(info)}, not an EngineInfo")
     texts = (info.engine, info.device, info.precision, info.model, info.model_hash)
-    if not all(isinstance(text, str) for text in texts):
-        raise EngineError(f"an engine is called {texts}, not by five texts")
+    if not all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in texts):
+        raise EngineError(
+            f"an engine is called {str(texts)[:200]}, not by five texts of at most {LONGEST_TEXT} characters"
+        )
     if info.lr_shape != shape or info.scale != scale:
         raise EngineError(
             f"the {info.engine} engine is for {info.lr_shape} x{info.scale}; {shape} x{scale} was asked for"
@@ -60,8 +65,9 @@ def check_opened(engine: Engine, shape: tuple[int, int], scale: int) -> None:
     if type(engine.depth) is not int or engine.depth < 1:
         raise EngineError(f"the {info.engine} engine takes {engine.depth!r} frames at a time, not 1 or more")
     limit: object = info.limit_db
-    if limit is not None and not (isinstance(limit, int | float) and math.isfinite(limit)):
-        raise EngineError(f"the {info.engine} engine's fidelity limit is {limit!r}, not a number of dB")
+    if limit is not None and not (isinstance(limit, int | float) and -MOST_DB < limit < MOST_DB):
+        said = reprlib.repr(limit) if isinstance(limit, float | str) else _words(limit)
+        raise EngineError(f"the {info.engine} engine's fidelity limit is {said}, not a number of dB")
 
 
 def check_size(shape: tuple[int, int], scale: int) -> None:
@@ -90,8 +96,18 @@ def _as_image(who: str, value: object, shape: tuple[int, ...], lr: Image) -> Ima
     """``value`` as a plain array of ``shape`` and the dtype of ``lr``, else EngineError, which begins with ``who``."""
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != lr.dtype:
         raise EngineError(f"{who} {_words(value)}; {lr.dtype} {shape} was expected")
-    image: Image = np.ascontiguousarray(value)
+    if not value.flags.owndata or _references(value) > _ALONE:
+        image: Image = np.array(value, order="C")  # the engine may use that memory again
+    else:
+        image = np.ascontiguousarray(value)
     return image
+
+
+def _references(value: object) -> int:
+    return sys.getrefcount(value)
+
+
+_ALONE = (lambda value: _references(value))(np.empty(1))  # of an array that only the function that asks has
 
 
 def _words(value: object) -> str:

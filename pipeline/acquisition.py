@@ -80,9 +80,13 @@ class Acquisition:
 
     def _read(self) -> Frame | Corrupt | None:
         try:
-            return self.source.read(READ_S)
+            item: object = self.source.read(READ_S)
         except InvalidFrame as error:
             return Corrupt(self._continuity.expected, self.clock.now_ns(), str(error))
+        if item is None or isinstance(item, Frame | Corrupt):
+            return item
+        said = f"the source gave a {type(item).__name__}, which is no frame"
+        return Corrupt(self._continuity.expected, self.clock.now_ns(), said)
 
     def _waited_in_driver(self, item: Frame | Corrupt, start_ns: int) -> bool:
         """Whether ``item`` is from before the start, while the engine was opened. Only the first ones can be: a later

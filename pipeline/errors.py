@@ -3,6 +3,8 @@ the value, what was allowed, and what to do next."""
 
 from __future__ import annotations
 
+LONGEST_LINE = 200  # characters of what a foreign error says
+
 
 class ClesrError(Exception):
     """A failure that the user can understand; the command ends with exit status 1."""
@@ -41,5 +43,12 @@ class EndOfSource(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What ``error`` says, or its kind where it says nothing: libraries put a trace of theirs behind the first line."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    """What ``error`` says, or its kind where it says nothing: libraries put a trace of theirs behind the first line.
+
+    Never raises, and is never long, whatever a foreign error is."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - an error that cannot say what it is must not become another one
+        said = ""
+    line = said[: 4 * LONGEST_LINE].strip().split("\n")[0] or type(error).__name__
+    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "..."

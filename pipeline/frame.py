@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -26,12 +27,27 @@ class InvalidFrame(ValueError):
     """A frame is not of the form that Frame promises."""
 
 
+def read_only(image: Image) -> Image:
+    """``image`` for those that share it: whoever writes into it gets a ValueError."""
+    shared = image.view()
+    shared.flags.writeable = False
+    return shared
+
+
+def whole(what: str, value: int) -> int:
+    """``value`` as an int, whatever library's it is; raises InvalidFrame where it is no whole number."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InvalidFrame(f"a frame's {what} is a whole number, not a {type(value).__name__}") from None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One image from a source.
 
     ``image`` is (H, W) uint8 or uint16, C-contiguous, over the full range of its dtype: sources shift
-    10- and 12-bit samples to the top, and add 32768 to signed ones. ``number`` counts from the
+    10- and 12-bit samples to the top, and add 32768 to signed ones. It cannot be written to. ``number`` counts from the
     source, so that gaps show. ``time_ns`` is the monotonic capture time, the driver's where it gives one.
     ``pts`` in units of ``time_base`` seconds is the presentation time of recorded input, else None.
 
@@ -50,19 +66,29 @@ class Frame:
             raise InvalidFrame(f"a frame is (H, W) uint8 or uint16, not {image.shape} {image.dtype}")
         if not image.flags.c_contiguous:
             raise InvalidFrame("a frame's image must be C-contiguous")
+        object.__setattr__(self, "image", read_only(image))
+        object.__setattr__(self, "number", whole("number", self.number))
+        object.__setattr__(self, "time_ns", whole("time", self.time_ns))
         if self.number < 0:
             raise InvalidFrame(f"frame number {self.number} is negative")
         if (self.pts is None) != (self.time_base is None):
             raise InvalidFrame("pts and time_base go together")
+        if self.pts is not None:
+            object.__setattr__(self, "pts", whole("presentation time", self.pts))
 
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A frame that the source had but could not decode; ``reason`` is one line."""
+    """A frame that the source had but could not decode; ``reason`` is one line. Raises InvalidFrame where number or
+    time are no whole numbers."""
 
     number: int
     time_ns: int
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "number", whole("number", self.number))
+        object.__setattr__(self, "time_ns", whole("time", self.time_ns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +131,7 @@ class Result:
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
     against ``lr``, and ``check`` what else was found; None where it was not measured. All sinks share the arrays: none
-    may change them.
+    can write to them.
     """
 
     frame: Frame

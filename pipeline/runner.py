@@ -407,7 +407,7 @@ class Pipeline:
                 return unbalanced
             return None
         first = errors[0]
-        if not isinstance(first, OSError) or isinstance(first, ClesrError):
+        if not isinstance(first, OSError) or isinstance(first, ClesrError) or self._errors:
             return first
         named = SinkError(f"writing failed: {first}")
         named.__cause__ = first

@@ -14,7 +14,7 @@ from clesr.engines.results import again_checked, check_opened, check_size, colle
 from clesr.pipeline.clock import Clock
 from clesr.pipeline.errors import EngineError, first_line
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
-from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times
+from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times, read_only
 
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
@@ -157,7 +157,7 @@ class Upscaler:
         self._look_at_oldest()
         started = False
         try:
-            self.engine.submit(job.lr)
+            self.engine.submit(read_only(job.lr))
             started = True
         except KeyboardInterrupt:
             self._interrupted = True
@@ -233,7 +233,8 @@ class Upscaler:
         times = Times(job.frame.time_ns, job.prepared_ns, job.submitted_ns, self.clock.now_ns())
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
-        return Result(job.frame, job.lr, image, outcome, self.scale, times, model, fidelity, check)
+        lr, image = read_only(job.lr), read_only(image)
+        return Result(job.frame, lr, image, outcome, self.scale, times, model, fidelity, check)
 
 
 @contextmanager

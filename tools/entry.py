@@ -9,6 +9,7 @@ import signal
 import sys
 
 from clesr.tools.signals import STOPPING, end_process, on_signals
+from clesr.tools.stderr import stderr
 
 
 def main() -> None:
@@ -23,13 +24,23 @@ def live_main() -> None:
 
 def _enter(name: str) -> None:
     keep_standard_descriptors()
-    with on_signals(end_process):  # nothing is open yet; libraries turn a KeyboardInterrupt into other errors
-        cli = importlib.import_module("clesr.tools.cli")
-    try:
-        getattr(cli, name)()
-    finally:
-        for number in STOPPING:
-            signal.signal(number, signal.SIG_IGN)  # the process has ended already, and its exit status stands
+    toggling = [signal.SIGUSR1] if name == "live_main" or sys.argv[1:2] == ["live"] else []
+    with on_signals(_too_early, toggling):
+        with on_signals(
+            end_process
+        ):  # nothing is open yet; libraries turn a KeyboardInterrupt into other errors
+            cli = importlib.import_module("clesr.tools.cli")
+        try:
+            getattr(cli, name)()
+        finally:
+            for number in STOPPING:
+                signal.signal(
+                    number, signal.SIG_IGN
+                )  # the process has ended already, and its exit status stands
+
+
+def _too_early(_number: int) -> None:
+    stderr.write("no recording began or ended by SIGUSR1: that is possible while the live view runs\n")
 
 
 def keep_standard_descriptors() -> None:

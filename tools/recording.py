@@ -13,7 +13,6 @@ import rich_click as click
 from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.coding import CODECS
-from clesr.pipeline.session.folder import next_folder
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.sinks import Sink
 from clesr.pipeline.sinks.window import Window
@@ -107,16 +106,14 @@ class Recordings:
                 sink.actions["r"] = self.toggle
 
     def toggle(self) -> None:
-        """End the recording, or begin one. Any thread."""
+        """End the recording, or begin one. Any thread; never waits for the disk."""
         if self._recorder.recording:
             self._recorder.stop()
             return
         folder = self._first or Path(
             "-".join(filter(None, ("clesr", datetime.now().strftime("%Y%m%d-%H%M%S"), self._stream)))
         )
-        if folder.exists() and any(folder.iterdir()):
-            folder = next_folder(folder)
-        self._recorder.start(folder)
+        self._recorder.start(folder, or_next=True)
 
 
 def on_signal(recordings: Sequence[Recordings]) -> AbstractContextManager[None]:

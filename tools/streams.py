@@ -133,6 +133,7 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
         label: (pipeline.status, stream.frames)
         for label, pipeline, stream in zip(labels, pipelines, streams, strict=True)
     }
+    unwritten: dict[str, ClesrError] = {}
     try:
         with draining_on_signals(*pipelines), on_signal(recordings), following(shown):
             run_together(pipelines, partial(_say_end, dict(zip(labels, pipelines, strict=True))))
@@ -141,8 +142,12 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
             if several:
                 tell("")
                 tell(f"{label}:")
-            _report(pipeline.summary(), stream.settings.summary, rule)
-    _raise_broken(dict(zip(labels, pipelines, strict=True)))
+            try:
+                _report(pipeline.summary(), stream.settings.summary, rule)
+            except ClesrError as error:  # the summaries of the others are still to come
+                tell(str(error))
+                unwritten[label] = error
+    _raise_broken(dict(zip(labels, pipelines, strict=True)), unwritten)
 
 
 def _say_end(pipelines: Mapping[str, Pipeline], ended: Pipeline) -> None:
@@ -152,8 +157,10 @@ def _say_end(pipelines: Mapping[str, Pipeline], ended: Pipeline) -> None:
         tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
 
 
-def _raise_broken(pipelines: Mapping[str, Pipeline]) -> None:
-    broken = {label: pipeline.error for label, pipeline in pipelines.items() if pipeline.error is not None}
+def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, ClesrError]) -> None:
+    """Raise what broke, first of all in the runs, then in their summaries, which are ``unwritten``."""
+    errors = {label: pipeline.error or unwritten.get(label) for label, pipeline in pipelines.items()}
+    broken = {label: error for label, error in errors.items() if error is not None}
     if not broken:
         return
     first = next(iter(broken.values()))

@@ -15,7 +15,7 @@ from clesr.pipeline.errors import first_line
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.matroska import CLUSTER_MS
 from clesr.pipeline.session.place import DamagedError, MovedError
-from clesr.pipeline.session.watchdog import DEAD, DEAD_NS
+from clesr.pipeline.session.watchdog import DEAD, Wait
 from clesr.pipeline.session.writer import Checkpoint, SessionWriter
 
 SYNC_NS = 400_000_000  # between the beginnings of two checkpoints
@@ -33,6 +33,7 @@ class _Progress:
     begun_ns: int
     checkpoint: Checkpoint | None = None
     saving: Future[None] | None = None
+    wait: Wait | None = None  # for what is being saved
     said: bool = False
 
     def settle(self, writer: SessionWriter) -> None:
@@ -69,12 +70,12 @@ class Checkpointer:
         if session.saving is not None:
             if session.saving.done():
                 session.settle(writer)
-            elif now - session.begun_ns > DEAD_NS:
+            elif session.wait is not None and session.wait.is_too_long(now):
                 raise SessionError(DEAD)
         if session.saving is None and now - session.begun_ns >= SYNC_NS:
             session.begun_ns, session.reached_ns = now, reached_ns
             session.checkpoint = writer.checkpoint()
-            session.saving = self._pool.submit(session.checkpoint.save)
+            session.saving, session.wait = self._pool.submit(session.checkpoint.save), Wait(now)
         if now - session.safe_ns > LOSS_NS - CLUSTER_MS * 1_000_000 and not session.said:
             session.said = True
             self.tell(
@@ -142,7 +143,7 @@ def _save(writer: SessionWriter, failure: Exception) -> str:
     if not isinstance(failure, DamagedError):
         writer.fail(f"writing failed: {cause(failure)}")
         return f"what is on the disk is closed and valid: {report(writer)}"
-    if writer.where is None:
+    if writer.deleted:
         return "what was in it is lost"
     writer.leave()
     return "it is left unclosed: `clesr repair` closes it with what is left"

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from clesr.pipeline.inside import Folder
 from clesr.pipeline.session.format import MANIFEST, SessionError, SessionInfo, format_manifest
 
+DELETED = " (deleted)"  # what Linux puts behind the name of what is gone
+
 
 class MovedError(SessionError):
-    """The folder is another place now; the session in it is whole."""
+    """The folder is another place now, or hidden; the session in it is whole."""
 
 
 class DamagedError(SessionError):
@@ -47,20 +49,36 @@ class Place(Folder):
             found = _identity(os.stat(self.path))
         except (FileNotFoundError, NotADirectoryError):
             found = None
+        except PermissionError:
+            if self.deleted:
+                raise DamagedError(f"the folder {self.path} was deleted while it was recorded") from None
+            return  # a folder above was closed to us: nothing says that this one moved, and writing needs no name
         if found == _identity(os.fstat(self.descriptor)):
             return
-        now = self.where()
-        if now is None:
+        if self.deleted:
             raise DamagedError(f"the folder {self.path} was deleted while it was recorded")
-        raise MovedError(f"the folder {self.path} was moved to {now} while it was recorded")
+        now = self.where()
+        happened = f"was moved to {now}" if now is not None else "was mounted over, or its disk detached,"
+        raise MovedError(f"the folder {self.path} {happened} while it was recorded")
+
+    @property
+    def deleted(self) -> bool:
+        return os.fstat(self.descriptor).st_nlink == 0 or (
+            self._name.endswith(DELETED) and self.where() is None
+        )
 
     def where(self) -> str | None:
-        """Where the folder is now, None where it was deleted."""
-        now = os.readlink(f"/proc/self/fd/{self.descriptor}")
+        """Where the folder is now, None where no name leads to it: it was deleted, or something was mounted over it."""
+        now = self._name
         try:
             return now if _identity(os.stat(now)) == _identity(os.fstat(self.descriptor)) else None
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             return None
+
+    @property
+    def _name(self) -> str:
+        """What the system calls the folder now."""
+        return os.readlink(f"/proc/self/fd/{self.descriptor}")
 
     def _check_file(self, file: Held) -> None:
         held = os.fstat(file.descriptor)
@@ -69,7 +87,7 @@ class Place(Folder):
         except FileNotFoundError:
             found = None
         if found != _identity(held):
-            if self.where() is None:
+            if self.deleted:
                 raise DamagedError(f"the folder {self.path} was deleted while it was recorded")
             happened = "deleted" if found is None else "replaced"
             raise DamagedError(f"{self.path / file.name} was {happened} while it was recorded")

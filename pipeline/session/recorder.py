@@ -101,10 +101,11 @@ class Recorder(Watch):
         whatever is recorded later; ``close`` says the same, as an error."""
         return self._sessions.alarm
 
-    def start(self, folder: Path) -> None:
-        """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so."""
+    def start(self, folder: Path, *, or_next: bool = False) -> None:
+        """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
+        where something is in it, into ``NAME-2`` and so on. Never waits for the disk."""
         self._trigger.order()
-        self._inbox.put(partial(self._sessions.start, folder))
+        self._inbox.put(partial(self._sessions.start, folder, or_next=or_next))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""

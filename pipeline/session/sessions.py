@@ -15,7 +15,7 @@ from clesr.pipeline.session.alarm import Alarm
 from clesr.pipeline.session.changes import Changes
 from clesr.pipeline.session.checkpointer import Checkpointer, cause
 from clesr.pipeline.session.coding import Coder, Picture
-from clesr.pipeline.session.folder import make_folder, next_folder
+from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.session.opening import Opening
 from clesr.pipeline.session.place import DamagedError, MovedError
@@ -116,17 +116,26 @@ class Sessions:
         finally:
             self._checkpointer.close()
 
-    def start(self, folder: Path) -> None:
+    def start(self, folder: Path, *, or_next: bool = False) -> None:
         self.trigger.begin()
         if self._writer is None and self._opening.folder is None:
-            self._open_folder(folder)
+            self._open_folder(folder, free_folder if or_next else None)
         self._rest()
 
-    def _open_folder(self, folder: Path, *, above: bool = True) -> None:
+    def _open_folder(
+        self, folder: Path, another: Callable[[Path], Path] | None = None, *, above: bool = True
+    ) -> None:
+        """The next image goes into ``folder``, or ``another`` made of its name."""
         try:
+            folder = another(folder) if another is not None else folder
             make_folder(folder, above=above)
-        except SessionError as error:
-            self._alarm.sound(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever the disk says, no recording begins
+            said = (
+                error
+                if isinstance(error, SessionError)
+                else f"no recording can be made beside {folder}: {cause(error)}"
+            )
+            self._alarm.sound(str(said))
             self.trigger.recording = False
         else:
             self._opening.folder, self.trigger.recording = folder, True
@@ -245,8 +254,8 @@ class Sessions:
             return
         self._changes.followed(entry.record.captured_ns)
         assert self._raw.coder is not None
-        self._go_on(next_folder(writer.folder), f"frames are {describe_kind(kind_of(self._raw.coder))} now")
-        self._closing.append(writer)
+        self._closing.append(writer)  # first of all: from now on it is closed whatever breaks
+        self._go_on(writer.folder, f"frames are {describe_kind(kind_of(self._raw.coder))} now")
         self._close_when_settled(writer)
 
     def _begin(self, entry: Entry) -> None:
@@ -317,18 +326,18 @@ class Sessions:
             now = self.clock.now_ns()
             if isinstance(failure, MovedError | DamagedError) and self._changes.few(now):
                 self._changes.followed(now)
-                self._go_on(next_folder(writer.folder), "the frames that follow are safe")
+                self._go_on(writer.folder, "the frames that follow are safe")
         self._rest()
 
     def _forget(self, writer: SessionWriter | None) -> None:
         """Entries of ``writer``, or of none, change no more."""
         self._open = {n: entry for n, entry in self._open.items() if entry.writer is not writer}
 
-    def _go_on(self, folder: Path, why: str) -> None:
-        """The recording goes on in ``folder``, where that can be made beside the last one."""
-        self._open_folder(folder, above=False)
+    def _go_on(self, last: Path, why: str) -> None:
+        """The recording goes on in a folder after the ``last``, where one can be made beside it."""
+        self._open_folder(last, next_folder, above=False)
         if self._opening.folder is not None:
-            self.tell(f"{why}: the recording goes on in {folder}")
+            self.tell(f"{why}: the recording goes on in {self._opening.folder}")
 
     def _rest(self) -> None:
         """Take no more notice of frames where nothing is recorded or kept, and no recording was ordered."""

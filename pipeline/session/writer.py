@@ -219,8 +219,13 @@ class SessionWriter:
 
     @property
     def where(self) -> str | None:
-        """Where the folder is now, None where it was deleted."""
+        """Where the folder is now, None where no name leads to it."""
         return self._place.where()
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the folder is gone, with all that is in it."""
+        return self._place.deleted
 
     def _video(self, name: str, coder: Coder) -> MatroskaFile:
         """The video ``name``, begun with its first picture."""

@@ -162,8 +162,23 @@ class Strange(BaseException):
     """Nobody expects it."""
 
 
+class Speechless(Exception):
+    """It cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Verbose(Exception):
+    def __str__(self) -> str:
+        return "word " * 10**6
+
+    def __repr__(self) -> str:
+        return "Verbose()"
+
+
 ERRORS = [RuntimeError("broken"), EngineError(""), MemoryError("all of it"), AssertionError(), SystemExit(3),
-          GeneratorExit(), Strange("one\ntwo"), StopIteration()]  # fmt: skip
+          GeneratorExit(), Strange("one\ntwo"), StopIteration(), Speechless(), Verbose()]  # fmt: skip
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -234,6 +249,8 @@ LIES: dict[str, tuple[dict[str, object], str]] = {
     "no info": ({"info": None}, "describes itself by None"),
     "a number for a name": ({"info": info(model_hash=7)}, "not by five texts"),
     "a limit that is none": ({"info": info(limit_db=float("nan"))}, "limit is nan, not a number"),
+    "a name without end": ({"info": info(model="m" * 10**7)}, "not by five texts of at most 1000 characters$"),
+    "a limit beyond all": ({"info": info(limit_db=10**5000)}, "limit is a int, not a number of dB"),
     "a limit in words": ({"info": info(limit_db="40")}, "limit is '40', not a number"),
     "no depth": ({"depth": 0}, "takes 0 frames at a time, not 1 or more"),
     "a negative depth": ({"depth": -3}, "takes -3 frames"),
@@ -277,6 +294,49 @@ def test_the_depth_that_counts_is_that_of_its_opening() -> None:
     pipeline.ledger.check()
     assert len(images) == FRAMES
     assert len(factory.opened) == 1
+
+
+def test_an_engine_cannot_change_the_frame_that_it_is_given() -> None:
+    """Not the frame that is recorded, nor the one that its image is compared with."""
+
+    def change(lr: Image, _sr: Image) -> None:
+        lr[:] = 0
+
+    pipeline, images, _ = run(Factory(change, "submit"))
+    pipeline.ledger.check()
+    assert [r.frame.number for r in images if r.outcome is Outcome.FAILED] == [FAULTY]
+    for result in images:
+        assert np.array_equal(result.frame.image, picture(result.frame.number).image)
+        assert np.array_equal(result.lr, result.frame.image)
+        for image in (result.frame.image, result.lr, result.image):
+            assert not image.flags.writeable, "sinks share it"
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["an array", "a part of one"])
+def test_an_image_that_the_engine_goes_on_writing_into_stays_as_it_came(whole: bool) -> None:
+    class Reusing(FakeEngine):
+        def collect(self) -> Image:
+            rows = 2 * SHAPE[0]
+            memory[:rows] = super().collect()
+            return memory if whole else memory[:rows]
+
+    memory: Image = np.zeros((2 * SHAPE[0] + (not whole), 2 * SHAPE[1]), np.uint8)
+    _, images, _ = run(Reusing)
+    for result in images:
+        assert result.outcome is Outcome.UPSCALED
+        assert np.array_equal(result.image, result.lr.repeat(2, 0).repeat(2, 1))
+
+
+def test_an_image_that_nobody_else_has_is_not_copied() -> None:
+    class Giving(FakeEngine):
+        def collect(self) -> Image:
+            image = super().collect()
+            addresses.append(image.ctypes.data)
+            return image
+
+    addresses: list[int] = []
+    lr = picture(0).image
+    assert results.run_frame(Giving(SHAPE), lr).ctypes.data == addresses[0]
 
 
 AGAIN: dict[str, Callable[[Image], object]] = {

@@ -8,16 +8,22 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from commands import Run, one_line
 
-from clesr.pipeline.session import read_session
+from clesr.pipeline.errors import SinkError
+from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.format import format_manifest
+from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.tools import streams
 from clesr.tools.live import live
 from clesr.tools.recording import Recordings
 
@@ -209,6 +215,50 @@ def test_a_signal_begins_and_ends_recordings(
     for name in ("s", "s-2"):
         code, _, err = run("clesr", "verify", tmp_path / name)
         assert code == 0, err
+
+
+def test_beginning_a_recording_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key r and SIGUSR1 come on threads that have others to serve: only the recorder's looks at the folder."""
+    folder, threads = tmp_path / "s", set[str]()
+
+    def watched(look: Callable[..., Any]) -> Callable[..., Any]:
+        def looking(self: Path, *arguments: Any, **options: Any) -> Any:
+            if self == folder:
+                threads.add(threading.current_thread().name)
+            return look(self, *arguments, **options)
+
+        return looking
+
+    for name in ("exists", "iterdir", "mkdir", "stat"):
+        monkeypatch.setattr(Path, name, watched(getattr(Path, name)))
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "notes.txt").touch()
+    threads.clear()
+    recorder = Recorder(SourceInfo("scripted", True, 25.0), scale=2, sr_shape=lambda raw: raw)
+    Recordings(recorder, str(folder)).toggle()
+    with pytest.raises(SessionError, match=r"nothing was recorded in .*/s-2"):
+        recorder.close()
+    assert threads == {"clesr recorder"}
+
+
+def test_a_summary_that_cannot_be_written_keeps_those_of_the_other_streams(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clesr.pipeline.files import write_json as write
+
+    def writing(path: Path, *arguments: Any) -> None:
+        if path.name == "a.json":
+            raise SinkError(f"{path} cannot be written: No space left on device")
+        write(path, *arguments)
+
+    monkeypatch.setattr(streams, "write_json", writing)
+    code, _, err = run(
+        "clesr-live", "--source", "a=demo:?size=64", "--source", "b=demo:?size=64", "--scale", 2, "--model", "nearest",
+        "--display", "none", "--share", "one", "--frames", 3, "--summary", tmp_path / "{stream}.json",
+    )  # fmt: skip
+    assert code == 1
+    assert json.loads((tmp_path / "b.json").read_text())["captured"] == 3
+    assert "1 of 2 streams broke: a: " in err
 
 
 @pytest.mark.parametrize(

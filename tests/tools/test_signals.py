@@ -69,6 +69,21 @@ def test_a_signal_while_everything_is_imported_is_one_line(
     assert (process.returncode, err) == (128 + number, INTERRUPTED)
 
 
+def test_a_signal_for_a_recording_that_comes_too_early_is_told_and_ends_nothing(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "rich_click.py").write_text("import time\nprint('imports', flush=True)\ntime.sleep(600)\n")
+    code = "from clesr.tools.entry import live_main; live_main()"
+    process = start.launch([sys.executable, "-c", code], PYTHONPATH=str(tmp_path))  # type: ignore[attr-defined]
+    says(process, "imports")
+    process.send_signal(signal.SIGUSR1)
+    assert process.stderr is not None
+    assert "by SIGUSR1" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (128 + signal.SIGTERM, INTERRUPTED)
+
+
 @slow
 @pytest.mark.parametrize("part", ["engine opening", "source opening"])
 def test_ctrl_c_while_something_is_opened_that_never_opens_leaves_no_file(

@@ -123,6 +123,88 @@ def test_a_folder_that_is_deleted_is_told_of_and_the_recording_goes_on(tmp_path:
     assert sum("was deleted" in line for line in said) == 1
 
 
+def test_a_folder_that_something_is_mounted_over_is_closed_whole_and_the_recording_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its disk is detached while it is in use: no name leads to it, but all is there."""
+    folder = tmp_path / "s"
+
+    def mount() -> None:
+        replace_folder(folder)
+        monkeypatch.setattr(os, "readlink", lambda _path: str(folder))  # as the system calls it then
+
+    error, said = disturbed(folder, mount, noticed=went_on)
+    assert "mounted over, or its disk detached, while it was recorded; it is whole and closed" in error
+    assert not any("deleted" in line or "lost" in line for line in [error, *said])
+    first, second = verify(tmp_path / "elsewhere"), verify(tmp_path / "s-2")
+    assert first.problems == second.problems == ()
+    assert first.totals["raw"] + second.totals["raw"] == 60
+
+
+def test_a_folder_above_that_is_closed_to_us_ends_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be looked at by its name can still be written."""
+    folder, clock, stat, refused = tmp_path / "s", ManualClock(), os.stat, list[object]()
+
+    def closed(path: Any, **options: Any) -> os.stat_result:
+        if path == folder:
+            refused.append(path)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    def passes(condition: Callable[[], bool]) -> bool:
+        clock.advance(PERIOD_S)
+        return condition()
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(20))
+        until(lambda: passes(lambda: lines(folder) >= 10))
+        monkeypatch.setattr(os, "stat", closed)
+        yield from frames(range(20, 40))
+        until(lambda: passes(lambda: bool(refused)))
+        yield from frames(range(40, 60))
+
+    run, _ = make_run(script(), clock=clock)
+    run.start_recording(folder)
+    run.run()
+    monkeypatch.setattr(os, "stat", stat)
+    certificate = verify(folder)
+    assert certificate.problems == ()
+    assert certificate.totals["raw"] == 60
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "n" * 253 + "-9", "\u00e9" * 127])
+def test_a_recording_with_the_longest_name_goes_on_under_a_shorter_one(tmp_path: Path, name: str) -> None:
+    run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
+    run.start_recording(tmp_path / name)
+    run.run()
+    certificates = [verify(path) for path in tmp_path.iterdir()]
+    assert [c.totals["raw"] for c in certificates] == [10, 10]
+    assert all(c.problems == () for c in certificates)
+
+
+def test_where_nobody_can_say_which_folder_is_free_the_first_session_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = Path.exists
+
+    def broken(self: Path) -> bool:
+        if self.name == "s-2":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return exists(self)
+
+    monkeypatch.setattr(Path, "exists", broken)
+    run, said = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
+    run.start_recording(tmp_path / "s")
+    with pytest.raises(SessionError, match=r"no recording can be made beside .*/s: Input/output error$"):
+        run.run()
+    certificate = verify(tmp_path / "s")
+    assert certificate.problems == ()
+    assert certificate.totals["raw"] == 10
+    assert not went_on(said)
+
+
 def test_where_no_folder_can_be_made_beside_it_the_recording_ends_and_says_so(tmp_path: Path) -> None:
     above = tmp_path / "disk"
     folder = above / "s"

@@ -119,12 +119,15 @@ def test_frames_that_wait_for_the_recorder_count_as_late_too(tmp_path: Path, beh
 def test_a_disk_that_never_comes_back_ends_the_recording(tmp_path: Path, disk: SlowDisk) -> None:
     clock = ManualClock()
 
+    def time_passes() -> bool:
+        clock.advance(DEAD_NS / 3e10)
+        return True
+
     def script() -> Iterator[Step]:
         yield from frames(range(5))
         assert disk.asked.wait(PATIENCE_S)
-        clock.advance(1.01 * DEAD_NS / 1e9)
         yield from frames(range(5, 10))
-        until(lambda: not run.status().recording, PATIENCE_S)
+        until(lambda: time_passes() and not run.status().recording, PATIENCE_S)
         yield from frames(range(10, 15))
         disk.go.set()
 
@@ -135,6 +138,36 @@ def test_a_disk_that_never_comes_back_ends_the_recording(tmp_path: Path, disk: S
     assert run.ledger.captured == 15, "the live view goes on"
     assert sum("ends: the disk took nothing" in line for line in said) == 1
     assert verify(tmp_path).problems == ()
+
+
+def test_a_process_that_was_stopped_while_it_saved_records_on(
+    tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, looks, tend = ManualClock(), list[int](), Checkpointer.tend
+
+    def tending(self: Checkpointer, writer: SessionWriter, reached_ns: int) -> None:
+        looks.append(clock.now_ns())
+        tend(self, writer, reached_ns)
+
+    monkeypatch.setattr(Checkpointer, "tend", tending)
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(5))
+        assert disk.asked.wait(PATIENCE_S)
+        clock.advance(3600)
+        yield from frames(range(5, 10))
+        before = len(looks)
+        until(lambda: len(looks) > before + 1 or not run.status().recording, PATIENCE_S)
+        disk.go.set()
+        yield from frames(range(10, 15))
+
+    run, said = make_run(script(), clock=clock)
+    run.start_recording(tmp_path)
+    run.run()
+    assert not any("took nothing" in line for line in said)
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.totals["raw"] == 15
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_runs import frames, make_run, noise
-from support import ManualClock, Step, until
+from support import ManualClock, ScriptedSource, Step, until
 
 from clesr.pipeline.errors import SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outcome
@@ -278,6 +279,63 @@ def test_a_frame_of_a_wrong_form_is_corrupt_and_the_run_goes_on(tmp_path: Path) 
     assert [m.reason for m in certificate.missing if m.first == 20] == [
         "a frame's image must be C-contiguous"
     ]
+
+
+def changed(frame: Frame, **values: Any) -> Frame:
+    """As a program without types would make it."""
+    return replace(frame, **values)
+
+
+def spoilt(number: Any, time_ns: Any) -> Corrupt:
+    return Corrupt(number, time_ns, "bad")
+
+
+WHOLE: dict[str, Callable[[Frame], Any]] = {
+    "NumPy's": lambda frame: changed(frame, number=np.int64(frame.number), time_ns=np.uint64(frame.time_ns)),
+    "Corrupt with NumPy's": lambda frame: spoilt(np.uint8(frame.number), np.int64(frame.time_ns)),
+}
+NOT_WHOLE: dict[str, Callable[[Frame], Any]] = {
+    "a number that is a float": lambda frame: changed(frame, number=float(frame.number)),
+    "a time that is a float": lambda frame: changed(frame, time_ns=frame.time_ns + 0.5),
+    "a time that is none": lambda frame: changed(frame, time_ns=float("nan")),
+    "a presentation time that is a float": lambda frame: changed(frame, pts=1.5, time_base=Fraction(1, 25)),
+    "Corrupt without a number": lambda _frame: spoilt(None, 0),
+    "no frame at all": lambda _frame: "frame",
+    "an image alone": lambda frame: frame.image,
+}
+
+
+class Unchecked(ScriptedSource):
+    """Gives each item as ``change`` makes it, whatever that is."""
+
+    def __init__(self, count: int, change: Callable[[Frame], Any], clock: ManualClock) -> None:
+        super().__init__((), live=True, clock=clock)
+        self._numbers, self._change, self._time = iter(range(count)), change, clock
+
+    def read(self, timeout: float) -> Any:
+        for number in self._numbers:
+            self._time.advance(PERIOD_S)
+            frame = Frame(noise(number), number, self._time.now_ns())
+            return self._change(frame) if number >= 10 else frame
+        return super().read(timeout)
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *NOT_WHOLE])
+def test_numbers_and_times_that_are_none_cost_their_frames_alone(tmp_path: Path, name: str) -> None:
+    clock = ManualClock()
+    run, _ = make_run((), clock=clock)
+    source = Unchecked(20, (WHOLE | NOT_WHOLE)[name], clock)
+    run.source = run._acquisition.source = source
+    run.start_recording(tmp_path / "s")
+    run.run()
+    (certificate,) = sessions(tmp_path / "s")
+    assert certificate.problems == ()
+    corrupt = 0 if name == "NumPy's" else 10
+    assert run.ledger.captured == certificate.totals["captured"] == 20
+    assert run.ledger.outcomes[Outcome.CORRUPT] == corrupt
+    assert certificate.totals["raw"] == 20 - corrupt
+    numbers = [record.number for record in read_session(tmp_path / "s").records()]
+    assert numbers == list(range(20))
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("no"), MemoryError()])

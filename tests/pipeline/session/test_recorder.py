@@ -224,10 +224,10 @@ def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
 ) -> None:
     go, clock = threading.Event(), ManualClock()
     slow_coder(monkeypatch, lambda: go.wait(20))
+    waiting = [(lambda: clock.advance(DEAD_NS / 8e9), frame) for frame in frames(range(20, 30), timed=False)]
     script: list[Step] = [
         *frames(range(20), timed=False),
-        lambda: clock.advance(2 * DEAD_NS / 1e9),
-        *frames(range(20, 30), timed=False),
+        *(step for steps in waiting for step in steps),
         go.set,
         *frames(range(30, 40), timed=False),
     ]
@@ -237,6 +237,28 @@ def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
         run.run()
     assert run.ledger.captured == 40
     assert sum("took nothing" in line for line in said) >= 1
+
+
+def test_a_process_that_was_stopped_for_an_hour_blames_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-Z and fg, a paused machine: nobody had time, the disk neither."""
+    go, clock = threading.Event(), ManualClock()
+    slow_coder(monkeypatch, lambda: go.wait(20))
+    script: list[Step] = [
+        *frames(range(20), timed=False),
+        lambda: clock.advance(3600),
+        *frames(range(20, 30), timed=False),
+        go.set,
+        *frames(range(30, 40), timed=False),
+    ]
+    run, said = make_run(script, live=True, waiting_bytes=4000, clock=clock)
+    run.start_recording(tmp_path)
+    run.run()
+    assert not any("took nothing" in line for line in said)
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert certificate.totals["captured"] == run.ledger.captured == 40
 
 
 @pytest.mark.parametrize("kept", [3_000, 12_000])
