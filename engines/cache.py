@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clesr.engines.notes import note
+from clesr.pipeline.errors import UsageError
 from clesr.pipeline.inside import put_part
 from clesr.pipeline.parsing import parse_json, read_bounded, unreadable
 from clesr.pipeline.text import printable
@@ -30,7 +31,10 @@ Key = Mapping[str, str]
 
 
 def cache_folder() -> Path:
-    """CLESR_CACHE_DIR, else the user's cache folder; it need not exist."""
+    """CLESR_CACHE_DIR, else the user's cache folder; it need not exist.
+
+    Raises UsageError where the user has no home folder, as services may have none.
+    """
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen)
@@ -38,7 +42,12 @@ def cache_folder() -> Path:
         import platformdirs
     except ModuleNotFoundError:  # a bare GPU machine
         return Path.home() / ".cache" / "clesr"
-    return Path(platformdirs.user_cache_dir("clesr"))
+    try:
+        return Path(platformdirs.user_cache_dir("clesr"))
+    except RuntimeError as error:
+        raise UsageError(
+            f"this user has no home folder to keep files in; set {VARIABLE} to a folder"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from clesr.engines.results import check_size
 from clesr.pipeline.clock import Clock
 from clesr.pipeline.continuity import Continuity
 from clesr.pipeline.errors import EndOfSource, UsageError
@@ -39,6 +40,7 @@ class Acquisition:
 
     source: Source
     prepare: Prepare
+    scale: int
     jobs: Mailbox[Job]
     ledger: Ledger
     watch: Watch
@@ -136,10 +138,11 @@ class Acquisition:
             self.stale(replaced.frame)
 
     def _prepare(self, frame: Frame) -> Image | None:
-        """The LR image of ``frame``; None where there is none, because the region of interest leaves it. Raises
-        UsageError where that is so from the first frame on: the user may mend it."""
+        """The LR image of ``frame``; None where there is none, because the region of interest leaves it or it would
+        become too large. Raises UsageError where that is so from the first frame on: the user may mend it."""
         try:
             image = self.prepare(frame)
+            check_size((image.shape[0], image.shape[1]), self.scale)
         except UsageError as error:
             if not self._prepared:
                 raise

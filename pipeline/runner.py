@@ -110,6 +110,7 @@ class Pipeline:
         self._acquisition = Acquisition(
             source,
             self.prepare,
+            scale,
             self._lane.jobs,
             ledger=self.ledger,
             watch=self._watch,

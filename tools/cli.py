@@ -41,7 +41,6 @@ from clesr.tools.train import train
 from clesr.tools.upscale import upscale
 from clesr.tools.verify import verify_session
 
-CONFIG = Path(platformdirs.user_config_dir("clesr")) / "config.toml"
 PREFIX = "CLESR"
 UNPRINTED = "what was printed could not be written"
 
@@ -166,9 +165,18 @@ def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
             path = word.partition("=")[2]
         else:
             rest.append(word)
-    if path is None and not CONFIG.is_file():
-        return rest, {}
-    return rest, read_config(Path(path) if path else CONFIG)
+    if path is not None:
+        return rest, read_config(Path(path))
+    own = _own_config()
+    return rest, read_config(own) if own is not None and own.is_file() else {}
+
+
+def _own_config() -> Path | None:
+    """The user's settings file; None for a user without a home folder, as services may have none."""
+    try:
+        return Path(platformdirs.user_config_dir("clesr")) / "config.toml"
+    except RuntimeError:
+        return None
 
 
 def read_config(path: Path) -> dict[str, Any]:

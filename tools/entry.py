@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -24,6 +25,9 @@ def live_main() -> None:
 
 def _enter(name: str) -> None:
     keep_standard_descriptors()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than we use
     toggling = [signal.SIGUSR1] if name == "live_main" or sys.argv[1:2] == ["live"] else []
     with on_signals(_too_early, toggling):
         with on_signals(

@@ -469,22 +469,32 @@ def test_nothing_is_in_flight_after_a_refused_frame(error: BaseException) -> Non
     assert upscaler.waiting == 0
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_a_frame_too_large_to_enlarge_ends_the_run_in_one_line_and_is_counted(
-    monkeypatch: pytest.MonkeyPatch, first: bool
-) -> None:
-    """Its SR image is never allocated, not as the bicubic image either."""
+def test_a_first_frame_too_large_to_enlarge_ends_the_run_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user may mend it. Its SR image is never allocated, not as the bicubic image either."""
     monkeypatch.setattr(results, "MOST_PIXELS", 4 * SHAPE[0] * SHAPE[1])
-    frames = [picture(0, shape=(44, 48)), picture(0)][:: 1 if first else -1]
     sink = ListSink()
-    pipeline = Pipeline(ScriptedSource(frames), FakeEngine, [sink], scale=2)
+    pipeline = Pipeline(ScriptedSource([picture(0, shape=(44, 48)), picture(0)]), FakeEngine, [sink], scale=2)
     with pytest.raises(
         UsageError, match=r"48x44 pixels at scale 2 would become 96x88.*--roi.*--scale.*--max-size"
     ):
         pipeline.run()
     assert pipeline.ledger.outcomes[Outcome.STALE] >= 1
     pipeline.ledger.check()
-    assert len(sink.results) == (0 if first else 1)
+    assert not sink.results
+
+
+def test_a_later_frame_too_large_to_enlarge_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message of a peer ends no examination."""
+    monkeypatch.setattr(results, "MOST_PIXELS", 4 * SHAPE[0] * SHAPE[1])
+    said: list[str] = []
+    shapes = [SHAPE, (44, 48), SHAPE]
+    source = ScriptedSource([picture(number, shape=shape) for number, shape in enumerate(shapes)])
+    sink = ListSink()
+    pipeline = Pipeline(source, FakeEngine, [sink], scale=2, tell=said.append)
+    pipeline.run()
+    assert pipeline.ledger.outcomes[Outcome.FAILED] == 1
+    assert [result.frame.number for result in sink.results] == [0, 2]
+    assert any("frame 1 cannot be up-scaled: a frame of 48x44" in line for line in said)
 
 
 def test_the_limit_of_an_image_is_its_pixels_and_its_sides() -> None:
