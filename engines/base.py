@@ -54,8 +54,8 @@ class Engine(Protocol):
     depth: int
 
     def submit(self, lr: Image) -> None:
-        """Take (H, W) uint8 or uint16 of ``info.lr_shape``, which the caller leaves unchanged until it has
-        collected the result; waits only when ``depth`` are in flight."""
+        """Take (H, W) uint8 or uint16 of ``info.lr_shape``, which nobody may write to, and the caller leaves unchanged
+        until it has collected the result; waits only when ``depth`` are in flight."""
 
     def collect(self) -> Image:
         """The oldest result, (sH, sW) in its input's dtype, the caller's to keep.

@@ -18,7 +18,9 @@ def ramp(dtype: type, low: int, high: int) -> Image:
 
 def test_eight_bit_frames_pass_untouched_by_default() -> None:
     image = ramp(np.uint8, 10, 200)
-    assert Prepare()(frame(image)) is image
+    given = frame(image)
+    assert Prepare()(given) is given.image
+    assert given.image.ctypes.data == image.ctypes.data, "nothing is copied"
 
 
 def test_roi_cuts_what_it_names() -> None:
