@@ -58,6 +58,11 @@ class Inbox:
     def empty(self) -> bool:
         return not self._letters
 
+    @property
+    def over_budget(self) -> bool:
+        """Whether more waits than images alone could make wait."""
+        return self._cost > self.budget
+
     def close(self) -> None:
         with self._changed:
             self._closed = True

@@ -140,6 +140,8 @@ class Recorder(Watch):
             number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
         )
         self._post(self._sessions.admit, Entry(record, settled=True))
+        if self._inbox.over_budget and self._trigger.armed and self._watchdog.full():
+            self._sessions.declare_dead()  # no frame may ever come that would find no room
 
     def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
         self._post(self._sessions.on_prepared, number, time_ns, levels)

@@ -99,16 +99,17 @@ class ZmqSource:
             self._gate.close()
             self._release()
 
-    def _give(self, parts: list[zmq.Frame]) -> None:
-        """One message."""
+    def _give(self, parts: list[zmq.Frame]) -> bool:
+        """One message; whether it held a frame."""
         now = self._clock.now_ns()
         try:
             header, image = parse_message([part.buffer for part in parts], topic=self._topic)
         except Refused as reason:
             self._refuse(str(reason))
-            return
+            return False
         if self._stream is None or header.stream == self._stream:
             self._box.put(Frame(image, self._numbers.of(header.number), now))
+        return True
 
     def _refuse(self, reason: str) -> None:
         self._box.put(Corrupt(self._numbers.next(), self._clock.now_ns(), f"refused {reason}"))

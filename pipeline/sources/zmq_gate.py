@@ -59,15 +59,16 @@ class Gate:
         if listen:
             self._listener, self._named = _listening(endpoint)
 
-    def wait(self, give: Callable[[Parts], None], refuse: Callable[[str], None]) -> None:
-        """Pass on what comes, for NAP_MS at most: ``give`` gets messages, ``refuse`` why a connection was ended."""
+    def wait(self, give: Callable[[Parts], bool], refuse: Callable[[str], None]) -> None:
+        """Pass on what comes, for NAP_MS at most: ``give`` gets messages and says whether they held a frame, ``refuse``
+        gets why a connection was ended."""
         now = SYSTEM.now_ns()
         if self._listener is None and not self._peers and now >= self._next_dial:
             self._dial()
-        allowed = self._allowed()
+        allowed = {peer for peer in self._allowed() if not peer.rests(now)}
         poller = zmq.Poller()
         for peer in self._peers:
-            peer.interests(poller, forward=peer in allowed)
+            peer.interests(poller, forward=peer in allowed, now=now)
         if self._listener is not None:
             poller.register(self._listener, zmq.POLLIN)
         poller.poll(NAP_MS)
@@ -91,31 +92,32 @@ class Gate:
         if self._named is not None:
             self._named.forget()
 
-    def _serve(self, peer: Peer, give: Callable[[Parts], None], *, forward: bool, now: int) -> None:
+    def _serve(self, peer: Peer, give: Callable[[Parts], bool], *, forward: bool, now: int) -> None:
         """Messages before bytes: what is whole leaves ZeroMQ before more goes in. Raises Refused."""
-        if self._given(peer, give):
+        if self._given(peer, give, now):
             return
         if peer.pump(forward=forward, now=now) and peer is self._senior:
             self._moved_ns = now
         if peer.closed_by_zmq:
-            if self._given(peer, give):
+            if peer.rests(now) or self._given(peer, give, now):
                 return
             self._end(peer)
             if peer.refused_by_zmq and (self._listener is None or peer.sent_content):
                 raise Refused("no ZeroMQ peer, or one that breaks its protocol")
-        elif peer.cost >= self._most and now - peer.heard_ns > STALLED_NS:
+        elif peer.cost >= self._most and not peer.refused and now - peer.heard_ns > STALLED_NS:
             raise Refused(f"a message of more than {self._most} bytes")
         elif peer is self._senior and (now - self._moved_ns > STALLED_NS or now - self._turn_ns > TURN_NS):
             raise Refused("a message that does not end while others wait")
 
-    def _given(self, peer: Peer, give: Callable[[Parts], None]) -> bool:
+    def _given(self, peer: Peer, give: Callable[[Parts], bool], now: int) -> bool:
         """Whether ``peer`` had a message. The time that its reader took is nobody's fault here."""
-        parts = peer.take()
+        parts = None if peer.rests(now) else peer.take()
         if parts is None:
             return False
         begin = SYSTEM.now_ns()
-        give(parts)
+        fits = give(parts)
         end = SYSTEM.now_ns()
+        peer.judge(fits, end)
         peer.heard_ns = end
         self._turn_ns += end - begin
         self._moved_ns += end - begin

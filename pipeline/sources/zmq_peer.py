@@ -15,6 +15,8 @@ from clesr.pipeline.sources.message import Refused
 from clesr.pipeline.sources.zmtp import MOST_PARTS, PART_COST, Meter
 
 CHUNK = 1 << 18  # bytes that are passed on at once
+PATIENCE = 100  # messages in a row without a frame, after which a peer is heard REST_NS apart
+REST_NS = 10_000_000
 _FORGIVEN = 1 << 16  # bytes of cost that heartbeats under encryption may leave behind
 _SEALED = 33  # bytes by which encryption makes a part longer
 _KEPT_PARTS = 4  # of a message; one with so many is refused anyway
@@ -41,6 +43,9 @@ class Peer:
         self.outer = outer
         self.most = most  # bytes of the largest part
         self.cost, self.began_ns, self.heard_ns = 0, now, now
+        self.refused = self.rests_until_ns = (
+            0  # messages in a row that held no frame; when the next may be taken
+        )
         self.sent_content = self.ended = self.closed_by_zmq = self.refused_by_zmq = False
         self.meter = Meter(most + _SEALED)
         self._inward = memoryview(b"")  # bytes on their way to ZeroMQ, and to the peer
@@ -54,9 +59,10 @@ class Peer:
             self.messages.close(0)
             raise
 
-    def interests(self, poller: zmq.Poller, *, forward: bool) -> None:
+    def interests(self, poller: zmq.Poller, *, forward: bool, now: int) -> None:
         """Register what is waited for; ``forward`` says whether more may go to ZeroMQ."""
-        poller.register(self.messages, zmq.POLLIN)
+        if not self.rests(now):
+            poller.register(self.messages, zmq.POLLIN)
         takes = forward and not self._inward and not self.ended
         gives = bool(self._outward) and not self.ended
         outer = (zmq.POLLIN if takes else 0) | (zmq.POLLOUT if gives else 0)
@@ -65,6 +71,16 @@ class Peer:
         poller.register(
             self.inner, (zmq.POLLIN if not self._outward else 0) | (zmq.POLLOUT if self._inward else 0)
         )
+
+    def rests(self, now: int) -> bool:
+        """Whether it has to wait, after many messages without a frame."""
+        return now < self.rests_until_ns
+
+    def judge(self, fits: bool, now: int) -> None:
+        """``fits`` says whether its last message held a frame."""
+        self.refused = 0 if fits else self.refused + 1
+        if self.refused > PATIENCE:
+            self.rests_until_ns = now + REST_NS
 
     def take(self) -> list[zmq.Frame] | None:
         """The first parts of the next message; None without one. Raises Refused where it has too many."""

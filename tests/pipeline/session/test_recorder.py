@@ -239,6 +239,26 @@ def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
     assert sum("took nothing" in line for line in said) >= 1
 
 
+def test_so_does_one_that_takes_nothing_while_no_frame_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits stays bounded though nothing of it is an image."""
+    go, clock = threading.Event(), ManualClock()
+    slow_coder(monkeypatch, lambda: go.wait(20))
+    waiting = [(lambda: clock.advance(DEAD_NS / 8e9), Corrupt(n, 0, "torn")) for n in range(20, 60)]
+    script: list[Step] = [
+        *frames(range(20), timed=False),
+        *(step for steps in waiting for step in steps),
+        go.set,
+        *frames(range(60, 70), timed=False),
+    ]
+    run, _said = make_run(script, live=True, waiting_bytes=4000, clock=clock)
+    run.start_recording(tmp_path)
+    with pytest.raises(SessionError, match="took nothing"):
+        run.run()
+    assert run.ledger.outcomes[Outcome.CORRUPT] == 40
+
+
 def test_a_process_that_was_stopped_for_an_hour_blames_no_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

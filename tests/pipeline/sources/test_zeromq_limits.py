@@ -15,7 +15,7 @@ from support import until
 
 from clesr.pipeline.clock import SYSTEM
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import limits, zmq_gate
+from clesr.pipeline.sources import limits, zmq_gate, zmq_peer
 from clesr.pipeline.sources.message import Refused
 from clesr.pipeline.sources.zeromq import ZmqSource
 from clesr.pipeline.sources.zmq_peer import CHUNK
@@ -178,6 +178,36 @@ def test_whole_images_of_many_peers_all_come(pulling: Pulling) -> None:
     for _ in range(36):
         came = pulling.next((Frame, Corrupt))
         assert isinstance(came, Frame), came
+
+
+def test_a_flood_of_what_is_no_frame_is_heard_slowly_and_an_honest_peer_at_once(pulling: Pulling) -> None:
+    hostile = pulling.hostile()
+    flood = frame(b"{bad", more=True) + frame(b"x", more=False)
+    hostile.sendall(flood * 2000)
+    begin = SYSTEM.now_ns()
+    refused = 0
+    honest = pulling.honest()
+    for number in range(20):
+        honest.send_multipart([header(64, number), bytes(64 * 64)])
+        while isinstance(pulling.next((Frame, Corrupt)), Corrupt):
+            refused += 1
+    rests = (SYSTEM.now_ns() - begin) / zmq_peer.REST_NS
+    assert refused <= zmq_peer.PATIENCE + rests + 2
+
+
+def test_a_peer_that_was_heard_slowly_is_heard_again_when_it_sends_frames(
+    pulling: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zmq_peer, "REST_NS", 1_000_000)
+    peer = pulling.honest()
+    for _ in range(zmq_peer.PATIENCE + 20):
+        peer.send_multipart([b"{bad", b"x"])
+    for number in range(5):
+        peer.send_multipart([header(8, number), bytes(64)])
+    for _ in range(zmq_peer.PATIENCE + 20):
+        assert isinstance(pulling.next((Frame, Corrupt)), Corrupt)
+    for _ in range(5):
+        assert isinstance(pulling.next((Frame, Corrupt)), Frame)
 
 
 def test_peers_are_at_most_so_many(pulling: Pulling, monkeypatch: pytest.MonkeyPatch) -> None:
