@@ -219,11 +219,16 @@ def test_every_foreign_value_in_a_remembered_plan(tmp_path: Path) -> None:
 STATE: dict[str, Any] = {"recipe": "{}", "model": {}, "optimiser": {}, "step": 3, "seconds": 1.5}
 
 
-@pytest.mark.parametrize("name", STATE)
-@pytest.mark.parametrize("new", [REMOVED, None, -1, "x", [1], torch.zeros(2)])
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        (name, new)
+        for name in STATE
+        for new in (REMOVED, None, -1, "x", [1], torch.zeros(2))
+        if name != "recipe" or not isinstance(new, str)  # a text, which is read when the run goes on
+    ],
+)
 def test_a_checkpoint_of_another_kind_is_damaged(name: str, new: Any, tmp_path: Path) -> None:
-    if (name, new) == ("recipe", "x"):
-        pytest.skip("a text, read when the run goes on")
     state = {**STATE, name: new}
     if new is REMOVED:
         del state[name]
