@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 import zmq.auth
 
-from clesr.pipeline.errors import SinkError, UsageError
+from clesr.pipeline.errors import SinkError, UsageError, first_line
 from clesr.pipeline.files import keep
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.mailbox import Policy
@@ -73,9 +73,10 @@ class Publisher:
                 self._socket.connect(endpoint)
             else:
                 self._bind(endpoint)
-        except (zmq.ZMQError, OSError) as error:
+        except (zmq.ZMQError, OSError, UnicodeError) as error:
+            problem = first_line(error) if isinstance(error, UnicodeError) else error.strerror
             raise SinkError(
-                f"{self.name} cannot be opened: {error.strerror}; choose another address or port, "
+                f"{self.name} cannot be opened: {problem}; choose another address or port, "
                 f"as {FORM}, with an address of this machine or * for all of them"
             ) from error
 

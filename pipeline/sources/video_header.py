@@ -13,7 +13,6 @@ _CONTAINERS = (  # boxes that FFmpeg looks into; it takes the last two for "moov
     b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex", b"edts", b"dinf", b"udta", b"wave",
     b"free", b"hoov",
 )  # fmt: skip
-_FIRST = (*_CONTAINERS, b"ftyp", b"styp", b"mdat", b"skip", b"wide", b"pnot", b"sidx", b"uuid")
 _DEEPEST = 12
 _MOST_BOXES = 1_000_000
 _BESIDE = 1 << 16  # samples without bytes
@@ -25,12 +24,9 @@ def header_problem(path: Path) -> str | None:
     Raises OSError."""
     size = os.path.getsize(path)
     with path.open("rb") as file:
-        begin = file.read(16)
-        if begin == _LIST:
+        if file.read(16) == _LIST:
             return "is a list of files and no video; give the files themselves"
-        if begin[4:8] not in _FIRST:
-            return None
-        return _mp4_problem(file, size)
+        return _mp4_problem(file, size)  # whatever it begins with: FFmpeg passes over boxes that it does not know
 
 
 def _mp4_problem(file: BinaryIO, size: int) -> str | None:

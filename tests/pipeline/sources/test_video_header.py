@@ -52,6 +52,12 @@ def test_samples_of_one_size_are_not_more_than_the_file_holds(video: Path) -> No
     assert "images or sounds, more than its" in refusal(video)
 
 
+def test_nor_does_a_beginning_that_nobody_knows_hide_them(video: Path) -> None:
+    patch(video, b"stts", ">II", 1, MANY)
+    video.write_bytes(video.read_bytes().replace(b"ftyp", b"f\xff\xffp", 1))
+    assert "images or sounds, more than its" in refusal(video)
+
+
 def test_nor_are_samples_of_one_duration(video: Path) -> None:
     patch(video, b"stts", ">II", 1, MANY)
     assert "images or sounds, more than its" in refusal(video)
