@@ -4,6 +4,7 @@ the value, what was allowed, and what to do next."""
 from __future__ import annotations
 
 LONGEST_LINE = 200  # characters of what a foreign error says
+LONGEST_OWN = 2000  # of what one of clesr says: two long paths have room
 
 
 class ClesrError(Exception):
@@ -50,5 +51,6 @@ def first_line(error: BaseException) -> str:
         said = str(error)
     except Exception:  # noqa: BLE001 - an error that cannot say what it is must not become another one
         said = ""
-    line = said[: 4 * LONGEST_LINE].strip().split("\n")[0] or type(error).__name__
-    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "..."
+    most = LONGEST_OWN if isinstance(error, ClesrError) else LONGEST_LINE
+    line = said[: 4 * most].strip().split("\n")[0] or type(error).__name__
+    return line if len(line) <= most else line[:most] + "..."
