@@ -26,7 +26,9 @@ def header_problem(path: Path) -> str | None:
     with path.open("rb") as file:
         if file.read(16) == _LIST:
             return "is a list of files and no video; give the files themselves"
-        return _mp4_problem(file, size)  # whatever it begins with: FFmpeg passes over boxes that it does not know
+        return _mp4_problem(
+            file, size
+        )  # whatever it begins with: FFmpeg passes over boxes that it does not know
 
 
 def _mp4_problem(file: BinaryIO, size: int) -> str | None:
