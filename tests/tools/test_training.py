@@ -60,13 +60,18 @@ def log(folder: Path) -> list[dict[str, str]]:
 
 def test_training_learns_and_describes_itself(images: Path, tmp_path: Path) -> None:
     losses: list[float] = []
-    trainer = Trainer(recipe(images, steps=60, learning_rate=3e-3), tmp_path / "run")
+    patterns = tmp_path / "patterns"
+    trainer = Trainer(
+        recipe(images, steps=60, learning_rate=3e-3, core_patterns=str(patterns)), tmp_path / "run"
+    )
     trainer.run(lambda p: losses.append(p.loss), every=20)
     assert np.mean(losses[-19:]) < np.mean(losses[:19])
     model = load_model(publish(trainer))
     training = model.descriptor.training
     assert training["images"] == ["0.png", "0.png / 2", "2.png", "2.png / 2"]
     assert training["held_out"] == ["1.png"]
+    assert training["core_patterns"] == "patterns"
+    assert str(tmp_path) not in repr(model.descriptor), "where the images lay is nobody's business"
     assert (training["steps"], training["seed"], training["batch"]) == (60, 0, 2)
     assert model.descriptor.metrics["validation_gain_db"] == pytest.approx(
         float(log(tmp_path / "run")[-1]["gain_db"]), abs=1e-3

@@ -58,7 +58,9 @@ def describe(trainer: Trainer) -> Descriptor:
         pairs = load_pairs(recipe.test, recipe.scale)
         metrics["test_gain_db"] = round(gain_over_bicubic(trainer.module, pairs), 3)
         metrics["test_images"] = [pair.name for pair in pairs]
-    described = ("name", "architecture", "scale", "arguments", "data", "init", "test", "teacher")
+    described = (
+        "name", "architecture", "scale", "arguments", "data", "init", "test", "teacher", "core_patterns",
+    )  # fmt: skip
     numbers = {key: value for key, value in asdict(recipe).items() if key not in described}
     return Descriptor(
         name=recipe.name,
@@ -76,6 +78,7 @@ def describe(trainer: Trainer) -> Descriptor:
             "torch": torch.__version__,
             "init": _identity(recipe.init),
             "teacher": _identity(recipe.teacher),
+            "core_patterns": Path(recipe.core_patterns).name if recipe.core_patterns else None,
         },
         metrics=metrics,
         fidelity=fidelity_limit(trainer.module, recipe.scale, [pair.lr for pair in trainer.held], phantoms()),
