@@ -33,6 +33,7 @@ LEFT = 1 << 30  # bytes that inputs may leave behind before another process goes
 ANEW = 512  # inputs after which memory is measured anew
 UNSEEN_S = 1e-3  # in which nobody fills so much memory that it is worth looking
 CAUGHT = 3
+REFUSED = "annot allocate memory"  # what the system says, and FFmpeg
 
 
 class Hang(BaseException):
@@ -89,7 +90,12 @@ class Child:
         try:
             self.target.run(data)
         except self.target.allowed as error:
-            if isinstance(error.__cause__, MemoryError) or "annot allocate memory" in str(error):
+            cause = error.__cause__
+            if REFUSED in str(error):  # FFmpeg's words, whose errors are MemoryErrors too
+                unsound = not self._is_refused_anyway(data)
+            else:
+                unsound = isinstance(cause, MemoryError)
+            if unsound:
                 self._caught("memory", error, data)
             outcome = _signature(error)
         except Hang as error:
@@ -117,6 +123,20 @@ class Child:
         self.sound = self.sound and self._before < self._most
         space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY + SPARE, -1))
+
+    def _is_refused_anyway(self, data: bytes) -> bool:
+        """Whether it was not our limit: FFmpeg refuses by itself to take 2 GB at once, and says the same."""
+        limit = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+        try:
+            self.target.run(data)
+        except self.target.allowed as error:
+            return REFUSED in str(error)
+        except Exception:  # noqa: BLE001 - another end than the one that was seen
+            return False
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limit)
+        return False
 
     def _hangs_again(self, data: bytes) -> bool:
         """Whether it was not only that the machine had no time."""
