@@ -105,7 +105,8 @@ class Window:
         self.actions: dict[str, Callable[[], None]] = {}
         self.shape: tuple[int, int] | None = None  # (H, W) of the window's inside, once it is drawn
         self.complaints = ""  # the last that the process wrote on its standard error
-        self._keyboard, self._clock, self._answer_s = place.keyboard, clock, answer_s
+        self.answer_s = answer_s
+        self._keyboard, self._clock = place.keyboard, clock
         self._newest: Result | None = None
         self._fresh = self._shut = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
@@ -160,8 +161,8 @@ class Window:
         if self._drawing is None and (self._fresh or self.overlay != before or waited_ns >= REDRAW_NS):
             self._send((self._newest, status, self.overlay))
             self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
-        elif self._drawing is not None and waited_ns > self._answer_s * 1e9:
-            self._fail(f"the window has not answered for {self._answer_s:.0f} s")
+        elif self._drawing is not None and waited_ns > self.answer_s * 1e9:
+            self._fail(f"the window has not answered for {self.answer_s:.0f} s")
         return not self._shut
 
     def close(self) -> str | None:

@@ -151,12 +151,15 @@ def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
 def fault(framebuffer: str, what: str, server: str) -> dict[str, Any]:
     """What ``refresh`` does when X server or drawing process die or stop."""
     before = len(os.listdir("/proc/self/fd"))
-    window = Window(answer_s=1.0)
+    window = Window()
     window.write(result(np.full((700, 900), 201, np.uint8)))
-    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    if not refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all()):
+        window.close()
+        return {"shown": False}  # nothing is broken yet, so it can be tried again
+    window.answer_s = 1.0
     pid = int(server) if what.startswith("server") else window.pid
     os.kill(pid, signal.SIGKILL if what.endswith("dies") else signal.SIGSTOP)
-    said: dict[str, Any] = {"shown": shown, "waited": 0.0}
+    said: dict[str, Any] = {"shown": True, "waited": 0.0}
     end = time.monotonic() + PATIENCE_S
     try:
         while time.monotonic() < end:
