@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,14 @@ else:
 ALLOWED = ("cuda", "hardware")
 FREEZER = Path(__file__).parent / "fake_disk" / "freeze.c"
 FAKE_V4L2 = Path(__file__).parent / "fake_v4l2"
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """A library that gives the process real-time priority starves all that the tests start."""
+    yield
+    if hasattr(os, "sched_getscheduler"):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the test left real-time priority behind"
 
 
 @pytest.fixture(scope="session")

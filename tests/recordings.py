@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import struct
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -54,6 +55,9 @@ def drifting(count: int, shape: tuple[int, int] = (96, 128), seed: int = 0) -> l
     return [np.ascontiguousarray(scene[i : i + shape[0], i : i + shape[1]]) for i in range(count)]
 
 
+GREEDY = ("libsvtav1",)  # run by root it gives its whole process real-time priority
+
+
 def write_video(
     path: Path,
     images: Sequence[NDArray[Any]],
@@ -66,6 +70,14 @@ def write_video(
     container_options: Mapping[str, str] | None = None,
 ) -> None:
     """Encode gray ``images``, as gray8 or gray16le where no pixel format is given."""
+    if codec in GREEDY and multiprocessing.parent_process() is None:
+        arguments = {"codec": codec, "pixel_format": pixel_format, "fps": fps, "options": options}
+        context = multiprocessing.get_context("spawn")
+        apart = context.Process(target=write_video, args=(path, images), kwargs=arguments)
+        apart.start()
+        apart.join()
+        assert apart.exitcode == 0
+        return
     own = "gray" if images[0].dtype == np.uint8 else "gray16le"
     pixel_format = pixel_format or own
     with av.open(path, "w", options=dict(container_options or {})) as container:
