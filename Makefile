@@ -23,7 +23,7 @@ test-slow: $(READY)
 	$(RUN)/python -m pytest -q -m 'slow and not cuda and not hardware'
 
 fuzz: $(READY)
-	cd tests && ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+	cd tests && PYTHONPATH=helpers ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 lint: $(READY)
 	$(RUN)/python -m pip install --quiet --editable '.[lint]'

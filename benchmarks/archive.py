@@ -25,13 +25,13 @@ from typing import Any
 import click
 from common import ROOT, environment
 
-from clesr.engines import open_engine
-from clesr.engines.weights import find_model
-from clesr.pipeline.errors import EndOfSource
-from clesr.pipeline.files import OWN, write_json
+from clesr.engines.common.errors import EndOfSource
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.factory import open_engine
+from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.sources.video import VideoSource
+from clesr.pipeline.sources.video.file import VideoSource
 from clesr.tools.archive.cluster import AHEAD, OnRay
 from clesr.tools.archive.crew import Alone, Crew
 from clesr.tools.archive.ledger import Ledger

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 from stage import folder, leave
 
-from clesr.engines.offer import Offer
-from clesr.tools.benching import baselines
-from clesr.tools.benching.report import WIDE, case_of, figure, machine_line, tables
-from clesr.tools.benching.run import GPU_CASES, Settings, all_offers, bench, completed, write
+from clesr.engines.candidate import EngineCandidate
+from clesr.tools.bench import baselines
+from clesr.tools.bench.report import WIDE, case_of, figure, machine_line, tables
+from clesr.tools.bench.run import GPU_CASES, Settings, all_candidates, bench, completed, write
 
 HELD = ("densenet", 4, (256, 256))  # the case of the promises
 RIVALS = (baselines.COMPILED, "tensorrt")  # minutes pass before their first frame
@@ -65,36 +65,38 @@ def _line(what: str, met: bool, wanted: str) -> str:
     return f"{what}: {'met' if met else 'NOT MET'} ({wanted})"
 
 
-def runs(offers: list[Offer], rival: str | None, dry: bool) -> list[tuple[Settings, list[Offer]]]:
+def runs(
+    candidates: list[EngineCandidate], rival: str | None, dry: bool
+) -> list[tuple[Settings, list[EngineCandidate]]]:
     """What to measure, most important first; ``rival`` against the ``cuda`` engine and eager PyTorch at one case."""
     if dry:
-        return [(Settings(cases=DRY, seconds=0.05, repeats=2), offers)]
+        return [(Settings(cases=DRY, seconds=0.05, repeats=2), candidates)]
     if rival:
         return [
             (
                 Settings(cases=(HELD,), seconds=3.0),
-                [o for o in offers if o.name in (rival, "cuda", baselines.EAGER)],
+                [o for o in candidates if o.name in (rival, "cuda", baselines.EAGER)],
             )
         ]
-    usual = [offer for offer in offers if offer.name not in RIVALS]
+    usual = [candidate for candidate in candidates if candidate.name not in RIVALS]
     rest = tuple(case for case in GPU_CASES if case not in (HELD, LIGHT))
     lengths = {HELD: 3.0, LIGHT: 2.0} | dict.fromkeys(rest, 1.5)
     return [(Settings(cases=(case,), seconds=seconds), usual) for case, seconds in lengths.items()]
 
 
 def measured(
-    plans: list[tuple[Settings, list[Offer]]], limit: float, path: Path
+    plans: list[tuple[Settings, list[EngineCandidate]]], limit: float, path: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """The results of all, written to ``path`` as they come, and what was not begun within ``limit`` seconds."""
     begin = perf_counter()
     result: dict[str, Any] = {}
     late: list[str] = []
-    for settings, offers in plans:
+    for settings, candidates in plans:
         if perf_counter() - begin > limit:
             late += [f"{name} x{scale} was not reached" for name, scale, _ in settings.cases]
             continue
         peaks = result.get("peak_gflop_s")
-        found = bench(completed(settings, offers), offers, peaks=peaks, tell=click.echo)
+        found = bench(completed(settings, candidates), candidates, peaks=peaks, tell=click.echo)
         sums = {key: result[key] + found[key] for key in ("rows", "left_out")} if result else {}
         result = found | result | sums
         write(path, result)
@@ -114,12 +116,12 @@ def main(limit: float, rival: str | None, dry: bool) -> None:
     stage = rival or "cards"
     if not dry and not torch.cuda.is_available():
         raise click.ClickException("there is no NVIDIA GPU here; --dry measures what a processor runs")
-    offers = [o for o in all_offers() if o.kind == ("cpu" if dry else "cuda") and o.available]
-    if rival and not dry and rival not in {offer.name for offer in offers}:
-        reason = next((o.reason for o in all_offers() if o.name == rival), "this clesr does not have it")
+    candidates = [o for o in all_candidates() if o.kind == ("cpu" if dry else "cuda") and o.available]
+    if rival and not dry and rival not in {candidate.name for candidate in candidates}:
+        reason = next((o.reason for o in all_candidates() if o.name == rival), "this clesr does not have it")
         sys.exit(leave(stage, True, [f"not measured: {reason}"], dry=dry))
     path = folder() / (f"bench-{rival}.json" if rival else "bench.json")
-    result, late = measured(runs(offers, rival, dry), limit, path)
+    result, late = measured(runs(candidates, rival, dry), limit, path)
     console = Console(highlight=False, width=WIDE)
     console.print(machine_line(result), markup=False)
     for table in tables(result, WIDE):

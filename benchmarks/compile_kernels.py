@@ -24,8 +24,8 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from clesr.engines.kernels.densenet import DenseNetKernels
-from clesr.engines.kernels.plan import TRUNK, candidates
+from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
+from clesr.engines.backends.cuda.kernels.plan import TRUNK, candidates
 from clesr.engines.models import build_model
 
 SHAPE = (64, 64)

@@ -19,14 +19,15 @@ import cv2
 import numpy as np
 from common import environment
 
-from clesr.engines import Engine, open_engine
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.engine import Engine
+from clesr.engines.factory import open_engine
 from clesr.engines.models import SCALES
-from clesr.engines.weights import Model, find_model
-from clesr.pipeline.clock import SYSTEM
+from clesr.engines.models.weights import Model, find_model
 from clesr.pipeline.fidelity import FidelityCheck
-from clesr.pipeline.files import OWN, write_json
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.sources.demo import DemoSource
+from clesr.pipeline.sources.simulator.demo import DemoSource
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import Pair, load_pairs
 
@@ -66,11 +67,11 @@ def quality(model: Model, pairs: list[Pair]) -> dict[str, Any]:
     for pair in sorted(pairs, key=lambda pair: pair.lr.shape):
         sr = engines(pair.lr)
         corrected, check = FidelityCheck(pair.lr.shape, model.scale, limit, consistent=True)(pair.lr, sr)
-        _, again = FidelityCheck(pair.lr.shape, model.scale)(pair.lr, corrected)
+        _, reprojected = FidelityCheck(pair.lr.shape, model.scale)(pair.lr, corrected)
         checks.append(check)
         gains.append(psnr(pair.hr, eight_bit(corrected), pair.mask) - psnr(pair.hr, eight_bit(sr), pair.mask))
-        before.append(mean_difference(check.again, pair.lr))
-        after.append(mean_difference(again.again, pair.lr))
+        before.append(mean_difference(check.reprojected, pair.lr))
+        after.append(mean_difference(reprojected.reprojected, pair.lr))
     engines.close()
     tiles = [check.worst_db for check in checks if check.worst_db is not None]
     return {

@@ -13,7 +13,7 @@ import click
 from common import environment
 
 from clesr.engines.models import SCALES
-from clesr.engines.weights import load_model, shipped
+from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise
 from clesr.tools.evaluation.methods import label_methods, wanted_methods

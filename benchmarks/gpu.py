@@ -167,7 +167,8 @@ def run_tests(dry: bool, seconds: float) -> int:
     The kernels' plans that are measured meanwhile, on a card with much to do, are not kept.
     """
     end = monotonic() + seconds
-    paths = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
+    tests = ROOT / "tests"
+    paths = os.pathsep.join(filter(None, [str(tests), str(tests / "helpers"), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": paths} | ({} if dry else {"CLESR_REQUIRE_CUDA": "1"})
     options = ["-m", "pytest", "-c", str(HERE / "gpu-tests.ini"), "--rootdir", str(ROOT), "-q"]
     counts: Counter[str] = Counter()

@@ -15,15 +15,15 @@ from kernel_times import Device, Kernel, Run, bytes_of, device_seconds, find, ke
 from torch import Tensor
 from triton.errors import TritonError
 
-from clesr.engines import cuda_engine
-from clesr.engines.kernels.conv import conv3, up_conv3
-from clesr.engines.kernels.densenet import DenseNetKernels
-from clesr.engines.kernels.plan import TRUNK
+from clesr.engines.backends.cuda import engine as cuda_engine
+from clesr.engines.backends.cuda.kernels.conv import conv3, up_conv3
+from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
+from clesr.engines.backends.cuda.kernels.plan import TRUNK
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import ClesrError
 from clesr.engines.models import BicubicUp
-from clesr.engines.weights import find_model
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import ClesrError
-from clesr.tools.benching.turns import by_device, in_flight, one_at_a_time
+from clesr.engines.models.weights import find_model
+from clesr.tools.bench.turns import by_device, in_flight, one_at_a_time
 
 GROWTH, LAYERS, WIDTH = 16, 8, 128
 FULL_N = 64  # output channels from which on a matrix unit is full: 16 are at a quarter of the peak

@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from clesr.engines.kernels import densenet
+from clesr.engines.backends.cuda.kernels import densenet
 
 KERNELS = ("first_conv3", "conv3", "hand_over", "up_conv3", "project", "finish")
 SMALL = 0.05

@@ -23,11 +23,11 @@ if "--dry" in sys.argv and not torch.cuda.is_available():
 from kernel_gains import attempted, rewrites, whole_gain
 from kernel_times import Device, device_seconds, kernels_of, profile
 
-from clesr.engines.kernels.densenet import DenseNetKernels
+from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
 from clesr.engines.models import build_model
-from clesr.engines.weights import find_model
-from clesr.tools.benching.peak import bandwidth, matrix_peaks
-from clesr.tools.benching.report import WIDE, figure, make_table
+from clesr.engines.models.weights import find_model
+from clesr.tools.bench.peak import bandwidth, matrix_peaks
+from clesr.tools.bench.report import WIDE, figure, make_table
 
 TINY = {"blocks": 1, "skip": "add", "base": "bicubic"}  # what is run dry
 

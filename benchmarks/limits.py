@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from clesr.engines.weights import load_model, save_model, shipped
-from clesr.pipeline.files import OWN
+from clesr.engines.common.files import OWN
+from clesr.engines.models.weights import load_model, save_model, shipped
 from clesr.tools.training.data import Pair, load_pairs
 from clesr.tools.training.validate import fidelity_limit, phantoms
 

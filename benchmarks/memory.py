@@ -14,12 +14,12 @@ import click
 import numpy as np
 from common import environment
 
-from clesr.engines import open_engine
-from clesr.engines.weights import find_model
-from clesr.pipeline.files import OWN, write_json
-from clesr.pipeline.runner import Limits, Pipeline
-from clesr.pipeline.sinks import open_sink
-from clesr.pipeline.sources import open_source
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.factory import open_engine
+from clesr.engines.models.weights import find_model
+from clesr.pipeline.pipeline import Limits, Pipeline
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sources.registry import open_source
 
 EVERY_S = 0.25
 WARM = 0.1  # of the frames: the first tenth fills caches and rings and is left out of the slope

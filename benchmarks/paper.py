@@ -17,11 +17,11 @@ import click
 import torch
 from stage import folder, leave
 
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.files import OWN
 from clesr.engines.models import BASES, SKIPS
-from clesr.engines.weights import save_model
-from clesr.pipeline.errors import ClesrError
-from clesr.pipeline.files import OWN
-from clesr.tools.benching.images import DATA
+from clesr.engines.models.weights import save_model
+from clesr.tools.bench.images import DATA
 from clesr.tools.training.publish import describe
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import Progress, Stopped, Trainer

@@ -25,20 +25,20 @@ from stage import leave
 if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
-from clesr.engines import cuda_engine
-from clesr.engines.base import EngineInfo
+from clesr.engines.backends.cuda import engine as cuda_engine
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError
+from clesr.engines.engine import EngineInfo
 from clesr.engines.models import carries_image
-from clesr.engines.offer import Offer
-from clesr.engines.weights import Model, find_model
+from clesr.engines.models.weights import Model, find_model
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
-from clesr.tools.benching import baselines
-from clesr.tools.benching.images import known_images
-from clesr.tools.benching.measure import label, quality, reference
-from clesr.tools.benching.report import WIDE, make_table, signed
-from clesr.tools.benching.run import all_offers
-from clesr.tools.benching.turns import upscaled
+from clesr.tools.bench import baselines
+from clesr.tools.bench.images import known_images
+from clesr.tools.bench.measure import label, quality, reference
+from clesr.tools.bench.report import WIDE, make_table, signed
+from clesr.tools.bench.run import all_candidates
+from clesr.tools.bench.turns import upscaled
 from clesr.tools.training.degrade import degrade
 
 PSNR_LIMIT = 0.02  # dB over the images
@@ -61,7 +61,7 @@ def common_crops(images: list[Pixels], side: int | None = None) -> list[Pixels]:
     return crops
 
 
-def interpreted() -> Offer:
+def interpreted() -> EngineCandidate:
     """The ``cuda`` engine's networks on a processor: DenseNet in Triton's interpreter."""
 
     def open_interpreted(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
@@ -77,7 +77,7 @@ def interpreted() -> Offer:
         )
         return WorkerEngine(info, compute)
 
-    return Offer(
+    return EngineCandidate(
         name="cuda",
         kind="cpu",
         device="Triton's interpreter",
@@ -87,37 +87,37 @@ def interpreted() -> Offer:
     )
 
 
-def contenders(engine: str | None, dry: bool) -> list[Offer]:
+def contenders(engine: str | None, dry: bool) -> list[EngineCandidate]:
     """What is checked: on a GPU ``engine``, or all that start at once there; dry, what a processor runs."""
     if dry:
-        return [interpreted(), *(o for o in all_offers() if o.available and o.kind == "cpu")]
-    offers = [o for o in all_offers() if o.kind == "cuda" and o.available]
-    return [o for o in offers if (o.name == engine if engine else o.name not in COMPILING)]
+        return [interpreted(), *(o for o in all_candidates() if o.available and o.kind == "cpu")]
+    candidates = [o for o in all_candidates() if o.kind == "cuda" and o.available]
+    return [o for o in candidates if (o.name == engine if engine else o.name not in COMPILING)]
 
 
-def suits(offer: Offer, model: Model) -> bool:
+def suits(candidate: EngineCandidate, model: Model) -> bool:
     """Whether ``model`` is meant to run in the precision of ``offer``."""
-    if offer.precision == "fp8":
+    if candidate.precision == "fp8":
         return model.name == "densenet"
-    return offer.precision != "bf16" or carries_image(model.module)
+    return candidate.precision != "bf16" or carries_image(model.module)
 
 
 def check(
-    offer: Offer, model: Model, pairs: list[tuple[Pixels, Pixels, Pixels]], psnr_limit: float
+    candidate: EngineCandidate, model: Model, pairs: list[tuple[Pixels, Pixels, Pixels]], psnr_limit: float
 ) -> dict[str, Any]:
     """One engine with one model on (LR, HR, reference): a row that says whether it ``passed``, and if not why."""
-    row: dict[str, Any] = {"label": label(offer), "model": model.name, "scale": model.scale}
+    row: dict[str, Any] = {"label": label(candidate), "model": model.name, "scale": model.scale}
     height, width = pairs[0][0].shape
     try:
-        engine = offer.open(model, (height, width), None)
+        engine = candidate.open(model, (height, width), None)
         try:
-            found = [quality(upscaled(engine, lr), truth, hr, offer.precision) for lr, hr, truth in pairs]
+            found = [quality(upscaled(engine, lr), truth, hr, candidate.precision) for lr, hr, truth in pairs]
         finally:
             engine.close()
     except EngineError as error:
         return row | {"passed": False, "reason": str(error)}
     change = statistics.fmean(f["psnr_db"]["difference"] for f in found)
-    limit = cuda_engine.FP8_LOSS if offer.precision == "fp8" else psnr_limit
+    limit = cuda_engine.FP8_LOSS if candidate.precision == "fp8" else psnr_limit
     passed = abs(change) <= limit
     return row | {
         "passed": passed,
@@ -162,16 +162,16 @@ def main(limit: float, engine: str | None, dry: bool) -> None:
             truths = [reference(model, lr) for lr in lrs]
             cases[name, scale] = model, list(zip(lrs, images, truths, strict=True))
     rows: list[dict[str, Any]] = []
-    for offer in contenders(engine, dry):
+    for candidate in contenders(engine, dry):
         for (name, scale), (model, pairs) in cases.items():
-            if not suits(offer, model):
+            if not suits(candidate, model):
                 continue
             if perf_counter() - begin > limit:
-                late = {"label": label(offer), "model": name, "scale": scale, "passed": False}
+                late = {"label": label(candidate), "model": name, "scale": scale, "passed": False}
                 rows.append(late | {"reason": f"not reached within {limit:g} s"})
                 continue
-            half = offer.precision in ("fp16", "bf16")
-            rows.append(check(offer, model, pairs, DRY_LIMIT if dry and half else PSNR_LIMIT))
+            half = candidate.precision in ("fp16", "bf16")
+            rows.append(check(candidate, model, pairs, DRY_LIMIT if dry and half else PSNR_LIMIT))
     Console(highlight=False, width=WIDE).print(make_table("parity", COLUMNS, rows))
     failed = [row for row in rows if not row["passed"]]
     headline = [

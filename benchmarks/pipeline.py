@@ -13,16 +13,18 @@ from time import perf_counter
 import click
 from common import environment
 
-from clesr.engines import Engine, open_engine
-from clesr.engines.weights import find_model
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import EndOfSource
-from clesr.pipeline.files import OWN, write_json
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import EndOfSource
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.engine import Engine
+from clesr.engines.factory import open_engine
+from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.runner import Limits, Pipeline
-from clesr.pipeline.sinks import open_sink
-from clesr.pipeline.sources import SourceInfo, open_source
-from clesr.pipeline.sources.demo import DemoSource
+from clesr.pipeline.pipeline import Limits, Pipeline
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.simulator.demo import DemoSource
 
 SIZES = (128, 192, 256, 384, 512)
 REPEATS = 5

@@ -15,8 +15,8 @@ from typing import Any
 import click
 from common import environment
 
+from clesr.engines.common.files import OWN, write_json
 from clesr.engines.models import build_model, count_operations, count_parameters
-from clesr.pipeline.files import OWN, write_json
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import LOG, Progress, Trainer
 

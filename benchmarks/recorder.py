@@ -15,18 +15,19 @@ import click
 import numpy as np
 from common import environment
 
-from clesr.engines import Engine, open_engine
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import EndOfSource
-from clesr.pipeline.files import OWN, write_json
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import EndOfSource
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.engine import Engine
+from clesr.engines.factory import open_engine
 from clesr.pipeline.frame import Frame, Image, Result
-from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.sources import SourceInfo
-from clesr.pipeline.sources.demo import DemoSource
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sources.simulator.demo import DemoSource
 
 FPS = 25.0
 PERCENTILES = (50, 99, 99.9)
@@ -55,7 +56,7 @@ class Display:
     """Takes the newest result and notes its age."""
 
     name = "display"
-    policy = Policy.NEWEST
+    policy = Policy.DROP_OLDEST
 
     def __init__(self) -> None:
         self.ages_ms: list[float] = []

@@ -16,8 +16,8 @@ import click
 from archive import estimate
 
 from clesr.engines.models import count_operations, count_parameters
-from clesr.engines.weights import load_model, shipped
-from clesr.tools.benching.report import by_case, figure, signed
+from clesr.engines.models.weights import load_model, shipped
+from clesr.tools.bench.report import by_case, figure, signed
 from clesr.tools.evaluation.evaluate import Line, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
     ROOT / "docs" / "networks.md",
-    ROOT / "engines" / "weights" / "MODEL_CARD.md",
+    ROOT / "engines" / "models" / "shipped" / "MODEL_CARD.md",
 )
 
 

@@ -21,10 +21,10 @@ import torch
 from common import environment
 from numpy.typing import NDArray
 
-from clesr.engines.weights import Model, find_model, shipped
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.files import OWN, write_json
-from clesr.pipeline.sources.demo import DemoSource
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.models.weights import Model, find_model, shipped
+from clesr.pipeline.sources.simulator.demo import DemoSource
 from clesr.tools.training.images import read_gray
 
 HALOS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64)

@@ -16,9 +16,9 @@ import click
 from common import environment, lr_and_hr, percentiles
 from readings import train_reading
 
-from clesr.engines import engines, open_engine
-from clesr.engines.weights import load_model, shipped
-from clesr.pipeline.files import OWN, write_json
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.factory import engines, open_engine
+from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import Trainer

@@ -10,7 +10,7 @@ from typing import Any
 
 from common import ROOT, environment
 
-from clesr.pipeline.files import OWN, write_json
+from clesr.engines.common.files import OWN, write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 DRY = "--dry"  # whose figures mean nothing and must not stand among the results

@@ -17,11 +17,11 @@ import click
 import torch
 from stage import folder, leave
 
-from clesr.engines import cuda_engine
-from clesr.engines.base import Engine
-from clesr.engines.torch_engine import open_torch
-from clesr.engines.weights import find_model
-from clesr.tools.benching.images import lr_and_hr
+from clesr.engines.backends.cuda import engine as cuda_engine
+from clesr.engines.backends.torch import open_torch
+from clesr.engines.engine import Engine
+from clesr.engines.models.weights import find_model
+from clesr.tools.bench.images import lr_and_hr
 
 WAITS = (
     "cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy", "cudaMalloc", "cudaFree", "cudaHostAlloc",

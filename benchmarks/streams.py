@@ -12,15 +12,17 @@ from typing import Any
 import click
 from common import environment
 
-from clesr.engines import Engine, open_engine
-from clesr.engines.weights import find_model
-from clesr.pipeline.engine_thread import EngineThread
-from clesr.pipeline.files import OWN, write_json
+from clesr.engines.common.files import OWN, write_json
+from clesr.engines.engine import Engine
+from clesr.engines.factory import open_engine
+from clesr.engines.models.weights import find_model
+from clesr.pipeline.engine_stage import EngineThread
 from clesr.pipeline.frame import Outcome
-from clesr.pipeline.runner import Limits, Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.sharing import StillSource, shared
-from clesr.pipeline.sinks import open_sink
-from clesr.pipeline.sources import Source, open_source
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sources.base import Source
+from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.upscaler import EngineFactory
 from clesr.tools.stream import cores
 

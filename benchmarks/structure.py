@@ -197,12 +197,12 @@ def follow_frames() -> dict[str, Any]:
 
 def _run(folder: Path, watch: Watch) -> None:
     """A live run that ``watch`` sees from frame WARM on."""
-    from clesr.engines import open_engine
+    from clesr.engines.factory import open_engine
+    from clesr.pipeline.pipeline import Pipeline
     from clesr.pipeline.prepare import Prepare
-    from clesr.pipeline.runner import Pipeline
     from clesr.pipeline.session.recorder import Recorder
-    from clesr.pipeline.sinks import open_sink
-    from clesr.pipeline.sources import open_source
+    from clesr.pipeline.sinks.registry import open_sink
+    from clesr.pipeline.sources.registry import open_source
 
     source = open_source(str(_video(folder / "in.mkv")), pace="max")
     read = source.read

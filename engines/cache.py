@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.folders import put_part
+from clesr.engines.common.parsing import parse_json, read_bounded, unreadable
+from clesr.engines.common.text import printable
 from clesr.engines.notes import note
-from clesr.pipeline.errors import UsageError
-from clesr.pipeline.inside import put_part
-from clesr.pipeline.parsing import parse_json, read_bounded, unreadable
-from clesr.pipeline.text import printable
 
 VARIABLE = "CLESR_CACHE_DIR"
 MAGIC = b"clesr cache 1\n"

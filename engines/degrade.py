@@ -143,12 +143,12 @@ class Corrector:
         self._half = np.zeros((self._rows.length, self._columns.size), np.float32)
         self._change = np.zeros((self._rows.size, self._columns.size), np.float32)
 
-    def __call__(self, sr: Image, lr: Image, again: Image) -> Image:
+    def __call__(self, sr: Image, lr: Image, reprojected: Image) -> Image:
         """``sr``, whose LR image is ``again`` (H, W), changed so that it becomes ``lr``, up to rounding and clipping.
         A new array of the same dtype."""
         height, width = self.shape
         inside = self._error[REACH : REACH + height, REACH : REACH + width]
-        np.subtract(lr, again, out=inside, dtype=np.float32)
+        np.subtract(lr, reprojected, out=inside, dtype=np.float32)
         self._columns.across(self._error, self._half)
         self._rows.down(self._half, self._change)
         change = self._change[: sr.shape[0], : sr.shape[1]]

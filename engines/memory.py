@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-from clesr.pipeline.errors import EngineError
+from clesr.engines.common.errors import EngineError
 
 WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
 

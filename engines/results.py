@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from clesr.engines.base import Engine, EngineInfo, SelfChecking
-from clesr.pipeline.errors import ClesrError, EngineError, UsageError, first_line
+from clesr.engines.common.errors import ClesrError, EngineError, UsageError, first_line
+from clesr.engines.engine import Engine, EngineInfo, SelfChecking
 from clesr.pipeline.frame import Image
 
 MOST_PIXELS = 2**28  # of an SR image: 16384x16384, with which the path takes some gigabytes
@@ -38,14 +38,17 @@ def collect_checked(engine: Engine, lr: Image, scale: int) -> Image:
     return _as_image(f"the {engine.info.engine} engine gave", engine.collect(), shape, lr)
 
 
-def again_checked(engine: SelfChecking, lr: Image, name: str) -> Sequence[Image]:
-    """What ``engine``, called ``name``, has degraded again of the result collected last, each as ``lr`` (H, W)."""
-    again: object = engine.again
-    if not isinstance(again, Sequence | np.ndarray) or len(again) not in (1, 2):
+def reprojected_checked(engine: SelfChecking, lr: Image, name: str) -> Sequence[Image]:
+    """What ``engine``, called ``name``, has degraded of the result collected last, each as ``lr`` (H, W)."""
+    reprojected: object = engine.reprojected
+    if not isinstance(reprojected, Sequence | np.ndarray) or len(reprojected) not in (1, 2):
         raise EngineError(
-            f"the {name} engine gave {_words(again)} as its degraded images, not one or two of {lr.dtype} {lr.shape}"
+            f"the {name} engine gave {_words(reprojected)} as its degraded images, not one or two of "
+            f"{lr.dtype} {lr.shape}"
         )
-    return [_as_image(f"the {name} engine gave a degraded image of", image, lr.shape, lr) for image in again]
+    return [
+        _as_image(f"the {name} engine gave a degraded image of", image, lr.shape, lr) for image in reprojected
+    ]
 
 
 def check_opened(engine: Engine, shape: tuple[int, int], scale: int) -> None:
@@ -97,7 +100,7 @@ def _as_image(who: str, value: object, shape: tuple[int, ...], lr: Image) -> Ima
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != lr.dtype:
         raise EngineError(f"{who} {_words(value)}; {lr.dtype} {shape} was expected")
     if not value.flags.owndata or _references(value) > _ALONE:
-        image: Image = np.array(value, order="C")  # the engine may use that memory again
+        image: Image = np.array(value, order="C")  # the engine may use that memory reprojected
     else:
         image = np.ascontiguousarray(value)
     return image

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clesr.engines.base import Engine
+from clesr.engines.backends.torch import upscale
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError
+from clesr.engines.engine import Engine
 from clesr.engines.models import count_operations
-from clesr.engines.offer import Offer
+from clesr.engines.models.weights import Model
 from clesr.engines.results import check_opened, engine_errors, run_frame
 from clesr.engines.tiles import HALO, Span
-from clesr.engines.torch_engine import upscale
-from clesr.engines.weights import Model
-from clesr.pipeline.errors import EngineError
 
 MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
@@ -28,7 +28,9 @@ CORNER = 128  # LR pixels a side that the reference computes on a GPU: little me
 _passed: set[tuple[object, ...]] = set()
 
 
-def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
+def open_checked(
+    candidate: EngineCandidate, model: Model, shape: tuple[int, int], threads: int | None
+) -> Engine:
     """Open ``offer`` and compare it with torch in FP32 on a fixed image.
 
     The engine itself is compared where the reference is affordable at ``shape``. Where it is not, an engine
@@ -36,13 +38,13 @@ def open_checked(offer: Offer, model: Model, shape: tuple[int, int], threads: in
     shape decides which kernels run, the engine itself is compared always, in two opposite corners. Raises EngineError
     where the engine cannot start or does not pass.
     """
-    if offer.kind == "cuda":
+    if candidate.kind == "cuda":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return _checked(_started(offer, model, shape, threads), model, _corners(shape), device=device)
+        return _checked(_started(candidate, model, shape, threads), model, _corners(shape), device=device)
     affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
     if not affordable:
-        _check_small(offer, model, threads)
-    engine = _started(offer, model, shape, threads)
+        _check_small(candidate, model, threads)
+    engine = _started(candidate, model, shape, threads)
     return _checked(engine, model, [_whole(shape)]) if affordable else engine
 
 
@@ -74,18 +76,18 @@ def probe_image(height: int, width: int) -> NDArray[np.uint8]:
     return image
 
 
-def _check_small(offer: Offer, model: Model, threads: int | None) -> None:
-    key = (offer.name, offer.kind, offer.precision, model.sha256, threads)
+def _check_small(candidate: EngineCandidate, model: Model, threads: int | None) -> None:
+    key = (candidate.name, candidate.kind, candidate.precision, model.sha256, threads)
     if key in _passed:
         return
-    _checked(_started(offer, model, SMALL, threads), model, [_whole(SMALL)]).close()
+    _checked(_started(candidate, model, SMALL, threads), model, [_whole(SMALL)]).close()
     _passed.add(key)
 
 
-def _started(offer: Offer, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
+def _started(candidate: EngineCandidate, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
     """``offer``, opened; EngineError whatever it raises, and where it is not for what was asked."""
     with engine_errors("it does not start"):
-        engine = offer.open(model, shape, threads)
+        engine = candidate.open(model, shape, threads)
     try:
         check_opened(engine, shape, model.scale)
     except BaseException:

@@ -8,10 +8,10 @@ from time import perf_counter
 
 import numpy as np
 
-from clesr.engines.base import Engine
+from clesr.engines.common.errors import EngineError
+from clesr.engines.engine import Engine
+from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.results import engine_errors, run_frame
-from clesr.engines.weights import Model, find_model, shipped
-from clesr.pipeline.errors import EngineError
 
 BEST, LIGHT = "densenet", "fast"
 PROBE = 64  # LR pixels a side of the first, small trial

@@ -6,12 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from clesr.engines.base import EngineInfo
+from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Image
 
 
 class WorkerEngine:
-    """An :class:`~clesr.engines.base.Engine` around ``compute``, a function of one LR image.
+    """An :class:`~clesr.engines.engine.Engine` around ``compute``, a function of one LR image.
 
     While one frame is computed the next one waits, so the device is never idle between two. ``compute``
     runs on the engine's own thread; what it raises, SystemExit too, comes out of ``collect`` as EngineError.

@@ -6,10 +6,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 
-from clesr.pipeline.acquisition import READ_S
-from clesr.pipeline.clock import Clock
-from clesr.pipeline.errors import SourceError
-from clesr.pipeline.outlet import Outlet
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import SourceError
+from clesr.pipeline.capture import READ_S
+from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.watchdog import Patience, Pulse, left_behind
@@ -22,7 +22,7 @@ class Ending:
     def __init__(
         self,
         source: Source,
-        outlets: Sequence[Outlet],
+        workers: Sequence[SinkWorker],
         recorder: Sink | None,
         *,
         patience: Patience,
@@ -30,7 +30,7 @@ class Ending:
     ) -> None:
         self.stop = threading.Event()
         self.aborted = self.source_given_up = False
-        self._source, self._outlets, self._recorder = source, outlets, recorder
+        self._source, self._workers, self._recorder = source, workers, recorder
         self._patience, self._clock = patience, clock
         self._since_ns = 0
 
@@ -65,26 +65,26 @@ class Ending:
             address = self._source.info.address
             raise SourceError(f"{address} has not answered for {self._since():.0f} s and is given up")
 
-    def check(self, outlet: Outlet) -> bool:
+    def check(self, worker: SinkWorker) -> bool:
         """Give ``outlet`` up where its sink does not come back from a call; whether it was."""
-        patience, recorder = self._patience, outlet.sink is self._recorder
+        patience, recorder = self._patience, worker.sink is self._recorder
         if self.aborted:
             limit = patience.abort_recorder if recorder else patience.abort
         else:
             limit = patience.recorder if recorder else patience.close
-        due = outlet.alive and outlet.pulse.busy_s > limit
+        due = worker.alive and worker.pulse.busy_s > limit
         if due:
-            outlet.give_up()
+            worker.give_up()
         return due
 
     def close_sinks(self, look: Callable[[], None]) -> None:
         """Close all sinks, the recording first; ``look`` is called while that takes time."""
-        recorders = [outlet for outlet in self._outlets if outlet.sink is self._recorder]
-        for together in (recorders, [outlet for outlet in self._outlets if outlet not in recorders]):
-            for outlet in together:
-                outlet.close()
-            for outlet in together:
-                while not outlet.wait_closed(READ_S) and not self.check(outlet):
+        recorders = [worker for worker in self._workers if worker.sink is self._recorder]
+        for together in (recorders, [worker for worker in self._workers if worker not in recorders]):
+            for worker in together:
+                worker.close()
+            for worker in together:
+                while not worker.wait_closed(READ_S) and not self.check(worker):
                     look()
 
     def close_source(self) -> None:
@@ -111,9 +111,9 @@ class Ending:
 
     def rescue(self, seconds: float) -> None:
         """Any thread: close the sinks, the recording first, waiting at most ``seconds`` for each."""
-        for outlet in sorted(self._outlets, key=lambda outlet: outlet.sink is not self._recorder):
-            outlet.close()
-            outlet.wait_closed(seconds)
+        for worker in sorted(self._workers, key=lambda worker: worker.sink is not self._recorder):
+            worker.close()
+            worker.wait_closed(seconds)
 
     def _since(self) -> float:
         return (self._clock.now_ns() - self._since_ns) / 1e9

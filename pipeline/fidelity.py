@@ -1,4 +1,4 @@
-"""The consistency check: an SR image, degraded again, must agree with the LR image that was measured.
+"""The consistency check: an SR image, degraded reprojected, must agree with the LR image that was measured.
 
 What disagrees was invented by the network, or taken away. The figures are PSNR in dB, the peak being the largest value
 of the dtype: over the field of view, and over the tile of 32x32 LR pixels that agrees least, which is held against the
@@ -22,7 +22,7 @@ __all__ = ["MOST_DB", "REFRESH", "TILE", "FidelityCheck", "Tiles", "decibels", "
 
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
-REFRESH = 64  # frames after which the field of view is looked for again
+REFRESH = 64  # frames after which the field of view is looked for reprojected
 GARBAGE_DB = 20.0  # below it an image is none of the frame, unless the frame itself varies as much
 FLAT = 1 / 32  # of the range: structure of this standard deviation does not vanish wholly in any up-scaling
 
@@ -72,13 +72,13 @@ class FidelityCheck:
         self._tiles: Tiles | None = None
         self._uses = 0
 
-    def __call__(self, lr: Image, sr: Image, again: Sequence[Image] = ()) -> tuple[Image, Fidelity]:
+    def __call__(self, lr: Image, sr: Image, reprojected: Sequence[Image] = ()) -> tuple[Image, Fidelity]:
         """``sr`` (scale * H, scale * W), corrected if so asked, and how it agrees with ``lr`` (H, W); uint8 or uint16.
 
-        ``again`` is what the engine has done already: its image degraded, and where it has corrected it, the corrected
-        one degraded.
+        ``reprojected`` is what the engine has done already: its image degraded, and where it has corrected it, the
+        corrected one degraded.
         """
-        own = again[0] if again else self._degrade(sr)
+        own = reprojected[0] if reprojected else self._degrade(sr)
         if self._tiles is None or self._uses % REFRESH == 0:
             self._tiles = Tiles(field_of_view(eight_bits(lr)))
         self._uses += 1
@@ -86,8 +86,8 @@ class FidelityCheck:
         mean, tiles = self._tiles.errors(squared_difference(own, lr))
         db, before_db = decibels(mean, peak), None
         if self._correct is not None:
-            sr = sr if len(again) == 2 else self._correct(sr, lr, own)
-            corrected = again[1] if len(again) == 2 else self._degrade(sr)
+            sr = sr if len(reprojected) == 2 else self._correct(sr, lr, own)
+            corrected = reprojected[1] if len(reprojected) == 2 else self._degrade(sr)
             mean, _ = self._tiles.errors(squared_difference(corrected, lr))
             db, before_db = decibels(mean, peak), db
         worst = int(tiles.argmax()) if tiles.size and tiles.max() >= 0 else None
@@ -106,8 +106,8 @@ def no_upscaled_image(lr: Image, found: Fidelity) -> str:
     if min(lr.shape) < TILE:
         return ""
     peak = int(np.iinfo(lr.dtype).max)
-    if found.again.min() == found.again.max() and float(lr.std()) > FLAT * peak:
-        return f"an image of level {found.again.flat[0]} everywhere for a frame with structure"
+    if found.reprojected.min() == found.reprojected.max() and float(lr.std()) > FLAT * peak:
+        return f"an image of level {found.reprojected.flat[0]} everywhere for a frame with structure"
     db = found.db if found.before_db is None else found.before_db
     if db < GARBAGE_DB and peak**2 / 10 ** (db / 10) > 2 * float(lr[field_of_view(eight_bits(lr))].var()):
         return f"an image {db:.1f} dB from the frame; {GARBAGE_DB:g} dB is the least for a frame like this"

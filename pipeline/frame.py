@@ -108,7 +108,7 @@ class Fidelity:
     ``db`` is over the field of view, of the image that is given on; ``before_db`` that of the engine's own image where
     it was corrected, else None. The rest is of the engine's own image: ``worst_db`` of the tile that agrees least,
     whose upper left corner is ``worst_at`` (row, column of the LR image), both None where no tile lies in the field of
-    view; ``limit_db``, what tiles are held against, None without one; ``again`` (H, W), the image degraded.
+    view; ``limit_db``, what tiles are held against, None without one; ``reprojected`` (H, W), the image degraded.
     """
 
     db: float
@@ -116,7 +116,7 @@ class Fidelity:
     worst_db: float | None
     worst_at: tuple[int, int] | None
     limit_db: float | None
-    again: Image
+    reprojected: Image
 
     @property
     def below_limit(self) -> bool:

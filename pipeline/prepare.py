@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import decimal_number, shortened, whole_number
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.numbers import decimal_number, shortened, whole_number
 
 PERCENTILES = (0.5, 99.8)  # of the pixels in the centre, mapped to black and white
 SMOOTHING_S = 1.0  # time constant with which a percentile window follows the image

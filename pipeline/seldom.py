@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clesr.pipeline.clock import Clock
+from clesr.engines.common.clock import Clock
 
 FIRST_NS, LAST_NS = 1_000_000_000, 60_000_000_000  # between two lines: at first, and at most
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.engine_thread import EngineThread
+from clesr.engines.common.clock import SYSTEM
+from clesr.pipeline.engine_stage import EngineThread
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.runner import Limits, Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.sinks.null import Null
 from clesr.pipeline.sources.base import SourceInfo
 from clesr.pipeline.upscaler import EngineFactory, Upscaler

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from clesr.engines import Engine, EngineInfo
-from clesr.engines.base import SelfChecking
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.engine import Engine, EngineInfo, SelfChecking
 from clesr.engines.resample import quantise, resize
-from clesr.engines.results import again_checked, check_opened, check_size, collect_checked
-from clesr.pipeline.clock import Clock
-from clesr.pipeline.errors import EngineError, first_line
+from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times, read_only
 
@@ -196,8 +195,8 @@ class Upscaler:
         assert check is not None
         image = collect_checked(engine, job.lr, self.scale)
         name = engine.info.engine
-        again = again_checked(engine, job.lr, name) if isinstance(engine, SelfChecking) else ()
-        image, found = check(job.lr, image, again)
+        reprojected = reprojected_checked(engine, job.lr, name) if isinstance(engine, SelfChecking) else ()
+        image, found = check(job.lr, image, reprojected)
         wrong = no_upscaled_image(job.lr, found)
         if wrong:
             raise EngineError(f"the {name} engine gave {wrong}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from clesr.pipeline.clock import Clock
+from clesr.engines.common.clock import Clock
 
 SLOWER = 3.0  # times the longest call so far: what is slow by nature is not taken for hung
 

@@ -24,8 +24,8 @@ else:
     settings.load_profile("clesr")
 
 ALLOWED = ("cuda", "hardware")
-FREEZER = Path(__file__).parent / "fake_disk" / "freeze.c"
-FAKE_V4L2 = Path(__file__).parent / "fake_v4l2"
+FREEZER = Path(__file__).parent / "helpers" / "fake_disk" / "freeze.c"
+FAKE_V4L2 = Path(__file__).parent / "helpers" / "fake_v4l2"
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def gpu() -> str:
 
 @pytest.fixture(scope="session")
 def fake_v4l2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that is a camera when it is preloaded: tests/fake_v4l2/README.md."""
+    """The library that is a camera when it is preloaded: tests/helpers/fake_v4l2/README.md."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc) to build the fake camera with; install gcc or clang")
@@ -72,7 +72,7 @@ def fake_v4l2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def freezer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that makes a disk hang when it is preloaded: tests/fake_disk/freeze.c."""
+    """The library that makes a disk hang when it is preloaded: tests/helpers/fake_disk/freeze.c."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc) to build the freezing disk with; install gcc or clang")

@@ -18,7 +18,11 @@ TESTS = Path(__file__).parent
 def test_what_was_found_once_is_mended() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fuzz.replay"],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS / "helpers"))),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=280,

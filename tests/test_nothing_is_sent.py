@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-LOGGER = Path(__file__).with_name("network_log.c")
+LOGGER = Path(__file__).parent / "helpers" / "network_log.c"
 OPENS_AN_ENGINE = (
     "import numpy as np\n"
-    "from clesr.engines import open_engine\n"
+    "from clesr.engines.factory import open_engine\n"
     "engine = open_engine('openvino', 'fast', 2, (64, 64))\n"
     "engine.submit(np.zeros((64, 64), np.uint8))\n"
     "assert engine.collect().shape == (128, 128)\n"

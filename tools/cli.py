@@ -15,31 +15,31 @@ import rich_click as click
 from click.exceptions import Abort, ClickException
 
 from clesr import __version__
-from clesr.pipeline.errors import ClesrError, UsageError
-from clesr.pipeline.files import keep
-from clesr.pipeline.numbers import shortened
-from clesr.pipeline.text import conceal
+from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.files import keep
+from clesr.engines.common.numbers import shortened
+from clesr.engines.common.text import conceal
 from clesr.pipeline.watchdog import left_behind
-from clesr.tools.bench import bench
-from clesr.tools.build import build
+from clesr.tools.commands.bench import bench
+from clesr.tools.commands.build import build
+from clesr.tools.commands.demo import demo
+from clesr.tools.commands.doctor import doctor
+from clesr.tools.commands.evaluate import evaluate
+from clesr.tools.commands.export import export
+from clesr.tools.commands.export_model import export_model
+from clesr.tools.commands.info import info
+from clesr.tools.commands.live import live
+from clesr.tools.commands.models import models
+from clesr.tools.commands.render import render
+from clesr.tools.commands.repair import repair_session
+from clesr.tools.commands.replay import replay
+from clesr.tools.commands.train import train
+from clesr.tools.commands.upscale import upscale
+from clesr.tools.commands.verify import verify_session
 from clesr.tools.console import tell, tell_traceback
-from clesr.tools.demo import demo
-from clesr.tools.doctor import doctor
-from clesr.tools.evaluate import evaluate
-from clesr.tools.export import export
-from clesr.tools.export_model import export_model
-from clesr.tools.info import info
-from clesr.tools.live import live
-from clesr.tools.models import models
-from clesr.tools.render import render
-from clesr.tools.repair import repair_session
-from clesr.tools.replay import replay
 from clesr.tools.settings_file import check_options, read_toml
 from clesr.tools.signals import interruptible
 from clesr.tools.stderr import stderr
-from clesr.tools.train import train
-from clesr.tools.upscale import upscale
-from clesr.tools.verify import verify_session
 
 PREFIX = "CLESR"
 UNPRINTED = "what was printed could not be written"

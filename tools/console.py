@@ -22,10 +22,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from clesr.pipeline.clock import SYSTEM
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.text import presentable
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.stats import PERCENTILES, Status, Summary
-from clesr.pipeline.text import presentable
 from clesr.tools.stderr import stderr
 
 PLAIN_EVERY_S = 10.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from click.types import StringParamType
 
-from clesr.pipeline.errors import UsageError
-from clesr.pipeline.text import shown
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.text import shown
 
 PLACE = "{stream}"  # in a file name or address: the stream's name
 _NAMED = re.compile(r"([\w-]+)=(.+)", re.ASCII)

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from clesr.engines.models import SCALES
-from clesr.pipeline.sinks.card import ENCODE
-from clesr.pipeline.sinks.encoding import CODECS
-from clesr.pipeline.sources.hardware import DECODE
+from clesr.pipeline.sinks.video.encoding import CODECS
+from clesr.pipeline.sinks.video.hardware import ENCODE
 from clesr.pipeline.sources.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
+from clesr.pipeline.sources.video.hardware import DECODE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import rich_click as click
 
-from clesr.pipeline.config import LiveSettings
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.coding import CODECS
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
-from clesr.pipeline.sinks import Sink
-from clesr.pipeline.sinks.window import Window
+from clesr.pipeline.settings import LiveSettings
+from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sinks.window.window import Window
 from clesr.pipeline.sources.base import SourceInfo
 from clesr.tools.naming import Repeated
 from clesr.tools.options import Command, apply_options

@@ -10,10 +10,10 @@ from typing import Any
 import rich_click as click
 from click.types import BoolParamType
 
-from clesr.pipeline.errors import UsageError
-from clesr.pipeline.numbers import shortened
-from clesr.pipeline.parsing import parse_toml, read_bounded, unreadable
-from clesr.pipeline.text import conceal
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import shortened
+from clesr.engines.common.parsing import parse_toml, read_bounded, unreadable
+from clesr.engines.common.text import conceal
 
 LARGEST = 1 << 16  # bytes of a file
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from clesr.engines import Engine, open_engine
-from clesr.engines.interpolation_engine import METHODS
+from clesr.engines.backends.interpolation import METHODS
+from clesr.engines.engine import Engine
+from clesr.engines.factory import open_engine
+from clesr.engines.models.weights import Model, find_model
 from clesr.engines.trial import choose_model
-from clesr.engines.weights import Model, find_model
-from clesr.pipeline.runner import Pipeline
+from clesr.pipeline.pipeline import Pipeline
 from clesr.tools.console import tell
 from clesr.tools.signals import GRACE_S, end_process, on_signals
 

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from clesr.pipeline.config import LiveSettings
-from clesr.pipeline.engine_thread import EngineThread
-from clesr.pipeline.errors import ClesrError, UsageError
-from clesr.pipeline.files import WriteRule, contains, write_json
+from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.pipeline.engine_stage import EngineThread
+from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.runner import Pipeline, run_together
 from clesr.pipeline.session.folder import make_folder
+from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, shared
-from clesr.pipeline.sinks import Sink, open_sink
-from clesr.pipeline.sinks.card import Encode
-from clesr.pipeline.sinks.window import TITLE, Keyboard, Place
-from clesr.pipeline.sources import Source, open_source
-from clesr.pipeline.sources.hardware import Decoding
+from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sinks.video.hardware import Encode
+from clesr.pipeline.sinks.window.window import TITLE, Keyboard, Place
+from clesr.pipeline.sources.base import Source
 from clesr.pipeline.sources.masked import Masked
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.video.hardware import Decoding
 from clesr.pipeline.stats import State, Summary
 from clesr.pipeline.upscaler import EngineFactory
 from clesr.tools.console import following, print_summary, tell

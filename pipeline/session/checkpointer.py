@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from clesr.pipeline.clock import Clock
-from clesr.pipeline.errors import first_line
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import first_line
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.matroska import CLUSTER_MS
 from clesr.pipeline.session.place import DamagedError, MovedError

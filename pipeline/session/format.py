@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from clesr.pipeline.errors import ClesrError
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.parsing import Count, Int64, check_depth, parse_json
 from clesr.pipeline.frame import Image, Outcome
-from clesr.pipeline.parsing import Count, Int64, check_depth, parse_json
 
 VERSION = 1
 MANIFEST, FRAMES, RAW, SR = "session.json", "frames.jsonl", "raw.mkv", "sr.mkv"

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from clesr.pipeline.mailbox import Closed
+from clesr.pipeline.frame_queue import Closed
 
 LETTER = 512  # bytes that work counts for besides its image
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from clesr.pipeline.inside import Folder
+from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import MANIFEST, SessionError, SessionInfo, format_manifest
 
 DELETED = " (deleted)"  # what Linux puts behind the name of what is gone

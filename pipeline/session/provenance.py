@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import metadata
 
-from clesr.pipeline.clock import Clock
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import UsageError
 from clesr.pipeline.session.coding import Coder
 from clesr.pipeline.session.format import Record, SessionInfo
 from clesr.pipeline.session.settings import RecorderSettings

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import av
 import av.error
 
-from clesr.pipeline.errors import SourceError
+from clesr.engines.common.errors import SourceError
+from clesr.engines.common.folders import check_part, open_part, read_part
+from clesr.engines.common.parsing import read_lines
 from clesr.pipeline.frame import Image
-from clesr.pipeline.inside import check_part, open_part, read_part
-from clesr.pipeline.parsing import read_lines
 from clesr.pipeline.session.format import (
     FRAMES,
     LINE_BYTES,
@@ -32,7 +32,7 @@ from clesr.pipeline.session.format import (
     parse_line,
     parse_manifest,
 )
-from clesr.pipeline.sources.decode import Damage, Decoder, Picture, open_container
+from clesr.pipeline.sources.video.decode import Damage, Decoder, Picture, open_container
 
 Which = Literal["raw", "sr"]
 MILLISECOND = Fraction(1, 1000)

@@ -12,10 +12,11 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from clesr.engines import EngineInfo
-from clesr.pipeline.clock import SYSTEM, Clock
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
-from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.session.checkpointer import cause
 from clesr.pipeline.session.coding import TICK, Coder, Picture, coder_for
 from clesr.pipeline.session.format import Record
@@ -28,10 +29,9 @@ from clesr.pipeline.session.teller import Teller
 from clesr.pipeline.session.trigger import Trigger
 from clesr.pipeline.session.watchdog import Watchdog
 from clesr.pipeline.session.writer import Entry
-from clesr.pipeline.sinks.encoding import encoder_threads
-from clesr.pipeline.sinks.timeline import Timeline
+from clesr.pipeline.sinks.video.encoding import encoder_threads
+from clesr.pipeline.sinks.video.timeline import Timeline
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.watch import Watch
 
 __all__ = ["Recorder", "RecorderSettings"]
 
@@ -39,7 +39,7 @@ FPS = 25.0  # of a source that does not say; nothing but the length of the last 
 TOO_SLOW = "the recorder could not keep up: the disk or the processor is too slow for it"
 
 
-class Recorder(Watch):
+class Recorder(FrameObserver):
     """Records a source's frames and their results into session folders; also the sink of the results.
 
     ``start`` and ``stop`` may be called at any time from any thread, also in signal handlers: they take effect at
@@ -50,7 +50,7 @@ class Recorder(Watch):
     """
 
     name = "recorder"
-    policy = Policy.ALL
+    policy = Policy.BLOCK
 
     def __init__(
         self,

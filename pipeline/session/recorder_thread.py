@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from clesr.pipeline.mailbox import Closed
+from clesr.pipeline.frame_queue import Closed
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.inbox import Inbox
 from clesr.pipeline.session.sessions import Sessions

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import av
 
-from clesr.pipeline.errors import SourceError
-from clesr.pipeline.files import sync
-from clesr.pipeline.inside import Folder, check_part, open_part, read_part
+from clesr.engines.common.errors import SourceError
+from clesr.engines.common.files import sync
+from clesr.engines.common.folders import Folder, check_part, open_part, read_part
 from clesr.pipeline.session.coding import Picture
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.format import (
@@ -38,7 +38,7 @@ from clesr.pipeline.session.format import (
 )
 from clesr.pipeline.session.matroska import MatroskaFile
 from clesr.pipeline.session.reader import Coded, DamagedLine, Session, chained_lines, demux, read_session
-from clesr.pipeline.sources.decode import Damage, open_container
+from clesr.pipeline.sources.video.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
 WORK = ".repair"

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clesr.engines import EngineInfo
-from clesr.pipeline.clock import Clock
-from clesr.pipeline.errors import first_line
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import first_line
+from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Image
 from clesr.pipeline.session.alarm import Alarm
 from clesr.pipeline.session.changes import Changes

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from clesr.pipeline.parsing import convert
+from clesr.engines.common.parsing import convert
 from clesr.pipeline.session.format import SessionError, SessionInfo
 
 WAITING_BYTES = 256 << 20  # of images that may wait for the disk

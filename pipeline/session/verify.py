@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from clesr.engines.common.folders import check_part, read_part
 from clesr.pipeline.frame import Image, Outcome
-from clesr.pipeline.inside import check_part, read_part
 from clesr.pipeline.session.agreement import disagreements, uncovered
 from clesr.pipeline.session.format import (
     FRAMES,
@@ -33,7 +33,7 @@ from clesr.pipeline.session.format import (
     manifest_hash,
 )
 from clesr.pipeline.session.reader import chained_lines, demux, read_session
-from clesr.pipeline.sources.decode import Damage
+from clesr.pipeline.sources.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 

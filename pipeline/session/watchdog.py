@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clesr.pipeline.clock import Clock
+from clesr.engines.common.clock import Clock
 
 DEAD_NS = 30_000_000_000  # without any progress after which a disk is given up
 LOOK_NS = 5_000_000_000  # that one look counts at most

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from clesr.engines import EngineInfo
+from clesr.engines.engine import EngineInfo
 from clesr.pipeline.session.coding import Coder, Picture
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES
 from clesr.pipeline.session.format import FRAMES, RAW, SR, Record, SessionError, SessionInfo, count_records

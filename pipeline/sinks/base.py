@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from clesr.pipeline.frame import Result
-from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.stats import Status
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from clesr.pipeline.frame import Result
-from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.frame_queue import Policy
 
 
 class Null:
     """Takes every result and counts it."""
 
     name = "null"
-    policy = Policy.ALL
+    policy = Policy.BLOCK
 
     def __init__(self) -> None:
         self.written = 0

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import tifffile
 
-from clesr.pipeline.errors import SinkError
-from clesr.pipeline.files import NEW, NewFile, WriteRule, cannot_write, partial_name
+from clesr.engines.common.errors import SinkError
+from clesr.engines.common.files import NEW, NewFile, WriteRule, cannot_write, partial_name
 from clesr.pipeline.frame import Image, Result
-from clesr.pipeline.mailbox import Policy
+from clesr.pipeline.frame_queue import Policy
 
 SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -22,7 +22,7 @@ class StillFile:
     ``NAME.partial.tif``. Raises SinkError where the folder cannot be written, or ``rule`` forbids it.
     """
 
-    policy = Policy.ALL
+    policy = Policy.BLOCK
 
     def __init__(self, path: Path, rule: WriteRule = NEW) -> None:
         self.path, self.name, self._rule = path, str(path), rule

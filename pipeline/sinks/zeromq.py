@@ -17,11 +17,11 @@ import numpy as np
 import zmq
 import zmq.auth
 
-from clesr.pipeline.errors import SinkError, UsageError, first_line
-from clesr.pipeline.files import keep
+from clesr.engines.common.errors import SinkError, UsageError, first_line
+from clesr.engines.common.files import keep
+from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Outcome, Result
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.text import shown
+from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.unix_sockets import UnixListener
 
 VERSION = 1
@@ -44,7 +44,7 @@ class Publisher:
     others get all. Raises UsageError for an address of another form, SinkError where it cannot be bound.
     """
 
-    policy = Policy.NEWEST
+    policy = Policy.DROP_OLDEST
 
     def __init__(self, address: str) -> None:
         self.name = shown(address).partition("?")[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.text import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ sessions, archives, training.
 
 from __future__ import annotations
 
-from clesr.pipeline.errors import UsageError
-from clesr.pipeline.numbers import shortened, whole_number
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import shortened, whole_number
 
 DEFAULT_SIDE = 8192
 MOST_SIDE = 65_535

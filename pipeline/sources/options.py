@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from clesr.pipeline.errors import UsageError
-from clesr.pipeline.numbers import shortened
-from clesr.pipeline.parsing import one_line
-from clesr.pipeline.text import shown
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import shortened
+from clesr.engines.common.parsing import one_line
+from clesr.engines.common.text import shown
 
 MOST_CHARACTERS = 4096  # as the system's longest path
 MOST_OPTIONS = 100

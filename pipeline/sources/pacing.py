@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from clesr.pipeline.clock import SYSTEM, Clock
-from clesr.pipeline.errors import EndOfSource, UsageError
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import EndOfSource, UsageError
+from clesr.engines.common.numbers import decimal_number, shortened
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.numbers import decimal_number, shortened
 from clesr.pipeline.sources.base import Source
 
 NAP_NS = 20_000_000  # longest sleep before a look whether the source was closed

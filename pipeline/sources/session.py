@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from clesr.pipeline.clock import SYSTEM, Clock
-from clesr.pipeline.errors import EndOfSource
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Outcome
 from clesr.pipeline.session.format import RAW
 from clesr.pipeline.session.reader import MILLISECOND, demux, read_session
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.decode import Damage
+from clesr.pipeline.sources.video.decode import Damage
 
 
 class SessionSource:

@@ -14,11 +14,13 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
-import clesr.engines
-from clesr.engines import cuda_engine, engines, tensorrt_engine, tiles
+from clesr.engines import tiles
+from clesr.engines.backends.cuda import engine as cuda_engine
+from clesr.engines.backends.tensorrt import engine as tensorrt_engine
+from clesr.engines.factory import engines
 loaded = {{name.partition(".")[0] for name in sys.modules}} & {blocked}
 assert not loaded, loaded
-print(*(f"{{offer.name}}: {{offer.reason}}" for offer in engines()), sep="\\n")
+print(*(f"{{candidate.name}}: {{candidate.reason}}" for offer in engines()), sep="\\n")
 """
 BLOCKED = ("av", "zmq", "openvino", "linuxpy", "tifffile", "onnx", "lightning")
 

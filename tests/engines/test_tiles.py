@@ -14,18 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import random_image, random_model
 
-from clesr.engines import Engine, EngineInfo, Offer, open_engine, selection
+from clesr.engines import factory as selection
+from clesr.engines.backends.openvino.engine import open_openvino
+from clesr.engines.backends.torch import open_torch, upscale
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import EngineError
+from clesr.engines.engine import Engine, EngineInfo
+from clesr.engines.factory import open_engine
 from clesr.engines.memory import is_out_of_memory
+from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.notes import noting
-from clesr.engines.openvino_engine import open_openvino
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
-from clesr.engines.torch_engine import open_torch, upscale
-from clesr.engines.weights import Model, find_model, shipped
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.sources.demo import DemoSource
+from clesr.pipeline.sources.simulator.demo import DemoSource
 from clesr.tools.training.images import read_gray
 
 MODEL = random_model("fast", 2, channels=4, depth=4)  # sees 4 + 2 pixels around each
@@ -200,8 +203,10 @@ def test_any_engine_falls_back_to_tiles_and_says_so(monkeypatch: pytest.MonkeyPa
             raise EngineError("NVIDIA Test cannot run it: CUDA out of memory")
         return open_openvino(model, shape, threads, device="cpu", precision="fp32")
 
-    offer = Offer(name="fake", kind="cpu", device="a test", precision="fp32", rank=1, open=start)
-    monkeypatch.setattr(selection, "ENGINES", {"fake": lambda: [offer]})
+    candidate = EngineCandidate(
+        name="fake", kind="cpu", device="a test", precision="fp32", rank=1, open=start
+    )
+    monkeypatch.setattr(selection, "ENGINES", {"fake": lambda: [candidate]})
     said: list[str] = []
     engine = open_engine("auto", MODEL, 2, (120, 300), explain=said.append)
     assert said[0].endswith(f"computed in 4 tiles of 139x120 with a halo of {HALO} pixels")

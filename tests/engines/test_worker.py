@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from clesr.engines import EngineInfo
+from clesr.engines.common.errors import EngineError
+from clesr.engines.engine import EngineInfo
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.errors import EngineError
 from clesr.pipeline.frame import Image
 
 INFO = EngineInfo("fake", "a test", "fp32", "double", "", 2, (2, 3))

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from fuzz.target import Target
 
 

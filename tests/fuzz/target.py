@@ -6,8 +6,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
-from clesr.pipeline.errors import ClesrError, EndOfSource
-from clesr.pipeline.sources import Source
+from clesr.engines.common.errors import ClesrError, EndOfSource
+from clesr.pipeline.sources.base import Source
 from fuzz.mutations import flip
 
 

@@ -89,7 +89,7 @@ def _dies_again(name: str, scratch: Path) -> bool:
 
 def _process(words: list[str], scratch: Path) -> subprocess.Popen[bytes]:
     own = {
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS / "helpers"))),
         "OMP_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -16,15 +16,15 @@ import pytest
 from recordings import drifting, write_video
 from support import FakeEngine, ListSink, ScriptedSource, Step, make_frame, until
 
-from clesr.engines import open_engine
-from clesr.pipeline.errors import SinkError, SourceError
+from clesr.engines.common.errors import SinkError, SourceError
+from clesr.engines.factory import open_engine
 from clesr.pipeline.frame import Result
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.runner import Pipeline
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sharing import shared
-from clesr.pipeline.sinks import open_sink
-from clesr.pipeline.sources import open_source
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.stats import Status
 
 SHAPE = (48, 48)
@@ -65,7 +65,11 @@ def cycle(kind: str = "well", frames: int = 8) -> list[weakref.ref[object]]:
     if kind == "source breaks":
         steps.append(cut)
     source = ScriptedSource(steps, live=kind == "live", shape=SHAPE)
-    sinks = [ListSink(on_write=write), ListSink(name="other"), Screen(name="screen", policy=Policy.NEWEST)]
+    sinks = [
+        ListSink(on_write=write),
+        ListSink(name="other"),
+        Screen(name="screen", policy=Policy.DROP_OLDEST),
+    ]
     engine = shared(factory, 2, lambda _line: None) if kind == "shared" else factory
     run = Pipeline(source, engine, sinks, scale=2)
     if kind in ("sink breaks", "source breaks"):

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource
 
 from clesr.engines import results
-from clesr.engines.base import EngineInfo
+from clesr.engines.common.errors import EngineError, UsageError
+from clesr.engines.engine import EngineInfo
 from clesr.engines.resample import quantise, resize
 from clesr.engines.results import MOST_PIXELS, MOST_SIDE, check_size
-from clesr.pipeline.engine_thread import EngineThread
-from clesr.pipeline.errors import EngineError, UsageError
+from clesr.pipeline.engine_stage import EngineThread
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Frame, Image, Outcome, Result
-from clesr.pipeline.runner import Pipeline
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.upscaler import Job, Upscaler
 
 SHAPE = (40, 48)

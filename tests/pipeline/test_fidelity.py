@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clesr.engines.interpolation_engine import interpolate
+from clesr.engines.backends.interpolation import interpolate
+from clesr.engines.backends.torch import upscale
+from clesr.engines.models.weights import find_model
 from clesr.engines.resample import resize
-from clesr.engines.torch_engine import upscale
-from clesr.engines.weights import find_model
 from clesr.pipeline.fidelity import MOST_DB, REFRESH, TILE, FidelityCheck, Tiles
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.sinks import overlay
-from clesr.pipeline.sources.phantom import Phantom
+from clesr.pipeline.sinks.window import overlay
+from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.pipeline.view import field_of_view
 from clesr.tools.training.data import load_pairs, make_pair
 from clesr.tools.training.validate import fidelity_limit
@@ -59,9 +59,9 @@ def plant(sr: Image, at: tuple[int, int], scale: int, height: float = 0.3) -> Im
 def plain_db(lr: Image, sr: Image, mask: NDArray[np.bool_]) -> float:
     """The figure by Pillow in floating point, without any of clesr's resampling."""
     size = (lr.shape[1], lr.shape[0])
-    again = np.asarray(Pillow.fromarray(sr.astype(np.float32)).resize(size, Pillow.Resampling.BICUBIC))
+    reprojected = np.asarray(Pillow.fromarray(sr.astype(np.float32)).resize(size, Pillow.Resampling.BICUBIC))
     top = np.iinfo(lr.dtype).max
-    error = np.clip(np.rint(again), 0, top).astype(np.float64) - lr
+    error = np.clip(np.rint(reprojected), 0, top).astype(np.float64) - lr
     return 10 * math.log10(top**2 / float(np.mean(error[mask] ** 2)))
 
 
@@ -98,7 +98,7 @@ def test_only_the_field_of_view_counts() -> None:
 def test_the_worst_tile_is_the_worst_of_all_and_no_pixel_lies_in_none() -> None:
     lr, sr = texture((75, 53)), texture((150, 106), seed=1)
     found = check(lr, sr)
-    squared = (found.again.astype(np.float64) - lr) ** 2
+    squared = (found.reprojected.astype(np.float64) - lr) ** 2
     starts = [[0, 16, 32, 43], [0, 16, 21]]
     errors = {(y, x): squared[y : y + TILE, x : x + TILE].mean() for y in starts[0] for x in starts[1]}
     worst = max(errors, key=lambda at: float(errors[at]))
@@ -171,9 +171,9 @@ def test_a_corrected_image_agrees_and_the_judgement_is_of_the_engines_own(scale:
     corrected, found = FidelityCheck(shape, scale, 45.0, consistent=True)(lr, sr)
     assert found.before_db == plain.db
     assert (found.worst_db, found.worst_at, found.below_limit) == (plain.worst_db, plain.worst_at, True)
-    assert np.array_equal(found.again, plain.again)
+    assert np.array_equal(found.reprojected, plain.reprojected)
     assert found.db == check(lr, corrected).db > 50
-    difference = np.abs(check(lr, corrected).again.astype(float) - lr) * 255 / np.iinfo(dtype).max
+    difference = np.abs(check(lr, corrected).reprojected.astype(float) - lr) * 255 / np.iinfo(dtype).max
     assert difference.mean() <= 1
 
 
@@ -184,7 +184,7 @@ def test_what_the_engine_has_done_is_not_done_again() -> None:
     checks = FidelityCheck((40, 40), 2, consistent=True)
     image, found = checks(lr, sr, (own, corrected))
     assert image is sr
-    assert found.again is own
+    assert found.reprojected is own
     assert found.before_db == pytest.approx(10 * math.log10(255**2 / 4))
     assert found.db == pytest.approx(20 * math.log10(255))
     image, found = checks(lr, sr, (own,))

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
 
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import EngineError, SinkError, SourceError
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import EngineError, SinkError, SourceError
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.runner import Limits, Pipeline
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
-from clesr.pipeline.sinks.hud import draw
+from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.stats import State, Status
 from clesr.pipeline.watchdog import Part, Patience, Pulse, Watchdog
 
@@ -41,7 +41,7 @@ class Screen(ListSink):
     """A sink that a person looks at."""
 
     def __init__(self, on_refresh: Callable[[], None] = lambda: None, **options: Any) -> None:
-        super().__init__(name="screen", policy=Policy.NEWEST, **options)
+        super().__init__(name="screen", policy=Policy.DROP_OLDEST, **options)
         self.on_refresh = on_refresh
 
     def refresh(self, status: Status) -> bool:
@@ -156,7 +156,7 @@ def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_
 ) -> None:
     clock, gate, said = ManualClock(), threading.Event(), list[str]()
     file = ListSink(name="out.mkv", on_write=lambda _r: assert_set(gate))
-    display = ListSink(name="display", policy=Policy.NEWEST)
+    display = ListSink(name="display", policy=Policy.DROP_OLDEST)
 
     def shown(number: int) -> Iterator[Step]:
         while not display.results or display.results[-1].frame.number < number:
@@ -216,7 +216,7 @@ def test_a_recorder_whose_sr_thread_hangs_keeps_every_captured_frame(
         lambda: run.ledger.captured - sum(run.ledger.outcomes.values()) < 2
     )
     run, said = record(camera, tmp_path / "s", display)
-    outlets = {outlet.sink.name: outlet for outlet in run._outlets}
+    workers = {worker.sink.name: worker for worker in run._workers}
 
     def stop() -> None:
         assert camera.read_all.wait(20)
@@ -226,8 +226,8 @@ def test_a_recorder_whose_sr_thread_hangs_keeps_every_captured_frame(
 
     assert ends(run, stop) is None
     holds(tmp_path / "s", 30)
-    assert verify(tmp_path / "s").totals["sr"] == outlets["recorder"].written
-    assert outlets["recorder"].missed > 0
+    assert verify(tmp_path / "s").totals["sr"] == workers["recorder"].written
+    assert workers["recorder"].missed > 0
     assert any("recorder is too slow" in line for line in said)
 
 

@@ -9,14 +9,14 @@ from functools import partial
 import pytest
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
 
-from clesr.pipeline.clock import SYSTEM, Clock
-from clesr.pipeline.engine_thread import EngineThread
-from clesr.pipeline.errors import EngineError, SourceError
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import EngineError, SourceError
+from clesr.pipeline.engine_stage import EngineThread
 from clesr.pipeline.frame import Outcome, Result
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.runner import Pipeline, run_together
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.sharing import choose_sharing
-from clesr.pipeline.sinks import Sink
+from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.stats import State, Status
 from clesr.pipeline.upscaler import Job, Upscaler
 
@@ -77,7 +77,7 @@ def test_a_fast_stream_does_not_starve_a_slow_one() -> None:
     engine = shared()
     order: list[int] = []
     lanes = [
-        engine.join(Policy.NEWEST, [], lambda _r, k=k: order.append(k), lambda _stale, _error: None)  # type: ignore[misc]
+        engine.join(Policy.DROP_OLDEST, [], lambda _r, k=k: order.append(k), lambda _stale, _error: None)  # type: ignore[misc]
         for k in range(3)
     ]
     for turn in range(300):
@@ -93,8 +93,8 @@ def test_a_fast_stream_does_not_starve_a_slow_one() -> None:
             assert order[at : at + until].count(0) <= 2 + 3, "in flight before it, and one turn of each"
     assert order.count(1) >= 29
     assert order.count(2) >= 14
-    for lane in lanes:
-        engine.finish(lane)
+    for client in lanes:
+        engine.finish(client)
 
 
 def test_streams_that_always_have_a_frame_get_equal_shares() -> None:
@@ -104,16 +104,18 @@ def test_streams_that_always_have_a_frame_get_equal_shares() -> None:
     def count(k: int, _result: Result) -> None:
         shares[k] += 1
 
-    lanes = [engine.join(Policy.NEWEST, [], partial(count, k), lambda _stale, _error: None) for k in range(3)]
+    lanes = [
+        engine.join(Policy.DROP_OLDEST, [], partial(count, k), lambda _stale, _error: None) for k in range(3)
+    ]
     for turn in range(400):
-        for lane in lanes:
+        for client in lanes:
             frame = make_frame(turn)
-            lane.jobs.put(Job(frame, frame.image, SYSTEM.now_ns()))
+            client.jobs.put(Job(frame, frame.image, SYSTEM.now_ns()))
         engine._turn()
     assert sum(shares) >= 380
     assert max(shares) - min(shares) <= 1
-    for lane in lanes:
-        engine.finish(lane)
+    for client in lanes:
+        engine.finish(client)
 
 
 def test_frames_of_different_sizes_have_an_engine_each_that_their_streams_share() -> None:
@@ -308,7 +310,7 @@ def test_stop_drains_all_and_abort_ends_all() -> None:
 
 class Screen(ListSink):
     def __init__(self, quits: Callable[[Screen], bool]) -> None:
-        super().__init__(name="screen", policy=Policy.NEWEST)
+        super().__init__(name="screen", policy=Policy.DROP_OLDEST)
         self.quits = quits
         self.threads: set[str] = set()
         self.idents: set[int] = set()
@@ -356,7 +358,7 @@ def test_an_engine_thread_that_breaks_is_raised_by_every_stream() -> None:
     def broken(_result: Result) -> None:
         raise MemoryError("none left")
 
-    runs[0]._lane.emit = broken
+    runs[0]._client.emit = broken
     run_together(runs)
     assert isinstance(runs[0].error, MemoryError)
     assert isinstance(runs[1].error, MemoryError)

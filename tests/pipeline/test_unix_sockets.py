@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from clesr.pipeline.errors import ClesrError
-from clesr.pipeline.sinks import open_sink
-from clesr.pipeline.sources import open_source
+from clesr.engines.common.errors import ClesrError
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sources.registry import open_source
 
 USES: dict[str, Callable[[Path], object]] = {
     "sink": lambda path: open_sink(f"zmq+ipc://{path}"),

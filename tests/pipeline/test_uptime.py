@@ -11,9 +11,9 @@ from session_runs import PERIOD_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, ShiftedClock, Step
 
 from clesr.pipeline.frame import Frame, Outcome
-from clesr.pipeline.session import read_session
 from clesr.pipeline.session.checkpointer import Checkpointer
 from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.watchdog import DEAD_NS, Watchdog
 from clesr.pipeline.session.writer import SessionWriter

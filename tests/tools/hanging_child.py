@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from clesr.engines import open_engine
-from clesr.pipeline.files import WriteRule
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.sinks.window import Place
+from clesr.engines.common.files import WriteRule
+from clesr.engines.factory import open_engine
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.window.window import Place
 from clesr.tools import entry, stream, streams
 
 FRAMES = 12  # that pass before
@@ -43,7 +43,7 @@ def after(calls: int, work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Sink:
-    name, policy = "stuck", Policy.ALL
+    name, policy = "stuck", Policy.BLOCK
 
     def write(self, result: object) -> None:
         pass
@@ -53,7 +53,7 @@ class Sink:
 
 
 class Window(Sink):
-    policy = Policy.NEWEST
+    policy = Policy.DROP_OLDEST
 
     def refresh(self, status: object) -> bool:
         return True
@@ -73,7 +73,7 @@ def break_it(part: str) -> None:
 
         setattr(stream, "open_engine", opened)  # noqa: B010 - which the module does not export
     elif part == "source":
-        from clesr.pipeline.sources.demo import DemoSource
+        from clesr.pipeline.sources.simulator.demo import DemoSource
 
         DemoSource.read = after(FRAMES, DemoSource.read)  # type: ignore[method-assign]
     else:

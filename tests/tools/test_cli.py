@@ -14,10 +14,9 @@ import torch
 from commands import Run, one_line
 from numpy.typing import NDArray
 
-from clesr.engines import weights
 from clesr.engines.degrade import Degrader
-from clesr.engines.models import FastSR
-from clesr.engines.weights import Descriptor, load_model, save_model
+from clesr.engines.models import FastSR, weights
+from clesr.engines.models.weights import Descriptor, load_model, save_model
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from commands import Run
 from recordings import drifting, write_video
 from session_runs import frames, record
 
-from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import format_manifest
-from clesr.pipeline.sinks.hud import FONT, _cut
+from clesr.pipeline.session.reader import read_session
+from clesr.pipeline.sinks.window.hud import FONT, _cut
 from clesr.tools.console import tell
 from clesr.tools.stderr import stderr
 

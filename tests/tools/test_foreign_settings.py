@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import FOREIGN, REMOVED, check_line, places, replaced
 
-from clesr.engines import choice
-from clesr.engines.kernels.plan import Plan
-from clesr.engines.kernels.tuner import Tuner
-from clesr.pipeline.errors import ClesrError, UsageError
+from clesr.engines import timing as choice
+from clesr.engines.backends.cuda.kernels.plan import Plan
+from clesr.engines.backends.cuda.kernels.tuner import Tuner
+from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.pipeline.sources.limits import DEFAULT_SIDE, set_max_side
-from clesr.tools.benching import run as bench
+from clesr.tools.bench import run as bench
 from clesr.tools.cli import clesr, read_config
-from clesr.tools.exporting.patient import Patient, read_patient
-from clesr.tools.live import _settings
-from clesr.tools.train import _recipe
+from clesr.tools.commands.live import _settings
+from clesr.tools.commands.train import _recipe
+from clesr.tools.export.patient import Patient, read_patient
 from clesr.tools.training import checkpoint
 
 VALUES = (
@@ -161,7 +161,7 @@ def test_every_foreign_value_in_a_patient(tmp_path: Path) -> None:
 
 
 def test_every_foreign_value_in_a_result_of_the_bench(tmp_path: Path) -> None:
-    from clesr.tools.benching.report import comparison
+    from clesr.tools.bench.report import comparison
 
     shipped = json.loads((Path(__file__).parents[2] / "benchmarks/results/bench-cpu.json").read_text())
     row = {

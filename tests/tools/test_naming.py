@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.tools.naming import Repeated, name_streams, spread
 
 

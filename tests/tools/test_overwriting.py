@@ -19,7 +19,7 @@ from recordings import drifting, write_video
 from session_runs import frames, record
 
 from clesr.engines.models import FastSR
-from clesr.engines.weights import Descriptor, save_model
+from clesr.engines.models.weights import Descriptor, save_model
 
 LIVE = ("--scale", 2, "--model", "nearest", "--display", "none", "--pace", "max")
 UPSCALE = ("--scale", 2, "--model", "nearest")
@@ -330,7 +330,7 @@ def test_a_file_that_appears_during_the_run_stays(
     place: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what was made is kept under a name that is free."""
-    from clesr.pipeline.runner import Pipeline
+    from clesr.pipeline.pipeline import Pipeline
 
     whole = Pipeline.run
 

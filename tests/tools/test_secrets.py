@@ -15,7 +15,7 @@ import pytest
 from commands import Run, one_line
 from recordings import drifting
 
-from clesr.pipeline.text import SHORTEST
+from clesr.engines.common.text import SHORTEST
 
 MARK = "Hunter2"
 LIVE = ("--scale", 2, "--model", "nearest", "--display", "none")

@@ -10,7 +10,7 @@ import platformdirs
 import pytest
 
 from clesr.engines.cache import cache_folder
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.tools import cli
 
 ENTRY = "from clesr.tools.entry import main; main()"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import ClesrError, MissingDependencyError, UsageError
-from clesr.pipeline.inside import put_part
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import ClesrError, MissingDependencyError, UsageError
+from clesr.engines.common.folders import put_part
 from clesr.tools.archive.crew import Lost
 from clesr.tools.archive.messages import Answer, Hello, Task
 from clesr.tools.archive.settings import Settings

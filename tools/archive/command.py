@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from clesr.engines.interpolation_engine import METHODS
-from clesr.engines.weights import find_model
-from clesr.pipeline.errors import ClesrError, SinkError, UsageError
-from clesr.pipeline.files import WriteRule, contains, write_json
-from clesr.pipeline.inside import Folder
+from clesr.engines.backends.interpolation import METHODS
+from clesr.engines.common.errors import ClesrError, SinkError, UsageError
+from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.common.folders import Folder
+from clesr.engines.models.weights import find_model
 from clesr.pipeline.prepare import Roi, Window
-from clesr.pipeline.sinks.encoding import check_codec
-from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS
+from clesr.pipeline.sinks.video.encoding import check_codec
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
 from clesr.tools.archive.crew import Alone, Crew
 from clesr.tools.archive.ledger import Ledger
 from clesr.tools.archive.lock import locked

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clesr.pipeline.errors import EngineError
+from clesr.engines.common.errors import EngineError
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.runner import Limits, Pipeline
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.stats import Summary
 from clesr.tools.archive.engines import EngineShelf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from clesr.engines import Engine
+from clesr.engines.engine import Engine
 from clesr.pipeline.frame import Image
 from clesr.tools.archive.settings import PATIENCE_FPS, Settings
 from clesr.tools.stream import EngineOpener

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from clesr import __version__
-from clesr.pipeline.errors import SinkError
-from clesr.pipeline.inside import LONGEST, Folder, relative_parts
-from clesr.pipeline.parsing import parse_json
+from clesr.engines.common.errors import SinkError
+from clesr.engines.common.folders import LONGEST, Folder, relative_parts
+from clesr.engines.common.parsing import parse_json
 from clesr.tools.archive.settings import Settings
 
 FORMAT = 1

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clesr.pipeline.errors import SinkError
-from clesr.pipeline.inside import Folder
+from clesr.engines.common.errors import SinkError
+from clesr.engines.common.folders import Folder
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 

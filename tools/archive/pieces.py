@@ -14,14 +14,14 @@ import av
 import numpy as np
 from msgspec import Meta
 
-from clesr.pipeline.errors import EngineError, SinkError
-from clesr.pipeline.files import sync
+from clesr.engines.common.errors import EngineError, SinkError
+from clesr.engines.common.files import sync
+from clesr.engines.common.folders import check_part, put_part, read_part
+from clesr.engines.common.parsing import parse_json
 from clesr.pipeline.frame import Frame, Outcome, Result
-from clesr.pipeline.inside import check_part, put_part, read_part
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.parsing import parse_json
+from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.sinks.encoding import VideoWriter, choose_encoding
+from clesr.pipeline.sinks.video.encoding import VideoWriter, choose_encoding
 
 TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
 ASSUMED_FPS = 25.0  # of recordings without times
@@ -47,7 +47,7 @@ class PieceFile:
     """A sink that writes one piece as .mkv, its times counted from the frame at ``origin`` (``pts``; None: from the
     first frame that comes). Raises SinkError where the frame size changes."""
 
-    policy = Policy.ALL
+    policy = Policy.BLOCK
 
     def __init__(self, path: Path, *, codec: str, fps: float | None, origin: int | None) -> None:
         self.path, self.name = path, str(path)
@@ -88,7 +88,7 @@ class PieceFile:
 class Strict:
     """A ``sink`` that takes no substitute: where the engine failed on a frame, ``write`` raises EngineError."""
 
-    policy = Policy.ALL
+    policy = Policy.BLOCK
 
     def __init__(self, sink: Sink) -> None:
         self.name, self._sink = sink.name, sink

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from clesr.pipeline.errors import EndOfSource, SourceError
+from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
-from clesr.pipeline.sources import IMAGE_SUFFIXES, TIFF_SUFFIXES, Source, open_source
-from clesr.pipeline.sources.indexed import IndexedSource
-from clesr.pipeline.sources.mkt import open_mkt
-from clesr.pipeline.sources.ranges import (
+from clesr.pipeline.sources.base import Source
+from clesr.pipeline.sources.images.indexed import IndexedSource
+from clesr.pipeline.sources.images.mkt import open_mkt
+from clesr.pipeline.sources.images.stack import open_images, open_tiff
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.video.ranges import (
     ImagesPart,
     NotApart,
     Span,
@@ -24,7 +26,6 @@ from clesr.pipeline.sources.ranges import (
     split_images,
     split_video,
 )
-from clesr.pipeline.sources.stack import open_images, open_tiff
 
 SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are measured
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from clesr.pipeline.errors import ClesrError
-from clesr.pipeline.inside import Folder, relative_parts
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.folders import Folder, relative_parts
 from clesr.tools.archive.crew import Crew, Lost
 from clesr.tools.archive.ledger import Ledger, Record, Status, spelled
 from clesr.tools.archive.messages import (

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clesr.pipeline.files import kind_of
-from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
-from clesr.pipeline.sources.stack import natural_key
+from clesr.engines.common.files import kind_of
+from clesr.pipeline.sources.images.stack import natural_key
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session

@@ -19,12 +19,12 @@ from pathlib import Path
 import av
 
 from clesr import __version__
-from clesr.engines.weights import Model
-from clesr.pipeline.errors import ClesrError, EngineError, SourceError
-from clesr.pipeline.files import WriteRule, token
-from clesr.pipeline.inside import Folder, put_part, read_part, relative_parts
-from clesr.pipeline.parsing import parse_json
-from clesr.pipeline.sources.ranges import NotApart
+from clesr.engines.common.errors import ClesrError, EngineError, SourceError
+from clesr.engines.common.files import WriteRule, token
+from clesr.engines.common.folders import Folder, put_part, read_part, relative_parts
+from clesr.engines.common.parsing import parse_json
+from clesr.engines.models.weights import Model
+from clesr.pipeline.sources.video.ranges import NotApart
 from clesr.tools.archive.compute import Computation, Stopped
 from clesr.tools.archive.engines import EngineShelf
 from clesr.tools.archive.ledger import LONGEST_LINE, Record, Status, Word, recorded, spelled

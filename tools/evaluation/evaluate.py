@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.methods import Method, Pixels, label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr

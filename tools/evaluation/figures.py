@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from clesr.pipeline.files import NEW, WriteRule, new_file
+from clesr.engines.common.files import NEW, WriteRule, new_file
 from clesr.tools.evaluation.evaluate import Line, Picture
 from clesr.tools.evaluation.metrics import psnr, ssim
 

@@ -10,15 +10,15 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines import Engine, open_engine
-from clesr.engines.base import EngineInfo
-from clesr.engines.interpolation_engine import METHODS as INTERPOLATIONS
+from clesr.engines.backends.interpolation import METHODS as INTERPOLATIONS
+from clesr.engines.backends.torch import cpu_name
+from clesr.engines.common.errors import UsageError
+from clesr.engines.engine import Engine, EngineInfo
+from clesr.engines.factory import open_engine
 from clesr.engines.models import level_names
+from clesr.engines.models.weights import Model, load_model, shipped
 from clesr.engines.results import run_frame
-from clesr.engines.torch_engine import cpu_name
-from clesr.engines.weights import Model, load_model, shipped
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.errors import UsageError
 from clesr.tools.evaluation import aplus
 from clesr.tools.training.validate import upscale_image
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from clesr.pipeline.files import NEW, WriteRule, make_parents, write_file
+from clesr.engines.common.files import NEW, WriteRule, make_parents, write_file
 from clesr.tools.evaluation.evaluate import CLEAN, Line, Mean, Row, as_json
 
 HEAD = ("method", "PSNR, dB", "over bicubic, dB", "SSIM", "wrapped PSNR, dB", "L1, grey levels", "ms a frame")

@@ -10,9 +10,9 @@ import msgspec
 import torch
 from msgspec import Meta
 
-from clesr.pipeline.errors import ClesrError, SinkError
-from clesr.pipeline.files import OWN, write_file
-from clesr.pipeline.parsing import Count, convert, one_line, open_regular
+from clesr.engines.common.errors import ClesrError, SinkError
+from clesr.engines.common.files import OWN, write_file
+from clesr.engines.common.parsing import Count, convert, one_line, open_regular
 
 NAME = "checkpoint.pt"
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 
 JITTER = 0.08  # of the spacing: how far cores of the made bundle lie from their lattice
 APERTURE = 0.3  # of the spacing: standard deviation of what a core gathers

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.pipeline.noise import NAMES, Floats, estimate_levels
 from clesr.pipeline.view import field_of_view
 from clesr.tools.training.degradations import Degradation, Mix

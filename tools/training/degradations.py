@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clesr.engines.common.errors import UsageError
 from clesr.engines.resample import quantise, resize
-from clesr.pipeline.errors import UsageError
 from clesr.tools.training.compression import jpeg, mpeg
 from clesr.tools.training.cores import pattern_files, sampling
 

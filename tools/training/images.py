@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import ClesrError, EndOfSource, UsageError
+from clesr.engines.common.errors import ClesrError, EndOfSource, UsageError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
 
 SUFFIXES = (*IMAGE_SUFFIXES, *RECORDINGS)
 MOST_FRAMES = 64  # of one recording: neighbouring frames teach the same

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.demo import read_options, whole
-from clesr.pipeline.sources.phantom import Phantom
+from clesr.pipeline.sources.simulator.demo import read_options, whole
+from clesr.pipeline.sources.simulator.phantom import Phantom
 
 OPTIONS = {"size": whole(512, 64, 1024), "images": whole(16, 1, 1000), "seed": whole(0, 0)}
 FOV_UM = (130.0, 320.0)

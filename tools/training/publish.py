@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from clesr.engines.backends.torch import cpu_name
+from clesr.engines.common.files import NEW, WriteRule, new_file, write_file
 from clesr.engines.models import count_operations, count_parameters
-from clesr.engines.torch_engine import cpu_name
-from clesr.engines.weights import Descriptor, identity, load_model, save_model
-from clesr.pipeline.files import NEW, WriteRule, new_file, write_file
+from clesr.engines.models.weights import Descriptor, identity, load_model, save_model
 from clesr.tools.training.data import degraded_pairs, load_pairs
 from clesr.tools.training.train import LOG, Trainer
 from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic, phantoms

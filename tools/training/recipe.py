@@ -6,7 +6,7 @@ import math
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 
 LOSSES = ("l1", "l2")
 SCHEDULES = ("steps", "cosine", "constant")

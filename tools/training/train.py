@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.files import OWN, write_file
+from clesr.engines.common.parsing import one_line, parse_json, read_bounded, unreadable
 from clesr.engines.models import DenseBlock, build_model, level_names
-from clesr.engines.weights import load_model
-from clesr.pipeline.errors import ClesrError, UsageError
-from clesr.pipeline.files import OWN, write_file
+from clesr.engines.models.weights import load_model
 from clesr.pipeline.noise import NAMES as LEVELS
-from clesr.pipeline.parsing import one_line, parse_json, read_bounded, unreadable
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.data import VALIDATED, Patches, degraded_pairs, load_data

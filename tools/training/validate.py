@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clesr.engines.common.errors import WeightsError
 from clesr.engines.models import level_names
 from clesr.engines.resample import quantise, resize
-from clesr.pipeline.errors import WeightsError
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
 from clesr.pipeline.noise import NAMES, estimate_levels
-from clesr.pipeline.sources.phantom import Phantom
+from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.pipeline.view import field_of_view
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import Pair

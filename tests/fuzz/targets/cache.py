@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from clesr.engines import choice
+from clesr.engines import timing as choice
 from clesr.engines.cache import VARIABLE, Cache, pack, unpack
-from clesr.engines.weights import Model, find_model
-from clesr.pipeline.errors import ClesrError
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.models.weights import Model, find_model
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target
 

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import tifffile
 
-from clesr.pipeline.errors import ClesrError
+from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources import open_source
-from clesr.pipeline.sources.pixels import Damaged, decode_jpeg, open_jpeg
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.v4l2.pixels import Damaged, decode_jpeg, open_jpeg
 from fuzz.mutations import flip
 from fuzz.target import Target, drain
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from random import Random
 
-from clesr.pipeline.errors import ClesrError
-from clesr.pipeline.sources.message import Refused, parse_message
-from clesr.pipeline.sources.zeromq import Renumbered
+from clesr.engines.common.errors import ClesrError
+from clesr.pipeline.sources.zeromq.message import Refused, parse_message
+from clesr.pipeline.sources.zeromq.source import Renumbered
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target
 

@@ -9,10 +9,10 @@ from random import Random
 import numpy as np
 import pydicom
 
-from clesr.tools.exporting.clip import Clip, Still
-from clesr.tools.exporting.dicom import write_dicom
-from clesr.tools.exporting.files import all_or_none
-from clesr.tools.exporting.patient import Patient, read_patient
+from clesr.tools.export.clip import Clip, Still
+from clesr.tools.export.dicom import write_dicom
+from clesr.tools.export.files import all_or_none
+from clesr.tools.export.patient import Patient, read_patient
 from fuzz.mutations import DEEP, WORDS, flip, reword
 from fuzz.target import Target
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from random import Random
 
-from clesr.pipeline.sources import open_source
-from clesr.pipeline.sources.ffv1 import SliceCheck, intact
-from clesr.pipeline.sources.ranges import index_video, split_video
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.video.ffv1 import SliceCheck, intact
+from clesr.pipeline.sources.video.ranges import index_video, split_video
 from fuzz.mutations import flip
 from fuzz.target import Target, drain
 

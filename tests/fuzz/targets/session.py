@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from clesr.pipeline.session import read_session
 from clesr.pipeline.session.format import FRAMES, MANIFEST, RAW, SR, format_manifest, hash_bytes
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.sources import open_source
-from clesr.tools import verify as verify_command
-from clesr.tools.exporting.selection import Selection
-from clesr.tools.exporting.sessions import session_clip
-from clesr.tools.info import describe
-from clesr.tools.render import RecordedPrepare
+from clesr.pipeline.sources.registry import open_source
+from clesr.tools.commands import verify as verify_command
+from clesr.tools.commands.info import describe
+from clesr.tools.commands.render import RecordedPrepare
+from clesr.tools.export.selection import Selection
+from clesr.tools.export.sessions import session_clip
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target, drain
 from fuzz.targets import CORPUS

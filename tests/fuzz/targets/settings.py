@@ -9,7 +9,7 @@ from random import Random
 import rich_click as click
 from click.exceptions import Exit
 
-from clesr.pipeline.errors import ClesrError
+from clesr.engines.common.errors import ClesrError
 from clesr.tools.cli import clesr, read_config
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target

@@ -7,8 +7,8 @@ import struct
 from random import Random
 from typing import Any
 
-from clesr.engines.weights import METADATA_KEY, find_model, load_model, shipped
-from clesr.tools.info import describe
+from clesr.engines.models.weights import METADATA_KEY, find_model, load_model, shipped
+from clesr.tools.commands.info import describe
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target
 

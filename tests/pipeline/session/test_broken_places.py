@@ -18,16 +18,17 @@ from session_runs import CLOCK, frames, make_run, noise
 from support import ManualClock, Step, until
 
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
-from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.changes import AT_ONCE
 from clesr.pipeline.session.coding import Coder, Picture
+from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.matroska import DurableFile, MatroskaFile
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import SessionWriter
-from clesr.pipeline.sources import SourceInfo
+from clesr.pipeline.sources.base import SourceInfo
 
 PERIOD_S = 0.04
 

@@ -13,11 +13,11 @@ import pytest
 from session_runs import frames, make_run, record
 from support import ManualClock, Step, until
 
-from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.checkpointer import LOSS_NS, Checkpointer
 from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.matroska import DurableFile
-from clesr.pipeline.session.reader import demux
+from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.watchdog import DEAD_NS
 from clesr.pipeline.session.writer import SessionWriter

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from mutations import FOREIGN, REMOVED, check_line, mutated, places, replaced
 from session_runs import frames, record
 
-from clesr.pipeline.errors import ClesrError, EndOfSource
+from clesr.engines.common.errors import ClesrError, EndOfSource
+from clesr.engines.common.parsing import read_bounded
+from clesr.engines.common.text import presentable
 from clesr.pipeline.frame import Corrupt
-from clesr.pipeline.parsing import read_bounded
-from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.format import (
     LINE_BYTES,
     MANIFEST_BYTES,
     Record,
+    SessionError,
     digest_file,
     format_line,
     format_manifest,
@@ -34,16 +35,16 @@ from clesr.pipeline.session.format import (
     parse_line,
     parse_manifest,
 )
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.sources.session import SessionSource
-from clesr.pipeline.text import presentable
-from clesr.tools import info as info_command
-from clesr.tools import verify as verify_command
-from clesr.tools.exporting.selection import Selection
-from clesr.tools.exporting.sessions import session_clip
-from clesr.tools.render import RecordedEngine, compare
-from clesr.tools.replay import settings_of
+from clesr.tools.commands import info as info_command
+from clesr.tools.commands import verify as verify_command
+from clesr.tools.commands.render import RecordedEngine, compare
+from clesr.tools.commands.replay import settings_of
+from clesr.tools.export.selection import Selection
+from clesr.tools.export.sessions import session_clip
 
 ZEROS = b"0" * 64
 Values = dict[str, Any]

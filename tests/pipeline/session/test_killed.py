@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from support import until
 
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.session import read_session
+from clesr.engines.common.clock import SYSTEM
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.verify import verify
 
-CHILD = Path(__file__).parents[2] / "session_child.py"
+CHILD = Path(__file__).parents[2] / "helpers" / "session_child.py"
 PATIENCE_S = 60.0
 LOST_NS = 1_000_000_000
 

@@ -11,12 +11,12 @@ import pytest
 from recordings import read_all
 from session_runs import frames, record
 
-from clesr.pipeline.errors import ClesrError
-from clesr.pipeline.session import SessionError, read_session
-from clesr.pipeline.session.format import format_manifest
+from clesr.engines.common.errors import ClesrError
+from clesr.pipeline.session.format import SessionError, format_manifest
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.sources import open_source
+from clesr.pipeline.sources.registry import open_source
 
 FILES = ["session.json", "frames.jsonl", "raw.mkv", "sr.mkv"]
 OWN = ["session.json.part", ".session.0123456789abcdef.part.json", ".reserve", ".repair", "before-repair"]

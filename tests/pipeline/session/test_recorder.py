@@ -16,10 +16,10 @@ from support import FakeEngine, ListSink, ManualClock, Step
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
-from clesr.pipeline.session import SessionError, read_session
 from clesr.pipeline.session.coding import Coder, Picture
-from clesr.pipeline.session.format import hash_pixels
+from clesr.pipeline.session.format import SessionError, hash_pixels
 from clesr.pipeline.session.matroska import DurableFile
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import TOO_SLOW
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.watchdog import DEAD_NS

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from session_runs import frames, noise, record
 
-from clesr.pipeline.session import SessionError, read_session
-from clesr.pipeline.session.format import format_manifest
+from clesr.pipeline.session.format import SessionError, format_manifest
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.verify import verify
 

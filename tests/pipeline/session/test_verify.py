@@ -12,11 +12,17 @@ from hypothesis import strategies as st
 from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
-from clesr.pipeline.session import Record, SessionError, read_session
 from clesr.pipeline.session.coding import Coder, Picture
-from clesr.pipeline.session.format import digest_file, format_line, format_manifest, parse_manifest
+from clesr.pipeline.session.format import (
+    Record,
+    SessionError,
+    digest_file,
+    format_line,
+    format_manifest,
+    parse_manifest,
+)
 from clesr.pipeline.session.matroska import MatroskaFile
-from clesr.pipeline.session.reader import demux
+from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.session.verify import verify
 
 FILES = ("session.json", "frames.jsonl", "raw.mkv", "sr.mkv")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from clesr.pipeline.errors import SinkError, UsageError
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.sinks import open_sink
+from clesr.engines.common.errors import SinkError, UsageError
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.registry import open_sink
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_an_unknown_address_names_what_is_allowed(address: str) -> None:
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".avi", ".MKV"])
 def test_a_video_file_is_known_by_its_ending(suffix: str, tmp_path: Path) -> None:
     sink = open_sink(str(tmp_path / f"out{suffix}"), fps=24.0)
-    assert sink.policy is Policy.ALL
+    assert sink.policy is Policy.BLOCK
     assert sink.name == str(tmp_path / f"out{suffix}")
     sink.close()
 

@@ -15,10 +15,10 @@ import zmq
 import zmq.auth
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import SinkError, UsageError
+from clesr.engines.common.errors import SinkError, UsageError
 from clesr.pipeline.frame import Image, Outcome, Result
-from clesr.pipeline.mailbox import Policy
-from clesr.pipeline.sinks import open_sink
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sinks.zeromq import HIGH_WATER, Publisher
 
 MakeResult = Callable[..., Result]
@@ -84,7 +84,7 @@ def test_a_receiver_written_from_the_format_alone_gets_the_frames(
     endpoint = f"tcp://127.0.0.1:{free_port()}" if transport == "tcp" else f"ipc://{tmp_path / 'sr'}"
     sink = open_sink(f"zmq+{endpoint}?stream=theatre%202")
     assert isinstance(sink, Publisher)
-    assert sink.policy is Policy.NEWEST
+    assert sink.policy is Policy.DROP_OLDEST
     receiver = network.subscribe(endpoint)
     image: Image = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (300, 501)).astype(dtype)
     send_until_received(sink, receiver, make_result(image, 0))

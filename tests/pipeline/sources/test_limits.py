@@ -23,12 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import ClesrError, EndOfSource, UsageError
+from clesr.engines.common.errors import ClesrError, EndOfSource, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import limits, open_source
-from clesr.pipeline.sources.image_header import BadHeader, jpeg_shape, picture_alone, read_header
+from clesr.pipeline.sources import limits
+from clesr.pipeline.sources.images.header import BadHeader, jpeg_shape, picture_alone, read_header
 from clesr.pipeline.sources.limits import parse_side, set_max_side
-from clesr.pipeline.sources.pixels import Damaged, decode_jpeg, open_jpeg
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.v4l2.pixels import Damaged, decode_jpeg, open_jpeg
 
 Pixels = NDArray[np.uint8 | np.uint16]
 SIDE = 32_000  # far beyond the limit
@@ -444,7 +445,7 @@ def test_tiles_that_a_tiff_has_not_take_no_memory(tmp_path: Path) -> None:
 
 PEAK = """
 import json, resource, sys, time
-from clesr.pipeline.errors import ClesrError, EndOfSource
+from clesr.engines.common.errors import ClesrError, EndOfSource
 from clesr.pipeline.sources import open_source, stack, video
 begin, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:

@@ -17,12 +17,12 @@ import zmq
 from recordings import mkt_bytes, noise, read_all, write_video
 from support import ManualClock, ScriptedSource
 
-from clesr.pipeline.clock import SYSTEM
-from clesr.pipeline.errors import SourceError, UsageError
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import SourceError, UsageError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources import ADDRESSES, open_source
-from clesr.pipeline.sources.demo import DemoSource
-from clesr.pipeline.sources.zeromq import ZmqSource
+from clesr.pipeline.sources.registry import ADDRESSES, open_source
+from clesr.pipeline.sources.simulator.demo import DemoSource
+from clesr.pipeline.sources.zeromq.source import ZmqSource
 
 IMAGES = noise(3, (20, 30))
 
@@ -136,9 +136,9 @@ class FakeCamera(ScriptedSource):
 
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("clesr.pipeline.sources.camera")
+    module = ModuleType("clesr.pipeline.sources.v4l2.camera")
     module.CameraSource = FakeCamera  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "clesr.pipeline.sources.camera", module)
+    monkeypatch.setitem(sys.modules, "clesr.pipeline.sources.v4l2.camera", module)
 
 
 @pytest.mark.usefixtures("camera")

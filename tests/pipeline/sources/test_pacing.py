@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ManualClock, ScriptedSource
 
-from clesr.pipeline.errors import EndOfSource, SourceError, UsageError
+from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
 

@@ -22,10 +22,10 @@ import tifffile
 from archive_support import Start, results, wait_until
 from recordings import drifting, noise, read_all, write_video
 
-from clesr.pipeline.errors import SourceError
+from clesr.engines.common.errors import SourceError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import steady_window, stretch
-from clesr.pipeline.sources.video import VideoSource
+from clesr.pipeline.sources.video.file import VideoSource
 from clesr.tools import cli
 from clesr.tools.archive.messages import Done, Failure, Job, Plan, Step, Task
 from clesr.tools.archive.settings import Settings

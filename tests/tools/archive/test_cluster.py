@@ -16,7 +16,7 @@ import pytest
 from archive_support import Start, results, wait_until
 from recordings import drifting, write_video
 
-from clesr.pipeline.errors import ClesrError, MissingDependencyError
+from clesr.engines.common.errors import ClesrError, MissingDependencyError
 from clesr.tools.archive import cluster
 from clesr.tools.archive.messages import Hello
 from clesr.tools.archive.settings import Settings

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recordings import noise, write_video
 
-from clesr.pipeline.errors import SinkError
+from clesr.engines.common.errors import SinkError
 from clesr.tools.archive.ledger import Ledger, Record, Status
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.work import work_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clesr.pipeline.errors import SinkError
+from clesr.engines.common.errors import SinkError
 from clesr.tools.archive.ledger import Ledger, Record, Status
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.settings import Settings

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clesr.pipeline.errors import ClesrError
+from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.prepare import Window
-from clesr.pipeline.sources.ranges import Span
+from clesr.pipeline.sources.video.ranges import Span
 from clesr.tools.archive.crew import Lost
 from clesr.tools.archive.ledger import Ledger, Record, Status
 from clesr.tools.archive.messages import (

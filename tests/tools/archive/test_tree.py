@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clesr.pipeline.files import contains
+from clesr.engines.common.files import contains
 from clesr.tools.archive.tree import Entry, Tree, Unreadable
 
 

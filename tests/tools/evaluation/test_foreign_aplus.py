@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import FOREIGN, check_line, mutated, places, replaced
 
-from clesr.pipeline.errors import WeightsError
+from clesr.engines.common.errors import WeightsError
 from clesr.tools.evaluation.aplus import About, APlus, is_aplus, load, shipped
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.pipeline.noise import NAMES, USUAL
 from clesr.tools.training.compression import jpeg, mpeg
 from clesr.tools.training.cores import find_bundle, hexagonal_bundle, sampling

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clesr.pipeline.errors import UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.pipeline.view import field_of_view
 from clesr.tools.training.phantoms import phantom_images
 

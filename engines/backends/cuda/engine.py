@@ -1,0 +1,153 @@
+"""Our own kernels on an NVIDIA GPU, in FP16, from integer levels to integer levels, as one CUDA graph a frame."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, Network, SlotEngine
+from clesr.engines.backends.cuda.checked import CheckedNetwork
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.engine import EngineInfo
+from clesr.engines.models.weights import Model
+
+RANKS = {"fp16": 5, "fp8": 6}
+SLOTS = 2
+OLDEST = {"fp16": (7, 5), "fp8": (8, 9)}  # compute capability: the first with the matrix units that are used
+FP8_LOSS = 0.05  # dB below FP16 at most
+
+
+def candidates() -> list[EngineCandidate]:
+    """The first NVIDIA GPU, in FP16, and on request with DenseNet's doublings in FP8."""
+    words = torch.cuda.get_device_name() if torch.cuda.is_available() else "an NVIDIA GPU"
+    reasons = {precision: _why_not(precision) for precision in RANKS}
+    return [
+        EngineCandidate(
+            name="cuda", kind="cuda", device=words, precision=precision, rank=rank,
+            available=not reasons[precision], reason=reasons[precision], on_request=precision == "fp8",
+            open=functools.partial(open_cuda, precision=precision),
+        )
+        for precision, rank in RANKS.items()
+    ]  # fmt: skip
+
+
+def _why_not(precision: str) -> str:
+    if not torch.cuda.is_available():
+        return "torch finds no NVIDIA GPU"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed; pip install triton"
+    found, oldest = torch.cuda.get_device_capability(), OLDEST[precision]
+    if found < oldest:
+        return f"compute capability {found[0]}.{found[1]} is below {oldest[0]}.{oldest[1]}, the first with {precision}"
+    return ""
+
+
+def open_cuda(
+    model: Model,
+    shape: tuple[int, int],
+    threads: int | None = None,
+    *,
+    slots: int = SLOTS,
+    precision: str = "fp16",
+) -> SlotEngine:
+    """``threads`` means nothing here. The engine's ``report`` says what the kernels' measurements chose.
+
+    Raises EngineError where the GPU cannot run ``model`` at ``shape``, or FP8 costs more than FP8_LOSS.
+    """
+    reason = _why_not(precision)
+    if reason:
+        raise EngineError(f"the cuda engine cannot start: {reason}")
+    words = torch.cuda.get_device_name()
+    info = EngineInfo("cuda", words, precision, model.name, model.sha256, model.scale, shape)
+    if precision == "fp8":
+        try:
+            check_fp8(model.module, shape, "cuda")
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(f"{words} cannot run {model} in fp8: {first_line(error)}") from error
+
+    def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
+        try:
+            networks = [
+                build_network(model.module, shape, DTYPES[dtype], "cuda", precision) for _ in range(slots)
+            ]
+            engine.report = report_of(networks[0])
+            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
+        except Exception as error:
+            raise EngineError(f"{words} cannot run {model} at {shape}: {first_line(error)}") from error
+
+    engine = SlotEngine(info, make_slots, depth=slots)
+    engine.prepare(np.dtype(np.uint8))
+    return engine
+
+
+def build_network(
+    module: nn.Module,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    precision: str = "fp16",
+) -> Network:
+    """``module`` for LR images of ``shape`` (H, W) and ``dtype``: by our kernels where they know it, else by torch.
+
+    Raises UnsupportedNetworkError for FP8 where the kernels do not know it.
+    """
+    from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
+
+    try:
+        return DenseNetKernels(module, shape, dtype, device, precision=precision)
+    except UnsupportedNetworkError:
+        if precision == "fp8":
+            raise
+    return TorchNetwork(module, shape, dtype, device)
+
+
+def report_of(network: Network) -> list[str]:
+    """What was chosen for ``network`` on this card, in lines; empty where nothing was to choose."""
+    report = getattr(network, "report", None)
+    return report() if callable(report) else []
+
+
+def check_fp8(module: nn.Module, shape: tuple[int, int], device: torch.device | str) -> None:
+    """Raise EngineError where the kernels' FP8 loses more than FP8_LOSS against FP16 on the calibration images."""
+    from clesr.engines.backends.cuda.kernels.densenet import UnsupportedNetworkError
+    from clesr.engines.backends.cuda.kernels.quality import fp8_loss
+
+    try:
+        loss = fp8_loss(module, shape, device)
+    except UnsupportedNetworkError as error:
+        raise EngineError(f"fp8 cannot run this model: {error}; use --precision fp16") from error
+    if not loss <= FP8_LOSS:
+        raise EngineError(
+            f"fp8 loses {loss:.2f} dB against fp16 on the calibration images, {FP8_LOSS:g} are allowed; "
+            "use --precision fp16"
+        )
+
+
+class TorchNetwork:
+    """``module`` in FP16 and channels-last by torch's own kernels; integers to FP16 and back on the device."""
+
+    def __init__(
+        self, module: nn.Module, shape: tuple[int, int], dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        scale = int(module.scale)  # type: ignore[arg-type]
+        self.lr = torch.zeros(shape, dtype=dtype, device=device)
+        self.sr = torch.zeros((shape[0] * scale, shape[1] * scale), dtype=dtype, device=device)
+        half = copy.deepcopy(module).to(device, torch.float16)
+        self._module = half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._levels = torch.iinfo(dtype).max
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        """Read ``lr``, write ``sr``. What it needs in between comes from torch's pool, in a graph from the graph's."""
+        x = (self.lr.float() / self._levels).half()[None, None]
+        y: Tensor = self._module(x)[0, 0].float() * self._levels
+        self.sr.copy_(torch.clamp(torch.round(y), 0, self._levels))

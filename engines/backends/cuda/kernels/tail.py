@@ -1,0 +1,167 @@
+"""The end of DenseNet: the last doubling, the last convolution and the image, without the widest feature map.
+
+``project`` does what the last doubling does, and multiplies each new pixel's channels by the last convolution's nine
+taps at once: 36 numbers an LR pixel go to memory in place of 512. ``finish`` sums each pixel's nine neighbours,
+adds the logit of the bicubic image, and stores integer levels.
+"""
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from clesr.engines.backends.cuda.kernels.conv import (
+    SIZES,
+    _enter,
+    _group,
+    _up_sums,
+    bulk_form,
+    bulk_views,
+    levels_of,
+    programs,
+)
+from clesr.engines.backends.cuda.kernels.plan import (
+    INTERPRETED,
+    PROJECT,
+    Plan,
+    launch,
+    launch_options,
+    step,
+    usual,
+)
+from clesr.engines.backends.cuda.kernels.planes import has_margin, pitch_of
+from clesr.engines.models import LOGIT_MARGIN
+
+TAPS = 16  # nine, filled up to what a matrix unit wants
+BLOCK = 128  # LR columns of a program of ``finish``
+
+
+@triton.jit(do_not_specialize=SIZES)
+def _project_kernel(
+    x, weights, bias, gain, last, out, height, width, pitch, x_channels, lead, phase_stride, k_stride, n_stride,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, N_TAPS: tl.constexpr, HAS_GAIN: tl.constexpr, ROWS: tl.constexpr,
+    MARGIN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, CACHE: tl.constexpr,
+    BULK: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    _enter(EARLY)
+    PARTS: tl.constexpr = 4 * C_OUT // BLOCK_N
+    PHASES: tl.constexpr = BLOCK_N // C_OUT
+    program, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
+    row, column, counts = _group(program, height, pitch, ROWS, False, BLOCK_M)
+    totals = _up_sums(
+        x, weights, row, column, part, lead + program * BLOCK_M, height, width, pitch, x_channels, phase_stride,
+        k_stride, n_stride, C_IN, C_OUT, ROWS, MARGIN, BLOCK_M, BLOCK_N, BLOCK_K, CACHE, BULK,
+    )  # fmt: skip
+    n = tl.arange(0, BLOCK_N)
+    t = tl.arange(0, PHASES * N_TAPS)
+    same = (n // C_OUT)[:, None] == (t // N_TAPS)[None, :]
+    taps = tl.load(last + (n % C_OUT)[:, None] * N_TAPS + (t % N_TAPS)[None, :], mask=same, other=0.0)
+    for r in tl.static_range(ROWS):
+        total = totals[r]
+        if HAS_GAIN:
+            total *= tl.load(gain + part * BLOCK_N + n)[None, :]
+        features = tl.maximum(total + tl.load(bias + part * BLOCK_N + n)[None, :], 0.0).to(tl.float16)
+        projected = tl.dot(features, taps)
+        inside = counts & (row + r < height) & (column < width)
+        pixel = ((row + r) * width + column) * 4 + part * PHASES
+        at = out + (pixel[:, None] + (t // N_TAPS)[None, :]) * 9 + (t % N_TAPS)[None, :]
+        tl.store(at, projected.to(tl.float16), mask=inside[:, None] & (t % N_TAPS < 9)[None, :])
+
+
+def project(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    last: Tensor,
+    out: Tensor,
+    *,
+    gain: Tensor | None = None,
+    plan: Plan | None = None,
+    early: bool = False,
+) -> None:
+    """(H, W, C_in) FP16 to (H, W, 4, 9) FP16: of phase ``p`` of each pixel, what it gives to its nine neighbours.
+
+    ``weights`` (4, 3, 3, C_in, C), ``bias`` (4, C) and ``gain`` are as for ``up_conv3``; ``last`` (C, 16) FP16 are the
+    last convolution's weights by channel and tap, zero from the tenth on.
+    """
+    height, width, c_in = x.shape
+    plan = plan or usual(PROJECT)
+    c_out = weights.shape[-1]
+    block_n = min(4 * c_out, max(plan.block_n, c_out))
+    block_k = step(c_in, plan.block_k)
+    source, filters = bulk_views(x, weights, plan.block_m, block_n, block_k) if plan.bulk else (x, weights)
+    count = programs(height, pitch_of(x), plan) * (4 * c_out // block_n)
+    launch(
+        _project_kernel, count,
+        source, filters, bias, bias if gain is None else gain, last, out, height, width, pitch_of(x), x.stride(1),
+        x.storage_offset() // x.stride(1), weights.stride(0), weights.stride(3), weights.stride(4), C_IN=c_in,
+        C_OUT=c_out, N_TAPS=TAPS, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
+        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk_form(plan, weights),
+        EARLY=early and not INTERPRETED, **plan.options(early),
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=SIZES)
+def _finish_kernel(
+    projected, lr, base, bias, out, height, width, levels, margin, SCALE: tl.constexpr, HAS_BASE: tl.constexpr,
+    LINES: tl.constexpr, N: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """N LR columns of LINES SR rows: (LINES * N, SCALE) pixels, so that the bicubic image's 25 LR pixels are read once
+    for SCALE of them; with one row also its taps."""
+    _enter(EARLY)
+    runs = tl.cdiv(width, N)
+    m = tl.arange(0, LINES * N)
+    row = tl.program_id(0) // runs * LINES + (m // N)[:, None] if LINES > 1 else tl.program_id(0) // runs
+    row += tl.zeros((1, 1), tl.int32)
+    lr_column = (tl.program_id(0) % runs) * N + m % N
+    sub = tl.arange(0, SCALE)
+    column = lr_column[:, None] * SCALE + sub[None, :]
+    sr_height, sr_width = height * SCALE, width * SCALE
+    inside = (lr_column < width)[:, None] & (row < sr_height) & (sub >= 0)[None, :]
+    total = tl.zeros((LINES * N, SCALE), tl.float32) + tl.load(bias)
+    for tap in range(9):
+        y = row + tap // 3 - 1
+        x = column + tap % 3 - 1
+        seen = inside & (y >= 0) & (y < sr_height) & (x >= 0) & (x < sr_width)
+        pixel = (y // 2) * (sr_width // 2) + x // 2
+        at = projected + (pixel * 4 + (y % 2) * 2 + x % 2) * 9 + tap
+        total += tl.load(at, mask=seen, other=0.0).to(tl.float32)
+    if HAS_BASE:
+        level = tl.zeros((LINES * N, SCALE), tl.float32)
+        taps = base + ((row % SCALE) * SCALE + sub[None, :]) * 25
+        for tap in range(25):
+            y = tl.minimum(tl.maximum(row // SCALE + tap // 5 - 2, 0), height - 1)
+            x = tl.minimum(tl.maximum(lr_column[:, None] + tap % 5 - 2, 0), width - 1)
+            seen_level = tl.load(lr + y * width + x).to(tl.float32) / levels
+            level += seen_level * tl.load(taps + tap)
+        level = tl.minimum(tl.maximum(level, margin), 1.0 - margin)
+        total += tl.log(level / (1.0 - level))
+    value = levels / (1.0 + tl.exp(-total))
+    low = tl.floor(value)
+    rest = value - low
+    odd = low - 2.0 * tl.floor(low * 0.5)
+    up = (rest > 0.5) | ((rest == 0.5) & (odd == 1.0))
+    at = out + row * sr_width + column
+    tl.store(at, (low + up.to(tl.float32)).to(out.dtype.element_ty), mask=inside)
+
+
+def finish(
+    projected: Tensor, lr: Tensor, base: Tensor | None, bias: Tensor, out: Tensor, *, early: bool = False
+) -> None:
+    """The SR image of ``projected`` (sH/2, sW/2, 4, 9): levels (sH, sW) in the dtype of ``lr``, halves to even.
+
+    ``lr`` (H, W) is uint8 or uint16; ``base`` the (s * s, 5, 5) FP32 taps of the bicubic image whose logit
+    is added, or None; ``bias`` the last convolution's, one FP32.
+    """
+    height, width = lr.shape
+    block = min(BLOCK, triton.next_power_of_2(width))
+    lines = 64 if INTERPRETED else 1
+    count = triton.cdiv(out.shape[0], lines) * triton.cdiv(width, block)
+    launch(
+        _finish_kernel, count,
+        projected, lr, bias if base is None else base, bias, out, height, width, levels_of(lr), LOGIT_MARGIN,
+        SCALE=out.shape[0] // height, HAS_BASE=base is not None, LINES=lines, N=block, EARLY=early and not INTERPRETED,
+        **launch_options(early=early),
+    )  # fmt: skip

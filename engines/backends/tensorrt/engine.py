@@ -1,0 +1,239 @@
+"""TensorRT on an NVIDIA GPU, in FP16: compiled once for a model and a shape, kept on disk, run in our own slots."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clesr import __version__
+from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
+from clesr.engines.backends.cuda.checked import CheckedNetwork
+from clesr.engines.backends.tensorrt import build as tensorrt_build
+from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export
+from clesr.engines.cache import Cache, Key, cache_folder
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.engine import EngineInfo
+from clesr.engines.gpu import gpu_key
+from clesr.engines.models.weights import Model, find_model, shipped
+from clesr.engines.notes import note
+
+RANK = 3
+SLOTS = 2
+DEVICE = "cuda"
+PRECISION = "fp16"
+INSTALL = "pip install 'clesr[tensorrt]', or 'clesr[rtx]' for a GeForce or RTX card"
+
+
+def candidates() -> list[EngineCandidate]:
+    """The first NVIDIA GPU."""
+    has_gpu = torch.cuda.is_available()
+    words = torch.cuda.get_device_name() if has_gpu else "an NVIDIA GPU"
+    reason = why_not()
+    return [
+        EngineCandidate(
+            name="tensorrt", kind="cuda", device=words, precision=PRECISION, rank=RANK, available=not reason,
+            reason=reason, install="" if _installed() else _install(), open=open_tensorrt, wait=to_build_first,
+        )
+    ]  # fmt: skip
+
+
+def why_not() -> str:
+    """Why TensorRT cannot run here; empty where it may."""
+    if not torch.cuda.is_available():
+        return "torch finds no NVIDIA GPU"
+    if not _installed():
+        return f"torch-tensorrt is not installed; {_install()}"
+    return ""
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("torch_tensorrt") is not None
+
+
+def _install() -> str:
+    """The command for this machine's card."""
+    if not torch.cuda.is_available():
+        return INSTALL
+    name = torch.cuda.get_device_name()
+    return f"pip install 'clesr[{'rtx' if 'RTX' in name or 'GeForce' in name else 'tensorrt'}]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The compiled engine that ``model`` at LR ``shape`` (H, W) needs on this GPU."""
+
+    model: Model
+    shape: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        height, width = self.shape
+        return f"{self.model.name}-x{self.model.scale}-{width}x{height}"
+
+    @property
+    def key(self) -> Key:
+        """Everything that the engine depends on. The identity covers the weights alone, so the network's numbers and
+        the code that makes the graph stand beside it."""
+        height, width = self.shape
+        descriptor = self.model.descriptor
+        return {
+            "model": self.model.sha256,
+            "network": f"{descriptor.architecture} x{descriptor.scale} {sorted(descriptor.arguments.items())}",
+            "shape": f"{width}x{height}",
+            "precision": PRECISION,
+            "engine": "tensorrt",
+            **_surroundings(),
+        }
+
+    def find(self) -> bytes | None:
+        """The engine on disk; a note says why one that is there is not used."""
+        return _engines().read(self.name, self.key)
+
+    def build(self) -> bytes:
+        """Make the engine, check that it runs in FP16 and keep it. Raises EngineError."""
+        convolutions = TypedNetwork(self.model.module).convolutions
+        try:
+            program = export(self.model.module, self.shape, DEVICE)
+            content = tensorrt_build.build(program, _timings(), _surroundings())
+            layers = tensorrt_build.layers_as_json(tensorrt_build.deserialise(content))
+        except Exception as error:
+            raise EngineError(
+                f"TensorRT cannot build {self.model} at {self.shape}: {first_line(error)}"
+            ) from error
+        check_precision(layers, convolutions)
+        _engines().write(self.name, self.key, content)
+        return content
+
+
+def to_build_first(model: Model, shape: tuple[int, int]) -> str:
+    """Why opening would take minutes; empty where the engine is on disk."""
+    height, width = shape
+    if Plan(model, shape).find() is not None:
+        return ""
+    is_shipped = (model.name, model.scale) in shipped() and find_model(
+        model.name, model.scale
+    ).sha256 == model.sha256
+    name = model.name if is_shipped else "FILE.safetensors"
+    command = f"clesr build {name} --scale {model.scale} --size {width}x{height}"
+    return f"not built for {width}x{height} yet; `{command}` does it, in minutes"
+
+
+def open_tensorrt(
+    model: Model, shape: tuple[int, int], threads: int | None = None, *, slots: int = SLOTS
+) -> SlotEngine:
+    """``threads`` means nothing here. Takes the engine on disk, else builds it first, which takes minutes.
+
+    Raises EngineError where the GPU cannot run ``model`` at ``shape``.
+    """
+    reason = why_not()
+    if reason:
+        raise EngineError(f"the tensorrt engine cannot start: {reason}")
+    words = torch.cuda.get_device_name()
+    compiled = _load(Plan(model, shape))
+    info = EngineInfo("tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape)
+
+    def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
+        try:
+            networks = [
+                TensorRTNetwork(compiled, shape, model.scale, DTYPES[dtype], DEVICE) for _ in range(slots)
+            ]
+            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
+        except Exception as error:
+            raise EngineError(f"{words} cannot run {model} at {shape}: {first_line(error)}") from error
+
+    engine = SlotEngine(info, make_slots, depth=slots)
+    engine.prepare(np.dtype(np.uint8))
+    return engine
+
+
+def _load(plan: Plan) -> Any:
+    """The compiled engine of ``plan``, from disk or built now."""
+    content = plan.find()
+    if content is not None:
+        try:
+            return tensorrt_build.deserialise(content)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, it is built anew
+            note(f"the compiled engine {plan.name} is not used: {first_line(error)}")
+    note(
+        f"building the compiled engine {plan.name}, which takes minutes and is kept; `clesr build` does it beforehand"
+    )
+    content = plan.build()
+    try:
+        return tensorrt_build.deserialise(content)
+    except Exception as error:
+        raise EngineError(
+            f"TensorRT cannot load {plan.model} at {plan.shape}: {first_line(error)}"
+        ) from error
+
+
+class TensorRTNetwork:
+    """An execution context of ``compiled`` (an ``ICudaEngine``) with buffers of its own: a
+    :class:`~clesr.engines.backends.cuda.buffers.Network` for LR images of ``shape`` and ``dtype``."""
+
+    def __init__(
+        self,
+        compiled: Any,
+        shape: tuple[int, int],
+        scale: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        sr_shape = (shape[0] * scale, shape[1] * scale)
+        self.lr = torch.zeros(shape, dtype=dtype, device=device)
+        self.sr = torch.zeros(sr_shape, dtype=dtype, device=device)
+        self._x = torch.zeros((1, 1, *shape), device=device)
+        self._y = torch.zeros((1, 1, *sr_shape), device=device)
+        self._levels = torch.iinfo(dtype).max
+        self._compiled = compiled  # must outlive its context
+        self._context = compiled.create_execution_context()
+        if self._context is None:
+            raise EngineError("TensorRT gives no execution context: the GPU is out of memory")
+        self._bind()
+
+    def run(self) -> None:
+        """Read ``lr``, write ``sr`` on the current stream; allocates nothing."""
+        self._x[0, 0].copy_(self.lr)
+        self._x.div_(self._levels)
+        stream = torch.cuda.current_stream().cuda_stream if self._x.is_cuda else 0
+        if not self._context.execute_async_v3(stream):
+            raise EngineError("TensorRT could not start the network")
+        self._y.mul_(self._levels).round_().clamp_(0, self._levels)
+        self.sr.copy_(self._y[0, 0])
+
+    def _bind(self) -> None:
+        """Give the context the addresses of our buffers; its tensors must be what :func:`export` made."""
+        names = [self._compiled.get_tensor_name(i) for i in range(self._compiled.num_io_tensors)]
+        found = {self._compiled.get_tensor_mode(name).name: name for name in names}
+        if len(names) != 2 or set(found) != {"INPUT", "OUTPUT"}:
+            raise EngineError(f"the compiled engine has {len(names)} tensors, not one input and one output")
+        for mode, buffer in (("INPUT", self._x), ("OUTPUT", self._y)):
+            name = found[mode]
+            shape = tuple(self._compiled.get_tensor_shape(name))
+            dtype = self._compiled.get_tensor_dtype(name).name
+            if shape != tuple(buffer.shape) or dtype != "FLOAT":
+                raise EngineError(
+                    f"the compiled engine's {name} is {dtype} {shape}, not FLOAT {tuple(buffer.shape)}"
+                )
+            self._set_address(name, buffer)
+
+    def _set_address(self, name: str, buffer: Tensor) -> None:
+        if not self._context.set_tensor_address(name, buffer.data_ptr()):
+            raise EngineError(f"TensorRT does not take the buffer for {name}")
+
+
+def _engines() -> Cache:
+    return Cache(cache_folder() / "tensorrt", "the compiled engine", ".engine")
+
+
+def _timings() -> Cache:
+    return Cache(cache_folder() / "tensorrt", "the timing cache", ".timings")
+
+
+def _surroundings() -> Key:
+    return {"library": tensorrt_build.library(), "clesr": __version__, **gpu_key()}

@@ -1,0 +1,38 @@
+"""What an engine can do on this machine, before it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from clesr.engines.engine import Engine
+from clesr.engines.models.weights import Model
+
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCandidate:
+    """An engine on one device in one precision.
+
+    ``kind`` of device is cpu, cuda or gpu (Intel); ``device`` is what it is called. ``reason`` says why it is
+    not ``available`` and what to do about it. ``rank`` orders the offers, fastest first. ``open`` makes the
+    engine: ``open(model, shape, threads)``; it raises EngineError where it cannot start. ``wait(model, shape)``
+    says why opening would take minutes, and what shortens it; empty where it would not. ``install`` is the command
+    for a package that is missing. ``on_request`` offers count only where their precision is asked for.
+    """
+
+    name: str
+    kind: str
+    device: str
+    precision: str
+    rank: int
+    available: bool = True
+    reason: str = ""
+    install: str = ""
+    on_request: bool = False
+    open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False)
+    wait: Callable[[Model, tuple[int, int]], str] = field(repr=False, default=lambda _model, _shape: "")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision} on {self.device}"

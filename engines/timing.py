@@ -1,0 +1,179 @@
+"""Which engine is the fastest on this GPU: measured once for a model and a shape, and remembered."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from time import perf_counter
+from typing import Annotated
+
+import msgspec
+import torch
+from msgspec import Meta
+
+from clesr import __version__
+from clesr.engines.backends.tensorrt import build as tensorrt_build
+from clesr.engines.cache import Cache, Key, cache_folder
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError
+from clesr.engines.common.parsing import parse_json
+from clesr.engines.engine import Engine
+from clesr.engines.gpu import gpu_key
+from clesr.engines.memory import free_memory
+from clesr.engines.models.weights import Model
+from clesr.engines.notes import note
+from clesr.engines.results import engine_errors, run_frame
+from clesr.engines.selftest import probe_image
+
+BUDGET_S = 20.0  # for all candidates together; one that has begun is finished
+WARM_UPS = 3
+FRAMES = (5, 50)  # timed, at least and at most
+ENOUGH_S = 1.0  # of timing one candidate
+
+Open = Callable[[EngineCandidate], Engine]
+
+
+@dataclass(slots=True)
+class Trial:
+    """What timing came to: milliseconds a frame of each offer that ran, why others did not, by ``str(offer)``."""
+
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    complete: bool = True  # no candidate was left out for want of time
+    earlier: bool = False  # taken from disk
+
+    def fastest_first(self, candidates: Sequence[EngineCandidate]) -> list[EngineCandidate]:
+        """Those of ``offers`` that ran."""
+        ran = [candidate for candidate in candidates if str(candidate) in self.milliseconds]
+        return sorted(ran, key=lambda candidate: self.milliseconds[str(candidate)])
+
+
+def pick(
+    candidates: Sequence[EngineCandidate], open_one: Open, model: Model, shape: tuple[int, int]
+) -> tuple[Engine | None, EngineCandidate | None, Trial]:
+    """The fastest of ``offers`` that starts, opened, and the trial, which has a time or a reason for each.
+
+    An offer that has to wait (a TensorRT engine that is not built) takes no part. Engine and offer are None where none
+    starts.
+    """
+    waits = {str(candidate): candidate.wait(model, shape) for candidate in candidates}
+    ready = [candidate for candidate in candidates if not waits[str(candidate)]]
+    trial = recall(model, shape, ready)
+    engine, taken = _open_first(trial, ready, open_one) if trial else (None, None)
+    if trial is None or engine is None:
+        trial = time_candidates(ready, open_one)
+        engine, taken = _open_first(trial, ready, open_one)
+        remember(model, shape, ready, trial)
+    trial.reasons |= {name: why for name, why in waits.items() if why}
+    return engine, taken, trial
+
+
+def _open_first(
+    trial: Trial, candidates: Sequence[EngineCandidate], open_one: Open
+) -> tuple[Engine | None, EngineCandidate | None]:
+    """The fastest that starts now. One that does not loses its time."""
+    for candidate in trial.fastest_first(candidates):
+        try:
+            return open_one(candidate), candidate
+        except EngineError as error:
+            trial.reasons[str(candidate)] = str(error)
+            del trial.milliseconds[str(candidate)]
+    return None, None
+
+
+def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Trial:
+    """Open, time and close one of ``offers`` after the other, until BUDGET_S are over."""
+    trial, start = Trial(), perf_counter()
+    for candidate in candidates:
+        if trial.milliseconds and perf_counter() - start > BUDGET_S:
+            trial.reasons[str(candidate)] = f"not timed, the {BUDGET_S:g} s for that were over"
+            trial.complete = False
+            continue
+        try:
+            trial.milliseconds[str(candidate)] = 1e3 * _time(candidate, open_one)
+        except EngineError as error:
+            trial.reasons[str(candidate)] = str(error)
+        free_memory()
+    return trial
+
+
+def _time(candidate: EngineCandidate, open_one: Open) -> float:
+    """Seconds a frame of ``offer``, opened and closed again."""
+    engine = open_one(candidate)
+    try:
+        with engine_errors("it failed when it was timed"):
+            return seconds_a_frame(engine)
+    finally:
+        engine.close()
+
+
+def seconds_a_frame(engine: Engine) -> float:
+    """Median from submitting a frame to having its result, one in flight."""
+    image = probe_image(*engine.info.lr_shape)
+    least, most = FRAMES
+    spans: list[float] = []
+    begin = perf_counter()
+    for turn in range(WARM_UPS + most):
+        start = perf_counter()
+        run_frame(engine, image)
+        if turn >= WARM_UPS:
+            spans.append(perf_counter() - start)
+        if len(spans) >= least and perf_counter() - begin > ENOUGH_S:
+            break
+    return statistics.median(spans)
+
+
+def recall(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]) -> Trial | None:
+    """The trial of the same ``offers`` for ``model`` at ``shape`` on this GPU, where there was one."""
+    content = _remembered().read(*_place(model, shape, candidates))
+    if content is None:
+        return None
+    try:
+        found = parse_json(content, _Times)
+    except ValueError as error:
+        note(f"the remembered choice of an engine is not used: {error}")
+        return None
+    return Trial(found.milliseconds, found.reasons, earlier=True)
+
+
+class _Times(msgspec.Struct):
+    milliseconds: dict[str, Annotated[float, Meta(ge=0)]]
+    reasons: dict[str, str]
+
+
+def remember(
+    model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate], trial: Trial
+) -> None:
+    """Keep ``trial``, unless candidates were left out for want of time."""
+    if trial.milliseconds and trial.complete:
+        found = {"milliseconds": trial.milliseconds, "reasons": trial.reasons}
+        _remembered().write(*_place(model, shape, candidates), json.dumps(found).encode())
+
+
+def _remembered() -> Cache:
+    return Cache(cache_folder() / "choices", "the remembered choice of an engine", ".choice")
+
+
+def _place(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]) -> tuple[str, Key]:
+    """Name and key: what the times depend on."""
+    size, descriptor = f"{shape[1]}x{shape[0]}", model.descriptor
+    key = {
+        "model": model.sha256,
+        "network": f"{descriptor.architecture} x{descriptor.scale} {sorted(descriptor.arguments.items())}",
+        "shape": size,
+        "candidates": ", ".join(sorted(str(candidate) for candidate in candidates)),
+        "software": f"clesr {__version__}, torch {torch.__version__}, triton {_version('triton')}, "
+        f"{tensorrt_build.library() or 'no TensorRT'}",
+        **gpu_key(),
+    }
+    return f"{model.name}-x{model.scale}-{size}", key
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,165 @@
+"""What the source thread does: read, count what came and what did not, prepare, hand over to the engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import EndOfSource, UsageError
+from clesr.engines.results import check_size
+from clesr.pipeline.continuity import Continuity
+from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome
+from clesr.pipeline.frame_queue import Closed, FrameQueue
+from clesr.pipeline.observer import FrameObserver
+from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.rate_monitor import RateMonitor
+from clesr.pipeline.seldom import Seldom
+from clesr.pipeline.sources.base import Source
+from clesr.pipeline.stats import Ledger
+from clesr.pipeline.upscaler import Job
+
+READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
+BUFFERED_NS = (
+    1_000_000_000  # after which no frame comes any more that waited in a driver since before the start
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop by itself: after so many captured frames, or seconds since the start. None: never."""
+
+    frames: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Acquisition:
+    """Frames of ``source`` into ``jobs``, until its end (``ended``), a limit or ``stop``. ``note`` gets messages."""
+
+    source: Source
+    prepare: Prepare
+    scale: int
+    jobs: FrameQueue[Job]
+    ledger: Ledger
+    observer: FrameObserver
+    pace: RateMonitor
+    limits: Limits
+    clock: Clock
+    stop: threading.Event
+    note: Callable[[str], None]
+    ended: bool = False
+    _prepared: bool = False  # whether a frame could be
+    _continuity: Continuity = field(init=False)
+    _corrupt: Seldom = field(init=False)
+    _unprepared: Seldom = field(init=False)
+    _placed: Seldom = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._continuity = Continuity(self.source.info)
+        self._corrupt, self._unprepared, self._placed = (Seldom(self.note, self.clock) for _ in range(3))
+
+    def run(self, start_ns: int) -> None:
+        """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""
+        try:
+            while not self.stop.is_set() and not self._limit_reached(start_ns):
+                self.pace.waits()
+                item = self._read()
+                if item is None:
+                    continue
+                self.pace.wakes()
+                if not self._waited_in_driver(item, start_ns):
+                    self._capture(item, start_ns)
+        except EndOfSource:
+            self.ended = True
+        except Closed:
+            pass  # aborted, or the engine thread broke and has said why
+        finally:
+            self.jobs.close()
+            for kind in (self._corrupt, self._unprepared, self._placed):
+                kind.rest()
+
+    def _read(self) -> Frame | Corrupt | None:
+        try:
+            item: object = self.source.read(READ_S)
+        except InvalidFrame as error:
+            return Corrupt(self._continuity.expected, self.clock.now_ns(), str(error))
+        if item is None or isinstance(item, Frame | Corrupt):
+            return item
+        said = f"the source gave a {type(item).__name__}, which is no frame"
+        return Corrupt(self._continuity.expected, self.clock.now_ns(), said)
+
+    def _waited_in_driver(self, item: Frame | Corrupt, start_ns: int) -> bool:
+        """Whether ``item`` is from before the start, while the engine was opened. Only the first ones can be: a later
+        one that says so has a wrong clock."""
+        return (
+            self.source.info.live
+            and not self._continuity.begun
+            and item.time_ns < start_ns
+            and self.clock.now_ns() - start_ns < BUFFERED_NS
+        )
+
+    def _capture(self, item: Frame | Corrupt, start_ns: int) -> None:
+        """Count ``item`` and those that are missing before it, and send it on its way."""
+        since_ns = start_ns if self.source.info.live else 0
+        item, lost, remark = self._continuity.place(item, self.clock.now_ns(), since_ns)
+        if lost:
+            self.ledger.capture(lost)
+            self.ledger.record(Outcome.LOST, lost)
+            self.observer.lose(item.number - lost, lost, item.time_ns)
+        self.ledger.capture()
+        self.pace.arrives()
+        if isinstance(item, Corrupt):
+            self._spoil(item, remark)
+        else:
+            self._hand_over(item, remark)
+        if remark:
+            self._placed(f"frame {item.number} of {self.source.info.address}: {remark}; it was put right")
+
+    def _spoil(self, item: Corrupt, remark: str) -> None:
+        self.ledger.record(Outcome.CORRUPT)
+        self.observer.spoil(replace(item, reason="; ".join(filter(None, (item.reason, remark)))))
+        self._corrupt(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
+
+    def _hand_over(self, frame: Frame, remark: str) -> None:
+        try:
+            self.observer.capture(frame, remark)
+            image = self._prepare(frame)
+            if image is None:
+                return
+            job = Job(frame, image, self.clock.now_ns())
+            self.observer.prepared(frame.number, job.prepared_ns, self.prepare.levels)
+            replaced = self.jobs.put(job)
+        except BaseException:
+            self.stale(frame)  # captured, but nothing can take it any more
+            raise
+        if replaced is not None:
+            self.stale(replaced.frame)
+
+    def _prepare(self, frame: Frame) -> Image | None:
+        """The LR image of ``frame``; None where there is none, because the region of interest leaves it or it would
+        become too large. Raises UsageError where that is so from the first frame on: the user may mend it."""
+        try:
+            image = self.prepare(frame)
+            check_size((image.shape[0], image.shape[1]), self.scale)
+        except UsageError as error:
+            if not self._prepared:
+                raise
+            self.ledger.record(Outcome.FAILED)
+            self.observer.settle(frame.number, Outcome.FAILED, str(error))
+            self._unprepared(f"frame {frame.number} cannot be up-scaled: {error}")
+            return None
+        self._prepared = True
+        return image
+
+    def stale(self, frame: Frame) -> None:
+        """Any thread: ``frame`` was captured, and will not be up-scaled."""
+        self.ledger.record(Outcome.STALE)
+        self.observer.settle(frame.number, Outcome.STALE)
+
+    def _limit_reached(self, start_ns: int) -> bool:
+        frames, seconds = self.limits.frames, self.limits.seconds
+        if frames is not None and self.ledger.captured >= frames:
+            return True
+        return seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9

@@ -1,0 +1,29 @@
+"""What a run tells of each captured frame."""
+
+from __future__ import annotations
+
+from clesr.engines.engine import EngineInfo
+from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+
+
+class FrameObserver:
+    """Told of every captured frame, on the thread where it happens; does nothing."""
+
+    def capture(self, frame: Frame, remark: str = "") -> None:
+        """``frame`` came from the source; ``remark`` where its number or time was put right. Source thread, before
+        anything else is done with it."""
+
+    def lose(self, number: int, count: int, time_ns: int) -> None:
+        """``count`` frames from ``number`` on were lost at the source, noticed at ``time_ns``. Source thread."""
+
+    def spoil(self, item: Corrupt) -> None:
+        """A frame came that could not be decoded. Source thread."""
+
+    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
+        """Frame ``number`` waits for the engine; source ``levels`` became black and white. Source thread."""
+
+    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
+        """Frame ``number`` ended without a result, where it is known for a ``reason``. Source or engine thread."""
+
+    def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
+        """``result`` was made by ``engine``, and goes to the sinks next. Engine thread."""

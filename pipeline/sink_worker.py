@@ -1,0 +1,200 @@
+"""The end of the live path: a sink behind its mailbox, on a thread of its own, so that it can harm nobody else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import SinkError
+from clesr.pipeline.frame import Result
+from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.sinks.base import LiveSink, Sink, SkippingSink
+from clesr.pipeline.stats import Status
+from clesr.pipeline.watchdog import Pulse, left_behind
+
+RESULTS = 4  # results that may wait for a sink that takes all
+REFRESH_S = 0.015  # between two refreshes of what a person looks at
+
+T = TypeVar("T")
+
+
+class Host(Protocol):
+    """The run that an outlet belongs to; called on the sink's thread."""
+
+    def status(self) -> Status: ...
+
+    def stop(self) -> None:
+        """The user wants to end."""
+
+    def broke(self, worker: SinkWorker) -> None:
+        """The sink takes nothing more; ``outlet.error`` says why."""
+
+
+class SinkWorker:
+    """A sink with its mailbox, which sets ``wake`` at every change, and what became of the results sent to it.
+
+    Whatever the sink raises is kept as ``error``: it takes nothing more, and is closed at the end like the others.
+    ``full_s``, where given, is how long a sink without room may keep the engine waiting; after that it misses what it
+    has no room for, which is counted, until it has caught up.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        wake: threading.Event | None = None,
+        *,
+        clock: Clock = SYSTEM,
+        full_s: float | None = None,
+        tell: Callable[[str], None] = lambda _message: None,
+    ) -> None:
+        self.sink, self.tell = sink, tell
+        self.box: FrameQueue[Result] = FrameQueue(
+            1 if sink.policy is Policy.DROP_OLDEST else RESULTS, sink.policy, wake
+        )
+        self.pulse = Pulse(clock)
+        self.written = self.skipped = self.missed = 0
+        self.error: BaseException | None = None
+        self.report: str | None = None
+        self.fed = threading.Event()  # no more results are written
+        self._clock, self._full_s = clock, full_s
+        self._full_since_ns: int | None = None
+        self._behind = False
+        self._closing, self._closed = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # --- engine thread
+
+    def takes(self, in_flight: int) -> bool:
+        """Whether one result more than ``in_flight`` can be offered without waiting."""
+        if self._behind or self.box.room > in_flight:
+            self._full_since_ns = None
+            return True
+        if self._full_s is None:
+            return False
+        now = self._clock.now_ns()
+        if self._full_since_ns is None:
+            self._full_since_ns = now
+        if now - self._full_since_ns < self._full_s * 1e9:
+            return False
+        self._behind = True
+        self.tell(f"{self.sink.name} is too slow: results are missing from it from here on")
+        return True
+
+    def offer(self, result: Result) -> None:
+        if self._behind and not len(self.box):
+            self._behind = False
+            self.tell(f"{self.sink.name} takes results again; {self.missed} are missing so far")
+        if self._behind and self.box.room < 1:
+            self.missed += 1
+            self._skip(result)
+            return
+        try:
+            if self.box.put(result) is not None:
+                self.skipped += 1
+        except Closed:
+            self._skip(result)
+
+    def _skip(self, result: Result) -> None:
+        self.skipped += 1
+        if isinstance(self.sink, SkippingSink):
+            self.sink.skip(result)
+
+    # --- main thread
+
+    def start(self, host: Host) -> None:
+        """Begin to feed the sink."""
+        self._begin(self._run, host)
+
+    def close(self) -> None:
+        """Let the sink be closed once it has what came for it; returns at once."""
+        self.box.close()
+        self._closing.set()
+        if self._thread is None:
+            self.fed.set()
+            self._begin(self._close)
+
+    def wait_closed(self, timeout: float) -> bool:
+        closed = self._closed.wait(timeout)
+        if closed and self._thread is not None and self._thread not in left_behind:
+            self._thread.join()
+        return closed
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def give_up(self) -> None:
+        """The sink does not come back from a call: nobody waits for it any more."""
+        assert self._thread is not None
+        left_behind.append(self._thread)
+        message = f"{self.sink.name} has not answered for {self.pulse.busy_s:.0f} s and is given up"
+        self.error = self.error or SinkError(message)
+        self.tell(message)
+        self.box.close()
+        self.skipped += 1 + len(self.box.drain())
+        self.fed.set()
+        self._closed.set()
+
+    # --- sink thread
+
+    def _begin(self, work: Callable[..., None], *arguments: object) -> None:
+        self._thread = threading.Thread(
+            target=work, args=arguments, name=f"clesr {self.sink.name}", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, host: Host) -> None:
+        live = self.sink if isinstance(self.sink, LiveSink) else None
+        try:
+            while self.error is None and self._feed():
+                if live is not None and self.error is None:
+                    self._refresh(live, host)
+            if self.error is not None:
+                host.broke(self)
+            self.fed.set()
+            while live is not None and self.error is None and not self._closing.wait(REFRESH_S):
+                self._refresh(live, host)
+            self._closing.wait()
+        finally:
+            self.fed.set()
+            self._close()
+
+    def _feed(self) -> bool:
+        """Write the next result; False when no more will come."""
+        try:
+            result = self.box.get(REFRESH_S if isinstance(self.sink, LiveSink) else None)
+        except Closed:
+            return False
+        if result is not None:
+            self._call(self.sink.write, result)
+            self.written += self.error is None
+            if self.error is not None:
+                self.skipped += 1 + len(self.box.drain())
+                self.box.close()
+        return True
+
+    def _refresh(self, live: LiveSink, host: Host) -> None:
+        going = self._call(live.refresh, host.status())
+        if self.error is not None:
+            self.skipped += len(self.box.drain())
+            self.box.close()
+        elif not going:
+            host.stop()
+
+    def _close(self) -> None:
+        self.report = self._call(self.sink.close)
+        if self.missed:
+            missing = f"{self.missed} results are missing, which it could not take in time"
+            self.report = f"{self.report or self.sink.name}; {missing}"
+        self._closed.set()
+
+    def _call(self, work: Callable[..., T], *arguments: Any) -> T | None:
+        """What ``work`` of the sink gives; None where it raises, whatever that is."""
+        try:
+            with self.pulse:
+                return work(*arguments)
+        except BaseException as error:  # noqa: BLE001 - kept, and raised on the main thread after the others are closed
+            self.error = self.error or error
+            return None

@@ -1,0 +1,243 @@
+"""The window on this machine's screen, in a process of its own: an X server that dies takes that one with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import SinkError
+from clesr.pipeline.frame import Result
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.window.slot import Slot
+from clesr.pipeline.stats import Status
+
+TITLE = "clesr"
+QUIT_KEYS = (ord("q"), ord("Q"), 27)
+OVERLAY_KEYS = (ord("f"), ord("F"))
+REDRAW_NS = 100_000_000  # between two drawings while no frame comes
+START_S = 30.0  # for the process to start and find a screen
+ANSWER_S = 10.0  # for one drawing, before the window is given up
+CLOSE_S = 2.0
+MESSAGE = 65536  # bytes of a message between the processes, at most
+KEPT = 4096  # bytes of what the process complained of
+PROGRAM = "clesr.pipeline.sinks.window.process"
+
+
+class Keyboard:
+    """The keys pressed in any window go to all of them, to each once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[object, list[int]] = {}
+        self._lock = threading.Lock()
+
+    def press(self, key: int) -> None:
+        with self._lock:
+            for keys in self._waiting.values():
+                keys.append(key)
+
+    def pressed(self, window: object) -> list[int]:
+        """The keys since ``window`` asked last."""
+        with self._lock:
+            keys = self._waiting.get(window, [])
+            self._waiting[window] = []
+        return keys
+
+    def forget(self, window: object) -> None:
+        with self._lock:
+            self._waiting.pop(window, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a window stands: the ``index``-th of ``count`` in a grid over the screen."""
+
+    title: str = TITLE
+    index: int = 0
+    count: int = 1
+    keyboard: Keyboard = field(default_factory=Keyboard)
+
+    def part_of(self, screen: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Left, top, width and height of its cell, in pixels of a ``screen`` of (width, height)."""
+        columns = math.ceil(math.sqrt(self.count))
+        rows = math.ceil(self.count / columns)
+        row, column = divmod(self.index, columns)
+        width, height = screen[0] // columns, screen[1] // rows
+        return column * width, row * height, width, height
+
+
+class Window:
+    """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
+    the ``overlay`` of where the image disagrees with what was measured. ``actions`` are what other keys do.
+
+    As large as the image, or as fits the screen, until the user resizes it. ``place`` is for one of several windows,
+    which stand in a grid; ``q`` or Esc in any of them stops the streams of all, closing one only its own.
+
+    It is drawn by a process of its own (``window_process``), which gets the newest image whenever it has drawn the one
+    before; no call here waits for it. Raises SinkError where there is no screen, and from ``refresh`` when
+    that process has died or not answered for ``answer_s`` seconds.
+    """
+
+    name = "window"
+    policy = Policy.DROP_OLDEST
+
+    def __init__(
+        self,
+        place: Place | None = None,
+        *,
+        overlay: bool = False,
+        clock: Clock = SYSTEM,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        place = place or Place()
+        self.overlay = overlay
+        self.shown = 0
+        self.actions: dict[str, Callable[[], None]] = {}
+        self.shape: tuple[int, int] | None = None  # (H, W) of the window's inside, once it is drawn
+        self.complaints = ""  # the last that the process wrote on its standard error
+        self.answer_s = answer_s
+        self._keyboard, self._clock = place.keyboard, clock
+        self._newest: Result | None = None
+        self._fresh = self._shut = self._closed = False
+        self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
+        self._sent_ns: int | None = None
+        self._slot = Slot()
+        self._socket, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._slot.descriptor)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, place.title, str(place.index), str(place.count)],
+                stdin=subprocess.PIPE,  # whose end tells it that we are gone
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(others.fileno(), self._slot.descriptor),
+                start_new_session=True,  # Ctrl-C is for this process, which then closes the window
+            )
+        except OSError as error:
+            self._socket.close()
+            self._slot.close()
+            raise SinkError(f"the window's process cannot be started: {error.strerror}") from error
+        finally:
+            others.close()
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        try:
+            self._wait_for_screen()
+        except BaseException:
+            self._end()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process that draws."""
+        return self._process.pid
+
+    def write(self, result: Result) -> None:
+        self._newest, self._fresh = result, True
+
+    def refresh(self, status: Status) -> bool:
+        before = self.overlay
+        self._listen()
+        for key in self._keyboard.pressed(self):
+            if key in OVERLAY_KEYS:
+                self.overlay = not self.overlay
+            if (action := self.actions.get(chr(key))) is not None:
+                action()
+            self._shut |= key in QUIT_KEYS
+        now = self._clock.now_ns()
+        waited_ns = now - self._sent_ns if self._sent_ns is not None else REDRAW_NS
+        if self._closed:
+            return False
+        if self._drawing is None and (self._fresh or self.overlay != before or waited_ns >= REDRAW_NS):
+            self._send((self._newest, status, self.overlay))
+            self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
+        elif self._drawing is not None and waited_ns > self.answer_s * 1e9:
+            self._fail(f"the window has not answered for {self.answer_s:.0f} s")
+        return not self._shut
+
+    def close(self) -> str | None:
+        if self._process.returncode is None:
+            self._keyboard.forget(self)
+            with contextlib.suppress(SinkError):
+                if self._drawing is not None and select.select([self._socket], [], [], CLOSE_S / 2)[0]:
+                    self._listen()
+            self._end()
+        return f"window: {self.shown} results shown"
+
+    def _wait_for_screen(self) -> None:
+        ready, _, _ = select.select([self._socket], [], [], START_S)
+        if not ready:
+            self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
+        self._listen()
+
+    def _listen(self) -> None:
+        """Take in what the process says."""
+        self._read_complaints()
+        while not self._closed:
+            try:
+                packet = self._socket.recv(MESSAGE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._fail("the process of the window has ended")
+            self._take(json.loads(packet))
+
+    def _take(self, said: dict[str, Any]) -> None:
+        if "error" in said:
+            self._fail(said["error"])
+        if "key" in said:
+            self._keyboard.press(said["key"])
+        if "shape" in said:
+            height, width = said["shape"]
+            self.shape = height, width
+            self.shown += bool(self._drawing)
+            self._drawing = None
+        self._closed |= "closed" in said
+
+    def _send(self, message: object) -> None:
+        sizes = self._slot.put(message)
+        try:
+            self._socket.send(json.dumps(sizes).encode())
+        except OSError:
+            self._fail("the process of the window has ended")
+
+    def _fail(self, reason: str) -> None:
+        """Raises SinkError; the process is ended."""
+        self._end()
+        words = [line for line in self.complaints.splitlines() if line.strip()]
+        raise SinkError(f"{reason} ({words[-1].strip()})" if words else reason)
+
+    def _end(self) -> None:
+        """Ask the process to end; kill it where it does not."""
+        self._closed = True
+        if self._process.returncode is not None:
+            return
+        self._socket.close()
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._read_complaints()
+        for pipe in (self._process.stdin, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+        self._slot.close()
+
+    def _read_complaints(self) -> None:
+        assert self._process.stderr is not None
+        if not self._process.stderr.closed:
+            words = self._process.stderr.read() or b""  # all that is there
+            self.complaints = (self.complaints + words.decode(errors="replace"))[-KEPT:]

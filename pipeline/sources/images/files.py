@@ -1,0 +1,92 @@
+"""Image files, read by OpenCV one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from clesr.engines.common.parsing import one_line
+from clesr.pipeline.frame import Image
+from clesr.pipeline.sources.images.gray import gray
+from clesr.pipeline.sources.images.header import BadHeader, picture_alone, read_header
+from clesr.pipeline.sources.images.indexed import Unreadable
+from clesr.pipeline.sources.limits import max_side, size_problem
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MOST_BYTES_A_PIXEL = 16  # of a file, beside what is no picture
+_BESIDE = 64 << 20
+
+
+class ImageFiles:
+    """Image files in order; TIFF files among them give their first page."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def image(self, index: int) -> Image:
+        return read_image(self._files[index])
+
+    def close(self) -> None:
+        self._files = ()
+
+
+def read_image(file: Path) -> Image:
+    """(H, W) uint8 or uint16 of an image file. Raises Unreadable and OSError."""
+    size = file.stat().st_size
+    if not size:
+        raise Unreadable(f"{file} is empty (0 bytes)")
+    if size > _MOST_BYTES_A_PIXEL * max_side() ** 2 + _BESIDE:
+        raise Unreadable(f"{file} has {size >> 20} MB, more than an image of {max_side()} pixels a side")
+    with file.open("rb") as opened:
+        begin = opened.read(4)
+        if begin in _TIFF:
+            from clesr.pipeline.sources.images.tiff import first_page
+
+            return first_page(file)
+        data = begin + opened.read(size)
+    if _cut(data):
+        raise Unreadable(f"{file} is cut: its end is missing")
+    try:
+        shape, memory = read_header(data)
+    except BadHeader as error:
+        raise Unreadable(f"{file} {error}") from None
+    problem = size_problem(shape, decoded=memory, stored=len(data))
+    if problem is not None:
+        raise Unreadable(f"{file}: {problem}")
+    return _decoded(picture_alone(data), file)
+
+
+def _decoded(data: bytes, file: Path) -> Image:
+    try:
+        with quiet_opencv():
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is not None:
+            return gray(pixels, blue_first=True)
+    except (cv2.error, MemoryError) as error:
+        raise Unreadable(f"{file} cannot be decoded ({one_line(error)})") from error
+    raise Unreadable(f"{file} is not an image that OpenCV can read")
+
+
+def _cut(data: bytes) -> bool:
+    """PNG and JPEG whose end is missing: decoders fill the rest and do not tell."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data[-64:]
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV tells the terminal of each damaged file; the source reports them itself."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,135 @@
+"""A V4L2 camera that may be unplugged and come back."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import SourceError, UsageError
+from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sources.v4l2.capture import Capture, Captured
+from clesr.pipeline.sources.v4l2.modes import Wanted
+from clesr.pipeline.sources.v4l2.pixels import FORMATS, PixelFormat, find_format
+
+PROBE_NS = 250_000_000  # how often an absent camera is looked for
+WRAP = 1 << 32  # the driver's sequence is an unsigned 32-bit number
+
+
+class CameraSource:
+    """Frames of the V4L2 device at path ``device``, live.
+
+    ``size`` is (width, height) in pixels, ``pixel_format`` one of GREY, Y10, Y12, Y16, YUYV, NV12, MJPG; what is
+    None is left to the camera, but for the format: the most gray levels that give the size and rate.
+    ``controls`` go by name: ``exposure`` and ``gain`` in the camera's own units, which switches their
+    automatic off, and any other by linuxpy's name (lower case, underscores), menu entries by text or number.
+
+    A frame's number follows the driver's sequence, its time is the driver's. A camera that was unplugged
+    is looked for four times a second and opened again as it was; numbers go on from the last one.
+
+    Raises UsageError for what the camera does not offer, SourceError where it is absent, busy, or no camera.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        *,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        pixel_format: str | None = None,
+        controls: Mapping[str, str] = {},
+        clock: Clock = SYSTEM,
+    ) -> None:
+        wanted = Wanted(size, fps, _parse_format(pixel_format), dict(controls))
+        self._device, self._clock = device, clock
+        self._capture: Capture | None = Capture(device, wanted)
+        self._wanted = replace(wanted, size=self._capture.size, pixel_format=self._capture.pixel_format)
+        self.info = _info(self._capture)
+        self._number, self._sequence = -1, -1  # of the last frame; -1 before the first of this opening
+        self._next_probe = clock.now_ns()
+        self._reading = threading.Lock()
+        self._closed = False
+        self._wake = os.eventfd(0)
+        weakref.finalize(self, os.close, self._wake)
+
+    def read(self, timeout: float) -> Frame | Corrupt | None:
+        """The next frame; None after ``timeout`` seconds without, while unplugged too, and once closed."""
+        deadline = self._clock.now_ns() + int(timeout * 1e9)
+        with self._reading:
+            while not self._closed:
+                try:
+                    if self._capture is None:
+                        if not self._probe(deadline):
+                            return None
+                        continue
+                    remaining = deadline - self._clock.now_ns()
+                    ready = self._capture.wait(remaining / 1e9, self._wake)
+                    captured = self._capture.take() if ready else None
+                except OSError:
+                    self._lose()
+                    continue
+                if captured is not None:
+                    return self._number_and_time(captured)
+                if not ready or remaining <= 0:
+                    return None
+        return None
+
+    def close(self) -> None:
+        """Give the device back; a waiting ``read`` in another thread returns None."""
+        self._closed = True
+        os.eventfd_write(self._wake, 1)
+        with self._reading:
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._capture is not None:
+            self._capture.close()
+        self._capture, self._sequence = None, -1
+
+    def _probe(self, deadline: int) -> bool:
+        """Look once, when it is time, whether the camera is back; False at the deadline."""
+        self._clock.sleep_until(min(self._next_probe, deadline))
+        if self._next_probe > deadline:
+            return False
+        self._next_probe = self._clock.now_ns() + PROBE_NS
+        if os.path.exists(self._device):
+            try:
+                self._capture = Capture(self._device, self._wanted)
+            except UsageError as error:
+                raise SourceError(f"another camera came back: {error}") from error
+            except SourceError:
+                return True  # not ready yet: it may still get its name, its permissions, its settings
+            self.info = _info(self._capture)
+        return True
+
+    def _number_and_time(self, captured: Captured) -> Frame | Corrupt:
+        if self._sequence >= 0:
+            step = (captured.sequence - self._sequence) % WRAP
+            self._number += step if 0 < step < WRAP // 2 else 1  # some drivers do not count
+        else:
+            self._number = self._number + 1 if self._number >= 0 else captured.sequence
+        self._sequence = captured.sequence
+        now = self._clock.now_ns()
+        time_ns = now if captured.stamp_ns is None else min(captured.stamp_ns, now)
+        if captured.image is None:
+            return Corrupt(self._number, time_ns, captured.reason)
+        return Frame(captured.image, self._number, time_ns)
+
+
+def _info(capture: Capture) -> SourceInfo:
+    width, height = capture.size
+    return SourceInfo(capture.address, live=True, fps=capture.fps, shape=(height, width))
+
+
+def _parse_format(name: str | None) -> PixelFormat | None:
+    if name is None:
+        return None
+    found = find_format(name)
+    if found is None:
+        names = ", ".join(known.name for known in FORMATS)
+        raise UsageError(f"pixel format {name!r} is not one that clesr reads; give one of {names}")
+    return found

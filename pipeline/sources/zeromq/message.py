@@ -1,0 +1,92 @@
+"""The form of a frame on the wire (``docs/wire-format.md``): what is accepted, and why the rest is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from clesr.engines.common.parsing import parse_json
+from clesr.pipeline.frame import Image
+from clesr.pipeline.sources.limits import max_side, size_problem
+
+VERSION = 1
+MAX_HEADER = 4096  # bytes
+MAX_NUMBER = 2**63 - 1
+DTYPES = {"uint8": "u1", "uint16": "<u2"}
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """The header as it is written; what else is in it is passed over."""
+
+    version: int
+    shape: tuple[int, int]
+    dtype: Literal["uint8", "uint16"]
+    number: Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+    stream: str = ""
+    time_ns: Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0
+
+
+class Refused(Exception):
+    """A message that is not of the documented form; its text is the reason, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a message says of its pixels."""
+
+    shape: tuple[int, int]
+    dtype: str
+    number: int
+    stream: str
+
+
+def parse_message(parts: Sequence[memoryview], *, topic: bool) -> tuple[Header, Image]:
+    """The header and the (H, W) pixels, copied, of a message: [topic,] header, pixels.
+
+    The image is made from the bytes that came, and never from what a header promises. Raises Refused.
+    """
+    expected = 3 if topic else 2
+    if len(parts) != expected:
+        raise Refused(f"a message of {len(parts)} parts, not {expected}")
+    header = parse_header(parts[-2].tobytes() if parts[-2].nbytes <= MAX_HEADER else b"", parts[-2].nbytes)
+    return header, _pixels(parts[-1], header)
+
+
+def parse_header(data: bytes, size: int) -> Header:
+    """The header in ``data``, of which there are ``size`` bytes in the message. Raises Refused."""
+    if size > MAX_HEADER:
+        raise Refused(f"a header of {size} bytes, more than {MAX_HEADER}")
+    try:
+        fields = parse_json(data, _Fields)
+    except ValueError as error:
+        raise Refused(f"a header that {_says(error)}") from None
+    if fields.version != VERSION:
+        raise Refused(f"version {fields.version}, not {VERSION}")
+    problem = size_problem(fields.shape)
+    if problem is not None:
+        raise Refused(f"shape: {problem}")
+    return Header(fields.shape, fields.dtype, fields.number, fields.stream)
+
+
+def max_pixels() -> int:
+    """Bytes of the largest image."""
+    return max_side() ** 2 * 2
+
+
+def _says(error: ValueError) -> str:
+    text = str(error)
+    return text if text.startswith("is ") else f"is not of the documented form: {text}"
+
+
+def _pixels(data: memoryview, header: Header) -> Image:
+    height, width = header.shape
+    stored = np.dtype(DTYPES[header.dtype])
+    stated = height * width * stored.itemsize
+    if data.nbytes != stated:
+        raise Refused(f"{data.nbytes} bytes of pixels, not the {stated} of {height}x{width} {header.dtype}")
+    image: Image = np.frombuffer(data, stored).reshape(height, width).astype(header.dtype)
+    return image

@@ -1,0 +1,237 @@
+"""Frames from other programs by ZeroMQ (``docs/wire-format.md``)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
+from clesr.engines.common.files import keep
+from clesr.engines.common.parsing import one_line
+from clesr.engines.common.text import shown
+from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sources.options import check_names, choice, split_options
+from clesr.pipeline.sources.zeromq.gate import Gate
+from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
+
+FORM = "zmq+tcp://host:port or zmq+ipc:///path"
+OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", "curve_clients")
+HIGH_WATER = 8  # messages of each peer that wait in ZeroMQ for a reader that is late, where they are small
+WAITING = 1  # frames that wait behind it
+_BESIDE = 64  # bytes that encryption may add to a part
+_JOIN_S = 1.0
+MAX_GAP = 1_000_000  # a larger step in a sender's numbers is a new count, not lost frames
+
+
+class ZmqSource:
+    """Frames that a SUB or PULL socket receives at ``zmq+tcp://host:port`` or ``zmq+ipc:///path``, live.
+
+    | option | default | meaning |
+    |---|---|---|
+    | socket | sub | ``sub`` receives from PUB, ``pull`` from PUSH |
+    | bind | 0 | 1 waits for senders at the address (``tcp://*:port``), 0 connects to one |
+    | topic | none | messages have three parts, the first beginning with this text (``sub`` only) |
+    | stream | all | takes only messages whose header has this ``stream`` |
+    | curve_secret | none | our CURVE certificate with secret key; needed with ``bind=1`` |
+    | curve_server | none | the sender's CURVE certificate; encrypts where we connect |
+    | curve_clients | all | folder of the certificates that may send to us, with ``bind=1`` |
+
+    ``time_ns`` is the arrival by ``clock``: a sender's clock is another machine's. The sender's number is kept,
+    so that a gap shows; where it falls back, or steps ahead by more than a million, the sender has begun anew
+    and numbers go on from the last one. A message that is not of the documented form is Corrupt.
+
+    Raises UsageError for an address or option that cannot work, SourceError where it cannot be opened.
+    """
+
+    def __init__(self, address: str, *, clock: Clock = SYSTEM) -> None:
+        self.info = SourceInfo(address, live=True)
+        endpoint, options = parse_address(address)
+        self._clock, self._topic, self._stream = clock, "topic" in options, options.get("stream")
+        self._numbers = Renumbered()
+        self._box: FrameQueue[Frame | Corrupt] = FrameQueue(WAITING, Policy.BLOCK)
+        self._closing = threading.Event()
+        self._fault: Exception | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._doorkeeper: ThreadAuthenticator | None = None
+        try:
+            self._gate = self._opened(endpoint, options)
+        except BaseException:
+            self._release()
+            raise
+        self._thread = threading.Thread(target=self._run, name="clesr-zeromq", daemon=True)
+        self._thread.start()
+
+    def read(self, timeout: float) -> Frame | Corrupt | None:
+        try:
+            return self._box.get(timeout)
+        except Closed:
+            if self._fault is not None:
+                raise self._fault from None
+            raise EndOfSource from None
+
+    def close(self) -> None:
+        """End. A connection that is being opened is given up after its time-out, by its own thread."""
+        self._closing.set()
+        self._box.close()
+        self._box.drain()
+        self._thread.join(timeout=_JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._gate.wait(self._give, self._refuse)
+        except Closed:
+            pass
+        except Exception as error:  # noqa: BLE001 - raised again by read, in the reader's thread
+            self._fault = error
+        finally:
+            self._box.close()
+            self._gate.close()
+            self._release()
+
+    def _give(self, parts: list[zmq.Frame]) -> bool:
+        """One message; whether it held a frame."""
+        now = self._clock.now_ns()
+        try:
+            header, image = parse_message([part.buffer for part in parts], topic=self._topic)
+        except Refused as reason:
+            self._refuse(str(reason))
+            return False
+        if self._stream is None or header.stream == self._stream:
+            self._box.put(Frame(image, self._numbers.of(header.number), now))
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        self._box.put(Corrupt(self._numbers.next(), self._clock.now_ns(), f"refused {reason}"))
+
+    def _opened(self, endpoint: str, options: dict[str, str]) -> Gate:
+        listen = options.get("bind") == "1"
+        if "curve_clients" in options:
+            self._doorkeeper = _doorkeeper(self._context, options["curve_clients"])
+        kind = zmq.PULL if options.get("socket") == "pull" else zmq.SUB
+        curve, most = _curve_keys(options), max_pixels()
+        topic = options.get("topic", "")
+
+        def configure(socket: zmq.Socket[bytes]) -> None:
+            socket.set(zmq.LINGER, 0)
+            socket.set(zmq.RCVHWM, HIGH_WATER)
+            socket.set(zmq.MAXMSGSIZE, most + _BESIDE)
+            if kind == zmq.SUB:
+                socket.subscribe(topic)
+            if curve is not None:
+                curve.use(socket, listen=listen)
+
+        return Gate(self._context, kind, configure, endpoint, listen=listen, most=most)
+
+    def _release(self) -> None:
+        if self._doorkeeper is not None:
+            self._doorkeeper.stop()
+            self._doorkeeper = None
+        self._context.destroy(linger=0)
+
+
+class Renumbered:
+    """A sender's numbers, made to rise when it begins anew."""
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._shift: int | None = None  # None before the first good number
+
+    def of(self, number: int) -> int:
+        """The number of the frame that its sender calls ``number``."""
+        if self._shift is None:
+            self._shift = 0 if self._last < 0 else self._last + 1 - number
+        elif not 0 < number + self._shift - self._last <= MAX_GAP:
+            self._shift = self._last + 1 - number
+        self._last = number + self._shift
+        return self._last
+
+    def next(self) -> int:
+        """The number of a message that has none to trust."""
+        self._last += 1
+        return self._last
+
+
+def parse_address(address: str) -> tuple[str, dict[str, str]]:
+    """ZeroMQ's endpoint, and the options. Raises UsageError."""
+    base, options = split_options(address)
+    endpoint = base.removeprefix("zmq+")
+    scheme, _, rest = endpoint.partition("://")
+    host, _, port = rest.rpartition(":")
+    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch("[0-9]{1,5}", port))):
+        raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {FORM}")
+    check_names(address, options, OPTIONS)
+    choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
+    bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
+    if options.get("socket") == "pull" and "topic" in options:
+        raise UsageError(
+            f"{one_line(shown(address))}: PULL sockets have no topics; leave topic out, or use socket=sub"
+        )
+    if bind and "curve_server" in options:
+        raise UsageError(
+            f"{one_line(shown(address))}: curve_server is for who connects; with bind=1 give curve_secret"
+        )
+    if "curve_clients" in options and not (bind and "curve_secret" in options):
+        raise UsageError(f"{one_line(shown(address))}: curve_clients needs bind=1 and curve_secret")
+    if "curve_secret" in options and not (bind or "curve_server" in options):
+        raise UsageError(
+            f"{one_line(shown(address))}: curve_secret without bind=1 also needs curve_server, the sender's key"
+        )
+    return endpoint, options
+
+
+def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
+    """Admits only the certificates in ``folder``."""
+    if not Path(folder).is_dir():
+        raise SourceError(f"{folder} is no folder of CURVE certificates; make one with *.key files in it")
+    doorkeeper = ThreadAuthenticator(context)
+    doorkeeper.start()
+    doorkeeper.configure_curve(domain="*", location=folder)
+    return doorkeeper
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Our key pair and, where we connect, the sender's public key."""
+
+    public: bytes
+    secret: bytes
+    server: bytes | None
+
+    def use(self, socket: zmq.Socket[bytes], *, listen: bool) -> None:
+        socket.curve_publickey, socket.curve_secretkey = self.public, self.secret
+        if listen:
+            socket.curve_server = True
+        else:
+            socket.curve_serverkey = self.server
+
+
+def _curve_keys(options: dict[str, str]) -> Curve | None:
+    """What to encrypt with, where keys are given; who connects without a key of its own gets a fresh one."""
+    server = _load_keys(options["curve_server"])[0] if "curve_server" in options else None
+    if "curve_secret" in options:
+        public, secret = _load_keys(options["curve_secret"])
+        if secret is None:
+            raise SourceError(f"{options['curve_secret']} has no secret key; give the *.key_secret file")
+        return Curve(public, secret, server)
+    return Curve(*zmq.curve_keypair(), server) if server is not None else None
+
+
+def _load_keys(path: str) -> tuple[bytes, bytes | None]:
+    keep(path)
+    try:
+        return zmq.auth.load_certificate(Path(path))
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{path} is no readable CURVE certificate ({error}); make one with zmq.auth.create_certificates"
+        ) from error

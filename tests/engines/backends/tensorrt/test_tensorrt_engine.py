@@ -1,0 +1,220 @@
+"""The tensorrt engine with a TensorRT that runs on the processor; on a GPU with the real one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_tensorrt
+import numpy as np
+import pytest
+import torch
+from random_models import SMALL_DENSENET, random_image, random_model
+
+from clesr.engines.backends.tensorrt import engine as tensorrt_engine
+from clesr.engines.backends.tensorrt.engine import Plan, TensorRTNetwork, open_tensorrt, to_build_first
+from clesr.engines.backends.torch import upscale
+from clesr.engines.common.errors import EngineError
+from clesr.engines.models.weights import find_model
+from clesr.engines.notes import noting
+
+MODEL = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic")
+SHAPE = (10, 14)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The notes of the test."""
+    lines: list[str] = []
+    with noting(lines.append):
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("CLESR_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tensorrt"
+
+
+@pytest.fixture
+def trt(monkeypatch: pytest.MonkeyPatch) -> fake_tensorrt.FakeTensorRT:
+    return fake_tensorrt.install(monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_it_computes_what_the_reference_does(trt: fake_tensorrt.FakeTensorRT, dtype: type) -> None:
+    engine = open_tensorrt(MODEL, SHAPE)
+    images = [random_image(SHAPE, dtype), 3 * random_image(SHAPE, dtype)]
+    for lr in images:
+        engine.submit(lr)
+    for lr in images:
+        sr, reference = engine.collect(), upscale(MODEL.module, lr)
+        assert sr.dtype == dtype
+        assert reference.std() > 0.01 * np.iinfo(dtype).max
+        difference = np.abs(sr.astype(float) - reference) * 255 / np.iinfo(dtype).max
+        assert difference.max() <= 1
+    engine.close()
+    assert len(trt.builds) == 1
+    assert engine.info.precision == "fp16"
+
+
+def test_the_builder_is_told_to_take_its_time_and_keep_the_types(trt: fake_tensorrt.FakeTensorRT) -> None:
+    open_tensorrt(MODEL, SHAPE).close()
+    (settings,) = trt.builds
+    assert settings["optimization_level"] == 5
+    assert settings["tiling_optimization_level"] == "full"
+    assert settings["disable_tf32"]
+    assert settings["require_full_compilation"]
+    assert "enabled_precisions" not in settings
+
+
+def test_a_built_engine_is_taken_from_disk_in_silence(
+    trt: fake_tensorrt.FakeTensorRT, said: list[str]
+) -> None:
+    assert "`clesr build FILE.safetensors --scale 2 --size 14x10`" in to_build_first(MODEL, SHAPE)
+    open_tensorrt(MODEL, SHAPE).close()
+    assert len(said) == 1
+    assert "building the compiled engine densenet-x2-14x10, which takes minutes" in said[0]
+    assert to_build_first(MODEL, SHAPE) == ""
+    open_tensorrt(MODEL, SHAPE).close()
+    assert (len(trt.builds), len(said)) == (1, 1)
+    open_tensorrt(MODEL, (14, 10)).close()
+    assert len(trt.builds) == 2
+
+
+def test_a_shipped_model_is_built_by_name(trt: fake_tensorrt.FakeTensorRT) -> None:
+    assert "`clesr build fast --scale 2 --size 14x10`" in to_build_first(find_model("fast", 2), SHAPE)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "unknown to TensorRT"])
+def test_a_file_that_is_not_right_is_built_anew_and_the_user_told(
+    damage: str,
+    trt: fake_tensorrt.FakeTensorRT,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+) -> None:
+    open_tensorrt(MODEL, SHAPE).close()
+    (path,) = folder.glob("*.engine")
+    content = bytearray(path.read_bytes())
+    words, again = "its checksum does not fit, it was cut or altered", list[str]()
+    if damage == "cut":
+        path.write_bytes(content[:-100])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "foreign":
+        monkeypatch.setattr(tensorrt_engine, "gpu_key", lambda: fake_tensorrt.GPU | {"driver": "590.2"})
+        path.rename(tensorrt_engine._engines().path(Plan(MODEL, SHAPE).name, Plan(MODEL, SHAPE).key))
+        words = "made for driver 580.1, not 590.2"
+    else:
+        tensorrt_engine._engines().write(Plan(MODEL, SHAPE).name, Plan(MODEL, SHAPE).key, b"something")
+        words = "TensorRT does not take the serialised engine"
+    for lines in (said, again):
+        lines.clear()
+        with noting(lines.append):
+            open_tensorrt(MODEL, SHAPE).close()
+    assert len(trt.builds) == 2
+    assert len(said) == 2
+    assert words in said[0]
+    assert "building" in said[1]
+    assert again == []
+
+
+def test_networks_with_the_same_weights_are_told_apart(trt: fake_tensorrt.FakeTensorRT) -> None:
+    """``skip`` and ``base`` change the graph and not the tensors, so not the model's identity."""
+    plain = random_model("densenet", 2, **SMALL_DENSENET)
+    assert plain.sha256 == MODEL.sha256
+    assert Plan(plain, SHAPE).key != Plan(MODEL, SHAPE).key
+
+
+def test_timings_are_kept_from_build_to_build(trt: fake_tensorrt.FakeTensorRT, folder: Path) -> None:
+    tiny = random_model("fast", 2, channels=4, depth=2)
+    for side in (8, 9, 10):
+        open_tensorrt(tiny, (side, side)).close()
+    assert trt.timings == [b"", b"+", b"++"]
+    (path,) = folder.glob("*.timings")
+    path.write_bytes(path.read_bytes()[:-1])
+    open_tensorrt(tiny, (11, 11)).close()
+    assert trt.timings[-1] == b"", "a damaged timing cache must not reach TensorRT"
+
+
+def test_an_engine_in_another_type_is_refused_and_not_kept(
+    trt: fake_tensorrt.FakeTensorRT, folder: Path
+) -> None:
+    trt.builds_in = "Float"
+    with pytest.raises(EngineError, match=r"runs 10 of 10 convolution layers in another type than FP16"):
+        open_tensorrt(MODEL, SHAPE)
+    assert list(folder.glob("*.engine")) == []
+
+
+def test_what_fails_is_one_line(trt: fake_tensorrt.FakeTensorRT) -> None:
+    trt.failure = RuntimeError("no tactic\nand a long story")
+    with pytest.raises(EngineError, match=r"TensorRT cannot build densenet x2 .* at \(10, 14\): no tactic$"):
+        open_tensorrt(MODEL, SHAPE)
+    trt.failure, trt.has_memory = None, False
+    with pytest.raises(EngineError, match="the GPU is out of memory"):
+        open_tensorrt(MODEL, SHAPE)
+    trt.has_memory, trt.works = True, False
+    engine = open_tensorrt(MODEL, SHAPE)
+    with pytest.raises(EngineError, match="could not start the network"):
+        engine.submit(random_image(SHAPE))
+
+
+def test_an_engine_for_another_shape_or_type_is_not_bound(trt: fake_tensorrt.FakeTensorRT) -> None:
+    compiled = tensorrt_engine._load(Plan(MODEL, SHAPE))
+    with pytest.raises(EngineError, match=r"x is FLOAT \(1, 1, 10, 14\), not FLOAT \(1, 1, 11, 14\)"):
+        TensorRTNetwork(compiled, (11, 14), 2, torch.uint8, "cpu")
+    compiled.dtypes["output0"] = torch.float16
+    with pytest.raises(EngineError, match="output0 is HALF"):
+        TensorRTNetwork(compiled, SHAPE, 2, torch.uint8, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so() -> None:
+    (candidate,) = tensorrt_engine.candidates()
+    assert (candidate.available, candidate.reason) == (False, "torch finds no NVIDIA GPU")
+    assert "pip install 'clesr[tensorrt]'" in candidate.install
+    assert "'clesr[rtx]'" in candidate.install
+    with pytest.raises(EngineError, match="the tensorrt engine cannot start: torch finds no NVIDIA GPU"):
+        open_tensorrt(MODEL, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("card", "extra"),
+    [
+        ("NVIDIA H200", "tensorrt"),
+        ("NVIDIA GeForce RTX 4090", "rtx"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx"),
+    ],
+)
+def test_the_install_command_is_the_cards(card: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: card)
+    monkeypatch.setattr(tensorrt_engine, "_installed", lambda: False)
+    (candidate,) = tensorrt_engine.candidates()
+    assert candidate.reason == f"torch-tensorrt is not installed; pip install 'clesr[{extra}]'"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("name", ["densenet", "fast", "srcnn"])
+def test_parity_on_a_gpu(name: str, scale: int, dtype: type) -> None:
+    reason = tensorrt_engine.why_not()
+    if reason:
+        if os.environ.get("CLESR_REQUIRE_TENSORRT"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    model = find_model(name, scale)
+    engine = open_tensorrt(model, (33, 47))
+    try:
+        for _ in range(3):
+            lr = random_image((33, 47), dtype)
+            engine.submit(lr)
+            difference = np.abs(engine.collect().astype(float) - upscale(model.module, lr))
+            assert (difference * 255 / np.iinfo(dtype).max).mean() <= 1
+            assert (difference * 255 / np.iinfo(dtype).max).max() <= 4
+    finally:
+        engine.close()

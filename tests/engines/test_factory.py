@@ -1,0 +1,339 @@
+"""The choice of an engine, on offers that tests make up and on this machine's."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from random_models import random_image, random_model
+
+from clesr.engines import factory as selection
+from clesr.engines import selftest
+from clesr.engines.backends.torch import upscale
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError, UsageError, first_line
+from clesr.engines.engine import Engine, EngineInfo
+from clesr.engines.factory import engines, open_engine
+from clesr.engines.models.weights import Model
+from clesr.engines.trial import choose_model
+from clesr.engines.worker import WorkerEngine
+from clesr.pipeline.frame import Image
+
+MODEL = random_model("fast", 2, channels=4, depth=2)
+SHAPE = (9, 12)
+opened: list[WorkerEngine] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    opened.clear()
+    selftest._passed.clear()
+    yield
+    for engine in opened:
+        engine.close()
+
+
+def fake(name: str, change: Callable[[Image], Image] = lambda sr: sr, **kwargs: object) -> EngineCandidate:
+    """An engine that gives the reference's result, changed."""
+
+    def start(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
+        info = EngineInfo(name, "a test", "fp32", model.name, model.sha256, model.scale, shape)
+        opened.append(WorkerEngine(info, lambda lr: change(upscale(model.module, lr))))
+        return opened[-1]
+
+    settings: dict[str, object] = {"kind": "cpu", "device": "a test", "precision": "fp32", "open": start}
+    return EngineCandidate(name=name, **(settings | kwargs))  # type: ignore[arg-type]
+
+
+def offering(monkeypatch: pytest.MonkeyPatch, *candidates: EngineCandidate) -> None:
+    table: dict[str, Callable[[], list[EngineCandidate]]] = {
+        o.name: functools.partial(list, [x for x in candidates if x.name == o.name]) for o in candidates
+    }
+    monkeypatch.setattr(selection, "ENGINES", table)
+
+
+def refuse(*_: object) -> Engine:
+    raise EngineError("it would not start")
+
+
+def test_the_first_that_works_is_taken_and_each_other_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(
+        monkeypatch,
+        fake("slow", rank=9),
+        fake("slower", rank=10),
+        fake("good", rank=5),
+        fake("absent", rank=1, available=False, reason="no such card"),
+        fake("broken", rank=2, open=refuse),
+        fake("wrong", lambda sr: sr // 2, rank=3),
+        fake("dead", lambda sr: sr * 0, rank=4),
+    )
+    said: list[str] = []
+    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    assert engine.info.engine == "good"
+    (line,) = said
+    assert "\n" not in line
+    assert line.startswith(f"engine: {engine.info}; not absent fp32 on a test (no such card); not broken")
+    for words in ("it would not start", "not wrong", "from the FP32 reference", "not dead", "constant"):
+        assert words in line
+    assert line.endswith("; not slow fp32, slower fp32 on a test (slower)"), (
+        "a reason that several share is said once"
+    )
+    alive = [e.info.engine for e in opened if not e._closed]
+    assert alive == ["good"]
+
+
+class Odd(BaseException):
+    """Nobody expects it."""
+
+
+NONSENSE: dict[str, tuple[Callable[[Image], object], str]] = {
+    "nothing": (lambda _sr: None, r"gave None; uint8 \(18, 24\) was expected"),
+    "floats": (lambda sr: sr / 255, r"gave float64 \(18, 24\)"),
+    "NaN": (lambda sr: np.full(sr.shape, np.nan), r"gave float64"),
+    "16 bits": (lambda sr: sr.astype(np.uint16) * 257, r"gave uint16 \(18, 24\)"),
+    "a cut image": (lambda sr: sr[1:], r"gave uint8 \(17, 24\)"),
+    "a plane more": (lambda sr: sr[None], r"gave uint8 \(1, 18, 24\)"),
+    "no pixels": (lambda sr: sr[:0], r"gave uint8 \(0, 24\)"),
+    "words": (lambda _sr: "image", "gave a str"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_one_that_gives_nonsense_in_its_self_test_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    change, words = NONSENSE[name]
+    offering(monkeypatch, fake("bad", change, rank=1, kind=kind), fake("good", rank=2))  # type: ignore[arg-type]
+    said: list[str] = []
+    assert open_engine("auto", MODEL, 2, SHAPE, explain=said.append).info.engine == "good"
+    assert re.search(words, said[0])
+    assert [e.info.engine for e in opened if not e._closed] == ["good"]
+
+
+ERRORS = [RuntimeError("broken driver"), ImportError("no such library"), MemoryError("all of it"), SystemExit(3),
+          Odd("odd"), ValueError("odd\nand more"), AssertionError()]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+@pytest.mark.parametrize("what", ["open", "compute"])
+def test_whatever_a_candidate_raises_it_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, what: str
+) -> None:
+    def raising(*_: object) -> Any:
+        raise error
+
+    bad = fake("bad", raising, rank=1) if what == "compute" else fake("bad", rank=1, open=raising)
+    offering(monkeypatch, bad, fake("good", rank=2))
+    said: list[str] = []
+    assert open_engine("auto", MODEL, 2, SHAPE, explain=said.append).info.engine == "good"
+    assert first_line(error) in said[-1]
+    assert all("\n" not in line for line in said)
+
+
+@pytest.mark.parametrize("lie", [{"lr_shape": (4, 4)}, {"scale": 4}, {"model": None}])
+def test_one_that_is_not_for_what_was_asked_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    good = fake("good", rank=2)
+
+    def lying(*arguments: Any) -> Engine:
+        engine = good.open(*arguments)
+        engine.info = dataclasses.replace(engine.info, **lie)
+        return engine
+
+    offering(monkeypatch, fake("bad", rank=1, open=lying), good)
+    said: list[str] = []
+    open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    assert "not bad" in said[0]
+    assert [e._closed for e in opened] == [True, False]
+
+
+@pytest.mark.parametrize("change", [lambda _sr: None, lambda sr: 1 // int(sr.mean() < 0)])
+def test_a_model_whose_engine_fails_in_its_trial_gives_way(change: Callable[[Image], Any]) -> None:
+    candidates, said = {"densenet": fake("bad", change, rank=1), "fast": fake("good", rank=2)}, list[str]()
+
+    def open_one(model: Model, shape: tuple[int, int]) -> Engine:
+        return candidates[model.name].open(MODEL, shape, None)
+
+    assert choose_model(2, SHAPE, 10.0, open_one, said.append).name == "fast"
+    assert said[0].startswith("model fast: densenet does not run here (")
+    assert all(e._closed for e in opened)
+
+
+def test_a_person_who_interrupts_the_opening_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> Engine:
+        raise KeyboardInterrupt
+
+    offering(monkeypatch, fake("bad", rank=1, open=interrupted), fake("good", rank=2))
+    with pytest.raises(KeyboardInterrupt):
+        open_engine("auto", MODEL, 2, SHAPE)
+
+
+def test_when_nothing_works_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(
+        monkeypatch,
+        fake("broken", rank=2, open=refuse),
+        fake("absent", rank=1, available=False, reason="no card"),
+    )
+    with pytest.raises(EngineError, match=r"no card.*it would not start.*clesr doctor"):
+        open_engine("auto", MODEL, 2, SHAPE)
+
+
+def test_an_engine_asked_for_by_name_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(monkeypatch, fake("good", rank=1), fake("broken", rank=2, open=refuse))
+    with pytest.raises(EngineError, match="it would not start"):
+        open_engine("broken", MODEL, 2, SHAPE)
+
+
+def test_device_and_precision_narrow_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    offering(
+        monkeypatch,
+        fake("a", rank=1, kind="gpu"),
+        fake("a", rank=2, precision="bf16"),
+        fake("b", rank=3, precision="fp32"),
+    )
+    names = []
+    for options in ({}, {"device": "cpu"}, {"precision": "fp32", "device": "cpu"}):
+        engine = open_engine("auto", MODEL, 2, SHAPE, **options)  # type: ignore[arg-type]
+        names.append(engine.info.engine)
+    assert names == ["a", "a", "b"]
+    with pytest.raises(UsageError, match=r"no engine a fp16.*choose from a fp32 on gpu, a bf16 on cpu"):
+        open_engine("a", MODEL, 2, SHAPE, precision="fp16")
+
+
+def test_bf16_is_passed_over_for_a_network_that_does_not_carry_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offering(monkeypatch, fake("a", rank=1, precision="bf16"), fake("b", rank=2))
+    srcnn = random_model("srcnn", 2)
+    said: list[str] = []
+    assert open_engine("auto", srcnn, 2, SHAPE, explain=said.append).info.engine == "b"
+    assert "not a bf16 on a test (it rounds the image" in said[0]
+    assert open_engine("auto", srcnn, 2, SHAPE, precision="bf16").info.engine == "a"
+    assert open_engine("auto", MODEL, 2, SHAPE).info.engine == "a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        (
+            ("cuda9", MODEL, 2, SHAPE),
+            {},
+            "'cuda9' is unknown; choose one of auto, tensorrt, cuda, openvino, torch",
+        ),
+        (("auto", MODEL, 3, SHAPE), {}, "scale 3 is not one of 2, 4, 8"),
+        (("auto", MODEL, 4, SHAPE), {}, "fast is for scale 2, not 4; give --scale 2"),
+        (("auto", MODEL, 2, (0, 5)), {}, "0 x 5"),
+        (("auto", MODEL, 2, (10**5, 10**4)), {}, "10000x100000 pixels at scale 2 would become 20000x200000"),
+        (("auto", "lanczos", 2, SHAPE), {}, "'lanczos' is unknown"),
+        (("torch", "bicubic", 2, SHAPE), {}, "bicubic has an engine of its own"),
+        (("auto", MODEL, 2, SHAPE), {"device": "tpu"}, "'tpu' is unknown; choose cpu, cuda"),
+        (("auto", MODEL, 2, SHAPE), {"precision": "int4"}, "'int4' is unknown; choose one of fp32"),
+        (("auto", MODEL, 2, SHAPE), {"threads": 0}, "0 threads"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: tuple[object, ...], options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace("(", r"\(")) as caught:
+        open_engine(*arguments, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["bicubic", "bilinear", "nearest"])
+def test_interpolations_need_no_weights(method: str) -> None:
+    said: list[str] = []
+    engine = open_engine("auto", method, 4, (5, 6), explain=said.append)
+    engine.submit(random_image((5, 6)))
+    assert engine.collect().shape == (20, 24)
+    engine.close()
+    assert said == [f"engine: {engine.info}"]
+
+
+def test_self_test_limits() -> None:
+    image = selftest.probe_image(40, 50)
+    selftest.compare(image, image)
+    shifted = np.clip(image.astype(int) + 1, 0, 255).astype(np.uint8)
+    selftest.compare(shifted, image)
+    two = np.where(image < 250, image + 2, image - 2).astype(np.uint8)
+    with pytest.raises(EngineError, match=r"2\.00 levels .* on average and 2 at most; 1 and 4 are allowed"):
+        selftest.compare(two, image)
+    spot = image.copy()
+    spot[3, 3] = image[3, 3] - 5 if image[3, 3] > 5 else image[3, 3] + 5
+    with pytest.raises(EngineError, match="and 5 at most"):
+        selftest.compare(spot, image)
+    with pytest.raises(EngineError, match="constant"):
+        selftest.compare(np.full_like(image, 100), image)
+    with pytest.raises(EngineError, match=r"\(50, 40\), not \(40, 50\)"):
+        selftest.compare(image.T, image)
+
+
+def test_probe_image_is_fixed_and_covers_the_range() -> None:
+    image = selftest.probe_image(37, 45)
+    assert (image.min(), image.max()) == (0, 255)
+    assert len(np.unique(image)) > 150
+    assert int(image.astype(np.int64).sum()) == int(selftest.probe_image(37, 45).astype(np.int64).sum())
+
+
+def test_a_large_engine_is_tested_by_a_small_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "AFFORDABLE", 0.0)
+    offering(monkeypatch, fake("good", rank=1))
+    for shape in ((50, 60), (60, 50)):
+        open_engine("auto", MODEL, 2, shape)
+    assert [e.info.lr_shape for e in opened] == [selftest.SMALL, (50, 60), (60, 50)]
+    assert [e._closed for e in opened] == [True, False, False]
+    offering(monkeypatch, fake("wrong", lambda sr: sr // 2, rank=1))
+    with pytest.raises(EngineError, match="from the FP32 reference"):
+        open_engine("auto", MODEL, 2, (50, 60))
+
+
+def test_on_a_gpu_the_engine_itself_is_tested_in_two_corners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "AFFORDABLE", 0.0)
+    monkeypatch.setattr(selftest, "CORNER", 48)
+
+    def spoil(y: slice, x: slice) -> Callable[[Image], Image]:
+        def change(sr: Image) -> Image:
+            sr[y, x] = 255 - sr[y, x]
+            return sr
+
+        return change
+
+    top, bottom = slice(None, 20), slice(-20, None)
+    for corner in ((top, top), (bottom, bottom)):
+        offering(monkeypatch, fake("wrong", spoil(*corner), rank=1, kind="cuda"))
+        with pytest.raises(EngineError, match="from the FP32 reference"):
+            open_engine("auto", MODEL, 2, (90, 100))
+    offering(monkeypatch, fake("good", rank=1, kind="cuda"))
+    assert open_engine("auto", MODEL, 2, (90, 100)).info.engine == "good"
+    assert {e.info.lr_shape for e in opened} == {(90, 100)}
+
+
+def test_this_machine_takes_an_engine_and_says_why() -> None:
+    said: list[str] = []
+    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    lr = random_image(SHAPE)
+    engine.submit(lr)
+    assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 4
+    engine.close()
+    assert said[0].startswith(f"engine: {engine.info}; not ")
+    assert "torch fp32 on " in said[0]
+
+
+def test_this_machines_engines_are_listed_fastest_first() -> None:
+    found = engines()
+    assert {candidate.name for candidate in found} == {"tensorrt", "cuda", "openvino", "torch"}
+    assert [o.rank for o in found] == sorted(o.rank for o in found)
+    assert all(bool(candidate.reason) != candidate.available and candidate.device for candidate in found)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("shape", [(8, 8), (1, 16), (17, 1), (33, 20)])
+def test_every_size_works(engine: str, shape: tuple[int, int]) -> None:
+    one = open_engine(engine, MODEL, 2, shape, device="cpu", precision="fp32", threads=1)
+    one.submit(random_image(shape, np.uint16))
+    assert one.collect().shape == (2 * shape[0], 2 * shape[1])
+    one.close()

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import until
+
+ATTEMPTS = 3
+CHILD = Path(__file__).with_name("window_child.py")
+
+
+@dataclass
+class Screen:
+    """A virtual screen of 1280x800 and the file that has its pixels."""
+
+    display: str
+    framebuffer: Path
+    pid: int
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed (Debian package xvfb)")
+    with virtual_screen(tmp_path_factory.mktemp("screen")) as opened:
+        yield opened
+
+
+@contextmanager
+def virtual_screen(folder: Path) -> Iterator[Screen]:
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-fbdir", str(folder), "-noreset"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdout is not None
+    number = server.stdout.readline().strip()
+    assert number, "Xvfb did not start"
+    yield Screen(f":{number}", folder / "Xvfb_screen0", server.pid)
+    server.kill()  # also where a test has stopped it
+    server.wait()
+    server.stdout.close()
+
+
+def child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
+    """What ``window_child.py`` printed, and its standard error.
+
+    On a busy machine without a window manager Qt at times maps a window and never paints it, whatever is drawn later: a
+    window that stayed black from the start is opened again.
+    """
+    for _ in range(ATTEMPTS):
+        said, errors = _child(*arguments, display=display)
+        if said.get("shown", said.get("live", True)):
+            break
+    return said, errors
+
+
+def _child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "XAUTHORITY")}
+    if display is not None:
+        environment["DISPLAY"] = display
+    environment["XDG_SESSION_TYPE"] = "wayland"  # on which Qt warns by default
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(CHILD), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=200,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    said: dict[str, Any] = json.loads(run.stdout)
+    return said, run.stderr
+
+
+def test_it_shows_live_stalled_and_failed_images(screen: Screen) -> None:
+    said, errors = child("show", str(screen.framebuffer), display=screen.display)
+    assert said["live"]
+    assert said["nothing beside"], "the window is no larger than the image"
+    assert said["stalled"]
+    assert said["dimmed"] == 70, "35 % of 201"
+    assert said["failed"]
+    assert said["large"]
+    height, width = said["size of large"]
+    assert height == width == 720, "90 % of the screen's height"
+    assert said["closed"] == said["closed twice"] == "window: 3 results shown"
+    assert said["complaints"] == "", "Qt has nothing to complain about"
+    assert errors == ""
+
+
+@pytest.mark.parametrize("key", ["q", "Escape"])
+def test_a_key_stops(key: str, screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child(key, str(screen.framebuffer), display=screen.display)
+    assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
+
+
+def test_a_key_switches_the_overlay(screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("overlay", str(screen.framebuffer), display=screen.display)
+    assert said == {"before": True, "switched": True}
+
+
+def test_closing_the_window_stops(screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("close", str(screen.framebuffer), display=screen.display)
+    assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
+
+
+@pytest.mark.parametrize(("key", "ends"), [("q", [True, True]), ("close", [False, True])])
+def test_windows_stand_side_by_side_and_a_key_stops_all_but_closing_one_only_itself(
+    key: str, ends: list[bool], screen: Screen
+) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("two", str(screen.framebuffer), key, display=screen.display)
+    assert said == {"shown": True, "stopped": True, "ends": ends}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the X server, which is Linux")
+@pytest.mark.parametrize(
+    ("display", "said"), [(None, "DISPLAY is not set"), (":4711", "DISPLAY :4711 does not answer")]
+)
+def test_without_a_screen_one_line_says_what_to_do(display: str | None, said: str) -> None:
+    answer, errors = child("open", display=display)
+    assert answer["error"] == "SinkError"
+    assert said in answer["message"]
+    assert "--display none" in answer["message"]
+    assert "ssh -X" in answer["message"]
+    assert "\n" not in answer["message"]
+    assert errors == ""
+
+
+def test_pyav_before_opencv_does_no_harm(screen: Screen) -> None:
+    """With PyAV's X11 libraries in the process OpenCV's windows hang: they are in another one."""
+    said, _ = child("show", str(screen.framebuffer), "av first", display=screen.display)
+    assert said["live"]
+    assert said["failed"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("server dies", "the process of the window has ended"),
+        ("server hangs", "the window has not answered for 1 s"),
+        ("process dies", "the process of the window has ended"),
+        ("process hangs", "the window has not answered for 1 s"),
+    ],
+)
+def test_a_window_that_breaks_or_hangs_is_told_and_leaves_nothing(
+    tmp_path: Path, fault: str, reason: str
+) -> None:
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed (Debian package xvfb)")
+    with virtual_screen(tmp_path) as own:
+        said, errors = child("fault", str(own.framebuffer), fault, str(own.pid), display=own.display)
+    assert said["shown"]
+    assert said["error"] == "SinkError"
+    assert said["message"].startswith(reason)
+    assert "\n" not in said["message"]
+    assert said["waited"] < 0.5, "no call waits for the window"
+    assert said["gone"]
+    assert said["handles"] == 0
+    assert said["closed"].startswith("window: ")
+    assert errors == ""
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_window(screen: Screen) -> None:
+    said, _ = child("ctrl-c", str(screen.framebuffer), display=screen.display)
+    assert said == {"shown": True, "goes on": True}
+
+
+def test_the_window_ends_with_the_process_that_opened_it(screen: Screen) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, str(CHILD), "wait"],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"DISPLAY": screen.display},
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_drawing_process_imports_no_more_than_it_needs() -> None:
+    """So it is there quickly, and PyAV's X11 libraries are not in it."""
+    script = (
+        "import sys, clesr.pipeline.sinks.window.process\n"
+        "print([m for m in ('torch', 'av', 'zmq', 'openvino', 'tifffile') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout == "[]\n"

@@ -1,0 +1,264 @@
+"""Runs a Window for test_window.py in a process of its own: OpenCV's window library ends the whole process
+where it finds no screen. Prints what happened as JSON.
+
+    window_child.py SCENARIO [framebuffer file of Xvfb]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+
+if "av first" in sys.argv:
+    import av  # noqa: F401
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import clesr.pipeline.sinks.video.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
+from clesr.pipeline.frame import Frame, Outcome, Result, Times
+from clesr.pipeline.sinks.base import LiveSink
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sinks.window.window import Keyboard, Place, Window
+from clesr.pipeline.stats import State, Status
+
+STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
+PATIENCE_S = 30.0
+TICK_S = 0.02  # between two looks, so that the window's process gets on on a busy machine
+
+
+def result(image: NDArray[Any], outcome: Outcome = Outcome.UPSCALED) -> Result:
+    return Result(Frame(image, 0, 0), image, image, outcome, 4, Times(0, 0, 0, 0), "fast")
+
+
+def screen(path: str) -> NDArray[np.uint8]:
+    """The screen (H, W, 3), blue-green-red: Xvfb keeps it as an xwd file (X11/XWDFile.h)."""
+    data = Path(path).read_bytes()
+    header = np.frombuffer(data[:100], ">u4")
+    height, width, pitch = int(header[5]), int(header[4]), int(header[12])
+    pixels = np.frombuffer(data, np.uint8, height * pitch, int(header[0]) + 12 * int(header[19]))
+    return pixels.reshape(height, pitch // 4, 4)[:, :width, :3]
+
+
+def refresh_until(window: LiveSink, status: Status, done: Any) -> bool:
+    """Refresh until ``done`` gives True."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        going = window.refresh(status)
+        if done(going):
+            return True
+        time.sleep(TICK_S)
+    return False
+
+
+def show(framebuffer: str) -> dict[str, Any]:
+    """Gray values on the screen in each state."""
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.refresh(replace(STATUS, state=State.STARTING, age_ns=None))
+    seen: dict[str, Any] = {}
+    window.write(result(np.full((600, 500), 201, np.uint8)))
+    seen["live"] = refresh_until(
+        window, STATUS, lambda _: (screen(framebuffer)[200:400, 50:450] == 201).all()
+    )
+    seen["nothing beside"] = bool((screen(framebuffer)[700:, 600:] == 0).all())
+    stalled = replace(STATUS, stalled=True, age_ns=10**9)
+    red = (70, 70, 255)
+    seen["stalled"] = refresh_until(window, stalled, lambda _: (screen(framebuffer)[300, 0] == red).all())
+    seen["dimmed"] = int(screen(framebuffer)[150, 250, 0])
+    window.write(result(np.full((600, 500), 0x9000, np.uint16), Outcome.FAILED))
+    amber = (40, 180, 255)
+    seen["failed"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 0] == amber).all())
+    window.write(result(np.full((4000, 4000), 150, np.uint8)))
+    seen["large"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 700] == 150).all())
+    assert isinstance(window, Window)
+    seen["size of large"] = list(window.shape or ())
+    seen["closed"] = window.close()
+    seen["closed twice"] = window.close()
+    seen["complaints"] = window.complaints
+    return seen
+
+
+def quit_by(framebuffer: str, act: Callable[[], object]) -> dict[str, Any]:
+    """Whether refresh says stop after ``act``."""
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    before = all(window.refresh(STATUS) for _ in range(20))
+    act()
+    stopped = refresh_until(window, STATUS, lambda going: not going)
+    return {"shown": shown, "before": before, "stopped": stopped, "closed": window.close()}
+
+
+def two(framebuffer: str, key: str) -> dict[str, Any]:
+    """Two windows side by side; whether ``key`` in the left one stops both, or closing it only itself."""
+    keyboard = Keyboard()
+    windows = []
+    for index, name in enumerate(("left", "right")):
+        window = open_sink("window", place=Place(f"clesr: {name}", index, 2, keyboard))
+        assert isinstance(window, LiveSink)
+        window.write(result(np.full((300, 400), 100 + 80 * index, np.uint8)))
+        windows.append(window)
+    ends = [False, False]
+
+    def refreshed(seconds: float, done: Callable[[], bool]) -> bool:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not done():
+            for index, window in enumerate(windows):
+                ends[index] |= not ends[index] and not window.refresh(STATUS)
+            time.sleep(TICK_S)
+        return done()
+
+    def drawn() -> bool:
+        pixels = screen(framebuffer)
+        return bool((pixels[200, 100] == 100).all() and (pixels[200, 740] == 180).all())
+
+    seen: dict[str, Any] = {"shown": refreshed(PATIENCE_S, drawn)}
+    if key == "close":
+        click_on_the_cross("clesr: right")
+    else:
+        press(key)
+    seen["stopped"] = refreshed(PATIENCE_S, lambda: ends == [key != "close", True])
+    refreshed(0.3, lambda: False)
+    seen["ends"] = ends
+    for window in windows:
+        window.close()
+    return seen
+
+
+def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
+    """What ``f`` does."""
+    window = open_sink("window", overlay="fidelity")
+    assert isinstance(window, Window)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    before = window.overlay
+    press("f")
+    switched = refresh_until(window, STATUS, lambda _: not window.overlay)
+    window.close()
+    return {"before": before, "switched": switched}
+
+
+def fault(framebuffer: str, what: str, server: str) -> dict[str, Any]:
+    """What ``refresh`` does when X server or drawing process die or stop."""
+    before = len(os.listdir("/proc/self/fd"))
+    window = Window()
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    if not refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all()):
+        window.close()
+        return {"shown": False}  # nothing is broken yet, so it can be tried again
+    window.answer_s = 1.0
+    pid = int(server) if what.startswith("server") else window.pid
+    os.kill(pid, signal.SIGKILL if what.endswith("dies") else signal.SIGSTOP)
+    said: dict[str, Any] = {"shown": True, "waited": 0.0}
+    end = time.monotonic() + PATIENCE_S
+    try:
+        while time.monotonic() < end:
+            begin = time.monotonic()
+            window.refresh(STATUS)
+            said["waited"] = max(said["waited"], time.monotonic() - begin)
+    except Exception as error:  # noqa: BLE001 - told to the test
+        said |= {"error": type(error).__name__, "message": str(error)}
+    said["closed"] = window.close()
+    said["gone"] = not Path(f"/proc/{window.pid}").exists()
+    said["handles"] = len(os.listdir("/proc/self/fd")) - before
+    return said
+
+
+def ctrl_c(framebuffer: str) -> dict[str, Any]:
+    """What a terminal does to the process group at Ctrl-C."""
+    os.setsid()
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.killpg(0, signal.SIGINT)
+    window.write(result(np.full((700, 900), 90, np.uint8)))
+    goes_on = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 90).all())
+    window.close()
+    return {"shown": shown, "goes on": goes_on}
+
+
+def wait() -> dict[str, Any]:
+    """Show a window until killed."""
+    window = Window()
+    print(window.pid, flush=True)
+    while window.refresh(STATUS):
+        time.sleep(0.015)
+    return {}
+
+
+def press(key: str) -> None:
+    subprocess.run(["xdotool", "mousemove", "100", "100", "key", key], check=True)
+
+
+class ClientMessage(ctypes.Structure):
+    """XClientMessageEvent (Xlib.h)."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("padding", ctypes.c_long * 24),
+    )
+
+
+def click_on_the_cross(title: str = "clesr") -> None:
+    """What a window manager sends then: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
+    found = subprocess.run(["xdotool", "search", "--name", title], capture_output=True, text=True, check=True)
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    display = ctypes.c_void_p(x11.XOpenDisplay(None))
+    protocols, delete = (x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    window = int(found.stdout.split()[0])
+    data = (ctypes.c_long * 5)(delete)
+    message = ClientMessage(type=33, window=window, message_type=protocols, format=32, data=data)
+    x11.XSendEvent(display, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
+    x11.XCloseDisplay(display)
+
+
+def main() -> None:
+    scenario, *rest = sys.argv[1:]
+    try:
+        if scenario == "show":
+            said = show(rest[0])
+        elif scenario == "close":
+            said = quit_by(rest[0], click_on_the_cross)
+        elif scenario == "two":
+            said = two(*rest)
+        elif scenario == "overlay":
+            said = switch_the_overlay(rest[0])
+        elif scenario == "fault":
+            said = fault(*rest)
+        elif scenario == "ctrl-c":
+            said = ctrl_c(rest[0])
+        elif scenario == "wait":
+            said = wait()
+        elif scenario == "open":
+            said = {"name": open_sink("window").name}
+        else:
+            said = quit_by(rest[0], lambda: press(scenario))
+    except Exception as error:  # noqa: BLE001 - told to the test
+        said = {"error": type(error).__name__, "message": str(error)}
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()

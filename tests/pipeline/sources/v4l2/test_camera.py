@@ -1,0 +1,230 @@
+"""The real camera source, in child processes, against a camera that exists only in a preloaded library."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+FAKE = Path(__file__).parents[3] / "helpers" / "fake_v4l2"
+SHAPE = (120, 160)
+BITS = {"GREY": 8, "Y10": 10, "Y12": 12, "Y16": 16, "YUYV": 8, "NV12": 8}
+
+Scenario = Callable[..., Any]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")
+
+
+def ramp(height: int, width: int) -> NDArray[np.uint8]:
+    """What the Motion-JPEG frames show: smooth, so that compression hardly changes it."""
+    y, x = np.mgrid[:height, :width]
+    return np.asarray(40 + x * 160 // width + y * 40 // height, np.uint8)
+
+
+def camera_jpeg() -> bytes:
+    """A colour JPEG image without Huffman tables, as cameras send it."""
+    done, encoded = cv2.imencode(".jpg", np.stack([ramp(*SHAPE)] * 3, axis=-1))
+    assert done
+    jpeg = encoded.tobytes()
+    kept, at = jpeg[:2], 2
+    while jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        kept += b"" if jpeg[at + 1] == 0xC4 else jpeg[at:end]
+        at = end
+    return kept + jpeg[at:]
+
+
+@pytest.fixture
+def scenario(fake_v4l2: Path, tmp_path: Path) -> Scenario:
+    """Runs one of scenarios.py with the fake camera plugged in and gives what it printed."""
+    device = tmp_path / "video42"
+    device.touch()
+    (tmp_path / "camera.jpg").write_bytes(camera_jpeg())
+    os.mkfifo(tmp_path / "control")
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(fake_v4l2),
+        "FAKE_V4L2_DEVICE": str(device),
+        "FAKE_V4L2_CONTROL": str(tmp_path / "control"),
+        "FAKE_V4L2_LOG": str(tmp_path / "log"),
+        "FAKE_V4L2_JPEG": str(tmp_path / "camera.jpg"),
+        "IMAGES": str(tmp_path / "images.npz"),
+    }
+
+    def run(name: str, **settings: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(FAKE / "scenarios.py"), name],
+            env=environment | settings,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return json.loads(done.stdout)
+
+    return run
+
+
+def pattern(name: str, number: int) -> NDArray[np.uint16]:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    samples = (x * 37 + y * 101 + number * 7) & ((1 << BITS[name]) - 1)
+    return np.asarray(samples << (16 - BITS[name] if BITS[name] > 8 else 0), np.uint16)
+
+
+def test_every_format_gives_its_pixels(scenario: Scenario, tmp_path: Path) -> None:
+    seen = scenario("formats")
+    images = np.load(tmp_path / "images.npz")
+    assert [(padding, name) for padding, name, _, _ in seen] == list(product((0, 32), (*BITS, "MJPG")))
+    for padding, name, numbers, info in seen:
+        assert (info["live"], info["fps"], info["shape"]) == (True, 60, [120, 160])
+        for number in numbers:
+            image = images[f"{padding} {name} {number}"]
+            assert image.dtype == (np.uint16 if BITS.get(name, 8) > 8 else np.uint8)
+            if name == "MJPG":
+                assert np.abs(image.astype(int) - ramp(*SHAPE)).max() <= 4
+            else:
+                np.testing.assert_array_equal(image, pattern(name, number))
+
+
+def test_the_deepest_gray_that_is_fast_enough_is_chosen(scenario: Scenario) -> None:
+    """At 640x480 the fake camera gives two bytes a pixel at 15 frames/s only."""
+    seen = scenario("choice")
+    assert seen == [
+        ["MJPG,YUYV,GREY,Y10,Y16", None, "S_FMT Y16 640x480", 15, [480, 640]],
+        ["GREY,Y12,Y10", None, "S_FMT Y12 640x480", 15, [480, 640]],
+        ["MJPG,YUYV,NV12", None, "S_FMT NV12 640x480", 30, [480, 640]],
+        ["MJPG,YUYV", None, "S_FMT MJPG 640x480", 30, [480, 640]],
+        ["YUYV", None, "S_FMT YUYV 640x480", 15, [480, 640]],
+        ["GREY,Y16", 60, "S_FMT GREY 640x480", 60, [480, 640]],
+        ["GREY,Y16", 15, "S_FMT Y16 640x480", 15, [480, 640]],
+    ]
+
+
+def steps(numbers: Sequence[int]) -> list[int]:
+    return sorted(later - earlier for earlier, later in pairwise(numbers))
+
+
+def test_numbers_and_times_are_the_drivers(scenario: Scenario) -> None:
+    seen = scenario("counting")
+    assert seen["first"] == list(range(8))
+    began, ended = seen["span"]
+    times = seen["times"]
+    assert all(later - earlier == pytest.approx(1e9 / 30, abs=2000) for earlier, later in pairwise(times))
+    assert began - 1e8 < times[0] < times[-1] <= ended
+    assert steps([7, *seen["gap"]]) == [1] * 7 + [6]
+    assert steps([2**32 - 6, *seen["wrapped"]]) == [1] * 5 + [11]
+    assert all(before <= stamp <= after for before, stamp, after in seen["unstamped"])
+
+
+def test_damaged_frames_are_told_and_a_stall_is_silence(scenario: Scenario) -> None:
+    seen = scenario("damage")
+    for kind, reason in (("marked", "marked the frame as damaged"), ("holed", "does not decode")):
+        found = seen[kind]
+        assert [number for number, _ in found] == list(range(1, 8))
+        told = [text for _, text in found if text]
+        assert len(told) == 1
+        assert reason in told[0]
+    assert seen["stalled"]
+    assert seen["resumed"][0] >= 8
+
+
+def test_controls_reach_the_driver(scenario: Scenario) -> None:
+    exposure, lines, white, by_name = scenario("controls")
+    assert sorted(exposure[:2]) == ["S_CTRL Auto Exposure = 1", "S_CTRL Gain, Automatic = 0"]
+    assert exposure[2:] == ["S_CTRL Exposure Time, Absolute = 200", "S_CTRL Gain = 10"]
+    assert lines == ["S_CTRL Power Line Frequency = 2", "S_CTRL Brightness = -5"]
+    assert white == ["S_CTRL White Balance, Automatic = 0", "S_CTRL White Balance Temperature = 5000"]
+    assert by_name == ["S_CTRL Auto Exposure = 1", "S_CTRL Exposure Time, Absolute = 33"]
+
+
+def test_unplugging_is_survived(scenario: Scenario) -> None:
+    seen = scenario("unplugged")
+    count = [*seen["before"]]
+    for index, back in enumerate(seen["returns"]):
+        assert back["node"] is False
+        assert back["released"] == back["open"] == index + 1  # no descriptor or mapping was kept
+        assert back["silent"]
+        assert back["seconds"] < 2
+        assert "S_FMT Y12 160x120" in back["log"]
+        assert "S_PARM 60" in back["log"]
+        assert back["log"].index("S_CTRL Auto Exposure = 1") < back["log"].index(
+            "S_CTRL Exposure Time, Absolute = 77"
+        )
+        count += back["after"]
+    assert all(later > earlier for earlier, later in pairwise(count))
+    assert seen["shape"] == [[120, 160]]
+
+
+def test_an_absent_camera_is_looked_for_four_times_a_second(scenario: Scenario) -> None:
+    seen = scenario("probing")
+    assert seen["absent"]
+    assert seen["waited"] == 3_000_000_000
+    assert max(seen["steps"]) == 250_000_000
+    assert 12 <= len(seen["steps"]) <= 14
+    assert seen["still"]
+    assert seen["back"]
+    kind, message = seen["other"]
+    assert kind == "SourceError"
+    assert "another camera came back" in message
+    assert "it offers: YUYV" in message
+
+
+def test_what_cannot_be_opened_says_why(scenario: Scenario, tmp_path: Path) -> None:
+    seen = scenario("refusals")
+    device = tmp_path / "video42"
+    errors = {
+        "busy open": ("SourceError", f"{device} is in use by another program; close that first"),
+        "busy S_FMT": ("SourceError", f"{device} is in use by another program"),
+        "busy REQBUFS": ("SourceError", f"{device} is in use by another program"),
+        "busy STREAMON": ("SourceError", f"{device} is in use by another program"),
+        "metadata": ("SourceError", f"{device} is no camera, which clesr cannot read; no camera was found"),
+        "deny": ("SourceError", "usermod -aG video"),
+        "absent": ("SourceError", f"does not exist; cameras found: {device} (Fake CLE Camera)"),
+        "text": ("SourceError", "is not a video device; cameras found:"),
+        "null": ("SourceError", "/dev/null is not a video device"),
+        "folder": ("SourceError", "/dev is not a video device"),
+        "size": ("UsageError", "161x120 in GREY; it offers: 160x120, 320x240, 640x480"),
+        "fps": ("UsageError", "25 frames/s at 160x120 in GREY; it offers: 15, 30, 60"),
+        "no such format": ("UsageError", "give one of Y16, Y12, Y10, GREY, NV12, YUYV, MJPG"),
+        "control": ("UsageError", "no control 'zoom'; it has: auto_exposure, brightness, exposure, "),
+        "range": ("UsageError", "gain=101 is not in the camera's range; give a whole number from 0 to 100"),
+        "text value": ("UsageError", "exposure=long is not in the camera's range"),
+        "menu": ("UsageError", "give one of 'Manual Mode' (1), 'Aperture Priority Mode' (3)"),
+        "switch": ("UsageError", "white_balance_automatic=maybe is neither on nor off"),
+        "inactive": ("SourceError", "Permission denied; if an automatic is in charge of it, switch that off"),
+        "format not offered": ("UsageError", "does not offer GREY; it offers: YUYV, MJPG"),
+        "no format": ("SourceError", "offers no pixel format that clesr reads"),
+        "nothing plugged in": ("SourceError", f"{device} does not exist; no camera was found"),
+    }
+    assert seen["errors"].keys() == errors.keys()
+    for name, (kind, part) in errors.items():
+        found, message = seen["errors"][name]
+        assert found == kind, (name, message)
+        assert part in message, name
+        assert "\n" not in message
+    before, after = seen["descriptors"]
+    assert after == before
+
+
+def test_close_ends_a_waiting_read(scenario: Scenario) -> None:
+    seen = scenario("closing")
+    assert max(seen["seconds"]) < 1
+    assert seen["opened"] == seen["released"] == 2
+
+
+def test_a_second_at_60_frames_without_loss(scenario: Scenario) -> None:
+    seen = scenario("steady")
+    assert seen["numbers"] == list(range(61))
+    assert seen["times"][-1] - seen["times"][0] == pytest.approx(1e9, abs=1e6)

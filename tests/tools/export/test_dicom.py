@@ -1,0 +1,211 @@
+"""Checked by dciodvfy (dicom3tools) and read by pydicom."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from recordings import noise
+
+from clesr.engines.common.errors import MissingDependencyError
+from clesr.pipeline.frame import Image
+from clesr.tools.export import dicom, dicom_header
+from clesr.tools.export.clip import Clip
+from clesr.tools.export.dicom import write_dicom
+from clesr.tools.export.files import all_or_none
+from clesr.tools.export.patient import Patient
+
+MakeClip = Callable[..., Clip]
+Program = Callable[[str, str], str]
+PATIENT = Patient(
+    name="Müller^Zoë", id="4711", birth_date="1960-12-31", sex="F", study_id="S7", institution="Clinic",
+    accession_number="A1", referring_physician="Doe^J", study_description="CLE of the colon",
+)  # fmt: skip
+STARTED = "2026-03-04T05:06:07.250000+00:00"
+
+
+def write(clips: dict[Path, Clip], **options: Any) -> list[str]:
+    with all_or_none() as files:
+        return write_dicom([(clip, path) for path, clip in clips.items()], files, **options)
+
+
+def pair(make_clip: MakeClip, dtype: type, frames: int = 5, **about: Any) -> tuple[Clip, Clip]:
+    """Raw images, and SR images of all but the second of them."""
+    raw = noise(frames, (31, 42), dtype)
+    sr = noise(frames, (124, 168), dtype, seed=1)
+    numbers = [n for n in range(frames) if n != 1]
+    times = [(0, 40_000_000, 80_123_000, 520_000_000, 560_000_456)[n] for n in numbers]
+    derived = make_clip([sr[n] for n in numbers], times, numbers=numbers, sr=True, **about)
+    return make_clip(raw, **about), derived
+
+
+@pytest.mark.parametrize("patient", [None, PATIENT])
+@pytest.mark.parametrize(
+    ("dtype", "frames", "live", "region", "kind"),
+    [
+        (np.uint8, 5, True, "colon", "Video Endoscopic Image Storage"),
+        (np.uint8, 1, True, "colon", "VL Endoscopic Image Storage"),
+        (np.uint8, 5, True, None, "Multi-frame Grayscale Byte Secondary Capture Image Storage"),
+        (np.uint8, 5, False, "colon", "Multi-frame Grayscale Byte Secondary Capture Image Storage"),
+        (np.uint16, 5, True, "colon", "Multi-frame Grayscale Word Secondary Capture Image Storage"),
+        (np.uint16, 1, False, None, "Multi-frame Grayscale Word Secondary Capture Image Storage"),
+    ],
+)
+def test_dciodvfy_passes_it_and_pydicom_reads_the_pixels(
+    dtype: type, frames: int, live: bool, region: str | None, kind: str, patient: Patient | None,
+    make_clip: MakeClip, program: Program, tmp_path: Path,
+) -> None:  # fmt: skip
+    about = {
+        "live": live,
+        "pixel_um": 0.83,
+        "started": STARTED if patient else None,
+        "lossy": not live or None,
+    }
+    clips = dict(
+        zip((tmp_path / "raw.dcm", tmp_path / "sr.dcm"), pair(make_clip, dtype, frames, **about), strict=True)
+    )
+    write(clips, patient=patient, region=region)
+    dciodvfy = program("dciodvfy", "dicom3tools")
+    for path, clip in clips.items():
+        done = subprocess.run([dciodvfy, "-new", str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "Error" not in done.stdout + done.stderr
+        dataset = pydicom.dcmread(path)
+        assert dataset.SOPClassUID.name == kind
+        np.testing.assert_array_equal(dataset.pixel_array, np.squeeze([s.image for s in clip.stills]))
+        assert dataset.pixel_array.dtype == dtype
+
+
+def read_pair(make_clip: MakeClip, folder: Path, **options: Any) -> tuple[Dataset, Dataset]:
+    raw, sr = pair(make_clip, np.uint8, live=True, pixel_um=0.8)
+    write({folder / "raw.dcm": raw, folder / "sr.dcm": sr}, region="colon", **options)
+    return pydicom.dcmread(folder / "raw.dcm"), pydicom.dcmread(folder / "sr.dcm")
+
+
+def test_raw_and_sr_are_two_objects_of_one_study_the_second_derived(
+    make_clip: MakeClip, tmp_path: Path
+) -> None:
+    raw, sr = read_pair(make_clip, tmp_path)
+    assert raw.StudyInstanceUID == sr.StudyInstanceUID
+    assert raw.SeriesInstanceUID != sr.SeriesInstanceUID
+    assert raw.SOPInstanceUID != sr.SOPInstanceUID
+    assert list(raw.ImageType) == ["ORIGINAL", "PRIMARY"]
+    assert sr.ImageType[0] == "DERIVED"
+    assert sr.DerivationDescription.startswith(
+        "derived by super-resolution: x4 by model fast (SHA-256 a2de0bda22cf"
+    )
+    (code,) = sr.DerivationCodeSequence
+    assert (code.CodeValue, code.CodingSchemeDesignator) == ("113085", "DCM")
+    (source,) = sr.SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == raw.SOPInstanceUID
+    assert source.ReferencedSOPClassUID == raw.SOPClassUID
+    assert list(source.ReferencedFrameNumber) == [1, 3, 4, 5], "the second was never super-resolved"
+    assert source.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+    (equipment,) = sr.ContributingEquipmentSequence
+    assert equipment.ManufacturerModelName == "fast x4"
+    assert equipment.SoftwareVersions[1].startswith("a2de0bda22cf")
+    assert "SourceImageSequence" not in raw
+
+
+def test_times_and_pixel_sizes_are_true(make_clip: MakeClip, tmp_path: Path) -> None:
+    raw, sr = read_pair(make_clip, tmp_path)
+    assert raw.FrameIncrementPointer == 0x00181065
+    assert [float(step) for step in raw.FrameTimeVector] == [0, 40, 40.123, 439.877, 40.000456]
+    assert [float(step) for step in sr.FrameTimeVector] == [0, 80.123, 439.877, 40.000456]
+    assert [float(side) for side in raw.PixelSpacing] == [0.0008, 0.0008]
+
+
+def test_without_a_patient_file_it_is_anonymous_and_undated(make_clip: MakeClip, tmp_path: Path) -> None:
+    for dataset in read_pair(make_clip, tmp_path):
+        assert dataset.PatientIdentityRemoved == "YES"
+        assert dataset.DeidentificationMethod
+        assert dataset.LongitudinalTemporalInformationModified == "REMOVED"
+        assert (str(dataset.PatientName), dataset.PatientID) == ("Anonymous^Patient", "ANONYMOUS")
+        dates = [e for e in dataset.iterall() if e.VR in ("DA", "DT") and e.value]
+        assert dates == []
+        assert "InstitutionName" not in dataset
+
+
+def test_the_patient_file_s_data_are_in_it(make_clip: MakeClip, tmp_path: Path) -> None:
+    write({tmp_path / "a.dcm": make_clip(noise(2, (8, 8)), started=STARTED)}, patient=PATIENT)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    assert str(dataset.PatientName) == "Müller^Zoë"
+    assert (dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex) == ("4711", "19601231", "F")
+    assert (dataset.StudyDate, dataset.StudyTime) == ("20260304", "050607.250000")
+    assert (dataset.StudyID, dataset.AccessionNumber, dataset.InstitutionName) == ("S7", "A1", "Clinic")
+    assert "PatientIdentityRemoved" not in dataset
+
+
+def test_new_identifiers_each_time_and_a_given_study_is_kept(make_clip: MakeClip, tmp_path: Path) -> None:
+    patient = Patient(name="A^B", id="1", study_instance_uid="1.2.826.0.1.42")
+    for name in ("a.dcm", "b.dcm"):
+        write({tmp_path / name: make_clip(noise(2, (8, 8)))}, patient=patient)
+    a, b = pydicom.dcmread(tmp_path / "a.dcm"), pydicom.dcmread(tmp_path / "b.dcm")
+    assert a.StudyInstanceUID == b.StudyInstanceUID == "1.2.826.0.1.42"
+    assert len({a.SOPInstanceUID, b.SOPInstanceUID, a.SeriesInstanceUID, b.SeriesInstanceUID}) == 4
+
+
+def test_burnt_in_names_are_denied_only_on_the_user_s_word(make_clip: MakeClip, tmp_path: Path) -> None:
+    capture = {tmp_path / "a.dcm": make_clip(noise(2, (8, 8)))}
+    write(capture)
+    assert pydicom.dcmread(tmp_path / "a.dcm").BurnedInAnnotation == "YES"
+    write({tmp_path / "b.dcm": make_clip(noise(2, (8, 8)))}, text_free=True)
+    assert pydicom.dcmread(tmp_path / "b.dcm").BurnedInAnnotation == "NO"
+
+
+def test_frames_on_which_the_engine_failed_are_named(make_clip: MakeClip, tmp_path: Path) -> None:
+    write({tmp_path / "a.dcm": make_clip(noise(3, (8, 8)), sr=True, bicubic=[1])})
+    words = pydicom.dcmread(tmp_path / "a.dcm").DerivationDescription
+    assert words.endswith("1 frames are bicubic interpolation, because the engine failed: 2")
+
+
+def test_too_many_frames_for_one_object_go_into_several(
+    make_clip: MakeClip, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom, "MOST_FRAMES", 2)
+    raw, sr = pair(make_clip, np.uint8)
+    said = write({tmp_path / "raw.dcm": raw, tmp_path / "sr.dcm": sr})
+    names = ["raw.2.dcm", "raw.3.dcm", "raw.dcm", "sr.2.dcm", "sr.dcm"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert len(said) == 5
+    objects = {name: pydicom.dcmread(tmp_path / name) for name in names}
+    pixels = [objects[name].pixel_array for name in ("raw.dcm", "raw.2.dcm")]
+    np.testing.assert_array_equal(np.concatenate(pixels), [still.image for still in raw.stills][:4])
+    assert [objects[n].InstanceNumber for n in ("raw.dcm", "raw.2.dcm", "raw.3.dcm")] == [1, 2, 3]
+    assert len({objects[n].SeriesInstanceUID for n in names if n.startswith("raw")}) == 1
+    first, second = objects["sr.dcm"].SourceImageSequence  # frames 0 and 2, which lie in two objects
+    assert first.ReferencedSOPInstanceUID == objects["raw.dcm"].SOPInstanceUID
+    assert first.ReferencedFrameNumber == 1
+    assert second.ReferencedSOPInstanceUID == objects["raw.2.dcm"].SOPInstanceUID
+    done = subprocess.run([program("dciodvfy", "dicom3tools"), str(tmp_path / "sr.dcm")], capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_frame_time_vector_fits_its_element_whatever_the_times_are() -> None:
+    longest = dicom_header._decimal(10_000 * 3600e3 + 0.123456)
+    assert len(longest) <= 16
+    assert dicom.MOST_FRAMES * 16 <= 65534
+
+
+def test_without_pydicom_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "clesr.tools.export.dicom_header")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "pydicom.dataset", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'clesr\[dicom\]'"):
+        dicom.open_study(None, region=None, text_free=False)
+
+
+def test_a_name_in_the_source_is_nowhere_in_the_file(
+    make_clip: MakeClip, images: list[Image], tmp_path: Path
+) -> None:
+    write({tmp_path / "a.dcm": make_clip(images, notes="source Mustermann.avi")})
+    assert b"Mustermann" in (tmp_path / "a.dcm").read_bytes(), "kept, when it was asked for"
+    write({tmp_path / "b.dcm": make_clip(images)})
+    assert b"Mustermann" not in (tmp_path / "b.dcm").read_bytes()

@@ -1,0 +1,88 @@
+"""What a GPU does without clesr's engines: PyTorch in FP16, eager and compiled.
+
+Both get the same pinned slots as clesr's own engines, and the compiled network the same CUDA graph around copies and
+network, so that only the network's kernels differ.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.engine import EngineInfo
+from clesr.engines.models.weights import Model
+
+EAGER, COMPILED = "torch-eager", "torch-compile"
+SLOTS = 2
+
+
+def candidates() -> list[EngineCandidate]:
+    """PyTorch in FP16 on the first NVIDIA GPU, eager and by torch.compile with max-autotune."""
+    available = torch.cuda.is_available()
+    words = torch.cuda.get_device_name() if available else "an NVIDIA GPU"
+    reason = "" if available else "torch finds no NVIDIA GPU"
+    return [
+        EngineCandidate(
+            name=name, kind="cuda", device=words, precision="fp16", rank=rank, available=available,
+            reason=reason, open=functools.partial(open_baseline, compiled=name == COMPILED),
+        )
+        for name, rank in ((COMPILED, 11), (EAGER, 12))
+    ]  # fmt: skip
+
+
+def open_baseline(
+    model: Model, shape: tuple[int, int], threads: int | None = None, *, compiled: bool
+) -> SlotEngine:
+    """``threads`` means nothing here. Raises EngineError where the GPU or the compiler cannot."""
+    name = COMPILED if compiled else EAGER
+    if not torch.cuda.is_available():
+        raise EngineError(f"{name} cannot start: torch finds no NVIDIA GPU")
+    words = torch.cuda.get_device_name()
+    info = EngineInfo(name, words, "fp16", model.name, model.sha256, model.scale, shape)
+    half = copy.deepcopy(model.module).to("cuda", torch.float16)
+    half = half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = torch.compile(half, mode="max-autotune-no-cudagraphs", dynamic=False) if compiled else half
+
+    def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
+        try:
+            return [
+                CudaSlot(HalfNetwork(network, shape, model.scale, DTYPES[dtype], "cuda"), captured=compiled)
+                for _ in range(SLOTS)
+            ]
+        except Exception as error:
+            raise EngineError(f"{name} cannot run {model} at {shape}: {first_line(error)}") from error
+
+    engine = SlotEngine(info, make_slots, depth=SLOTS)
+    engine.prepare(np.dtype(np.uint8))
+    return engine
+
+
+class HalfNetwork:
+    """A Network (``backends/cuda/buffers.py``) around ``network``, which maps FP16 (1, 1, H, W) to (1, 1, sH, sW)."""
+
+    def __init__(
+        self,
+        network: Any,
+        shape: tuple[int, int],
+        scale: int,
+        dtype: torch.dtype,
+        device: str,
+    ) -> None:
+        self.lr = torch.zeros(shape, dtype=dtype, device=device)
+        self.sr = torch.zeros((shape[0] * scale, shape[1] * scale), dtype=dtype, device=device)
+        self._network = network
+        self._levels = torch.iinfo(dtype).max
+
+    @torch.no_grad()
+    def run(self) -> None:
+        x = (self.lr.float() / self._levels).half()[None, None]
+        y: Tensor = self._network(x)[0, 0].float() * self._levels
+        self.sr.copy_(torch.clamp(torch.round(y), 0, self._levels))

@@ -1,0 +1,107 @@
+"""What stands beside every measured figure: the machine, the versions, the commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import clesr
+from clesr.engines.backends.torch import cpu_name
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
+PACKAGES = (
+    "torch",
+    "triton",
+    "openvino",
+    "torch-tensorrt",
+    "torch-tensorrt-rtx",
+    "numpy",
+    "opencv-python",
+    "av",
+)
+COMMIT = "CLESR_COMMIT"  # says the commit where the files were copied without their repository
+
+
+def environment() -> dict[str, Any]:
+    """``machine``, ``versions``, ``commit``, for JSON."""
+    return {"machine": describe_machine(), "versions": describe_versions(), "commit": git_commit()}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, instruction sets that matter, memory in GB, system, GPU (None
+    where torch finds none)."""
+    having = _cpu_flags()
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": [flag for flag in FLAGS if flag in having],
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **(_gpu() if torch.cuda.is_available() else {}),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """clesr, Python, and those of the packages that do the work which are installed."""
+    versions = {"clesr": clesr.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit() -> str:
+    """The commit of the working tree, with ``+`` where something is changed; empty outside of the repository."""
+    if COMMIT in os.environ:
+        return os.environ[COMMIT]
+    try:
+        if Path(_git("rev-parse", "--show-toplevel")) != ROOT:
+            return ""  # installed into some other repository's environment
+        changed = "+" if _git("status", "--porcelain", "-uno") else ""
+        return _git("rev-parse", "--short=12", "HEAD") + changed
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _gpu() -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu_memory_gb": round(properties.total_memory / 1e9, 1),
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "driver": _driver(),
+    }
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA driver, from the kernel module."""
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text().splitlines()[0].split()
+    except (OSError, IndexError):
+        return None
+    return next((word for word in words if word[0].isdigit() and "." in word), None)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines[:64] if line.startswith("flags") for flag in line.split()}

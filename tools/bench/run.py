@@ -1,0 +1,197 @@
+"""One run of the bench: which engines on which models and sizes, and what it comes to as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import EngineError, UsageError
+from clesr.engines.common.files import NEW, WriteRule, make_parents, write_json
+from clesr.engines.factory import engines
+from clesr.engines.models.weights import find_model
+from clesr.tools.bench import baselines, stored
+from clesr.tools.bench.images import DATA, lr_and_hr
+from clesr.tools.bench.machine import environment
+from clesr.tools.bench.measure import Case, Pair, Plan, measure_case
+from clesr.tools.bench.peak import bandwidth, matrix_peaks
+from clesr.tools.bench.power import gpu_watts, peak_resident_mb
+
+FORMAT = 1
+NAME = "bench"
+CPU_CASES = (
+    ("fast", 2, (256, 256)),
+    ("fast", 4, (256, 256)),
+    ("fast", 8, (128, 128)),
+    ("densenet", 4, (128, 128)),
+)
+GPU_CASES = (
+    ("densenet", 2, (512, 512)),
+    ("densenet", 4, (256, 256)),
+    ("densenet", 8, (128, 128)),
+    ("densenet", 2, (576, 576)),
+    ("fast", 4, (256, 256)),
+)
+OPENING_S = 2.0  # about, of one engine: opening, parity, warm-up
+WAYS = {"cuda": 3, "gpu": 2, "cpu": 2}  # of measuring an engine: one at a time, in flight, by the device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to measure.
+
+    ``engines`` are names of engines or baselines; empty: all but torch.compile, whose tuning takes minutes, and on a
+    GPU of the CPU's engines only the first. ``device`` (cpu, cuda, gpu) and ``precision`` narrow them; a precision that
+    engines have on request alone has to be named. ``cases`` are (model, scale, LR
+    (H, W)); empty: the usual ones of this machine. ``seconds`` and ``repeats`` are those of ``Plan``; no seconds: 1,
+    on a GPU 2.
+    """
+
+    engines: tuple[str, ...] = ()
+    device: str | None = None
+    precision: str | None = None
+    cases: tuple[tuple[str, int, tuple[int, int]], ...] = ()
+    seconds: float | None = None
+    repeats: int = 3
+
+
+def all_candidates() -> list[EngineCandidate]:
+    """clesr's engines and the baselines, fastest first."""
+    return sorted([*engines(), *baselines.candidates()], key=lambda candidate: candidate.rank)
+
+
+def wanted_candidates(
+    settings: Settings, having: Sequence[EngineCandidate]
+) -> tuple[list[EngineCandidate], list[EngineCandidate]]:
+    """Those of ``having`` to measure, and those that are wanted but not available here.
+
+    Raises UsageError for a name that does not exist, EngineError where nothing that was asked for is available.
+    """
+    names = sorted({candidate.name for candidate in having})
+    for name in settings.engines:
+        if name not in names:
+            raise UsageError(f"engine {name!r} is unknown; choose from {', '.join(names)}")
+    wanted = [
+        o for o in having if settings.device in (None, o.kind) and settings.precision in (None, o.precision)
+    ]
+    wanted = [o for o in wanted if settings.precision or not o.on_request]
+    if settings.engines:
+        wanted = [o for o in wanted if o.name in settings.engines]
+    else:
+        wanted = _usual(wanted)
+    if not wanted:
+        asked = " ".join(filter(None, [" or ".join(settings.engines), settings.precision, settings.device]))
+        raise UsageError(f"there is no engine {asked}; leave --device and --precision out, or give others")
+    available, missing = ([o for o in wanted if o.available is here] for here in (True, False))
+    lacking = [name for name in settings.engines if name not in {o.name for o in available}]
+    for name in lacking or ([] if available else [wanted[0].name]):
+        reason = next(o.reason for o in wanted if o.name == name)
+        no_gpu = all(o.kind == "cuda" for o in wanted if o.name == name) and not torch.cuda.is_available()
+        raise EngineError(
+            f"there is no NVIDIA GPU here, so the {name} engine cannot be measured"
+            if no_gpu
+            else f"the {name} engine cannot be measured: {reason}"
+        )
+    return available, missing
+
+
+def _usual(candidates: list[EngineCandidate]) -> list[EngineCandidate]:
+    usual = [o for o in candidates if o.name != baselines.COMPILED]
+    if not any(o.kind == "cuda" and o.available for o in usual):
+        return [o for o in usual if o.name != baselines.EAGER]
+    first_cpu = next((o for o in usual if o.kind == "cpu" and o.available), None)
+    return [o for o in usual if o.kind != "cpu" or o is first_cpu]
+
+
+def usual_cases(candidates: Sequence[EngineCandidate]) -> tuple[tuple[str, int, tuple[int, int]], ...]:
+    """What is measured where nothing else was asked for: on a GPU the paper's network, on a CPU the small one too."""
+    return GPU_CASES if any(candidate.kind == "cuda" for candidate in candidates) else CPU_CASES
+
+
+def completed(settings: Settings, candidates: Sequence[EngineCandidate]) -> Settings:
+    """``settings`` with the cases and seconds that stand for what was left open."""
+    on_gpu = any(candidate.kind == "cuda" for candidate in candidates)
+    return replace(
+        settings,
+        cases=settings.cases or usual_cases(candidates),
+        seconds=settings.seconds or (2.0 if on_gpu else 1.0),
+    )
+
+
+def estimate_s(settings: Settings, candidates: Sequence[EngineCandidate]) -> float:
+    """About how long a completed run takes; compilers and slow networks come on top."""
+    assert settings.seconds is not None
+    return len(settings.cases) * sum(WAYS[o.kind] * settings.seconds + OPENING_S for o in candidates)
+
+
+def bench(
+    settings: Settings,
+    candidates: Sequence[EngineCandidate],
+    *,
+    threads: int | None = None,
+    plan: Plan | None = None,
+    find_pair: Callable[[int, tuple[int, int]], Pair] = lr_and_hr,
+    peaks: dict[str, dict[str, float]] | None = None,
+    advance: Callable[[str], None] = lambda _what: None,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> dict[str, Any]:
+    """Measure ``offers`` by completed ``settings``; the result as JSON has it.
+
+    Raises UsageError for a model or scale that does not exist. ``plan``, ``find_pair`` and ``peaks`` are for tests.
+    """
+    plan = plan or Plan(
+        seconds=settings.seconds or 1.0, repeats=settings.repeats, threads=threads, watts=gpu_watts()
+    )
+    cases = [Case(find_model(name, scale), shape) for name, scale, shape in settings.cases]
+    kinds = sorted({candidate.kind for candidate in candidates} & {"cuda", "cpu"})
+    peaks = {kind: matrix_peaks(kind) for kind in kinds} if peaks is None else peaks
+    rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
+    for case in cases:
+        found, out = measure_case(
+            case, candidates, find_pair(case.model.scale, case.shape), peaks=peaks, plan=plan, advance=advance
+        )
+        for line in out:
+            tell(f"{line['case']}: {line['label']} {line['what']}: {line['reason']}")
+        rows += found
+        left_out += out
+    return {
+        "benchmark": NAME,
+        "format": FORMAT,
+        **environment(),
+        "settings": {
+            "seconds": plan.seconds,
+            "repeats": plan.repeats,
+            "threads": plan.threads,
+            "images": _images(),
+        },
+        "peak_gflop_s": peaks,
+        "bandwidth_gb_s": round(bandwidth("cuda"), 1) if "cuda" in kinds else None,
+        "host_peak_mb": _whole(peak_resident_mb()),
+        "rows": rows,
+        "left_out": left_out,
+    }
+
+
+def write(path: Path, result: dict[str, Any], rule: WriteRule = NEW) -> None:
+    """``result`` as JSON. Raises SinkError where it cannot be written, or ``rule`` forbids it."""
+    make_parents(path)
+    write_json(path, result, rule)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What :func:`write` wrote. Raises UsageError for a file that is something else or of a newer format."""
+    return stored.read(path, benchmark=NAME, form=FORMAT)
+
+
+def _images() -> str:
+    return "test images" if os.environ.get(DATA) else "phantom"
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)

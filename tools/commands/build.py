@@ -1,0 +1,111 @@
+"""`clesr build`: compiled engines ahead of time, so that no examination waits for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import rich_click as click
+
+from clesr.engines.backends.tensorrt.engine import Plan, why_not
+from clesr.engines.common.errors import ClesrError, EngineError, UsageError
+from clesr.engines.models import SCALES
+from clesr.engines.models.weights import Model, find_model, load_model, shipped
+from clesr.engines.notes import noting
+from clesr.tools.console import progress_bar, tell
+from clesr.tools.options import general_options
+
+DEFAULT_MODEL = "densenet"
+DEFAULT_SIZE = "256x256"
+SMALLEST = 8  # pixels a side
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--scale",
+    "scales",
+    type=click.Choice([str(scale) for scale in SCALES]),
+    multiple=True,
+    help="Of models given by name; more than once for several.  [default: all that the model has]",
+)
+@click.option(
+    "--size",
+    "sizes",
+    metavar="WIDTHxHEIGHT",
+    multiple=True,
+    default=[DEFAULT_SIZE],
+    show_default=True,
+    help="Of the LR images; more than once for several.",
+)
+@general_options()
+def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ...]) -> None:
+    """Compile TensorRT engines for MODELs (shipped names or .safetensors files; densenet if none is given).
+
+    An engine belongs to one model, one size, this graphics card and its driver. It takes minutes to build and is
+    kept on disk. `clesr-live --engine auto` considers TensorRT only where its engine has been built.
+
+    Examples:
+
+    - `clesr build densenet --scale 4 --size 256x256 --size 576x592`
+    - `clesr build runs/mine/weights.safetensors`
+    """
+    shapes = [_shape(size) for size in sizes]
+    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in scales]))
+    reason = why_not()
+    if reason:
+        raise EngineError(f"there is no engine to build on this machine: {reason}")
+    with noting(tell):
+        build_all([Plan(model, shape) for model in found for shape in shapes])
+
+
+def build_all(plans: Sequence[Plan]) -> None:
+    """Build those of ``plans`` that are not there yet, saying of each what became of it.
+
+    One that fails does not stop the others; raises EngineError at the end where any did.
+    """
+    failed = 0
+    with progress_bar("build", len(plans), unit="engines") as advance:
+        for done, plan in enumerate(plans):
+            label = f"{plan.model}, {plan.shape[1]}x{plan.shape[0]}"
+            advance(done, label)
+            if plan.find() is not None:
+                tell(f"{label}: already there")
+                continue
+            start = perf_counter()
+            try:
+                plan.build()
+            except ClesrError as error:
+                failed += 1
+                tell(f"{label}: {error}")
+            else:
+                tell(f"{label}: built in {perf_counter() - start:.0f} s")
+        advance(len(plans), "")
+    if failed:
+        raise EngineError(f"{failed} of {len(plans)} engines could not be built")
+
+
+def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:
+    for name in names:
+        if Path(name).suffix:
+            model = load_model(Path(name))
+            if scales and model.scale not in scales:
+                raise UsageError(
+                    f"{name} is for scale {model.scale}; leave --scale out, or give {model.scale}"
+                )
+            yield model
+            continue
+        having = [scale for shipped_name, scale in sorted(shipped()) if shipped_name == name]
+        for scale in scales or having or SCALES:
+            yield find_model(name, scale)
+
+
+def _shape(size: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if match is None or min(int(match[1]), int(match[2])) < SMALLEST:
+        raise UsageError(
+            f"--size {size} is not WIDTHxHEIGHT of {SMALLEST} pixels or more, such as {DEFAULT_SIZE}"
+        )
+    return int(match[2]), int(match[1])

@@ -1,0 +1,98 @@
+"""`clesr demo`: the live path on a simulated endomicroscope, and a picture of what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rich_click as click
+from numpy.typing import NDArray
+
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import SinkError
+from clesr.engines.common.files import WriteRule, write_file
+from clesr.engines.factory import open_engine
+from clesr.engines.models.weights import find_model
+from clesr.engines.resample import quantise, resize
+from clesr.engines.results import run_frame
+from clesr.pipeline.frame import Frame
+from clesr.pipeline.pipeline import Limits
+from clesr.pipeline.settings import LiveSettings
+from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.simulator.demo import DemoSource
+from clesr.tools.console import tell
+from clesr.tools.options import general_options, overwrite_option
+from clesr.tools.streams import Stream, engine_opener, run_live
+
+ADDRESS = "demo:?size=256&fps=25&seed=3"
+SCALE = 4
+CROP = 56  # LR pixels a side of the part that the picture shows enlarged
+PANEL = 448  # pixels a side of a panel
+BAR = 40  # height of the captions
+
+
+@click.command()
+@click.option(
+    "--output", "-o", default="demo", show_default=True, metavar="FOLDER", help="Where the files go."
+)
+@click.option(
+    "--seconds", type=float, default=10.0, show_default=True, metavar="S", help="Length of the run."
+)
+@overwrite_option()
+@general_options()
+def demo(output: str, seconds: float, overwrite: bool) -> None:
+    """Run the live path for ten seconds on a simulated endomicroscope and write what came out.
+
+    Writes demo.mp4 (the up-scaled video), summary.json (frames by outcome, rate, latency) and demo.png (input,
+    bicubic, clesr and the ground truth of one frame side by side).
+    """
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    rule, picture = WriteRule(overwrite), folder / "demo.png"
+    rule.check_all(folder / "demo.mp4", folder / "summary.json", picture)
+    settings = LiveSettings(
+        source=ADDRESS,
+        scale=SCALE,
+        model="fast",
+        display="none",
+        limits=Limits(None, seconds),
+        summary=str(folder / "summary.json"),
+        overwrite=overwrite,
+    )
+    source = open_source(ADDRESS)
+    video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps, rule=rule)
+    run_live([Stream(settings, source, [video])], engine_opener(settings))
+    tell(f"wrote {folder / 'summary.json'}")
+    write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
+    tell(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
+
+
+def draw() -> NDArray[np.uint8]:
+    """The picture: (BAR + PANEL, 4 * PANEL + gaps) uint8."""
+    source = DemoSource(f"{ADDRESS}&pace=max", clock=SYSTEM)
+    frame = source.read(1.0)
+    assert isinstance(frame, Frame)
+    lr = frame.image
+    engine = open_engine("auto", find_model("fast", SCALE), SCALE, (lr.shape[0], lr.shape[1]))
+    sr = run_frame(engine, lr)
+    engine.close()
+    truth = source.truth(frame.number, SCALE)
+    source.close()
+    bicubic = quantise(resize(lr, *sr.shape), lr.dtype)
+    nearest = np.repeat(np.repeat(lr, SCALE, 0), SCALE, 1)
+    y, x = (n * SCALE // 2 - CROP * SCALE // 2 for n in lr.shape)
+    side = CROP * SCALE
+    panels = {"measured": nearest, "bicubic x4": bicubic, "clesr fast x4": sr, "ground truth": truth}
+    gap = np.full((BAR + PANEL, 8), 255, np.uint8)
+    columns = []
+    for caption, image in panels.items():
+        part = cv2.resize(image[y : y + side, x : x + side], (PANEL, PANEL), interpolation=cv2.INTER_NEAREST)
+        head = np.full((BAR, PANEL), 255, np.uint8)
+        cv2.putText(head, caption, (4, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 30, 2, cv2.LINE_AA)
+        columns += [np.vstack((head, part)), gap]
+    return np.hstack(columns[:-1]).astype(np.uint8)

@@ -1,0 +1,210 @@
+"""`clesr evaluate`: how good each method is, on images whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import rich_click as click
+
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.files import WriteRule
+from clesr.engines.common.text import presentable
+from clesr.engines.models import SCALES
+from clesr.tools.console import progress_bar, tell
+from clesr.tools.options import general_options, overwrite_option
+
+RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
+GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
+
+
+class Greedy(click.RichCommand):
+    """Lets the options in GREEDY take several words: ``--scales 2 4 8`` and ``--scales 2,4,8``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option = None
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in GREEDY else None
+            elif option is not None and spread[-1] != option:
+                spread.append(option)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+@click.command(cls=Greedy)
+@click.option_panel(
+    "What", options=["--data", "--scales", "--methods", "--size", "--degradation", "--engine"]
+)
+@click.option_panel("Output", options=["--output", "--json", "--figures", "--picture", "--pixel-size"])
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="PATH ...",
+    help="Folders, patterns or files of images, TIFF stacks, .mkt files or videos: the truth.",
+)
+@click.option(
+    "--scales", multiple=True, default=("4",), show_default=True, metavar="SCALE ...", help="2, 4, 8."
+)
+@click.option(
+    "--methods",
+    multiple=True,
+    default=("all",),
+    show_default=True,
+    metavar="NAME ...",
+    help="nearest, bilinear, bicubic, a+, srcnn, densenet, fast; all: these seven; densenet-paper, .safetensors files.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["native", "half", "both"]),
+    default="native",
+    show_default=True,
+    help="Images as they are, or shrunk by two first, which has finer structure for its pixels.",
+)
+@click.option(
+    "--degradation",
+    multiple=True,
+    default=("clean",),
+    show_default=True,
+    metavar="PART[+PART] ...",
+    help="What the LR images suffer, each by itself: noise=5 (grey levels), shot=0.2, jpeg=50, mpeg=8, point, area, "
+    "gauss=0.4, cores=1.5 (LR pixels apart), lines=0.3; joined by +, all together.",
+)
+@click.option(
+    "--engine", default="auto", show_default=True, help="What computes the networks, as of `clesr live`."
+)
+@click.option(
+    "--output", "-o", metavar="FOLDER", help="Where table.md, rows.csv, rows.json and the figures go."
+)
+@click.option("--json", "json_file", metavar="FILE", help="The rows as JSON.")
+@click.option("--figures/--no-figures", default=True, show_default=True, help="Draw figures into --output.")
+@click.option(
+    "--picture", multiple=True, metavar="NAME ...", help="Images shown in the figures.  [default: the first]"
+)
+@click.option(
+    "--pixel-size",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="UM",
+    help="Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",
+)
+@overwrite_option()
+@general_options()
+def evaluate(
+    data: tuple[str, ...],
+    scales: tuple[str, ...],
+    methods: tuple[str, ...],
+    size: str,
+    degradation: tuple[str, ...],
+    engine: str,
+    output: str | None,
+    json_file: str | None,
+    figures: bool,
+    picture: tuple[str, ...],
+    pixel_size: float | None,
+    overwrite: bool,
+) -> None:
+    """Measure methods on images whose truth is known: shrink each, up-scale it, compare.
+
+    Prints PSNR, SSIM and time by method and scale, with 95 % intervals and the difference to bicubic, image by
+    image. In round fields of view only what lies inside counts. "Wrapped" PSNR is the original authors' arithmetic
+    in 8 bits: for comparison with their figures alone.
+
+    Examples:
+
+    - `clesr evaluate --data test/ --scales 2 4 8 --methods all -o results/`
+    - `clesr evaluate --data test/ --degradation clean noise=5 jpeg=50 noise=3+jpeg=80 --methods bicubic fast densenet`
+    - `clesr evaluate --data 'mine/*.png' --methods bicubic fast runs/mine/weights.safetensors --json rows.json`
+    """
+    from clesr.tools.evaluation import evaluate as evaluation
+    from clesr.tools.evaluation import report
+    from clesr.tools.evaluation.methods import wanted_methods
+    from clesr.tools.training.degradations import parse_degradations
+    from clesr.tools.training.images import read_entry
+
+    rule = _write_rule(overwrite, data, methods, json_file, output)
+    if output and figures:
+        _figures_module()
+    wanted = wanted_methods(_words(methods))
+    factors = _scales(_words(scales))
+    sizes = list(evaluation.SIZES) if size == "both" else [size]
+    suffered = parse_degradations(",".join(degradation))
+    images = [item for entry in data for item in read_entry(entry)]
+    shown = list(picture) or [images[0][0]]
+    _check_names(shown, [name for name, _ in images])
+    total = len(wanted) * len(factors) * len(sizes) * len(suffered) * len(images)
+    with progress_bar("evaluate", total, unit="images") as advance:
+        rows, pictures = evaluation.evaluate(
+            images,
+            methods=wanted,
+            scales=factors,
+            sizes=sizes,
+            degradations=suffered,
+            engine=engine,
+            pictured=shown if output and figures else (),
+            tell=tell,
+            advance=lambda done: advance(done, ""),
+        )
+    if not rows:
+        raise UsageError("nothing to compare: no method has weights for these scales")
+    lines = evaluation.summarise(rows)
+    table = report.markdown(lines) + report.engines(rows)
+    for line in table.splitlines():
+        click.echo(presentable(line))
+    if json_file:
+        report.write(Path(json_file), report.json_text(rows), rule)
+        tell(f"wrote {json_file}")
+    if output:
+        folder = Path(output)
+        report.write(folder / "table.md", table, rule)
+        report.write(folder / "rows.csv", report.csv_text(rows), rule)
+        report.write(folder / "rows.json", report.json_text(rows), rule)
+        drawn = []
+        if figures:
+            drawn = _figures_module().draw_all(folder, lines, pictures, pixel_size, rule)
+        tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
+
+
+def _write_rule(
+    overwrite: bool,
+    data: tuple[str, ...],
+    methods: tuple[str, ...],
+    json_file: str | None,
+    output: str | None,
+) -> WriteRule:
+    """What may be replaced; raises ClesrError where a result may not be written."""
+    from clesr.tools.training.images import named_files
+
+    rule = WriteRule.of(overwrite, *_words(methods), *named_files(data))
+    folder = Path(output) if output else None
+    rule.check_all(json_file, *(folder / name for name in RESULTS if folder))
+    return rule
+
+
+def _figures_module() -> ModuleType:
+    try:
+        from clesr.tools.evaluation import figures
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"figures need {error.name}; install it with: pip install 'clesr[train]', or give --no-figures"
+        ) from error
+    return figures
+
+
+def _words(given: tuple[str, ...]) -> list[str]:
+    return [word for text in given for word in text.split(",") if word]
+
+
+def _scales(words: list[str]) -> list[int]:
+    allowed = {str(scale): scale for scale in SCALES}
+    for word in words:
+        if word not in allowed:
+            raise UsageError(f"--scales {word} is not one of {', '.join(allowed)}")
+    return [allowed[word] for word in dict.fromkeys(words)]
+
+
+def _check_names(wanted: list[str], names: list[str]) -> None:
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"--picture {name} is not among the images; there are {', '.join(names)}")

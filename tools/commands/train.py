@@ -1,0 +1,408 @@
+"""`clesr train`: weights from a folder of images."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.files import WriteRule, write_file
+from clesr.engines.models import BASES, SCALES, SKIPS
+from clesr.pipeline.noise import NAMES as LEVELS
+from clesr.tools.console import progress_bar, tell
+from clesr.tools.options import Command, general_options, overwrite_option
+from clesr.tools.settings_file import check_options, read_toml
+from clesr.tools.signals import nothing, on_signals
+from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
+
+if TYPE_CHECKING:
+    from clesr.tools.training.train import Trainer
+
+
+NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
+INTERRUPTED = 130
+RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
+
+
+def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:
+    """An option that is a field of Recipe, with its default."""
+    default = DEFAULTS[flag.partition("/")[0].strip("-").replace("-", "_")]
+    return click.option(flag, default=default, show_default=default is not None, **more)
+
+
+def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
+    """Make what the TOML file at ``path`` says the defaults of the other options."""
+    if path is None:
+        return
+    found = check_options(read_toml(Path(path), "the recipe"), context.command, path)
+    context.default_map = {**(context.default_map or {}), **found}
+
+
+def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"--milestones {text!r} is no list of epochs; write them as 50,200") from None
+
+
+@contextmanager
+def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP set ``stop``; a second one ends at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    with on_signals(nothing, on_main=handle):
+        yield
+
+
+@click.command()
+@click.option_panel(
+    "Data",
+    options=[
+        "--data",
+        "--test",
+        "--hold-out",
+        "--shrunk",
+        "--shift",
+        "--degradation",
+        "--core-patterns",
+        "--contrast",
+    ],
+)
+@click.option_panel(
+    "Network",
+    options=[
+        "--architecture",
+        "--scale",
+        "--skip",
+        "--base",
+        "--channels",
+        "--depth",
+        "--levels",
+        "--init",
+        "--teacher",
+        "--teacher-share",
+    ],
+)
+@click.option_panel(
+    "Schedule",
+    options=[
+        "--recipe",
+        "--epochs",
+        "--epoch-patches",
+        "--steps",
+        "--batch",
+        "--patch",
+        "--loss",
+        "--learning-rate",
+        "--schedule",
+        "--milestones",
+        "--decay",
+        "--warm-up",
+        "--beta1",
+        "--beta2",
+        "--epsilon",
+        "--seed",
+    ],
+)
+@click.option_panel(
+    "Machine and output",
+    options=[
+        "--output",
+        "--overwrite",
+        "--name",
+        "--every",
+        "--device",
+        "--devices",
+        "--precision",
+        "--threads",
+    ],
+)
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="PATH[=WEIGHT]",
+    help="A folder, pattern or file of images, TIFF stacks, .mkt files or videos, or demo:?images=16 for phantoms; "
+    "WEIGHT draws it more or less often.  Repeat for more.",
+)
+@click.option("--test", metavar="PATH", help="Images for the closing figures alone; never trained on.")
+@recipe_option("--hold-out", type=int, metavar="N", help="Every N-th image is kept for validation; 0: none.")
+@recipe_option("--shrunk", type=float, help="Weight of each image's half-size copy; 0: none.")
+@recipe_option(
+    "--shift/--no-shift",
+    help="Let the grid of the LR pixels fall anywhere on the images: more patches from few images.",
+)
+@recipe_option(
+    "--degradation",
+    multiple=True,
+    metavar="PART[+PART][@WEIGHT]",
+    help="What befalls patches beside the reduction, such as noise=1..8+jpeg=40..90@2: each draws one, by weight. "
+    "Parts: clean, bicubic, area, point, gauss=, cores=, lines=, noise=, shot=, jpeg=, mpeg=.  Repeat for more.",
+)
+@recipe_option(
+    "--core-patterns", metavar="FOLDER", help="Raw PNG frames of fibre bundles, for the cores of cores=."
+)
+@recipe_option(
+    "--contrast",
+    type=float,
+    metavar="FACTOR",
+    help="With --degradation: images are dimmed by factors from this to 1: many ratios of signal to noise.",
+)
+@click.option(
+    "--architecture",
+    type=click.Choice(NETWORKS),
+    default="densenet",
+    show_default=True,
+    help="densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of the "
+    "other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
+)
+@click.option("--scale", type=click.Choice([str(s) for s in SCALES]), default="4", show_default=True)
+@click.option(
+    "--skip",
+    type=click.Choice(SKIPS),
+    default="add",
+    show_default=True,
+    help="densenet: how low-level features are joined.",
+)
+@click.option(
+    "--base",
+    type=click.Choice(BASES),
+    default="bicubic",
+    show_default=True,
+    help="densenet: what the network's output is added to.",
+)
+@click.option("--channels", type=int, default=16, show_default=True, help="fast: channels of each layer.")
+@click.option("--depth", type=int, default=8, show_default=True, help="fast: number of convolutions.")
+@click.option(
+    "--levels/--no-levels",
+    default=False,
+    show_default=True,
+    help="densenet, fast: the network is told how noisy, detailed and blocky the image is.",
+)
+@click.option(
+    "--init", metavar="FILE", help="Start from these weights; layers that fit are taken, of any scale."
+)
+@click.option("--teacher", metavar="FILE", help="Learn from this model's output as well: distillation.")
+@recipe_option(
+    "--teacher-share", type=float, metavar="SHARE", help="How much of the aim is the teacher's, 0 to 1."
+)
+@click.option(
+    "--recipe",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_recipe,
+    help="Options from this TOML file, as a run leaves it in recipe.toml; those given here go first.",
+)
+@recipe_option("--epochs", type=int, help="How often the images are covered.")
+@recipe_option(
+    "--epoch-patches",
+    type=int,
+    metavar="N",
+    help="Patches an epoch.  [default: as many as cover the images once]",
+)
+@recipe_option("--steps", type=int, metavar="N", help="Training steps in all, in place of --epochs.")
+@recipe_option("--batch", type=int, help="Patches a step, of all processes together.")
+@recipe_option("--patch", type=int, help="HR pixels a side of a patch.")
+@recipe_option(
+    "--loss", type=click.Choice(LOSSES), help="l1 as the paper; l2 for a last stretch that aims at PSNR."
+)
+@recipe_option("--learning-rate", type=float, help="Adam's, at its highest.")
+@recipe_option(
+    "--schedule", type=click.Choice(SCHEDULES), help="steps: times --decay at each of --milestones."
+)
+@click.option(
+    "--milestones",
+    default="50,200",
+    show_default=True,
+    metavar="EPOCH,EPOCH",
+    callback=_parse_milestones,
+    help="Epochs at which the learning rate falls.",
+)
+@recipe_option(
+    "--decay", type=float, help="What it is multiplied by (the paper prints 10, which can only mean 1/10)."
+)
+@recipe_option(
+    "--warm-up", type=int, metavar="STEPS", help="Steps in which the learning rate rises at the start."
+)
+@recipe_option("--beta1", type=float, help="Adam's.")
+@recipe_option("--beta2", type=float, help="Adam's.")
+@recipe_option("--epsilon", type=float, help="Adam's.")
+@recipe_option("--seed", type=int, help="Fixes initialisation and every batch.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    metavar="FOLDER",
+    help="Where checkpoint, log, curves, weights and model card go; an unfinished run there is taken up again.",
+)
+@click.option("--name", help="Name of the model.  [default: the architecture]")
+@click.option(
+    "--every", type=int, default=200, show_default=True, help="Steps between checkpoints and validation."
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--devices", type=int, default=1, show_default=True, help="GPUs of this machine; torchrun sets its own."
+)
+@recipe_option("--precision", type=click.Choice(PRECISIONS), help="32, or bf16: mixed precision.")
+@click.option("--threads", type=int, metavar="N", help="Processor threads.  [default: all]")
+@overwrite_option()
+@general_options()
+def train(
+    output: str,
+    every: int,
+    threads: int | None,
+    device: str,
+    devices: int,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Train a network on your own images, and go on where an interrupted run stopped.
+
+    Images are degraded by antialiased bicubic shrinking; the network learns to undo it. The defaults are the
+    paper's: 64 x 64 patches, 128 a step, 300 epochs, L1, Adam at 1e-3, a tenth of that from epoch 50, a hundredth
+    from epoch 200. Round fields of view are found and only what lies inside counts. Ctrl-C writes a checkpoint; the
+    same command goes on. With `torchrun` each process takes its share of every batch.
+
+    Examples:
+
+    - `clesr train --data images/ --scale 2 -o runs/x2`
+    - `clesr train --data 'cle/*.png=3' --data demo:?images=16 --architecture fast --steps 5000 -o runs/fast`
+    - `clesr train --recipe runs/x2/recipe.toml --scale 4 --init runs/x2/weights.safetensors -o runs/x4`
+    - `torchrun --nproc_per_node 2 --no-python clesr train --data images/ --device cuda -o runs/two`
+    """
+    import torch
+
+    from clesr.tools.training.publish import publish
+    from clesr.tools.training.train import Progress, Stopped, Trainer
+
+    for name in ("lightning", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"training needs {name}; install it with: pip install 'clesr[train]'")
+    if threads:
+        torch.set_num_threads(threads)
+    recipe = _recipe(options)
+    rule = _write_rule(recipe, Path(output), overwrite)
+    if recipe.architecture == "a+":
+        _train_aplus(recipe, Path(output), rule)
+        return
+    trainer = Trainer(recipe, Path(output), device=device, devices=devices)
+    if trainer.first:
+        tell(_plan(trainer))
+    shown: float | None = None
+    silent = 0
+    stop = threading.Event()
+    with stopping_on_signals(stop), progress_bar("train", trainer.plan.steps, unit="steps") as advance:
+
+        def report(progress: Progress) -> None:
+            nonlocal shown, silent
+            if not trainer.first:
+                return
+            gain = "" if progress.gain_db is None else f"{progress.gain_db:+.2f} dB over bicubic"
+            advance(progress.step, f"loss {progress.loss:.4f} {gain}")
+            if progress.gain_db is not None and progress.gain_db != shown:
+                shown = progress.gain_db
+                tell(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
+                if progress.silent > silent:
+                    tell(
+                        f"{progress.silent} layers put out nothing but zeros and will learn no more; start again "
+                        f"with a lower --learning-rate, now {recipe.learning_rate:g}, or with --warm-up"
+                    )
+                silent = progress.silent
+
+        try:
+            trainer.run(report, every=every, stopping=stop.is_set)
+        except Stopped:
+            if trainer.first:
+                tell(f"stopped at step {trainer.step}; the same command goes on from there")
+            raise SystemExit(INTERRUPTED) from None
+    if trainer.first:
+        write_file(Path(output) / "recipe.toml", _as_toml(options), rule)
+        weights = publish(trainer, rule)
+        tell(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
+
+
+def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
+    """What may be replaced in ``folder``: where a run is there, its own files. Raises ClesrError where others are in
+    the way."""
+    from clesr.tools.training import checkpoint
+    from clesr.tools.training.images import named_files
+
+    resumed = (folder / checkpoint.NAME).is_file()
+    others = [recipe.test] if recipe.test else []
+    inputs = named_files([*recipe.data, *others])
+    rule = WriteRule.of(overwrite or resumed, recipe.init, recipe.teacher, *inputs)
+    rule.check_all(*(folder / name for name in RESULTS))
+    return rule
+
+
+def _train_aplus(recipe: Recipe, folder: Path, rule: WriteRule) -> None:
+    from clesr.tools.evaluation.aplus import load
+    from clesr.tools.training.aplus import train_aplus
+
+    with progress_bar("train a+", 100, unit="%") as advance:
+        path = train_aplus(
+            recipe, folder, report=lambda what, share: advance(round(100 * share), what), rule=rule
+        )
+    metrics = load(path).about.metrics
+    gain = (
+        f"; {metrics['validation_gain_db']:+.2f} dB over bicubic" if "validation_gain_db" in metrics else ""
+    )
+    tell(
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB){gain}; compare it by `clesr evaluate --methods {path}`"
+    )
+
+
+def _plan(trainer: Trainer) -> str:
+    """What is about to happen, in one line."""
+    plan, images = trainer.plan, len(trainer.names)
+    going = f"going on at step {trainer.step} of" if trainer.step else "training"
+    return (
+        f"{going} {plan.steps} steps of {plan.recipe.batch} patches from {images} images "
+        f"({plan.epoch_steps} steps an epoch); {len(trainer.held)} held out"
+    )
+
+
+def _recipe(options: dict[str, Any]) -> Recipe:
+    """The recipe that the options say; raises UsageError where they do not fit together."""
+    given = {key: value for key, value in options.items() if value is not None}
+    asked = given.pop("architecture")
+    skip, base, channels, depth = (given.pop(key) for key in ("skip", "base", "channels", "depth"))
+    levels = given.pop("levels")
+    architecture, arguments = asked, dict[str, Any]()
+    if asked == "densenet-paper":
+        architecture, arguments = "densenet", {"skip": "none", "base": "none"}
+    elif asked == "densenet":
+        arguments = {"skip": skip, "base": base}
+    elif asked == "fast":
+        if channels < 1 or depth < 2:
+            raise UsageError(
+                f"--channels {channels} --depth {depth}: at least 1 channel and 2 layers are needed"
+            )
+        arguments = {"channels": channels, "depth": depth}
+    if levels:
+        if asked not in ("densenet", "fast"):
+            raise UsageError(f"--levels goes with densenet and fast, not with {asked}")
+        arguments["levels"] = LEVELS
+    given |= {"scale": int(given["scale"]), "name": given.get("name") or asked}
+    return Recipe(architecture=architecture, arguments=arguments, **given)
+
+
+def _as_toml(options: dict[str, Any]) -> str:
+    """The options of a run as TOML, for --recipe."""
+    rows = {key: value for key, value in options.items() if value not in (None, ())}
+    if "milestones" in rows:
+        rows["milestones"] = ",".join(map(str, rows["milestones"]))
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())

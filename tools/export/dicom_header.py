@@ -1,0 +1,246 @@
+"""The attributes of exported DICOM objects (PS3.3: A.8.3, A.8.4, A.32.1, A.32.5, C.7.6, C.8.6, C.8.12)."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    VideoEndoscopicImageStorage,
+    VLEndoscopicImageStorage,
+    generate_uid,
+)
+
+from clesr import __version__
+from clesr.pipeline.frame import Image
+from clesr.tools.export.burn_in import WARNING
+from clesr.tools.export.clip import Clip, Still
+from clesr.tools.export.patient import REGIONS, Patient
+
+if TYPE_CHECKING:
+    from clesr.tools.export.dicom import FrameReference
+
+MAKER = "clesr"
+DEIDENTIFIED = "clesr export: written without anything that the source says of the patient, and without dates"
+_ENDOSCOPIC = (VLEndoscopicImageStorage, VideoEndoscopicImageStorage)
+_LISTED = 8000  # frame numbers in one reference: at most 7 characters each in 65534 bytes
+_LONG_TEXT, _SHORT_TEXT = 64, 1024
+
+
+class Study:
+    """One study with new identifiers, to which each object of an export belongs."""
+
+    def __init__(self, patient: Patient | None, *, region: str | None, text_free: bool) -> None:
+        self._patient, self._region, self._text_free = patient, region, text_free
+        self._uid = (patient and patient.study_instance_uid) or generate_uid(prefix=None)
+        self._series: dict[int, str] = defaultdict(lambda: generate_uid(prefix=None))
+
+    def describe(
+        self,
+        clip: Clip,
+        image: Image,
+        shown: Sequence[Still],
+        place: tuple[int, int],
+        sources: Mapping[int, FrameReference],
+    ) -> Dataset:
+        """The object of the ``shown`` stills of ``clip``, without pixels.
+
+        ``image`` is one of them, ``place`` the numbers of series and instance, ``sources`` the raw frames that were
+        written, by number.
+        """
+        dataset = Dataset()
+        sop_class = _sop_class(clip, image, len(shown), self._region)
+        _add_identity(dataset, sop_class)
+        self._add_patient(dataset)
+        self._add_study(dataset, clip, place)
+        _add_equipment(dataset, clip, sop_class)
+        self._add_image(dataset, clip, sop_class)
+        _add_pixels(dataset, clip, image, sop_class)
+        _add_frames(dataset, shown, sop_class)
+        if clip.derivation is not None:
+            _add_derivation(dataset, clip, shown, sources)
+        elif clip.edits:
+            dataset.DerivationDescription = "; ".join(clip.edits)[:_SHORT_TEXT]
+        return dataset
+
+    def _add_patient(self, dataset: Dataset) -> None:
+        patient = self._patient
+        dataset.PatientName = patient.name if patient else "Anonymous^Patient"
+        dataset.PatientID = patient.id if patient else "ANONYMOUS"
+        dataset.PatientBirthDate = patient.birth_date.replace("-", "") if patient else ""
+        dataset.PatientSex = patient.sex if patient else ""
+        if patient is None:
+            dataset.PatientIdentityRemoved = "YES"
+            dataset.DeidentificationMethod = DEIDENTIFIED[:_LONG_TEXT]
+
+    def _add_study(self, dataset: Dataset, clip: Clip, place: tuple[int, int]) -> None:
+        patient = self._patient
+        begin = datetime.fromisoformat(clip.started) if clip.started else None
+        dataset.StudyInstanceUID = self._uid
+        dataset.StudyDate = dataset.ContentDate = f"{begin:%Y%m%d}" if begin else ""
+        dataset.StudyTime = f"{begin:%H%M%S.%f}" if begin else ""
+        dataset.ContentTime = dataset.StudyTime or "000000"  # endoscopic objects must have one
+        if begin and begin.tzinfo:
+            dataset.TimezoneOffsetFromUTC = f"{begin:%z}"
+        if patient is None:
+            dataset.LongitudinalTemporalInformationModified = "UNMODIFIED" if begin else "REMOVED"
+        dataset.AccessionNumber = patient.accession_number if patient else ""
+        dataset.ReferringPhysicianName = patient.referring_physician if patient else ""
+        dataset.StudyID = (patient and patient.study_id) or "1"
+        if patient and patient.study_description:
+            dataset.StudyDescription = patient.study_description
+        if patient and patient.institution:
+            dataset.InstitutionName = patient.institution
+        dataset.Modality = "ES"
+        if self._region:  # all regions that can be named are single ones, which have no side
+            dataset.AnatomicRegionSequence = [_coded(getattr(codes.SCT, REGIONS[self._region]))]
+        else:
+            dataset.Laterality = ""
+        dataset.SeriesInstanceUID = self._series[place[0]]
+        dataset.SeriesNumber, dataset.InstanceNumber = place
+        made = f"super-resolved x{clip.derivation.scale}" if clip.derivation else "as captured"
+        dataset.SeriesDescription = f"Confocal laser endomicroscopy, {made}"
+
+    def _add_image(self, dataset: Dataset, clip: Clip, sop_class: UID) -> None:
+        derived = clip.derivation is not None
+        dataset.ImageType = [
+            "DERIVED" if derived or clip.edits else "ORIGINAL",
+            "SECONDARY" if derived else "PRIMARY",
+        ]
+        dataset.PatientOrientation = ""
+        if sop_class in _ENDOSCOPIC:
+            dataset.AcquisitionContextSequence = []
+        if self._text_free:
+            dataset.BurnedInAnnotation = "NO"
+        elif sop_class not in _ENDOSCOPIC:
+            dataset.BurnedInAnnotation = "YES"  # has to be stated, and nobody has looked
+        comments = [*clip.edits, clip.notes, f"{WARNING}; research use only"]
+        dataset.ImageComments = "; ".join(filter(None, comments))
+        if clip.lossy is not None:
+            dataset.LossyImageCompression = "01" if clip.lossy else "00"
+        elif sop_class in _ENDOSCOPIC:
+            dataset.LossyImageCompression = ""
+
+
+def _sop_class(clip: Clip, image: Image, frames: int, region: str | None) -> UID:
+    """Endoscopic objects are images of 8 bits that an endoscope gave, of a region that is known; all else is a
+    secondary capture."""
+    if image.itemsize > 1:
+        return MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    if not clip.live or clip.synthetic or not region:
+        return MultiFrameGrayscaleByteSecondaryCaptureImageStorage
+    return VLEndoscopicImageStorage if frames == 1 else VideoEndoscopicImageStorage
+
+
+def _add_identity(dataset: Dataset, sop_class: UID) -> None:
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+
+
+def _add_equipment(dataset: Dataset, clip: Clip, sop_class: UID) -> None:
+    dataset.Manufacturer, dataset.ManufacturerModelName = MAKER, "clesr export"
+    dataset.SoftwareVersions = __version__
+    if sop_class not in _ENDOSCOPIC:
+        made = "SYN" if clip.synthetic else "WSD" if clip.derivation else "DI"
+        dataset.ConversionType = made  # synthetic, workstation, digital interface
+
+
+def _add_pixels(dataset: Dataset, clip: Clip, image: Image, sop_class: UID) -> None:
+    bits = 8 * image.itemsize
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = image.shape
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit, dataset.PixelRepresentation = bits - 1, 0
+    if sop_class not in _ENDOSCOPIC:
+        dataset.PresentationLUTShape = "IDENTITY"
+        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "US"
+    if clip.pixel_um is not None:
+        side = _decimal(clip.pixel_um / 1000)
+        dataset.PixelSpacing = [side, side]
+
+
+def _add_frames(dataset: Dataset, shown: Sequence[Still], sop_class: UID) -> None:
+    """How many frames, and the milliseconds from each to the next."""
+    if sop_class == VLEndoscopicImageStorage:
+        return
+    dataset.NumberOfFrames = len(shown)
+    if len(shown) == 1 and sop_class not in _ENDOSCOPIC:
+        return
+    dataset.FrameIncrementPointer = 0x00181065
+    times = [still.time_ns for still in shown]
+    steps = [0, *(b - a for a, b in itertools.pairwise(times))]
+    dataset.FrameTimeVector = [_decimal(step / 1e6) for step in steps]
+
+
+def _add_derivation(
+    dataset: Dataset, clip: Clip, shown: Sequence[Still], sources: Mapping[int, FrameReference]
+) -> None:
+    words = [str(clip.derivation), *clip.edits]
+    failed = [str(index) for index, still in enumerate(shown, 1) if still.bicubic]
+    if failed:
+        named = ", ".join(failed[:40]) + (" and more" if len(failed) > 40 else "")
+        words.append(f"{len(failed)} frames are bicubic interpolation, because the engine failed: {named}")
+    dataset.DerivationDescription = "; ".join(words)[:_SHORT_TEXT]
+    dataset.DerivationCodeSequence = [_coded(codes.DCM.SpatialResampling)]
+    assert clip.derivation is not None
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.ProcessingEquipment)]
+    equipment.Manufacturer = MAKER
+    equipment.ManufacturerModelName = f"{clip.derivation.model} x{clip.derivation.scale}"[:_LONG_TEXT]
+    equipment.SoftwareVersions = [__version__, clip.derivation.model_hash[:_LONG_TEXT]]
+    equipment.ContributionDescription = str(clip.derivation)[:_SHORT_TEXT]
+    dataset.ContributingEquipmentSequence = [equipment]
+    references = _references(shown, sources)
+    if references:
+        dataset.SourceImageSequence = references
+
+
+def _references(shown: Sequence[Still], sources: Mapping[int, FrameReference]) -> list[Dataset]:
+    """The raw frames from which the ``shown`` ones came, object by object."""
+    frames: dict[tuple[str, str], list[int]] = defaultdict(list)
+    whole: dict[str, int] = defaultdict(int)
+    for source in sources.values():
+        whole[source.sop_instance] += 1
+    for still in shown:
+        if still.number in sources:
+            source = sources[still.number]
+            frames[source.sop_class, source.sop_instance].append(source.frame)
+    items = []
+    for (sop_class, instance), numbers in frames.items():
+        all_of_it = len(numbers) == whole[instance]
+        for begin in range(0, 1 if all_of_it else len(numbers), _LISTED):
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+            if not all_of_it:
+                item.ReferencedFrameNumber = numbers[begin : begin + _LISTED]
+            item.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.SourceImageForImageProcessingOperation)]
+            items.append(item)
+    return items
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
+        code.value, code.scheme_designator, code.meaning,
+    )  # fmt: skip
+    return item
+
+
+def _decimal(value: float) -> str:
+    """A DICOM decimal string: at most 16 characters, no more digits than needed."""
+    text = f"{value:.6f}".rstrip("0").rstrip(".")
+    return text if len(text) <= 16 else f"{value:.9e}"

@@ -1,0 +1,96 @@
+"""Clips from a session folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.text import printable
+from clesr.pipeline.frame import Image, Outcome
+from clesr.pipeline.session.format import Record, SessionError, hash_pixels
+from clesr.pipeline.session.reader import Session
+from clesr.tools.console import tell
+from clesr.tools.export.clip import Clip, Derivation, Kind, Still
+from clesr.tools.export.selection import Selection, absent_error, thin
+
+LOSSLESS = "ffv1"
+
+
+def session_clip(
+    session: Session,
+    kind: Kind,
+    selection: Selection,
+    *,
+    pixel_um: float | None,
+    dated: bool = False,
+    named: bool = False,
+) -> Clip:
+    """The ``raw`` or ``sr`` images of ``session``.
+
+    ``pixel_um`` of the captured image goes before the session's own. ``dated`` copies the date, ``named`` the source.
+
+    Raises SessionError where the session cannot be read, ClesrError where it has none of the selected images.
+    """
+    info = session.info
+    within = [record for record in session.records() if record.number in selection]
+    wanted = [record for record in within if _index(record, kind) is not None]
+    absent = set(selection.only) - {record.number for record in wanted}
+    if absent:
+        why = {record.number: record.reason or str(record.outcome or "unfinished") for record in within}
+        frames = (f"{number} ({why.get(number, 'not captured')})" for number in sorted(absent))
+        raise absent_error(str(session.folder), kind, frames)
+    if not wanted:
+        raise ClesrError(
+            f"{session.folder} has no {kind} image in {selection}; `clesr info` shows what it has"
+        )
+    side = pixel_um or info.pixel_um
+    engines = dict.fromkeys(str(entry["engine"]) for entry in info.engines if entry.get("engine"))
+    words = (info.model, info.model_hash, ", ".join(engines) or info.engine)
+    model = Derivation(info.scale, *map(printable, words))
+    sr = kind == "sr"
+    return Clip(
+        kind=kind,
+        stills=thin(_stills(session, kind, selection, len(wanted)), selection.seconds),
+        total=len(wanted),
+        fps=info.fps,
+        pixel_um=side / info.scale if side and sr else side,
+        derivation=model if sr else None,
+        live=info.live,
+        synthetic=info.source.startswith("demo:"),
+        lossy=True if sr and info.sr_codec != LOSSLESS else None,
+        origin_ns=within[0].captured_ns - info.started_ns,
+        started=info.started if dated else None,
+        notes=printable(f"source {info.source}") if named else "",
+    )
+
+
+def _stills(session: Session, kind: Kind, selection: Selection, expected: int) -> Iterator[Still]:
+    found, started = 0, session.info.started_ns
+    for record, image in session.images(kind):
+        if record.number in selection:
+            found += 1
+            _check(session, kind, record, image)
+            failed = kind == "sr" and record.outcome is Outcome.FAILED
+            yield Still(record.number, record.captured_ns - started, image, bicubic=failed)
+        if selection.end is not None and record.number >= selection.end:
+            break
+    if found < expected:
+        words = f"{session.folder}: {expected - found} of {expected} {kind} images are missing from the video file"
+        if session.info.closed:
+            raise SessionError(f"{words}; `clesr verify` tells more")
+        tell(f"{words}, as the recording was cut off")
+
+
+def _check(session: Session, kind: Kind, record: Record, image: Image) -> None:
+    """Raises SessionError where the pixels are not those that were recorded; a lossy codec cannot be asked."""
+    if kind == "sr" and session.info.sr_codec != LOSSLESS:
+        return
+    if hash_pixels(image) != (record.raw_hash if kind == "raw" else record.sr_hash):
+        raise SessionError(
+            f"{session.folder}: the {kind} image of frame {record.number} is not the one that was recorded; "
+            "`clesr verify` tells more"
+        )
+
+
+def _index(record: Record, kind: Kind) -> int | None:
+    return record.raw_index if kind == "raw" else record.sr_index

@@ -1,0 +1,31 @@
+"""PNG stills with a scale bar below the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from clesr.engines.common.errors import SinkError
+from clesr.engines.common.files import numbered
+from clesr.tools.export.burn_in import with_scale_bar
+from clesr.tools.export.clip import Clip
+from clesr.tools.export.files import Files
+
+
+def write_stills(clip: Clip, path: Path, files: Files, *, several: bool) -> list[str]:
+    """Write each image of ``clip`` as a PNG of 8 or 16 bits: ``path``, or with ``several`` ``NAME.000012.png`` by the
+    frame's number. The pixels stay as they are; the scale bar, where the size of a pixel is known, is in a
+    strip below them. What was written, in words.
+    """
+    said = []
+    for still in clip.stills:
+        final = numbered(path, f"{still.number:06d}") if several else path
+        image = still.image if clip.pixel_um is None else with_scale_bar(still.image, clip.pixel_um)
+        done, data = cv2.imencode(".png", image)
+        if not done:
+            raise SinkError(f"{final}: the image {image.shape} {image.dtype} cannot be encoded as PNG")
+        files.begin(final).write_bytes(data.tobytes())
+        mark = ", bicubic only" if still.bicubic else ""
+        said.append(f"{final}: frame {still.number} at {still.time_ns / 1e9:.3f} s{mark}")
+    return said
