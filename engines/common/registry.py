@@ -1,0 +1,60 @@
+"""Parts by name: sources, sinks, networks, engines, exporters, commands. A new one is a file and a line in its
+registry, or an entry point of another package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Parts of one kind. ``parts`` names those of clesr itself, each as ``module:attribute``, which is loaded when the
+    part is first asked for. Installed packages add theirs as entry points of ``group``; none of them takes the place of
+    a part of clesr.
+
+    ::
+
+        [project.entry-points."clesr.sources"]
+        mycamera = "clesr_mycamera:open_mycamera"
+    """
+
+    def __init__(self, group: str, parts: Mapping[str, str]) -> None:
+        self.group = group
+        self._places = dict(parts)
+        self._loaded: dict[str, T] = {}
+        self._foreign: dict[str, EntryPoint] | None = None  # looked for once, when they are needed
+
+    def __getitem__(self, name: str) -> T:
+        """The part ``name``. Raises KeyError where there is none, and whatever loading it raises."""
+        if name not in self._loaded:
+            place = self._places.get(name)
+            found = EntryPoint(name, place, self.group) if place else self._installed()[name]
+            self._loaded[name] = cast(T, found.load())
+        return self._loaded[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._loaded or name in self._places or name in self._installed()
+
+    def __iter__(self) -> Iterator[str]:
+        """All names: clesr's in their order, then those of other packages."""
+        return iter(dict.fromkeys((*self._places, *self._loaded, *sorted(self._installed()))))
+
+    def add(self, name: str, part: T) -> None:
+        """Add ``part`` for this process. Raises ValueError where the name is taken."""
+        if name in self:
+            raise ValueError(f"{name!r} is taken in {self.group}; choose another name")
+        self._loaded[name] = part
+
+    def remove(self, name: str) -> None:
+        """Take back what ``add`` added."""
+        if name in self._places:
+            raise ValueError(f"{name!r} is a part of clesr itself")
+        del self._loaded[name]
+
+    def _installed(self) -> dict[str, EntryPoint]:
+        if self._foreign is None:
+            self._foreign = {entry.name: entry for entry in entry_points(group=self.group)}
+        return self._foreign
