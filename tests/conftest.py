@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def _ordinary_priority() -> Iterator[None]:
     yield
     if hasattr(os, "sched_getscheduler"):
         assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the test left real-time priority behind"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_concealed() -> Iterator[None]:
+    """What one test's addresses kept secret is no secret of the next one's."""
+    yield
+    module = sys.modules.get("clesr.engines.common.text")
+    if module is not None:
+        module._concealed.clear()
 
 
 @pytest.fixture(scope="session")

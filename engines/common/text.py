@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from clesr.engines.common.errors import ClesrError
 
 SHORTEST = 3  # characters of a secret that is looked for by itself; shorter ones stand in every text
+LONG = 8  # characters of one that is also looked for inside longer words
 HIDDEN = "..."
 _CUT = ("\u2026", HIDDEN)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
@@ -84,7 +85,12 @@ def without_secrets(text: str, address: str) -> str:
     for form in (address, re.sub("/+", "/", address)):  # as it is, and as a path would have it
         text = text.replace(form, shown(address)).replace(repr(form)[1:-1], shown(address))
     for secret in secrets_of(address):
-        text = text.replace(secret, HIDDEN)
+        if (
+            len(secret) < LONG and secret.isalnum()
+        ):  # it may stand in a longer word, such as a hash, by chance
+            text = re.sub(rf"(?<!\w){secret}(?!\w)", HIDDEN, text)
+        else:
+            text = text.replace(secret, HIDDEN)
         for mark in (mark for mark in _CUT if mark in text):  # a secret that was cut with the text around it
             for length in range(len(secret) - 1, SHORTEST - 1, -1):
                 text = text.replace(secret[:length] + mark, HIDDEN)

@@ -135,3 +135,12 @@ def test_printable_text_has_nothing_that_a_terminal_obeys(text: str) -> None:
 )
 def test_what_is_not_printable_is_spelled_out(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+def test_a_short_secret_is_hidden_as_a_word_and_not_inside_others() -> None:
+    address = "rtsp://joe:127@camera/live?token=abc"
+    assert without_secrets("user joe, password 127; joe:127@camera, token=abc", address) == (
+        "user ..., password ...; ...@camera, ..."
+    )
+    digest = "fb5426eb60e0699c9afb206385e73b62da19834f494576981d1c03311ae96127"
+    assert without_secrets(f"digest {digest}", address) == f"digest {digest}"
