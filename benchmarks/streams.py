@@ -16,14 +16,14 @@ from clesr.engines.common.files import OWN, write_json
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
-from clesr.pipeline.engine_stage import EngineThread
+from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.live_engine import EngineFactory
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.sharing import StillSource, shared
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.upscaler import EngineFactory
 from clesr.tools.stream import cores
 
 STREAMS = (1, 2, 4)
@@ -32,7 +32,7 @@ SECONDS = 1.5
 SLOW = 5  # frames/s of the stream beside one that always has a frame
 
 
-def run(factory: EngineFactory | EngineThread, sources: list[Source], scale: int) -> list[Pipeline]:
+def run(factory: EngineFactory | EngineStage, sources: list[Source], scale: int) -> list[Pipeline]:
     """The pipelines of ``sources``, after SECONDS."""
     pipelines = [
         Pipeline(source, factory, [open_sink("null")], scale=scale, limits=Limits(seconds=SECONDS))
@@ -47,8 +47,8 @@ def run(factory: EngineFactory | EngineThread, sources: list[Source], scale: int
 
 def figures(pipelines: list[Pipeline]) -> dict[str, Any]:
     """Frames a second of all, the smallest share over the largest, and the worst stream's latency."""
-    rates = [pipeline.rate.overall() for pipeline in pipelines]
-    totals = [pipeline.latency.percentiles().get("total", {}) for pipeline in pipelines]
+    rates = [pipeline.stats.rate.overall() for pipeline in pipelines]
+    totals = [pipeline.stats.latency.percentiles().get("total", {}) for pipeline in pipelines]
     return {
         "fps": sum(rates),
         "min_of_max": min(rates) / max(rates),
@@ -95,9 +95,9 @@ def main(output: str, model: str, scale: int, size: int) -> None:
             fast, slow = run(engine, sources, scale)
             runs.append(
                 {
-                    "fast_fps": fast.rate.overall(),
+                    "fast_fps": fast.stats.rate.overall(),
                     "slow_upscaled": slow.ledger.outcomes[Outcome.UPSCALED] / slow.ledger.captured,
-                    "slow_p99_ms": slow.latency.percentiles()["total"]["p99"],
+                    "slow_p99_ms": slow.stats.latency.percentiles()["total"]["p99"],
                 }
             )
     mixed = {way: median(runs) for way, runs in beside.items()}

@@ -100,7 +100,7 @@ def _as_image(who: str, value: object, shape: tuple[int, ...], lr: Image) -> Ima
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != lr.dtype:
         raise EngineError(f"{who} {_words(value)}; {lr.dtype} {shape} was expected")
     if not value.flags.owndata or _references(value) > _ALONE:
-        image: Image = np.array(value, order="C")  # the engine may use that memory reprojected
+        image: Image = np.array(value, order="C")  # the engine may use that memory again
     else:
         image = np.ascontiguousarray(value)
     return image

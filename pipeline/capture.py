@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.results import check_size
 from clesr.pipeline.continuity import Continuity
-from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome
+from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome, PreparedFrame
 from clesr.pipeline.frame_queue import Closed, FrameQueue
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.rate_monitor import RateMonitor
 from clesr.pipeline.seldom import Seldom
 from clesr.pipeline.sources.base import Source
-from clesr.pipeline.stats import Ledger
-from clesr.pipeline.upscaler import Job
+from clesr.pipeline.watchdog import Pulse
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 BUFFERED_NS = (
@@ -35,22 +33,23 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Acquisition:
-    """Frames of ``source`` into ``jobs``, until its end (``ended``), a limit or ``stop``. ``note`` gets messages."""
+class CaptureStage:
+    """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
+    each in turn, ``note`` gets messages; ``idle`` is the wait for a frame."""
 
     source: Source
     prepare: Prepare
     scale: int
-    jobs: FrameQueue[Job]
-    ledger: Ledger
-    observer: FrameObserver
-    pace: RateMonitor
+    queue: FrameQueue[PreparedFrame]
+    observers: Sequence[FrameObserver]
+    idle: Pulse
     limits: Limits
     clock: Clock
     stop: threading.Event
     note: Callable[[str], None]
     ended: bool = False
-    _prepared: bool = False  # whether a frame could be
+    captured: int = 0
+    _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled
     _continuity: Continuity = field(init=False)
     _corrupt: Seldom = field(init=False)
     _unprepared: Seldom = field(init=False)
@@ -64,11 +63,12 @@ class Acquisition:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""
         try:
             while not self.stop.is_set() and not self._limit_reached(start_ns):
-                self.pace.waits()
+                if self.idle.since_ns is None:
+                    self.idle.since_ns = self.clock.now_ns()
                 item = self._read()
                 if item is None:
                     continue
-                self.pace.wakes()
+                self.idle.since_ns = None
                 if not self._waited_in_driver(item, start_ns):
                     self._capture(item, start_ns)
         except EndOfSource:
@@ -76,7 +76,7 @@ class Acquisition:
         except Closed:
             pass  # aborted, or the engine thread broke and has said why
         finally:
-            self.jobs.close()
+            self.queue.close()
             for kind in (self._corrupt, self._unprepared, self._placed):
                 kind.rest()
 
@@ -105,11 +105,9 @@ class Acquisition:
         since_ns = start_ns if self.source.info.live else 0
         item, lost, remark = self._continuity.place(item, self.clock.now_ns(), since_ns)
         if lost:
-            self.ledger.capture(lost)
-            self.ledger.record(Outcome.LOST, lost)
-            self.observer.lose(item.number - lost, lost, item.time_ns)
-        self.ledger.capture()
-        self.pace.arrives()
+            for observer in self.observers:
+                observer.lose(item.number - lost, lost, item.time_ns)
+        self.captured += lost + 1
         if isinstance(item, Corrupt):
             self._spoil(item, remark)
         else:
@@ -118,48 +116,51 @@ class Acquisition:
             self._placed(f"frame {item.number} of {self.source.info.address}: {remark}; it was put right")
 
     def _spoil(self, item: Corrupt, remark: str) -> None:
-        self.ledger.record(Outcome.CORRUPT)
-        self.observer.spoil(replace(item, reason="; ".join(filter(None, (item.reason, remark)))))
+        told = replace(item, reason=f"{item.reason}; {remark}") if remark else item
+        for observer in self.observers:
+            observer.spoil(told)
         self._corrupt(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
 
     def _hand_over(self, frame: Frame, remark: str) -> None:
         try:
-            self.observer.capture(frame, remark)
-            image = self._prepare(frame)
-            if image is None:
+            for observer in self.observers:
+                observer.capture(frame, remark)
+            lr = self._prepare(frame)
+            if lr is None:
                 return
-            job = Job(frame, image, self.clock.now_ns())
-            self.observer.prepared(frame.number, job.prepared_ns, self.prepare.levels)
-            replaced = self.jobs.put(job)
+            prepared = PreparedFrame(frame, lr, self.clock.now_ns())
+            for observer in self.observers:
+                observer.prepared(frame.number, prepared.prepared_ns, self.prepare.levels)
+            replaced = self.queue.put(prepared)
         except BaseException:
-            self.stale(frame)  # captured, but nothing can take it any more
+            self.settle(frame, Outcome.STALE)  # captured, but nothing can take it any more
             raise
         if replaced is not None:
-            self.stale(replaced.frame)
+            self.settle(replaced.frame, Outcome.STALE)
 
     def _prepare(self, frame: Frame) -> Image | None:
         """The LR image of ``frame``; None where there is none, because the region of interest leaves it or it would
         become too large. Raises UsageError where that is so from the first frame on: the user may mend it."""
         try:
             image = self.prepare(frame)
-            check_size((image.shape[0], image.shape[1]), self.scale)
+            if image.shape != self._size:
+                check_size((image.shape[0], image.shape[1]), self.scale)
+                self._size = image.shape
         except UsageError as error:
-            if not self._prepared:
+            if self._size is None:
                 raise
-            self.ledger.record(Outcome.FAILED)
-            self.observer.settle(frame.number, Outcome.FAILED, str(error))
+            self.settle(frame, Outcome.FAILED, str(error))
             self._unprepared(f"frame {frame.number} cannot be up-scaled: {error}")
             return None
-        self._prepared = True
         return image
 
-    def stale(self, frame: Frame) -> None:
-        """Any thread: ``frame`` was captured, and will not be up-scaled."""
-        self.ledger.record(Outcome.STALE)
-        self.observer.settle(frame.number, Outcome.STALE)
+    def settle(self, frame: Frame, outcome: Outcome, reason: str = "") -> None:
+        """Any thread: ``frame`` was captured, and ends without a result."""
+        for observer in self.observers:
+            observer.settle(frame.number, outcome, reason)
 
     def _limit_reached(self, start_ns: int) -> bool:
         frames, seconds = self.limits.frames, self.limits.seconds
-        if frames is not None and self.ledger.captured >= frames:
+        if frames is not None and self.captured >= frames:
             return True
         return seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9

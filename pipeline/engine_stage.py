@@ -6,27 +6,31 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Result
+from clesr.pipeline.frame import PreparedFrame, Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.upscaler import Job, Upscaler
 from clesr.pipeline.watchdog import Pulse, left_behind
 
-JOBS = 2  # prepared frames of a stream that may wait for the engine
+WAITING = 2  # prepared frames of a stream that may wait for the engine
 IDLE_S = 0.1  # longest wait for a frame
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
-class Shared:
-    """An upscaler, the LR shape it is open for, the streams that use it, and those of the frames in flight."""
+class SharedEngine:
+    """A live engine, the LR shape it is open for, the streams that use it, and those of the frames in flight."""
 
-    upscaler: Upscaler
+    live: LiveEngine
     shape: tuple[int, int]
-    lanes: set[EngineClient] = field(default_factory=set)
+    clients: set[EngineClient] = field(default_factory=set)
     owners: deque[tuple[int, EngineClient]] = field(
         default_factory=deque
     )  # with the count at which they were submitted
@@ -37,42 +41,42 @@ class EngineClient:
     """A stream as the engine thread sees it. ``emit`` takes each result, ``ended`` the frames that no engine
     took and what broke the engine thread; both are called on the engine thread."""
 
-    jobs: FrameQueue[Job]
+    queue: FrameQueue[PreparedFrame]
     workers: Sequence[SinkWorker]
     emit: Callable[[Result], None]
-    ended: Callable[[Sequence[Job], BaseException | None], None]
-    shared: Shared | None = None
-    taken: deque[Job] = field(default_factory=deque)  # out of the mailbox, without a result so far
+    ended: Callable[[Sequence[PreparedFrame], BaseException | None], None]
+    shared: SharedEngine | None = None
+    taken: deque[PreparedFrame] = field(default_factory=deque)  # out of the queue, without a result so far
     aborted: bool = False
     abandoned: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)  # over the end of a taken job
+    lock: threading.Lock = field(default_factory=threading.Lock)  # over the end of a taken prepared
     info: EngineInfo | None = None  # of the engine that it had last
     closing_error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     @property
     def has_room(self) -> bool:
-        """Whether one more result could go to every outlet without waiting, those in flight included."""
-        ready = [
-            worker.takes(len(self.taken)) for worker in self.workers
-        ]  # all are asked: each measures how long
+        """Whether one more result could go to every sink without waiting, those in flight included."""
+        taken = len(self.taken)
+        full = [worker for worker in self.workers if worker.queue.room <= taken]
+        ready = [worker.takes(taken) for worker in full]  # all are asked: each measures how long
         return all(ready)
 
 
-class EngineThread:
+class EngineStage:
     """Streams that take turns at engines: one engine for each LR shape, at most ``depth`` frames in flight in each.
 
     Turns go round the streams that have a frame and room for its result, so that neither a fast stream nor a
     slow disk holds up the others. A stream whose frames change size moves to the engine of the new size. Results of
-    a stream come in order. An engine is closed when its last stream has ended. ``upscaler`` makes what keeps one.
+    a stream come in order. An engine is closed when its last stream has ended. ``make_engine`` makes what keeps one.
     """
 
-    def __init__(self, upscaler: Callable[[], Upscaler], clock: Clock = SYSTEM) -> None:
+    def __init__(self, make_engine: Callable[[], LiveEngine], clock: Clock = SYSTEM) -> None:
         self.pulse = Pulse(clock)  # in a call of an engine
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
-        self._upscaler = upscaler
-        self._lanes: deque[EngineClient] = deque()  # next turn first
-        self._shared: list[Shared] = []
+        self._make_engine, self._clock = make_engine, clock
+        self._clients: deque[EngineClient] = deque()  # next turn first
+        self._shared: list[SharedEngine] = []
         self._submitted = 0
         self._thread: threading.Thread | None = None
 
@@ -81,19 +85,19 @@ class EngineThread:
         policy: Policy,
         workers: Sequence[SinkWorker],
         emit: Callable[[Result], None],
-        ended: Callable[[Sequence[Job], BaseException | None], None],
+        ended: Callable[[Sequence[PreparedFrame], BaseException | None], None],
     ) -> EngineClient:
         """A place for one more stream, whose waiting frames are kept by ``policy``. Before ``start``."""
-        client = EngineClient(FrameQueue(JOBS, policy, self.wake), workers, emit, ended)
-        self._lanes.append(client)
+        client = EngineClient(FrameQueue(WAITING, policy, self.wake), workers, emit, ended)
+        self._clients.append(client)
         return client
 
     def open(self, client: EngineClient, shape: tuple[int, int]) -> None:
         """Open the engine for LR ``shape`` (H, W), unless another stream has; raises what that raises. Before
         ``start``."""
-        upscaler = self._place(client, shape).upscaler
-        if upscaler.engine is None:
-            upscaler.open(shape)
+        live = self._place(client, shape).live
+        if live.engine is None:
+            live.open(shape)
 
     def start(self) -> None:
         """Begin to take turns; may be called once for each stream."""
@@ -103,18 +107,18 @@ class EngineThread:
             self._thread = thread
 
     def abort(self, client: EngineClient) -> None:
-        """End ``lane`` now: frames that wait go to ``ended``, those in flight are finished."""
+        """End ``client`` now: frames that wait go to ``ended``, those in flight are finished."""
         client.aborted = True
         self.wake.set()
 
     def finish(self, client: EngineClient) -> None:
-        """No more frames of ``lane`` can be put; ``lane.done`` is set when all have come through."""
-        client.jobs.close()
+        """No more frames of ``client`` can be put; ``client.done`` is set when all have come through."""
+        client.queue.close()
         if self._thread is None and not client.done.is_set():
             self._end(client, None)
 
     def abandon(self, client: EngineClient) -> None:
-        """An engine does not return: end ``lane`` without it. What it was given goes to ``ended``."""
+        """An engine does not return: end ``client`` without it. What it was given goes to ``ended``."""
         with client.lock:
             if client.done.is_set():
                 return
@@ -122,14 +126,14 @@ class EngineThread:
             taken = list(client.taken)
         if self._thread is not None:
             left_behind.append(self._thread)
-        client.jobs.close()
+        client.queue.close()
         error = EngineError(f"the engine has not answered for {self.pulse.busy_s:.0f} s and is given up")
-        client.ended([*taken, *client.jobs.drain()], error)
+        client.ended([*taken, *client.queue.drain()], error)
         client.done.set()
 
     def close(self, client: EngineClient) -> None:
-        """After ``lane.done``: raises what the closing of its engine raised. What ``lane`` calls is let go."""
-        if self._thread is not None and not self._lanes and not client.abandoned:
+        """After ``client.done``: raises what the closing of its engine raised. What ``client`` calls is let go."""
+        if self._thread is not None and not self._clients and not client.abandoned:
             self._thread.join()
         client.emit, client.ended = (lambda _result: None), (lambda _stale, _error: None)
         if client.closing_error is not None:
@@ -138,58 +142,63 @@ class EngineThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            while self._lanes:
+            while self._clients:
                 self._turn()
         except BaseException as broken:  # noqa: BLE001 - raised again on the main thread, by each stream
             error = broken
-        for client in list(self._lanes):
+        for client in list(self._clients):
             self._end(client, error)
 
     def _turn(self) -> None:
         self.wake.clear()
         client = self._next()
-        shared: Shared | None = None
+        shared: SharedEngine | None = None
         if client is not None:
             try:
                 if client.aborted:
                     raise Closed
-                job = client.jobs.get(0)
+                prepared = client.queue.get(0)
             except Closed:
                 self._end(client, None)
                 return
-            if job is not None:
-                client.taken.append(job)
-                shared = self._submit(client, job)
+            if prepared is not None:
+                client.taken.append(prepared)
+                shared = self._submit(client, prepared)
         if shared is None:
             shared = min((s for s in self._shared if s.owners), key=lambda s: s.owners[0][0], default=None)
             if shared is None:
                 self.wake.wait(IDLE_S)
                 return
-        elif not shared.upscaler.full:
+        elif not shared.live.full:
             return
-        with self.pulse:
-            result = shared.upscaler.collect()
-        self._emit(shared, [result])
+        self._emit(shared, [self._call(shared.live.collect)])
+
+    def _call(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """A call of an engine, which may never return."""
+        self.pulse.since_ns = self._clock.now_ns()
+        try:
+            return work(*arguments, **options)
+        finally:
+            self.pulse.since_ns = None
 
     def _next(self) -> EngineClient | None:
         """The stream whose turn it is; it goes behind the others."""
-        for client in self._lanes:
-            if client.aborted or (client.jobs.ready and client.has_room):
-                self._lanes.remove(client)
-                self._lanes.append(client)
+        for client in self._clients:
+            if client.aborted or (client.queue.ready and client.has_room):
+                self._clients.remove(client)
+                self._clients.append(client)
                 return client
         return None
 
-    def _submit(self, client: EngineClient, job: Job) -> Shared:
-        shared = self._place(client, (job.lr.shape[0], job.lr.shape[1]))
-        with self.pulse:
-            results = shared.upscaler.submit(job)
+    def _submit(self, client: EngineClient, prepared: PreparedFrame) -> SharedEngine:
+        shared = self._place(client, (prepared.lr.shape[0], prepared.lr.shape[1]))
+        results = self._call(shared.live.submit, prepared)
         self._submitted += 1
         shared.owners.append((self._submitted, client))
         self._emit(shared, results)
         return shared
 
-    def _emit(self, shared: Shared, results: list[Result]) -> None:
+    def _emit(self, shared: SharedEngine, results: list[Result]) -> None:
         for result in results:
             _, client = shared.owners.popleft()
             with client.lock:
@@ -197,54 +206,51 @@ class EngineThread:
                     client.taken.popleft()
                     client.emit(result)
 
-    def _drain(self, shared: Shared) -> None:
-        with self.pulse:
-            results = shared.upscaler.drain()
-        self._emit(shared, results)
+    def _drain(self, shared: SharedEngine) -> None:
+        self._emit(shared, self._call(shared.live.drain))
 
-    def _place(self, client: EngineClient, shape: tuple[int, int]) -> Shared:
-        """Where ``lane`` finds an engine for ``shape``."""
+    def _place(self, client: EngineClient, shape: tuple[int, int]) -> SharedEngine:
+        """Where ``client`` finds an engine for ``shape``."""
         present = client.shared
         if present is not None and present.shape == shape:
             return present
         if present is not None:
             self._drain(present)
         place = next((shared for shared in self._shared if shared.shape == shape), None)
-        if place is None and present is not None and len(present.lanes) == 1:
+        if place is None and present is not None and len(present.clients) == 1:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
             return present
         if place is None:
-            place = Shared(self._upscaler(), shape)
+            place = SharedEngine(self._make_engine(), shape)
             self._shared.append(place)
         self._leave(client)
-        place.lanes.add(client)
+        place.clients.add(client)
         client.shared = place
         return place
 
     def _leave(self, client: EngineClient) -> None:
         shared, client.shared = client.shared, None
         if shared is not None:
-            client.info = shared.upscaler.info
-            shared.lanes.discard(client)
-            if not shared.lanes:
+            client.info = shared.live.info
+            shared.clients.discard(client)
+            if not shared.clients:
                 self._shared.remove(shared)
                 try:
-                    with self.pulse:
-                        shared.upscaler.close()
+                    self._call(shared.live.close)
                 except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
                     client.closing_error = closing
 
     def _end(self, client: EngineClient, error: BaseException | None) -> None:
-        client.jobs.close()
+        client.queue.close()
         try:
             if client.shared is not None:
                 self._drain(client.shared)
         except BaseException as broken:  # noqa: BLE001 - as in _run
             error = error or broken
         self._leave(client)
-        self._lanes.remove(client)
+        self._clients.remove(client)
         with client.lock:
             if not client.abandoned:
-                client.ended([*client.taken, *client.jobs.drain()], error)
+                client.ended([*client.taken, *client.queue.drain()], error)
                 client.taken.clear()
                 client.done.set()

@@ -1,4 +1,4 @@
-"""The consistency check: an SR image, degraded reprojected, must agree with the LR image that was measured.
+"""The consistency check: an SR image, degraded again, must agree with the LR image that was measured.
 
 What disagrees was invented by the network, or taken away. The figures are PSNR in dB, the peak being the largest value
 of the dtype: over the field of view, and over the tile of 32x32 LR pixels that agrees least, which is held against the
@@ -22,7 +22,7 @@ __all__ = ["MOST_DB", "REFRESH", "TILE", "FidelityCheck", "Tiles", "decibels", "
 
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
-REFRESH = 64  # frames after which the field of view is looked for reprojected
+REFRESH = 64  # frames after which the field of view is looked for again
 GARBAGE_DB = 20.0  # below it an image is none of the frame, unless the frame itself varies as much
 FLAT = 1 / 32  # of the range: structure of this standard deviation does not vanish wholly in any up-scaling
 

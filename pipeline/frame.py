@@ -91,6 +91,20 @@ class Corrupt:
         object.__setattr__(self, "time_ns", whole("time", self.time_ns))
 
 
+@dataclass(slots=True)
+class PreparedFrame:
+    """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed. Nobody can
+    write to it."""
+
+    frame: Frame
+    lr: Image
+    prepared_ns: int
+    submitted_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.lr = read_only(self.lr)
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """Monotonic nanoseconds at which a frame passed each stage."""
@@ -143,3 +157,6 @@ class Result:
     model: str
     fidelity: float | None = None
     check: Fidelity | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", read_only(self.image))

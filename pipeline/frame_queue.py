@@ -12,33 +12,37 @@ T = TypeVar("T")
 
 
 class Policy(StrEnum):
-    """What happens when a box is full."""
+    """What happens when a queue is full."""
 
     DROP_OLDEST = "drop-oldest"  # the oldest item is dropped: live view
     BLOCK = "block"  # the writer waits: files, recorders
 
 
 class Closed(Exception):
-    """Raised by ``put`` on a closed box, and by ``get`` on a closed and empty one."""
+    """Raised by ``put`` on a closed queue, and by ``get`` on a closed and empty one."""
 
 
 class FrameQueue(Generic[T]):
     """At most ``size`` items from one writer to one reader, in order. ``wake`` is set at every change, for a thread
-    that waits for several boxes at once."""
+    that waits for several queues at once."""
 
     def __init__(self, size: int, policy: Policy, wake: threading.Event | None = None) -> None:
         if size < 1:
-            raise ValueError(f"a mailbox holds at least one item, not {size}")
+            raise ValueError(f"a queue holds at least one item, not {size}")
         self.size, self.policy = size, policy
+        self.room = (
+            math.inf if policy is Policy.DROP_OLDEST else size
+        )  # items that can be put without waiting
+        self.ready = False  # whether ``get`` would return or raise at once
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._wake = wake
         self._closed = False
 
     def put(self, item: T) -> T | None:
-        """Hand ``item`` over. Returns the item that it replaced (NEWEST, full box), else None.
+        """Hand ``item`` over. Returns the item that it replaced (DROP_OLDEST, full queue), else None.
 
-        With ALL waits while the box is full. Raises Closed on a closed box.
+        With BLOCK waits while the queue is full. Raises Closed on a closed queue.
         """
         with self._changed:
             while self.policy is Policy.BLOCK and len(self._items) >= self.size and not self._closed:
@@ -53,7 +57,7 @@ class FrameQueue(Generic[T]):
     def get(self, timeout: float | None = None) -> T | None:
         """The oldest item; None after ``timeout`` seconds without one (0: at once; None: wait).
 
-        Raises Closed when the box is closed and empty: what was put before is still handed over.
+        Raises Closed when the queue is closed and empty: what was put before is still handed over.
         """
         with self._changed:
             self._changed.wait_for(lambda: bool(self._items) or self._closed, timeout)
@@ -79,21 +83,13 @@ class FrameQueue(Generic[T]):
             self._notify()
             return items
 
-    @property
-    def ready(self) -> bool:
-        """Whether ``get`` would return or raise at once."""
-        return bool(self._items) or self._closed
-
-    @property
-    def room(self) -> float:
-        """How many items can be put without waiting."""
-        unbounded = self.policy is Policy.DROP_OLDEST or self._closed
-        return math.inf if unbounded else self.size - len(self._items)
-
     def __len__(self) -> int:
         return len(self._items)
 
     def _notify(self) -> None:
+        unbounded = self.policy is Policy.DROP_OLDEST or self._closed
+        self.room = math.inf if unbounded else self.size - len(self._items)
+        self.ready = bool(self._items) or self._closed
         self._changed.notify_all()
         if self._wake is not None:
             self._wake.set()

@@ -17,20 +17,20 @@ from pathlib import Path
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import ClesrError, SinkError, SourceError, first_line
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.capture import READ_S, Acquisition, Limits
+from clesr.pipeline.capture import READ_S, CaptureStage, Limits
 from clesr.pipeline.ending import Ending, let_go
-from clesr.pipeline.engine_stage import EngineThread
-from clesr.pipeline.frame import Result
+from clesr.pipeline.engine_stage import EngineStage
+from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.live_engine import EngineFactory, LiveEngine
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.rate_monitor import RateMonitor
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.sources.base import Source
-from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, State, Status, Summary
-from clesr.pipeline.upscaler import EngineFactory, Job, Upscaler
+from clesr.pipeline.stats import RunStats
+from clesr.pipeline.status import State, Status, Summary
 from clesr.pipeline.watchdog import Part, Patience, Watchdog
 
 __all__ = ["Limits", "Pipeline", "run_together"]
@@ -54,19 +54,19 @@ class Notes:
 class Pipeline:
     """One source through one engine to any number of sinks.
 
-    ``factory`` opens an engine for an LR shape, or is an EngineThread that several pipelines share. Recorded
+    ``factory`` opens an engine for an LR shape, or is an EngineStage that several pipelines share. Recorded
     sources lose nothing: a slow engine makes them wait. Of live ones the newest frames are taken and the others
     counted as stale. ``recorder`` sees every captured frame before anything else does, and takes the results as a
     sink. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
     sinks are closed when everything of a recorded source came through, without a stop or an error.
-    ``consistent`` corrects images by what was measured; an EngineThread has a setting of its own. ``patience`` is
+    ``consistent`` corrects images by what was measured; an EngineStage has a setting of its own. ``patience`` is
     how long other parts may be silent.
     """
 
     def __init__(
         self,
         source: Source,
-        factory: EngineFactory | EngineThread,
+        factory: EngineFactory | EngineStage,
         sinks: Sequence[Sink],
         *,
         scale: int,
@@ -82,14 +82,15 @@ class Pipeline:
         self.source, self.scale = source, scale
         self.prepare = prepare or Prepare()
         self.clock, self.tell, self.on_end = clock, tell, on_end
-        self.ledger, self.latency, self.rate = Ledger(), Latency(), Rate()
-        self.fidelities = Fidelities()
-        if not isinstance(factory, EngineThread):
-            factory = EngineThread(
-                partial(Upscaler, factory, scale, clock, tell, consistent=consistent), clock
+        self.stats = RunStats(source.info, clock)
+        self.ledger = self.stats.ledger
+        if not isinstance(factory, EngineStage):
+            factory = EngineStage(
+                partial(LiveEngine, factory, scale, clock, tell, consistent=consistent), clock
             )
         self._engine = factory
-        self.recorder, self._observer = recorder, recorder or FrameObserver()
+        self.recorder = recorder
+        self._observers: tuple[FrameObserver, ...] = (self.stats, recorder) if recorder else (self.stats,)
         self._patience, self._limits = patience or Patience(), limits or Limits()
         live = source.info.live
         full_s = self._patience.full if live else None
@@ -104,17 +105,15 @@ class Pipeline:
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
         self._ending = Ending(source, self._workers, recorder, patience=self._patience, clock=clock)
-        self._newest: Result | None = None
         self._notes = Notes(tell)
-        self._rate_monitor = RateMonitor(source.info, clock)
-        self._acquisition = Acquisition(
+        idle = self.stats.monitor.idle
+        self._capture = CaptureStage(
             source,
             self.prepare,
             scale,
-            self._client.jobs,
-            ledger=self.ledger,
-            observer=self._observer,
-            pace=self._rate_monitor,
+            self._client.queue,
+            observers=self._observers,
+            idle=idle,
             limits=self._limits,
             clock=clock,
             stop=self._ending.stop,
@@ -124,7 +123,7 @@ class Pipeline:
         address = source.info.address
         self._engine_part = Part(factory.pulse, "the engine has not answered", "the engine answers again")
         self._source_part = Part(
-            self._rate_monitor.idle, f"no frame has come from {address}", f"frames come from {address} again"
+            idle, f"no frame has come from {address}", f"frames come from {address} again"
         )
         self._sink_parts = [
             Part(worker.pulse, f"{worker.sink.name} has not answered", f"{worker.sink.name} answers again")
@@ -198,6 +197,9 @@ class Pipeline:
     def look(self) -> None:
         """Main thread, again and again: say which part does not answer, give up those that have had their time."""
         self._watchdog.look(self._watched())
+        late = self.stats.late()
+        if late:
+            self._notes.add(late)
         seconds, now = self._limits.seconds, self.clock.now_ns()
         if seconds is not None and now - self._start_ns >= (seconds + self._patience.told) * 1e9:
             self.stop()  # the source thread, which does so by itself, does not answer
@@ -206,7 +208,7 @@ class Pipeline:
         except SourceError as error:
             self.tell(str(error))
             self._errors.append(error)
-            self._client.jobs.close()
+            self._client.queue.close()
         if self._ending.engine_is_due:
             self._engine.abandon(self._client)
         if self._client.done.is_set():
@@ -237,7 +239,7 @@ class Pipeline:
         self._ending.abort()
         self._engine.abort(self._client)
         for worker in self._workers:
-            worker.box.close()
+            worker.queue.close()
 
     def rescue(self, seconds: float) -> None:
         """The last resort before the process is ended, for any thread, where not even ``run`` returns after ``abort``:
@@ -260,20 +262,14 @@ class Pipeline:
             self.recorder.stop()
 
     def status(self) -> Status:
-        now = self.clock.now_ns()
-        newest, info, failure = self._newest, *self._engine_state()
+        info, failure = self._engine_state()
         silent = self._watchdog.message(self._engine_part)
         return Status(
             state=State.DEGRADED if silent and self._state is State.RUNNING else self._state,
             source=self.source.info.address,
             engine=str(info or ""),
             model=info.model if info else "",
-            captured=self.ledger.captured,
-            outcomes=self.ledger.outcomes,
-            fps=self.rate.recent(),
-            age_ns=now - newest.times.captured if newest else None,
-            period_ns=self._rate_monitor.shown_period_ns(self.rate.recent()),
-            stalled=self._rate_monitor.is_stalled(now),
+            **self.stats.status(self.clock.now_ns()),
             recording=self.recorder is not None and self.recorder.recording,
             message=failure or silent,
             alarm=f"RECORDING ENDED: {self.recorder.alarm}" if self.recorder and self.recorder.alarm else "",
@@ -286,20 +282,20 @@ class Pipeline:
             source=self.source.info.address,
             captured=self.ledger.captured,
             outcomes=self.ledger.outcomes,
-            fps=self.rate.overall(),
-            latency_ms=self.latency.percentiles(),
+            fps=self.stats.rate.overall(),
+            latency_ms=self.stats.latency.percentiles(),
             engine=str(info or ""),
             model=info.model if info else "",
             scale=self.scale,
             state=self._state,
-            seconds=self._rate_monitor.span_s,
+            seconds=self.stats.monitor.span_s,
             outputs=tuple(worker.report for worker in self._workers if worker.report),
             notes=tuple(self._notes.first),
             sinks={
                 worker.sink.name: {"written": worker.written, "skipped": worker.skipped}
                 for worker in self._workers
             },
-            fidelity=self.fidelities.summary(),
+            fidelity=self.stats.fidelities.summary(),
         )
 
     # --- threads
@@ -307,7 +303,7 @@ class Pipeline:
     def _read(self, start_ns: int) -> None:
         """Source thread."""
         try:
-            self._acquisition.run(start_ns)
+            self._capture.run(start_ns)
         except OSError as error:
             broken = SourceError(f"{self.source.info.address} broke: {error.strerror or first_line(error)}")
             broken.__cause__ = error
@@ -317,31 +313,25 @@ class Pipeline:
         self._ending.begin()
 
     def _emit(self, result: Result) -> None:
-        """Engine thread: count ``result`` and hand it to the sinks."""
-        self.ledger.record(result.outcome)
-        self._observer.settle_result(result, self._engine_state()[0])
-        self.latency.add(result)
-        self.fidelities.add(result)
-        self.rate.add(result.times.collected)
-        self._newest = result
+        """Engine thread: tell of ``result`` and hand it to the sinks."""
+        info, failure = self._engine_state()
+        for observer in self._observers:
+            observer.settle_result(result, info)
         if self._state in (State.RUNNING, State.DEGRADED):
-            self._state = State.DEGRADED if self._engine_state()[1] else State.RUNNING
+            self._state = State.DEGRADED if failure else State.RUNNING
         for worker in self._workers:
-            worker.offer(result)
-        late = self._rate_monitor.late(self.ledger.captured, self.rate.recent())
-        if late:
-            self._notes.add(late)
+            worker.put(result)
 
-    def _computed(self, stale: Sequence[Job], error: BaseException | None) -> None:
+    def _computed(self, stale: Sequence[PreparedFrame], error: BaseException | None) -> None:
         """The last result has come; ``stale`` frames were given up. Engine thread, or the main thread where that one
         does not answer."""
-        for job in stale:
-            self._acquisition.stale(job.frame)
+        for prepared in stale:
+            self._capture.settle(prepared.frame, Outcome.STALE)
         if error is not None:
             self._errors.append(error)
             self._ending.begin()
         for worker in self._workers:
-            worker.box.close()
+            worker.queue.close()
 
     def broke(self, worker: SinkWorker) -> None:
         """A sink takes nothing more: the others go on, unless nobody is left who would miss the results."""
@@ -365,14 +355,14 @@ class Pipeline:
         except BaseException as error:
             self._errors.append(error)
             self._ending.begin()
-            self._client.jobs.close()
+            self._client.queue.close()
             if isinstance(error, KeyboardInterrupt):
                 raise  # it ends other runs too
 
     def _engine_state(self) -> tuple[EngineInfo | None, str | None]:
         """What the engine said of itself, and why it is out of service; None where it is not known, or works."""
         shared = self._client.shared
-        return (shared.upscaler.info, shared.upscaler.failure) if shared else (self._client.info, None)
+        return (shared.live.info, shared.live.failure) if shared else (self._client.info, None)
 
     def _watched(self) -> Iterator[Part]:
         """What has to answer now."""
@@ -386,7 +376,7 @@ class Pipeline:
 
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
-        if self._acquisition.ended and not self._errors and not any(worker.error for worker in self._workers):
+        if self._capture.ended and not self._errors and not any(worker.error for worker in self._workers):
             self.on_end()
         self._ending.close_sinks(lambda: self._watchdog.look(self._watched()))
         for close in (partial(self._engine.close, self._client), self._ending.close_source):

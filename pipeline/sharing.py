@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 
 from clesr.engines.common.clock import SYSTEM
-from clesr.pipeline.engine_stage import EngineThread
+from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Frame
+from clesr.pipeline.live_engine import EngineFactory, LiveEngine
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.sinks.null import Null
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.upscaler import EngineFactory, Upscaler
 
 SHARE = ("auto", "one", "several")
 TRIAL_S = 0.7  # for each of the two ways
@@ -39,9 +39,9 @@ class StillSource:
 
 def shared(
     factory: EngineFactory, scale: int, tell: Callable[[str], None], *, consistent: bool = False
-) -> EngineThread:
+) -> EngineStage:
     """What pipelines are given in place of ``factory`` to share its engines; ``consistent`` is the Upscaler's."""
-    return EngineThread(partial(Upscaler, factory, scale, SYSTEM, tell, consistent=consistent))
+    return EngineStage(partial(LiveEngine, factory, scale, SYSTEM, tell, consistent=consistent))
 
 
 def choose_sharing(
@@ -75,7 +75,7 @@ def choose_sharing(
 
 
 def _rate(
-    shapes: Sequence[tuple[int, int]], scale: int, factory: EngineFactory | EngineThread
+    shapes: Sequence[tuple[int, int]], scale: int, factory: EngineFactory | EngineStage
 ) -> tuple[float, BaseException | None]:
     """Frames a second of all streams together, and what broke."""
     pipelines = [
@@ -84,4 +84,4 @@ def _rate(
     ]
     run_together(pipelines)
     problem = next((pipeline.error for pipeline in pipelines if pipeline.error is not None), None)
-    return sum(pipeline.rate.overall() for pipeline in pipelines), problem
+    return sum(pipeline.stats.rate.overall() for pipeline in pipelines), problem

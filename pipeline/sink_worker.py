@@ -1,4 +1,4 @@
-"""The end of the live path: a sink behind its mailbox, on a thread of its own, so that it can harm nobody else."""
+"""The end of the live path: a sink behind its queue, on a thread of its own, so that it can harm nobody else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.sinks.base import LiveSink, Sink, SkippingSink
-from clesr.pipeline.stats import Status
+from clesr.pipeline.status import Status
 from clesr.pipeline.watchdog import Pulse, left_behind
 
 RESULTS = 4  # results that may wait for a sink that takes all
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Host(Protocol):
-    """The run that an outlet belongs to; called on the sink's thread."""
+    """The run that a sink belongs to; called on the sink's thread."""
 
     def status(self) -> Status: ...
 
@@ -29,11 +29,11 @@ class Host(Protocol):
         """The user wants to end."""
 
     def broke(self, worker: SinkWorker) -> None:
-        """The sink takes nothing more; ``outlet.error`` says why."""
+        """The sink takes nothing more; ``worker.error`` says why."""
 
 
 class SinkWorker:
-    """A sink with its mailbox, which sets ``wake`` at every change, and what became of the results sent to it.
+    """A sink with its queue, which sets ``wake`` at every change, and what became of the results sent to it.
 
     Whatever the sink raises is kept as ``error``: it takes nothing more, and is closed at the end like the others.
     ``full_s``, where given, is how long a sink without room may keep the engine waiting; after that it misses what it
@@ -50,9 +50,8 @@ class SinkWorker:
         tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
         self.sink, self.tell = sink, tell
-        self.box: FrameQueue[Result] = FrameQueue(
-            1 if sink.policy is Policy.DROP_OLDEST else RESULTS, sink.policy, wake
-        )
+        size = 1 if sink.policy is Policy.DROP_OLDEST else RESULTS
+        self.queue: FrameQueue[Result] = FrameQueue(size, sink.policy, wake)
         self.pulse = Pulse(clock)
         self.written = self.skipped = self.missed = 0
         self.error: BaseException | None = None
@@ -68,8 +67,7 @@ class SinkWorker:
 
     def takes(self, in_flight: int) -> bool:
         """Whether one result more than ``in_flight`` can be offered without waiting."""
-        if self._behind or self.box.room > in_flight:
-            self._full_since_ns = None
+        if self._behind or self.queue.room > in_flight:
             return True
         if self._full_s is None:
             return False
@@ -82,16 +80,18 @@ class SinkWorker:
         self.tell(f"{self.sink.name} is too slow: results are missing from it from here on")
         return True
 
-    def offer(self, result: Result) -> None:
-        if self._behind and not len(self.box):
+    def put(self, result: Result) -> None:
+        """Hand ``result`` over; what does not find room is counted as skipped."""
+        self._full_since_ns = None
+        if self._behind and not len(self.queue):
             self._behind = False
             self.tell(f"{self.sink.name} takes results again; {self.missed} are missing so far")
-        if self._behind and self.box.room < 1:
+        if self._behind and self.queue.room < 1:
             self.missed += 1
             self._skip(result)
             return
         try:
-            if self.box.put(result) is not None:
+            if self.queue.put(result) is not None:
                 self.skipped += 1
         except Closed:
             self._skip(result)
@@ -109,7 +109,7 @@ class SinkWorker:
 
     def close(self) -> None:
         """Let the sink be closed once it has what came for it; returns at once."""
-        self.box.close()
+        self.queue.close()
         self._closing.set()
         if self._thread is None:
             self.fed.set()
@@ -132,8 +132,8 @@ class SinkWorker:
         message = f"{self.sink.name} has not answered for {self.pulse.busy_s:.0f} s and is given up"
         self.error = self.error or SinkError(message)
         self.tell(message)
-        self.box.close()
-        self.skipped += 1 + len(self.box.drain())
+        self.queue.close()
+        self.skipped += 1 + len(self.queue.drain())
         self.fed.set()
         self._closed.set()
 
@@ -164,22 +164,22 @@ class SinkWorker:
     def _feed(self) -> bool:
         """Write the next result; False when no more will come."""
         try:
-            result = self.box.get(REFRESH_S if isinstance(self.sink, LiveSink) else None)
+            result = self.queue.get(REFRESH_S if isinstance(self.sink, LiveSink) else None)
         except Closed:
             return False
         if result is not None:
             self._call(self.sink.write, result)
             self.written += self.error is None
             if self.error is not None:
-                self.skipped += 1 + len(self.box.drain())
-                self.box.close()
+                self.skipped += 1 + len(self.queue.drain())
+                self.queue.close()
         return True
 
     def _refresh(self, live: LiveSink, host: Host) -> None:
         going = self._call(live.refresh, host.status())
         if self.error is not None:
-            self.skipped += len(self.box.drain())
-            self.box.close()
+            self.skipped += len(self.queue.drain())
+            self.queue.close()
         elif not going:
             host.stop()
 
@@ -192,9 +192,11 @@ class SinkWorker:
 
     def _call(self, work: Callable[..., T], *arguments: Any) -> T | None:
         """What ``work`` of the sink gives; None where it raises, whatever that is."""
+        self.pulse.since_ns = self._clock.now_ns()
         try:
-            with self.pulse:
-                return work(*arguments)
+            return work(*arguments)
         except BaseException as error:  # noqa: BLE001 - kept, and raised on the main thread after the others are closed
             self.error = self.error or error
             return None
+        finally:
+            self.pulse.since_ns = None

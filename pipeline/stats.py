@@ -1,56 +1,27 @@
-"""The ledger of outcomes, latency percentiles and rates, and the status that any thread may read."""
+"""What is counted and measured of a run: outcomes, latencies, rates, fidelity."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-from clesr.pipeline.frame import Outcome, Result
+from clesr.engines.common.clock import Clock
+from clesr.engines.engine import EngineInfo
+from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.observer import FrameObserver
+from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.watchdog import Pulse
 
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 STAGES = ("prepare", "wait", "engine", "total")
 KEPT = 100_000  # latest frames whose latency is kept for the percentiles
 RATE_WINDOW = 50  # results over which the shown rate is taken
-
-
-class State(StrEnum):
-    """Where a run stands."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    DEGRADED = "degraded"  # the engine failed: bicubic images, marked, until it is back
-    DRAINING = "draining"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
-    first; ``period_ns`` that after which the image on show is due to be replaced, None where unknown;
-    ``stalled`` means that the source gave no frame for two of its periods, ``recording`` that a
-    session is being recorded; ``alarm`` is what the user must not overlook, such as a recording that broke off."""
-
-    state: State
-    source: str
-    engine: str
-    model: str
-    captured: int
-    outcomes: Mapping[Outcome, int]
-    fps: float
-    age_ns: int | None
-    period_ns: int | None
-    stalled: bool
-    message: str = ""
-    recording: bool = False
-    alarm: str = ""
+STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
+LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
 
 
 class Ledger:
@@ -188,39 +159,108 @@ class Rate:
         return (self._count - 1) / (span / 1e9) if span > 0 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run came to; ``as_json`` is what ``--summary`` writes."""
+class RateMonitor:
+    """When frames of one source came, against when they should have come. The source thread tells it, any thread may
+    ask; ``idle`` is its wait for a frame."""
 
-    source: str
-    captured: int
-    outcomes: Mapping[Outcome, int]
-    fps: float
-    latency_ms: Mapping[str, Mapping[str, float]]
-    engine: str
-    model: str
-    scale: int
-    state: State
-    seconds: float
-    outputs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    sinks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    fidelity: Mapping[str, float | None] = field(default_factory=dict)
+    def __init__(self, info: SourceInfo, clock: Clock) -> None:
+        self._info, self._clock = info, clock
+        self.idle = Pulse(clock)  # while the source thread waits for a frame
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+        self._interval_ns = 0.0
+        self._late_said = False
 
-    def as_json(self) -> dict[str, Any]:
+    def arrives(self) -> None:
+        """A frame was captured."""
+        now = self._clock.now_ns()
+        if self._last_ns is not None:
+            interval = now - self._last_ns
+            self._interval_ns += (interval - self._interval_ns) * (0.1 if self._interval_ns else 1.0)
+        self._first_ns = now if self._first_ns is None else self._first_ns
+        self._last_ns = now
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first frame to the last."""
+        return ((self._last_ns or 0) - (self._first_ns or 0)) / 1e9
+
+    def is_stalled(self, now_ns: int) -> bool:
+        period = self._period_ns()
+        since = self.idle.since_ns
+        idle = now_ns - since if since is not None else 0
+        return bool(period) and idle > STALL_PERIODS * period
+
+    def shown_period_ns(self, engine_fps: float) -> int | None:
+        """Nanoseconds after which an image on show is due to be replaced: the source's period, or twice the engine's
+        where that is slower, because then frames also wait for it."""
+        source = self._period_ns()
+        engine = 1e9 / engine_fps if engine_fps else 0.0
+        return int(2 * engine if engine > 1.2 * source else source) or None
+
+    def late(self, captured: int, fps: float) -> str | None:
+        """Once, a line for the user where recorded input, of which ``captured`` frames came, runs later than its own
+        pace because only ``fps`` frames/s come through."""
+        info = self._info
+        if self._late_said or info.live or not info.fps or self._first_ns is None:
+            return None
+        behind = (self._clock.now_ns() - self._first_ns) / 1e9 - captured / info.fps
+        if behind <= LATE_S or fps >= 0.98 * info.fps:
+            return None
+        self._late_said = True
+        return (
+            f"this machine does {fps:.1f} frames/s, the recording has {info.fps:.4g}: it plays later "
+            "than its own pace, and no frame is lost"
+        )
+
+    def _period_ns(self) -> float:
+        """Nanoseconds between two frames of the source, as it says or as they come; 0 where unknown."""
+        return 1e9 / self._info.fps if self._info.fps else self._interval_ns
+
+
+class RunStats(FrameObserver):
+    """All that is counted and measured of a run: the stages tell it as they tell any observer, any thread may read."""
+
+    def __init__(self, source: SourceInfo, clock: Clock) -> None:
+        self.ledger, self.latency, self.fidelities, self.rate = Ledger(), Latency(), Fidelities(), Rate()
+        self.monitor = RateMonitor(source, clock)
+        self.newest: Result | None = None
+
+    def capture(self, frame: Frame, remark: str = "") -> None:
+        self.ledger.capture()
+        self.monitor.arrives()
+
+    def lose(self, number: int, count: int, time_ns: int) -> None:
+        self.ledger.capture(count)
+        self.ledger.record(Outcome.LOST, count)
+
+    def spoil(self, item: Corrupt) -> None:
+        self.ledger.capture()
+        self.monitor.arrives()
+        self.ledger.record(Outcome.CORRUPT)
+
+    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
+        self.ledger.record(outcome)
+
+    def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
+        self.ledger.record(result.outcome)
+        self.latency.add(result)
+        self.fidelities.add(result)
+        self.rate.add(result.times.collected)
+        self.newest = result
+
+    def late(self) -> str | None:
+        """Once, a line for the user where recorded input runs later than its own pace."""
+        return self.monitor.late(self.ledger.captured, self.rate.recent())
+
+    def status(self, now_ns: int) -> dict[str, Any]:
+        """What a Status says of frames, at ``now_ns``."""
+        recent, newest = self.rate.recent(), self.newest
         return {
-            "source": self.source,
-            "captured": self.captured,
-            "outcomes": {str(outcome): count for outcome, count in self.outcomes.items()},
-            "fps": round(self.fps, 3),
-            "latency_ms": {stage: dict(row) for stage, row in self.latency_ms.items()},
-            "engine": self.engine,
-            "model": self.model,
-            "scale": self.scale,
-            "state": str(self.state),
-            "seconds": round(self.seconds, 3),
-            "outputs": list(self.outputs),
-            "notes": list(self.notes),
-            "sinks": {name: dict(counts) for name, counts in self.sinks.items()},
-            "fidelity_db": dict(self.fidelity),
+            "captured": self.ledger.captured,
+            "outcomes": self.ledger.outcomes,
+            "fps": recent,
+            "age_ns": now_ns - newest.times.captured if newest else None,
+            "period_ns": self.monitor.shown_period_ns(recent),
+            "stalled": self.monitor.is_stalled(now_ns),
         }

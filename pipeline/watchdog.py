@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,12 +30,12 @@ class Patience:
 
 
 class Pulse:
-    """Since when a part is in a call (a context manager around each), and how long the longest took that came back."""
+    """Since when a part is in a call: ``since_ns``, None outside one. A context manager around each call, or set by the
+    part itself."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.since_ns: int | None = None
-        self.longest_s = 0.0
 
     def __enter__(self) -> None:
         self.since_ns = self._clock.now_ns()
@@ -42,7 +43,6 @@ class Pulse:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self.longest_s = max(self.longest_s, self.busy_s)
         self.since_ns = None
 
     @property
@@ -61,27 +61,39 @@ class Part:
     back: str
 
 
+@dataclass(slots=True)
+class _Seen:
+    """The call that a part was last seen in: when it began, its seconds so far, whether its silence was told; and the
+    longest one before it."""
+
+    since_ns: int | None = None
+    busy_s: float = 0.0
+    told: bool = False
+    longest_s: float = 0.0
+
+
 class Watchdog:
     """Says once when a part does not come back from a call, and once when it has. One thread looks."""
 
     def __init__(self, patience: Patience, tell: Callable[[str], None]) -> None:
         self._patience, self.tell = patience, tell
-        self._silent: dict[
-            str, tuple[int, float]
-        ] = {}  # by the words: the call's begin, and its seconds so far
+        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)  # by the words
 
     def look(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            since, busy = part.pulse.since_ns, part.pulse.busy_s
-            said = self._silent.get(part.silent)
-            if said is not None and said[0] != since:
-                del self._silent[part.silent]
-                self.tell(f"{part.back}, after {said[1]:.0f} s")
-            elif since is not None and busy > max(self._patience.told, SLOWER * part.pulse.longest_s):
-                if said is None:
-                    self.tell(f"{part.silent} for {busy:.0f} s")
-                self._silent[part.silent] = since, busy
+            seen, since = self._seen[part.silent], part.pulse.since_ns
+            if seen.since_ns != since:
+                if seen.told:
+                    self.tell(f"{part.back}, after {seen.busy_s:.0f} s")
+                seen.longest_s = max(seen.longest_s, seen.busy_s)
+                seen.since_ns, seen.busy_s, seen.told = since, 0.0, False
+            if since is None:
+                continue
+            seen.busy_s = part.pulse.busy_s
+            if not seen.told and seen.busy_s > max(self._patience.told, SLOWER * seen.longest_s):
+                seen.told = True
+                self.tell(f"{part.silent} for {seen.busy_s:.0f} s")
 
     def message(self, part: Part) -> str:
         """What is to be said of ``part`` now; empty where it answers."""
-        return f"{part.silent} for {part.pulse.busy_s:.0f} s" if part.silent in self._silent else ""
+        return f"{part.silent} for {part.pulse.busy_s:.0f} s" if self._seen[part.silent].told else ""

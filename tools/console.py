@@ -25,7 +25,8 @@ from rich.text import Text
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.text import presentable
 from clesr.pipeline.frame import Outcome
-from clesr.pipeline.stats import PERCENTILES, Status, Summary
+from clesr.pipeline.stats import PERCENTILES
+from clesr.pipeline.status import Status, Summary
 from clesr.tools.stderr import stderr
 
 PLAIN_EVERY_S = 10.0

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
-from clesr.pipeline.engine_stage import EngineThread
+from clesr.pipeline.engine_stage import EngineStage
+from clesr.pipeline.live_engine import EngineFactory
 from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
@@ -23,8 +24,7 @@ from clesr.pipeline.sources.base import Source
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.video.hardware import Decoding
-from clesr.pipeline.stats import State, Summary
-from clesr.pipeline.upscaler import EngineFactory
+from clesr.pipeline.status import State, Summary
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.recording import Recordings, make_recorder, on_signal
 from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals
@@ -182,7 +182,7 @@ def _report(summary: Summary, file: str | None, rule: WriteRule) -> None:
 
 
 def _pipeline(
-    stream: Stream, factory: EngineFactory | EngineThread, count: int
+    stream: Stream, factory: EngineFactory | EngineStage, count: int
 ) -> tuple[Pipeline, Recordings]:
     """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
@@ -226,7 +226,7 @@ def engine_opener(settings: LiveSettings) -> EngineOpener:
 
 def _choose_engines(
     streams: Sequence[Stream], opener: EngineOpener, share: str
-) -> EngineFactory | EngineThread:
+) -> EngineFactory | EngineStage:
     """What the pipelines get their engines from; sets the rate that ``opener`` must hold."""
     opener.fps = sum(stream.fps or ASSUMED_FPS for stream in streams)
     if len(streams) == 1:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.stats import Status
+from clesr.pipeline.status import Status
 
 
 class Sink(Protocol):

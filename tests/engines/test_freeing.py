@@ -25,8 +25,8 @@ from clesr.engines.factory import open_engine
 from clesr.engines.results import run_frame
 from clesr.engines.tiles import Grid, in_tiles
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.upscaler import Job, Upscaler
+from clesr.pipeline.frame import Frame, Image, PreparedFrame
+from clesr.pipeline.live_engine import LiveEngine
 
 SHAPE = (40, 48)
 GRID = Grid(SHAPE, 2, 2, halo=4)
@@ -105,12 +105,12 @@ def use(engine: Engine) -> list[weakref.ref[object]]:
 
 def use_up_scaled(make: Callable[[], Engine], *, consistent: bool = True) -> list[weakref.ref[object]]:
     """The same by an Upscaler, which goes on living; with what it had made for the engine."""
-    upscaler = Upscaler(lambda _shape: make(), 2, ManualClock(), lambda _: None, consistent=consistent)
+    upscaler = LiveEngine(lambda _shape: make(), 2, ManualClock(), lambda _: None, consistent=consistent)
     upscaler.open(SHAPE)
     held = [weakref.ref[object](upscaler.engine), weakref.ref[object](upscaler._check)]
     for number in range(3):
         image = random_image(SHAPE)
-        upscaler.submit(Job(Frame(image, number, 0), image, 0))
+        upscaler.submit(PreparedFrame(Frame(image, number, 0), image, 0))
         upscaler.drain()
     upscaler.close()
     assert upscaler.info is not None
@@ -142,7 +142,7 @@ def test_an_engine_that_was_refused_is_gone() -> None:
         return engine
 
     made: list[weakref.ref[FakeEngine]] = []
-    upscaler = Upscaler(lying, 2, ManualClock(), lambda _: None)
+    upscaler = LiveEngine(lying, 2, ManualClock(), lambda _: None)
     for _ in range(2):
         with pytest.raises(EngineError):
             upscaler.open(SHAPE)

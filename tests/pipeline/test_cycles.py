@@ -25,7 +25,7 @@ from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sharing import shared
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.stats import Status
+from clesr.pipeline.status import Status
 
 SHAPE = (48, 48)
 linux_only = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc, which is Linux")

@@ -17,11 +17,11 @@ from clesr.engines.common.errors import EngineError, UsageError
 from clesr.engines.engine import EngineInfo
 from clesr.engines.resample import quantise, resize
 from clesr.engines.results import MOST_PIXELS, MOST_SIDE, check_size
-from clesr.pipeline.engine_stage import EngineThread
+from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
-from clesr.pipeline.frame import Frame, Image, Outcome, Result
+from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
+from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.upscaler import Job, Upscaler
 
 SHAPE = (40, 48)
 FAULTY = 4  # the number of the frame on which the engine misbehaves
@@ -354,11 +354,11 @@ AGAIN: dict[str, Callable[[Image], object]] = {
 @pytest.mark.parametrize("name", AGAIN)
 def test_an_engine_that_checks_itself_is_believed_only_images(name: str) -> None:
     class Checking(Faulty):
-        again: Any = ()
+        reprojected: Any = ()
 
         def collect(self) -> Any:
             lr = self._in_flight[0]
-            self.again = AGAIN[name](lr) if self._count == FAULTY else (lr,)
+            self.reprojected = AGAIN[name](lr) if self._count == FAULTY else (lr,)
             return super().collect()
 
         def correct(self) -> None: ...
@@ -413,9 +413,9 @@ def test_an_inverted_image_is_found_whatever_the_contrast(mean: int) -> None:
         assert looked_at(lr, bicubic(lr)) == ""
 
 
-def job(number: int, shape: tuple[int, int] = SHAPE) -> Job:
+def job(number: int, shape: tuple[int, int] = SHAPE) -> PreparedFrame:
     frame = picture(number, shape=shape)
-    return Job(frame, frame.image, 0)
+    return PreparedFrame(frame, frame.image, 0)
 
 
 def test_it_tells_since_when_the_oldest_frame_is_in_flight_and_an_engine_being_opened() -> None:
@@ -437,7 +437,7 @@ def test_it_tells_since_when_the_oldest_frame_is_in_flight_and_an_engine_being_o
         look()
         return Looking(shape)
 
-    upscaler = Upscaler(factory, 2, clock, lambda _: None)
+    upscaler = LiveEngine(factory, 2, clock, lambda _: None)
     start = clock.now_ns()
     look()
     upscaler.open(SHAPE)
@@ -456,7 +456,7 @@ def test_it_tells_since_when_the_oldest_frame_is_in_flight_and_an_engine_being_o
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1), KeyboardInterrupt()], ids=repr)
 def test_nothing_is_in_flight_after_a_refused_frame(error: BaseException) -> None:
-    upscaler = Upscaler(Factory(raising(error), "submit"), 2, ManualClock(), lambda _: None)
+    upscaler = LiveEngine(Factory(raising(error), "submit"), 2, ManualClock(), lambda _: None)
     for number in range(FAULTY):
         upscaler.submit(job(number))
         upscaler.collect()
@@ -510,7 +510,7 @@ def test_a_shared_engine_that_ends_leaves_no_stream_waiting() -> None:
     """Whatever closing raises."""
     engine = FakeEngine(SHAPE)
     engine.close = raising(SystemExit(2))  # type: ignore[method-assign]
-    thread = EngineThread(lambda: Upscaler(lambda _shape: engine, 2, ManualClock(), lambda _: None))
+    thread = EngineStage(lambda: LiveEngine(lambda _shape: engine, 2, ManualClock(), lambda _: None))
     source = ScriptedSource([picture(0)], shape=SHAPE)
     pipeline = Pipeline(source, thread, [ListSink()], scale=2)
     with pytest.raises(EngineError, match="SystemExit"):

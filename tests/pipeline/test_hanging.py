@@ -22,7 +22,7 @@ from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.window.hud import draw
-from clesr.pipeline.stats import State, Status
+from clesr.pipeline.status import State, Status
 from clesr.pipeline.watchdog import Part, Patience, Pulse, Watchdog
 
 SHORT = Patience(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)

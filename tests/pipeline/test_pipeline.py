@@ -15,7 +15,7 @@ from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare, Roi
 from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.stats import State, Status
+from clesr.pipeline.status import State, Status
 
 
 def pipeline(source: ScriptedSource, *sinks: Sink, **options: object) -> Pipeline:

@@ -11,23 +11,23 @@ from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, mak
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError, SourceError
-from clesr.pipeline.engine_stage import EngineThread
-from clesr.pipeline.frame import Outcome, Result
+from clesr.pipeline.engine_stage import EngineStage
+from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.sharing import choose_sharing
 from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.stats import State, Status
-from clesr.pipeline.upscaler import Job, Upscaler
+from clesr.pipeline.status import State, Status
 
 Factory = Callable[[tuple[int, int]], FakeEngine]
 
 
-def shared(factory: Factory = FakeEngine, *, scale: int = 2, clock: Clock = SYSTEM) -> EngineThread:
-    return EngineThread(partial(Upscaler, factory, scale, clock, lambda _message: None))
+def shared(factory: Factory = FakeEngine, *, scale: int = 2, clock: Clock = SYSTEM) -> EngineStage:
+    return EngineStage(partial(LiveEngine, factory, scale, clock, lambda _message: None))
 
 
-def pipeline(engine: EngineThread, source: ScriptedSource, *sinks: Sink, **options: object) -> Pipeline:
+def pipeline(engine: EngineStage, source: ScriptedSource, *sinks: Sink, **options: object) -> Pipeline:
     return Pipeline(source, engine, sinks, **{"scale": 2, **options})  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def test_a_fast_stream_does_not_starve_a_slow_one() -> None:
         frame = make_frame(turn)
         for k in range(3):
             if k == 0 or turn % (10 * k) == 0:  # stream 0 always has frames, the others now and then
-                lanes[k].jobs.put(Job(frame, frame.image, SYSTEM.now_ns()))
+                lanes[k].queue.put(PreparedFrame(frame, frame.image, SYSTEM.now_ns()))
                 order.append(-k)
         engine._turn()
     for k in (1, 2):
@@ -110,7 +110,7 @@ def test_streams_that_always_have_a_frame_get_equal_shares() -> None:
     for turn in range(400):
         for client in lanes:
             frame = make_frame(turn)
-            client.jobs.put(Job(frame, frame.image, SYSTEM.now_ns()))
+            client.queue.put(PreparedFrame(frame, frame.image, SYSTEM.now_ns()))
         engine._turn()
     assert sum(shares) >= 380
     assert max(shares) - min(shares) <= 1
@@ -238,7 +238,7 @@ def test_a_failure_of_the_shared_engine_degrades_its_streams_and_it_is_opened_ag
 
     clock = ManualClock()
     messages: list[str] = []
-    engine = EngineThread(partial(Upscaler, factory, 2, clock, messages.append))
+    engine = EngineStage(partial(LiveEngine, factory, 2, clock, messages.append))
     written = [threading.Semaphore(0), threading.Semaphore(0)]
 
     def repair() -> None:
@@ -373,7 +373,7 @@ def test_the_trial_takes_what_is_faster_and_says_so(
     rates = {True: one, False: several}
     monkeypatch.setattr(
         "clesr.pipeline.sharing._rate",
-        lambda _shapes, _scale, factory: (rates[isinstance(factory, EngineThread)], None),
+        lambda _shapes, _scale, factory: (rates[isinstance(factory, EngineStage)], None),
     )
     said: list[str] = []
     assert choose_sharing([(8, 10)] * 2, fps, 2, FakeEngine, FakeEngine, said.append) is shares

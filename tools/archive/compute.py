@@ -9,7 +9,7 @@ from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sinks.stills import StillFile
-from clesr.pipeline.stats import Summary
+from clesr.pipeline.status import Summary
 from clesr.tools.archive.engines import EngineShelf
 from clesr.tools.archive.messages import Plan
 from clesr.tools.archive.pieces import Part, PieceFile, Strict

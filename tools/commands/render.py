@@ -18,7 +18,8 @@ from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError, WeightsError
 from clesr.engines.engine import Engine
 from clesr.engines.models.weights import find_model
-from clesr.pipeline.frame import Frame, Image, Outcome
+from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
+from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.folder import make_folder
@@ -27,7 +28,6 @@ from clesr.pipeline.session.reader import MILLISECOND, Session, read_session
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.session.settings import recorded_settings
 from clesr.pipeline.sources.session import SessionSource
-from clesr.pipeline.upscaler import Job, Upscaler
 from clesr.tools.console import following, print_summary, progress_bar, tell
 from clesr.tools.options import engine_options, general_options
 from clesr.tools.stream import EngineOpener, draining_on_signals
@@ -166,7 +166,7 @@ class Differences:
 def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    upscaler = Upscaler(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
+    upscaler = LiveEngine(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
     try:
@@ -178,7 +178,7 @@ def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Ima
                 continue
             base = None if record.ticks is None else MILLISECOND
             frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
-            job = Job(frame, prepare(frame), SYSTEM.now_ns())
+            job = PreparedFrame(frame, prepare(frame), SYSTEM.now_ns())
             if upscaler.engine is None:
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))

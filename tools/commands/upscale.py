@@ -19,7 +19,7 @@ from clesr.pipeline.sinks.video.file import VideoFile
 from clesr.pipeline.sinks.video.hardware import Encode
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
 from clesr.pipeline.sources.video.hardware import Decoding
-from clesr.pipeline.stats import Summary
+from clesr.pipeline.status import Summary
 from clesr.tools.archive.command import INTERRUPTED, archive_options, upscale_tree
 from clesr.tools.archive.settings import PATIENCE_FPS
 from clesr.tools.console import following, print_summary, tell

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clesr.engines.common.text import printable
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
-from clesr.pipeline.stats import State, Status
+from clesr.pipeline.status import State, Status
 from clesr.pipeline.view import TILE
 
 Canvas = NDArray[np.uint8]

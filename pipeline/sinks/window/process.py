@@ -25,7 +25,7 @@ from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.window.hud import Canvas, draw
 from clesr.pipeline.sinks.window.slot import Slot
 from clesr.pipeline.sinks.window.window import MESSAGE, Place
-from clesr.pipeline.stats import Status
+from clesr.pipeline.status import Status
 
 LOOK_S = 0.01  # between two looks at keys and mouse
 OF_SCREEN = 0.9  # of its width and height are used at most

@@ -20,7 +20,7 @@ from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.window.slot import Slot
-from clesr.pipeline.stats import Status
+from clesr.pipeline.status import Status
 
 TITLE = "clesr"
 QUIT_KEYS = (ord("q"), ord("Q"), 27)

@@ -326,7 +326,7 @@ def test_numbers_and_times_that_are_none_cost_their_frames_alone(tmp_path: Path,
     clock = ManualClock()
     run, _ = make_run((), clock=clock)
     source = Unchecked(20, (WHOLE | NOT_WHOLE)[name], clock)
-    run.source = run._acquisition.source = source
+    run.source = run._capture.source = source
     run.start_recording(tmp_path / "s")
     run.run()
     (certificate,) = sessions(tmp_path / "s")

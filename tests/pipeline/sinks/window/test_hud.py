@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
 from clesr.pipeline.sinks.window import hud
-from clesr.pipeline.stats import State, Status
+from clesr.pipeline.status import State, Status
 
 MakeResult = Callable[..., Result]
 COUNTS: Mapping[Outcome, int] = dict.fromkeys(Outcome, 0) | {Outcome.UPSCALED: 90, Outcome.LOST: 2}

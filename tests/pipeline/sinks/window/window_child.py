@@ -29,7 +29,7 @@ from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sinks.base import LiveSink
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sinks.window.window import Keyboard, Place, Window
-from clesr.pipeline.stats import State, Status
+from clesr.pipeline.status import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
 PATIENCE_S = 30.0

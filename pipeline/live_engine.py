@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EngineError, first_line
@@ -13,25 +12,15 @@ from clesr.engines.engine import Engine, EngineInfo, SelfChecking
 from clesr.engines.resample import quantise, resize
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
-from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times, read_only
+from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
 EngineFactory = Callable[[tuple[int, int]], Engine]
 
 
-@dataclass(slots=True)
-class Job:
-    """A prepared frame on its way through the engine."""
-
-    frame: Frame
-    lr: Image
-    prepared_ns: int
-    submitted_ns: int = 0
-
-
-class Upscaler:
-    """Turns jobs into results in order, whatever the engine does. Used by one thread.
+class LiveEngine:
+    """Turns prepared frames into results in order, whatever the engine does. Used by one thread.
 
     A change of size opens an engine for the new size. A frame on which the engine raises, or of which it makes
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
@@ -62,9 +51,10 @@ class Upscaler:
         self.failure: str | None = None
         self.oldest_ns: int | None = None
         self.opening_ns: int | None = None
+        self.full = False  # whether as many frames are in flight as the engine takes
         self._check: FidelityCheck | None = None
         self._shape, self._depth = (0, 0), 1
-        self._in_flight: deque[Job] = deque()
+        self._in_flight: deque[PreparedFrame] = deque()
         self._ready: deque[Result] = deque()
         self._failures = 0
         self._retry_ns = clock.now_ns()
@@ -83,27 +73,23 @@ class Upscaler:
 
     @property
     def waiting(self) -> int:
-        """Jobs submitted, whose results were not yet taken."""
+        """Frames submitted, whose results were not yet taken."""
         return len(self._in_flight) + len(self._ready)
 
-    @property
-    def full(self) -> bool:
-        return self.engine is not None and len(self._in_flight) >= self._depth
+    def submit(self, prepared: PreparedFrame) -> list[Result]:
+        """Start ``prepared``. Returns the results that had to come first or came at once, oldest first.
 
-    def submit(self, job: Job) -> list[Result]:
-        """Start ``job``. Returns the results that had to come first or came at once, oldest first.
-
-        Raises UsageError where its SR image would be too large. ``job`` is not taken where this raises.
+        Raises UsageError where its SR image would be too large. ``prepared`` is not taken where this raises.
         """
-        shape = (job.lr.shape[0], job.lr.shape[1])
+        shape = (prepared.lr.shape[0], prepared.lr.shape[1])
         if self.failure or self.engine is None or self._shape != shape:
             check_size(shape, self.scale)
             self._collect_all()
             self._reopen(shape)
-        job.submitted_ns = self.clock.now_ns()
-        if not self._start(job):
+        prepared.submitted_ns = self.clock.now_ns()
+        if not self._start(prepared):
             self._collect_all()
-            self._ready.append(self._fallback(job))
+            self._ready.append(self._fallback(prepared))
         return self._take()
 
     def drain(self) -> list[Result]:
@@ -148,15 +134,15 @@ class Upscaler:
         else:
             self.failure = None
 
-    def _start(self, job: Job) -> bool:
-        """Hand ``job`` to the engine; whether that went."""
+    def _start(self, prepared: PreparedFrame) -> bool:
+        """Hand ``prepared`` to the engine; whether that went."""
         if self.failure or self.engine is None or self._interrupted:
             return False
-        self._in_flight.append(job)
-        self._look_at_oldest()
+        self._in_flight.append(prepared)
+        self._look_at_flight()
         started = False
         try:
-            self.engine.submit(read_only(job.lr))
+            self.engine.submit(prepared.lr)
             started = True
         except KeyboardInterrupt:
             self._interrupted = True
@@ -166,7 +152,7 @@ class Upscaler:
         finally:
             if not started:
                 self._in_flight.pop()
-                self._look_at_oldest()
+                self._look_at_flight()
         return started
 
     def _collect_all(self) -> None:
@@ -175,43 +161,46 @@ class Upscaler:
 
     def _collect_one(self) -> None:
         """Make the oldest frame in flight a result. It stays in flight until that is done."""
-        job = self._in_flight[0]
+        prepared = self._in_flight[0]
         try:
-            result = self._fallback(job) if self._interrupted else self._upscaled(job)
+            result = self._fallback(prepared) if self._interrupted else self._upscaled(prepared)
         except KeyboardInterrupt:
             self._interrupted = True
             raise
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, the stream goes on
             self._fail(error)
-            result = self._fallback(job)
+            result = self._fallback(prepared)
         self._ready.append(result)
         self._in_flight.popleft()
-        self._look_at_oldest()
+        self._look_at_flight()
 
-    def _upscaled(self, job: Job) -> Result:
-        """What the engine makes of ``job``, the oldest in flight; raises what is wrong with it."""
+    def _upscaled(self, prepared: PreparedFrame) -> Result:
+        """What the engine makes of ``prepared``, the oldest in flight; raises what is wrong with it."""
         engine, check = self.engine, self._check
         assert engine is not None
         assert check is not None
-        image = collect_checked(engine, job.lr, self.scale)
+        image = collect_checked(engine, prepared.lr, self.scale)
         name = engine.info.engine
-        reprojected = reprojected_checked(engine, job.lr, name) if isinstance(engine, SelfChecking) else ()
-        image, found = check(job.lr, image, reprojected)
-        wrong = no_upscaled_image(job.lr, found)
+        reprojected = (
+            reprojected_checked(engine, prepared.lr, name) if isinstance(engine, SelfChecking) else ()
+        )
+        image, found = check(prepared.lr, image, reprojected)
+        wrong = no_upscaled_image(prepared.lr, found)
         if wrong:
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
             self._failures = 0
             self.tell("the engine is back")
-        return self._result(job, image, Outcome.UPSCALED, found)
+        return self._result(prepared, image, Outcome.UPSCALED, found)
 
     def _take(self) -> list[Result]:
         results = list(self._ready)
         self._ready.clear()
         return results
 
-    def _look_at_oldest(self) -> None:
+    def _look_at_flight(self) -> None:
         self.oldest_ns = self._in_flight[0].submitted_ns if self._in_flight else None
+        self.full = len(self._in_flight) >= self._depth
 
     def _fail(self, error: BaseException) -> None:
         """Take the engine out of service: it is opened again before a later frame."""
@@ -223,17 +212,20 @@ class Upscaler:
         self._retry_ns = self.clock.now_ns() + int(wait * 1e9)
         self.failure = words
 
-    def _fallback(self, job: Job) -> Result:
-        height, width = (n * self.scale for n in job.lr.shape)
-        bicubic = quantise(resize(job.lr, height, width), job.lr.dtype)
-        return self._result(job, bicubic, Outcome.FAILED)
+    def _fallback(self, prepared: PreparedFrame) -> Result:
+        height, width = (n * self.scale for n in prepared.lr.shape)
+        bicubic = quantise(resize(prepared.lr, height, width), prepared.lr.dtype)
+        return self._result(prepared, bicubic, Outcome.FAILED)
 
-    def _result(self, job: Job, image: Image, outcome: Outcome, check: Fidelity | None = None) -> Result:
-        times = Times(job.frame.time_ns, job.prepared_ns, job.submitted_ns, self.clock.now_ns())
+    def _result(
+        self, prepared: PreparedFrame, image: Image, outcome: Outcome, check: Fidelity | None = None
+    ) -> Result:
+        times = Times(
+            prepared.frame.time_ns, prepared.prepared_ns, prepared.submitted_ns, self.clock.now_ns()
+        )
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
-        lr, image = read_only(job.lr), read_only(image)
-        return Result(job.frame, lr, image, outcome, self.scale, times, model, fidelity, check)
+        return Result(prepared.frame, prepared.lr, image, outcome, self.scale, times, model, fidelity, check)
 
 
 @contextmanager
