@@ -20,7 +20,7 @@ from clesr.engines.backends.tensorrt import engine as tensorrt_engine
 from clesr.engines.factory import engines
 loaded = {{name.partition(".")[0] for name in sys.modules}} & {blocked}
 assert not loaded, loaded
-print(*(f"{{candidate.name}}: {{candidate.reason}}" for offer in engines()), sep="\\n")
+print(*(f"{{candidate.name}}: {{candidate.reason}}" for candidate in engines()), sep="\\n")
 """
 BLOCKED = ("av", "zmq", "openvino", "linuxpy", "tifffile", "onnx", "lightning")
 
