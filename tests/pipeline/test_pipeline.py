@@ -3,11 +3,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
 
+from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError, SinkError, SourceError, UsageError
 from clesr.engines.degrade import Degrader
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
@@ -247,16 +249,22 @@ def test_stop_drains_what_was_captured() -> None:
 
 def test_abort_gives_up_waiting_frames_as_stale() -> None:
     gate = threading.Semaphore(0)
+    engines: list[FakeEngine] = []
     run: Pipeline
 
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        engines.append(FakeEngine(shape, gate=gate))
+        return engines[-1]
+
     def abort() -> None:
+        until(lambda: engines[0].most_in_flight == 2)
         run.abort()
         gate.release(10)
 
     script: list[Step] = [*(make_frame(i) for i in range(4)), abort]
-    run = pipeline(ScriptedSource(script, live=True), ListSink(), factory=lambda s: FakeEngine(s, gate=gate))
+    run = pipeline(ScriptedSource(script), ListSink(), factory=factory)
     run.run()
-    assert sum(counts(run).values()) == 4
+    assert counts(run) == {Outcome.UPSCALED: 2, Outcome.STALE: 2}, "two were in flight, two waited"
 
 
 @pytest.mark.parametrize(("limits", "expected"), [(Limits(frames=7), 7), (Limits(seconds=0.4), 10)])
@@ -444,3 +452,20 @@ def test_an_engine_that_checks_itself_is_believed() -> None:
         assert np.array_equal(result.image, np.repeat(np.repeat(result.lr, 2, 0), 2, 1)), (
             "not corrected twice"
         )
+
+
+def test_what_a_person_looks_at_is_refreshed_many_times_a_second() -> None:
+    """Without a frame, too: the age of the image on show and the keys must not wait."""
+    times: list[int] = []
+
+    class Display(ListSink):
+        def refresh(self, _status: Status) -> bool:
+            times.append(SYSTEM.now_ns())
+            return True
+
+    def wait() -> None:
+        until(lambda: len(times) >= 40)
+
+    pipeline(ScriptedSource([make_frame(0), wait], live=True), Display()).run()
+    steps = sorted(later - time for time, later in pairwise(times))
+    assert steps[len(steps) // 2] < 250_000_000
