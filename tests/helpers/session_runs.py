@@ -15,8 +15,10 @@ from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Window
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.watchdog import Patience
 
 START_NS, PERIOD_NS = 10**12, 40_000_000
+UNHURRIED = Patience(full=24 * 3600.0)  # by a clock that moves with the frames, however slow the threads are
 CLOCK = ShiftedClock()  # on which all that begins at START_NS is past, however short ago the machine booted
 
 
@@ -63,7 +65,15 @@ def make_run(
         tell=tell or said.append,
     )
     run = Pipeline(
-        source, factory, sinks, scale=2, prepare=prepared, recorder=recorder, clock=clock, tell=said.append
+        source,
+        factory,
+        sinks,
+        scale=2,
+        prepare=prepared,
+        recorder=recorder,
+        clock=clock,
+        tell=said.append,
+        patience=UNHURRIED,
     )
     return run, said
 
