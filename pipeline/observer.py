@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Protocol
+
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.sinks.base import Sink
 
 
-class FrameObserver:
+class FrameObserver(Protocol):
     """Told of every captured frame, on the thread where it happens; does nothing."""
 
     def capture(self, frame: Frame, remark: str = "") -> None:
@@ -27,3 +31,25 @@ class FrameObserver:
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         """``result`` was made by ``engine``, and goes to the sinks next. Engine thread."""
+
+
+class FrameRecorder(FrameObserver, Sink, Protocol):
+    """An observer that records what it is told, and takes the results as a sink."""
+
+    @property
+    def recording(self) -> bool:
+        """Whether captured frames are being recorded now."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether frames are recorded, or kept for a recording that may begin."""
+
+    @property
+    def alarm(self) -> str | None:
+        """Why a recording that was asked for ended early, or could not begin; else None."""
+
+    def start(self, folder: Path) -> None:
+        """Record into the new ``folder`` from the next frame on. Any thread."""
+
+    def stop(self) -> None:
+        """End the recording; the run goes on. Any thread."""

@@ -23,9 +23,8 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
-from clesr.pipeline.observer import FrameObserver
+from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.sources.base import Source
@@ -72,7 +71,7 @@ class Pipeline:
         scale: int,
         prepare: Prepare | None = None,
         consistent: bool = False,
-        recorder: Recorder | None = None,
+        recorder: FrameRecorder | None = None,
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,

@@ -239,6 +239,9 @@ class RunStats(FrameObserver):
         self.monitor.arrives()
         self.ledger.record(Outcome.CORRUPT)
 
+    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
+        """The time stands in the result."""
+
     def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
         self.ledger.record(outcome)
 
