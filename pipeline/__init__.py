@@ -1,1 +1,1 @@
-"""The live path: sources, prepare, mailboxes, the runner, sinks."""
+"""The live path: sources, capture, the engine stage, sinks, sessions."""

@@ -66,7 +66,7 @@ class Ending:
             raise SourceError(f"{address} has not answered for {self._since():.0f} s and is given up")
 
     def check(self, worker: SinkWorker) -> bool:
-        """Give ``outlet`` up where its sink does not come back from a call; whether it was."""
+        """Give ``worker`` up where its sink does not come back from a call; whether it was."""
         patience, recorder = self._patience, worker.sink is self._recorder
         if self.aborted:
             limit = patience.abort_recorder if recorder else patience.abort

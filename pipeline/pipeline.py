@@ -1,6 +1,6 @@
 """The live path at work: threads, states, outcomes.
 
-    source thread: read, prepare -> mailbox -> engine thread: submit, collect -> one mailbox and thread a sink
+    source thread: read, prepare -> queue -> engine thread: submit, collect -> a queue and a thread for each sink
 
 The main thread waits in ``run``, says what does not answer, and gives up at the end what never does;
 ``run_together`` does so for several pipelines at once.

@@ -58,8 +58,8 @@ class Tree:
         way = self.speed * (seconds + PULSE / omega * np.sin(omega * seconds))
         index = ((self.starts + way) % self.circuit / STEP_UM).astype(np.intp)
         places, directions, shades = [], [], []
-        for client, path in enumerate(self.paths):
-            mine = (self.lanes == client) & (index < len(path.points))
+        for vessel, path in enumerate(self.paths):
+            mine = (self.lanes == vessel) & (index < len(path.points))
             at = index[mine]
             angle = path.angles[at] * (2 * np.pi / ANGLES)
             across = np.stack([-np.sin(angle), np.cos(angle)], axis=1) * self.offsets[mine, None]
