@@ -163,7 +163,7 @@ class Window:
             self._drawing, self._fresh, self._sent_ns = self._fresh, False, now
         elif self._drawing is not None and waited_ns > self.answer_s * 1e9:
             self._fail(f"the window has not answered for {self.answer_s:.0f} s")
-        return not self._shut
+        return not (self._shut or self._closed)
 
     def close(self) -> str | None:
         if self._process.returncode is None:
@@ -211,7 +211,7 @@ class Window:
         try:
             self._socket.send(json.dumps(sizes).encode())
         except OSError:
-            self._fail("the process of the window has ended")
+            self._listen()  # its last word may be that the user has closed the window
 
     def _fail(self, reason: str) -> None:
         """Raises SinkError; the process is ended."""

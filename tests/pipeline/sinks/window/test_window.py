@@ -120,6 +120,13 @@ def test_closing_the_window_stops(screen: Screen) -> None:
     assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
 
 
+def test_closing_the_window_between_two_looks_stops_too(screen: Screen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    said, _ = child("looking away", str(screen.framebuffer), display=screen.display)
+    assert said == {"shown": True, "goes on": False, "closed": "window: 1 results shown"}
+
+
 @pytest.mark.parametrize(("key", "ends"), [("q", [True, True]), ("close", [False, True])])
 def test_windows_stand_side_by_side_and_a_key_stops_all_but_closing_one_only_itself(
     key: str, ends: list[bool], screen: Screen

@@ -100,6 +100,20 @@ def quit_by(framebuffer: str, act: Callable[[], object]) -> dict[str, Any]:
     return {"shown": shown, "before": before, "stopped": stopped, "closed": window.close()}
 
 
+def closed_while_we_look_away(framebuffer: str) -> dict[str, Any]:
+    """The window is closed, and its process gone, between our look for messages and the next image."""
+    window = Window()
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    while window._drawing is not None:
+        window._listen()
+    click_on_the_cross()
+    os.waitid(os.P_PID, window.pid, os.WEXITED | os.WNOWAIT)
+    listen, window._listen = window._listen, lambda: setattr(window, "_listen", listen)  # type: ignore[method-assign]
+    window.write(result(np.full((700, 900), 90, np.uint8)))
+    return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
+
+
 def two(framebuffer: str, key: str) -> dict[str, Any]:
     """Two windows side by side; whether ``key`` in the left one stops both, or closing it only itself."""
     keyboard = Keyboard()
@@ -241,6 +255,8 @@ def main() -> None:
             said = show(rest[0])
         elif scenario == "close":
             said = quit_by(rest[0], click_on_the_cross)
+        elif scenario == "looking away":
+            said = closed_while_we_look_away(rest[0])
         elif scenario == "two":
             said = two(*rest)
         elif scenario == "overlay":
