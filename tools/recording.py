@@ -11,8 +11,8 @@ from pathlib import Path
 import rich_click as click
 
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.session.coding import CODECS
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.video import CODECS
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sinks.base import Sink
 from clesr.pipeline.sinks.window.window import Window

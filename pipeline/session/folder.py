@@ -1,17 +1,32 @@
-"""The folders that recordings go into."""
+"""A session's folder while it is recorded: reached by what it is, not by its name, which others may change."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterable
+from io import FileIO
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
-from clesr.pipeline.session.format import SessionError
+from clesr.engines.common.folders import Folder
+from clesr.pipeline.session.format import (
+    MANIFEST,
+    DamagedError,
+    FileFacts,
+    MovedError,
+    SessionError,
+    SessionInfo,
+    digest_open,
+    format_manifest,
+)
 
 RESERVE = ".reserve"  # space that is given up when the disk is full, so that the session can still be closed
 RESERVE_BYTES = 1 << 18
 LONGEST = 255  # bytes of a name
+DELETED = " (deleted)"  # what Linux puts behind the name of what is gone
 
 
 def make_folder(folder: Path, *, above: bool = True) -> None:
@@ -36,11 +51,9 @@ def next_folder(folder: Path) -> Path:
     stem, _, number = folder.name.rpartition("-")
     if not (stem and number.isdigit()):
         stem, number = folder.name, "1"
-    return next(
-        following
-        for n in count(int(number) + 1)
-        if not (following := folder.with_name(_numbered(stem, n))).exists()
-    )
+    ends = (f"-{following}" for following in count(int(number) + 1))
+    names = (os.fsdecode(os.fsencode(stem)[: LONGEST - len(end)]) + end for end in ends)
+    return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
 def free_folder(folder: Path) -> Path:
@@ -48,7 +61,116 @@ def free_folder(folder: Path) -> Path:
     return next_folder(folder) if folder.exists() and any(folder.iterdir()) else folder
 
 
-def _numbered(stem: str, number: int) -> str:
-    """``stem-number``, where ``stem`` is cut if that would be too long for a name."""
-    end = f"-{number}"
-    return os.fsdecode(os.fsencode(stem)[: LONGEST - len(end)]) + end
+class Held(NamedTuple):
+    """A file of the session: its name, its descriptor, and how many bytes it has at least."""
+
+    name: str
+    descriptor: int
+    size: int
+
+
+class SessionFolder(Folder):
+    """An existing folder at ``path``, held open. Every method but ``close`` raises OSError."""
+
+    def write_manifest(self, info: SessionInfo, *, wait: bool = True) -> None:
+        """Replace ``session.json``, so that a crash leaves the old one or the new one; without ``wait`` for the disk
+        that holds for a killed process only."""
+        self.put(MANIFEST, format_manifest(info), wait=wait)
+
+    def size(self) -> int:
+        """Bytes of all its files."""
+        with os.scandir(self.descriptor) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+
+    def check(self, files: Iterable[Held]) -> None:
+        """Whether the folder has its name and ``files`` are in it, whole. Raises MovedError or DamagedError."""
+        for file in files:
+            self._check_file(file)
+        try:
+            found = _identity(os.stat(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        except PermissionError:
+            self._check_exists()
+            return  # a folder above was closed to us: nothing says that this one moved, and writing needs no name
+        if found == _identity(os.fstat(self.descriptor)):
+            return
+        self._check_exists()
+        now = self.where()
+        happened = f"was moved to {now}" if now is not None else "was mounted over, or its disk detached,"
+        raise MovedError(f"the folder {self.path} {happened} while it was recorded")
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the folder is gone, with all that is in it."""
+        return os.fstat(self.descriptor).st_nlink == 0 or (
+            self._name.endswith(DELETED) and self.where() is None
+        )
+
+    def where(self) -> str | None:
+        """Where the folder is now, None where no name leads to it: it was deleted, or something was mounted over it."""
+        now = self._name
+        try:
+            return now if _identity(os.stat(now)) == _identity(os.fstat(self.descriptor)) else None
+        except OSError:
+            return None
+
+    @property
+    def _name(self) -> str:
+        """What the system calls the folder now."""
+        return os.readlink(f"/proc/self/fd/{self.descriptor}")
+
+    def _check_file(self, file: Held) -> None:
+        held = os.fstat(file.descriptor)
+        try:
+            found = _identity(os.stat(file.name, dir_fd=self.descriptor, follow_symlinks=False))
+        except FileNotFoundError:
+            found = None
+        if found != _identity(held):
+            self._check_exists()
+            happened = "deleted" if found is None else "replaced"
+            raise DamagedError(f"{self.path / file.name} was {happened} while it was recorded")
+        if held.st_size < file.size:
+            raise DamagedError(
+                f"{self.path / file.name} was cut from {file.size} to {held.st_size} bytes while it was recorded"
+            )
+
+    def _check_exists(self) -> None:
+        if self.deleted:
+            raise DamagedError(f"the folder {self.path} was deleted while it was recorded")
+
+
+class Journal:
+    """``frames.jsonl`` while it is written: the new ``file``, locked, whose lines are chained from ``session`` (its id)
+    on. Raises OSError."""
+
+    def __init__(self, file: FileIO, session: str) -> None:
+        self.file = file
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.chain, self.count, self.size = session, 0, 0
+
+    def append(self, lines: bytes, chain: str, count: int) -> None:
+        """Bring ``count`` ``lines`` to the disk, the last with this ``chain`` value; where that fails, none of them is
+        in the file. Any thread, one at a time."""
+        self.file.seek(self.size)
+        view = memoryview(lines)
+        try:
+            while len(view):
+                view = view[self.file.write(view) :]
+            os.fdatasync(self.file.fileno())
+        except OSError:
+            self.file.truncate(self.size)
+            raise
+        self.size += len(lines)
+        self.chain, self.count = chain, self.count + count
+
+    def digest(self) -> FileFacts:
+        """Size and digest of what is in it."""
+        return digest_open(self.file)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

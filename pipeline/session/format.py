@@ -13,20 +13,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from datetime import datetime
+from fractions import Fraction
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, get_type_hints
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
-from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.errors import ClesrError, first_line
 from clesr.engines.common.parsing import Count, Int64, check_depth, parse_json
-from clesr.pipeline.frame import Image, Outcome
+from clesr.pipeline.frame import Outcome
 
 VERSION = 1
 MANIFEST, FRAMES, RAW, SR = "session.json", "frames.jsonl", "raw.mkv", "sr.mkv"
+TICK = Fraction(1, 1000)  # Matroska's clock, in seconds
 MANIFEST_BYTES = 16 << 20  # of session.json, at most
 LINE_BYTES = 1 << 20  # of a line of frames.jsonl, at most
 LONGEST_TEXT = 4096  # characters of a text that is written; the rest is cut off
@@ -55,6 +56,19 @@ class FileFacts(TypedDict):
 
 class SessionError(ClesrError):
     """A session cannot be read, written or repaired; exit status 1."""
+
+
+class MovedError(SessionError):
+    """The folder is another place now, or hidden; the session in it is whole."""
+
+
+class DamagedError(SessionError):
+    """Somebody removed, replaced or cut what was recorded."""
+
+
+def cause(error: Exception) -> str:
+    """Why writing failed, without file names."""
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +109,9 @@ class SessionInfo:
 
     ``started`` is the wall-clock time of the first frame (ISO 8601 with offset), ``started_ns`` the monotonic time
     of the same moment, ``first`` that frame's number. ``engine`` to ``model_hash`` describe what made the first SR
-    image and are empty where none
-    was made; ``engines`` lists every engine with the number ``from`` which it worked. ``raw_shape`` and
-    ``sr_shape`` are (H, W). ``settings`` holds roi, window and masks as they were given. ``closed`` is False
-    while a session is recorded and after a crash; ``ended`` says how it was closed. ``totals``, ``chain``,
+    image and are empty where none was made; ``engines`` lists every engine with the number ``from`` which it worked.
+    ``raw_shape`` and ``sr_shape`` are (H, W). ``settings`` holds roi, window and masks as they were given. ``closed``
+    is False while a session is recorded and after a crash; ``ended`` says how it was closed. ``totals``, ``chain``,
     ``lines`` and ``files`` (digests) are there once it is closed.
     """
 
@@ -160,12 +173,6 @@ def hash_bytes(*parts: bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
-def hash_pixels(image: Image) -> str:
-    """BLAKE2b-256 over ``image``, row by row, little-endian."""
-    little = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-    return hash_bytes(little.reshape(-1).data)
-
-
 def digest_file(path: Path) -> FileFacts:
     """Size in bytes and digest of a file: BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of PIECE bytes.
 
@@ -185,17 +192,21 @@ def digest_open(file: FileIO | BufferedReader) -> FileFacts:
     return {"bytes": size, "digest": whole.hexdigest()}
 
 
-def format_line(record: Record, previous: str) -> tuple[bytes, str]:
-    """``record`` as a line that follows the one whose chain value is ``previous``; the line and its chain value.
+def format_lines(records: Iterable[Record], previous: str) -> tuple[bytes, str]:
+    """``records`` as lines that follow the one whose chain value is ``previous`` (the first line of all follows the
+    session's id); the lines and the chain value of the last.
 
-    The first line follows the session's id. Fields that hold their default are left out.
+    Fields that hold their default are left out.
     """
-    values = {
-        f.name: _cut(getattr(record, f.name)) for f in fields(record) if getattr(record, f.name) != f.default
-    }
-    body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[:-1]
-    chain = hash_bytes(previous.encode(), body)
-    return body + _CHAIN + chain.encode() + b'"}\n', chain
+    lines = []
+    for record in records:
+        values = {
+            name: _cut(value) for name, default in _DEFAULTS if (value := getattr(record, name)) != default
+        }
+        body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[:-1]
+        previous = hash_bytes(previous.encode(), body)
+        lines.append(body + _CHAIN + previous.encode() + b'"}\n')
+    return b"".join(lines), previous
 
 
 def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
@@ -230,7 +241,6 @@ def manifest_hash(text: bytes) -> tuple[str, bool]:
 
 def parse_manifest(text: bytes, name: str) -> SessionInfo:
     """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
-    damaged = "{} is damaged ({}); restore the session from a copy"
     try:
         version = parse_json(text, _Versioned).version
         if version != VERSION:
@@ -243,7 +253,7 @@ def parse_manifest(text: bytes, name: str) -> SessionInfo:
         if started.tzinfo is None or not 1900 < started.year < 3000:
             raise ValueError(f"started is {info.started}: expected a time with its offset from UTC")
     except ValueError as error:
-        raise SessionError(damaged.format(name, error)) from error
+        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
     return info
 
 
@@ -260,6 +270,7 @@ def _declared(field: Field[Any]) -> tuple[str, Any] | tuple[str, Any, Any]:
     return (field.name, kind) if field.default is MISSING else (field.name, kind, field.default)
 
 
+_DEFAULTS = [(f.name, f.default) for f in fields(Record)]
 _HINTS = get_type_hints(Record, include_extras=True)
 _Line = msgspec.defstruct(
     "_Line", [_declared(f) for f in fields(Record)], forbid_unknown_fields=True, kw_only=True

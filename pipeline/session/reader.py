@@ -8,7 +8,6 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +25,7 @@ from clesr.pipeline.session.format import (
     MANIFEST_BYTES,
     RAW,
     SR,
+    TICK,
     Record,
     SessionError,
     SessionInfo,
@@ -35,7 +35,6 @@ from clesr.pipeline.session.format import (
 from clesr.pipeline.sources.video.decode import Damage, Decoder, Picture, open_container
 
 Which = Literal["raw", "sr"]
-MILLISECOND = Fraction(1, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,10 @@ class Session:
         wanted = ((index, record) for index, record in indexed if index is not None)
         with closing(demux(path)) as coded:
             for (index, record), found in zip(wanted, coded, strict=False):
-                if index != found.position or isinstance(found.picture, Damage):
-                    reason = getattr(found.picture, "reason", f"it is not at position {index}")
+                if index != found.position or isinstance(found.image, Damage):
+                    reason = getattr(found.image, "reason", f"it is not at position {index}")
                     raise SessionError(f"{path}: frame {record.number}: {reason}; `clesr verify` tells more")
-                yield record, found.picture
+                yield record, found.image
 
 
 class DamagedLine(ValueError):
@@ -137,7 +136,7 @@ def read_session(folder: Path) -> Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class Packet:
     """One packet of a video file: its position, its time in milliseconds, whether it needs none before it, its bytes,
     and what is in it."""
 
@@ -145,10 +144,10 @@ class Coded:
     ticks: int
     key: bool
     data: bytes
-    picture: Image | Damage
+    image: Image | Damage
 
 
-def demux(path: Path) -> Generator[Coded, None, None]:
+def demux(path: Path) -> Generator[Packet, None, None]:
     """Every packet of the video file ``path`` in order, to where it was cut; raises SessionError."""
     try:
         check_part(path)
@@ -170,8 +169,8 @@ def demux(path: Path) -> Generator[Coded, None, None]:
                 continue
             pictures = list(decoder.decode(packet)) or [Damage("the decoder gave no image for it")]
             picture = pictures[0].image if isinstance(pictures[0], Picture) else pictures[0]
-            ticks = round((packet.pts or 0) * (packet.time_base or MILLISECOND) / MILLISECOND)
-            yield Coded(position, ticks, packet.is_keyframe, bytes(packet), picture)
+            ticks = round((packet.pts or 0) * (packet.time_base or TICK) / TICK)
+            yield Packet(position, ticks, packet.is_keyframe, bytes(packet), picture)
             position += 1
 
 

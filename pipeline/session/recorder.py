@@ -1,13 +1,18 @@
 """The recorder of a live run: every captured frame as it was, whatever becomes of engine and display.
 
     source thread: capture, lose, spoil, prepared, settle -\\
-    engine thread: settle                                   >  inbox -> recorder thread -> checkpointer
-    sink thread: write (codes the SR image)               -/             codes, writes     syncs, closes
+    engine thread: settle                                   >  messages -> recorder thread -> committer
+    sink thread: write (encodes the SR image)             -/           encodes, writes       syncs, closes
+
+So an outcome always comes after its frame, and no lock is needed.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,19 +20,12 @@ from pathlib import Path
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
-from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.frame_queue import Closed, Policy
 from clesr.pipeline.observer import FrameObserver
-from clesr.pipeline.session.checkpointer import cause
-from clesr.pipeline.session.coding import TICK, Coder, Picture, coder_for
-from clesr.pipeline.session.format import Record
-from clesr.pipeline.session.inbox import Inbox
-from clesr.pipeline.session.provenance import Provenance
-from clesr.pipeline.session.recorder_thread import RecorderThread
-from clesr.pipeline.session.sessions import Sessions
-from clesr.pipeline.session.settings import RecorderSettings
-from clesr.pipeline.session.teller import Teller
-from clesr.pipeline.session.trigger import Trigger
-from clesr.pipeline.session.watchdog import Watchdog
+from clesr.pipeline.session.format import TICK, Record, SessionError, cause
+from clesr.pipeline.session.manifest import Provenance, RecorderSettings
+from clesr.pipeline.session.segments import Segments
+from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.video.encoding import encoder_threads
 from clesr.pipeline.sinks.video.timeline import Timeline
@@ -36,7 +34,63 @@ from clesr.pipeline.sources.base import SourceInfo
 __all__ = ["Recorder", "RecorderSettings"]
 
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
+LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
+MESSAGE = 512  # bytes that a message counts for besides its image
 TOO_SLOW = "the recorder could not keep up: the disk or the processor is too slow for it"
+
+
+class MessageQueue:
+    """Work from several threads to one, in order; images of at most ``budget`` bytes wait with it."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.messages: deque[tuple[Callable[[], None], int]] = deque()
+        self._cost = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(
+        self, message: Callable[[], None], image: int = 0, *, wait: bool = False, share: float = 1.0
+    ) -> bool:
+        """Hand ``message`` over with an ``image`` of so many bytes, where ``share`` of the budget has room for it or
+        nothing waits; False where not.
+
+        ``wait`` waits for room. A message without an image always has room. False too once the queue is closed.
+        """
+        with self._changed:
+            while not self._closed and image and self.messages and self._cost + image > share * self.budget:
+                if not wait:
+                    return False
+                self._changed.wait()
+            if self._closed:
+                return False
+            self.messages.append((message, image + MESSAGE))
+            self._cost += image + MESSAGE
+            self._changed.notify_all()
+            return True
+
+    def get(self, timeout: float) -> Callable[[], None] | None:
+        """The oldest message, None after ``timeout`` seconds without; raises Closed on a closed and empty queue."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self.messages) or self._closed, timeout)
+            if self.messages:
+                message, cost = self.messages.popleft()
+                self._cost -= cost
+                self._changed.notify_all()
+                return message
+            if self._closed:
+                raise Closed
+            return None
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether more waits than images alone could make wait."""
+        return self._cost > self.budget
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 class Recorder(FrameObserver):
@@ -46,7 +100,7 @@ class Recorder(FrameObserver):
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
     never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
     fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError. Nothing
-    else ends a recording: neither frames that cannot be coded, nor a ``tell`` that raises.
+    else ends a recording: neither frames that cannot be encoded, nor a ``tell`` that raises.
     """
 
     name = "recorder"
@@ -62,26 +116,24 @@ class Recorder(FrameObserver):
         clock: Clock = SYSTEM,
         tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
+        def tell_safely(message: str) -> None:
+            with suppress(
+                Exception
+            ):  # a terminal or pipe that is gone must not end a recording; what is said in
+                tell(message)  # vain here stands in the session too, or is raised when the recorder is closed
+
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or FPS
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
-        self._trigger = Trigger(armed=self.settings.retro_s > 0)
-        self._watchdog = Watchdog(clock)
-        self._sessions = Sessions(
-            self.settings,
-            provenance.describe,
-            trigger=self._trigger,
-            watchdog=self._watchdog,
-            fps=self._fps,
-            clock=clock,
-            tell=Teller(tell),
-        )
-        self._inbox = Inbox(self.settings.waiting_bytes)
-        self._thread = RecorderThread(self._sessions, self._inbox)
-        # Of the source thread:
-        self._timeline = Timeline(TICK, 1 / Fraction(self._fps).limit_denominator(1001))
-        # Of the sink thread:
-        self._sr_coder: Coder | None = None
+        self._segments = Segments(provenance, fps=self._fps, tell=tell_safely)
+        self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
+        self._queue = MessageQueue(self.settings.waiting_bytes)
+        self._timeline = Timeline(
+            TICK, 1 / Fraction(self._fps).limit_denominator(1001)
+        )  # of the source thread
+        self._encoder: ImageEncoder | None = None  # of the sink thread
+        self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)
+        self._thread.start()
 
     # --- any thread
 
@@ -99,18 +151,18 @@ class Recorder(FrameObserver):
     def alarm(self) -> str | None:
         """Where a recording that was asked for ended early, or could not begin: why, in a line; else None. It stays,
         whatever is recorded later; ``close`` says the same, as an error."""
-        return self._sessions.alarm
+        return self._segments.alarm
 
     def start(self, folder: Path, *, or_next: bool = False) -> None:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
         where something is in it, into ``NAME-2`` and so on. Never waits for the disk."""
         self._trigger.order()
-        self._inbox.put(partial(self._sessions.start, folder, or_next=or_next))
+        self._queue.put(partial(self._segments.start, folder, or_next=or_next))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""
         self._trigger.recording = False
-        self._inbox.put(self._sessions.stop)
+        self._queue.put(self._segments.stop)
 
     # --- source thread
 
@@ -118,38 +170,38 @@ class Recorder(FrameObserver):
         """Waits for the disk only where the source is recorded input."""
         if not self._trigger.armed:
             return
-        ticks = self._timeline.place(frame)
+        image, ticks = frame.image, self._timeline.place(frame)
         entry = Entry(
             Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks, reason=remark or None)
         )
-        image = frame.image
-        letter = partial(self._sessions.on_frame, entry, image, self.clock.now_ns())
-        if self._inbox.put(letter, image.nbytes, wait=not self.source.live):
-            self._watchdog.room()
+        message = partial(self._segments.on_frame, entry, image, self.clock.now_ns())
+        if self._queue.put(message, image.nbytes, wait=not self.source.live):
+            self._watchdog.wait = None
             return
-        self._inbox.put(partial(self._sessions.on_missed, entry, (image.shape, image.dtype), TOO_SLOW))
+        images = ImageFormat(image.shape, image.dtype)
+        self._queue.put(partial(self._segments.on_missed, entry, images, TOO_SLOW))
         if self._watchdog.full():
-            self._sessions.declare_dead()
+            self._segments.declare_dead()
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
         record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
-        self._post(self._sessions.admit, Entry(record, settled=True))
+        self._post(self._segments.admit, Entry(record, settled=True))
 
     def spoil(self, item: Corrupt) -> None:
         record = Record(
             number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
         )
-        self._post(self._sessions.admit, Entry(record, settled=True))
-        if self._inbox.over_budget and self._trigger.armed and self._watchdog.full():
-            self._sessions.declare_dead()  # no frame may ever come that would find no room
+        self._post(self._segments.admit, Entry(record, settled=True))
+        if self._queue.over_budget and self._trigger.armed and self._watchdog.full():
+            self._segments.declare_dead()  # no frame may ever come that would find no room
 
     def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        self._post(self._sessions.on_prepared, number, time_ns, levels)
+        self._post(self._segments.on_prepared, number, time_ns, levels)
 
     # --- source and engine thread
 
     def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
-        self._post(self._sessions.on_settled, number, {"outcome": outcome}, None, reason)
+        self._post(self._segments.on_settled, number, {"outcome": outcome}, None, reason)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         values = {
@@ -158,45 +210,58 @@ class Recorder(FrameObserver):
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,
         }
-        self._post(self._sessions.on_settled, result.frame.number, values, engine)
+        self._post(self._segments.on_settled, result.frame.number, values, engine)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
-            self._inbox.put(partial(work, *arguments))
+            self._queue.put(partial(work, *arguments))
 
     # --- sink thread
 
     def write(self, result: Result) -> None:
-        """Code the SR image. Waits for the disk: then the engine sheds frames, and the raw ones come through."""
+        """Encode the SR image. Waits for the disk: then the engine sheds frames, and the raw ones come through."""
         if not self._trigger.armed:
             return
         number = result.frame.number
-        picture = self._code(number, result.image)
-        size = 0 if isinstance(picture, str) else len(picture.data)
-        letter = partial(self._sessions.on_sr, number, self._sr_coder, picture)
-        self._inbox.put(letter, size, wait=True, share=0.5)
+        entry = self._segments.open.get(number)
+        other = entry is not None and entry.other  # of another size than its session, which says so
+        image = "" if other else self._encode(result.image)
+        size = 0 if isinstance(image, str) else len(image.data)
+        self._queue.put(partial(self._segments.on_sr, number, image), size, wait=True, share=0.5)
 
-    def _code(self, number: int, image: Image) -> Picture | str:
-        """The coded SR ``image`` of frame ``number``, or why there is none; empty where its session says so."""
-        if self._sessions.is_other(number):
-            return ""
+    def _encode(self, image: Image) -> EncodedImage | str:
+        """The encoded SR ``image``, or why there is none."""
+        images = ImageFormat(image.shape, image.dtype)
         try:
-            coder = coder_for(
-                image, self._sr_coder, self.settings.codec, fps=self._fps, threads=encoder_threads()
-            )
-            picture = coder.code(image, 0, key=self._sessions.key_wanted)
-        except Exception as error:  # noqa: BLE001 - whatever a coder raises, raw and the other frames are recorded
+            encoder = self._encoder
+            if encoder is None or encoder.images != images:
+                encoder = ImageEncoder(self.settings.codec, images, fps=self._fps, threads=encoder_threads())
+            encoded = encoder.encode(image, key=self._segments.key_wanted)
+        except Exception as error:  # noqa: BLE001 - whatever an encoder raises, raw and other frames are recorded
             return f"the SR image could not be coded: {cause(error)}"
-        self._sr_coder = coder
-        return picture
+        self._encoder = encoder
+        return encoded
 
     def skip(self, result: Result) -> None:
         """The SR image of ``result`` does not come: the sink thread was too slow for it, or the run was aborted."""
-        self._post(self._sessions.on_sr, result.frame.number, self._sr_coder, TOO_SLOW)
+        self._post(self._segments.on_sr, result.frame.number, TOO_SLOW)
 
     def close(self) -> str | None:
         """Close every session; what was recorded, in a line. Raises SessionError where a recording that was asked for
         ended early, or nothing of it was recorded."""
-        self._inbox.close()
-        self._sr_coder = None  # its threads must not wait for the last who knows this recorder
-        return self._thread.finish()
+        self._queue.close()
+        self._encoder = None  # its threads must not wait for the last who knows this recorder
+        self._thread.join()
+        if self._segments.errors:
+            raise SessionError("; ".join(self._segments.errors))
+        return "; ".join(self._segments.reports) or None
+
+    # --- recorder thread
+
+    def _work(self) -> None:
+        """Hand messages on until the queue is closed and empty. Whatever breaks, it goes on."""
+        with suppress(Closed):
+            while True:
+                self._segments.handle(self._queue.get(LOOK_S), self._queue.messages)
+                self._watchdog.steps += 1
+        self._segments.handle(self._segments.close, ())

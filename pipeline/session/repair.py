@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import av
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.files import sync
 from clesr.engines.common.folders import Folder, check_part, open_part, read_part
-from clesr.pipeline.session.coding import Picture
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.format import (
     FRAMES,
@@ -30,14 +29,13 @@ from clesr.pipeline.session.format import (
     by_position,
     count_records,
     digest_file,
-    format_line,
+    format_lines,
     format_manifest,
     hash_bytes,
-    hash_pixels,
     parse_line,
 )
-from clesr.pipeline.session.matroska import MatroskaFile
-from clesr.pipeline.session.reader import Coded, DamagedLine, Session, chained_lines, demux, read_session
+from clesr.pipeline.session.reader import DamagedLine, Packet, Session, chained_lines, demux, read_session
+from clesr.pipeline.session.video import MatroskaFile, hash_pixels
 from clesr.pipeline.sources.video.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
@@ -88,7 +86,7 @@ class _Repair:
         totals = count_records([*records, *raw.values()])
         for _, record in sorted(raw.items()):
             before = chain
-            line, chain = format_line(record, before)
+            line, chain = format_lines([record], before)
             parse_line(line, before)  # a number or time beyond all sense, out of a foreign video
             text += line
         (self.work / FRAMES).write_bytes(text)
@@ -141,32 +139,29 @@ class _Repair:
         covered = {record.number: record for record in records}
         found: dict[int, Record] = {}
         before: Record | None = None
-        copied = 0
-        for coded in self._copy(RAW, known):
-            copied += 1
-            if coded.position not in known:
-                found[coded.ticks] = record = self._recovered(coded, before, covered)
+        for packet in self._copy(RAW, known):
+            if packet.position not in known:
+                found[packet.ticks] = record = self._recovered(packet, before, covered)
                 covered[record.number] = record
-            before = known.get(coded.position) or found[coded.ticks]
-        self._say_lost(RAW, sum(index >= copied for index in known))
+            before = known.get(packet.position) or found[packet.ticks]
         return found
 
-    def _recovered(self, coded: Coded, before: Record | None, covered: dict[int, Record]) -> Record:
+    def _recovered(self, packet: Packet, before: Record | None, covered: dict[int, Record]) -> Record:
         """A record for a picture without a line, which comes after ``before``: its number is the next free one."""
         number = before.number + 1 if before is not None else self.info.first
         while number in covered:
             number += covered[number].count
         time_ns = before.captured_ns if before is not None else self.info.started_ns
         if self.info.live:
-            time_ns += (coded.ticks - ((before.ticks or 0) if before is not None else 0)) * 1_000_000
+            time_ns += (packet.ticks - ((before.ticks or 0) if before is not None else 0)) * 1_000_000
         following = (record.captured_ns for record in covered.values() if record.number > number)
-        assert not isinstance(coded.picture, Damage)
+        assert not isinstance(packet.image, Damage)
         return Record(
             number=number,
             captured_ns=min(time_ns, *following, time_ns),
-            ticks=coded.ticks,
-            raw_index=coded.position,
-            raw_hash=hash_pixels(coded.picture),
+            ticks=packet.ticks,
+            raw_index=packet.position,
+            raw_hash=hash_pixels(packet.image),
             reason=RECOVERED,
             recovered=True,
         )
@@ -174,47 +169,41 @@ class _Repair:
     def _recover_sr(self, records: list[Record], raw: dict[int, Record]) -> None:
         """Write ``sr.mkv`` anew, and put those of its images that have no line into the records of ``raw``."""
         known = by_position(records, SR)
-        copied = 0
-        for coded in self._copy(SR, known, set(raw)):
-            copied += 1
-            if coded.position in known:
+        for packet in self._copy(SR, known, set(raw)):
+            if packet.position in known:
                 continue
             lossless = self.info.sr_codec == "ffv1"
-            assert not isinstance(coded.picture, Damage)
-            raw[coded.ticks] = replace(
-                raw[coded.ticks],
-                sr_index=coded.position,
-                sr_hash=hash_pixels(coded.picture) if lossless else None,
-                sr_coded=None if lossless else hash_bytes(coded.data),
+            assert not isinstance(packet.image, Damage)
+            raw[packet.ticks] = replace(
+                raw[packet.ticks],
+                sr_index=packet.position,
+                sr_hash=hash_pixels(packet.image) if lossless else None,
+                sr_coded=None if lossless else hash_bytes(packet.data),
             )
-        self._say_lost(SR, sum(index >= copied for index in known))
 
-    def _copy(self, name: str, known: dict[int, Record], ticks: set[int] | None = None) -> Iterator[Coded]:
-        """Copy the pictures of ``name`` that have a line, and behind them those that are whole (and at ``ticks``)."""
-        path = self.folder / name
-        if not path.is_file():
-            return
+    def _copy(self, name: str, known: dict[int, Record], ticks: set[int] | None = None) -> Iterator[Packet]:
+        """Copy the images of ``name`` that have a line, and behind them those that are whole (and at ``ticks``)."""
+        path, target = self.folder / name, None
         try:
-            container = open_container(f"file:{path}")
+            source = open_container(f"file:{path}") if path.is_file() else None
         except SourceError:
-            return  # not there, or cut before its first picture
-        target = None
-        with container, closing(demux(path)) as pictures:
-            for coded in pictures:
-                if coded.position not in known and (
-                    isinstance(coded.picture, Damage) or (ticks is not None and coded.ticks not in ticks)
-                ):
-                    break
-                target = target or MatroskaFile(self.work / name, container.streams.video[0])
-                target.mux(Picture(coded.data, coded.ticks, coded.key, "", None))
-                yield coded
+            source = None  # cut before its first image
+        if source is not None:
+            with source, closing(demux(path)) as packets:
+                for packet in packets:
+                    if packet.position not in known and (
+                        isinstance(packet.image, Damage) or (ticks is not None and packet.ticks not in ticks)
+                    ):
+                        break
+                    target = target or MatroskaFile(self.work / name, source.streams.video[0])
+                    target.mux(packet.data, packet.ticks, key=packet.key)
+                    yield packet
+        copied = 0
         if target is not None:
             target.close()
-            self.files[name] = target.facts()
-
-    def _say_lost(self, name: str, count: int) -> None:
-        if count:
-            self.said.append(f"{count} frames have a line, but are not in {name}: they are lost")
+            self.files[name], copied = target.facts(), target.count
+        if lost := sum(index >= copied for index in known):
+            self.said.append(f"{lost} frames have a line, but are not in {name}: they are lost")
 
     def _replace(self, info: SessionInfo) -> None:
         """Put the new files in the place of the old ones, the manifest last."""
@@ -238,12 +227,10 @@ class _Repair:
 def _alone(folder: Path) -> Iterator[None]:
     """Raises SessionError while the session is being recorded."""
     path = folder / FRAMES
-    if not os.path.lexists(path):
-        yield
-        return
-    with open_part(path) as file:
+    with open_part(path) if os.path.lexists(path) else nullcontext() as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if file is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SessionError(
                 f"{folder} is still being recorded; stop that first, then nothing is to repair"

@@ -7,21 +7,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clesr.engines.common.folders import check_part, read_part
-from clesr.pipeline.frame import Image, Outcome
-from clesr.pipeline.session.agreement import disagreements, uncovered
+from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.format import (
     FRAMES,
     MANIFEST,
     MANIFEST_BYTES,
     RAW,
     SR,
+    FileFacts,
     Record,
     SessionError,
     SessionInfo,
@@ -29,13 +27,14 @@ from clesr.pipeline.session.format import (
     count_records,
     digest_file,
     hash_bytes,
-    hash_pixels,
     manifest_hash,
 )
-from clesr.pipeline.session.reader import chained_lines, demux, read_session
+from clesr.pipeline.session.reader import Packet, chained_lines, demux, read_session
+from clesr.pipeline.session.video import hash_pixels
 from clesr.pipeline.sources.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
+PIXELLESS = (Outcome.LOST, Outcome.CORRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,7 @@ class Certificate:
             "model": self.info.model,
             "model_hash": self.info.model_hash,
             "totals": self.totals,
-            "missing": [
-                {"what": m.what, "first": m.first, "last": m.last, "reason": m.reason} for m in self.missing
-            ],
+            "missing": [asdict(missing) for missing in self.missing],
             "problems": list(self.problems),
             "digest": self.digest,
         }
@@ -119,9 +116,9 @@ class _Check:
         totals = count_records(records)
         self._ledger(totals)
         in_order = sorted(records, key=lambda record: record.number)
-        self._numbers(in_order)
-        self._say(disagreements(in_order))
-        self._times(in_order)
+        self._say(_numbers(in_order, self.info.first))
+        self._say(_disagreements(in_order))
+        self._say(_times(in_order))
         self._files()
         self._pixels(RAW, by_position(in_order, RAW), totals["raw"])
         self._pixels(SR, by_position(in_order, SR), totals["sr"])
@@ -183,61 +180,40 @@ class _Check:
         if ended != totals["captured"]:
             self.problems.append(f"{totals['captured']} frames were captured, {ended} have an outcome")
 
-    def _numbers(self, records: list[Record]) -> None:
-        """Every number from the first to the last has one line."""
-
-        def broken() -> Iterator[str]:
-            expected = self.info.first
-            for record in records:
-                if record.number > expected:
-                    yield f"{_range(expected, record.number - 1)} no line in {FRAMES}, and nothing explains that"
-                elif record.number < expected:
-                    yield f"frame {record.number} has two lines in {FRAMES}"
-                expected = max(expected, record.number + record.count)
-
-        self._say(broken())
-
-    def _times(self, records: list[Record]) -> None:
-        def broken() -> Iterator[str]:
-            captured, ticks = None, -1
-            for record in records:
-                if captured is not None and record.captured_ns < captured:
-                    yield f"frame {record.number} was captured before the frame before it"
-                captured = record.captured_ns
-                if record.ticks is not None:
-                    if record.ticks <= ticks:
-                        yield f"frame {record.number} is shown before the frame before it"
-                    ticks = record.ticks
-                stages = (record.captured_ns, record.prepared_ns, record.submitted_ns, record.collected_ns)
-                passed = [stage for stage in stages if stage is not None]
-                if passed != sorted(passed):
-                    yield f"frame {record.number} passed the stages in a wrong order"
-
-        self._say(broken())
-
     def _files(self) -> None:
-        """The digests of a closed session's files."""
-        self.problems += uncovered(self.folder, self.info)
-        for name, stated in (self.info.files or {}).items():
-            path = self.folder / name
-            if name not in (FRAMES, RAW, SR):
-                self.problems.append(f"{MANIFEST} names a file {name!r}, which no session has")
-                continue
-            if not os.path.lexists(path):
-                self.problems.append(f"{name} is missing")
-                continue
-            try:
-                check_part(path)
-                found = digest_file(path)
-            except OSError as error:
-                self.problems.append(f"{name} cannot be read: {error.strerror}")
-                continue
-            if found["bytes"] != stated["bytes"]:
+        """What a closed session should state, and the digests of its files."""
+        if self.info.closed:
+            absent = [
+                name for name in ("totals", "lines", "chain", "files") if getattr(self.info, name) is None
+            ]
+            if absent:
                 self.problems.append(
-                    f"{name} has {found['bytes']} bytes, {MANIFEST} states {stated['bytes']}"
+                    f"{MANIFEST} states no {', '.join(absent)}, though the session is closed"
                 )
-            elif found != stated:
-                self.problems.append(f"{name} was changed: its digest does not match it")
+            for name in (RAW, SR, FRAMES):
+                if (
+                    self.info.files is not None
+                    and name not in self.info.files
+                    and (self.folder / name).exists()
+                ):
+                    self.problems.append(f"{MANIFEST} states no digest of {name}")
+        for name, stated in (self.info.files or {}).items():
+            self.problems += filter(None, [self._wrong_file(name, stated)])
+
+    def _wrong_file(self, name: str, stated: FileFacts) -> str | None:
+        path = self.folder / name
+        if name not in (FRAMES, RAW, SR):
+            return f"{MANIFEST} names a file {name!r}, which no session has"
+        if not os.path.lexists(path):
+            return f"{name} is missing"
+        try:
+            check_part(path)
+            found = digest_file(path)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if found["bytes"] != stated["bytes"]:
+            return f"{name} has {found['bytes']} bytes, {MANIFEST} states {stated['bytes']}"
+        return None if found == stated else f"{name} was changed: its digest does not match it"
 
     def _pixels(self, name: str, records: dict[int, Record], expected: int) -> None:
         if os.path.lexists(self.folder / name):
@@ -255,7 +231,7 @@ class _Check:
                     self.advance(self.images)
                     record = records.get(found.position)
                     if record is not None:
-                        yield from self._wrong(name, record, found.ticks, found.data, found.picture)
+                        yield from self._wrong(name, record, found)
         except SessionError as error:
             yield f"{name}: {error}{'' if records else self._cut_off}"
         positions = [position for position in records if position >= seen]
@@ -265,24 +241,75 @@ class _Check:
         if seen > len(records):
             yield f"{name} has {seen - len(records)} images more than {FRAMES} has lines for{self._cut_off}"
 
-    def _fits(self, name: str, picture: Image) -> bool:
-        shape = self.info.raw_shape if name == RAW else self.info.sr_shape
-        return picture.shape == shape and picture.dtype.name == self.info.dtype
-
-    def _wrong(self, name: str, record: Record, ticks: int, data: bytes, picture: object) -> Iterator[str]:
-        where = f"{name}: frame {record.number}"
-        if isinstance(picture, Damage):
-            yield f"{where}: {picture.reason}"
+    def _wrong(self, name: str, record: Record, found: Packet) -> Iterator[str]:
+        where, image = f"{name}: frame {record.number}", found.image
+        if isinstance(image, Damage):
+            yield f"{where}: {image.reason}"
             return
-        if isinstance(picture, np.ndarray) and not self._fits(name, picture):
-            yield f"{where} is {picture.dtype} of {picture.shape}, {MANIFEST} states other images"
-        if ticks != record.ticks:
-            yield f"{where} is shown at {ticks} ms, its line says {record.ticks}"
+        shape = self.info.raw_shape if name == RAW else self.info.sr_shape
+        if image.shape != shape or image.dtype.name != self.info.dtype:
+            yield f"{where} is {image.dtype} of {image.shape}, {MANIFEST} states other images"
+        if found.ticks != record.ticks:
+            yield f"{where} is shown at {found.ticks} ms, its line says {record.ticks}"
         if name == SR and record.sr_coded is not None:
-            if hash_bytes(data) != record.sr_coded:
+            if hash_bytes(found.data) != record.sr_coded:
                 yield f"{where} is not the coded picture of its line"
-        elif hash_pixels(picture) != (record.raw_hash if name == RAW else record.sr_hash):  # type: ignore[arg-type]
+        elif hash_pixels(image) != (record.raw_hash if name == RAW else record.sr_hash):
             yield f"{where} has other pixels than its line says"
+
+
+def _numbers(records: list[Record], expected: int) -> Iterator[str]:
+    """Every number from the first, which is ``expected``, to the last has one line."""
+    for record in records:
+        if record.number > expected:
+            yield f"{_range(expected, record.number - 1)} no line in {FRAMES}, and nothing explains that"
+        elif record.number < expected:
+            yield f"frame {record.number} has two lines in {FRAMES}"
+        expected = max(expected, record.number + record.count)
+
+
+def _disagreements(records: list[Record]) -> Iterator[str]:
+    """What is at odds within ``records``, in order of number, and between them."""
+    last = {RAW: -1, SR: -1}
+    for record in records:
+        where = f"frame {record.number}"
+        for words in _within(record):
+            yield f"{where} {words}"
+        for name, index in ((RAW, record.raw_index), (SR, record.sr_index)):
+            if index is not None and index <= last[name]:
+                yield f"{where} is image {index} of {name}, a frame before it is image {last[name]}"
+            last[name] = last[name] if index is None else max(index, last[name])
+
+
+def _within(record: Record) -> Iterator[str]:
+    if record.count > 1 and record.outcome is not Outcome.LOST:
+        yield f"stands for {record.count} numbers, but was not lost at the source"
+    if record.outcome in PIXELLESS and not (record.raw_index is None and record.sr_index is None):
+        yield f"is {record.outcome}, but has an image"
+    if (record.raw_index is None) != (record.raw_hash is None):
+        yield f"has an image in {RAW} without its hash, or a hash without an image"
+    hashed = record.sr_hash is not None or record.sr_coded is not None
+    if (record.sr_index is not None) != hashed:
+        yield f"has an image in {SR} without its hash, or a hash without an image"
+    if record.levels is not None and not record.levels[0] < record.levels[1]:
+        yield f"has black at level {record.levels[0]:g} and white at {record.levels[1]:g}"
+
+
+def _times(records: list[Record]) -> Iterator[str]:
+    """Times that fall from one frame to the next, or from one stage to the next."""
+    captured, ticks = None, -1
+    for record in records:
+        if captured is not None and record.captured_ns < captured:
+            yield f"frame {record.number} was captured before the frame before it"
+        captured = record.captured_ns
+        if record.ticks is not None:
+            if record.ticks <= ticks:
+                yield f"frame {record.number} is shown before the frame before it"
+            ticks = record.ticks
+        stages = (record.captured_ns, record.prepared_ns, record.submitted_ns, record.collected_ns)
+        passed = [stage for stage in stages if stage is not None]
+        if passed != sorted(passed):
+            yield f"frame {record.number} passed the stages in a wrong order"
 
 
 def _missing(records: list[Record]) -> Iterator[Missing]:
@@ -310,7 +337,7 @@ def _why(record: Record, what: str) -> str | None:
         return (
             str(record.outcome) if record.outcome is Outcome.LOST else record.reason or "no reason is given"
         )
-    if record.sr_index is not None or record.outcome in (Outcome.LOST, Outcome.CORRUPT):
+    if record.sr_index is not None or record.outcome in PIXELLESS:
         return None  # said under raw
     if record.outcome is Outcome.STALE:
         return str(record.outcome)

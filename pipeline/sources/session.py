@@ -8,8 +8,8 @@ from pathlib import Path
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Outcome
-from clesr.pipeline.session.format import RAW
-from clesr.pipeline.session.reader import MILLISECOND, demux, read_session
+from clesr.pipeline.session.format import RAW, TICK
+from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.sources.base import SourceInfo
 from clesr.pipeline.sources.video.decode import Damage
 
@@ -43,10 +43,10 @@ class SessionSource:
                 coded = next(self._coded, None)
                 if coded is None or coded.position != record.raw_index:
                     return Corrupt(record.number, now, f"it is not in {RAW}")
-                if isinstance(coded.picture, Damage):
-                    return Corrupt(record.number, now, coded.picture.reason)
-                base = None if record.ticks is None else MILLISECOND
-                return Frame(coded.picture, record.number, now, record.ticks, base)
+                if isinstance(coded.image, Damage):
+                    return Corrupt(record.number, now, coded.image.reason)
+                base = None if record.ticks is None else TICK
+                return Frame(coded.image, record.number, now, record.ticks, base)
             raise EndOfSource
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.session.recorder import Recorder
-from clesr.pipeline.session.sessions import Sessions
+from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.window.hud import draw
@@ -410,14 +410,14 @@ def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading
 def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_frame = Sessions.on_frame
+    on_frame = Segments.on_frame
 
-    def fail(self: Sessions, entry: Entry, image: Image, taken_ns: int) -> None:
+    def fail(self: Segments, entry: Entry, image: Image, taken_ns: int) -> None:
         if entry.record.number == 10:
             raise RuntimeError("a fault")
         on_frame(self, entry, image, taken_ns)
 
-    monkeypatch.setattr(Sessions, "on_frame", fail)
+    monkeypatch.setattr(Segments, "on_frame", fail)
     camera = Camera()
     run, _ = record(camera, tmp_path / "s", ListSink())
     seen: list[Status] = []

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from session_runs import PERIOD_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, ShiftedClock, Step
 
 from clesr.pipeline.frame import Frame, Outcome
-from clesr.pipeline.session.checkpointer import Checkpointer
-from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.commit import DEAD_NS, Committer, Watchdog
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.session.watchdog import DEAD_NS, Watchdog
 from clesr.pipeline.session.writer import SessionWriter
 
 YEAR_NS = 365 * 86_400 * 10**9
@@ -65,20 +62,19 @@ def test_a_disk_is_given_up_after_the_same_time(now_ns: int) -> None:
 
 
 @BOOTED
-def test_the_first_checkpoint_is_due_at_once(tmp_path: Path, now_ns: int) -> None:
+def test_the_first_commit_is_due_at_once(tmp_path: Path, now_ns: int) -> None:
     record(tmp_path / "a", frames(range(2)))
     (tmp_path / "b").mkdir()
-    coder = Coder("ffv1", (12, 18), np.dtype(np.uint8), fps=25.0, threads=1)
-    writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info, coder)
+    writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info)
     begun: list[int] = []
-    save = writer.checkpoint
-    writer.checkpoint = lambda: begun.append(1) or save()  # type: ignore[method-assign,func-returns-value]
+    prepare = writer.prepare_commit
+    writer.prepare_commit = lambda: begun.append(1) or prepare()  # type: ignore[method-assign,func-returns-value]
     clock = ManualClock(now_ns)
-    checkpointer = Checkpointer(clock, lambda _line: None)
-    checkpointer.tend(writer, clock.now_ns())
+    committer = Committer(lambda _line: None)
+    committer.commit_when_due(writer, clock.now_ns(), clock.now_ns())
     assert begun
-    checkpointer.end(writer)
-    checkpointer.close()
+    committer.end(writer)
+    committer.close()
 
 
 @BOOTED

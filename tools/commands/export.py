@@ -16,8 +16,8 @@ from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.format import MANIFEST
+from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import Session, read_session
-from clesr.pipeline.session.settings import recorded_settings
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still

@@ -23,10 +23,10 @@ from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.folder import make_folder
-from clesr.pipeline.session.format import Record, SessionError
-from clesr.pipeline.session.reader import MILLISECOND, Session, read_session
+from clesr.pipeline.session.format import TICK, Record, SessionError
+from clesr.pipeline.session.manifest import recorded_settings
+from clesr.pipeline.session.reader import Session, read_session
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
-from clesr.pipeline.session.settings import recorded_settings
 from clesr.pipeline.sources.session import SessionSource
 from clesr.tools.console import following, print_summary, progress_bar, tell
 from clesr.tools.options import engine_options, general_options
@@ -176,7 +176,7 @@ def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Ima
             image = next((image for r, image in raw if r.number == record.number), None)
             if image is None:
                 continue
-            base = None if record.ticks is None else MILLISECOND
+            base = None if record.ticks is None else TICK
             frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
             job = PreparedFrame(frame, prepare(frame), SYSTEM.now_ns())
             if upscaler.engine is None:

@@ -9,8 +9,8 @@ import rich_click as click
 from click.core import ParameterSource
 
 from clesr.pipeline.session.format import SessionInfo
+from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.settings import recorded_settings
 from clesr.tools.commands.live import live
 
 

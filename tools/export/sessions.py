@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.text import printable
 from clesr.pipeline.frame import Image, Outcome
-from clesr.pipeline.session.format import Record, SessionError, hash_pixels
+from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.reader import Session
+from clesr.pipeline.session.video import hash_pixels
 from clesr.tools.console import tell
 from clesr.tools.export.clip import Clip, Derivation, Kind, Still
 from clesr.tools.export.selection import Selection, absent_error, thin

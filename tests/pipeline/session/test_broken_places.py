@@ -18,15 +18,13 @@ from session_runs import CLOCK, frames, make_run, noise
 from support import ManualClock, Step, until
 
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
-from clesr.pipeline.session.changes import AT_ONCE
-from clesr.pipeline.session.coding import Coder, Picture
 from clesr.pipeline.session.format import SessionError
-from clesr.pipeline.session.matroska import DurableFile, MatroskaFile
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.session.repair import repair
-from clesr.pipeline.session.sessions import Sessions
+from clesr.pipeline.session.segments import AT_ONCE, Segments
 from clesr.pipeline.session.verify import verify
+from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, MatroskaFile
 from clesr.pipeline.session.writer import SessionWriter
 from clesr.pipeline.sources.base import SourceInfo
 
@@ -324,7 +322,7 @@ def test_a_header_that_cannot_be_written_leaves_no_part_of_a_video(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("unexpected"), RuntimeError("no thread")])
-@pytest.mark.parametrize("where", ["add", "add_sr", "complete", "checkpoint"])
+@pytest.mark.parametrize("where", ["add", "add_sr", "complete", "prepare_commit"])
 def test_whatever_breaks_in_a_session_it_is_closed_and_the_view_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:
@@ -332,7 +330,7 @@ def test_whatever_breaks_in_a_session_it_is_closed_and_the_view_goes_on(
 
     def breaking(self: SessionWriter, *arguments: object) -> object:
         calls.append(1)
-        if len(calls) == (2 if where == "checkpoint" else 30):
+        if len(calls) == (2 if where == "prepare_commit" else 30):
             raise error
         return work(self, *arguments)
 
@@ -349,15 +347,15 @@ def test_whatever_breaks_in_a_session_it_is_closed_and_the_view_goes_on(
 def test_an_error_that_nobody_expects_ends_the_session_and_another_can_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared, calls = Sessions.on_prepared, []
+    prepared, calls = Segments.on_prepared, []
 
-    def breaking(self: Sessions, *arguments: object) -> None:
+    def breaking(self: Segments, *arguments: object) -> None:
         calls.append(1)
         if len(calls) == 10:
             raise MemoryError
         prepared(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Sessions, "on_prepared", breaking)
+    monkeypatch.setattr(Segments, "on_prepared", breaking)
 
     def script() -> Iterator[Step]:
         yield from frames(range(20))
@@ -378,16 +376,16 @@ def test_an_error_that_nobody_expects_ends_the_session_and_another_can_begin(
 def test_a_frame_for_which_there_is_no_memory_is_recorded_by_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, calls = Coder.code, []
+    encode, calls = ImageEncoder.encode, []
 
-    def breaking(self: Coder, image: Image, ticks: int, *, key: bool = False) -> Picture:
+    def breaking(self: ImageEncoder, image: Image, *, key: bool = False) -> EncodedImage:
         if image.shape == (12, 18):
             calls.append(1)
             if len(calls) in (10, 11):
                 raise MemoryError
-        return code(self, image, ticks, key=key)
+        return encode(self, image, key=key)
 
-    monkeypatch.setattr(Coder, "code", breaking)
+    monkeypatch.setattr(ImageEncoder, "encode", breaking)
     run, said = make_run(frames(range(30)))
     run.start_recording(tmp_path / "s")
     run.run()
@@ -421,7 +419,7 @@ def test_nothing_of_a_recording_is_left_when_it_is_closed(
 ) -> None:
     """Without a garbage collection, and as long as the recorder itself is known to somebody."""
     alive: list[weakref.ref[object]] = []
-    for kind in (Coder, MatroskaFile, DurableFile, SessionWriter):
+    for kind in (ImageEncoder, MatroskaFile, DurableFile, SessionWriter):
 
         def remember(
             self: object, *arguments: Any, __init: Callable[..., None] = kind.__init__, **options: Any

@@ -29,7 +29,7 @@ from clesr.pipeline.session.format import (
     Record,
     SessionError,
     digest_file,
-    format_line,
+    format_lines,
     format_manifest,
     hash_bytes,
     parse_line,
@@ -343,7 +343,7 @@ def test_a_byte_of_a_file_name_that_is_no_text_does_not_close_a_session(session:
 
 
 def test_a_reason_is_cut_where_it_would_make_its_line_too_long() -> None:
-    line, chain = format_line(Record(number=0, captured_ns=0, reason="\U0001f600" * 10**6), "")
+    line, chain = format_lines([Record(number=0, captured_ns=0, reason="\U0001f600" * 10**6)], "")
     assert len(line) < LINE_BYTES
     record_, found = parse_line(line, "")
     assert found == chain

@@ -16,13 +16,12 @@ from support import FakeEngine, ListSink, ManualClock, Step
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
-from clesr.pipeline.session.coding import Coder, Picture
-from clesr.pipeline.session.format import SessionError, hash_pixels
-from clesr.pipeline.session.matroska import DurableFile
+from clesr.pipeline.session.commit import DEAD_NS
+from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import TOO_SLOW
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.session.watchdog import DEAD_NS
+from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, hash_pixels
 
 
 def ffmpeg(path: Path, pixels: str, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
@@ -187,23 +186,23 @@ def test_levels_are_recorded_and_make_the_same_image_again(tmp_path: Path) -> No
         np.testing.assert_array_equal(sr[line.number][::2, ::2], lr)
 
 
-def slow_coder(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> None:
-    """Coding of raw images first waits."""
-    code = Coder.code
+def slow_encoder(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> None:
+    """Encoding of raw images first waits."""
+    encode = ImageEncoder.encode
 
-    def waiting(self: Coder, image: Image, ticks: int, *, key: bool = False) -> Picture:
+    def waiting(self: ImageEncoder, image: Image, *, key: bool = False) -> EncodedImage:
         if image.shape == (12, 18):
             wait()
-        return code(self, image, ticks, key=key)
+        return encode(self, image, key=key)
 
-    monkeypatch.setattr(Coder, "code", waiting)
+    monkeypatch.setattr(ImageEncoder, "encode", waiting)
 
 
 def test_a_disk_that_is_too_slow_costs_pixels_but_no_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    slow_coder(monkeypatch, lambda: go.wait(20))
+    slow_encoder(monkeypatch, lambda: go.wait(20))
     display = ListSink(name="display")
     script: list[Step] = [*frames(range(20), timed=False), go.set, *frames(range(20, 25), timed=False)]
     run, said = make_run(script, live=True, sinks=[display], waiting_bytes=4000)
@@ -223,7 +222,7 @@ def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, clock = threading.Event(), ManualClock()
-    slow_coder(monkeypatch, lambda: go.wait(20))
+    slow_encoder(monkeypatch, lambda: go.wait(20))
     waiting = [(lambda: clock.advance(DEAD_NS / 8e9), frame) for frame in frames(range(20, 30), timed=False)]
     script: list[Step] = [
         *frames(range(20), timed=False),
@@ -244,7 +243,7 @@ def test_so_does_one_that_takes_nothing_while_no_frame_is_good(
 ) -> None:
     """What waits stays bounded though nothing of it is an image."""
     go, clock = threading.Event(), ManualClock()
-    slow_coder(monkeypatch, lambda: go.wait(20))
+    slow_encoder(monkeypatch, lambda: go.wait(20))
     waiting = [(lambda: clock.advance(DEAD_NS / 8e9), Corrupt(n, 0, "torn")) for n in range(20, 60)]
     script: list[Step] = [
         *frames(range(20), timed=False),
@@ -264,7 +263,7 @@ def test_a_process_that_was_stopped_for_an_hour_blames_no_disk(
 ) -> None:
     """Ctrl-Z and fg, a paused machine: nobody had time, the disk neither."""
     go, clock = threading.Event(), ManualClock()
-    slow_coder(monkeypatch, lambda: go.wait(20))
+    slow_encoder(monkeypatch, lambda: go.wait(20))
     script: list[Step] = [
         *frames(range(20), timed=False),
         lambda: clock.advance(3600),

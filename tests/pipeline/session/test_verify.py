@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
-from clesr.pipeline.session.coding import Coder, Picture
 from clesr.pipeline.session.format import (
     Record,
     SessionError,
     digest_file,
-    format_line,
+    format_lines,
     format_manifest,
     parse_manifest,
 )
-from clesr.pipeline.session.matroska import MatroskaFile
 from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.session.verify import verify
+from clesr.pipeline.session.video import ImageEncoder, ImageFormat, MatroskaFile
 
 FILES = ("session.json", "frames.jsonl", "raw.mkv", "sr.mkv")
 
@@ -129,9 +128,10 @@ def test_two_exchanged_images_are_found_and_both_named(
         data[pair[0]], data[pair[1]] = data[pair[1]], data[pair[0]]
         (folder / name).unlink()
         shape = info.raw_shape if name == "raw.mkv" else info.sr_shape
-        file = MatroskaFile(folder / name, Coder("ffv1", shape, coded[0].picture.dtype, fps=25, threads=1))  # type: ignore[union-attr]
+        images = ImageFormat(shape, coded[0].image.dtype)  # type: ignore[union-attr]
+        file = MatroskaFile(folder / name, ImageEncoder("ffv1", images, fps=25, threads=1))
         for picture, place in zip(data, coded, strict=True):
-            file.mux(Picture(picture, place.ticks, True, "", None))
+            file.mux(picture, place.ticks, key=True)
         file.close()
         file.facts()
 
@@ -151,11 +151,8 @@ def rewritten(whole: Path, scratch: Path, change: Callable[[list[Record]], list[
 
     def forge(folder: Path) -> None:
         info = read_session(folder).info
-        lines, chain = b"", info.id
         records = change(list(read_session(folder).lines()))
-        for record_ in records:
-            line, chain = format_line(record_, chain)
-            lines += line
+        lines, chain = format_lines(records, info.id)
         (folder / "frames.jsonl").write_bytes(lines)
         files = {**(info.files or {}), "frames.jsonl": digest_file(folder / "frames.jsonl")}
         info = replace(info, lines=len(records), chain=chain, files=files)

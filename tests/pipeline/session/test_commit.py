@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from session_runs import frames, make_run, record
 from support import ManualClock, Step, until
 
-from clesr.pipeline.session.checkpointer import LOSS_NS, Checkpointer
-from clesr.pipeline.session.coding import Coder
+from clesr.pipeline.session.commit import DEAD_NS, LOSS_NS, Committer
 from clesr.pipeline.session.format import SessionError
-from clesr.pipeline.session.matroska import DurableFile
 from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.session.watchdog import DEAD_NS
+from clesr.pipeline.session.video import DurableFile
 from clesr.pipeline.session.writer import SessionWriter
 
 PATIENCE_S = 20.0
@@ -101,18 +98,17 @@ def test_a_disk_that_breaks_the_promise_is_told_of_once(tmp_path: Path, disk: Sl
 def test_frames_that_wait_for_the_recorder_count_as_late_too(tmp_path: Path, behind_s: float) -> None:
     record(tmp_path / "a", frames(range(2)))
     (tmp_path / "b").mkdir()
-    coder = Coder("ffv1", (12, 18), np.dtype(np.uint8), fps=25.0, threads=1)
-    writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info, coder)
+    writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info)
     clock, tick = ManualClock(), threading.Event()
     said: list[str] = []
-    checkpointer = Checkpointer(clock, said.append)
+    committer = Committer(said.append)
     for _ in range(4):
         clock.advance(0.45)
         for _ in range(20):  # the disk is fast: what is late are the frames
-            checkpointer.tend(writer, clock.now_ns() - int(behind_s * 1e9))
+            committer.commit_when_due(writer, clock.now_ns() - int(behind_s * 1e9), clock.now_ns())
             tick.wait(0.005)
-    checkpointer.end(writer)
-    checkpointer.close()
+    committer.end(writer)
+    committer.close()
     assert sum(LATE in line for line in said) == (behind_s > 0)
 
 
@@ -143,13 +139,13 @@ def test_a_disk_that_never_comes_back_ends_the_recording(tmp_path: Path, disk: S
 def test_a_process_that_was_stopped_while_it_saved_records_on(
     tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, looks, tend = ManualClock(), list[int](), Checkpointer.tend
+    clock, looks, commit = ManualClock(), list[int](), Committer.commit_when_due
 
-    def tending(self: Checkpointer, writer: SessionWriter, reached_ns: int) -> None:
-        looks.append(clock.now_ns())
-        tend(self, writer, reached_ns)
+    def looking(self: Committer, writer: SessionWriter, reached_ns: int, now_ns: int) -> None:
+        looks.append(now_ns)
+        commit(self, writer, reached_ns, now_ns)
 
-    monkeypatch.setattr(Checkpointer, "tend", tending)
+    monkeypatch.setattr(Committer, "commit_when_due", looking)
 
     def script() -> Iterator[Step]:
         yield from frames(range(5))

@@ -1,0 +1,194 @@
+"""Commits: what waits for the disk in the recorder thread's place, so that a session is safely there again and again.
+
+The promise is that a killed process or a power cut costs at most the last second. What the system has been given
+survives the process, so the recorder thread must never wait here; what the disk has taken survives a power cut. A disk
+that takes nothing any more is given up, so that what waits for it stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from clesr.engines.common.clock import Clock
+from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
+from clesr.pipeline.session.video import CLUSTER_MS
+from clesr.pipeline.session.writer import Commit, SessionWriter
+
+SYNC_NS = 400_000_000  # between the beginnings of two commits
+LOSS_NS = 1_000_000_000  # what a power cut may cost
+DEAD_NS = 30_000_000_000  # without any progress after which a disk is given up
+LOOK_NS = 5_000_000_000  # that one look counts at most
+DEAD = f"the disk took nothing for {DEAD_NS / 1e9:.0f} s"
+STOPPED = "stopped"  # how a session ends that was closed as it should be
+MOVED = "stopped: the folder was moved while it was recorded"
+
+
+class Wait:
+    """How long something has been waited for, by those who look again and again. A look long after the one before
+    counts little: this process was stopped (Ctrl-Z, a paused machine), and the other side had no time either."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._looked_ns, self._waited_ns = now_ns, 0
+
+    def is_too_long(self, now_ns: int) -> bool:
+        self._waited_ns += min(now_ns - self._looked_ns, LOOK_NS)
+        self._looked_ns = now_ns
+        return self._waited_ns > DEAD_NS
+
+
+class Watchdog:
+    """Whether the recorder thread came on while there has been no room for frames. It counts its ``steps``; the source
+    thread sets ``wait`` to None when a frame found room."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.dead = False
+        self.steps = self._seen = 0
+        self.wait: Wait | None = None
+        self._clock = clock
+
+    def full(self) -> bool:
+        """Source thread: a frame found no room; whether the disk is given up now."""
+        now, steps = self._clock.now_ns(), self.steps
+        if self.wait is None or steps != self._seen:
+            self.wait, self._seen = Wait(now), steps
+        if self.dead or not self.wait.is_too_long(now):
+            return False
+        self.dead = True
+        return True
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What came until ``safe_ns`` is on the disk, what came until ``reached_ns`` is in the commit being saved."""
+
+    safe_ns: int
+    reached_ns: int
+    begun_ns: int
+    wait: Wait  # for what is being saved
+    commit: Commit | None = None
+    saving: Future[None] | None = None
+    said: bool = False
+
+    def settle(self, writer: SessionWriter) -> None:
+        """Wait for the commit being saved. Raises what that raised."""
+        saving, self.saving = self.saving, None
+        if saving is not None and self.commit is not None:
+            saving.result()
+            writer.committed(self.commit)
+            self.safe_ns = self.reached_ns
+
+
+class Committer:
+    """One thread for all sessions of a recorder, whose thread calls the methods; they return at once, but ``close``.
+
+    Once that has returned, ``reports`` has a line for each closed session and ``errors`` what ended one early.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.reports: list[str] = []
+        self.errors: list[str] = []
+        self._pool = ThreadPoolExecutor(1, "clesr committer")
+        self._pool.submit(int)  # starts the thread while there is memory for it
+        self._sessions: dict[SessionWriter, _Progress] = {}
+        self._endings: list[Future[None]] = []
+
+    def commit_when_due(self, writer: SessionWriter, reached_ns: int, now_ns: int) -> None:
+        """Begin the next commit where it is due; what was recorded until ``reached_ns`` is with the system.
+
+        Raises what the last one raised, SessionError where it does not end.
+        """
+        session = self._sessions.get(writer)
+        if session is None:
+            session = _Progress(now_ns, now_ns, now_ns - SYNC_NS, Wait(now_ns))
+            self._sessions[writer] = session
+        if session.saving is not None:
+            if session.saving.done():
+                session.settle(writer)
+            elif session.wait.is_too_long(now_ns):
+                raise SessionError(DEAD)
+        if session.saving is None and now_ns - session.begun_ns >= SYNC_NS:
+            session.begun_ns, session.reached_ns = now_ns, reached_ns
+            session.commit, session.wait = writer.prepare_commit(), Wait(now_ns)
+            session.saving = self._pool.submit(session.commit.save)
+        if now_ns - session.safe_ns > LOSS_NS - CLUSTER_MS * 1_000_000 and not session.said:
+            session.said = True
+            self._tell(
+                f"the recording {writer.path} reaches the disk late: a power cut now would cost more than the "
+                "last second; a faster disk helps"
+            )
+
+    def end(self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False) -> None:
+        """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk."""
+        if failure is not None:
+            self._tell_end(writer, failure)
+        session = self._sessions.pop(writer, None)
+        self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
+
+    def close(self) -> None:
+        """Wait until everything is closed. Raises what nobody expected."""
+        self._pool.shutdown()
+        for ending in self._endings:
+            ending.result()
+
+    def _end(
+        self, writer: SessionWriter, session: _Progress | None, failure: Exception | None, announce: bool
+    ) -> None:
+        try:
+            if session is not None:
+                session.settle(writer)
+            if failure is None:
+                writer.check()
+                writer.close(STOPPED)
+        except Exception as error:  # noqa: BLE001 - whatever breaks, the session is closed as far as it can be
+            if failure is None:
+                self._tell_end(writer, error)
+                failure = error
+            error.__traceback__ = None
+        try:
+            if failure is None:
+                self.reports.append(_report(writer))
+                if announce:
+                    self._tell(f"recorded {self.reports[-1]}")
+                return
+            try:
+                end = _save(writer, failure)
+            except Exception as error:  # noqa: BLE001 - as above
+                end = (
+                    f"it could not be closed ({cause(error)}): run `clesr repair` on it where there is space"
+                )
+            self.errors.append(f"the recording {writer.path} ended early: {cause(failure)}; {end}")
+        finally:
+            writer.abandon()
+
+    def _tell_end(self, writer: SessionWriter, failure: Exception) -> None:
+        failure.__traceback__ = None  # its frames hold what holds it: a circle that only gc frees
+        self._tell(f"the recording {writer.path} ends: {cause(failure)}; the live view goes on")
+
+
+def _save(writer: SessionWriter, failure: Exception) -> str:
+    """Close the session of ``writer`` after a ``failure`` where that is possible; what became of it. Raises what
+    writing raises."""
+    if isinstance(failure, MovedError):
+        where = writer.folder.where()
+        writer.close(MOVED)
+        return f"it is whole and closed: {_report(writer, where)}"
+    if not isinstance(failure, DamagedError):
+        writer.fail(f"writing failed: {cause(failure)}")
+        return f"what is on the disk is closed and valid: {_report(writer)}"
+    if writer.folder.deleted:
+        return "what was in it is lost"
+    writer.leave()
+    return "it is left unclosed: `clesr repair` closes it with what is left"
+
+
+def _report(writer: SessionWriter, where: str | None = None) -> str:
+    """What a closed session holds, in a few words; ``where`` it is now, if that is not where it was made."""
+    totals = writer.totals
+    missing = f", {totals['unrecorded']} captured without pixels" if totals["unrecorded"] else ""
+    return (
+        f"{where or writer.path}: {totals['raw']} frames, {totals['sr']} up-scaled{missing}, "
+        f"{writer.bytes / 1e6:.1f} MB"
+    )

@@ -1,0 +1,112 @@
+"""What the manifest, ``session.json``, says when a recording begins: how to record, and what makes the recording."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from importlib import metadata
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from clesr.engines.common.clock import Clock
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.parsing import convert
+from clesr.pipeline.session.format import Record, SessionError, SessionInfo
+from clesr.pipeline.sources.base import SourceInfo
+
+PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
+WAITING_BYTES = 256 << 20  # of images that may wait for the disk
+RETRO_BYTES = 1 << 30  # of encoded images that are kept in memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderSettings:
+    """``codec`` of SR is ffv1 or hevc, ``retro_s`` the seconds kept before a recording begins,
+    ``pixel_um`` the size of a captured pixel in micrometres, ``settings`` what session.json repeats; ``started`` is
+    the wall-clock time of the first frame where it is another than that at which it comes."""
+
+    codec: str = "ffv1"
+    retro_s: float = 0.0
+    pixel_um: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    started: str | None = None
+    retro_bytes: int = RETRO_BYTES
+    waiting_bytes: int = WAITING_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedSettings:
+    """What of a session's ``settings`` is used again; others are only shown."""
+
+    roi: str | None = None
+    window: str | None = None
+    consistent: bool | None = None
+    model: str | None = None
+    threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
+
+
+def recorded_settings(info: SessionInfo) -> RecordedSettings:
+    """The settings with which ``info`` was recorded. Raises SessionError where one is of another kind."""
+    try:
+        return convert(dict(info.settings), RecordedSettings)
+    except ValueError as error:
+        raise SessionError(
+            f"session {info.id} was recorded with settings that clesr does not have ({error}); restore it from a copy"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What stays the same from session to session of one recorder. ``sr_shape`` gives the SR shape for a raw one."""
+
+    source: SourceInfo
+    scale: int
+    sr_shape: Callable[[tuple[int, int]], tuple[int, int]]
+    settings: RecorderSettings
+    clock: Clock
+
+    def describe(self, first: Record, shape: tuple[int, ...], dtype: str) -> SessionInfo:
+        """The session of raw images of this ``shape`` (H, W) and ``dtype``, of which ``first`` is the first frame."""
+        height, width = shape
+        try:
+            sr_shape = self.sr_shape((height, width))
+        except UsageError:  # the region of interest leaves these frames, which get no SR images
+            sr_shape = height * self.scale, width * self.scale
+        since = timedelta(microseconds=(self.clock.now_ns() - first.captured_ns) / 1e3)
+        started = (datetime.now().astimezone() - since).isoformat(timespec="microseconds")
+        return SessionInfo(
+            id=uuid.uuid4().hex,
+            started=self.settings.started or started,
+            started_ns=first.captured_ns,
+            first=first.number,
+            source=self.source.address,
+            live=self.source.live,
+            fps=_sane(self.source.fps),
+            pixel_um=_sane(self.settings.pixel_um),
+            scale=self.scale,
+            raw_shape=(height, width),
+            sr_shape=sr_shape,
+            dtype=dtype,
+            sr_codec=self.settings.codec,
+            settings=self.settings.settings,
+            versions=_versions(),
+        )
+
+
+def _sane(value: float | None) -> float | None:
+    """``value`` where a session may state it: a rate or size beyond all sense is as good as none."""
+    return value if value is not None and 1e-6 <= value <= 1e6 else None
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what makes a recording and its SR images."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
