@@ -52,10 +52,10 @@ class PreRollBuffer:
     def grew(self, count: int) -> None:
         """There are ``count`` bytes more in here: the oldest entries go where that is too much."""
         self._size += count
-        newest = self._entries[-1].record.captured_ns
         while len(self._entries) > 1:
-            oldest = self._entries[0]
-            if self._size <= self.budget and newest - oldest.record.captured_ns <= self.seconds * 1e9:
+            oldest, newest = self._entries[0], self._entries[-1]
+            kept_ns = newest.record.captured_ns - oldest.record.captured_ns
+            if self._size <= self.budget and kept_ns <= self.seconds * 1e9:
                 return
             self._entries.popleft()
             self._size -= oldest.size

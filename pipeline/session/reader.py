@@ -54,8 +54,8 @@ class Session:
         if not self.info.closed and not os.path.lexists(path):
             return  # killed before it was made
         try:
-            for chained in chained_lines(path, self.info.id, cut=not self.info.closed):
-                yield chained.record
+            for _, record, _ in chained_lines(path, self.info.id, cut=not self.info.closed):
+                yield record
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
 
@@ -96,17 +96,9 @@ class DamagedLine(ValueError):
         self.number, self.why = number, why
 
 
-class Chained(NamedTuple):
-    """A line of ``frames.jsonl`` as it stands, what it says, and its chain value."""
-
-    line: bytes
-    record: Record
-    chain: str
-
-
-def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[Chained]:
-    """The lines of the ``frames.jsonl`` at ``path``, of the session with this id; ``cut`` passes over a last line that
-    has no end.
+def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[tuple[bytes, Record, str]]:
+    """The lines of the ``frames.jsonl`` at ``path``, of the session with this id: each as it stands, what it says, and
+    its chain value. ``cut`` passes over a last line that has no end.
 
     Raises OSError, and DamagedLine at the first that does not hold.
     """
@@ -121,7 +113,7 @@ def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[Ch
                 record, chain = parse_line(line, chain)
             except ValueError as error:
                 raise DamagedLine(number, str(error)) from error
-            yield Chained(line, record, chain)
+            yield line, record, chain
 
 
 def read_session(folder: Path) -> Session:
@@ -135,8 +127,7 @@ def read_session(folder: Path) -> Session:
         raise _unreadable(path, error) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One packet of a video file: its position, its time in milliseconds, whether it needs none before it, its bytes,
     and what is in it."""
 

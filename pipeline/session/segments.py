@@ -283,8 +283,7 @@ class Segments:
 
     def _begin(self, folder: Path, entry: Entry, images: ImageFormat) -> None:
         """``entry`` has the first image of a recording: make its session, with what was kept."""
-        entries = [*self._preroll.take(), *self._early]
-        self._opening = None
+        entries, self._opening = [*self._preroll.take(), *self._early], None
         self._early.clear()
         first = entries[0] if entries else entry
         try:
