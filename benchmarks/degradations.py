@@ -14,7 +14,7 @@ from common import environment
 
 from clesr.engines.models import SCALES
 from clesr.engines.models.weights import load_model, shipped
-from clesr.tools.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise
 from clesr.tools.evaluation.methods import label_methods, wanted_methods
 from clesr.tools.training.degradations import parse_degradations

@@ -24,7 +24,7 @@ from clesr.pipeline.sharing import StillSource, shared
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sources.base import Source
 from clesr.pipeline.sources.registry import open_source
-from clesr.tools.stream import cores
+from clesr.tools.common.engines import cores
 
 STREAMS = (1, 2, 4)
 REPEATS = 7

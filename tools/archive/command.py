@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, TypeVar
-
-import rich_click as click
+from typing import Any
 
 from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
@@ -25,61 +20,13 @@ from clesr.tools.archive.ledger import Ledger
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.outlook import Survey, following
 from clesr.tools.archive.run import LISTED, Report, Run
-from clesr.tools.archive.settings import PIECE, Settings
+from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.tree import Tree
 from clesr.tools.archive.work import FOLDER, WORK
-from clesr.tools.console import tell
-from clesr.tools.signals import nothing, on_signals
+from clesr.tools.common.console import tell
+from clesr.tools.common.signals import stopping_on_signals
 
 INTERRUPTED = 130
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def archive_options() -> Callable[[Command], Command]:
-    """--cluster, --workers, --gpus, --piece, --reread."""
-    options = [
-        click.option(
-            "--cluster",
-            metavar="ADDRESS",
-            help="Share an archive's work on Ray: local (this machine), auto, or HOST:PORT. All machines must see "
-            "both folders under the same paths.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Engines on the cluster at most.  [default: as many as fit]",
-        ),
-        click.option(
-            "--gpus",
-            type=click.FloatRange(0, 8, min_open=True),
-            default=1.0,
-            show_default=True,
-            metavar="SHARE",
-            help="GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
-        ),
-        click.option(
-            "--piece",
-            type=click.IntRange(1),
-            default=PIECE,
-            show_default=True,
-            metavar="FRAMES",
-            help="Length of the pieces of long videos: what is computed again when a worker is lost.",
-        ),
-        click.option(
-            "--reread",
-            is_flag=True,
-            help="Compare the whole content of finished inputs, not only size and time of change.",
-        ),
-    ]
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
@@ -138,7 +85,12 @@ def _run(
         tree = Tree(root, out)
         survey = stack.enter_context(closing(Survey(Tree(root, out))))
         run = Run(crew, tree, ledger, settings, out, deep=options["reread"])
-        with stopping_on_signals(run), following(run.report, crew, survey):
+
+        def stop() -> None:
+            tell("stopping: finished files are kept, and so are finished pieces of long ones")
+            run.stop()
+
+        with stopping_on_signals(stop), following(run.report, crew, survey):
             report = run.run()
         return report, tree, run.stopped
 
@@ -192,19 +144,6 @@ def _remembered(settings: Settings, ledger: Ledger) -> Settings:
         return settings
     tell(f"model {model}, as in the run before")
     return _identified(replace(settings, model=model))
-
-
-@contextmanager
-def stopping_on_signals(run: Run) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP stop ``run``; a second one ends the process as it always would."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.default_int_handler)
-        tell("stopping: finished files are kept, and so are finished pieces of long ones")
-        run.stop()
-
-    with on_signals(nothing, on_main=handle):
-        yield
 
 
 def _tell_left_out(tree: Tree) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from clesr.engines.engine import Engine
 from clesr.pipeline.frame import Image
-from clesr.tools.archive.settings import PATIENCE_FPS, Settings
-from clesr.tools.stream import EngineOpener
+from clesr.pipeline.settings import PATIENCE_FPS, EngineSettings
+from clesr.tools.archive.settings import Settings
+from clesr.tools.common.engines import EngineOpener
 
 KEPT = 2  # sizes whose engines stay open
 
@@ -17,16 +18,15 @@ class EngineShelf:
     """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
 
     def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
-        self.opener = EngineOpener(
+        wanted = EngineSettings(
             scale=settings.scale,
             model=settings.model,
             engine=settings.engine,
             device=settings.device,
             precision=settings.precision,
             threads=settings.threads,
-            fps=PATIENCE_FPS,
-            say=tell,
         )
+        self.opener = EngineOpener(wanted, PATIENCE_FPS, tell)
         self.shape = (0, 0)
         self.described = ""
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()

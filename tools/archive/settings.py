@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clesr.pipeline.prepare import Roi, Window
-
-PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
-PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
+from clesr.pipeline.settings import PIECE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
-from clesr.engines.models import SCALES
-from clesr.engines.models.weights import read_descriptor
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options, overwrite_option
+from clesr.pipeline.settings import SCALES
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import general_options, overwrite_option
 
 MODELS, SIZE = ("densenet", "fast"), "256x256"
 
@@ -22,46 +21,73 @@ Cases = tuple[tuple[str, int, tuple[int, int]], ...]
 
 
 @click.command()
-@click.option_panel("What", options=["--model", "--scale", "--size", "--engine", "--device", "--precision"])
-@click.option_panel("How long", options=["--seconds", "--repeats", "--threads"])
-@click.option_panel("Output", options=["--json", "--plot", "--overwrite", "--compare"])
-@click.option("--model", "models", multiple=True, metavar="NAME|FILE", help="Repeat for more.")
+@click.option("--model", "models", panel="What", multiple=True, metavar="NAME|FILE", help="Repeat for more.")
 @click.option(
-    "--scale", "scales", multiple=True, type=click.Choice([str(s) for s in SCALES]), help="Repeat for more."
+    "--scale",
+    "scales",
+    panel="What",
+    multiple=True,
+    type=click.Choice([str(s) for s in SCALES]),
+    help="Repeat for more.",
 )
 @click.option(
-    "--size", "sizes", multiple=True, metavar="WIDTHxHEIGHT", help="Of the LR image.  Repeat for more."
+    "--size",
+    "sizes",
+    panel="What",
+    multiple=True,
+    metavar="WIDTHxHEIGHT",
+    help="Of the LR image.  Repeat for more.",
 )
 @click.option(
     "--engine",
     "names",
+    panel="What",
     multiple=True,
     metavar="NAME",
     help="cuda, tensorrt, openvino, torch, torch-eager or torch-compile (FP16 by PyTorch alone), or all.  Repeat for "
     "more.  [default: what this machine has, but torch-compile, whose tuning takes minutes]",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda", "gpu"]), help="Engines of this device alone.")
-@click.option("--precision", metavar="NAME", help="Engines of this precision alone: fp32, bf16, fp16, fp8.")
+@click.option(
+    "--device", panel="What", type=click.Choice(["cpu", "cuda", "gpu"]), help="Engines of this device alone."
+)
+@click.option(
+    "--precision",
+    panel="What",
+    metavar="NAME",
+    help="Engines of this precision alone: fp32, bf16, fp16, fp8.",
+)
 @click.option(
     "--seconds",
+    panel="How long",
     type=click.FloatRange(min=0, min_open=True),
     metavar="S",
     help="Of each measurement: one frame at a time, frames in flight.  [default: 1; on an NVIDIA GPU 2]",
 )
 @click.option(
     "--repeats",
+    panel="How long",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
     help="Turns that the engines take; the median counts.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads.  [default: all]")
-@click.option("--json", "json_file", metavar="FILE", help="Write every figure as JSON.")
-@click.option("--plot", "plot_file", metavar="FILE.png", help="Draw frames/s and latency.")
 @click.option(
-    "--compare", nargs=2, metavar="A.json B.json", help="Measure nothing; show two results beside each other."
+    "--threads",
+    panel="How long",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processor threads.  [default: all]",
 )
-@overwrite_option()
+@click.option("--json", "json_file", panel="Output", metavar="FILE", help="Write every figure as JSON.")
+@click.option("--plot", "plot_file", panel="Output", metavar="FILE.png", help="Draw frames/s and latency.")
+@click.option(
+    "--compare",
+    panel="Output",
+    nargs=2,
+    metavar="A.json B.json",
+    help="Measure nothing; show two results beside each other.",
+)
+@overwrite_option("Output")
 @general_options()
 def bench(
     models: tuple[str, ...],
@@ -180,6 +206,8 @@ def _engines(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _cases(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ...]) -> Cases:
     """Every model at every scale and size; none where nothing was asked for."""
+    from clesr.engines.models.weights import read_descriptor
+
     if not (models or scales or sizes):
         return ()
     shapes = [_shape(size) for size in sizes or (SIZE,)]

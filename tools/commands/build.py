@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from clesr.engines.backends.tensorrt.engine import Plan, why_not
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
-from clesr.engines.models import SCALES
-from clesr.engines.models.weights import Model, find_model, load_model, shipped
-from clesr.engines.notes import noting
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options
+from clesr.pipeline.settings import SCALES
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import general_options
+
+if TYPE_CHECKING:
+    from clesr.engines.backends.tensorrt.engine import Plan
+    from clesr.engines.models.weights import Model
 
 DEFAULT_MODEL = "densenet"
 DEFAULT_SIZE = "256x256"
@@ -52,6 +54,9 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     - `clesr build densenet --scale 4 --size 256x256 --size 576x592`
     - `clesr build runs/mine/weights.safetensors`
     """
+    from clesr.engines.backends.tensorrt.engine import Plan, why_not
+    from clesr.engines.notes import noting
+
     shapes = [_shape(size) for size in sizes]
     found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in scales]))
     reason = why_not()
@@ -88,6 +93,8 @@ def build_all(plans: Sequence[Plan]) -> None:
 
 
 def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:
+    from clesr.engines.models.weights import find_model, load_model, shipped
+
     for name in names:
         if Path(name).suffix:
             model = load_model(Path(name))

@@ -10,9 +10,9 @@ import rich_click as click
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.common.text import presentable
-from clesr.engines.models import SCALES
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options, overwrite_option
+from clesr.pipeline.settings import SCALES
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import general_options, overwrite_option
 
 RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
 GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
@@ -34,22 +34,26 @@ class Greedy(click.RichCommand):
 
 
 @click.command(cls=Greedy)
-@click.option_panel(
-    "What", options=["--data", "--scales", "--methods", "--size", "--degradation", "--engine"]
-)
-@click.option_panel("Output", options=["--output", "--json", "--figures", "--picture", "--pixel-size"])
 @click.option(
     "--data",
+    panel="What",
     multiple=True,
     required=True,
     metavar="PATH ...",
     help="Folders, patterns or files of images, TIFF stacks, .mkt files or videos: the truth.",
 )
 @click.option(
-    "--scales", multiple=True, default=("4",), show_default=True, metavar="SCALE ...", help="2, 4, 8."
+    "--scales",
+    panel="What",
+    multiple=True,
+    default=("4",),
+    show_default=True,
+    metavar="SCALE ...",
+    help="2, 4, 8.",
 )
 @click.option(
     "--methods",
+    panel="What",
     multiple=True,
     default=("all",),
     show_default=True,
@@ -58,6 +62,7 @@ class Greedy(click.RichCommand):
 )
 @click.option(
     "--size",
+    panel="What",
     type=click.Choice(["native", "half", "both"]),
     default="native",
     show_default=True,
@@ -65,6 +70,7 @@ class Greedy(click.RichCommand):
 )
 @click.option(
     "--degradation",
+    panel="What",
     multiple=True,
     default=("clean",),
     show_default=True,
@@ -73,18 +79,37 @@ class Greedy(click.RichCommand):
     "gauss=0.4, cores=1.5 (LR pixels apart), lines=0.3; joined by +, all together.",
 )
 @click.option(
-    "--engine", default="auto", show_default=True, help="What computes the networks, as of `clesr live`."
+    "--engine",
+    panel="What",
+    default="auto",
+    show_default=True,
+    help="What computes the networks, as of `clesr live`.",
 )
 @click.option(
-    "--output", "-o", metavar="FOLDER", help="Where table.md, rows.csv, rows.json and the figures go."
+    "--output",
+    "-o",
+    panel="Output",
+    metavar="FOLDER",
+    help="Where table.md, rows.csv, rows.json and the figures go.",
 )
-@click.option("--json", "json_file", metavar="FILE", help="The rows as JSON.")
-@click.option("--figures/--no-figures", default=True, show_default=True, help="Draw figures into --output.")
+@click.option("--json", "json_file", panel="Output", metavar="FILE", help="The rows as JSON.")
 @click.option(
-    "--picture", multiple=True, metavar="NAME ...", help="Images shown in the figures.  [default: the first]"
+    "--figures/--no-figures",
+    panel="Output",
+    default=True,
+    show_default=True,
+    help="Draw figures into --output.",
+)
+@click.option(
+    "--picture",
+    panel="Output",
+    multiple=True,
+    metavar="NAME ...",
+    help="Images shown in the figures.  [default: the first]",
 )
 @click.option(
     "--pixel-size",
+    panel="Output",
     type=click.FloatRange(min=0, min_open=True),
     metavar="UM",
     help="Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",

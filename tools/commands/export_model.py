@@ -9,10 +9,9 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
-from clesr.engines.models import SCALES
-from clesr.engines.models.weights import find_model
-from clesr.tools.console import tell
-from clesr.tools.options import general_options, overwrite_option
+from clesr.pipeline.settings import SCALES
+from clesr.tools.common.console import tell
+from clesr.tools.common.options import general_options, overwrite_option
 
 
 @click.command("export-model")
@@ -52,6 +51,7 @@ def export_model(
     - `clesr export-model runs/mine/weights.safetensors --precision fp32 --size 256x256 -o mine.onnx`
     """
     from clesr.engines.models.onnx_export import export_onnx
+    from clesr.engines.models.weights import find_model
 
     shape = size and _shape(size)
     path = Path(output)

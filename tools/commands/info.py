@@ -14,7 +14,7 @@ from clesr.engines.models.weights import load_model
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.sources.registry import open_source
-from clesr.tools.options import general_options
+from clesr.tools.common.options import general_options
 
 
 @click.command(name="info")

@@ -16,7 +16,6 @@ from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs
 from clesr.tools.export.files import Files
 
-CODECS = ("h264", "hevc", "hevc10", "hevc12")
 FPS = 25.0  # where the recording cannot tell; only the length of the last image depends on it
 
 
@@ -26,7 +25,7 @@ def write_mp4(
     """Write ``clip`` to ``path``, ``NAME.2.mp4`` and so on where its images change their size. What was written, in
     words.
 
-    Times are those of the clip, to the microsecond. ``codec`` is one of CODECS;
+    Times are those of the clip, to the microsecond. ``codec`` is h264, hevc, hevc10 or hevc12;
     16-bit images keep their top 8 bits in ``h264`` and ``hevc``, 10 or 12 in the others. Odd sides get one
     more row or column, a copy of the last, where players need even ones.
     """

@@ -21,7 +21,6 @@ from av.codec.hwaccel import HWAccel
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.video.luma import fetched_luma, luma
 
-DECODE = ("auto", "cpu", "gpu")
 BY_CARD = "decoding on a graphics card by"  # how the line begins that says so
 LARGE = (
     1280 * 720

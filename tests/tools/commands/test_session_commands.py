@@ -23,9 +23,9 @@ from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.base import SourceInfo
-from clesr.tools import streams
+from clesr.tools import live_run
 from clesr.tools.commands.live import live
-from clesr.tools.recording import Recordings
+from clesr.tools.live_run import Recordings
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_a_summary_that_cannot_be_written_keeps_those_of_the_other_streams(
             raise SinkError(f"{path} cannot be written: No space left on device")
         write(path, *arguments)
 
-    monkeypatch.setattr(streams, "write_json", writing)
+    monkeypatch.setattr(live_run, "write_json", writing)
     code, _, err = run(
         "clesr-live", "--source", "a=demo:?size=64", "--source", "b=demo:?size=64", "--scale", 2, "--model", "nearest",
         "--display", "none", "--share", "one", "--frames", 3, "--summary", tmp_path / "{stream}.json",
