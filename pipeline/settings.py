@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
@@ -53,15 +54,22 @@ class Option:
     names: tuple[str, ...] = ()
 
 
-def setting(default: Any = MISSING, **option: Any) -> Any:
-    """A field of a settings dataclass that is an option as well, with its ``Option``; one without ``default`` must be
-    given. Its type is ``bool`` for a flag, ``int``, ``float``, ``str``, or a tuple for what may be repeated."""
-    stated = Option(default=None if default is MISSING else default, required=default is MISSING, **option)
+def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
+    """A field of a settings dataclass that is an option as well, with its ``Option``; one whose default is ``...`` must
+    be given. Its type is ``bool`` for a flag, ``int``, ``float``, ``str``, or a tuple for what may be repeated."""
+    required = default is ...
+    stated = Option(
+        help=help, metavar=metavar, default=None if required else default, required=required, **option
+    )
     parse = stated.parse
     if parse is not None and isinstance(default, str):
-        text = default
-        return field(default_factory=lambda: parse(text), metadata={"option": stated})
-    return field(default=default, metadata={"option": stated})
+        return field(default_factory=lambda: parse(default), metadata={"option": stated})
+    return field(default=MISSING if required else default, metadata={"option": stated})
+
+
+_source, _input, _upscaling, _output, _recording, _stopping, _archive = (
+    partial(setting, panel=panel) for panel in PANELS
+)
 
 
 def option_name(name: str) -> str:
@@ -97,38 +105,22 @@ def _pace(text: str) -> Pace:
 class EngineSettings:
     """What computes. Raises UsageError for what cannot work on any machine."""
 
-    scale: int = setting(4, panel="Up-scaling", choices=SCALES, help="Factor by which width and height grow.")
-    model: str = setting(
+    scale: int = _upscaling(4, "Factor by which width and height grow.", choices=SCALES)
+    model: str = _upscaling(
         "auto",
-        panel="Up-scaling",
-        metavar="NAME|FILE",
-        help="densenet (the paper's network), fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet "
+        "densenet (the paper's network), fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet "
         "where a short trial holds the source's frame rate, else fast.",
+        "NAME|FILE",
     )
-    engine: str = setting(
+    engine: str = _upscaling(
         "auto",
-        panel="Up-scaling",
-        metavar="NAME",
-        help="What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
+        "What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
+        "NAME",
     )
-    device: str | None = setting(
-        None,
-        panel="Up-scaling",
-        metavar="NAME",
-        help="Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).",
-    )
-    precision: str | None = setting(
-        None,
-        panel="Up-scaling",
-        metavar="NAME",
-        help="fp32, bf16, fp16 or fp8, where the device has it.",
-    )
-    threads: int | None = setting(
-        None,
-        panel="Up-scaling",
-        metavar="N",
-        above_zero=True,
-        help="Processor threads of the engine.  [default: all]",
+    device: str | None = _upscaling(None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME")
+    precision: str | None = _upscaling(None, "fp32, bf16, fp16 or fp8, where the device has it.", "NAME")
+    threads: int | None = _upscaling(
+        None, "Processor threads of the engine.  [default: all]", "N", above_zero=True
     )
 
     def __post_init__(self) -> None:
@@ -142,51 +134,40 @@ class EngineSettings:
 class RunSettings(EngineSettings):
     """What every run that reads and writes images has in common."""
 
-    consistent: bool = setting(
-        False,
-        panel="Up-scaling",
-        help="Correct each image so that, shrunk again, it equals the measured one.",
+    consistent: bool = _upscaling(
+        False, "Correct each image so that, shrunk again, it equals the measured one."
     )
-    roi: Roi | None = setting(
-        None,
-        panel="Input",
-        metavar="X,Y,W,H",
-        parse=_roi,
-        help="Use only this rectangle of the frame, in pixels: corner, width, height.",
+    roi: Roi | None = _input(
+        None, "Use only this rectangle of the frame, in pixels: corner, width, height.", "X,Y,W,H", parse=_roi
     )
-    window: Window = setting(
+    window: Window = _input(
         "auto",
-        panel="Input",
-        metavar="LEVELS",
-        parse=_window,
-        help="Grey levels stretched to black..white: full, percentile, LOW,HIGH, or auto (full for 8 bit, percentile "
+        "Grey levels stretched to black..white: full, percentile, LOW,HIGH, or auto (full for 8 bit, percentile "
         "for 16 bit).",
+        "LEVELS",
+        parse=_window,
     )
-    decode: str = setting(
+    decode: str = _input(
         "auto",
-        panel="Input",
-        choices=PROCESSORS,
-        help="What decodes video: cpu, gpu (a graphics card where one gives the very same pictures), or auto: gpu for "
+        "What decodes video: cpu, gpu (a graphics card where one gives the very same pictures), or auto: gpu for "
         "large pictures.",
-    )
-    overwrite: bool = setting(
-        False,
-        panel="Output",
-        help="Replace files that exist under the names of the outputs. Inputs and sessions are never replaced.",
-    )
-    codec: str = setting(
-        "auto",
-        panel="Output",
-        metavar="CODEC",
-        choices=VIDEO_CODECS,
-        help=f"Codec of the video: {', '.join(VIDEO_CODECS)}; ffv1 and h264-lossless lose nothing.",
-    )
-    encode: str = setting(
-        "auto",
-        panel="Output",
         choices=PROCESSORS,
-        help="What encodes H.264 and HEVC: cpu, gpu (a graphics card where a trial comes back faithfully), or auto: "
+    )
+    overwrite: bool = _output(
+        False,
+        "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced.",
+    )
+    codec: str = _output(
+        "auto",
+        f"Codec of the video: {', '.join(VIDEO_CODECS)}; ffv1 and h264-lossless lose nothing.",
+        "CODEC",
+        choices=VIDEO_CODECS,
+    )
+    encode: str = _output(
+        "auto",
+        "What encodes H.264 and HEVC: cpu, gpu (a graphics card where a trial comes back faithfully), or auto: "
         "gpu for large images.",
+        choices=PROCESSORS,
     )
 
 
@@ -195,101 +176,69 @@ class LiveSettings(RunSettings):
     """A stream of a live run; ``stream`` is its name where there are several."""
 
     stream: str = ""
-    source: str = setting(
-        panel="Source",
-        metavar="[NAME=]ADDRESS",
-        per_stream=True,
-        help="/dev/video0, a video, .mkt or TIFF file, a folder of images, zmq+tcp://HOST:PORT, rtsp://..., or demo: "
+    source: str = _source(
+        ...,
+        "/dev/video0, a video, .mkt or TIFF file, a folder of images, zmq+tcp://HOST:PORT, rtsp://..., or demo: "
         "for a simulated endomicroscope. Once for each stream.",
+        "[NAME=]ADDRESS",
+        per_stream=True,
     )
-    pace: Pace = setting(
-        "original",
-        panel="Source",
-        metavar="RATE",
-        parse=_pace,
-        help="Speed of recorded input: original, max, or a number of frames/s.",
+    pace: Pace = _source(
+        "original", "Speed of recorded input: original, max, or a number of frames/s.", "RATE", parse=_pace
     )
-    loop: bool = setting(False, panel="Source", help="Start recorded input again at its end.")
-    share: str = setting(
+    loop: bool = _source(False, "Start recorded input again at its end.")
+    share: str = _source(
         "auto",
-        panel="Source",
-        choices=("auto", "one", "several"),
-        help="Several streams take turns at one engine (one for each frame size), have several, or auto: what a short "
+        "Several streams take turns at one engine (one for each frame size), have several, or auto: what a short "
         "trial shows to be faster.",
+        choices=("auto", "one", "several"),
     )
-    display: str = setting(
-        "window",
-        panel="Output",
-        choices=("window", "none"),
-        help="Where to show the image; q in the window quits.",
+    display: str = _output(
+        "window", "Where to show the image; q in the window quits.", choices=("window", "none")
     )
-    overlay: str | None = setting(
+    overlay: str | None = _output(
         None,
-        panel="Output",
+        "Colour the image in the window where, shrunk again, it differs from the measured one; f switches.",
         choices=("fidelity",),
-        help="Colour the image in the window where, shrunk again, it differs from the measured one; f switches.",
     )
-    output: str | None = setting(
+    output: str | None = _output(
         None,
-        panel="Output",
-        metavar="FILE",
+        "Also write a video: .mkv, .mp4, .mov or .avi. For several streams: once each, or with {stream} in it.",
+        "FILE",
         per_stream=True,
-        help="Also write a video: .mkv, .mp4, .mov or .avi. For several streams: once each, or with {stream} in it.",
     )
-    send: str | None = setting(
-        None,
-        panel="Output",
-        metavar="ADDRESS",
-        per_stream=True,
-        help="Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer).",
+    send: str | None = _output(
+        None, "Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer).", "ADDRESS", per_stream=True
     )
-    summary: str | None = setting(
+    summary: str | None = _output(None, "Write the closing figures as JSON.", "FILE", per_stream=True)
+    record: str | None = _recording(
         None,
-        panel="Output",
-        metavar="FILE",
-        per_stream=True,
-        help="Write the closing figures as JSON.",
-    )
-    record: str | None = setting(
-        None,
-        panel="Recording",
-        metavar="DIR",
-        per_stream=True,
-        help="Record a session into this new folder: raw and up-scaled frames, lossless, with proof that none is "
+        "Record a session into this new folder: raw and up-scaled frames, lossless, with proof that none is "
         "missing. Key r and SIGUSR1 end it and begin others.",
+        "DIR",
+        per_stream=True,
     )
-    record_codec: str = setting(
+    record_codec: str = _recording(
         "ffv1",
-        panel="Recording",
+        "Codec of the up-scaled frames; hevc is smaller and lossy. Raw is always ffv1.",
         choices=("ffv1", "hevc"),
-        help="Codec of the up-scaled frames; hevc is smaller and lossy. Raw is always ffv1.",
     )
-    retro: float | None = setting(
+    retro: float | None = _recording(
         None,
-        panel="Recording",
-        metavar="S",
-        help="Do not record at once: key r or SIGUSR1 begins, and the recording contains the S seconds before.",
+        "Do not record at once: key r or SIGUSR1 begins, and the recording contains the S seconds before.",
+        "S",
     )
-    pixel_size: float | None = setting(
-        None,
-        panel="Recording",
-        metavar="UM",
-        above_zero=True,
-        help="Micrometres of a captured pixel, for recordings and 3D Slicer.",
+    pixel_size: float | None = _recording(
+        None, "Micrometres of a captured pixel, for recordings and 3D Slicer.", "UM", above_zero=True
     )
-    mask: tuple[Roi, ...] = setting(
+    mask: tuple[Roi, ...] = _recording(
         (),
-        panel="Recording",
-        metavar="X,Y,W,H",
+        "Blank this rectangle of each captured frame before it is shown or written. May be repeated.",
+        "X,Y,W,H",
         parse=_mask,
-        help="Blank this rectangle of each captured frame before it is shown or written. May be repeated.",
     )
-    seconds: float | None = setting(
-        None, panel="Stopping", metavar="S", above_zero=True, help="Stop after so many seconds."
-    )
-    frames: int | None = setting(
-        None, panel="Stopping", metavar="N", above_zero=True, help="Stop after so many captured frames."
-    )
+    seconds: float | None = _stopping(None, "Stop after so many seconds.", "S", above_zero=True)
+    frames: int | None = _stopping(None, "Stop after so many captured frames.", "N", above_zero=True)
 
     def __post_init__(self) -> None:
         EngineSettings.__post_init__(self)
@@ -303,64 +252,40 @@ class LiveSettings(RunSettings):
 class UpscaleSettings(RunSettings):
     """`clesr upscale`: recorded files to files."""
 
-    model: str = setting(
+    model: str = _upscaling(
         "auto",
-        panel="Up-scaling",
-        metavar="NAME|FILE",
-        help="densenet, fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet where a short trial "
+        "densenet, fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet where a short trial "
         f"does {PATIENCE_FPS:g} frames/s, else fast.",
+        "NAME|FILE",
     )
-    output: str = setting(
-        panel="Output",
-        metavar="FILE|FOLDER",
-        names=("--out", "-o"),
-        help="A file for one input, a folder for more.",
+    output: str = _output(
+        ..., "A file for one input, a folder for more.", "FILE|FOLDER", names=("--out", "-o")
     )
-    frames: int | None = setting(
+    frames: int | None = _input(None, "Only the first N frames of each input.", "N", above_zero=True)
+    summary: str | None = _output(None, "Write the closing figures of the last input as JSON.", "FILE")
+    cluster: str | None = _archive(
         None,
-        panel="Input",
-        metavar="N",
-        above_zero=True,
-        help="Only the first N frames of each input.",
-    )
-    summary: str | None = setting(
-        None,
-        panel="Output",
-        metavar="FILE",
-        help="Write the closing figures of the last input as JSON.",
-    )
-    cluster: str | None = setting(
-        None,
-        panel="Archive",
-        metavar="ADDRESS",
-        help="Share an archive's work on Ray: local (this machine), auto, or HOST:PORT. All machines must see both "
+        "Share an archive's work on Ray: local (this machine), auto, or HOST:PORT. All machines must see both "
         "folders under the same paths.",
+        "ADDRESS",
     )
-    workers: int | None = setting(
-        None,
-        panel="Archive",
-        metavar="N",
-        minimum=1,
-        help="Engines on the cluster at most.  [default: as many as fit]",
+    workers: int | None = _archive(
+        None, "Engines on the cluster at most.  [default: as many as fit]", "N", minimum=1
     )
-    gpus: float = setting(
+    gpus: float = _archive(
         1.0,
-        panel="Archive",
-        metavar="SHARE",
+        "GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
+        "SHARE",
         minimum=0,
         maximum=8,
         above_zero=True,
-        help="GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
     )
-    piece: int = setting(
+    piece: int = _archive(
         PIECE,
-        panel="Archive",
-        metavar="FRAMES",
+        "Length of the pieces of long videos: what is computed again when a worker is lost.",
+        "FRAMES",
         minimum=1,
-        help="Length of the pieces of long videos: what is computed again when a worker is lost.",
     )
-    reread: bool = setting(
-        False,
-        panel="Archive",
-        help="Compare the whole content of finished inputs, not only size and time of change.",
+    reread: bool = _archive(
+        False, "Compare the whole content of finished inputs, not only size and time of change."
     )
