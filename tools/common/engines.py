@@ -69,20 +69,17 @@ class EngineOpener:
 
     def _open_best(self, shape: tuple[int, int]) -> Engine:
         """The engine of the best model that fits, which is then the one that was chosen."""
-        for name in (BEST, LIGHT) if (BEST, self.scale) in shipped() else (LIGHT,):
-            model = find_model(name, self.scale)
-            try:
-                engine = self._open(model, shape, self._explain)
-            except EngineError as error:
-                if name == LIGHT:
-                    raise
-                self.say(f"model {LIGHT}: {name} does not run here ({error})")
-            else:
-                self._model.append(model)
-                if name == BEST:
-                    self.say(f"model {name}: the best there is, for a still has no rate to hold")
-                return engine
-        raise AssertionError("the last model either opens or raises")
+        try:
+            if (BEST, self.scale) not in shipped():
+                raise EngineError(f"{BEST} has no weights for scale {self.scale}")
+            model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
+            engine = self._open(model, shape, self._explain)
+        except EngineError as error:
+            model, why = find_model(LIGHT, self.scale), str(error)
+            engine = self._open(model, shape, self._explain)
+        self._model.append(model)
+        self.say(f"model {model.name}: {why}")
+        return engine
 
     def _explain(self, line: str) -> None:
         """Say which engine was opened, once for all shapes and inputs that get the same."""

@@ -121,6 +121,8 @@ def _parts(address: str, path: Path, suffix: str, options: dict[str, Any]) -> li
         clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
         return [Part(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
+    if not session.info.closed:
+        tell(_unclosed(session, selection))
     for region in regions:
         region.check(session.info.raw_shape, "--mask")
     what = what or ("both" if suffix == ".dcm" else "sr")
@@ -130,6 +132,17 @@ def _parts(address: str, path: Path, suffix: str, options: dict[str, Any]) -> li
         clip = _edited(clip, regions, session, options)
         parts.append(Part(clip, numbered(path, kind) if what == "both" else path))
     return parts
+
+
+def _unclosed(session: Session, selection: Selection) -> str:
+    """What is missing of a session that was cut off, in one line."""
+    records = [record for record in session.records() if record.number in selection]
+    raw = sum(record.count for record in records if record.raw_index is None)
+    sr = sum(record.count for record in records if record.sr_index is None)
+    return (
+        f"{session.folder} was never closed: it has {sum(record.count for record in records)} frames, {raw} without a "
+        f"raw and {sr} without an up-scaled image, and nothing of what came after them; `clesr repair` closes it"
+    )
 
 
 def _edited(clip: Clip, regions: list[Roi], session: Session | None, options: dict[str, Any]) -> Clip:
