@@ -37,8 +37,8 @@ PANELS = (
 class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
     and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
-    text. ``per_stream``: once for each stream of a command line, a field of each has one. ``names`` are other
-    spellings."""
+    text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
+    is for a flag that can be put off as well. ``names`` are other spellings."""
 
     help: str
     panel: str | None = None
@@ -51,20 +51,20 @@ class Option:
     above_zero: bool = False
     parse: Callable[[str], Any] | None = None
     per_stream: bool = False
+    negative: bool = False
     names: tuple[str, ...] = ()
 
 
 def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
     """A field of a settings dataclass that is an option as well, with its ``Option``; one whose default is ``...`` must
     be given. Its type is ``bool`` for a flag, ``int``, ``float``, ``str``, or a tuple for what may be repeated."""
-    required = default is ...
-    stated = Option(
-        help=help, metavar=metavar, default=None if required else default, required=required, **option
-    )
+    if default is ...:
+        default, option["required"] = MISSING, True
+    stated = Option(help=help, metavar=metavar, default=None if default is MISSING else default, **option)
     parse = stated.parse
     if parse is not None and isinstance(default, str):
         return field(default_factory=lambda: parse(default), metadata={"option": stated})
-    return field(default=MISSING if required else default, metadata={"option": stated})
+    return field(default=default, metadata={"option": stated})
 
 
 _source, _input, _upscaling, _output, _recording, _stopping, _archive = (

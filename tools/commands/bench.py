@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 from rich.console import Console
 
-from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.pipeline.settings import SCALES
 from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import general_options, overwrite_option
+from clesr.tools.common.options import general_options, overwrite_option, parse_size
 
 MODELS, SIZE = ("densenet", "fast"), "256x256"
 
@@ -210,7 +208,7 @@ def _cases(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, .
 
     if not (models or scales or sizes):
         return ()
-    shapes = [_shape(size) for size in sizes or (SIZE,)]
+    shapes = [parse_size(size) for size in sizes or (SIZE,)]
     cases = []
     for model in models or MODELS:
         own = (
@@ -218,10 +216,3 @@ def _cases(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, .
         )
         cases += [(model, scale, shape) for scale in own for shape in shapes]
     return tuple(cases)
-
-
-def _shape(size: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
-    if match is None:
-        raise UsageError(f"--size {size} is not WIDTHxHEIGHT, such as 256x256")
-    return int(match[2]), int(match[1])

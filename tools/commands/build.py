@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +12,7 @@ import rich_click as click
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.pipeline.settings import SCALES
 from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import general_options
+from clesr.tools.common.options import general_options, parse_size
 
 if TYPE_CHECKING:
     from clesr.engines.backends.tensorrt.engine import Plan
@@ -57,7 +56,7 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     from clesr.engines.backends.tensorrt.engine import Plan, why_not
     from clesr.engines.notes import noting
 
-    shapes = [_shape(size) for size in sizes]
+    shapes = [parse_size(size, SMALLEST) for size in sizes]
     found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in scales]))
     reason = why_not()
     if reason:
@@ -107,12 +106,3 @@ def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:
         having = [scale for shipped_name, scale in sorted(shipped()) if shipped_name == name]
         for scale in scales or having or SCALES:
             yield find_model(name, scale)
-
-
-def _shape(size: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if match is None or min(int(match[1]), int(match[2])) < SMALLEST:
-        raise UsageError(
-            f"--size {size} is not WIDTHxHEIGHT of {SMALLEST} pixels or more, such as {DEFAULT_SIZE}"
-        )
-    return int(match[2]), int(match[1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,17 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
-from clesr.pipeline.settings import SCALES
+from clesr.pipeline.settings import SCALES, setting
 from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import Command, check_options, general_options, overwrite_option, read_toml
+from clesr.tools.common.options import (
+    check_options,
+    general_options,
+    overwrite_option,
+    read_toml,
+    settings_options,
+)
 from clesr.tools.common.signals import stopping_on_signals
-from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
+from clesr.tools.training.recipe import PANELS, Recipe
 
 if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
@@ -26,14 +33,42 @@ if TYPE_CHECKING:
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
+_network, _machine = (partial(setting, panel=panel) for panel in ("Network", "Machine and output"))
 INTERRUPTED = 130
 RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
 
 
-def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:
-    """An option that is a field of Recipe, with its default."""
-    default = DEFAULTS[flag.partition("/")[0].strip("-").replace("-", "_")]
-    return click.option(flag, default=default, show_default=default is not None, **more)
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options beside those of the recipe."""
+
+    architecture: str = _network(
+        "densenet",
+        "densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of "
+        "the other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
+        choices=NETWORKS,
+    )
+    scale: int = _network(4, "", choices=SCALES)
+    skip: str = _network("add", "densenet: how low-level features are joined.", choices=SKIPS)
+    base: str = _network("bicubic", "densenet: what the network's output is added to.", choices=BASES)
+    channels: int = _network(16, "fast: channels of each layer.")
+    depth: int = _network(8, "fast: number of convolutions.")
+    levels: bool = _network(
+        False,
+        "densenet, fast: the network is told how noisy, detailed and blocky the image is.",
+        negative=True,
+    )
+    output: str = _machine(
+        ...,
+        "Where checkpoint, log, curves, weights and model card go; an unfinished run there is taken up again.",
+        "FOLDER",
+        names=("-o",),
+    )
+    name: str | None = _machine(None, "Name of the model.  [default: the architecture]")
+    every: int = _machine(200, "Steps between checkpoints and validation.")
+    device: str = _machine("cpu", "", choices=("cpu", "cuda"))
+    devices: int = _machine(1, "GPUs of this machine; torchrun sets its own.")
+    threads: int | None = _machine(None, "Processor threads.  [default: all]", "N")
 
 
 def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
@@ -52,114 +87,7 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
 
 
 @click.command()
-@click.option(
-    "--data",
-    panel="Data",
-    multiple=True,
-    required=True,
-    metavar="PATH[=WEIGHT]",
-    help="A folder, pattern or file of images, TIFF stacks, .mkt files or videos, or demo:?images=16 for phantoms; "
-    "WEIGHT draws it more or less often.  Repeat for more.",
-)
-@click.option(
-    "--test", panel="Data", metavar="PATH", help="Images for the closing figures alone; never trained on."
-)
-@recipe_option(
-    "--hold-out",
-    panel="Data",
-    type=int,
-    metavar="N",
-    help="Every N-th image is kept for validation; 0: none.",
-)
-@recipe_option("--shrunk", panel="Data", type=float, help="Weight of each image's half-size copy; 0: none.")
-@recipe_option(
-    "--shift/--no-shift",
-    panel="Data",
-    help="Let the grid of the LR pixels fall anywhere on the images: more patches from few images.",
-)
-@recipe_option(
-    "--degradation",
-    panel="Data",
-    multiple=True,
-    metavar="PART[+PART][@WEIGHT]",
-    help="What befalls patches beside the reduction, such as noise=1..8+jpeg=40..90@2: each draws one, by weight. "
-    "Parts: clean, bicubic, area, point, gauss=, cores=, lines=, noise=, shot=, jpeg=, mpeg=.  Repeat for more.",
-)
-@recipe_option(
-    "--core-patterns",
-    panel="Data",
-    metavar="FOLDER",
-    help="Raw PNG frames of fibre bundles, for the cores of cores=.",
-)
-@recipe_option(
-    "--contrast",
-    panel="Data",
-    type=float,
-    metavar="FACTOR",
-    help="With --degradation: images are dimmed by factors from this to 1: many ratios of signal to noise.",
-)
-@click.option(
-    "--architecture",
-    panel="Network",
-    type=click.Choice(NETWORKS),
-    default="densenet",
-    show_default=True,
-    help="densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of the "
-    "other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
-)
-@click.option(
-    "--scale", panel="Network", type=click.Choice([str(s) for s in SCALES]), default="4", show_default=True
-)
-@click.option(
-    "--skip",
-    panel="Network",
-    type=click.Choice(SKIPS),
-    default="add",
-    show_default=True,
-    help="densenet: how low-level features are joined.",
-)
-@click.option(
-    "--base",
-    panel="Network",
-    type=click.Choice(BASES),
-    default="bicubic",
-    show_default=True,
-    help="densenet: what the network's output is added to.",
-)
-@click.option(
-    "--channels",
-    panel="Network",
-    type=int,
-    default=16,
-    show_default=True,
-    help="fast: channels of each layer.",
-)
-@click.option(
-    "--depth", panel="Network", type=int, default=8, show_default=True, help="fast: number of convolutions."
-)
-@click.option(
-    "--levels/--no-levels",
-    panel="Network",
-    default=False,
-    show_default=True,
-    help="densenet, fast: the network is told how noisy, detailed and blocky the image is.",
-)
-@click.option(
-    "--init",
-    panel="Network",
-    metavar="FILE",
-    help="Start from these weights; layers that fit are taken, of any scale.",
-)
-@click.option(
-    "--teacher", panel="Network", metavar="FILE", help="Learn from this model's output as well: distillation."
-)
-@recipe_option(
-    "--teacher-share",
-    panel="Network",
-    type=float,
-    metavar="SHARE",
-    help="How much of the aim is the teacher's, 0 to 1.",
-)
+@settings_options(TrainOptions, Recipe, panels=PANELS)
 @click.option(
     "--recipe",
     panel="Schedule",
@@ -169,32 +97,6 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
     callback=_read_recipe,
     help="Options from this TOML file, as a run leaves it in recipe.toml; those given here go first.",
 )
-@recipe_option("--epochs", panel="Schedule", type=int, help="How often the images are covered.")
-@recipe_option(
-    "--epoch-patches",
-    panel="Schedule",
-    type=int,
-    metavar="N",
-    help="Patches an epoch.  [default: as many as cover the images once]",
-)
-@recipe_option(
-    "--steps", panel="Schedule", type=int, metavar="N", help="Training steps in all, in place of --epochs."
-)
-@recipe_option("--batch", panel="Schedule", type=int, help="Patches a step, of all processes together.")
-@recipe_option("--patch", panel="Schedule", type=int, help="HR pixels a side of a patch.")
-@recipe_option(
-    "--loss",
-    panel="Schedule",
-    type=click.Choice(LOSSES),
-    help="l1 as the paper; l2 for a last stretch that aims at PSNR.",
-)
-@recipe_option("--learning-rate", panel="Schedule", type=float, help="Adam's, at its highest.")
-@recipe_option(
-    "--schedule",
-    panel="Schedule",
-    type=click.Choice(SCHEDULES),
-    help="steps: times --decay at each of --milestones.",
-)
 @click.option(
     "--milestones",
     panel="Schedule",
@@ -203,64 +105,6 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
     metavar="EPOCH,EPOCH",
     callback=_parse_milestones,
     help="Epochs at which the learning rate falls.",
-)
-@recipe_option(
-    "--decay",
-    panel="Schedule",
-    type=float,
-    help="What it is multiplied by (the paper prints 10, which can only mean 1/10).",
-)
-@recipe_option(
-    "--warm-up",
-    panel="Schedule",
-    type=int,
-    metavar="STEPS",
-    help="Steps in which the learning rate rises at the start.",
-)
-@recipe_option("--beta1", panel="Schedule", type=float, help="Adam's.")
-@recipe_option("--beta2", panel="Schedule", type=float, help="Adam's.")
-@recipe_option("--epsilon", panel="Schedule", type=float, help="Adam's.")
-@recipe_option("--seed", panel="Schedule", type=int, help="Fixes initialisation and every batch.")
-@click.option(
-    "--output",
-    "-o",
-    panel="Machine and output",
-    required=True,
-    metavar="FOLDER",
-    help="Where checkpoint, log, curves, weights and model card go; an unfinished run there is taken up again.",
-)
-@click.option("--name", panel="Machine and output", help="Name of the model.  [default: the architecture]")
-@click.option(
-    "--every",
-    panel="Machine and output",
-    type=int,
-    default=200,
-    show_default=True,
-    help="Steps between checkpoints and validation.",
-)
-@click.option(
-    "--device",
-    panel="Machine and output",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-)
-@click.option(
-    "--devices",
-    panel="Machine and output",
-    type=int,
-    default=1,
-    show_default=True,
-    help="GPUs of this machine; torchrun sets its own.",
-)
-@recipe_option(
-    "--precision",
-    panel="Machine and output",
-    type=click.Choice(PRECISIONS),
-    help="32, or bf16: mixed precision.",
-)
-@click.option(
-    "--threads", panel="Machine and output", type=int, metavar="N", help="Processor threads.  [default: all]"
 )
 @overwrite_option("Machine and output")
 @general_options()

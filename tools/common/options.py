@@ -3,6 +3,7 @@ every command has."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
 from itertools import chain
@@ -32,16 +33,15 @@ class Repeated(StringParamType):
         return [line for line in rv.splitlines() if line]
 
 
-def settings_options(settings: type) -> Callable[[Command], Command]:
-    """The fields of the dataclass ``settings`` as options of a command; panels of the help in the order of
-    PANELS."""
-    options = _options(settings)
+def settings_options(*settings: type, panels: Sequence[str] = PANELS) -> Callable[[Command], Command]:
+    """The fields of the dataclasses ``settings`` as options of a command; ``panels`` of the help in this order."""
+    options = [pair for each in settings for pair in _options(each)]
     used = dict.fromkeys(option.panel for _, option in options if option.panel)
 
     def decorate(command: Command) -> Command:
         for each, option in reversed(options):
             command = _option(each, option)(command)
-        for panel in reversed([*(p for p in PANELS if p in used), *(p for p in used if p not in PANELS)]):
+        for panel in reversed([*(p for p in panels if p in used), *(p for p in used if p not in panels)]):
             command = click.option_panel(panel)(command)
         return command
 
@@ -70,14 +70,15 @@ def _options(settings: type) -> list[tuple[Field[Any], Option]]:
 
 def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
     several = option.per_stream or str(each.type).startswith("tuple")
-    shown = option.default is not None and not several and each.type != "bool"
+    shown = option.negative or (option.default is not None and not several and each.type != "bool")
     more: dict[str, Any] = {"metavar": option.metavar} if option.metavar else {}
     if each.type == "bool":
-        more["is_flag"] = True
+        more |= {"is_flag": True, "default": option.default}
     elif not several and option.default is not None:
         more["default"] = str(option.default) if option.choices or option.parse else option.default
+    name = option_name(each.name)
     return click.option(
-        option_name(each.name),
+        f"{name}/--no-{name[2:]}" if option.negative else name,
         *option.names,
         each.name,
         type=None if each.type == "bool" else _type(each, option),
@@ -145,6 +146,15 @@ def overwrite_option(panel: str | None = None) -> Callable[[Command], Command]:
     """--overwrite, as every run has it."""
     option = next(option for each, option in _options(RunSettings) if each.name == "overwrite")
     return click.option("--overwrite", is_flag=True, help=option.help, panel=panel)
+
+
+def parse_size(text: str, least: int = 1) -> tuple[int, int]:
+    """(H, W) of ``text``, WIDTHxHEIGHT in pixels, each at ``least`` so many. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or min(int(match[1]), int(match[2])) < least:
+        bound = f" of {least} pixels or more" if least > 1 else ""
+        raise UsageError(f"--size {text} is not WIDTHxHEIGHT{bound}, such as 256x256")
+    return int(match[2]), int(match[1])
 
 
 def _take_max_size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
