@@ -38,7 +38,8 @@ class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
     and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
     text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
-    is for a flag that can be put off as well. ``names`` are other spellings."""
+    is for a flag that can be put off as well. ``flag`` is the option where it is not named as its
+    field, ``names`` are other spellings."""
 
     help: str
     panel: str | None = None
@@ -52,6 +53,7 @@ class Option:
     parse: Callable[[str], Any] | None = None
     per_stream: bool = False
     negative: bool = False
+    flag: str | None = None
     names: tuple[str, ...] = ()
 
 

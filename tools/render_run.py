@@ -157,9 +157,7 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
         scale=opener.scale,
         sr_shape=lambda raw: scaled(prepare.shape(raw), opener.scale),
         settings=RecorderSettings(
-            pixel_um=info.pixel_um,
-            settings={**info.settings, "rendered_from": info.id},
-            started=info.started,
+            pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
         ),
         tell=tell,
     )

@@ -21,10 +21,7 @@ class RenderSettings(EngineSettings):
     """`clesr render`: what is not given is the session's."""
 
     model: str = setting(
-        "auto",
-        panel="Up-scaling",
-        metavar="NAME|FILE",
-        help="Another model, name or file; with --output.",
+        "auto", panel="Up-scaling", metavar="NAME|FILE", help="Another model, name or file; with --output."
     )
 
 

@@ -109,13 +109,7 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
 @overwrite_option("Machine and output")
 @general_options()
 def train(
-    output: str,
-    every: int,
-    threads: int | None,
-    device: str,
-    devices: int,
-    overwrite: bool,
-    **options: Any,
+    output: str, every: int, threads: int | None, device: str, devices: int, overwrite: bool, **options: Any
 ) -> None:
     """Train a network on your own images, and go on where an interrupted run stopped.
 

@@ -28,10 +28,7 @@ class EngineOpener:
     """
 
     def __init__(
-        self,
-        settings: EngineSettings,
-        fps: float | None = ASSUMED_FPS,
-        say: Callable[[str], None] = tell,
+        self, settings: EngineSettings, fps: float | None = ASSUMED_FPS, say: Callable[[str], None] = tell
     ) -> None:
         self.settings, self.fps, self.say = settings, fps, say
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well

@@ -69,19 +69,19 @@ def _options(settings: type) -> list[tuple[Field[Any], Option]]:
 
 
 def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
-    several = option.per_stream or str(each.type).startswith("tuple")
-    shown = option.negative or (option.default is not None and not several and each.type != "bool")
+    flag, several = each.type == "bool", _is_several(each, option)
+    name = option.flag or option_name(each.name)
+    shown = option.negative or (option.default not in (None, ()) and not flag)
     more: dict[str, Any] = {"metavar": option.metavar} if option.metavar else {}
-    if each.type == "bool":
-        more |= {"is_flag": True, "default": option.default}
-    elif not several and option.default is not None:
-        more["default"] = str(option.default) if option.choices or option.parse else option.default
-    name = option_name(each.name)
+    if shown or flag:
+        text = not several and (option.choices or option.parse)
+        more["default"] = str(option.default) if text else option.default
     return click.option(
         f"{name}/--no-{name[2:]}" if option.negative else name,
         *option.names,
         each.name,
-        type=None if each.type == "bool" else _type(each, option),
+        is_flag=flag,
+        type=None if flag else _type(each, option),
         multiple=several,
         required=option.required,
         show_default=shown,
@@ -91,12 +91,16 @@ def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
     )
 
 
+def _is_several(each: Field[Any], option: Option) -> bool:
+    return option.per_stream or str(each.type).startswith("tuple")
+
+
 def _type(each: Field[Any], option: Option) -> ParamType[Any] | type:
     if option.choices is not None:
         return click.Choice([str(choice) for choice in option.choices])
     if option.per_stream:
         return Repeated()
-    kind = NUMBERS.get(str(each.type).partition(" ")[0], str)
+    kind = NUMBERS.get(re.split(r"\W", str(each.type).removeprefix("tuple["))[0], str)
     if option.minimum is None and option.maximum is None:
         return kind
     if kind is int:
@@ -113,7 +117,7 @@ def _value(each: Field[Any], option: Option, value: Any) -> Any:
         if isinstance(value, list | tuple):
             return tuple(parse(str(one)) for one in value)
         return None if value is None else parse(str(value))
-    if option.choices is not None and value is not None:
+    if option.choices is not None and value is not None and not _is_several(each, option):
         return type(option.choices[0])(value)
     return value
 
