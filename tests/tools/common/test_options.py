@@ -107,7 +107,7 @@ def test_every_option_of_a_live_run_is_a_field() -> None:
 
 def test_the_values_that_are_allowed_are_those_that_are_known() -> None:
     from clesr.engines.models import BASES, SCALES, SKIPS
-    from clesr.pipeline.session.coding import CODECS as SESSION_CODECS
+    from clesr.pipeline.session.video import CODECS as SESSION_CODECS
     from clesr.pipeline.sinks.video.encoding import CODECS as VIDEO_CODECS
     from clesr.tools.commands import train
 
