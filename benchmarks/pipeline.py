@@ -22,7 +22,7 @@ from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.simulator.demo import DemoSource
 

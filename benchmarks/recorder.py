@@ -26,7 +26,7 @@ from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.simulator.demo import DemoSource
 
 FPS = 25.0

@@ -15,7 +15,7 @@ from av.video.frame import PictureType, VideoFrame
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.session.format import SessionError, hash_bytes, hash_pixels
-from clesr.pipeline.sinks.video.encoding import FULL_RANGE, Encoding, choose_encoding
+from clesr.pipeline.video.encoding import FULL_RANGE, Encoding, choose_encoding
 
 CODECS = ("ffv1", "hevc")
 TICK = Fraction(1, 1000)  # Matroska's clock

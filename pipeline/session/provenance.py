@@ -15,7 +15,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.pipeline.session.coding import Coder
 from clesr.pipeline.session.format import Record, SessionInfo
 from clesr.pipeline.session.settings import RecorderSettings
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
 

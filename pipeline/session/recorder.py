@@ -29,9 +29,9 @@ from clesr.pipeline.session.teller import Teller
 from clesr.pipeline.session.trigger import Trigger
 from clesr.pipeline.session.watchdog import Watchdog
 from clesr.pipeline.session.writer import Entry
-from clesr.pipeline.sinks.video.encoding import encoder_threads
-from clesr.pipeline.sinks.video.timeline import Timeline
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.video.encoding import encoder_threads
+from clesr.pipeline.video.timeline import Timeline
 
 __all__ = ["Recorder", "RecorderSettings"]
 

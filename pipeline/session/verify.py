@@ -33,7 +33,7 @@ from clesr.pipeline.session.format import (
     manifest_hash,
 )
 from clesr.pipeline.session.reader import chained_lines, demux, read_session
-from clesr.pipeline.sources.video.decode import Damage
+from clesr.pipeline.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 

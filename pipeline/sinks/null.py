@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.registry import SinkOptions
+
+
+def open_null(_address: str, _options: SinkOptions) -> Null:
+    return Null()
 
 
 class Null:

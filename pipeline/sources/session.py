@@ -10,8 +10,13 @@ from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Outcome
 from clesr.pipeline.session.format import RAW
 from clesr.pipeline.session.reader import MILLISECOND, demux, read_session
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.video.decode import Damage
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import SourceOptions
+from clesr.pipeline.video.decode import Damage
+
+
+def open_session(folder: str, options: SourceOptions) -> SessionSource:
+    return SessionSource(Path(folder), clock=options.clock)
 
 
 class SessionSource:

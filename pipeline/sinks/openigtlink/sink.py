@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from clesr.engines.common.addresses import check_names, split_options
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import MissingDependencyError, SinkError, UsageError
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.openigtlink.broadcast import Broadcast
-from clesr.pipeline.sources.options import check_names, split_options
+from clesr.pipeline.sinks.registry import SinkOptions
 
 if TYPE_CHECKING:
     from pyigtl import ImageMessage
@@ -24,6 +25,10 @@ PORT = 18944  # OpenIGTLink's own
 OPTIONS = ("connect", "name", "header", "pixel_um")
 FORM = "igtl://*:18944 or igtl://127.0.0.1:18944"
 NAME_BYTES = 20
+
+
+def open_slicer(address: str, options: SinkOptions) -> SlicerSink:
+    return SlicerSink(address, pixel_um=options.pixel_um)
 
 
 class SlicerSink:

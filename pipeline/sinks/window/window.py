@@ -4,79 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import select
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.window.slot import Slot
+from clesr.pipeline.sinks.placement import WindowPlacement
+from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.sinks.window.shared_message import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 
-TITLE = "clesr"
 QUIT_KEYS = (ord("q"), ord("Q"), 27)
 OVERLAY_KEYS = (ord("f"), ord("F"))
 REDRAW_NS = 100_000_000  # between two drawings while no frame comes
 START_S = 30.0  # for the process to start and find a screen
 ANSWER_S = 10.0  # for one drawing, before the window is given up
 CLOSE_S = 2.0
-MESSAGE = 65536  # bytes of a message between the processes, at most
 KEPT = 4096  # bytes of what the process complained of
 PROGRAM = "clesr.pipeline.sinks.window.process"
 
 
-class Keyboard:
-    """The keys pressed in any window go to all of them, to each once."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[object, list[int]] = {}
-        self._lock = threading.Lock()
-
-    def press(self, key: int) -> None:
-        with self._lock:
-            for keys in self._waiting.values():
-                keys.append(key)
-
-    def pressed(self, window: object) -> list[int]:
-        """The keys since ``window`` asked last."""
-        with self._lock:
-            keys = self._waiting.get(window, [])
-            self._waiting[window] = []
-        return keys
-
-    def forget(self, window: object) -> None:
-        with self._lock:
-            self._waiting.pop(window, None)
+def open_window(_address: str, options: SinkOptions) -> DisplayWindow:
+    return DisplayWindow(options.place, overlay=options.overlay is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a window stands: the ``index``-th of ``count`` in a grid over the screen."""
-
-    title: str = TITLE
-    index: int = 0
-    count: int = 1
-    keyboard: Keyboard = field(default_factory=Keyboard)
-
-    def part_of(self, screen: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Left, top, width and height of its cell, in pixels of a ``screen`` of (width, height)."""
-        columns = math.ceil(math.sqrt(self.count))
-        rows = math.ceil(self.count / columns)
-        row, column = divmod(self.index, columns)
-        width, height = screen[0] // columns, screen[1] // rows
-        return column * width, row * height, width, height
-
-
-class Window:
+class DisplayWindow:
     """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
     the ``overlay`` of where the image disagrees with what was measured. ``actions`` are what other keys do.
 
@@ -93,13 +52,13 @@ class Window:
 
     def __init__(
         self,
-        place: Place | None = None,
+        place: WindowPlacement | None = None,
         *,
         overlay: bool = False,
         clock: Clock = SYSTEM,
         answer_s: float = ANSWER_S,
     ) -> None:
-        place = place or Place()
+        place = place or WindowPlacement()
         self.overlay = overlay
         self.shown = 0
         self.actions: dict[str, Callable[[], None]] = {}
@@ -111,21 +70,21 @@ class Window:
         self._fresh = self._shut = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
         self._sent_ns: int | None = None
-        self._slot = Slot()
+        self._message = SharedMessage()
         self._socket, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._slot.descriptor)]
+        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._message.descriptor)]
         try:
             self._process = subprocess.Popen(
                 [*command, place.title, str(place.index), str(place.count)],
                 stdin=subprocess.PIPE,  # whose end tells it that we are gone
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(others.fileno(), self._slot.descriptor),
+                pass_fds=(others.fileno(), self._message.descriptor),
                 start_new_session=True,  # Ctrl-C is for this process, which then closes the window
             )
         except OSError as error:
             self._socket.close()
-            self._slot.close()
+            self._message.close()
             raise SinkError(f"the window's process cannot be started: {error.strerror}") from error
         finally:
             others.close()
@@ -185,7 +144,7 @@ class Window:
         self._read_complaints()
         while not self._closed:
             try:
-                packet = self._socket.recv(MESSAGE, socket.MSG_DONTWAIT)
+                packet = self._socket.recv(MOST_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
@@ -207,7 +166,7 @@ class Window:
         self._closed |= "closed" in said
 
     def _send(self, message: object) -> None:
-        sizes = self._slot.put(message)
+        sizes = self._message.put(message)
         try:
             self._socket.send(json.dumps(sizes).encode())
         except OSError:
@@ -234,7 +193,7 @@ class Window:
         for pipe in (self._process.stdin, self._process.stderr):
             assert pipe is not None
             pipe.close()
-        self._slot.close()
+        self._message.close()
 
     def _read_complaints(self) -> None:
         assert self._process.stderr is not None

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from clesr.engines.common.addresses import check_names, split_options
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.common.numbers import decimal_number, rational_number, shortened, whole_number
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.options import check_names, split_options
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.simulator.phantom import FOV_UM, Phantom
 
 BUFFERS = 4  # frames that wait for a slow reader, as in a camera driver
@@ -96,6 +97,10 @@ def _read(address: str, name: str, text: str, option: Option) -> Any:
     if not accepted:
         raise UsageError(f"{shortened(address)}: {name} is {shortened(text)}; allowed is {option.allowed}")
     return value
+
+
+def open_demo(address: str, options: SourceOptions) -> DemoSource:
+    return DemoSource(address, clock=options.clock)
 
 
 class DemoSource:

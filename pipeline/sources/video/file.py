@@ -14,13 +14,29 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.engines.common.numbers import rational_number
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.video.decode import FAULTS, Damage, Decoder, Picture, open_container, stored_bytes
-from clesr.pipeline.sources.video.hardware import Decoding, reason
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import SourceOptions
+from clesr.pipeline.video.decode import (
+    FAULTS,
+    Damage,
+    DecodedImage,
+    VideoDecoder,
+    open_container,
+    stored_bytes,
+)
+from clesr.pipeline.video.hardware_decoding import Decoding, reason
 
 MIN_FPS, MAX_FPS = 0.001, 1000.0  # above it, a container states a tick and not a frame rate
 _READ_ERRORS = 3  # failed reads in a row after which a file is given up
 _JUMP = 1  # seconds that a time stamp may go back before it counts as a new time line
+
+
+def open_video(path: str, options: SourceOptions) -> VideoSource:
+    return VideoSource(path, clock=options.clock, count=options.count, decoding=options.decoding)
+
+
+def open_raw_recording(folder: str, options: SourceOptions) -> VideoSource:
+    return open_video(f"{folder}/raw.mkv", options)
 
 
 class VideoSource:
@@ -49,13 +65,13 @@ class VideoSource:
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
         self.codec = stream.codec_context.name
-        self._decoder = Decoder(stream, decoding, stored=stored_bytes(self._address))
+        self._decoder = VideoDecoder(stream, decoding, stored=stored_bytes(self._address))
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
         frames = count_frames(self._address) if count else max(0, stream.frames) or None
         self.info = SourceInfo(self._address, live=False, fps=fps, shape=frame_shape(stream), frames=frames)
-        self._timeline = Timeline(self._time_base, fps)
-        self._ready: deque[Picture | Damage] = deque()
+        self._times = RisingTimes(self._time_base, fps)
+        self._ready: deque[DecodedImage | Damage] = deque()
         self._number = self._errors = self._demuxed = 0
         self._reached: Fraction | None = None  # seconds to which packets go
         self._ended = False
@@ -90,12 +106,12 @@ class VideoSource:
                 return f"a part of it cannot be read ({reason(error)})"
             return self._shortfall()
 
-    def _numbered(self, item: Picture | Damage) -> Frame | Corrupt:
+    def _numbered(self, item: DecodedImage | Damage) -> Frame | Corrupt:
         number, time_ns = self._number, self._clock.now_ns()
         self._number += 1
         if isinstance(item, Damage):
             return Corrupt(number, time_ns, item.reason)
-        return Frame(item.image, number, time_ns, self._timeline.rising(item.pts), self._time_base)
+        return Frame(item.image, number, time_ns, self._times.rising(item.pts), self._time_base)
 
     def _advance(self) -> None:
         """Read one packet."""
@@ -151,7 +167,7 @@ class VideoSource:
         return None
 
 
-class Timeline:
+class RisingTimes:
     """Makes time stamps rise that are missing, repeated or begin anew."""
 
     def __init__(self, time_base: Fraction, fps: float | None) -> None:

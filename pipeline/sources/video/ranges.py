@@ -14,10 +14,10 @@ import av
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.images.indexed import IndexedSource
-from clesr.pipeline.sources.video.decode import open_container
 from clesr.pipeline.sources.video.file import VideoSource, file_address
+from clesr.pipeline.video.decode import open_container
 
 LEAD = 2  # key frames before a part from which reading begins: pictures after an open group build on the one before
 _HIDDEN = ("vp8",)  # codecs with packets that show nothing: their packets do not number the frames

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
+from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import parse_json
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.limits import max_side, size_problem
 
 VERSION = 1
 MAX_HEADER = 4096  # bytes

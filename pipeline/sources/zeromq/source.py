@@ -12,6 +12,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from clesr.engines.common.addresses import check_names, choice, split_options
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.engines.common.files import keep
@@ -19,8 +20,8 @@ from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.options import check_names, choice, split_options
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.zeromq.gate import Gate
 from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
 
@@ -31,6 +32,10 @@ WAITING = 1  # frames that wait behind it
 _BESIDE = 64  # bytes that encryption may add to a part
 _JOIN_S = 1.0
 MAX_GAP = 1_000_000  # a larger step in a sender's numbers is a new count, not lost frames
+
+
+def open_zeromq(address: str, options: SourceOptions) -> ZmqSource:
+    return ZmqSource(address, clock=options.clock)
 
 
 class ZmqSource:

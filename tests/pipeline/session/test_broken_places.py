@@ -28,7 +28,7 @@ from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.sessions import Sessions
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import SessionWriter
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 PERIOD_S = 0.04
 

@@ -10,7 +10,7 @@ import pytest
 
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.simulator import demo
 from clesr.pipeline.sources.simulator.demo import BUFFERS, DemoSource
 from clesr.pipeline.sources.simulator.phantom import Phantom

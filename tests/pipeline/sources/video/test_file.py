@@ -20,8 +20,8 @@ from support import ManualClock
 
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources.video.ffv1 import intact
-from clesr.pipeline.sources.video.file import Timeline, VideoSource, count_frames
+from clesr.pipeline.sources.video.file import RisingTimes, VideoSource, count_frames
+from clesr.pipeline.video.ffv1 import intact
 
 
 def damaged(path: Path, packet_number: int, *, mark: bytes = b"") -> None:
@@ -328,13 +328,13 @@ def test_the_end_stays_the_end(tmp_path: Path) -> None:
 
 @given(st.lists(st.one_of(st.none(), st.integers(-500_000, 500_000)), max_size=30))
 def test_time_stamps_always_rise(stamps: list[int | None]) -> None:
-    timeline = Timeline(Fraction(1, 90_000), 25.0)
-    made = [timeline.rising(pts) for pts in stamps]
+    times = RisingTimes(Fraction(1, 90_000), 25.0)
+    made = [times.rising(pts) for pts in stamps]
     assert all(later > earlier for earlier, later in pairwise(made))
 
 
 def test_missing_and_restarted_time_stamps() -> None:
-    timeline = Timeline(Fraction(1, 1000), 25.0)
+    times = RisingTimes(Fraction(1, 1000), 25.0)
     stamps = [0, 40, None, 120, 119, 160, 5_000, 0, 40, 80]
-    made = [timeline.rising(pts) for pts in stamps]
+    made = [times.rising(pts) for pts in stamps]
     assert made == [0, 40, 80, 120, 121, 160, 5_000, 5_040, 5_080, 5_120]

@@ -17,6 +17,7 @@ from support import ManualClock
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource
 from clesr.pipeline.sources.video.stream import StreamSource, open_stream
 
@@ -179,14 +180,14 @@ def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(SourceError, match="check the address") as raised:
-        open_stream(f"tcp://127.0.0.1:{port}", timeout=2)
+        open_stream(f"tcp://127.0.0.1:{port}", SourceOptions(timeout=2))
     assert "\n" not in str(raised.value)
 
 
 def test_somebody_who_says_nothing(server: Server) -> None:
     server.serve(b"", hang_up=False)
     with pytest.raises(SourceError, match=r"cannot be opened|not a video"):
-        open_stream(server.address, timeout=0.3)
+        open_stream(server.address, SourceOptions(timeout=0.3))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import ManualClock
 
+from clesr.engines.common import limits
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import limits
 from clesr.pipeline.sources.zeromq.message import MAX_HEADER, Refused, parse_header, parse_message
 from clesr.pipeline.sources.zeromq.source import MAX_GAP, Renumbered, ZmqSource, parse_address
 

@@ -22,7 +22,8 @@ from clesr.engines.common.files import (
 )
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.video.encoding import (
+from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.video.encoding import (
     EncoderFailed,
     VideoWriter,
     check_codec,
@@ -30,8 +31,8 @@ from clesr.pipeline.sinks.video.encoding import (
     choose_tick,
     is_readable,
 )
-from clesr.pipeline.sinks.video.hardware import Encode
-from clesr.pipeline.sinks.video.timeline import Timeline
+from clesr.pipeline.video.hardware_encoding import Encode
+from clesr.pipeline.video.timeline import Timeline
 
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
@@ -43,6 +44,18 @@ class _Part:
 
     file: NewFile
     words: str
+
+
+def open_video_file(path: str, options: SinkOptions) -> VideoFile:
+    return VideoFile(
+        path,
+        codec=options.codec,
+        crf=options.crf,
+        fps=options.fps,
+        partial_ok=options.partial_ok,
+        encode=options.encode,
+        rule=options.rule,
+    )
 
 
 class VideoFile:
@@ -101,7 +114,7 @@ class VideoFile:
         try:
             self._put(result)
         except EncoderFailed as error:
-            self._leave_card(str(error))
+            self._leave_hardware(str(error))
         except (av.FFmpegError, OSError) as error:
             self._fail(error)
 
@@ -160,7 +173,7 @@ class VideoFile:
             self._finish()
         if self._partial_ok:
             self._publish()
-        encoding = self._encode.by_card(encoding, image.shape)
+        encoding = self._encode.by_hardware(encoding, image.shape)
         if self._file is None:
             self._file = self._next()
         else:
@@ -176,11 +189,11 @@ class VideoFile:
         if self._kind != (image.shape, image.dtype):
             self._begin(result)
         assert self._writer is not None
-        if self._writer.encoding.card:
+        if self._writer.encoding.hardware:
             self._recent.append(result)
         self._writer.write(image, self._timeline.place(result.frame))
 
-    def _leave_card(self, why: str) -> None:
+    def _leave_hardware(self, why: str) -> None:
         """Go on by the processor. Raises SinkError."""
         self._encode.tell(f"encoding by the processor from here on, in another file; the card failed: {why}")
         self._encode = Encode()

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from clesr.engines.common.errors import SinkError, UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.pipeline.frame import Image, Result
-from clesr.pipeline.sinks.video.encoding import VideoWriter
-from clesr.pipeline.sinks.video.file import VideoFile
+from clesr.pipeline.sinks.video import VideoFile
+from clesr.pipeline.video.encoding import VideoWriter
 
 MakeResult = Callable[..., Result]
 LOSSLESS = [

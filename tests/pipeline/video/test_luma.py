@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.video.luma import gray_of_colour, luma
+from clesr.pipeline.video.luma import gray_of_colour, luma
 
 WIDTH, HEIGHT = 70, 6  # rows that FFmpeg pads
 LIMITED, FULL = 1, 2
