@@ -112,7 +112,7 @@ def main(output: str, model: str, scale: int) -> None:
     """Measure and write JSON."""
     rows = []
     for size in SIZES:
-        demo = DemoSource(f"demo:?size={size}&pace=max", clock=SYSTEM)
+        demo = DemoSource(f"demo:?size={size}&pace=max")
         images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
         demo.close()
         engine = open_engine("auto", find_model(model, scale), scale, (size, size))

@@ -70,7 +70,7 @@ class Display:
 
 def phantom(size: int) -> list[Image]:
     """Eight images of the simulated endomicroscope."""
-    source = DemoSource(f"demo:?size={size}&pace=max", clock=SYSTEM)
+    source = DemoSource(f"demo:?size={size}&pace=max")
     try:
         return [item.image for item in (source.read(1.0) for _ in range(8)) if isinstance(item, Frame)]
     except EndOfSource:

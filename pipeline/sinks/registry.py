@@ -38,12 +38,13 @@ class SinkOptions:
     rule: WriteRule = NEW
 
 
+DEFAULTS = SinkOptions()
 _PARTS = {
-    "window": "window.window:open_window",
-    "null": "null:open_null",
-    "zmq+": "zeromq:open_publisher",
-    "igtl": "openigtlink.sink:open_slicer",
-    **dict.fromkeys((".mkv", ".mp4", ".mov", ".avi"), "video:open_video_file"),
+    "window": "window.window:DisplayWindow",
+    "null": "null:Null",
+    "zmq+": "zeromq:Publisher",
+    "igtl": "openigtlink.sink:SlicerSink",
+    **dict.fromkeys((".mkv", ".mp4", ".mov", ".avi"), "video:VideoFile"),
 }
 SINKS: Registry[Callable[[str, SinkOptions], Sink]] = Registry(
     "clesr.sinks", {name: f"clesr.pipeline.sinks.{place}" for name, place in _PARTS.items()}

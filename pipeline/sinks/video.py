@@ -13,16 +13,14 @@ import av
 from clesr.engines.common.errors import ClesrError, SinkError
 from clesr.engines.common.files import (
     MOST_NUMBERS,
-    NEW,
     NewFile,
-    WriteRule,
     cannot_write,
     numbered,
     partial_name,
 )
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.video.encoding import (
     EncoderFailed,
     VideoWriter,
@@ -46,23 +44,11 @@ class _Part:
     words: str
 
 
-def open_video_file(path: str, options: SinkOptions) -> VideoFile:
-    return VideoFile(
-        path,
-        codec=options.codec,
-        crf=options.crf,
-        fps=options.fps,
-        partial_ok=options.partial_ok,
-        encode=options.encode,
-        rule=options.rule,
-    )
-
-
 class VideoFile:
     """Results as .mkv, .mp4, .mov or .avi.
 
-    ``codec`` is one of ``encoding.CODECS``, ``crf`` the quality of the lossy ones (0 best, 51 worst; None:
-    one that shows no difference), ``fps`` the source's rate where it is known. Times are those of the frames
+    Of ``options`` ``codec`` is one of ``encoding.CODECS``, ``crf`` the quality of the lossy ones (0 best, 51 worst;
+    None: one that shows no difference), ``fps`` the source's rate where it is known. Times are those of the frames
     (see ``choose_tick``). Images of another size or dtype go on in ``NAME.2.mkv``, whose times begin at 0.
 
     Written to a hidden file beside ``path``, renamed when it is finished: ``path`` is never half written. ``rule``
@@ -78,25 +64,15 @@ class VideoFile:
 
     policy = Policy.BLOCK
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        codec: str = "auto",
-        crf: int | None = None,
-        fps: float | None = None,
-        partial_ok: bool = True,
-        encode: Encode | None = None,
-        rule: WriteRule = NEW,
-    ) -> None:
+    def __init__(self, path: str | Path, options: SinkOptions = DEFAULTS) -> None:
         self.path = Path(path)
         self.name = str(path)
         self.suffix = self.path.suffix.lower()
-        check_codec(codec, self.suffix)
-        self._codec, self._crf, self._fps = codec, crf, fps or FPS
-        self._encode, self._rule = encode or Encode(), rule
+        check_codec(options.codec, self.suffix)
+        self._codec, self._crf, self._fps = options.codec, options.crf, options.fps or FPS
+        self._encode, self._rule = options.encode or Encode(), options.rule
         self._recent: deque[Result] = deque(maxlen=RECENT)
-        self._partial_ok, self._complete = partial_ok, partial_ok
+        self._partial_ok = self._complete = options.partial_ok
         self._writer: VideoWriter | None = None
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()

@@ -55,18 +55,18 @@ class SourceOptions:
 
 DEFAULTS = SourceOptions()
 _PARTS = {
-    "demo": "simulator.demo:open_demo",
-    "zmq+tcp": "zeromq.source:open_zeromq",
-    "zmq+ipc": "zeromq.source:open_zeromq",
+    "demo": "simulator.demo:DemoSource",
+    "zmq+tcp": "zeromq.source:ZmqSource",
+    "zmq+ipc": "zeromq.source:ZmqSource",
     **dict.fromkeys(NETWORK, "video.stream:open_stream"),
     "/dev/": "v4l2.address:open_camera",
     ".mkt": "images.mkt:open_mkt",
     **dict.fromkeys(IMAGE_SUFFIXES, "images.stack:open_images"),
     **dict.fromkeys(TIFF_SUFFIXES, "images.stack:open_tiff"),
     ".sdp": "video.stream:open_sdp",
-    "*": "video.file:open_video",
-    "*/session.json": "session:open_session",
-    "*/raw.mkv": "video.file:open_raw_recording",  # of a session whose session.json is gone
+    "*": "video.file:VideoSource",
+    "*/session.json": "session:SessionSource",
+    "*/raw.mkv": "video.file:open_raw_recording",
     "*/": "images.stack:open_images",
 }
 SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(

@@ -23,9 +23,7 @@ from clesr.pipeline.video.luma import fetched_luma, luma
 
 DECODE = ("auto", "cpu", "gpu")
 BY_HARDWARE = "decoding on a graphics card by"  # how the line begins that says so
-LARGE = (
-    1280 * 720
-)  # pixels from which "auto" takes hardware: smaller pictures cost the processor next to nothing
+LARGE = 1280 * 720  # pixels from which "auto" takes hardware: smaller pictures cost the processor little
 SAME = 2  # pictures that must agree before the card goes on alone
 _EXACT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose standard fixes every bit of the picture
 _SOFTWARE = re.compile(r"(gray|yuvj?420p)(9|10|12)?(le)?")  # what hardware decodes to 4:2:0 of the same bits

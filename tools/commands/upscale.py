@@ -13,6 +13,7 @@ from clesr.engines.common.files import WriteRule, write_json
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
@@ -243,4 +244,5 @@ def _open_target(
 ) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule)
-    return VideoFile(path, codec=codec, fps=fps, partial_ok=False, encode=Encode(encode, tell), rule=rule)
+    options = SinkOptions(codec, fps=fps, partial_ok=False, encode=Encode(encode, tell), rule=rule)
+    return VideoFile(path, options)

@@ -19,7 +19,7 @@ RECEIVED = 65536  # bytes that are read, and thrown away, at once
 
 
 @dataclass(slots=True, eq=False)
-class Peer:
+class Connection:
     """A connection, the rest of the message that is leaving, and the one that leaves next."""
 
     socket: socket.socket
@@ -46,7 +46,7 @@ class Broadcast:
         self._clock = clock
         self._sent = self._missed = 0
         self._target = (host, port) if connect else None
-        self._peers: list[Peer] = []
+        self._peers: list[Connection] = []
         self._lock = threading.Lock()  # over the list of peers and what waits for each
         self._closing_at: int | None = None
         self._selector = selectors.DefaultSelector()
@@ -132,13 +132,13 @@ class Broadcast:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
-        peer = Peer(connected)
+        peer = Connection(connected)
         self._selector.register(connected, selectors.EVENT_READ, peer)
         with self._lock:
             self._peers.append(peer)
         self.served += 1
 
-    def _exchange(self, peer: Peer, events: int) -> None:
+    def _exchange(self, peer: Connection, events: int) -> None:
         try:
             if events & selectors.EVENT_READ and not peer.socket.recv(RECEIVED):
                 self._drop(peer)
@@ -149,7 +149,7 @@ class Broadcast:
         except OSError:
             self._drop(peer)
 
-    def _push(self, peer: Peer) -> None:
+    def _push(self, peer: Connection) -> None:
         """Send until the peer's buffer is full or nothing is left. Raises OSError where it has gone."""
         while True:
             if not peer.leaving:
@@ -160,7 +160,7 @@ class Broadcast:
             peer.leaving = peer.leaving[peer.socket.send(peer.leaving) :]
             self._sent += not peer.leaving
 
-    def _drop(self, peer: Peer) -> None:
+    def _drop(self, peer: Connection) -> None:
         with self._lock:
             self._peers.remove(peer)
         self._selector.unregister(peer.socket)

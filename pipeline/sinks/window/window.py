@@ -17,7 +17,7 @@ from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
-from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.sinks.window.shared_message import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 
@@ -29,10 +29,6 @@ ANSWER_S = 10.0  # for one drawing, before the window is given up
 CLOSE_S = 2.0
 KEPT = 4096  # bytes of what the process complained of
 PROGRAM = "clesr.pipeline.sinks.window.process"
-
-
-def open_window(_address: str, options: SinkOptions) -> DisplayWindow:
-    return DisplayWindow(options.place, overlay=options.overlay is not None)
 
 
 class DisplayWindow:
@@ -52,14 +48,14 @@ class DisplayWindow:
 
     def __init__(
         self,
-        place: WindowPlacement | None = None,
+        _address: str = name,
+        options: SinkOptions = DEFAULTS,
         *,
-        overlay: bool = False,
         clock: Clock = SYSTEM,
         answer_s: float = ANSWER_S,
     ) -> None:
-        place = place or WindowPlacement()
-        self.overlay = overlay
+        place = options.place or WindowPlacement()
+        self.overlay = options.overlay is not None
         self.shown = 0
         self.actions: dict[str, Callable[[], None]] = {}
         self.shape: tuple[int, int] | None = None  # (H, W) of the window's inside, once it is drawn

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from clesr.engines.common.addresses import check_names, split_options
-from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.common.numbers import decimal_number, rational_number, shortened, whole_number
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.source import SourceInfo
-from clesr.pipeline.sources.registry import SourceOptions
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.simulator.phantom import FOV_UM, Phantom
 
 BUFFERS = 4  # frames that wait for a slow reader, as in a camera driver
@@ -99,10 +98,6 @@ def _read(address: str, name: str, text: str, option: Option) -> Any:
     return value
 
 
-def open_demo(address: str, options: SourceOptions) -> DemoSource:
-    return DemoSource(address, clock=options.clock)
-
-
 class DemoSource:
     """The phantom at an address such as ``demo:?fps=12&size=256&seed=3&drop=0.01``.
 
@@ -122,21 +117,21 @@ class DemoSource:
     those captured while all are full are lost. Raises UsageError for options that are not allowed.
     """
 
-    def __init__(self, address: str, *, clock: Clock) -> None:
-        options = read_options(address, OPTIONS)
-        self._fps: Fraction = options["fps"]
-        self._live = options["pace"] == "live"
-        self._drop: float = options["drop"]
-        self._seed: int = options["seed"]
-        self._end: int | None = options["frames"]
-        self._clock = clock
+    def __init__(self, address: str, options: SourceOptions = DEFAULTS) -> None:
+        asked = read_options(address, OPTIONS)
+        self._fps: Fraction = asked["fps"]
+        self._live = asked["pace"] == "live"
+        self._drop: float = asked["drop"]
+        self._seed: int = asked["seed"]
+        self._end: int | None = asked["frames"]
+        self._clock = options.clock
         self._phantom = Phantom(
-            options["size"],
+            asked["size"],
             self._seed,
             fps=float(self._fps),
-            fov_um=options["fov"],
-            noise=options["noise"],
-            bits=options["bits"],
+            fov_um=asked["fov"],
+            noise=asked["noise"],
+            bits=asked["bits"],
         )
         self._number = 0  # the next to be captured
         self._started: int | None = None
@@ -146,7 +141,7 @@ class DemoSource:
             address=address,
             live=self._live,
             fps=float(self._fps),
-            shape=(options["size"], options["size"]),
+            shape=(asked["size"], asked["size"]),
             frames=self._end,
         )
 

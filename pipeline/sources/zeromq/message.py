@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,8 +18,8 @@ MAX_NUMBER = 2**63 - 1
 DTYPES = {"uint8": "u1", "uint16": "<u2"}
 
 
-class _Fields(msgspec.Struct, frozen=True):
-    """The header as it is written; what else is in it is passed over."""
+class Header(msgspec.Struct, frozen=True):
+    """What a message says of its pixels; what else is in its header is passed over."""
 
     version: int
     shape: tuple[int, int]
@@ -32,16 +31,6 @@ class _Fields(msgspec.Struct, frozen=True):
 
 class Refused(Exception):
     """A message that is not of the documented form; its text is the reason, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a message says of its pixels."""
-
-    shape: tuple[int, int]
-    dtype: str
-    number: int
-    stream: str
 
 
 def parse_message(parts: Sequence[memoryview], *, topic: bool) -> tuple[Header, Image]:
@@ -61,15 +50,15 @@ def parse_header(data: bytes, size: int) -> Header:
     if size > MAX_HEADER:
         raise Refused(f"a header of {size} bytes, more than {MAX_HEADER}")
     try:
-        fields = parse_json(data, _Fields)
+        header = parse_json(data, Header)
     except ValueError as error:
         raise Refused(f"a header that {_says(error)}") from None
-    if fields.version != VERSION:
-        raise Refused(f"version {fields.version}, not {VERSION}")
-    problem = size_problem(fields.shape)
+    if header.version != VERSION:
+        raise Refused(f"version {header.version}, not {VERSION}")
+    problem = size_problem(header.shape)
     if problem is not None:
         raise Refused(f"shape: {problem}")
-    return Header(fields.shape, fields.dtype, fields.number, fields.stream)
+    return header
 
 
 def max_pixels() -> int:

@@ -20,6 +20,7 @@ from support import ManualClock
 
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import RisingTimes, VideoSource, count_frames
 from clesr.pipeline.video.ffv1 import intact
 
@@ -110,13 +111,13 @@ def test_info(tmp_path: Path) -> None:
     info = VideoSource(tmp_path / "a.mp4").info
     assert (info.live, info.fps, info.shape, info.frames) == (False, 12.0, (48, 64), 7)
     assert VideoSource(tmp_path / "a.mkv").info.frames is None
-    assert VideoSource(tmp_path / "a.mkv", count=True).info.frames == 7
+    assert VideoSource(tmp_path / "a.mkv", SourceOptions(count=True)).info.frames == 7
 
 
 def test_time_is_the_clocks(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", noise(2, (16, 16)))
     clock = ManualClock()
-    source = VideoSource(tmp_path / "a.mkv", clock=clock)
+    source = VideoSource(tmp_path / "a.mkv", SourceOptions(clock))
     first = source.read(0)
     clock.advance(3)
     second = source.read(0)
@@ -143,7 +144,7 @@ def test_real_video_agrees_with_ffprobe(data: Path) -> None:
     ]
     shown = subprocess.run([*command, path], capture_output=True, text=True, check=True).stdout
     expected = [int(line.strip(",")) for line in shown.split() if line.strip(",").isdigit()]
-    source = VideoSource(path, count=True)
+    source = VideoSource(path, SourceOptions(count=True))
     assert (source.info.fps, source.info.shape, source.info.frames) == (24.0, (592, 576), 260)
     frames, corrupt = read_all(source)
     assert not corrupt

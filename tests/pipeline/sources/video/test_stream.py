@@ -100,7 +100,7 @@ def take_to_the_end(source: StreamSource) -> list[Frame]:
 def test_frames_come_at_their_arrival_with_their_numbers(server: Server, content: bytes) -> None:
     clock = ManualClock()
     server.serve(content, hang_up=True)
-    source = StreamSource(server.address, clock=clock, retry=3600)
+    source = StreamSource(server.address, SourceOptions(clock), retry=3600)
     assert source.info.live
     assert source.info.shape == (48, 64)
     frames = take_to_the_end(source)
@@ -167,7 +167,7 @@ def test_close_ends_a_waiting_read(server: Server, content: bytes) -> None:
 
 def test_a_silent_sender_is_given_up(server: Server, content: bytes) -> None:
     server.serve(content, hang_up=False)
-    source = StreamSource(server.address, timeout=1.5, retry=0.01)
+    source = StreamSource(server.address, SourceOptions(timeout=1.5), retry=0.01)
     last = take_to_the_end(source)[-1].number
     server.thread.join(timeout=WAIT)
     server.serve(content, hang_up=False)  # taken only when the source connects a second time

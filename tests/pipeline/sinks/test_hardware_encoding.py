@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Result
+from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.video import hardware_encoding
 from clesr.pipeline.video.encoding import EncoderFailed, VideoWriter, choose_encoding
@@ -51,7 +52,7 @@ def decode(path: Path) -> list[NDArray[Any]]:
 
 
 def record(path: Path, make_result: MakeResult, count: int, encode: Encode) -> str:
-    sink = VideoFile(path, codec="h264-lossless", fps=25, encode=encode)
+    sink = VideoFile(path, SinkOptions("h264-lossless", fps=25, encode=encode))
     for number in range(count):
         sink.write(make_result(image(number), number=number))
     words = sink.close()
