@@ -74,18 +74,14 @@ def _accelerated(
         opened = av.CodecContext.create(codec, "r", HWAccel(device, allow_software_fallback=False))
         if not opened.is_hwaccel:  # PyAV passes over what FFmpeg lacks
             raise NotImplementedError(f"no device, or no {codec.name} for it in PyAV")
+        assert isinstance(opened, av.VideoCodecContext)
         opened.options = dict(options or {})
-        return _like(opened, context)
+        if context.extradata:
+            opened.extradata = context.extradata
+        opened.open()
+        return opened
 
     return create
-
-
-def _like(opened: av.CodecContext, context: av.VideoCodecContext) -> av.VideoCodecContext:
-    assert isinstance(opened, av.VideoCodecContext)
-    if context.extradata:
-        opened.extradata = context.extradata
-    opened.open()
-    return opened
 
 
 BACKENDS = (

@@ -87,7 +87,9 @@ class DisplayWindow:
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
         try:
-            self._wait_for_screen()
+            if not select.select([self._socket], [], [], START_S)[0]:
+                self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
+            self._listen()
         except BaseException:
             self._end()
             raise
@@ -128,12 +130,6 @@ class DisplayWindow:
                     self._listen()
             self._end()
         return f"window: {self.shown} results shown"
-
-    def _wait_for_screen(self) -> None:
-        ready, _, _ = select.select([self._socket], [], [], START_S)
-        if not ready:
-            self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
-        self._listen()
 
     def _listen(self) -> None:
         """Take in what the process says."""

@@ -48,12 +48,6 @@ def number(default: float, low: float, high: float) -> Option:
     return Option(default, decimal_number, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}")
 
 
-def choice(default: str, *others: str) -> Option:
-    """One of a few words, the default among them."""
-    words = (default, *others)
-    return Option(default, str, lambda v: v in words, " or ".join(words))
-
-
 OPTIONS: Mapping[str, Option] = {
     "size": whole(256, 64, 1024),
     "fps": Option(
@@ -68,7 +62,7 @@ OPTIONS: Mapping[str, Option] = {
     "noise": number(1.0, 0.0, 10.0),
     "fov": number(FOV_UM, 100.0, 600.0),
     "frames": whole(None, 1),
-    "pace": choice("live", "max"),
+    "pace": Option("live", str, lambda v: v in ("live", "max"), "live or max"),
 }
 
 
