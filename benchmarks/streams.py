@@ -22,7 +22,7 @@ from clesr.pipeline.live_engine import EngineFactory
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.sharing import StillSource, shared
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import open_source
 from clesr.tools.stream import cores
 

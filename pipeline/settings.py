@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.pipeline import Limits
 from clesr.pipeline.prepare import Roi, Window
-from clesr.pipeline.sources.pacing import Pace
+from clesr.pipeline.source import Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from clesr.engines.common.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
 from clesr.engines.models import SCALES
-from clesr.pipeline.sinks.video.encoding import CODECS
-from clesr.pipeline.sinks.video.hardware import ENCODE
-from clesr.pipeline.sources.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
-from clesr.pipeline.sources.video.hardware import DECODE
+from clesr.pipeline.video.encoding import CODECS
+from clesr.pipeline.video.hardware_decoding import DECODE
+from clesr.pipeline.video.hardware_encoding import ENCODE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

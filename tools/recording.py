@@ -14,9 +14,9 @@ from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.session.video import CODECS
 from clesr.pipeline.settings import LiveSettings
-from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.sinks.window.window import Window
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.sink import Sink
+from clesr.pipeline.sinks.window.window import DisplayWindow
+from clesr.pipeline.source import SourceInfo
 from clesr.tools.naming import Repeated
 from clesr.tools.options import Command, apply_options
 from clesr.tools.signals import on_signals
@@ -102,7 +102,7 @@ class Recordings:
         self._recorder, self._stream = recorder, stream
         self._first = Path(first) if first is not None else None
         for sink in sinks:
-            if isinstance(sink, Window):
+            if isinstance(sink, DisplayWindow):
                 sink.actions["r"] = self.toggle
 
     def toggle(self) -> None:

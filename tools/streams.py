@@ -16,15 +16,15 @@ from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, shared
-from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sink import Sink
+from clesr.pipeline.sinks.placement import TITLE, Keyboard, WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sinks.video.hardware import Encode
-from clesr.pipeline.sinks.window.window import TITLE, Keyboard, Place
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video.hardware import Decoding
 from clesr.pipeline.status import State, Summary
+from clesr.pipeline.video.hardware_decoding import Decoding
+from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.console import following, print_summary, tell
 from clesr.tools.recording import Recordings, make_recorder, on_signal
 from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals
@@ -71,7 +71,7 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
-            _open_sinks(streams[-1], Place(title, index, count, keyboard), rule)
+            _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
     except BaseException:
         for stream in streams:
             stream.close()
@@ -95,7 +95,7 @@ def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None
     rule.check_all(*files)
 
 
-def _open_sinks(stream: Stream, place: Place, rule: WriteRule) -> None:
+def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None:
     settings = stream.settings
     encode = Encode(settings.encode, partial(_tell, settings, place.count))
     display = settings.display if settings.display != "none" else None

@@ -18,7 +18,6 @@ from clesr.engines import factory as selection
 from clesr.engines.backends.openvino.engine import open_openvino
 from clesr.engines.backends.torch import open_torch, upscale
 from clesr.engines.candidate import EngineCandidate
-from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
@@ -221,7 +220,7 @@ def test_any_engine_falls_back_to_tiles_and_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def phantom() -> Image:
-    source = DemoSource("demo:?size=256&pace=max", clock=SYSTEM)
+    source = DemoSource("demo:?size=256&pace=max")
     frame = source.read(1.0)
     source.close()
     assert isinstance(frame, Frame)

@@ -18,8 +18,8 @@ from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.prepare import Roi, Window
-from clesr.pipeline.sinks.video.encoding import check_codec
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
+from clesr.pipeline.video.encoding import check_codec
 from clesr.tools.archive.crew import Alone, Crew
 from clesr.tools.archive.ledger import Ledger
 from clesr.tools.archive.lock import locked

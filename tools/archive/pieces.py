@@ -20,8 +20,8 @@ from clesr.engines.common.folders import check_part, put_part, read_part
 from clesr.engines.common.parsing import parse_json
 from clesr.pipeline.frame import Frame, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.sinks.video.encoding import VideoWriter, choose_encoding
+from clesr.pipeline.sink import Sink
+from clesr.pipeline.video.encoding import VideoWriter, choose_encoding
 
 TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
 ASSUMED_FPS = 25.0  # of recordings without times

@@ -12,7 +12,7 @@ import numpy as np
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
 from clesr.pipeline.sources.images.stack import open_images, open_tiff

@@ -9,7 +9,6 @@ import numpy as np
 import rich_click as click
 from numpy.typing import NDArray
 
-from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import WriteRule, write_file
 from clesr.engines.factory import open_engine
@@ -74,7 +73,7 @@ def demo(output: str, seconds: float, overwrite: bool) -> None:
 
 def draw() -> NDArray[np.uint8]:
     """The picture: (BAR + PANEL, 4 * PANEL + gaps) uint8."""
-    source = DemoSource(f"{ADDRESS}&pace=max", clock=SYSTEM)
+    source = DemoSource(f"{ADDRESS}&pace=max")
     frame = source.read(1.0)
     assert isinstance(frame, Frame)
     lr = frame.image

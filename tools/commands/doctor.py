@@ -21,10 +21,10 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import ClesrError, EndOfSource
 from clesr.engines.factory import engines, open_engine
 from clesr.engines.models.weights import find_model, shipped
-from clesr.pipeline.sinks.video.encoding import Encoding, choose_encoding
-from clesr.pipeline.sinks.video.hardware import Encode, write_pattern
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video.hardware import BY_CARD, Decoding
+from clesr.pipeline.video.encoding import Encoding, choose_encoding
+from clesr.pipeline.video.hardware_decoding import BY_HARDWARE, Decoding
+from clesr.pipeline.video.hardware_encoding import Encode, write_pattern
 from clesr.tools.options import general_options
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
@@ -118,10 +118,10 @@ def _hardware() -> Iterator[str]:
         said: list[str] = []
         try:
             encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
-            by_card = _decodes(encoding, said.append)
-            yield f"{'ok' if by_card else '--'}  {label}: {said[-1]}"
-            by_card = Encode("gpu", said.append).by_card(encoding, TRIED).card
-            yield f"{'ok' if by_card else '--'}  {label}: {said[-1]}"
+            by_hardware = _decodes(encoding, said.append)
+            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
+            by_hardware = Encode("gpu", said.append).by_hardware(encoding, TRIED).hardware
+            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
         except (ClesrError, av.FFmpegError) as error:
             yield f"--  {label} in hardware cannot be tried: {error}"
 
@@ -137,7 +137,7 @@ def _decodes(encoding: Encoding, tell: Callable[[str], None]) -> bool:
             while True:
                 source.read(1.0)
     tell(lines[-1])
-    return lines[-1].startswith(BY_CARD)
+    return lines[-1].startswith(BY_HARDWARE)
 
 
 def _version(package: str) -> str:

@@ -13,13 +13,14 @@ from clesr.engines.common.files import WriteRule, write_json
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
-from clesr.pipeline.sinks.video.file import VideoFile
-from clesr.pipeline.sinks.video.hardware import Encode
+from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
-from clesr.pipeline.sources.video.hardware import Decoding
 from clesr.pipeline.status import Summary
+from clesr.pipeline.video.hardware_decoding import Decoding
+from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.archive.command import INTERRUPTED, archive_options, upscale_tree
 from clesr.tools.archive.settings import PATIENCE_FPS
 from clesr.tools.console import following, print_summary, tell
@@ -243,4 +244,5 @@ def _open_target(
 ) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule)
-    return VideoFile(path, codec=codec, fps=fps, partial_ok=False, encode=Encode(encode, tell), rule=rule)
+    options = SinkOptions(codec, fps=fps, partial_ok=False, encode=Encode(encode, tell), rule=rule)
+    return VideoFile(path, options)

@@ -11,7 +11,7 @@ import numpy as np
 
 from clesr.engines.common.files import numbered
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sinks.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
+from clesr.pipeline.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs
 from clesr.tools.export.files import Files

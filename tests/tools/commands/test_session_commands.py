@@ -22,7 +22,7 @@ from clesr.engines.common.errors import SinkError
 from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.tools import streams
 from clesr.tools.commands.live import live
 from clesr.tools.recording import Recordings

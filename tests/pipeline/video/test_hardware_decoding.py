@@ -14,9 +14,9 @@ from recordings import drifting, read_all, write_video
 
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video import hardware
-from clesr.pipeline.sources.video.hardware import Card, Decoding
-from clesr.pipeline.sources.video.luma import fetched_luma, luma
+from clesr.pipeline.video import hardware_decoding as hardware
+from clesr.pipeline.video.hardware_decoding import Decoding, HardwareBackend
+from clesr.pipeline.video.luma import fetched_luma, luma
 
 FORMATS = [
     ("a.mkv", "libx264", "gray", {"x264-params": "log-level=none:bframes=3"}, 25),
@@ -84,7 +84,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
             opened.append(FakeCard(context, spoil))
             return opened[-1]
 
-        monkeypatch.setattr(hardware, "CARDS", (Card("a fake card", open_one),))
+        monkeypatch.setattr(hardware, "BACKENDS", (HardwareBackend("a fake card", open_one),))
         return opened
 
     return put

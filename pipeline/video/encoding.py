@@ -37,15 +37,15 @@ _CONTAINER = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How images of one kind are encoded; ``shift`` drops the low bits that ``pixels`` has no room for. ``card`` where
-    the encoder is a graphics card's."""
+    """How images of one kind are encoded; ``shift`` drops the low bits that ``pixels`` has no room for. ``hardware``
+    where the encoder is a graphics card's."""
 
     name: str
     library: str
     pixels: str
     shift: int
     options: Mapping[str, str]
-    card: bool = False
+    hardware: bool = False
 
 
 class EncoderFailed(Exception):
@@ -255,7 +255,7 @@ class VideoWriter:
         try:
             packets = self._stream.encode(picture)
         except av.FFmpegError as error:
-            if self.encoding.card:
+            if self.encoding.hardware:
                 raise EncoderFailed(error.strerror or str(error)) from error
             raise
         self.inside -= len(packets)

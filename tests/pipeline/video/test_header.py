@@ -12,7 +12,7 @@ from recordings import drifting, write_video
 
 from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video.header import header_problem
+from clesr.pipeline.video.header import header_problem
 
 MANY = 50_000_000
 

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+MOST_BYTES = 65536  # of what the processes say by socket
 ALIGNED = 64  # bytes: where a part may begin
 
 
-class Slot:
+class SharedMessage:
     """Room for one message, as large as it needs. The memory has no name, so nothing is left of it when both processes
     have ended, in whatever way. ``descriptor`` is that of the other process, None where the memory is made.
 

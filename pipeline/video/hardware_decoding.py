@@ -19,18 +19,14 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.video.luma import fetched_luma, luma
+from clesr.pipeline.video.luma import fetched_luma, luma
 
 DECODE = ("auto", "cpu", "gpu")
-BY_CARD = "decoding on a graphics card by"  # how the line begins that says so
-LARGE = (
-    1280 * 720
-)  # pixels from which "auto" takes the card: smaller pictures cost the processor next to nothing
+BY_HARDWARE = "decoding on a graphics card by"  # how the line begins that says so
+LARGE = 1280 * 720  # pixels from which "auto" takes hardware: smaller pictures cost the processor little
 SAME = 2  # pictures that must agree before the card goes on alone
 _EXACT = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose standard fixes every bit of the picture
-_SOFTWARE = re.compile(
-    r"(gray|yuvj?420p)(9|10|12)?(le)?"
-)  # pictures that cards decode to 4:2:0 of the same bits
+_SOFTWARE = re.compile(r"(gray|yuvj?420p)(9|10|12)?(le)?")  # what hardware decodes to 4:2:0 of the same bits
 _KEPT_PACKETS, _KEPT_BYTES = 1024, 1 << 26  # since the last key frame but one, to begin again from
 _REMEMBERED = 4096  # times of pictures already given
 _LATE = 64  # pictures by which a card may be later than the processor
@@ -57,7 +53,7 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class HardwareBackend:
     """A way to decode in hardware: its name for the user, and what opens it for a stream's decoder.
 
     ``open`` raises av.FFmpegError, NotImplementedError or ValueError where this machine or PyAV lacks it.
@@ -78,58 +74,54 @@ def _accelerated(
         opened = av.CodecContext.create(codec, "r", HWAccel(device, allow_software_fallback=False))
         if not opened.is_hwaccel:  # PyAV passes over what FFmpeg lacks
             raise NotImplementedError(f"no device, or no {codec.name} for it in PyAV")
+        assert isinstance(opened, av.VideoCodecContext)
         opened.options = dict(options or {})
-        return _like(opened, context)
+        if context.extradata:
+            opened.extradata = context.extradata
+        opened.open()
+        return opened
 
     return create
 
 
-def _like(opened: av.CodecContext, context: av.VideoCodecContext) -> av.VideoCodecContext:
-    assert isinstance(opened, av.VideoCodecContext)
-    if context.extradata:
-        opened.extradata = context.extradata
-    opened.open()
-    return opened
-
-
-CARDS = (
-    Card("NVIDIA NVDEC", _accelerated("cuda")),
-    Card("VAAPI", _accelerated("vaapi")),
-    Card("Intel Quick Sync", _accelerated("qsv", "_qsv", {"async_depth": "1"})),
+BACKENDS = (
+    HardwareBackend("NVIDIA NVDEC", _accelerated("cuda")),
+    HardwareBackend("VAAPI", _accelerated("vaapi")),
+    HardwareBackend("Intel Quick Sync", _accelerated("qsv", "_qsv", {"async_depth": "1"})),
 )
 
 
-def open_card(context: av.VideoCodecContext) -> tuple[str, Context] | str:
-    """The name of the first of CARDS that opens for the stream decoded by ``context``, and its decoder; or why none."""
+def open_backend(context: av.VideoCodecContext) -> tuple[str, Context] | str:
+    """The name of the first of BACKENDS that opens for the stream of ``context``, and its decoder; or why none."""
     codec, pixels = context.codec.canonical_name, context.pix_fmt or "unknown"
     if codec not in _EXACT:
         return f"{codec} does not decode to the same bits everywhere"
     if _SOFTWARE.fullmatch(pixels) is None:
         return f"cards do not decode {pixels} pictures unchanged"
     reasons = []
-    for card in CARDS:
+    for backend in BACKENDS:
         try:
-            return card.name, card.open(context)
+            return backend.name, backend.open(context)
         except (av.error.FFmpegError, NotImplementedError, ValueError) as error:
-            reasons.append(f"not {card.name}: {reason(error)}")
+            reasons.append(f"not {backend.name}: {reason(error)}")
     return "; ".join(reasons)
 
 
-def assisted(context: av.VideoCodecContext, decoding: Decoding | None) -> Assisted | None:
+def hardware_decoder(context: av.VideoCodecContext, decoding: Decoding | None) -> HardwareDecoder | None:
     """What decodes in place of ``context`` where ``decoding`` wants a card and one opens."""
     if decoding is None:
         return None
     small = context.width * context.height < LARGE
     if decoding.choice == "cpu" or (decoding.choice == "auto" and small):
         return None
-    opened = open_card(context)
+    opened = open_backend(context)
     if isinstance(opened, str):
         decoding.tell(f"decoding by the processor ({opened})")
         return None
-    return Assisted(context, *opened, decoding.tell)
+    return HardwareDecoder(context, *opened, decoding.tell)
 
 
-class Assisted:
+class HardwareDecoder:
     """The decoder of a stream, with a card that takes over once its pictures have proved the same.
 
     ``pictures`` gives each picture, with its luma where the card decoded it: the processor's luma bit for bit. ``tell``
@@ -137,9 +129,9 @@ class Assisted:
     """
 
     def __init__(
-        self, context: av.VideoCodecContext, name: str, card: Context, tell: Callable[[str], None]
+        self, context: av.VideoCodecContext, name: str, backend: Context, tell: Callable[[str], None]
     ) -> None:
-        self._processor, self._name, self._card, self._tell = context, name, card, tell
+        self._processor, self._name, self._backend, self._tell = context, name, backend, tell
         self._software = context.pix_fmt or ""
         self._by: Callable[[Packet | None], Iterator[Decoded]] = self._by_both
         self._seen: dict[int, tuple[av.VideoFrame, Image]] = {}  # by the card, not yet by the processor
@@ -183,13 +175,13 @@ class Assisted:
         except (av.error.FFmpegError, ValueError) as error:
             self._give_up(reason(error))
         if self._same >= SAME:
-            self._tell(f"{BY_CARD} {self._name}: its first pictures equal the processor's")
+            self._tell(f"{BY_HARDWARE} {self._name}: its first pictures equal the processor's")
             ahead = list(self._seen.values())
             self._skip = set(self._expected)
-            self._begin(self._by_card)
+            self._begin(self._by_hardware)
             yield from ahead
 
-    def _by_card(self, packet: Packet | None) -> Iterator[Decoded]:
+    def _by_hardware(self, packet: Packet | None) -> Iterator[Decoded]:
         try:
             if packet is not None and packet.is_corrupt:
                 raise ValueError("a damaged packet, and cards do not say which pictures are made up")
@@ -219,7 +211,7 @@ class Assisted:
     def _made(self, packet: Packet | None) -> list[tuple[av.VideoFrame, Image]]:
         """The card's pictures. Raises ValueError where they are not of the form that was tried."""
         made = []
-        for frame in self._card.decode(packet):
+        for frame in self._backend.decode(packet):
             self._time(frame)
             made.append((frame, fetched_luma(frame, self._software)))
         return made

@@ -13,10 +13,11 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Result
-from clesr.pipeline.sinks.video import hardware as card
-from clesr.pipeline.sinks.video.encoding import EncoderFailed, VideoWriter, choose_encoding
-from clesr.pipeline.sinks.video.file import VideoFile
-from clesr.pipeline.sinks.video.hardware import Encode, Encoder, trial
+from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.sinks.video import VideoFile
+from clesr.pipeline.video import hardware_encoding
+from clesr.pipeline.video.encoding import EncoderFailed, VideoWriter, choose_encoding
+from clesr.pipeline.video.hardware_encoding import Encode, HardwareEncoder, trial
 
 MakeResult = Callable[..., Result]
 SHAPE = (48, 64)
@@ -34,8 +35,8 @@ def _forget_trials() -> Iterator[None]:
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def put(options: dict[str, str], quality: str = "qp") -> None:
-        fake = Encoder("libx264", "yuv420p", options, quality)
-        monkeypatch.setattr(card, "ENCODERS", {"h264": (fake,), "h264-lossless": (fake,)})
+        fake = HardwareEncoder("libx264", "yuv420p", options, quality)
+        monkeypatch.setattr(hardware_encoding, "ENCODERS", {"h264": (fake,), "h264-lossless": (fake,)})
 
     return put
 
@@ -51,7 +52,7 @@ def decode(path: Path) -> list[NDArray[Any]]:
 
 
 def record(path: Path, make_result: MakeResult, count: int, encode: Encode) -> str:
-    sink = VideoFile(path, codec="h264-lossless", fps=25, encode=encode)
+    sink = VideoFile(path, SinkOptions("h264-lossless", fps=25, encode=encode))
     for number in range(count):
         sink.write(make_result(image(number), number=number))
     words = sink.close()
@@ -73,10 +74,10 @@ def test_a_card_that_changes_images_is_not_taken(install: Callable[..., None]) -
     said: list[str] = []
     lossless = choose_encoding("h264-lossless", ".mkv", np.dtype(np.uint8), SHAPE)
     install(AT_ONCE | {"qp": "20"}, "b")  # an option that is not the quality: qp stays
-    assert Encode("gpu", said.append).by_card(lossless, SHAPE) is lossless
+    assert Encode("gpu", said.append).by_hardware(lossless, SHAPE) is lossless
     install(AT_ONCE | {"qp": "45"}, "b")
     lossy = choose_encoding("h264", ".mkv", np.dtype(np.uint8), SHAPE)
-    assert Encode("gpu", said.append).by_card(lossy, SHAPE) is lossy
+    assert Encode("gpu", said.append).by_hardware(lossy, SHAPE) is lossy
     assert "came back changed" in said[0]
     assert "dB only" in said[1]
 
@@ -94,11 +95,11 @@ def test_auto_leaves_small_images_and_other_codecs_to_the_processor() -> None:
     said: list[str] = []
     for codec in ("h264", "ffv1"):
         encoding = choose_encoding(codec, ".mkv", np.dtype(np.uint8), SHAPE)
-        assert Encode("auto", said.append).by_card(encoding, SHAPE) is encoding
-        assert Encode("cpu", said.append).by_card(encoding, (1024, 1024)) is encoding
+        assert Encode("auto", said.append).by_hardware(encoding, SHAPE) is encoding
+        assert Encode("cpu", said.append).by_hardware(encoding, (1024, 1024)) is encoding
     assert said == []
     odd = choose_encoding("h264", ".mkv", np.dtype(np.uint8), (47, 64))
-    assert Encode("gpu", said.append).by_card(odd, (47, 64)) is odd
+    assert Encode("gpu", said.append).by_hardware(odd, (47, 64)) is odd
     assert "even sizes" in said[0]
 
 
@@ -121,7 +122,7 @@ def test_where_a_card_fails_the_processor_goes_on_with_every_image(
 
     def failing(writer: VideoWriter, picture: VideoFrame | None) -> None:
         nonlocal calls
-        if writer.encoding.card:
+        if writer.encoding.hardware:
             calls += picture is not None
             broken = calls > fails_at if picture is not None else calls > fails_at and not flushes
             if broken:
@@ -147,7 +148,7 @@ def test_a_card_that_fails_at_the_end_loses_nothing(
     encode = VideoWriter._encode
 
     def failing(writer: VideoWriter, picture: VideoFrame | None) -> None:
-        if writer.encoding.card and picture is None:
+        if writer.encoding.hardware and picture is None:
             raise EncoderFailed("gone")
         encode(writer, picture)
 

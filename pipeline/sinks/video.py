@@ -13,16 +13,15 @@ import av
 from clesr.engines.common.errors import ClesrError, SinkError
 from clesr.engines.common.files import (
     MOST_NUMBERS,
-    NEW,
     NewFile,
-    WriteRule,
     cannot_write,
     numbered,
     partial_name,
 )
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.video.encoding import (
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
+from clesr.pipeline.video.encoding import (
     EncoderFailed,
     VideoWriter,
     check_codec,
@@ -30,8 +29,8 @@ from clesr.pipeline.sinks.video.encoding import (
     choose_tick,
     is_readable,
 )
-from clesr.pipeline.sinks.video.hardware import Encode
-from clesr.pipeline.sinks.video.timeline import Timeline
+from clesr.pipeline.video.hardware_encoding import Encode
+from clesr.pipeline.video.timeline import Timeline
 
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
@@ -48,8 +47,8 @@ class _Part:
 class VideoFile:
     """Results as .mkv, .mp4, .mov or .avi.
 
-    ``codec`` is one of ``encoding.CODECS``, ``crf`` the quality of the lossy ones (0 best, 51 worst; None:
-    one that shows no difference), ``fps`` the source's rate where it is known. Times are those of the frames
+    Of ``options`` ``codec`` is one of ``encoding.CODECS``, ``crf`` the quality of the lossy ones (0 best, 51 worst;
+    None: one that shows no difference), ``fps`` the source's rate where it is known. Times are those of the frames
     (see ``choose_tick``). Images of another size or dtype go on in ``NAME.2.mkv``, whose times begin at 0.
 
     Written to a hidden file beside ``path``, renamed when it is finished: ``path`` is never half written. ``rule``
@@ -65,25 +64,15 @@ class VideoFile:
 
     policy = Policy.BLOCK
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        codec: str = "auto",
-        crf: int | None = None,
-        fps: float | None = None,
-        partial_ok: bool = True,
-        encode: Encode | None = None,
-        rule: WriteRule = NEW,
-    ) -> None:
+    def __init__(self, path: str | Path, options: SinkOptions = DEFAULTS) -> None:
         self.path = Path(path)
         self.name = str(path)
         self.suffix = self.path.suffix.lower()
-        check_codec(codec, self.suffix)
-        self._codec, self._crf, self._fps = codec, crf, fps or FPS
-        self._encode, self._rule = encode or Encode(), rule
+        check_codec(options.codec, self.suffix)
+        self._codec, self._crf, self._fps = options.codec, options.crf, options.fps or FPS
+        self._encode, self._rule = options.encode or Encode(), options.rule
         self._recent: deque[Result] = deque(maxlen=RECENT)
-        self._partial_ok, self._complete = partial_ok, partial_ok
+        self._partial_ok = self._complete = options.partial_ok
         self._writer: VideoWriter | None = None
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()
@@ -101,7 +90,7 @@ class VideoFile:
         try:
             self._put(result)
         except EncoderFailed as error:
-            self._leave_card(str(error))
+            self._leave_hardware(str(error))
         except (av.FFmpegError, OSError) as error:
             self._fail(error)
 
@@ -160,7 +149,7 @@ class VideoFile:
             self._finish()
         if self._partial_ok:
             self._publish()
-        encoding = self._encode.by_card(encoding, image.shape)
+        encoding = self._encode.by_hardware(encoding, image.shape)
         if self._file is None:
             self._file = self._next()
         else:
@@ -176,11 +165,11 @@ class VideoFile:
         if self._kind != (image.shape, image.dtype):
             self._begin(result)
         assert self._writer is not None
-        if self._writer.encoding.card:
+        if self._writer.encoding.hardware:
             self._recent.append(result)
         self._writer.write(image, self._timeline.place(result.frame))
 
-    def _leave_card(self, why: str) -> None:
+    def _leave_hardware(self, why: str) -> None:
         """Go on by the processor. Raises SinkError."""
         self._encode.tell(f"encoding by the processor from here on, in another file; the card failed: {why}")
         self._encode = Encode()

@@ -12,13 +12,13 @@ import av.error
 from av.video.codeccontext import VideoCodecContext
 
 from clesr.engines.common.errors import SourceError
+from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
-from clesr.pipeline.sources.video.ffv1 import SliceCheck
-from clesr.pipeline.sources.video.hardware import Decoded, Decoding, assisted, reason
-from clesr.pipeline.sources.video.header import header_problem
-from clesr.pipeline.sources.video.luma import luma
+from clesr.pipeline.video.ffv1 import SliceCheck
+from clesr.pipeline.video.hardware_decoding import Decoded, Decoding, hardware_decoder, reason
+from clesr.pipeline.video.header import header_problem
+from clesr.pipeline.video.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
@@ -31,7 +31,7 @@ _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would dra
 FAULTS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 
-class Picture(NamedTuple):
+class DecodedImage(NamedTuple):
     """A decoded image and its time in the stream's time base, None where there is none."""
 
     image: Image
@@ -105,7 +105,7 @@ def _kept(context: VideoCodecContext) -> int:
     return INTRA_KEPT if _is_intra(context) else INTER_KEPT
 
 
-class Decoder:
+class VideoDecoder:
     """Decodes ``stream``. Slice threads only: they hold no frame back, and an error belongs to its packet."""
 
     def __init__(
@@ -119,12 +119,12 @@ class Decoder:
             options["err_detect"] = "crccheck+explode"
         context.options = options
         self._context = context
-        self._assisted = assisted(context, decoding)
+        self._hardware = hardware_decoder(context, decoding)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
         # Times of packets whose picture has not come yet. Hidden VP8 packets and second fields have none.
         self._awaited: dict[int, None] | None = None if context.name == "vp8" else {}
 
-    def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[Picture | Damage]:
+    def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[DecodedImage | Damage]:
         """What ``packet`` completes: usually one picture, none while the decoder reorders."""
         if self._checksums is not None:
             problem = self._checksums.problem(bytes(packet), key=packet.is_keyframe)
@@ -144,7 +144,7 @@ class Decoder:
             del self._awaited[next(iter(self._awaited))]
             yield Damage("the decoder gave no image for it")
 
-    def flush(self) -> Iterator[Picture | Damage]:
+    def flush(self) -> Iterator[DecodedImage | Damage]:
         """What the decoder still holds, then a Damage for each packet that gave nothing."""
         for _ in range(AWAITED):  # a decoder may fail on one picture and still hold others
             try:
@@ -162,11 +162,11 @@ class Decoder:
         self._awaited = None
 
     def _decoded(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[Decoded]:
-        if self._assisted is not None:
-            return self._assisted.pictures(packet)
+        if self._hardware is not None:
+            return self._hardware.pictures(packet)
         return ((frame, None) for frame in self._context.decode(packet))
 
-    def _picture(self, frame: av.VideoFrame, image: Image | None) -> Picture | Damage:
+    def _picture(self, frame: av.VideoFrame, image: Image | None) -> DecodedImage | Damage:
         self._received(frame.pts)
         if frame.interlaced_frame:
             self._awaited = None
@@ -176,7 +176,7 @@ class Decoder:
         if frame.is_corrupt:
             return Damage("damaged: part of the image is made up by the decoder")
         try:
-            return Picture(luma(frame) if image is None else image, frame.pts)
+            return DecodedImage(luma(frame) if image is None else image, frame.pts)
         except FAULTS as error:
             return Damage(f"pixel format {frame.format.name} cannot be converted ({reason(error)})")
 

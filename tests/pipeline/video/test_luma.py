@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.video.luma import gray_of_colour, luma
+from clesr.pipeline.sources.images.indexed import gray
+from clesr.pipeline.video.luma import luma
 
 WIDTH, HEIGHT = 70, 6  # rows that FFmpeg pads
 LIMITED, FULL = 1, 2
@@ -150,7 +151,7 @@ def test_the_image_is_its_own_memory() -> None:
 def test_alpha_of_colour_is_left_out() -> None:
     colour = np.full((2, 2, 4), 50, np.uint8)
     colour[..., 3] = 0
-    np.testing.assert_array_equal(gray_of_colour(colour), np.full((2, 2), 50))
+    np.testing.assert_array_equal(gray(colour, blue_first=False), np.full((2, 2), 50))
 
 
 @pytest.mark.parametrize("name", ["gray", "gray16le", "yuv420p", "yuyv422", "rgb24"])

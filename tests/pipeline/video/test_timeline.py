@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sinks.video.timeline import Timeline
+from clesr.pipeline.video.timeline import Timeline
 
 IMAGE = np.zeros((2, 2), np.uint8)
 MS = Fraction(1, 1000)

@@ -53,12 +53,6 @@ def fetched_luma(frame: av.VideoFrame, software: str) -> Image:
     return _expanded(_plane(frame, 8 if bits <= 8 else 16), bits, limited=not full, top_aligned=bits > 8)
 
 
-def gray_of_colour(image: Image) -> Image:
-    """(H, W) BT.601 luma of (H, W, 3) RGB or (H, W, 4) RGBA, same dtype; equal channels stay as they are."""
-    code = cv2.COLOR_RGBA2GRAY if image.shape[2] == 4 else cv2.COLOR_RGB2GRAY
-    return _owned(cv2.cvtColor(image, code))
-
-
 def _limited(frame: av.VideoFrame) -> bool:
     name = frame.format.name
     return not name.startswith(("gray", "ya", "yuvj")) and frame.color_range != _JPEG_RANGE
@@ -99,7 +93,7 @@ def _converted(frame: av.VideoFrame, bits: int) -> Image:
     form = frame.format
     if form.is_rgb or form.has_palette:
         image = frame.reformat(format="rgb24" if bits <= 8 else "rgb48le").to_ndarray()
-        return gray_of_colour(_native(image))
+        return _owned(cv2.cvtColor(_native(image), cv2.COLOR_RGB2GRAY))
     image = frame.reformat(format="gray" if bits <= 8 else "gray16le").to_ndarray()
     return _owned(_native(image))
 

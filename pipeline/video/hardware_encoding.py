@@ -13,8 +13,8 @@ import av
 import numpy as np
 
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sinks.video.encoding import EncoderFailed, Encoding, VideoWriter
-from clesr.pipeline.sources.video.luma import luma
+from clesr.pipeline.video.encoding import EncoderFailed, Encoding, VideoWriter
+from clesr.pipeline.video.luma import luma
 
 ENCODE = ("auto", "cpu", "gpu")
 LARGE = 1280 * 720  # pixels from which "auto" tries a card: smaller images cost the processor little
@@ -23,7 +23,7 @@ FAITHFUL_DB = 42.0  # PSNR of the trial's images, at least, where the codec is l
 
 
 @dataclass(frozen=True, slots=True)
-class Encoder:
+class HardwareEncoder:
     """A card's encoder: FFmpeg's name of it, the pixel format it takes, its options without the quality, and the
     option that is the quality (0 best)."""
 
@@ -35,15 +35,15 @@ class Encoder:
 
 _NVENC = {"preset": "p4", "tune": "ll", "rc": "constqp", "bf": "0", "delay": "0", "zerolatency": "1"}
 _QSV = {"preset": "fast", "async_depth": "1", "bf": "0"}
-ENCODERS: dict[str, tuple[Encoder, ...]] = {
+ENCODERS: dict[str, tuple[HardwareEncoder, ...]] = {
     "h264": (
-        Encoder("h264_nvenc", "yuv420p", _NVENC, "qp"),
-        Encoder("h264_qsv", "nv12", _QSV, "global_quality"),
+        HardwareEncoder("h264_nvenc", "yuv420p", _NVENC, "qp"),
+        HardwareEncoder("h264_qsv", "nv12", _QSV, "global_quality"),
     ),
-    "h264-lossless": (Encoder("h264_nvenc", "yuv420p", _NVENC | {"tune": "lossless"}, "qp"),),
+    "h264-lossless": (HardwareEncoder("h264_nvenc", "yuv420p", _NVENC | {"tune": "lossless"}, "qp"),),
     "hevc": (
-        Encoder("hevc_nvenc", "yuv420p", _NVENC, "qp"),
-        Encoder("hevc_qsv", "nv12", _QSV, "global_quality"),
+        HardwareEncoder("hevc_nvenc", "yuv420p", _NVENC, "qp"),
+        HardwareEncoder("hevc_qsv", "nv12", _QSV, "global_quality"),
     ),
 }
 
@@ -56,7 +56,7 @@ class Encode:
     choice: str = "cpu"
     tell: Callable[[str], None] = lambda _line: None
 
-    def by_card(self, encoding: Encoding, shape: tuple[int, int]) -> Encoding:
+    def by_hardware(self, encoding: Encoding, shape: tuple[int, int]) -> Encoding:
         """How a card encodes (H, W) images as ``encoding`` does, or ``encoding`` itself where none may or can."""
         small = shape[0] * shape[1] < LARGE
         if self.choice == "cpu" or (self.choice == "auto" and small) or encoding.name not in ENCODERS:
@@ -76,10 +76,10 @@ class Encode:
         return encoding
 
 
-def _of(encoder: Encoder, encoding: Encoding) -> Encoding:
+def _of(encoder: HardwareEncoder, encoding: Encoding) -> Encoding:
     quality = encoding.options.get("crf", "0")  # 0 where nothing may be lost
     options = {**encoder.options, encoder.quality: quality}
-    return replace(encoding, library=encoder.library, pixels=encoder.pixels, options=options, card=True)
+    return replace(encoding, library=encoder.library, pixels=encoder.pixels, options=options, hardware=True)
 
 
 @cache
@@ -90,7 +90,7 @@ def trial(library: str, name: str, quality: str, shape: tuple[int, int]) -> str 
     """
     encoder = next(encoder for encoder in ENCODERS[name] if encoder.library == library)
     options = {**encoder.options, encoder.quality: quality}
-    encoding = Encoding(name, library, encoder.pixels, 0, options, card=True)
+    encoding = Encoding(name, library, encoder.pixels, 0, options, hardware=True)
     with tempfile.TemporaryDirectory(prefix="clesr-") as folder:
         path = Path(folder) / "trial.mkv"
         try:

@@ -8,6 +8,9 @@ from typing import Protocol
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
 
+Pace = str | float
+"""Of recorded input: ``original``, ``max``, or frames a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:

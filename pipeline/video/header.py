@@ -26,9 +26,7 @@ def header_problem(path: Path) -> str | None:
     with path.open("rb") as file:
         if file.read(16) == _LIST:
             return "is a list of files and no video; give the files themselves"
-        return _mp4_problem(
-            file, size
-        )  # whatever it begins with: FFmpeg passes over boxes that it does not know
+        return _mp4_problem(file, size)  # whatever it begins with: FFmpeg passes over unknown boxes
 
 
 def _mp4_problem(file: BinaryIO, size: int) -> str | None:

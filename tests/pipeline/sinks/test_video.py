@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from clesr.engines.common.errors import SinkError, UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.pipeline.frame import Image, Result
-from clesr.pipeline.sinks.video.encoding import VideoWriter
-from clesr.pipeline.sinks.video.file import VideoFile
+from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.sinks.video import VideoFile
+from clesr.pipeline.video.encoding import VideoWriter
 
 MakeResult = Callable[..., Result]
 LOSSLESS = [
@@ -62,7 +63,7 @@ def decode(path: Path, *, deep: bool = False) -> tuple[list[NDArray[Any]], list[
 
 
 def record(path: Path, results: list[Result], **options: Any) -> str:
-    sink = VideoFile(path, **options)
+    sink = VideoFile(path, SinkOptions(**options))
     for result in results:
         sink.write(result)
     line = sink.close()
@@ -132,7 +133,7 @@ def test_ten_and_twelve_bits_where_asked(
 
 @pytest.mark.parametrize("codec", ["h264", "h264-lossless", "hevc"])
 def test_sixteen_bits_are_never_cut_unasked(codec: str, tmp_path: Path, make_result: MakeResult) -> None:
-    sink = VideoFile(tmp_path / "out.mkv", codec=codec)
+    sink = VideoFile(tmp_path / "out.mkv", SinkOptions(codec=codec))
     with pytest.raises(UsageError, match="keeps 8 of the images' 16 bits; choose codec ffv1") as caught:
         sink.write(make_result(noise((8, 8), 16)))
     assert "\n" not in str(caught.value)
@@ -224,7 +225,7 @@ def test_another_size_goes_on_in_a_second_file(tmp_path: Path, make_result: Make
 def test_an_older_file_stays_until_the_new_one_is_finished(tmp_path: Path, make_result: MakeResult) -> None:
     target = tmp_path / "out.mkv"
     target.write_bytes(b"older")
-    sink = VideoFile(target, rule=WriteRule(overwrite=True))
+    sink = VideoFile(target, SinkOptions(rule=WriteRule(overwrite=True)))
     for number in range(5):
         sink.write(make_result(noise((64, 64)), number, time_ns=number))
     assert target.read_bytes() == b"older"
@@ -237,7 +238,7 @@ def test_an_older_file_stays_until_the_new_one_is_finished(tmp_path: Path, make_
 def test_without_a_frame_nothing_is_left(tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     target.write_bytes(b"older")
-    sink = VideoFile(target, rule=WriteRule(overwrite=True))
+    sink = VideoFile(target, SinkOptions(rule=WriteRule(overwrite=True)))
     assert sink.close() == f"{target}: nothing written, no frame came"
     assert names(tmp_path) == {"out.mkv"}
     assert target.read_bytes() == b"older"
@@ -247,7 +248,7 @@ def test_without_a_frame_nothing_is_left(tmp_path: Path) -> None:
 def test_a_conversion_that_is_stopped_never_takes_the_final_name(
     name: str, tmp_path: Path, make_result: MakeResult
 ) -> None:
-    sink = VideoFile(tmp_path / name, partial_ok=False)
+    sink = VideoFile(tmp_path / name, SinkOptions(partial_ok=False))
     for number in range(4):
         sink.write(make_result(noise((32, 32)), number, time_ns=number * 40_000_000))
     line = sink.close()
@@ -260,7 +261,7 @@ def test_a_conversion_that_is_stopped_never_takes_the_final_name(
 
 
 def test_a_conversion_that_ends_takes_the_final_name(tmp_path: Path, make_result: MakeResult) -> None:
-    sink = VideoFile(tmp_path / "out.mp4", partial_ok=False)
+    sink = VideoFile(tmp_path / "out.mp4", SinkOptions(partial_ok=False))
     for number, shape in enumerate(((32, 32), (48, 48))):
         sink.write(make_result(noise(shape), number))
         assert all(name.startswith(".out") for name in names(tmp_path))
@@ -358,7 +359,7 @@ def test_a_killed_process_leaves_a_file_that_plays(
     name: str, tmp_path: Path, make_result: MakeResult
 ) -> None:
     """What lies on the disk before ``close``, copied away, as a power cut would leave it."""
-    sink = VideoFile(tmp_path / name, codec="h264", fps=25.0)
+    sink = VideoFile(tmp_path / name, SinkOptions(codec="h264", fps=25.0))
     fill(sink, make_result, frames=250)
     (temporary,) = tmp_path.iterdir()
     left = tmp_path / f"left{temporary.suffix}"
