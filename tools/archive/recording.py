@@ -31,7 +31,7 @@ SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are meas
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scan:
     """What a first look gives: ``frames`` stated (0: none), LR ``shape`` (H, W), rate, ``origin`` (``pts`` of frame 0,
     None where it does not matter), ``spans`` (empty: to be read as a whole), and the window for its grey levels."""
 
@@ -43,9 +43,9 @@ class Look:
     window: Window
 
 
-def look(path: Path, *, roi: Roi | None, window: Window, piece: int, limit: int | None) -> Look:
-    """Scan ``path``, of which only the first ``limit`` frames count; raises SourceError, and UsageError for a ``roi``
-    that leaves the frame."""
+def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: int | None) -> Scan:
+    """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; raises
+    SourceError, and UsageError for a ``roi`` that leaves the frame."""
     samples: tuple[Span, ...] = ()
     spans: tuple[Span, ...] = ()
     origin: int | None = None
@@ -53,7 +53,7 @@ def look(path: Path, *, roi: Roi | None, window: Window, piece: int, limit: int 
     if images is None:
         index = index_video(path)
         frames = min(index.frames, limit or index.frames)
-        spans = split_video(index, frames, piece)
+        spans = split_video(index, frames, segment)
         samples = split_video(index, frames, max(1, frames // SAMPLES))
         origin = index.pts[0] if spans else None
     else:
@@ -61,14 +61,14 @@ def look(path: Path, *, roi: Roi | None, window: Window, piece: int, limit: int 
         images.close()
         samples = split_images(frames, max(1, frames // SAMPLES))
         if path.suffix.lower() not in IMAGE_SUFFIXES:  # a TIFF is written by one worker
-            spans = split_images(frames, piece)
+            spans = split_images(frames, segment)
     with closing(open_source(str(path), pace="max")) as source:
         first, fps = _frame(source), source.info.fps
     shape = Prepare(roi=roi).shape((first.image.shape[0], first.image.shape[1]))
     deep = first.image.dtype == np.uint16
     if window.mode == "percentile" or (window.mode == "auto" and deep):
         window = steady_window([_cut(image, roi) for image in _samples(path, samples, frames)])
-    return Look(frames, shape, fps, origin, spans, window)
+    return Scan(frames, shape, fps, origin, spans, window)
 
 
 def open_part(path: Path, span: Span | None) -> Source:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.view import field_of_view
+from clesr.tools.data.degradations import Degradation
+from clesr.tools.data.degrade import crop_to_multiple, halve
+from clesr.tools.data.pairs import noise_of
 from clesr.tools.evaluation.methods import Method, Pixels, label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
-from clesr.tools.training.data import halve, noise_of
-from clesr.tools.training.degradations import Degradation
-from clesr.tools.training.degrade import crop_to_multiple
 
 BASELINE = "bicubic"
 CLEAN = "clean"
@@ -29,7 +29,7 @@ SIZES = {"native": 1, "half": 2}
 class Row:
     """One method on one image. ``psnr`` is the true one, ``psnr_wrapped`` the authors' own (see metrics), both in dB;
     ``l1`` the mean distance in grey levels; all inside the field of view. ``ms`` is the time a frame takes.
-    ``degradation`` is what befell the LR image, as tools/training/degradations.py writes it."""
+    ``degradation`` is what befell the LR image, as tools/data/degradations.py writes it."""
 
     method: str
     scale: int

@@ -20,7 +20,7 @@ from clesr.engines.models.weights import Model, load_model, shipped
 from clesr.engines.results import run_frame
 from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
-from clesr.tools.training.validate import upscale_image
+from clesr.tools.evaluation.gain import upscale_image
 
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
 NAMES = (*ALL, "densenet-paper")

@@ -18,10 +18,11 @@ from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents
-from clesr.engines.resample import quantise, resize
+from clesr.engines.resample import resize
+from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.evaluation.aplus import About, APlus, features, patches_of
-from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import BLANK, Pair, load_data, load_pairs
+from clesr.tools.evaluation.gain import gain_over_bicubic
+from clesr.tools.training.patches import BLANK, load_data
 from clesr.tools.training.recipe import Recipe
 
 ATOMS = 1024
@@ -81,9 +82,11 @@ def train_aplus(
     model = APlus(about, basis, anchors, *factored(regressors, DETAILS))
     metrics: dict[str, Any] = {}
     if held:
-        metrics["validation_gain_db"] = round(gain(model, held), 3)
+        metrics["validation_gain_db"] = round(gain_over_bicubic(model.upscale, held), 3)
     if recipe.test:
-        metrics["test_gain_db"] = round(gain(model, load_pairs(recipe.test, recipe.scale)), 3)
+        metrics["test_gain_db"] = round(
+            gain_over_bicubic(model.upscale, load_pairs(recipe.test, recipe.scale)), 3
+        )
     training = {**about.training, "minutes": round((monotonic() - start) / 60, 1)}
     path = folder / "weights.safetensors"
     make_parents(path)
@@ -161,12 +164,3 @@ def factored(regressors: Floats, details: int) -> tuple[Floats, Floats]:
     flat = regressors.transpose(0, 2, 1).reshape(-1, regressors.shape[1])
     shared = principal_basis(flat, 1.0)[:, :details].T
     return np.ascontiguousarray(np.einsum("rp,kpd->krd", shared, regressors)), np.ascontiguousarray(shared)
-
-
-def gain(model: APlus, pairs: list[Pair]) -> float:
-    """Mean true PSNR of ``model`` minus that of bicubic, dB, inside the field of view."""
-    gains = []
-    for pair in pairs:
-        bicubic = quantise(resize(pair.lr, *pair.hr.shape), pair.hr.dtype)
-        gains.append(psnr(pair.hr, model.upscale(pair.lr), pair.mask) - psnr(pair.hr, bicubic, pair.mask))
-    return float(np.mean(gains))

@@ -6,6 +6,7 @@ import csv
 import platform
 import subprocess
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from clesr.engines.backends.torch import cpu_name
 from clesr.engines.common.files import NEW, WriteRule, new_file, write_file
 from clesr.engines.models import count_operations, count_parameters
 from clesr.engines.models.weights import Descriptor, identity, load_model, save_model
-from clesr.tools.training.data import degraded_pairs, load_pairs
+from clesr.tools.data.pairs import degraded_pairs, load_pairs
+from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training.train import LOG, Trainer
-from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic, phantoms
+from clesr.tools.training.validate import fidelity_limit, phantoms
 
 WEIGHTS = "weights.safetensors"
 CARD = "MODEL_CARD.md"
@@ -44,19 +46,18 @@ def publish(trainer: Trainer, rule: WriteRule = NEW) -> Path:
 def describe(trainer: Trainer) -> Descriptor:
     """Name, numbers, data, machine, figures and fidelity limit of what was trained."""
     recipe = trainer.recipe
+    upscale = partial(upscale_image, trainer.module)
     metrics: dict[str, Any] = {}
     if trainer.held:
-        metrics["validation_gain_db"] = round(gain_over_bicubic(trainer.module, trainer.held), 3)
+        metrics["validation_gain_db"] = round(gain_over_bicubic(upscale, trainer.held), 3)
     if trainer.held and trainer.validated:
         metrics["validation_gains_db"] = {
-            str(one): round(
-                gain_over_bicubic(trainer.module, degraded_pairs(trainer.held, [one], recipe.scale)), 3
-            )
+            str(one): round(gain_over_bicubic(upscale, degraded_pairs(trainer.held, [one], recipe.scale)), 3)
             for one in trainer.validated
         }
     if recipe.test:
         pairs = load_pairs(recipe.test, recipe.scale)
-        metrics["test_gain_db"] = round(gain_over_bicubic(trainer.module, pairs), 3)
+        metrics["test_gain_db"] = round(gain_over_bicubic(upscale, pairs), 3)
         metrics["test_images"] = [pair.name for pair in pairs]
     described = (
         "name", "architecture", "scale", "arguments", "data", "init", "test", "teacher", "core_patterns",
@@ -69,8 +70,8 @@ def describe(trainer: Trainer) -> Descriptor:
         arguments=recipe.arguments,
         training={
             **numbers,
-            "steps": trainer.plan.steps,
-            "epoch_steps": trainer.plan.epoch_steps,
+            "steps": trainer.schedule.steps,
+            "epoch_steps": trainer.schedule.epoch_steps,
             "images": trainer.names,
             "held_out": sorted(pair.name for pair in trainer.held),
             "minutes": round(trainer.seconds / 60, 1),

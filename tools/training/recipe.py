@@ -23,7 +23,7 @@ class Recipe:
     pixels fall anywhere on the images. The paper has its learning rate "multiplied by 10" at epochs 50 and 200, which
     can only mean divided: ``decay`` is 0.1. ``init`` names weights to start from, ``teacher`` a model whose output is
     ``teacher_share`` of the aim, ``test`` images for the closing figures alone: never trained on, and nothing is
-    chosen by them. ``degradation`` are entries as of tools/training/degradations.py, from which each patch draws one;
+    chosen by them. ``degradation`` are entries as of tools/data/degradations.py, from which each patch draws one;
     none is the clean reduction; ``core_patterns`` is a folder of raw frames of fibre bundles for those with cores.
     With such entries images are dimmed by factors from ``contrast`` to 1.
     """
@@ -79,7 +79,7 @@ class Recipe:
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 
-class Plan:
+class Schedule:
     """A recipe laid out over the training images: steps an epoch, steps in all, the learning rate of each."""
 
     def __init__(self, recipe: Recipe, covering_patches: int) -> None:

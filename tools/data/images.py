@@ -51,7 +51,7 @@ def read_entry(entry: str) -> Iterator[tuple[str, Pixels]]:
     Of a recording come at most 64 frames, evenly spread. Raises UsageError for what cannot be read.
     """
     if entry.startswith("demo:"):
-        from clesr.tools.training.phantoms import phantom_images
+        from clesr.tools.data.phantoms import phantom_images
 
         yield from phantom_images(entry)
         return

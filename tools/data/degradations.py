@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.resample import quantise, resize
-from clesr.tools.training.compression import jpeg, mpeg
-from clesr.tools.training.cores import pattern_files, sampling
+from clesr.tools.data.compression import jpeg, mpeg
+from clesr.tools.data.cores import pattern_files, sampling
 
 KERNELS = ("bicubic", "area", "point", "gauss", "cores")
 LIMITS: dict[str, tuple[float, float] | None] = {

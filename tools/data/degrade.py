@@ -31,3 +31,8 @@ def degrade_part(image: NDArray[Level], part: tuple[slice, slice], scale: int) -
         spans.append(slice(inside.start - before * scale, inside.stop + after * scale))
         kept.append(slice(before, before + (inside.stop - inside.start) // scale))
     return degrade(image[spans[0], spans[1]], scale)[kept[0], kept[1]]
+
+
+def halve(image: NDArray[Level]) -> NDArray[Level]:
+    """``image`` shrunk by two: finer structure for its pixels than the original has."""
+    return degrade(crop_to_multiple(image, 2), 2)
