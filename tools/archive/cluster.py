@@ -19,7 +19,7 @@ from typing import Any
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError, MissingDependencyError, UsageError
 from clesr.engines.common.folders import put_part
-from clesr.tools.archive.messages import Answer, Hello, Lost, Task
+from clesr.tools.archive.messages import Answer, Failure, Hello, Task
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.worker import Worker, token_file, versions
 from clesr.tools.stream import cores
@@ -108,7 +108,7 @@ class RayExecutor:
         actor = min((a for a in self._actors if a.ready), key=lambda a: len(a.tasks))
         actor.tasks.append((actor.handle.do.remote(task), task))
 
-    def wait(self) -> list[tuple[Task, Answer | Lost]]:
+    def wait(self) -> list[tuple[Task, Answer]]:
         waiting = [a.tasks[0][0] if a.ready else a.hello for a in self._actors if a.tasks or not a.ready]
         self._remind()
         if not waiting:
@@ -116,7 +116,7 @@ class RayExecutor:
         came, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         if not came:
             came, _ = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)
-        answers: list[tuple[Task, Answer | Lost]] = []
+        answers: list[tuple[Task, Answer]] = []
         for actor in list(self._actors):
             if not actor.ready and actor.hello in came:
                 self._greet(actor)
@@ -142,7 +142,7 @@ class RayExecutor:
 
     def _start(self) -> _Actor:
         remote = self._ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **self._resources)
-        handle = remote.remote(self._settings, self._out, _silent)
+        handle = remote.remote(self._settings, self._out)
         return _Actor(handle, handle.hello.remote(self._token))
 
     def _started(self, reference: Any) -> Any:
@@ -174,17 +174,19 @@ class RayExecutor:
         actor.ready = True
         self._tell(f"worker {hello.process} on {hello.host}: {hello.engine}")
 
-    def _collect(self, actor: _Actor) -> list[tuple[Task, Answer | Lost]]:
+    def _collect(self, actor: _Actor) -> list[tuple[Task, Answer]]:
         """The oldest answer of ``actor``; of one that is lost, all its tasks. Only the task that it was at counts as
         an attempt: those behind it were never begun."""
         reference, task = actor.tasks.popleft()
         try:
             answer: Answer = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            lost = [(task, Lost(f"its worker was lost: {_line(error)}"))]
+            lost: list[tuple[Task, Answer]] = [
+                (task, Failure(f"its worker was lost: {_line(error)}", again=True))
+            ]
             spared = [replace(waiting, lost=waiting.lost - 1) for _, waiting in actor.tasks]
             self._replace(actor, _line(error))
-            return [*lost, *((waiting, Lost("its worker was lost")) for waiting in spared)]
+            return [*lost, *((waiting, Failure("its worker was lost", again=True)) for waiting in spared)]
         self._losses = 0
         return [(task, answer)]
 
@@ -235,16 +237,12 @@ def _connect(address: str) -> Any:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ClesrError(f"--cluster {address}: {_line(error)}; {ADVICE}") from error
-    if address == "local" and _own_address(ray) != LOOPBACK:
+    if address == "local" and ray.util.get_node_ip_address() != LOOPBACK:  # type: ignore[no-untyped-call]
         ray.shutdown()
         raise ClesrError(
             "--cluster local: Ray was loaded before and would listen to other machines; start clesr as a command"
         )
     return ray
-
-
-def _own_address(ray: Any) -> str:
-    return str(ray.util.get_node_ip_address())
 
 
 def _check_answers(address: str) -> None:
@@ -271,10 +269,6 @@ def _fitting(having: dict[str, float], worker: dict[str, Any]) -> int:
     """How many workers a cluster has room for, at least one."""
     shares = {"CPU": worker["num_cpus"], "GPU": worker["num_gpus"]}
     return max(1, int(min(having.get(kind, 0.0) / share for kind, share in shares.items() if share)))
-
-
-def _silent(_line: str) -> None:
-    pass
 
 
 def _line(error: BaseException | None) -> str:

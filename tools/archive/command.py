@@ -33,6 +33,7 @@ from clesr.tools.options import Command, apply_options
 from clesr.tools.signals import nothing, on_signals
 
 INTERRUPTED = 130
+AS_GIVEN = ("model", "engine", "device", "precision", "piece", "frames", "consistent", "threads", "overwrite")
 
 
 def archive_options() -> Callable[[Command], Command]:
@@ -163,30 +164,22 @@ def _settings(options: dict[str, Any]) -> Settings:
     check_codec(codec, ".mkv")
     settings = Settings(
         scale=int(options["scale"]),
-        model=options["model"],
         model_sha256="",
-        engine=options["engine"],
-        device=options["device"],
-        precision=options["precision"],
         roi=Roi.parse(options["roi"]) if options["roi"] else None,
         window=Window.parse(options["window"]),
         codec=codec,
-        piece=options["piece"],
-        frames=options["frames"],
-        consistent=options["consistent"],
-        threads=options["threads"],
-        overwrite=options["overwrite"],
+        **{name: options[name] for name in AS_GIVEN},
     )
     return _identified(settings)
 
 
 def _identified(settings: Settings) -> Settings:
     """With the identity of the model; ``auto`` has none yet."""
-    if settings.model == "auto" or settings.model in METHODS:
+    model = settings.model
+    if model == "auto" or model in METHODS:
         return settings
-    found = find_model(settings.model, settings.scale, besides=("auto", *METHODS))
-    path = Path(settings.model)
-    where = str(path.absolute()) if path.suffix else settings.model
+    found = find_model(model, settings.scale, besides=("auto", *METHODS))
+    where = str(Path(model).absolute()) if Path(model).suffix else model
     return replace(settings, model=where, model_sha256=found.sha256)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Protocol
 
 from clesr.tools.archive.journal import JournalEntry
@@ -45,18 +45,8 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentDone:
-    """The segment is finished."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inseparable:
-    """The input does not decode in parts as it does in sequence: it is to be done as a whole."""
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
-    """One line on what went wrong with one file. ``again``: another attempt may succeed."""
+    """One line on what went wrong with one file. ``again``: another attempt may succeed, as where a worker was lost."""
 
     reason: str
     again: bool = False
@@ -69,19 +59,17 @@ class Fatal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """``stop`` was called before the step was through."""
+class Event(Enum):
+    """Answers that need no more words."""
+
+    SEGMENT_DONE = auto()  # the segment is finished
+    INSEPARABLE = (
+        auto()
+    )  # the input does not decode in parts as it does in sequence: it is to be done as a whole
+    HALTED = auto()  # ``stop`` was called before the step was through
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The worker that had the task is gone."""
-
-    reason: str
-
-
-Answer = Done | SegmentPlan | SegmentDone | Inseparable | Failure | Fatal | Halted
+Answer = Done | SegmentPlan | Event | Failure | Fatal
 
 
 class Step(StrEnum):
@@ -129,7 +117,7 @@ class Executor(Protocol):
 
     def submit(self, task: Task) -> None: ...
 
-    def wait(self) -> list[tuple[Task, Answer | Lost]]:
+    def wait(self) -> list[tuple[Task, Answer]]:
         """What has come back, perhaps nothing after a short while. Raises ClesrError where nobody can work."""
 
     def progress(self) -> int:

@@ -12,9 +12,18 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.folders import Folder, relative_parts
-from clesr.tools.archive import messages
 from clesr.tools.archive.journal import Journal, JournalEntry, Status, spelled
-from clesr.tools.archive.messages import Executor, SegmentPlan, Step, Task
+from clesr.tools.archive.messages import (
+    Answer,
+    Done,
+    Event,
+    Executor,
+    Failure,
+    Fatal,
+    SegmentPlan,
+    Step,
+    Task,
+)
 from clesr.tools.archive.report import Report
 from clesr.tools.archive.settings import WORK, Settings
 from clesr.tools.archive.tree import InputFile, Unreadable, kind, partial_target
@@ -136,26 +145,26 @@ class Runner:
 
     # --- what became of it
 
-    def _take(self, task: Task, answer: messages.Answer | messages.Lost) -> None:
+    def _take(self, task: Task, answer: Answer) -> None:
         if task.plan is not None and not self._current(task):
             return  # a segment of a file that was given up meanwhile
         match answer:
             case SegmentPlan():
                 self._split(answer)
-            case messages.SegmentDone():
+            case Event.SEGMENT_DONE:
                 self._segment_done(task)
-            case messages.Done():
+            case Done():
                 self._done(task.file, answer)
-            case messages.Inseparable():
+            case Event.INSEPARABLE:
                 assert task.plan is not None
                 self._split(task.plan.whole())
-            case messages.Failure(again=True) | messages.Lost():
+            case Failure(again=True):
                 self._again(task, answer.reason)
-            case messages.Failure():
+            case Failure():
                 self._break(task.file.name, answer.reason, task.file)
-            case messages.Fatal():
+            case Fatal():
                 raise ClesrError(answer.reason)
-            case messages.Halted():
+            case Event.HALTED:
                 self._stop.set()
 
     def _split(self, plan: SegmentPlan, lost: int = 0) -> None:
@@ -172,7 +181,7 @@ class Runner:
         if not state.left:
             self._ready.appendleft(Task(task.file, Step.FINISH, task.plan, lost=task.lost))
 
-    def _done(self, file: InputFile, answer: messages.Done) -> None:
+    def _done(self, file: InputFile, answer: Done) -> None:
         entry, earlier = answer.entry, self.journal.find(file.name)
         self.report.latest = file.name
         if answer.unchanged:

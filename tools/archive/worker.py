@@ -25,10 +25,9 @@ from clesr.engines.common.folders import Folder, put_part, read_part, relative_p
 from clesr.engines.common.parsing import parse_json
 from clesr.engines.models.weights import Model
 from clesr.pipeline.sources.video.ranges import NotApart
-from clesr.tools.archive import messages
 from clesr.tools.archive.compute import Computation, EnginePool, Stopped
 from clesr.tools.archive.journal import LONGEST_LINE, JournalEntry, Status, Word, recorded, spelled
-from clesr.tools.archive.messages import Answer, Done, Failure, SegmentPlan, Step, Task
+from clesr.tools.archive.messages import Answer, Done, Event, Failure, Fatal, Hello, SegmentPlan, Step, Task
 from clesr.tools.archive.recording import scan
 from clesr.tools.archive.segments import SegmentInfo, join, seal, sealed
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
@@ -48,18 +47,20 @@ class _Finished(JournalEntry):
 class Worker:
     """Does the steps of inputs, one at a time, with engines that stay open. ``out`` is the output folder."""
 
-    def __init__(self, settings: Settings, out: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, out: Path, tell: Callable[[str], None] = lambda _line: None
+    ) -> None:
         self.settings, self.out = settings, out
         self.engines = EnginePool(settings, tell)
         self._computation = Computation(settings, self.engines)
 
-    def hello(self, token: str) -> messages.Hello:
+    def hello(self, token: str) -> Hello:
         """Open an engine once and look for ``token`` in the output folder. Raises EngineError, WeightsError."""
         engine = self.engines(TRIAL)
         model = self.engines.opener.model
         sha256 = model.sha256 if isinstance(model, Model) else ""
         seen = _sees(self.out, token)
-        return messages.Hello(socket.gethostname(), os.getpid(), versions(), seen, sha256, str(engine.info))
+        return Hello(socket.gethostname(), os.getpid(), versions(), seen, sha256, str(engine.info))
 
     def choose_model(self) -> str:
         """The name of the model that this machine runs well enough where "auto" was asked for."""
@@ -76,12 +77,12 @@ class Worker:
         try:
             return self._step(task)
         except NotApart:
-            return messages.Inseparable()
+            return Event.INSEPARABLE
         except Stopped:
-            return messages.Halted()
+            return Event.HALTED
         except (OSError, ClesrError) as error:
             if _spares_no_file(error):
-                return messages.Fatal(f"{error}; free some space and run again: what is finished is kept")
+                return Fatal(f"{error}; free some space and run again: what is finished is kept")
             if isinstance(error, FileNotFoundError) and error.filename == str(task.file.path):
                 where = f"{socket.gethostname()} does not see {error.filename}"
                 return Failure(f"{where}: it is gone, or not on a shared file system", again=True)
@@ -126,7 +127,7 @@ class Worker:
                 seal(temporary, final, self._computation.run(plan, index, temporary))
             finally:
                 temporary.unlink(missing_ok=True)
-        return messages.SegmentDone()
+        return Event.SEGMENT_DONE
 
     def finish(self, plan: SegmentPlan) -> Answer:
         """Join the segments and give the result its name."""
@@ -248,7 +249,7 @@ class LocalExecutor(Worker):
         assert self._task is None
         self._task = task
 
-    def wait(self) -> list[tuple[Task, Answer | messages.Lost]]:
+    def wait(self) -> list[tuple[Task, Answer]]:
         task, self._task = self._task, None
         return [] if task is None else [(task, self.do(task))]
 

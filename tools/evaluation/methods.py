@@ -41,21 +41,20 @@ class Method:
     def __call__(self, lr: Pixels, *, anew: bool = True) -> tuple[Pixels, float]:
         """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, and the milliseconds that a frame takes: measured
         ``anew``, or those of the frame of this size before."""
-        height, width = lr.shape
-        engine = self._opened.get((height, width))
-        if engine is None:
-            engine = self._open((height, width))
-            self._opened[height, width] = engine
-            self.engine = str(engine.info)
-        sr, _ = _run(engine, lr)  # the first may do what later ones need not
-        if not anew and lr.shape in self._ms:
-            return sr, self._ms[lr.shape]
-        spans: list[float] = []
-        while len(spans) < RUNS and (not spans or sum(spans) < ENOUGH_S):
-            sr, seconds = _run(engine, lr)
-            spans.append(seconds)
-        self._ms[height, width] = 1e3 * median(spans)
-        return sr, self._ms[height, width]
+        shape = lr.shape[0], lr.shape[1]
+        if shape not in self._opened:
+            self._opened[shape] = self._open(shape)
+            self.engine = str(self._opened[shape].info)
+        engine = self._opened[shape]
+        sr = np.asarray(run_frame(engine, lr), np.uint8)  # the first may do what later ones need not
+        if anew or shape not in self._ms:
+            spans: list[float] = []
+            while len(spans) < RUNS and (not spans or sum(spans) < ENOUGH_S):
+                start = perf_counter()
+                run_frame(engine, lr)
+                spans.append(perf_counter() - start)
+            self._ms[shape] = 1e3 * median(spans)
+        return sr, self._ms[shape]
 
     def close(self) -> None:
         for engine in self._opened.values():
@@ -126,9 +125,3 @@ def _open_with_levels(model: Model, shape: tuple[int, int]) -> Engine:
     """``model``, whose levels are estimated image by image, by torch; uint8 only."""
     info = EngineInfo("torch", cpu_name(), "fp32", model.name, model.sha256, model.scale, shape)
     return WorkerEngine(info, lambda lr: upscale_image(model.module, np.asarray(lr, np.uint8)))
-
-
-def _run(engine: Engine, lr: Pixels) -> tuple[Pixels, float]:
-    start = perf_counter()
-    sr = run_frame(engine, lr)
-    return np.asarray(sr, np.uint8), perf_counter() - start

@@ -140,15 +140,13 @@ def model_card(descriptor: Descriptor, sha256: str, parameters: int, operations:
 
 def draw_curves(log: Path, target: Path, descriptor: Descriptor) -> None:
     """Loss and gain over bicubic against the steps, as a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
     loss = descriptor.training["loss"]
     unit = 255 if loss == "l1" else 255**2
     left.plot(steps, [float(row["loss"]) * unit for row in rows], color="tab:blue", marker=".")
@@ -163,7 +161,6 @@ def draw_curves(log: Path, target: Path, descriptor: Descriptor) -> None:
         axes.set_xlim(left=0)
     figure.suptitle(f"{descriptor.name} x{descriptor.scale}")
     figure.savefig(target, dpi=120)
-    plt.close(figure)
 
 
 def machine(trainer: Trainer) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -94,12 +94,8 @@ class Trainer:
         self.teacher = _teacher(recipe)
         self.step, self.seconds = 0, 0.0
         _channels_last(self.module)
-        optimiser = torch.optim.Adam(
-            self.module.parameters(),
-            recipe.learning_rate,
-            betas=(recipe.beta1, recipe.beta2),
-            eps=recipe.epsilon,
-        )
+        betas, weights = (recipe.beta1, recipe.beta2), self.module.parameters()
+        optimiser = torch.optim.Adam(weights, recipe.learning_rate, betas=betas, eps=recipe.epsilon)
         self.optimiser: torch.optim.Optimizer
         self._wrapped, self.optimiser = self.fabric.setup(self.module, optimiser)
         if self.teacher is not None:
@@ -224,7 +220,8 @@ class Trainer:
             recipe = parse_json(state["recipe"], dict[str, Any])
         except ValueError as error:
             raise ClesrError(damaged.format(error)) from error
-        ours, theirs = _plain(asdict(self.recipe)), _plain(DEFAULTS) | recipe
+        ours, defaults = (json.loads(json.dumps(numbers)) for numbers in (asdict(self.recipe), DEFAULTS))
+        theirs = defaults | recipe
         if ours != theirs:
             changed = [key for key in ours if ours[key] != theirs.get(key)]
             raise UsageError(
@@ -248,12 +245,6 @@ class Trainer:
         rate, epoch = self.schedule.learning_rate(self.step - 1), self.step / self.schedule.epoch_steps
         with path.open("a") as file:
             file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gain:.4f}\n")
-
-
-def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives them back."""
-    plain: dict[str, Any] = json.loads(json.dumps(numbers))
-    return plain
 
 
 def _upscaled(called: Callable[..., Any], network: nn.Module, lr: Tensor, levels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from clesr.tools.archive.journal import NAME, Journal, JournalEntry, Status
-from clesr.tools.archive.messages import Answer, Failure, Lost, Task
+from clesr.tools.archive.messages import Answer, Failure, Task
 from clesr.tools.archive.runner import Runner
 from clesr.tools.archive.segments import sealed
 from clesr.tools.archive.settings import Settings
@@ -48,7 +48,7 @@ class NoWorkers:
     def submit(self, task: Task) -> None:
         self._given.append(task)
 
-    def wait(self) -> list[tuple[Task, Answer | Lost]]:
+    def wait(self) -> list[tuple[Task, Answer]]:
         given, self._given = self._given, []
         return [(task, Failure("not now")) for task in given]
 

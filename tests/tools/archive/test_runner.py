@@ -17,12 +17,9 @@ from clesr.tools.archive.journal import Journal, JournalEntry, Status
 from clesr.tools.archive.messages import (
     Answer,
     Done,
+    Event,
     Failure,
     Fatal,
-    Halted,
-    Inseparable,
-    Lost,
-    SegmentDone,
     SegmentPlan,
     Step,
     Task,
@@ -35,7 +32,7 @@ from clesr.tools.archive.tree import InputFile, Unreadable
 
 SETTINGS = Settings(scale=2, model="fast", model_sha256="ab")
 SOMEWHERE = Path("/archive/video.mkv")
-Trouble = Callable[[Task, int], "Answer | Lost | None"]
+Trouble = Callable[[Task, int], "Answer | None"]
 
 
 def plan_of(file: InputFile, segments: int) -> SegmentPlan:
@@ -84,13 +81,13 @@ class FakeExecutor:
         self.tasks.append(task)
         self.most = max(self.most, len(self.tasks))
 
-    def wait(self) -> list[tuple[Task, Answer | Lost]]:
+    def wait(self) -> list[tuple[Task, Answer]]:
         if not self.tasks:
             return []
         task = self.tasks.popleft()
         return [(task, self._answer(task))]
 
-    def _answer(self, task: Task) -> Answer | Lost:
+    def _answer(self, task: Task) -> Answer:
         what = (task.file.name, task.step, task.index)
         answer = self.trouble(task, self.asked[what])
         self.asked[what] += 1
@@ -98,7 +95,7 @@ class FakeExecutor:
             return answer
         self.done[what] += 1
         if task.step is Step.SEGMENT:
-            return SegmentDone()
+            return Event.SEGMENT_DONE
         if task.step is Step.BEGIN and self.segments:
             return plan_of(task.file, self.segments)
         return Done(entry_of(task.file, self.out, max(1, 10 * self.segments)))
@@ -177,7 +174,9 @@ def test_a_lost_worker_costs_an_attempt_and_nothing_else(tmp_path: Path) -> None
     executor = FakeExecutor(
         tmp_path,
         segments=3,
-        trouble=lambda task, before: Lost("gone") if task.index == 1 and before < ATTEMPTS - 1 else None,
+        trouble=lambda task, before: (
+            Failure("gone", again=True) if task.index == 1 and before < ATTEMPTS - 1 else None
+        ),
     )
     _, report = run_all(tmp_path, executor)
     assert (report.done, report.broken) == (6, 0)
@@ -188,7 +187,9 @@ def test_a_file_that_costs_every_worker_is_given_up(tmp_path: Path) -> None:
     executor = FakeExecutor(
         tmp_path,
         segments=3,
-        trouble=lambda task, _n: Lost("gone") if task.file.name == "2.mkv" and task.index else None,
+        trouble=lambda task, _n: (
+            Failure("gone", again=True) if task.file.name == "2.mkv" and task.index else None
+        ),
     )
     _, report = run_all(tmp_path, executor)
     assert report.done == 5
@@ -229,7 +230,7 @@ def test_an_inseparable_video_is_done_as_a_whole(tmp_path: Path) -> None:
         tmp_path,
         segments=3,
         trouble=lambda task, _n: (
-            Inseparable() if task.plan and task.plan.scan.spans and task.index == 2 else None
+            Event.INSEPARABLE if task.plan and task.plan.scan.spans and task.index == 2 else None
         ),
     )
     _, report = run_all(tmp_path, executor, entries(2))
@@ -249,7 +250,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
 
 def test_stopping_leaves_the_rest_for_the_next_run(tmp_path: Path) -> None:
     executor = FakeExecutor(
-        tmp_path, room=1, trouble=lambda task, _n: Halted() if task.file.name == "2.mkv" else None
+        tmp_path, room=1, trouble=lambda task, _n: Event.HALTED if task.file.name == "2.mkv" else None
     )
     run, report = run_all(tmp_path, executor)
     assert run.stopped
