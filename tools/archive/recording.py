@@ -49,16 +49,16 @@ def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: in
     samples: tuple[Span, ...] = ()
     spans: tuple[Span, ...] = ()
     origin: int | None = None
-    images = open_numbered(path)
-    if images is None:
+    numbered = open_numbered(path)
+    if numbered is None:
         index = index_video(path)
         frames = min(index.frames, limit or index.frames)
         spans = split_video(index, frames, segment)
         samples = split_video(index, frames, max(1, frames // SAMPLES))
         origin = index.pts[0] if spans else None
     else:
-        frames = min(images.info.frames or 0, limit or images.info.frames or 0)
-        images.close()
+        frames = min(numbered.info.frames or 0, limit or numbered.info.frames or 0)
+        numbered.close()
         samples = split_images(frames, max(1, frames // SAMPLES))
         if path.suffix.lower() not in IMAGE_SUFFIXES:  # a TIFF is written by one worker
             spans = split_images(frames, segment)
@@ -67,7 +67,8 @@ def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: in
     shape = Prepare(roi=roi).shape((first.image.shape[0], first.image.shape[1]))
     deep = first.image.dtype == np.uint16
     if window.mode == "percentile" or (window.mode == "auto" and deep):
-        window = steady_window([_cut(image, roi) for image in _samples(path, samples, frames)])
+        images = _samples(path, samples, frames)
+        window = steady_window([image if roi is None else roi.cut(image) for image in images])
     return Scan(frames, shape, fps, origin, spans, window)
 
 
@@ -119,7 +120,3 @@ def _frame(source: Source) -> Frame:
     if frame is None:
         raise SourceError(f"{source.info.address}: no frame in it can be decoded")
     return frame
-
-
-def _cut(image: Image, roi: Roi | None) -> Image:
-    return image if roi is None else roi.cut(image)

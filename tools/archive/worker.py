@@ -59,7 +59,10 @@ class Worker:
         engine = self.engines(TRIAL)
         model = self.engines.opener.model
         sha256 = model.sha256 if isinstance(model, Model) else ""
-        seen = _sees(self.out, token)
+        try:
+            seen = read_part(token_file(self.out), len(token)) == token.encode()
+        except OSError:
+            seen = False
         return Hello(socket.gethostname(), os.getpid(), versions(), seen, sha256, str(engine.info))
 
     def choose_model(self) -> str:
@@ -138,7 +141,9 @@ class Worker:
         frames = sum(info.frames for info in known)
         if not frames:
             return Failure("no frame came")
-        _check_unchanged(plan.file)
+        state = plan.file.path.stat()
+        if (state.st_size, state.st_mtime_ns) != (plan.file.size, plan.file.mtime_ns):
+            raise SourceError("it changed while it was read; run again when it is finished")
         joined, folder = paths[0], self._folder(plan.key)
         if joined.suffix == ".mkv":
             joined = folder / f".{token()}.mkv"
@@ -281,19 +286,6 @@ def _spares_no_file(error: BaseException | None) -> bool:
     return False
 
 
-def _sees(out: Path, expected: str) -> bool:
-    try:
-        return read_part(token_file(out), len(expected)) == expected.encode()
-    except OSError:
-        return False
-
-
 def _sha256(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_unchanged(file: InputFile) -> None:
-    state = file.path.stat()
-    if (state.st_size, state.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise SourceError("it changed while it was read; run again when it is finished")

@@ -104,17 +104,13 @@ def _usual(candidates: list[EngineCandidate]) -> list[EngineCandidate]:
     return [o for o in usual if o.kind != "cpu" or o is first_cpu]
 
 
-def usual_cases(candidates: Sequence[EngineCandidate]) -> tuple[tuple[str, int, tuple[int, int]], ...]:
-    """What is measured where nothing else was asked for: on a GPU the paper's network, on a CPU the small one too."""
-    return GPU_CASES if any(candidate.kind == "cuda" for candidate in candidates) else CPU_CASES
-
-
 def completed(settings: Settings, candidates: Sequence[EngineCandidate]) -> Settings:
-    """``settings`` with the cases and seconds that stand for what was left open."""
+    """``settings`` with the cases and seconds that stand for what was left open: on a GPU the paper's network, on a CPU
+    the small one too."""
     on_gpu = any(candidate.kind == "cuda" for candidate in candidates)
     return replace(
         settings,
-        cases=settings.cases or usual_cases(candidates),
+        cases=settings.cases or (GPU_CASES if on_gpu else CPU_CASES),
         seconds=settings.seconds or (2.0 if on_gpu else 1.0),
     )
 

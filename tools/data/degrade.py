@@ -24,13 +24,22 @@ def degrade(image: NDArray[Level], scale: int) -> NDArray[Level]:
 def degrade_part(image: NDArray[Level], part: tuple[slice, slice], scale: int) -> NDArray[Level]:
     """The LR image of ``part`` of ``image``, as a probe whose pixels start where ``part`` does would have measured it:
     with what the kernel reads around it."""
-    spans, kept = [], []
-    for inside, length in zip(part, image.shape, strict=True):
-        before = min(KERNEL, inside.start // scale)
-        after = min(KERNEL, (length - inside.stop) // scale)
-        spans.append(slice(inside.start - before * scale, inside.stop + after * scale))
-        kept.append(slice(before, before + (inside.stop - inside.start) // scale))
-    return degrade(image[spans[0], spans[1]], scale)[kept[0], kept[1]]
+    around, kept = surroundings(image, part, scale, (KERNEL, KERNEL), KERNEL)
+    return degrade(image[around], scale)[kept]
+
+
+def surroundings(
+    image: NDArray[Level], part: tuple[slice, slice], scale: int, before: tuple[int, int], after: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """``part`` of ``image`` with so many LR pixels ``before`` (rows, columns) and ``after`` it as there are, and where
+    in the LR image of that the part's own lies."""
+    around, kept = [], []
+    for inside, length, wanted in zip(part, image.shape, before, strict=True):
+        lead = min(wanted, inside.start // scale)
+        trail = min(after, (length - inside.stop) // scale)
+        around.append(slice(inside.start - lead * scale, inside.stop + trail * scale))
+        kept.append(slice(lead, lead + (inside.stop - inside.start) // scale))
+    return (around[0], around[1]), (kept[0], kept[1])
 
 
 def halve(image: NDArray[Level]) -> NDArray[Level]:

@@ -191,7 +191,10 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for (size, scale, degradation, method), group in groups.items():
         base = groups.get((size, scale, degradation, BASELINE))
-        gain = None if base is None else [_difference(row, b) for row, b in zip(group, base, strict=True)]
+        pairs = [(row.psnr, b.psnr) for row, b in zip(group, base or group, strict=True)]
+        gain = [
+            0.0 if ours == theirs else ours - theirs for ours, theirs in pairs
+        ]  # both may be exact: infinite
         lines.append(
             Line(
                 method=method,
@@ -199,7 +202,7 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
                 size=size,
                 images=len(group),
                 psnr=bootstrap([row.psnr for row in group]),
-                gain=None if gain is None else bootstrap(gain),
+                gain=None if base is None else bootstrap(gain),
                 ssim=bootstrap([row.ssim for row in group]),
                 degradation=degradation,
                 **{
@@ -209,10 +212,6 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
             )
         )
     return lines
-
-
-def _difference(row: Row, base: Row) -> float:
-    return 0.0 if row.psnr == base.psnr else row.psnr - base.psnr  # both may be exact: infinite
 
 
 def bootstrap(values: Sequence[float]) -> Mean:

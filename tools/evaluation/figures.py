@@ -56,7 +56,8 @@ def crops(picture: EvaluatedImage, pixel_um: float | None = None) -> Figure:
     cut = np.s_[y : y + side, x : x + side]
     panels = [*picture.made.items(), ("truth", picture.hr)]
     if "nearest" not in picture.made:
-        panels.insert(0, ("measured, enlarged", _enlarged(picture)))
+        enlarged = np.repeat(np.repeat(picture.lr, picture.scale, 0), picture.scale, 1)
+        panels.insert(0, ("measured, enlarged", enlarged))
     figure, axes = _grid(
         1 + len(panels), f"{picture.image}, x{picture.scale}; crops of {side} x {side} HR pixels"
     )
@@ -174,11 +175,6 @@ def _scale_bar(axes: Axes, width: int, pixel_um: float | None) -> None:
         va="bottom",
         path_effects=outline,
     )
-
-
-def _enlarged(picture: EvaluatedImage) -> NDArray[np.uint8]:
-    repeated = np.repeat(np.repeat(picture.lr, picture.scale, 0), picture.scale, 1)
-    return repeated[: picture.hr.shape[0], : picture.hr.shape[1]]
 
 
 def _figures(picture: EvaluatedImage, name: str) -> str:

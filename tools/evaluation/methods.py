@@ -16,7 +16,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.models import level_names
-from clesr.engines.models.weights import Model, load_model, shipped
+from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
 from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
@@ -116,12 +116,12 @@ def _of_file(path: Path, label: str, engine: str) -> Method:
         regressors = aplus.load(path)
         return Method(label, regressors.scale, lambda shape: aplus.open_aplus(regressors, shape))
     model = load_model(path)
-    if level_names(model.module):
-        return Method(label, model.scale, lambda shape: _open_with_levels(model, shape))
-    return Method(label, model.scale, lambda shape: open_engine(engine, model, model.scale, shape))
 
+    def opened(shape: tuple[int, int]) -> Engine:
+        if not level_names(model.module):
+            return open_engine(engine, model, model.scale, shape)
+        # Levels are estimated image by image, by torch; uint8 only.
+        info = EngineInfo("torch", cpu_name(), "fp32", model.name, model.sha256, model.scale, shape)
+        return WorkerEngine(info, lambda lr: upscale_image(model.module, np.asarray(lr, np.uint8)))
 
-def _open_with_levels(model: Model, shape: tuple[int, int]) -> Engine:
-    """``model``, whose levels are estimated image by image, by torch; uint8 only."""
-    info = EngineInfo("torch", cpu_name(), "fp32", model.name, model.sha256, model.scale, shape)
-    return WorkerEngine(info, lambda lr: upscale_image(model.module, np.asarray(lr, np.uint8)))
+    return Method(label, model.scale, opened)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.noise import NAMES, Floats, estimate_levels
 from clesr.tools.data.degradations import Degradation, Mix
-from clesr.tools.data.degrade import degrade_part, halve
+from clesr.tools.data.degrade import degrade_part, halve, surroundings
 from clesr.tools.data.images import read_entry
 from clesr.tools.data.pairs import Pair, Pixels, make_pair
 from clesr.tools.training.recipe import Recipe
@@ -152,7 +152,9 @@ class Patches:
         levels = np.zeros(len(NAMES), np.float32)
         if self.mix is not None:
             variant = self.variant(which, int(rng.integers(VARIANTS)))
-            lr = _degrade_around(pair.hr, inside, scale, variant, rng)
+            before = AROUND + 1 - int(rng.integers(8)), AROUND + 1 - int(rng.integers(8))
+            around, kept = surroundings(pair.hr, inside, scale, before, AROUND)
+            lr = variant.degradation(variant.dimmed[pair.hr[around]], scale, rng)[kept]
             hr = variant.dimmed[hr]
             levels = variant.levels * rng.normal(1, DOUBT, levels.shape).astype(np.float32)
         elif self.shift:
@@ -175,20 +177,6 @@ class Patches:
             found = Variant(degradation, dimmed, estimate_levels(whole).as_input())
             self._variants[which, number] = found
         return found
-
-
-def _degrade_around(
-    image: Pixels, part: tuple[slice, slice], scale: int, variant: Variant, rng: np.random.Generator
-) -> Pixels:
-    """The LR image of ``part`` of ``image``, degraded with what is around it."""
-    spans, kept = [], []
-    for inside, length in zip(part, image.shape, strict=True):
-        before = min(AROUND + 1 - int(rng.integers(8)), inside.start // scale)
-        after = min(AROUND, (length - inside.stop) // scale)
-        spans.append(slice(inside.start - before * scale, inside.stop + after * scale))
-        kept.append(slice(before, before + (inside.stop - inside.start) // scale))
-    region = variant.dimmed[image[spans[0], spans[1]]]
-    return variant.degradation(region, scale, rng)[kept[0], kept[1]]
 
 
 def _turned(patch: NDArray[Value], turns: int, flip: bool) -> NDArray[Value]:
