@@ -101,7 +101,9 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
             )
         settings = _remembered(settings, journal)
         report, tree, stopped = _run(root, out, settings, journal, options)
-    _tell_left_out(tree)
+    if tree.left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
+        tell(f"left out, no kind of image or video known here: {kinds}")
     for name, reason in report.listed:
         tell(f"broken: {name}: {reason}")
     tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
@@ -203,9 +205,3 @@ def stopping_on_signals(runner: Runner) -> Iterator[None]:
 
     with on_signals(nothing, on_main=handle):
         yield
-
-
-def _tell_left_out(tree: Tree) -> None:
-    if tree.left_out:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
-        tell(f"left out, no kind of image or video known here: {kinds}")

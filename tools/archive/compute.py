@@ -149,6 +149,7 @@ class Computation:
         return SegmentInfo(frames, summary.captured - frames, sink.shape, self.engines.described, note)
 
     def _run(self, pipeline: Pipeline, said: list[str]) -> Summary:
+        """Raises EngineError with what the pipeline ``said`` of its engine."""
         self._pipeline = pipeline
         if self._stopped:
             pipeline.abort()

@@ -43,7 +43,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One degradation with its numbers; ``pattern`` is the raw frame of a bundle whose cores are taken."""
+    """One degradation with its parameters; ``pattern`` is the raw frame of a bundle whose cores are taken."""
 
     parts: tuple[tuple[str, float], ...] = ()
     pattern: str | None = None
@@ -88,7 +88,7 @@ class Degradation:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A degradation whose numbers lie in ranges, and how often it is drawn."""
+    """A degradation whose parameters lie in ranges, and how often it is drawn."""
 
     parts: tuple[tuple[str, Range], ...]
     weight: float = 1.0

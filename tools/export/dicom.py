@@ -82,7 +82,7 @@ class DicomExporter:
 
 
 def _parts(run: Iterator[Still]) -> Iterator[Iterator[Still]]:
-    """``run`` in pieces that fit one object each, each to be read to its end before the next is asked for."""
+    """``run`` in parts that fit one object each, each to be read to its end before the next is asked for."""
     for first in run:
         most = max(1, min(MOST_FRAMES, MOST_BYTES // first.image.nbytes))
         yield itertools.chain([first], itertools.islice(run, most - 1))

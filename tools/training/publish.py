@@ -44,7 +44,7 @@ def publish(trainer: Trainer, rule: WriteRule = NEW) -> Path:
 
 
 def describe(trainer: Trainer) -> Descriptor:
-    """Name, numbers, data, machine, figures and fidelity limit of what was trained."""
+    """Name, parameters, data, machine, figures and fidelity limit of what was trained."""
     recipe = trainer.recipe
     upscale = partial(upscale_image, trainer.module)
     metrics: dict[str, Any] = {}
@@ -62,14 +62,14 @@ def describe(trainer: Trainer) -> Descriptor:
     described = (
         "name", "architecture", "scale", "arguments", "data", "init", "test", "teacher", "core_patterns",
     )  # fmt: skip
-    numbers = {key: value for key, value in asdict(recipe).items() if key not in described}
+    parameters = {key: value for key, value in asdict(recipe).items() if key not in described}
     return Descriptor(
         name=recipe.name,
         architecture=recipe.architecture,
         scale=recipe.scale,
         arguments=recipe.arguments,
         training={
-            **numbers,
+            **parameters,
             "steps": trainer.schedule.steps,
             "epoch_steps": trainer.schedule.epoch_steps,
             "images": trainer.names,

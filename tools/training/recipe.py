@@ -1,4 +1,4 @@
-"""The numbers of a training run, and how its learning rate goes."""
+"""The parameters of a training run, and how its learning rate goes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = ("32", "bf16")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Every number of a training run; the defaults are the paper's (Izadi, Moriarty, Hamarneh 2018, section 3).
+    """Every parameter of a training run; the defaults are the paper's (Izadi, Moriarty, Hamarneh 2018, section 3).
 
     ``data`` entries are folders, files, patterns or ``demo:`` addresses, each with ``=WEIGHT`` behind it where it is
     to be drawn more or less often than weight 1. An epoch is as many patches as cover the training images

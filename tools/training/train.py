@@ -84,7 +84,12 @@ class Trainer:
         self.measured = degraded_pairs(self.held, self.validated, recipe.scale) if mix else self.held
         self.schedule = Schedule(recipe, self.patches.covering)
         self.fabric = _launch(device, devices)
-        self.share = _share(recipe.batch, self.fabric.global_rank, self.fabric.world_size)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        if recipe.batch % world:
+            raise UsageError(
+                f"--batch {recipe.batch} cannot be shared by {world} processes; take a multiple of {world}"
+            )
+        self.share = range(recipe.batch * rank // world, recipe.batch * (rank + 1) // world)
         self.module = build_model(recipe.architecture, recipe.scale, recipe.arguments)
         if level_names(self.module) not in ((), LEVELS):
             raise UsageError(f"training gives a network all of the levels {', '.join(LEVELS)}, or none")
@@ -93,7 +98,9 @@ class Trainer:
             _start_from(self.module, load_model(Path(recipe.init)).module)
         self.teacher = _teacher(recipe)
         self.step, self.seconds = 0, 0.0
-        _channels_last(self.module)
+        for parameter in self.module.parameters():
+            if parameter.dim() == 4:  # the memory layout that trains faster on CPUs and GPUs alike
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         betas, weights = (recipe.beta1, recipe.beta2), self.module.parameters()
         optimiser = torch.optim.Adam(weights, recipe.learning_rate, betas=betas, eps=recipe.epsilon)
         self.optimiser: torch.optim.Optimizer
@@ -220,7 +227,7 @@ class Trainer:
             recipe = parse_json(state["recipe"], dict[str, Any])
         except ValueError as error:
             raise ClesrError(damaged.format(error)) from error
-        ours, defaults = (json.loads(json.dumps(numbers)) for numbers in (asdict(self.recipe), DEFAULTS))
+        ours, defaults = (json.loads(json.dumps(values)) for values in (asdict(self.recipe), DEFAULTS))
         theirs = defaults | recipe
         if ours != theirs:
             changed = [key for key in ours if ours[key] != theirs.get(key)]
@@ -276,13 +283,6 @@ def _launch(device: str, devices: int) -> Fabric | Alone:
     return fabric
 
 
-def _share(batch: int, rank: int, world: int) -> range:
-    if batch % world:
-        raise UsageError(f"--batch {batch} cannot be shared by {world} processes; take a multiple of {world}")
-    own = batch // world
-    return range(rank * own, (rank + 1) * own)
-
-
 def _teacher(recipe: Recipe) -> nn.Module | None:
     if recipe.teacher is None:
         return None
@@ -290,13 +290,6 @@ def _teacher(recipe: Recipe) -> nn.Module | None:
     if model.scale != recipe.scale:
         raise UsageError(f"--teacher is for scale {model.scale}, not {recipe.scale}; give one for the same")
     return model.module.requires_grad_(False)
-
-
-def _channels_last(module: nn.Module) -> None:
-    """Put the weights into the memory layout that trains faster on CPUs and GPUs alike."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _initialise(module: nn.Module, seed: int) -> None:
