@@ -86,13 +86,10 @@ def wanted_candidates(
     available, missing = ([o for o in wanted if o.available is here] for here in (True, False))
     lacking = [name for name in settings.engines if name not in {o.name for o in available}]
     for name in lacking or ([] if available else [wanted[0].name]):
-        reason = next(o.reason for o in wanted if o.name == name)
-        no_gpu = all(o.kind == "cuda" for o in wanted if o.name == name) and not torch.cuda.is_available()
-        raise EngineError(
-            f"there is no NVIDIA GPU here, so the {name} engine cannot be measured"
-            if no_gpu
-            else f"the {name} engine cannot be measured: {reason}"
-        )
+        own = [o for o in wanted if o.name == name]
+        if all(o.kind == "cuda" for o in own) and not torch.cuda.is_available():
+            raise EngineError(f"there is no NVIDIA GPU here, so the {name} engine cannot be measured")
+        raise EngineError(f"the {name} engine cannot be measured: {own[0].reason}")
     return available, missing
 
 
