@@ -27,8 +27,8 @@ from clesr.engines.models.weights import Model, find_model
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.simulator.demo import DemoSource
+from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import Pair, load_pairs
 
 MODELS = ("densenet", "fast", "srcnn")
 SETS = {"test": "test/cle_*", "cross": "cross/*.png"}

@@ -88,7 +88,7 @@ def main(minutes: float, scale: str, skip: str, base: str, dry: bool) -> None:
     weights: Path = folder() / f"paper-x{scale}.safetensors"
     sha256 = save_model(weights, trainer.module, about, OWN)
     gains = ", ".join(f"{key} {value:+.2f}" for key, value in about.metrics.items() if key.endswith("_db"))
-    reached = f"step {trainer.step} of {trainer.plan.steps} in {trainer.seconds / 60:.1f} min"
+    reached = f"step {trainer.step} of {trainer.schedule.steps} in {trainer.seconds / 60:.1f} min"
     headline = [f"x{scale}: {reached}{'' if finished else ', to be taken up again'}: {gains}; {weights.name}"]
     click.echo(headline[0])
     sys.exit(leave("paper", True, headline, dry=dry, finished=finished, sha256=sha256, metrics=about.metrics))

@@ -34,7 +34,7 @@ READINGS = (
 def train_reading(recipe: Recipe, folder: Path, every: int) -> list[dict[str, float]]:
     """The rows of the log of ``recipe`` trained in ``folder``."""
     trainer = Trainer(recipe, folder)
-    if trainer.step < trainer.plan.steps:
+    if trainer.step < trainer.schedule.steps:
 
         def report(progress: Progress) -> None:
             if progress.step % every == 0:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from clesr.engines.common.files import OWN, write_json
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.pipeline.sources.simulator.demo import DemoSource
-from clesr.tools.training.images import read_gray
+from clesr.tools.data.images import read_gray
 
 HALOS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 SIDE = 144  # LR pixels; the cut lies in the middle

@@ -28,7 +28,7 @@ from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, sp
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.simulator.demo import DemoSource
-from clesr.tools.training.images import read_gray
+from clesr.tools.data.images import read_gray
 
 MODEL = random_model("fast", 2, channels=4, depth=4)  # sees 4 + 2 pixels around each
 

@@ -15,7 +15,7 @@ from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.models.weights import Model
 from clesr.pipeline.frame import Image
-from clesr.tools.bench.measure import Case, Plan
+from clesr.tools.bench.measure import BenchPlan, Case
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
 SHAPE = (12, 16)
@@ -66,7 +66,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.plan = Plan(seconds=1.0, repeats=3, clock=self.clock)
+        self.plan = BenchPlan(seconds=1.0, repeats=3, clock=self.clock)
         self.case = Case(MODEL, SHAPE)
         lr = random_image(SHAPE).astype(np.uint8)
         self.pair = lr, upscale(MODEL.module, lr).astype(np.uint8)

@@ -20,7 +20,7 @@ from clesr.pipeline.frame import Fidelity, Image
 from clesr.pipeline.sinks.window import overlay
 from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.pipeline.view import field_of_view
-from clesr.tools.training.data import load_pairs, make_pair
+from clesr.tools.data.pairs import load_pairs, make_pair
 from clesr.tools.training.validate import fidelity_limit
 
 

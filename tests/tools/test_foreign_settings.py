@@ -21,7 +21,7 @@ from clesr.engines.backends.cuda.kernels.plan import Plan
 from clesr.engines.backends.cuda.kernels.tuner import Tuner
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.limits import DEFAULT_SIDE, set_max_side
-from clesr.tools.bench import run as bench
+from clesr.tools.bench import stored as bench
 from clesr.tools.cli import clesr, read_config
 from clesr.tools.commands.live import _settings
 from clesr.tools.commands.train import _recipe

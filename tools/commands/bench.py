@@ -90,7 +90,7 @@ def bench(
     - `clesr bench --model densenet --scale 4 --size 256x256 --engine all --json card.json --plot card.png`
     - `clesr bench --compare laptop.json card.json`
     """
-    from clesr.tools.bench import plot, run
+    from clesr.tools.bench import plot, run, stored
 
     if compare:
         _compare(compare)
@@ -110,7 +110,7 @@ def bench(
     result = _measure(settings, threads)
     _show(result)
     if json_file:
-        run.write(Path(json_file), result, rule)
+        stored.write(Path(json_file), result, rule)
         tell(f"wrote {json_file}")
     if plot_file and result["rows"]:
         plot.draw(result, Path(plot_file), rule)
@@ -163,7 +163,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def _compare(files: tuple[str, str]) -> None:
     from clesr.tools.bench.report import comparison
-    from clesr.tools.bench.run import read
+    from clesr.tools.bench.stored import read
 
     console = Console(highlight=False)
     for part in comparison(*(read(Path(file)) for file in files)):

@@ -117,11 +117,11 @@ def evaluate(
     - `clesr evaluate --data test/ --degradation clean noise=5 jpeg=50 noise=3+jpeg=80 --methods bicubic fast densenet`
     - `clesr evaluate --data 'mine/*.png' --methods bicubic fast runs/mine/weights.safetensors --json rows.json`
     """
+    from clesr.tools.data.degradations import parse_degradations
+    from clesr.tools.data.images import read_entry
     from clesr.tools.evaluation import evaluate as evaluation
     from clesr.tools.evaluation import report
     from clesr.tools.evaluation.methods import wanted_methods
-    from clesr.tools.training.degradations import parse_degradations
-    from clesr.tools.training.images import read_entry
 
     rule = _write_rule(overwrite, data, methods, json_file, output)
     if output and figures:
@@ -174,7 +174,7 @@ def _write_rule(
     output: str | None,
 ) -> WriteRule:
     """What may be replaced; raises ClesrError where a result may not be written."""
-    from clesr.tools.training.images import named_files
+    from clesr.tools.data.images import named_files
 
     rule = WriteRule.of(overwrite, *_words(methods), *named_files(data))
     folder = Path(output) if output else None

@@ -304,7 +304,7 @@ def train(
     shown: float | None = None
     silent = 0
     stop = threading.Event()
-    with stopping_on_signals(stop), progress_bar("train", trainer.plan.steps, unit="steps") as advance:
+    with stopping_on_signals(stop), progress_bar("train", trainer.schedule.steps, unit="steps") as advance:
 
         def report(progress: Progress) -> None:
             nonlocal shown, silent
@@ -337,8 +337,8 @@ def train(
 def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
     """What may be replaced in ``folder``: where a run is there, its own files. Raises ClesrError where others are in
     the way."""
+    from clesr.tools.data.images import named_files
     from clesr.tools.training import checkpoint
-    from clesr.tools.training.images import named_files
 
     resumed = (folder / checkpoint.NAME).is_file()
     others = [recipe.test] if recipe.test else []
@@ -367,7 +367,7 @@ def _train_aplus(recipe: Recipe, folder: Path, rule: WriteRule) -> None:
 
 def _plan(trainer: Trainer) -> str:
     """What is about to happen, in one line."""
-    plan, images = trainer.plan, len(trainer.names)
+    plan, images = trainer.schedule, len(trainer.names)
     going = f"going on at step {trainer.step} of" if trainer.step else "training"
     return (
         f"{going} {plan.steps} steps of {plan.recipe.batch} patches from {images} images "

@@ -13,15 +13,8 @@ from timed_engines import Bench
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.tools.bench import baselines, run
-from clesr.tools.bench.run import (
-    Settings,
-    all_candidates,
-    completed,
-    estimate_s,
-    read,
-    wanted_candidates,
-    write,
-)
+from clesr.tools.bench.run import Settings, all_candidates, completed, estimate_s, wanted_candidates
+from clesr.tools.bench.stored import read, write
 
 Result = Callable[..., dict[str, Any]]
 

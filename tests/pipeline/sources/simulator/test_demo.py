@@ -15,7 +15,7 @@ from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.simulator import demo
 from clesr.pipeline.sources.simulator.demo import BUFFERS, DemoSource
 from clesr.pipeline.sources.simulator.phantom import Phantom
-from clesr.tools.training.degrade import degrade
+from clesr.tools.data.degrade import degrade
 
 SECOND = 1_000_000_000
 

@@ -19,7 +19,7 @@ from clesr.pipeline.sources.simulator.phantom import (
 )
 from clesr.pipeline.sources.simulator.tissue import CELL_UM, place_cells
 from clesr.pipeline.sources.simulator.vessels import ANGLES, HEART_HZ, FlowPath, Tree
-from clesr.tools.training.degrade import degrade
+from clesr.tools.data.degrade import degrade
 
 
 @pytest.fixture(scope="module")

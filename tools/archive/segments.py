@@ -1,4 +1,4 @@
-"""Pieces of a video on their way to one file: written by whoever computes them, joined without touching a pixel."""
+"""Segments of a video on their way to one file: written by whoever computes them, joined without touching a pixel."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from clesr.pipeline.video.encoding import VideoWriter, choose_encoding
 
 TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
 ASSUMED_FPS = 25.0  # of recordings without times
-# Without it Matroska files carry random numbers, and no two are the same.
 LONGEST_NOTE = 1 << 16  # bytes
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+# Bit-exact: otherwise Matroska files carry random numbers, and no two are the same.
 CONTAINER = {"fflags": "bitexact", "cluster_time_limit": "1000"}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What is known of a finished piece: how many ``frames`` it has, how many the input lost, what computed it,
+class SegmentInfo:
+    """What is known of a finished segment: how many ``frames`` it has, how many the input lost, what computed it,
     and what was said of the first frame lost."""
 
     frames: Count
@@ -43,8 +43,8 @@ class Part:
     note: str = ""
 
 
-class PieceFile:
-    """A sink that writes one piece as .mkv, its times counted from the frame at ``origin`` (``pts``; None: from the
+class SegmentFile:
+    """A sink that writes one segment as .mkv, its times counted from the frame at ``origin`` (``pts``; None: from the
     first frame that comes). Raises SinkError where the frame size changes."""
 
     policy = Policy.BLOCK
@@ -104,34 +104,34 @@ class Strict:
         return self._sink.close()
 
 
-def seal(temporary: Path, final: Path, part: Part) -> None:
-    """Give a piece its name, with what is known of it beside it: from then on it is never computed again."""
-    put_part(final.with_suffix(".json"), json.dumps(asdict(part)).encode(), wait=False)
+def seal(temporary: Path, final: Path, info: SegmentInfo) -> None:
+    """Give a segment its name, with what is known of it beside it: from then on it is never computed again."""
+    put_part(final.with_suffix(".json"), json.dumps(asdict(info)).encode(), wait=False)
     sync(temporary)
     os.replace(temporary, final)
 
 
-def sealed(path: Path) -> Part | None:
-    """What is known of the piece ``path``, where it is finished."""
+def sealed(path: Path) -> SegmentInfo | None:
+    """What is known of the segment ``path``, where it is finished."""
     try:
         check_part(path)
         if not path.stat().st_size:
             return None
-        return parse_json(read_part(path.with_suffix(".json"), LONGEST_NOTE), Part)
+        return parse_json(read_part(path.with_suffix(".json"), LONGEST_NOTE), SegmentInfo)
     except (OSError, ValueError):
         return None
 
 
-def join(pieces: Sequence[Path], target: Path) -> int:
-    """Copy the packets of ``pieces`` in order into ``target`` (.mkv); how many. The bytes depend on the pieces alone.
+def join(segments: Sequence[Path], target: Path) -> int:
+    """Copy the packets of ``segments`` in order into ``target`` (.mkv); how many. The bytes depend on these alone.
 
-    Raises SinkError where the pieces were encoded differently, av.FFmpegError where one cannot be read.
+    Raises SinkError where the segments were encoded differently, av.FFmpegError where one cannot be read.
     """
     count, last, header = 0, -1, b""
     with av.open(str(target), "w", options=CONTAINER) as output:
         stream: av.VideoStream | None = None
-        for piece in pieces:
-            with av.open(str(piece)) as source:
+        for segment in segments:
+            with av.open(str(segment)) as source:
                 template = source.streams.video[0]
                 if stream is None:
                     stream = output.add_stream_from_template(template)
@@ -139,7 +139,7 @@ def join(pieces: Sequence[Path], target: Path) -> int:
                     header = template.codec_context.extradata or b""
                 elif (template.codec_context.extradata or b"") != header:
                     raise SinkError(
-                        f"{piece} was encoded by another version than the pieces before it; run again"
+                        f"{segment} was encoded by another version than the segments before it; run again"
                     )
                 for packet in source.demux(template):
                     if packet.size and packet.pts is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import cv2
@@ -40,7 +40,7 @@ def named_files(entries: Sequence[str]) -> list[Path]:
     names = {name for entry in entries for name in (entry, entry.rpartition("=")[0]) if name}
     found = [Path(name) for name in names]
     for path in list(found):
-        with contextlib.suppress(OSError, ValueError):  # no pattern
+        with suppress(OSError, ValueError):  # no pattern
             found += path.parent.glob(path.name)
     return found
 
@@ -51,7 +51,7 @@ def read_entry(entry: str) -> Iterator[tuple[str, Pixels]]:
     Of a recording come at most 64 frames, evenly spread. Raises UsageError for what cannot be read.
     """
     if entry.startswith("demo:"):
-        from clesr.tools.training.phantoms import phantom_images
+        from clesr.tools.data.phantoms import phantom_images
 
         yield from phantom_images(entry)
         return
@@ -78,8 +78,7 @@ def _frames(path: Path) -> list[tuple[str, Pixels]]:
     kept: list[tuple[int, NDArray[np.generic]]] = []
     every, last = 1, None
     try:
-        source = open_source(str(path), pace="max")
-        try:
+        with closing(open_source(str(path), pace="max")) as source, suppress(EndOfSource):
             while True:
                 frame = source.read(1.0)
                 if not isinstance(frame, Frame) or frame.number % every:
@@ -91,10 +90,6 @@ def _frames(path: Path) -> list[tuple[str, Pixels]]:
                 if len(kept) > MOST_FRAMES:
                     every *= 2
                     kept = [item for item in kept if item[0] % every == 0]
-        except EndOfSource:
-            pass
-        finally:
-            source.close()
     except ClesrError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     images = _to_8_bits([image for _, image in kept])

@@ -1,4 +1,4 @@
-"""The ledger of an archive and the lock on it, also after a kill."""
+"""The journal of an archive and the lock on it, also after a kill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clesr.engines.common.errors import SinkError
-from clesr.tools.archive.ledger import Ledger, Record, Status
+from clesr.tools.archive.journal import Journal, JournalEntry, Status
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.settings import Settings
 
@@ -25,45 +25,45 @@ with locked(Path(sys.argv[1]), print):
 """
 
 
-def record(name: str, status: Status = Status.DONE, **more: object) -> Record:
-    return Record(input=name, status=status, settings=SETTINGS.identity, **more)  # type: ignore[arg-type]
+def entry(name: str, status: Status = Status.DONE, **more: object) -> JournalEntry:
+    return JournalEntry(input=name, status=status, settings=SETTINGS.identity, **more)  # type: ignore[arg-type]
 
 
-def test_the_latest_record_of_a_name_counts(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.begin(SETTINGS, chosen=True)
-    ledger.add(record("a", Status.FAILED))
-    ledger.add(record("ä/b", frames=3, engines=("x", "y")))
-    ledger.add(record("a", frames=2))
-    for opened in (ledger, Ledger(tmp_path)):
-        assert opened.find("a") == record("a", frames=2)
-        assert opened.find("ä/b") == record("ä/b", frames=3, engines=("x", "y"))
+def test_the_latest_entry_of_a_name_counts(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin(SETTINGS.recorded(), SETTINGS.identity, chosen=True)
+    journal.add(entry("a", Status.FAILED))
+    journal.add(entry("ä/b", frames=3, engines=("x", "y")))
+    journal.add(entry("a", frames=2))
+    for opened in (journal, Journal(tmp_path)):
+        assert opened.find("a") == entry("a", frames=2)
+        assert opened.find("ä/b") == entry("ä/b", frames=3, engines=("x", "y"))
         assert opened.find("c") is None
         opened.close()
-    again = Ledger(tmp_path)
+    again = Journal(tmp_path)
     assert again.chosen == {2: "fast"}
     again.close()
 
 
 @pytest.mark.parametrize("cut", [1, 20, 200])
 def test_a_cut_last_line_loses_that_line_alone(tmp_path: Path, cut: int) -> None:
-    ledger = Ledger(tmp_path)
+    journal = Journal(tmp_path)
     for name in "abc":
-        ledger.add(record(name))
-    ledger.close()
-    whole = ledger.path.read_bytes()
-    ledger.path.write_bytes(whole[:-cut])
-    ledger = Ledger(tmp_path)
-    assert ledger.find("b") == record("b")
-    assert (ledger.find("c") is None) == (cut > 1)  # only the line's end was lost
-    assert ledger.damaged == (cut > 1)
-    ledger.add(record("d"))
-    ledger.close()
-    ledger = Ledger(tmp_path)
-    assert [name for name in "abcd" if ledger.find(name)] == (
+        journal.add(entry(name))
+    journal.close()
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-cut])
+    journal = Journal(tmp_path)
+    assert journal.find("b") == entry("b")
+    assert (journal.find("c") is None) == (cut > 1)  # only the line's end was lost
+    assert journal.damaged == (cut > 1)
+    journal.add(entry("d"))
+    journal.close()
+    journal = Journal(tmp_path)
+    assert [name for name in "abcd" if journal.find(name)] == (
         ["a", "b", "c", "d"] if cut == 1 else ["a", "b", "d"]
     )
-    ledger.close()
+    journal.close()
 
 
 def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
         '{"run": {"format": 2, "chosen": false, "settings": {"scale": 2}}}\n'
     )
     with pytest.raises(SinkError, match="has format 2; this clesr knows 1; update clesr"):
-        Ledger(tmp_path)
+        Journal(tmp_path)
 
 
 def test_what_decides_pixels_decides_the_identity(tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.noise import NAMES, USUAL
-from clesr.tools.training.compression import jpeg, mpeg
-from clesr.tools.training.cores import find_bundle, hexagonal_bundle, sampling
-from clesr.tools.training.data import VARIANTS, Patches, make_pair
-from clesr.tools.training.degradations import (
+from clesr.tools.data.compression import jpeg, mpeg
+from clesr.tools.data.cores import find_bundle, hexagonal_bundle, sampling
+from clesr.tools.data.degradations import (
     LIMITS,
     Degradation,
     Mix,
@@ -24,7 +23,9 @@ from clesr.tools.training.degradations import (
     parse_mix,
     reduce,
 )
-from clesr.tools.training.degrade import degrade
+from clesr.tools.data.degrade import degrade
+from clesr.tools.data.pairs import make_pair
+from clesr.tools.training.patches import VARIANTS, Patches
 
 Pixels = NDArray[np.uint8]
 EVERY = [

@@ -1,9 +1,8 @@
-"""Training images: kept in memory as HR and LR pairs, sampled as patches."""
+"""Patches of the training images, drawn at random and degraded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.noise import NAMES, Floats, estimate_levels
-from clesr.pipeline.view import field_of_view
-from clesr.tools.training.degradations import Degradation, Mix
-from clesr.tools.training.degrade import crop_to_multiple, degrade, degrade_part
-from clesr.tools.training.images import read_entry
+from clesr.tools.data.degradations import Degradation, Mix
+from clesr.tools.data.degrade import degrade_part, halve, surroundings
+from clesr.tools.data.images import read_entry
+from clesr.tools.data.pairs import Pair, Pixels, make_pair
 from clesr.tools.training.recipe import Recipe
 
 BLANK = 2.0  # standard deviation in 8-bit grey levels under which a patch teaches nothing
@@ -27,7 +26,6 @@ DOUBT = 0.1  # relative deviation by which levels differ from what the whole ima
 VALIDATED = ("clean", "noise=2", "noise=5", "noise=10", "jpeg=50", "point")
 
 Value = TypeVar("Value", bound=np.generic)
-Pixels = NDArray[np.uint8]
 
 
 class Batch(NamedTuple):
@@ -40,17 +38,6 @@ class Batch(NamedTuple):
     levels: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One training image: (sH, sW) HR and (H, W) LR, uint8, where the field of view is, and how often it is drawn."""
-
-    name: str
-    hr: Pixels
-    lr: Pixels
-    mask: NDArray[np.bool_]
-    weight: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Variant:
     """What befalls an image: its grey levels, by a table, then a degradation; and the levels (L,) of the result."""
@@ -58,22 +45,6 @@ class Variant:
     degradation: Degradation
     dimmed: Pixels
     levels: Floats
-
-
-def make_pair(name: str, image: Pixels, scale: int, patch: int, weight: float) -> Pair:
-    """``image`` and its degraded copy; raises UsageError where it is smaller than a patch."""
-    hr = np.ascontiguousarray(crop_to_multiple(image, scale))
-    if min(hr.shape) < patch:
-        height, width = image.shape
-        raise UsageError(
-            f"{name} is {width}x{height}, smaller than a patch of {patch}; remove it or lower --patch"
-        )
-    return Pair(name, hr, degrade(hr, scale), field_of_view(hr), weight)
-
-
-def halve(image: Pixels) -> Pixels:
-    """``image`` shrunk by two: finer structure for its pixels than the original has."""
-    return degrade(crop_to_multiple(image, 2), 2)
 
 
 def load_data(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
@@ -91,7 +62,8 @@ def load_data(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
         phantoms = address.startswith("demo:")
         share = weight / len(images) if phantoms else weight
         for index, (name, image) in enumerate(images):
-            if not phantoms and len(images) > 2 and _is_held(index, recipe.hold_out):
+            keep = recipe.hold_out
+            if not phantoms and len(images) > 2 and keep and index % keep == keep // 2:
                 held.append(make_pair(name, image, recipe.scale, recipe.patch, 1.0))
                 continue
             pairs.append(make_pair(name, image, recipe.scale, recipe.patch, share))
@@ -100,11 +72,6 @@ def load_data(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
                     make_pair(f"{name} / 2", halve(image), recipe.scale, recipe.patch, share * recipe.shrunk)
                 )
     return pairs, held
-
-
-def load_pairs(entry: str, scale: int) -> list[Pair]:
-    """Every image of a folder, pattern or file as a pair, to measure on."""
-    return [make_pair(name, image, scale, scale, 1.0) for name, image in read_entry(entry)]
 
 
 def split_weight(entry: str) -> tuple[str, float]:
@@ -185,7 +152,9 @@ class Patches:
         levels = np.zeros(len(NAMES), np.float32)
         if self.mix is not None:
             variant = self.variant(which, int(rng.integers(VARIANTS)))
-            lr = _degrade_around(pair.hr, inside, scale, variant, rng)
+            before = AROUND + 1 - int(rng.integers(8)), AROUND + 1 - int(rng.integers(8))
+            around, kept = surroundings(pair.hr, inside, scale, before, AROUND)
+            lr = variant.degradation(variant.dimmed[pair.hr[around]], scale, rng)[kept]
             hr = variant.dimmed[hr]
             levels = variant.levels * rng.normal(1, DOUBT, levels.shape).astype(np.float32)
         elif self.shift:
@@ -210,42 +179,6 @@ class Patches:
         return found
 
 
-def noise_of(number: int) -> np.random.Generator:
-    """What is random in the degradation of image ``number`` of those that are measured on."""
-    return np.random.default_rng((number, 2))
-
-
-def degraded_pairs(pairs: Sequence[Pair], degradations: Sequence[Degradation], scale: int) -> list[Pair]:
-    """Each of ``pairs`` under each of ``degradations``, the same whenever it is asked for."""
-    return [
-        replace(
-            pair,
-            name=f"{pair.name} {degradation}",
-            lr=degradation(pair.hr, scale, noise_of(number)),
-        )
-        for degradation in degradations
-        for number, pair in enumerate(pairs)
-    ]
-
-
-def _degrade_around(
-    image: Pixels, part: tuple[slice, slice], scale: int, variant: Variant, rng: np.random.Generator
-) -> Pixels:
-    """The LR image of ``part`` of ``image``, degraded with what is around it."""
-    spans, kept = [], []
-    for inside, length in zip(part, image.shape, strict=True):
-        before = min(AROUND + 1 - int(rng.integers(8)), inside.start // scale)
-        after = min(AROUND, (length - inside.stop) // scale)
-        spans.append(slice(inside.start - before * scale, inside.stop + after * scale))
-        kept.append(slice(before, before + (inside.stop - inside.start) // scale))
-    region = variant.dimmed[image[spans[0], spans[1]]]
-    return variant.degradation(region, scale, rng)[kept[0], kept[1]]
-
-
 def _turned(patch: NDArray[Value], turns: int, flip: bool) -> NDArray[Value]:
     turned = np.rot90(patch, turns)
     return np.fliplr(turned) if flip else turned
-
-
-def _is_held(index: int, hold_out: int) -> bool:
-    return bool(hold_out) and index % hold_out == hold_out // 2

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from clesr.tools.archive.crew import Crew
-from clesr.tools.archive.run import Report
-from clesr.tools.archive.tree import Entry, Unreadable, kind
+from clesr.tools.archive.messages import Executor
+from clesr.tools.archive.report import Report
+from clesr.tools.archive.tree import InputFile, Unreadable, kind
 from clesr.tools.console import console, progress_bar
 
 EVERY_S = 0.5
@@ -19,7 +19,7 @@ MEGA = 1e6
 class Survey:
     """Bytes of all ``entries`` by suffix, added up in a thread of its own; ``whole`` when it is through."""
 
-    def __init__(self, entries: Iterable[Entry | Unreadable]) -> None:
+    def __init__(self, entries: Iterable[InputFile | Unreadable]) -> None:
         self.bytes: Counter[str] = Counter()
         self.files = 0
         self.whole = False
@@ -36,7 +36,7 @@ class Survey:
             if self._stop.is_set():
                 return
             self.files += 1
-            if isinstance(entry, Entry):
+            if isinstance(entry, InputFile):
                 self.bytes[kind(entry.path.name)] += entry.size
         self.whole = True
 
@@ -57,7 +57,7 @@ def expected_pixels(report: Report, survey: Survey) -> float | None:
 
 
 @contextmanager
-def following(report: Report, crew: Crew, survey: Survey) -> Iterator[None]:
+def following(report: Report, executor: Executor, survey: Survey) -> Iterator[None]:
     """A progress bar over the whole tree while the block runs: megapixels of input, so that large frames count for
     more; time left; files."""
     done = threading.Event()
@@ -66,7 +66,7 @@ def following(report: Report, crew: Crew, survey: Survey) -> Iterator[None]:
         with progress_bar("archive", None, unit="Mpixel") as advance:
             while not done.wait(EVERY_S if console.is_terminal else 1.0):
                 total = expected_pixels(report, survey)
-                ready = report.pixels + crew.progress()
+                ready = report.pixels + executor.progress()
                 advance(ready / MEGA, _describe(report, survey), total and max(total, ready) / MEGA)
             advance(report.pixels / MEGA, _describe(report, survey))
 

@@ -5,7 +5,7 @@ import pytest
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.view import field_of_view
-from clesr.tools.training.phantoms import phantom_images
+from clesr.tools.data.phantoms import phantom_images
 
 
 def test_stills_are_named_seeded_and_varied() -> None:

@@ -1,9 +1,10 @@
-"""The record of finished files: one JSON line each, appended; what a resumed run knows of the runs before."""
+"""The journal of finished files: one JSON line each, appended; what a resumed run knows of the runs before."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -17,7 +18,6 @@ from clesr import __version__
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.folders import LONGEST, Folder, relative_parts
 from clesr.engines.common.parsing import parse_json
-from clesr.tools.archive.settings import Settings
 
 FORMAT = 1
 NAME = "archive.jsonl"
@@ -38,7 +38,7 @@ Word = Annotated[str, Meta(max_length=LONGEST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class JournalEntry:
     """One file of the archive. Hashes are SHA-256 of content; ``size`` (bytes) and ``mtime_ns`` are the cheap first
     look at the input, ``output_size`` at the result. ``settings`` is the identity of its run's settings, which the line
     that begins the run spells out. ``missing`` counts frames that the input lost, ``pixels`` those of all LR frames;
@@ -72,7 +72,7 @@ class _Format:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line that begins a run, where it has one; else the line is a Record."""
+    """A line that begins a run, where it has one; else the line is a JournalEntry."""
 
     run: _Format | None = None
 
@@ -98,8 +98,8 @@ class _Begun:
     run: _Run
 
 
-class Ledger:
-    """``archive.jsonl`` in the output folder. Memory holds a name and a position for each file.
+class Journal:
+    """``archive.jsonl`` in the output folder. Memory holds a name, a position and the settings' identity for each file.
 
     A line that a killed run cut is passed over, and the next one begins on a line of its own. Raises SinkError where
     the file cannot be read or written, or is of a newer format.
@@ -107,7 +107,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._at: dict[str, int] = {}
+        self._at: dict[str, tuple[int, str]] = {}  # where the entry stands, and the settings of its result
         self.chosen: dict[int, str] = {}  # the model that "auto" was, by scale
         self.damaged = 0
         try:
@@ -119,22 +119,25 @@ class Ledger:
         except OSError as error:
             raise SinkError(f"{self.path} cannot be read and written: {error.strerror}") from error
 
-    def begin(self, settings: Settings, *, chosen: bool) -> None:
+    def begin(self, settings: Mapping[str, Any], identity: str, *, chosen: bool) -> None:
         """Note that a run with ``settings`` begins; ``chosen``: the model is what "auto" came to."""
-        run = {"format": FORMAT, "clesr": __version__, "chosen": chosen, "id": settings.identity}
-        self._append({"run": run | {"settings": settings.recorded()}})
+        run = {"format": FORMAT, "clesr": __version__, "chosen": chosen, "id": identity, "settings": settings}
+        self._append({"run": run})
 
-    def find(self, name: str) -> Record | None:
-        """The latest record of the input ``name``; names in it are ``spelled``."""
-        at = self._at.get(spelled(name))
-        if at is None:
+    def find(self, name: str) -> JournalEntry | None:
+        """The latest entry of the input ``name``; names in it are ``spelled``."""
+        if spelled(name) not in self._at:
             return None
-        self._file.seek(at)
-        return parse_json(self._file.readline(LONGEST_LINE), Record)
+        self._file.seek(self._at[spelled(name)][0])
+        return parse_json(self._file.readline(LONGEST_LINE), JournalEntry)
 
-    def add(self, record: Record) -> None:
-        """Append ``record``; it is on the disk when this returns."""
-        self._at[spelled(record.input)] = self._append(recorded(record))
+    def add(self, entry: JournalEntry) -> None:
+        """Append ``entry``; it is on the disk when this returns."""
+        self._keep(entry, spelled(entry.input), self._append(recorded(entry)))
+
+    def made_otherwise(self, identity: str) -> list[str]:
+        """The inputs that have a result of settings other than those known by ``identity``."""
+        return [name for name, (_, settings) in self._at.items() if settings not in ("", identity)]
 
     def close(self) -> None:
         self._file.close()
@@ -162,7 +165,8 @@ class Ledger:
         try:
             begun = parse_json(line, _Line).run
             if begun is None:
-                self._at[parse_json(line, Record).input] = at
+                entry = parse_json(line, JournalEntry)
+                self._keep(entry, entry.input, at)
             elif begun.format <= FORMAT:
                 run = parse_json(line, _Begun).run
                 if run.chosen:
@@ -172,6 +176,10 @@ class Ledger:
             return
         if begun is not None and begun.format > FORMAT:
             raise SinkError(f"{self.path} has format {begun.format}; this clesr knows {FORMAT}; update clesr")
+
+    def _keep(self, entry: JournalEntry, name: str, at: int) -> None:
+        settings = "" if entry.status is Status.FAILED else entry.settings
+        self._at[name] = at, sys.intern(settings)
 
     def _append(self, entry: Mapping[str, Any]) -> int:
         try:
@@ -185,11 +193,11 @@ class Ledger:
         return at
 
 
-def recorded(record: Record) -> dict[str, Any]:
-    """``record`` as JSON has it."""
-    return asdict(record) | {"input": spelled(record.input), "output": spelled(record.output)}
+def recorded(entry: JournalEntry) -> dict[str, Any]:
+    """``entry`` as JSON has it."""
+    return asdict(entry) | {"input": spelled(entry.input), "output": spelled(entry.output)}
 
 
 def spelled(name: str) -> str:
-    """``name`` as the ledger has it: bytes that are no text are spelled out, since JSON has only text."""
+    """``name`` as the journal has it: bytes that are no text are spelled out, since JSON has only text."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.resample import quantise, resize
-from clesr.tools.training.compression import jpeg, mpeg
-from clesr.tools.training.cores import pattern_files, sampling
+from clesr.tools.data.compression import jpeg, mpeg
+from clesr.tools.data.cores import pattern_files, sampling
 
 KERNELS = ("bicubic", "area", "point", "gauss", "cores")
 LIMITS: dict[str, tuple[float, float] | None] = {
@@ -43,7 +43,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One degradation with its numbers; ``pattern`` is the raw frame of a bundle whose cores are taken."""
+    """One degradation with its parameters; ``pattern`` is the raw frame of a bundle whose cores are taken."""
 
     parts: tuple[tuple[str, float], ...] = ()
     pattern: str | None = None
@@ -88,7 +88,7 @@ class Degradation:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A degradation whose numbers lie in ranges, and how often it is drawn."""
+    """A degradation whose parameters lie in ranges, and how often it is drawn."""
 
     parts: tuple[tuple[str, Range], ...]
     weight: float = 1.0
