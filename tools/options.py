@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.pipeline.sinks.video.encoding import CODECS
 from clesr.pipeline.sinks.video.hardware import ENCODE
 from clesr.pipeline.sources.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from clesr.engines.backends.openvino.engine import open_openvino
-from clesr.engines.backends.torch import upscale
 from clesr.engines.models.weights import load_model, shipped
+from clesr.engines.reference import upscale
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import load_pairs
 from clesr.tools.training.validate import gain_over_bicubic

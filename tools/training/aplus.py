@@ -18,7 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents
-from clesr.engines.resample import quantise, resize
+from clesr.engines.common.resample import quantise, resize
 from clesr.tools.evaluation.aplus import About, APlus, features, patches_of
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training.data import BLANK, Pair, load_data, load_pairs

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clesr.engines.common.errors import WeightsError
-from clesr.engines.models import level_names
-from clesr.engines.resample import quantise, resize
+from clesr.engines.common.resample import quantise, resize
+from clesr.engines.models.registry import level_names
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
 from clesr.pipeline.noise import NAMES, estimate_levels
 from clesr.pipeline.sources.simulator.phantom import Phantom

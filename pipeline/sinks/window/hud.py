@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.common.text import printable
+from clesr.engines.common.errors import printable
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
 from clesr.pipeline.status import State, Status

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from clesr.engines.common.errors import UsageError, WeightsError
+from clesr.engines.common.resample import resize
 from clesr.engines.models.weights import shipped as shipped_networks
-from clesr.engines.resample import resize
 from clesr.tools.evaluation import aplus
 from clesr.tools.evaluation.methods import open_method
 from clesr.tools.training.aplus import factored, gain, train_aplus
