@@ -22,7 +22,7 @@ from common import environment
 from clesr.engines.common.files import OWN, write_json
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import Model, find_model
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Frame, Image

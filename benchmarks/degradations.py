@@ -12,7 +12,7 @@ from typing import Any
 import click
 from common import environment
 
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.data.degradations import parse_degradations

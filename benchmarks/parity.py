@@ -29,7 +29,7 @@ from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo
-from clesr.engines.models import carries_image
+from clesr.engines.models.registry import carries_image
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Image

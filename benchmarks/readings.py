@@ -16,7 +16,7 @@ import click
 from common import environment
 
 from clesr.engines.common.files import OWN, write_json
-from clesr.engines.models import build_model, count_operations, count_parameters
+from clesr.engines.models.registry import build_model, count_operations, count_parameters
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import LOG, Progress, Trainer
 

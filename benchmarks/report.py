@@ -15,7 +15,7 @@ from typing import Any
 import click
 from archive import estimate
 
-from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.bench.report import by_case, figure, signed
 from clesr.tools.evaluation.evaluate import Line, from_json, summarise

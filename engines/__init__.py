@@ -1,4 +1,8 @@
-"""What computes SR from LR. Called, as ``clesr.engines()``, it lists every engine on every device of this machine."""
+"""What computes SR from LR. Called, as ``clesr.engines()``, it lists every engine on every device of this machine.
+
+OpenVINO sends an event to Google Analytics when it is imported, unless ``openvino_telemetry`` is missing or the user
+has opted out. With ``None`` in its place Python says that it is missing, whatever here imports OpenVINO first.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from clesr.engines import telemetry  # noqa: F401 - before anything imports OpenVINO
-
 if TYPE_CHECKING:
     from clesr.engines.candidate import EngineCandidate
+
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 class _Engines(ModuleType):

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.common.errors import UsageError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Descriptor, Model, find_model, read_descriptor, shipped
 from clesr.engines.results import collect_checked
 from clesr.engines.trial import choose_model

@@ -17,7 +17,7 @@ from session_runs import frames, noise, record
 from support import FakeEngine
 
 import clesr
-from clesr.engines.backends.interpolation import open_interpolation
+from clesr.engines.interpolation import open_interpolation
 from clesr.engines.models.weights import save_model
 from clesr.engines.results import run_frame
 from clesr.pipeline import library

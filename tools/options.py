@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from clesr.engines.common.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.pipeline.video.encoding import CODECS
 from clesr.pipeline.video.hardware_decoding import DECODE
 from clesr.pipeline.video.hardware_encoding import ENCODE

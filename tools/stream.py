@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.trial import choose_model
 from clesr.pipeline.pipeline import Pipeline

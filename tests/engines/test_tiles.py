@@ -16,7 +16,7 @@ from random_models import random_image, random_model
 
 from clesr.engines import factory as selection
 from clesr.engines.backends.openvino.engine import open_openvino
-from clesr.engines.backends.torch import open_torch, upscale
+from clesr.engines.backends.torch import open_torch
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
@@ -24,6 +24,7 @@ from clesr.engines.factory import open_engine
 from clesr.engines.memory import is_out_of_memory
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.notes import noting
+from clesr.engines.reference import upscale
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Frame, Image

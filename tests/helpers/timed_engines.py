@@ -9,11 +9,11 @@ import numpy as np
 from random_models import random_image, random_model
 from support import ManualClock
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.models.weights import Model
+from clesr.engines.reference import upscale
 from clesr.pipeline.frame import Image
 from clesr.tools.bench.measure import BenchPlan, Case
 

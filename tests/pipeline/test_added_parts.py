@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clesr.engines.backends.interpolation import open_interpolation
 from clesr.engines.common.errors import SourceError, UsageError
+from clesr.engines.interpolation import open_interpolation
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.sinks.registry import SINKS, open_sink

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from clesr.engines.backends.openvino.engine import open_openvino
-from clesr.engines.backends.torch import upscale
 from clesr.engines.models.weights import load_model, shipped
+from clesr.engines.reference import upscale
 from clesr.tools.data.pairs import load_pairs
 from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.evaluation.metrics import psnr

@@ -12,10 +12,10 @@ from typing import Any
 
 import rich_click as click
 
-from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
+from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
-from clesr.engines.models import count_operations
+from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
+from clesr.engines.reference import upscale
 from clesr.engines.selftest import compare
 from clesr.pipeline.view import field_of_view
 from clesr.tools.bench.figures import latency, median_ratio, ratios, significant, streams

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import read_descriptor
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import general_options, overwrite_option

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import WriteRule, write_file
+from clesr.engines.common.resample import quantise, resize
 from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
-from clesr.engines.resample import quantise, resize
 from clesr.engines.results import run_frame
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.pipeline import Limits

@@ -9,7 +9,7 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import find_model
 from clesr.tools.console import tell
 from clesr.tools.options import general_options, overwrite_option

@@ -11,7 +11,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import Model, load_model, shipped
 from clesr.tools.options import general_options
 

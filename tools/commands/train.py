@@ -15,7 +15,8 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
-from clesr.engines.models import BASES, SCALES, SKIPS
+from clesr.engines.models.densenet import BASES, SKIPS
+from clesr.engines.models.registry import SCALES
 from clesr.pipeline.noise import NAMES as LEVELS
 from clesr.tools.console import progress_bar, tell
 from clesr.tools.options import Command, general_options, overwrite_option

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
-from clesr.engines.resample import quantise, resize
+from clesr.engines.common.resample import quantise, resize
 from clesr.tools.data.compression import jpeg, mpeg
 from clesr.tools.data.cores import pattern_files, sampling
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import NDArray
 
-from clesr.engines.resample import Level, quantise, resize
+from clesr.engines.common.resample import Level, quantise, resize
 
 KERNEL = 2  # LR pixels that the bicubic kernel reaches at each side
 

@@ -10,12 +10,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.backends.interpolation import METHODS as INTERPOLATIONS
-from clesr.engines.backends.torch import cpu_name
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.processor import cpu_name
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
-from clesr.engines.models import level_names
+from clesr.engines.interpolation import METHODS as INTERPOLATIONS
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
 from clesr.engines.worker import WorkerEngine

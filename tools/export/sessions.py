@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clesr.engines.common.errors import ClesrError
-from clesr.engines.common.text import printable
+from clesr.engines.common.errors import ClesrError, printable
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.reader import Session

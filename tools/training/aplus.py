@@ -18,7 +18,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents
-from clesr.engines.resample import resize
+from clesr.engines.common.resample import resize
 from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.evaluation.aplus import About, APlus, features, patches_of
 from clesr.tools.evaluation.gain import gain_over_bicubic

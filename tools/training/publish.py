@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from clesr.engines.backends.torch import cpu_name
 from clesr.engines.common.files import NEW, WriteRule, new_file, write_file
-from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.common.processor import cpu_name
+from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import Descriptor, identity, load_model, save_model
 from clesr.tools.data.pairs import degraded_pairs, load_pairs
 from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import OWN, write_file
 from clesr.engines.common.parsing import one_line, parse_json, read_bounded, unreadable
-from clesr.engines.models import DenseBlock, build_model, level_names
+from clesr.engines.models.densenet import DenseBlock
+from clesr.engines.models.registry import build_model, level_names
 from clesr.engines.models.weights import load_model
 from clesr.pipeline.noise import NAMES as LEVELS
 from clesr.tools.data.degradations import parse_degradations, parse_mix

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from clesr.engines.common.text import printable
+from clesr.engines.common.errors import printable
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
 from clesr.pipeline.status import State, Status

@@ -25,7 +25,7 @@ from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, ImageFormat, hash_pixels
 from clesr.pipeline.session.writer import Entry
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 
 def ffmpeg(path: Path, pixels: str, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:

@@ -17,7 +17,8 @@ import torch
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.factory import open_engine
-from clesr.engines.models import DenseNet, level_names
+from clesr.engines.models.densenet import DenseNet
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import load_model
 from clesr.pipeline.noise import NAMES
 from clesr.pipeline.view import field_of_view

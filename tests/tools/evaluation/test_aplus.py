@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from clesr.engines.common.errors import UsageError, WeightsError
+from clesr.engines.common.resample import resize
 from clesr.engines.models.weights import shipped as shipped_networks
-from clesr.engines.resample import resize
 from clesr.tools.data.pairs import load_pairs
 from clesr.tools.evaluation import aplus
 from clesr.tools.evaluation.gain import gain_over_bicubic

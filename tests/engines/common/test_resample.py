@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clesr.engines import resample
-from clesr.engines.resample import cubic_kernel, polyphase_taps, quantise, resampling, resize
+from clesr.engines.common import resample
+from clesr.engines.common.resample import cubic_kernel, polyphase_taps, quantise, resampling, resize
 from clesr.pipeline.frame import Image
 
 SIZES = [

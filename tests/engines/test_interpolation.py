@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from random_models import random_image
 
-from clesr.engines.backends.interpolation import METHODS, interpolate, open_interpolation
-from clesr.engines.resample import quantise, resize
+from clesr.engines.common.resample import quantise, resize
+from clesr.engines.interpolation import METHODS, interpolate, open_interpolation
 
 SHAPES = [(16, 24), (7, 5), (1, 9), (6, 1), (1, 1)]
 
