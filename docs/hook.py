@@ -52,6 +52,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(mended, markdown)
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Docstrings announce code by ``::``, which Markdown does not know."""
+    return re.sub(r"\s*::</p>", "</p>", html)
+
+
 def _in_repository(uri: str, target: str) -> str:
     """The path from the repository's root of what the page ``uri`` links to as ``target``."""
     document = next(

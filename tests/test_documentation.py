@@ -274,6 +274,8 @@ def briefly(command: Command) -> tuple[str, ...]:
     called = "live" if words[0] == "clesr-live" else words[1]
     if "--help" in words or "--compare" in words:
         return tuple(words)
+    if called in ("live", "upscale") and "--model" not in words:
+        words += ["--model", "fast"]
     return (*words, *BRIEFLY.get(called, ()))
 
 
