@@ -36,6 +36,7 @@ LACKING = {
     "GPUs": "several NVIDIA cards",
     "Ray": "a Ray cluster: tests/tools/archive/test_cluster.py has it",
     "git": "a clone that may be changed",
+    "session": "a recorded session, which only the slow tests make",
 }
 if not hasattr(clesr, "upscale"):
     LACKING["library"] = "the public names of clesr"
@@ -51,6 +52,7 @@ INSTEAD = {  # of what the pages say, word by word or within a word
     re.compile(r"^zmq\+tcp://\*:(\d+)$"): r"zmq+ipc://\1.socket",
     re.compile(r"^(256x256|576x592)$"): "32x32",
     re.compile(r"^120$"): "3",
+    re.compile(r"^gpu$"): "cpu",
 }
 LIVE = ("--display", "none", "--frames", "6", "--seconds", "20")
 BRIEFLY = {
@@ -226,8 +228,8 @@ def stocked(stock: Path, folder: Path, run: Run) -> Path:
         made = folder.parent / "made"
         shutil.copytree(stock, made)
         os.chdir(made)
-        fast = ("--model", "fast", "--scale", "2")
-        recorded = "demo:?size=64&fps=100&pace=max"
+        fast = ("--model", "fast", "--scale", "4")
+        recorded = "demo:?size=128&fps=100&pace=max"
         for words in (
             ("clesr-live", "--source", recorded, "--record", "examination", *fast, *LIVE),
             ("clesr", "train", "--data", "images", "-o", "runs/x2", "--scale", "2", *BRIEFLY["train"]),
@@ -262,6 +264,21 @@ def test_every_command_does_its_work(
                 around.setenv(variable, value)
             code, out, err = run(*words)
         assert code == 0, f"{command}\nas {words}\n{out}\n{err}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stocked")
+def test_a_recorded_session_is_read() -> None:
+    (block,) = [block for block in blocks(ROOT / "docs" / "library.md") if block.needs == "session"]
+    if "library" not in LACKING:
+        exec(compile(block.text, str(block), "exec"), {"clesr": clesr})
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    if "library" in LACKING:
+        return
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert {*re.findall(r"^::: clesr\.(\w+)$", page, re.MULTILINE), "__version__"} == set(clesr.__all__)
 
 
 def briefly(command: Command) -> tuple[str, ...]:
