@@ -62,8 +62,9 @@ def _present(match: re.Match[str]) -> str:
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Docstrings announce code by ``::``, which Markdown does not know."""
-    return re.sub(r"\s*::</p>", "</p>", html)
+    """Docstrings announce code by ``::``, which Markdown does not know; long names of tests break between words."""
+    html = re.sub(r"\s*::</p>", "</p>", html)
+    return re.sub(r"<code>test_\w+</code>", lambda match: match[0].replace("_", "_<wbr>"), html)
 
 
 def _in_repository(uri: str, target: str) -> str:
