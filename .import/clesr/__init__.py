@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from clesr.pipeline.sources.registry import SourceOptions as SourceOptions
     from clesr.pipeline.sources.registry import open_source as open_source
 
-__version__ = "0.1.0"
+
+__version__: str
 
 _MODULES = {
     "engines.common.errors": "ClesrError EndOfSource EngineError MissingDependencyError SinkError SourceError UsageError "
@@ -76,10 +77,22 @@ if not TYPE_CHECKING:  # to them every name would be there
     def __getattr__(name: str) -> Any:
         if name == "engines":  # a package that can be called
             return import_module("clesr.engines")
+        if name == "__version__":
+            return _version()
         if name not in _PLACES:
             raise AttributeError(f"module 'clesr' has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_PLACES[name]), name)
         return value
+
+
+def _version() -> str:
+    """A git tag, or the commits since."""
+    from importlib import metadata  # slow to import, and seldom needed
+
+    try:
+        return metadata.version("clesr")
+    except metadata.PackageNotFoundError:  # run from its folder without being installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:
