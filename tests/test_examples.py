@@ -65,6 +65,11 @@ def test_own_source(tmp_path: Path) -> None:
     assert shapes == {(128, 128)}
 
 
+def test_own_model(tmp_path: Path) -> None:
+    assert run(tmp_path, "own_model.py") == ["(128, 128)"]
+    assert (tmp_path / "sharpen-x2.safetensors").is_file()
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short_and_tested(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 40
