@@ -1,19 +1,26 @@
 PYTHON ?= python3
 VENV ?= .venv
+TORCH_INDEX ?=
 RUN = $(VENV)/bin
+INSTALL = $(RUN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable
 WORKERS ?= 2
 FUZZ_SECONDS ?= 120
 FUZZ_SEED ?= 1
+INSTALLED = $(VENV)/.installed
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-slow fuzz lint bench clean
+.PHONY: demo test test-slow fuzz lint docs bench clean
 
-$(READY): pyproject.toml
+$(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --editable '.[test]'
+	$(INSTALL) .
 	touch $@
 
-demo: $(READY)
+$(READY): $(INSTALLED)
+	$(INSTALL) '.[test]'
+	touch $@
+
+demo: $(INSTALLED)
 	$(RUN)/clesr demo --output demo --overwrite
 
 test: $(READY)
@@ -26,16 +33,20 @@ fuzz: $(READY)
 	cd tests && PYTHONPATH=helpers ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 lint: $(READY)
-	$(RUN)/python -m pip install --quiet --editable '.[lint]'
+	$(INSTALL) '.[lint]'
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/mypy tests benchmarks
 	$(RUN)/lint-imports
 
+docs: $(INSTALLED)
+	$(INSTALL) '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet --site-dir site
+
 bench: $(READY)
 	$(RUN)/python benchmarks/engines.py
 	$(RUN)/python benchmarks/pipeline.py
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo site

@@ -32,14 +32,14 @@ from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.sources.video.file import VideoSource
-from clesr.tools.archive.cluster import AHEAD, OnRay
-from clesr.tools.archive.crew import Alone, Crew
-from clesr.tools.archive.ledger import Ledger
-from clesr.tools.archive.pieces import PieceFile, join
-from clesr.tools.archive.run import Run
+from clesr.tools.archive.cluster import AHEAD, RayExecutor
+from clesr.tools.archive.journal import Journal
+from clesr.tools.archive.messages import Executor
+from clesr.tools.archive.runner import Runner
+from clesr.tools.archive.segments import SegmentFile, join
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.tree import Tree
-from clesr.tools.archive.work import work_folder
+from clesr.tools.archive.worker import LocalExecutor, work_folder
 
 RESULT = ROOT / "benchmarks" / "results" / "archive.json"
 SCALE, MODEL = 4, "fast"
@@ -73,10 +73,10 @@ def main_runs(video: Path, repeats: int, folder: Path) -> dict[str, Any]:
         scale=SCALE, model=MODEL, model_sha256=sha, engine="openvino", roi=SMALL, piece=PIECE, threads=1
     )
 
-    def crew(workers: int, out: Path) -> Crew:
+    def executor(workers: int, out: Path) -> Executor:
         if not workers:
-            return Alone(settings, out, _silent)
-        return OnRay(settings, out, address="local", workers=workers, tell=_silent)
+            return LocalExecutor(settings, out, _silent)
+        return RayExecutor(settings, out, address="local", workers=workers, tell=_silent)
 
     rows = []
     for repeat in range(repeats):
@@ -85,7 +85,7 @@ def main_runs(video: Path, repeats: int, folder: Path) -> dict[str, Any]:
         for name, workers in (("plain", 0), ("one_worker", 1), ("two_workers", 2)):
             out = folder / f"{name}{repeat}"
             work_folder(out).mkdir(parents=True)
-            row[name] = _timed_run(partial(crew, workers, out), workers, archive, out, settings)
+            row[name] = _timed_run(partial(executor, workers, out), workers, archive, out, settings)
             hashes.add(_hash_of(out))
             shutil.rmtree(out)
         row["same_bytes"] = len(hashes) == 1
@@ -109,17 +109,17 @@ def main_runs(video: Path, repeats: int, folder: Path) -> dict[str, Any]:
 
 
 def _timed_run(
-    make: Callable[[], Crew], workers: int, archive: Path, out: Path, settings: Settings
+    make: Callable[[], Executor], workers: int, archive: Path, out: Path, settings: Settings
 ) -> dict[str, float]:
     start = perf_counter()
-    with closing(make()) as crew, closing(Ledger(out)) as ledger:
-        if isinstance(crew, Alone):
-            crew.choose()  # opens an engine, as the workers on Ray do before their first task
+    with closing(make()) as executor, closing(Journal(out)) as journal:
+        if isinstance(executor, LocalExecutor):
+            executor.choose_model()  # opens an engine, as the workers on Ray do before their first task
         else:
-            while crew.free() < AHEAD * workers:
-                crew.wait()
+            while executor.free() < AHEAD * workers:
+                executor.wait()
         started = perf_counter()
-        report = Run(crew, Tree(archive, out), ledger, settings, out).run()
+        report = Runner(executor, Tree(archive, out), journal, settings, out).run()
         ended = perf_counter()
     assert report.broken == 0, report.listed
     return {
@@ -180,7 +180,7 @@ def _stage(seconds: float, pixels: int, size: int) -> dict[str, float]:
 
 
 def _encode(images: list[Image], path: Path) -> tuple[float, Path]:
-    sink = PieceFile(path, codec="ffv1", fps=12.0, origin=0)
+    sink = SegmentFile(path, codec="ffv1", fps=12.0, origin=0)
     start = process_time()
     for number, image in enumerate(images):
         frame = Frame(image, number, number * 83_000_000)

@@ -18,7 +18,8 @@ from stage import folder, leave
 from clesr.engines.candidate import EngineCandidate
 from clesr.tools.bench import baselines
 from clesr.tools.bench.report import WIDE, case_of, figure, machine_line, tables
-from clesr.tools.bench.run import GPU_CASES, Settings, all_candidates, bench, completed, write
+from clesr.tools.bench.run import GPU_CASES, Settings, all_candidates, bench, completed
+from clesr.tools.bench.stored import write
 
 HELD = ("densenet", 4, (256, 256))  # the case of the promises
 RIVALS = (baselines.COMPILED, "tensorrt")  # minutes pass before their first frame

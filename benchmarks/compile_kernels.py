@@ -25,8 +25,8 @@ from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.backends.cuda.kernels.plan import TRUNK, candidates
-from clesr.engines.models import build_model
+from clesr.engines.backends.cuda.kernels.plan import TRUNK, worth_measuring
+from clesr.engines.models.registry import build_model
 
 SHAPE = (64, 64)
 TYPES = {
@@ -120,7 +120,7 @@ def compile_all(arch: int, most: int | None = None) -> Iterator[dict[str, Any]]:
             run()
             yield {"step": f"{name}, {precision}", "plan": "", **last}
         for key, step in kernels.tunable().items():
-            for plan in candidates(step.kind, capability, precision)[:most] if key not in seen else ():
+            for plan in worth_measuring(step.kind, capability, precision)[:most] if key not in seen else ():
                 step.run(plan, capability >= (9, 0))
                 yield {"step": key, "plan": str(plan), **last}
         seen |= set(kernels.tunable())

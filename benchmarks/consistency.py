@@ -19,17 +19,16 @@ import cv2
 import numpy as np
 from common import environment
 
-from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.files import OWN, write_json
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import Model, find_model
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.simulator.demo import DemoSource
+from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import Pair, load_pairs
 
 MODELS = ("densenet", "fast", "srcnn")
 SETS = {"test": "test/cle_*", "cross": "cross/*.png"}
@@ -127,7 +126,7 @@ def alone(check: FidelityCheck, lr: Image, sr: Image) -> float:
 
 def cost() -> dict[str, Any]:
     """The engine alone, with the check, and with the correction, in turns; medians and medians of ratios."""
-    demo = DemoSource(f"demo:?size={COST_SIZE}&pace=max", clock=SYSTEM)
+    demo = DemoSource(f"demo:?size={COST_SIZE}&pace=max")
     images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
     demo.close()
     shape = (COST_SIZE, COST_SIZE)

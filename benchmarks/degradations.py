@@ -12,13 +12,13 @@ from typing import Any
 import click
 from common import environment
 
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.data.degradations import parse_degradations
+from clesr.tools.data.images import read_entry
 from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise
 from clesr.tools.evaluation.methods import label_methods, wanted_methods
-from clesr.tools.training.degradations import parse_degradations
-from clesr.tools.training.images import read_entry
 
 BASELINE = "bicubic"
 SUFFERED = (

@@ -22,12 +22,12 @@ import torch
 from common import environment, lr_and_hr, percentiles
 from numpy.typing import NDArray
 
-from clesr.engines.backends.interpolation import interpolate
-from clesr.engines.backends.torch import upscale
 from clesr.engines.common.files import OWN, write_json
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import interpolate
 from clesr.engines.models.weights import Model, find_model
+from clesr.engines.reference import upscale
 from clesr.tools.evaluation.metrics import psnr
 
 CASES = ("densenet:4:128x128", "fast:4:256x256", "fast:2:256x256", "fast:8:128x128")

@@ -21,7 +21,7 @@ from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
 from clesr.engines.backends.cuda.kernels.plan import TRUNK
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError
-from clesr.engines.models import BicubicUp
+from clesr.engines.models.layers import BicubicUp
 from clesr.engines.models.weights import find_model
 from clesr.tools.bench.turns import by_device, in_flight, one_at_a_time
 

@@ -24,7 +24,7 @@ from kernel_gains import attempted, rewrites, whole_gain
 from kernel_times import Device, device_seconds, kernels_of, profile
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.models import build_model
+from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import find_model
 from clesr.tools.bench.peak import bandwidth, matrix_peaks
 from clesr.tools.bench.report import WIDE, figure, make_table

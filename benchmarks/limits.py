@@ -14,7 +14,7 @@ import click
 
 from clesr.engines.common.files import OWN
 from clesr.engines.models.weights import load_model, save_model, shipped
-from clesr.tools.training.data import Pair, load_pairs
+from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.training.validate import fidelity_limit, phantoms
 
 

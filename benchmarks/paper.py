@@ -19,7 +19,7 @@ from stage import folder, leave
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.files import OWN
-from clesr.engines.models import BASES, SKIPS
+from clesr.engines.models.densenet import BASES, SKIPS
 from clesr.engines.models.weights import save_model
 from clesr.tools.bench.images import DATA
 from clesr.tools.training.publish import describe
@@ -88,7 +88,7 @@ def main(minutes: float, scale: str, skip: str, base: str, dry: bool) -> None:
     weights: Path = folder() / f"paper-x{scale}.safetensors"
     sha256 = save_model(weights, trainer.module, about, OWN)
     gains = ", ".join(f"{key} {value:+.2f}" for key, value in about.metrics.items() if key.endswith("_db"))
-    reached = f"step {trainer.step} of {trainer.plan.steps} in {trainer.seconds / 60:.1f} min"
+    reached = f"step {trainer.step} of {trainer.schedule.steps} in {trainer.seconds / 60:.1f} min"
     headline = [f"x{scale}: {reached}{'' if finished else ', to be taken up again'}: {gains}; {weights.name}"]
     click.echo(headline[0])
     sys.exit(leave("paper", True, headline, dry=dry, finished=finished, sha256=sha256, metrics=about.metrics))

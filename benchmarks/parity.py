@@ -29,7 +29,7 @@ from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo
-from clesr.engines.models import carries_image
+from clesr.engines.models.registry import carries_image
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Image
@@ -39,7 +39,7 @@ from clesr.tools.bench.measure import label, quality, reference
 from clesr.tools.bench.report import WIDE, make_table, signed
 from clesr.tools.bench.run import all_candidates
 from clesr.tools.bench.turns import upscaled
-from clesr.tools.training.degrade import degrade
+from clesr.tools.data.degrade import degrade
 
 PSNR_LIMIT = 0.02  # dB over the images
 DRY_LIMIT = 0.25  # dB over 16 x 16 pixels, in half precision

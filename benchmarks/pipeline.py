@@ -22,7 +22,7 @@ from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.simulator.demo import DemoSource
 
@@ -112,7 +112,7 @@ def main(output: str, model: str, scale: int) -> None:
     """Measure and write JSON."""
     rows = []
     for size in SIZES:
-        demo = DemoSource(f"demo:?size={size}&pace=max", clock=SYSTEM)
+        demo = DemoSource(f"demo:?size={size}&pace=max")
         images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
         demo.close()
         engine = open_engine("auto", find_model(model, scale), scale, (size, size))

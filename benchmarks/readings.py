@@ -16,7 +16,7 @@ import click
 from common import environment
 
 from clesr.engines.common.files import OWN, write_json
-from clesr.engines.models import build_model, count_operations, count_parameters
+from clesr.engines.models.registry import build_model, count_operations, count_parameters
 from clesr.tools.training.recipe import Recipe
 from clesr.tools.training.train import LOG, Progress, Trainer
 
@@ -34,7 +34,7 @@ READINGS = (
 def train_reading(recipe: Recipe, folder: Path, every: int) -> list[dict[str, float]]:
     """The rows of the log of ``recipe`` trained in ``folder``."""
     trainer = Trainer(recipe, folder)
-    if trainer.step < trainer.plan.steps:
+    if trainer.step < trainer.schedule.steps:
 
         def report(progress: Progress) -> None:
             if progress.step % every == 0:

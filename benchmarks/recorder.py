@@ -26,7 +26,7 @@ from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.simulator.demo import DemoSource
 
 FPS = 25.0
@@ -70,7 +70,7 @@ class Display:
 
 def phantom(size: int) -> list[Image]:
     """Eight images of the simulated endomicroscope."""
-    source = DemoSource(f"demo:?size={size}&pace=max", clock=SYSTEM)
+    source = DemoSource(f"demo:?size={size}&pace=max")
     try:
         return [item.image for item in (source.read(1.0) for _ in range(8)) if isinstance(item, Frame)]
     except EndOfSource:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from archive import estimate
 
-from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.bench.report import by_case, figure, signed
 from clesr.tools.evaluation.evaluate import Line, from_json, summarise
@@ -25,7 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
-    ROOT / "docs" / "networks.md",
+    *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "engines" / "models" / "shipped" / "MODEL_CARD.md",
 )
 
@@ -173,24 +173,25 @@ def streams() -> str:
     )
 
 
+def stills() -> str:
+    """Every method on the CLE stills of the test set."""
+    return _evaluated("test", "CLE stills of other patients")
+
+
 def evaluation() -> str:
     """Every method on the test images and on those of another kind."""
-    parts = []
-    for folder, title in (
-        ("test", "CLE stills of other patients"),
-        ("cross", "confocal microscopy of mouse gut"),
-    ):
-        path = RESULTS / folder / "rows.json"
-        lines = summarise(from_json(json.loads(path.read_text())))
-        native = [line for line in lines if line.size == "native"]
-        scales = sorted({line.scale for line in native})
-        rows = []
-        for method in dict.fromkeys(line.method for line in native):
-            found = {line.scale: line for line in native if line.method == method}
-            rows.append([method, *(_quality(found.get(scale)) for scale in scales)])
-        head = [f"{title} ({native[0].images})", *(f"x{scale}" for scale in scales)]
-        parts.append(table(head, rows))
-    return "\n\n".join(parts)
+    return f"{stills()}\n\n{_evaluated('cross', 'confocal microscopy of mouse gut')}"
+
+
+def _evaluated(folder: str, title: str) -> str:
+    lines = summarise(from_json(json.loads((RESULTS / folder / "rows.json").read_text())))
+    native = [line for line in lines if line.size == "native"]
+    scales = sorted({line.scale for line in native})
+    rows = []
+    for method in dict.fromkeys(line.method for line in native):
+        found = {line.scale: line for line in native if line.method == method}
+        rows.append([method, *(_quality(found.get(scale)) for scale in scales)])
+    return table([f"{title} ({native[0].images})", *(f"x{scale}" for scale in scales)], rows)
 
 
 def degradations() -> str:
@@ -325,6 +326,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "bench": bench,
     "pipeline": pipeline,
     "streams": streams,
+    "stills": stills,
     "evaluation": evaluation,
     "degradations": degradations,
     "memory": memory,

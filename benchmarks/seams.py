@@ -21,11 +21,10 @@ import torch
 from common import environment
 from numpy.typing import NDArray
 
-from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.files import OWN, write_json
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.pipeline.sources.simulator.demo import DemoSource
-from clesr.tools.training.images import read_gray
+from clesr.tools.data.images import read_gray
 
 HALOS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 SIDE = 144  # LR pixels; the cut lies in the middle
@@ -40,7 +39,7 @@ def images() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         raise click.UsageError("CLESR_DATA is not set: it names the folder of real images")
     for name in STILLS:
         yield name, _middle(read_gray(Path(folder) / "train" / name))
-    source = DemoSource("demo:?size=256&pace=max", clock=SYSTEM)
+    source = DemoSource("demo:?size=256&pace=max")
     yield "phantom", _middle(source.read(1.0).image)  # type: ignore[union-attr,arg-type]
     source.close()
     yield "noise", np.random.default_rng(2018).integers(0, 256, (SIDE, SIDE), np.uint8)

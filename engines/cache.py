@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clesr.engines.common.errors import UsageError
-from clesr.engines.common.folders import put_part
+from clesr.engines.common.errors import SinkError, UsageError, printable
+from clesr.engines.common.files import OWN, make_parents, write_file
 from clesr.engines.common.parsing import parse_json, read_bounded, unreadable
-from clesr.engines.common.text import printable
 from clesr.engines.notes import note
 
 VARIABLE = "CLESR_CACHE_DIR"
@@ -80,11 +79,10 @@ class Cache:
             return None
         try:
             found, payload = unpack(content)
+            if found != dict(key):
+                raise ValueError(_differences(found, key))
         except ValueError as error:
             note(f"{self.what} {path} is not used: {error}")
-            return None
-        if found != dict(key):
-            note(f"{self.what} {path} is not used: {_differences(found, key)}")
             return None
         return payload
 
@@ -92,11 +90,12 @@ class Cache:
         """Keep ``payload`` for ``key``; False, and a note, where the disk does not take it."""
         path = self.path(name, key)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            put_part(path, pack(key, payload))
-        except OSError as error:
+            make_parents(path)
+            write_file(path, pack(key, payload), OWN)
+        except SinkError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
             note(
-                f"{self.what} cannot be kept in {self.folder} ({error.strerror or error}) and is made anew each time; "
+                f"{self.what} cannot be kept in {self.folder} ({reason}) and is made anew each time; "
                 f"set {VARIABLE} to a folder with free space"
             )
             return False

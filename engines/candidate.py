@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
-from clesr.engines.models.weights import Model
+
+if TYPE_CHECKING:
+    from clesr.engines.models.weights import Model
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+
+
+def _cannot_open(*_: object) -> Engine:
+    raise EngineError("this engine cannot run here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +24,12 @@ class EngineCandidate:
     """An engine on one device in one precision.
 
     ``kind`` of device is cpu, cuda or gpu (Intel); ``device`` is what it is called. ``reason`` says why it is
-    not ``available`` and what to do about it. ``rank`` orders the offers, fastest first. ``open`` makes the
-    engine: ``open(model, shape, threads)``; it raises EngineError where it cannot start. ``wait(model, shape)``
-    says why opening would take minutes, and what shortens it; empty where it would not. ``install`` is the command
-    for a package that is missing. ``on_request`` offers count only where their precision is asked for.
+    not ``available`` and what to do about it; where the device itself or its arithmetic is not ``present``, nothing can
+    be done. ``rank`` orders the candidates, fastest first. ``open`` makes the engine: ``open(model, shape, threads)``;
+    it raises EngineError where it cannot start. ``wait(model, shape)`` says why opening would take minutes, and what
+    shortens it; empty where it would not. ``install`` is the command for a package that is missing, ``library`` the
+    installed one with its version, where the engine's speed depends on it. Candidates ``on_request`` count only where
+    their precision is asked for.
     """
 
     name: str
@@ -27,12 +37,17 @@ class EngineCandidate:
     device: str
     precision: str
     rank: int
-    available: bool = True
     reason: str = ""
+    present: bool = True
     install: str = ""
+    library: str = ""
     on_request: bool = False
-    open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False)
+    open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False, default=_cannot_open)
     wait: Callable[[Model, tuple[int, int]], str] = field(repr=False, default=lambda _model, _shape: "")
+
+    @property
+    def available(self) -> bool:
+        return not self.reason
 
     def __str__(self) -> str:
         return f"{self.name} {self.precision} on {self.device}"

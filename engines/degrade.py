@@ -1,7 +1,7 @@
 """From SR back to LR, and what to add to an SR image so that it goes back to the measured one.
 
-The operator is that of training (antialiased bicubic, :mod:`clesr.engines.resample`), applied as products of small
-bands of its matrix, so that it costs about half a millisecond for 1024x1024 on one core.
+The operator is that of training (antialiased bicubic, :mod:`clesr.engines.common.resample`), applied as products of
+small bands of its matrix, so that it costs about half a millisecond for 1024x1024 on one core.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from clesr.engines.resample import PRODUCT, Line, quantise, resampling
-from clesr.pipeline.frame import Image
+from clesr.engines.common.image import Image
+from clesr.engines.common.resample import PRODUCT, Line, quantise, resampling
 
 BLOCK = 4  # LR pixels that one matrix product makes
 CACHED = 2**19  # bytes of an SR image as float32 that are worked on at a time
@@ -96,6 +96,18 @@ class Bands:
         np.matmul(windows, self.transposed, out=out.reshape(-1, blocks, height).transpose(1, 0, 2))
 
 
+def degrading(count: int, scale: int, block: int) -> Bands:
+    """The degradation of a line of ``scale * count`` SR pixels, ``block`` LR pixels at a time."""
+    return Bands(resampling(count * scale, count), height=block, step=block * scale, reach=2 * scale)
+
+
+def correcting(count: int, scale: int, block: int) -> Bands:
+    """The correction of a line of ``count`` LR pixels, ``block`` of them at a time."""
+    return Bands(
+        correction(count, scale, spread=block + REACH), height=block * scale, step=block, reach=REACH
+    )
+
+
 class Degrader:
     """The degradation of SR images of one size, with buffers of its own: for one thread.
 
@@ -104,9 +116,7 @@ class Degrader:
 
     def __init__(self, shape: tuple[int, int], scale: int) -> None:
         self.shape, self.scale = shape, scale
-        self._rows, self._columns = (
-            Bands(resampling(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale) for n in shape
-        )
+        self._rows, self._columns = (degrading(n, scale, BLOCK) for n in shape)
         blocks, rows = len(self._rows.weights), BLOCK * scale
         self._take = min(blocks, max(1, CACHED // (4 * rows * self._columns.length)))
         self._part = np.zeros(((self._take * rows + 4 * scale), self._columns.length), np.float32)
@@ -135,17 +145,14 @@ class Corrector:
 
     def __init__(self, shape: tuple[int, int], scale: int) -> None:
         self.shape, self.scale = shape, scale
-        self._rows, self._columns = (
-            Bands(correction(n, scale, spread=BLOCK + REACH), height=BLOCK * scale, step=BLOCK, reach=REACH)
-            for n in shape
-        )
+        self._rows, self._columns = (correcting(n, scale, BLOCK) for n in shape)
         self._error = np.zeros((self._rows.length, self._columns.length), np.float32)
         self._half = np.zeros((self._rows.length, self._columns.size), np.float32)
         self._change = np.zeros((self._rows.size, self._columns.size), np.float32)
 
     def __call__(self, sr: Image, lr: Image, reprojected: Image) -> Image:
-        """``sr``, whose LR image is ``again`` (H, W), changed so that it becomes ``lr``, up to rounding and clipping.
-        A new array of the same dtype."""
+        """``sr``, whose LR image is ``reprojected`` (H, W), changed so that it becomes ``lr``, up to rounding and
+        clipping. A new array of the same dtype."""
         height, width = self.shape
         inside = self._error[REACH : REACH + height, REACH : REACH + width]
         np.subtract(lr, reprojected, out=inside, dtype=np.float32)

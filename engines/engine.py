@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from clesr.engines.common.errors import EngineError, first_line
-from clesr.pipeline.frame import Image
+from clesr.engines.common.image import Image
 
 
 @dataclass(frozen=True, slots=True)

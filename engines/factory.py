@@ -1,41 +1,57 @@
-"""Which engine runs: what this machine offers, fastest first, and why not the others."""
+"""Which engine runs: what this machine has, fastest first, and why not the others."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from clesr.engines import timing as choice
-from clesr.engines.backends import torch as torch_engine
-from clesr.engines.backends.cuda import engine as cuda_engine
-from clesr.engines.backends.interpolation import METHODS, open_interpolation
-from clesr.engines.backends.openvino import engine as openvino_engine
-from clesr.engines.backends.tensorrt import engine as tensorrt_engine
 from clesr.engines.candidate import PRECISIONS, EngineCandidate
-from clesr.engines.common.errors import EngineError, UsageError
+from clesr.engines.common.errors import ClesrError, EngineError, UsageError
+from clesr.engines.common.registry import Registry
 from clesr.engines.engine import Engine
-from clesr.engines.models import SCALES, carries_image, level_names
+from clesr.engines.interpolation import METHODS, open_interpolation
+from clesr.engines.models.registry import SCALES, carries_image, level_names
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.notes import noting
-from clesr.engines.results import check_size
+from clesr.engines.results import check_size, engine_errors
 from clesr.engines.selftest import open_checked
 from clesr.engines.tiles import open_fitting
+from clesr.engines.timing import pick
 
-ENGINES: dict[str, Callable[[], list[EngineCandidate]]] = {
-    "tensorrt": tensorrt_engine.candidates,
-    "cuda": cuda_engine.candidates,
-    "openvino": openvino_engine.candidates,
-    "torch": torch_engine.candidates,
-}
+# A function for each engine that gives its candidates on this machine.
+ENGINES: Registry[Callable[[], list[EngineCandidate]]] = Registry(
+    "clesr.engines",
+    {
+        "tensorrt": "clesr.engines.backends.tensorrt.engine:candidates",
+        "cuda": "clesr.engines.backends.cuda.engine:candidates",
+        "openvino": "clesr.engines.backends.openvino.engine:candidates",
+        "torch": "clesr.engines.backends.torch:candidates",
+    },
+)
+LAST = 100  # rank of what cannot be loaded
 ROUNDING = "it rounds the image, which this network has nowhere else; --precision bf16 takes it all the same"
 
+Reasons = Mapping[str, str]  # why candidates that could have run did not, by ``str(candidate)``
 
-def engines() -> list[EngineCandidate]:
-    """Every engine on every device, fastest first, those that this machine lacks with the reason."""
-    return sorted(
-        (candidate for candidates in ENGINES.values() for candidate in candidates()), key=lambda o: o.rank
-    )
+
+def engines(name: str = "auto") -> list[EngineCandidate]:
+    """Every engine (or the one called ``name``) on every device, fastest first, those that this machine lacks with the
+    reason."""
+    names = ENGINES if name == "auto" else [name]
+    return sorted((found for one in names for found in _candidates(one)), key=lambda o: o.rank)
+
+
+def _candidates(name: str) -> list[EngineCandidate]:
+    try:
+        with engine_errors("it cannot be loaded"):
+            return ENGINES[name]()
+    except ClesrError as error:
+        return [
+            EngineCandidate(
+                name=name, kind="cpu", device="this machine", precision="fp32", rank=LAST, reason=str(error)
+            )
+        ]
 
 
 def open_engine(
@@ -55,8 +71,9 @@ def open_engine(
     that a trial finds the fastest, which is remembered. An image too large for the memory is computed in tiles.
     ``model`` is a loaded model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has
     an engine of its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16, fp8) narrow the choice.
-    ``threads`` is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and why
-    each other was not; before it one for each thing that did not go as usual, such as a damaged cache file.
+    ``threads`` is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and one
+    reason where something faster was not; before it one for each thing that did not go as usual, such as a damaged
+    cache file.
 
     Raises UsageError for names that do not exist or do not go together, EngineError where nothing works.
     """
@@ -78,83 +95,85 @@ def open_engine(
             "yet; `clesr evaluate` does"
         )
     candidates = _wanted(engine, device, precision)
-    if precision is None and not carries_image(model.module):
-        candidates = [
-            replace(o, available=False, reason=ROUNDING) if o.available and o.precision == "bf16" else o
-            for o in candidates
-        ]
+    rounding = precision is None and not carries_image(model.module)
+    reasons = {str(o): ROUNDING for o in candidates if rounding and o.available and o.precision == "bf16"}
 
     def open_one(candidate: EngineCandidate) -> Engine:
-        opened = open_fitting(lambda size: open_checked(candidate, model, size, threads), shape)
-        opened.info = replace(opened.info, limit_db=(model.descriptor.fidelity or {}).get("limit_db"))
-        return opened
+        return _open(candidate, model, shape, threads)
 
     with noting(tell):
-        on_gpu = [candidate for candidate in candidates if candidate.kind == "cuda" and candidate.available]
+        on_gpu = [o for o in candidates if o.kind == "cuda" and o.available and str(o) not in reasons]
         if engine == "auto" and len(on_gpu) > 1:
-            return _fastest(candidates, on_gpu, open_one, model, shape, tell)
-        return _first_that_works(candidates, open_one, model, tell)
+            found, taken, trial = pick(on_gpu, open_one, model, shape)
+            reasons |= trial.reasons
+            if found and taken:
+                ahead = [o for o in candidates if o is not taken and (o in on_gpu or o.rank < taken.rank)]
+                time = f", {trial.milliseconds[str(taken)]:.2f} ms a frame"
+                tell(_line(found, ahead, reasons, time + (", timed earlier" if trial.earlier else "")))
+                return found
+        return _first_that_works(candidates, open_one, model, reasons, tell)
+
+
+def why_not(candidate: EngineCandidate, model: Model, shape: tuple[int, int]) -> str:
+    """Why ``candidate`` does not run ``model`` on LR images of ``shape`` (H, W); empty where it starts and passes."""
+    reason = candidate.reason or candidate.wait(model, shape)
+    if not reason:
+        try:
+            _open(candidate, model, shape, None).close()
+        except EngineError as error:
+            return str(error)
+    return reason
+
+
+def _open(candidate: EngineCandidate, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
+    opened = open_fitting(lambda size: open_checked(candidate, model, size, threads), shape)
+    opened.info = replace(opened.info, limit_db=(model.descriptor.fidelity or {}).get("limit_db"))
+    return opened
 
 
 def _first_that_works(
     candidates: Sequence[EngineCandidate],
     open_one: Callable[[EngineCandidate], Engine],
     model: Model,
+    reasons: Reasons,
     tell: Callable[[str], None],
 ) -> Engine:
-    tried: list[EngineCandidate] = []
+    reasons = dict(reasons)
     for i, candidate in enumerate(candidates):
-        reason = candidate.reason
-        if candidate.available:
+        if candidate.available and str(candidate) not in reasons:
             try:
                 opened = open_one(candidate)
             except EngineError as error:
-                reason = str(error)
+                reasons[str(candidate)] = str(error)
             else:
-                slower = [o if not o.available else replace(o, reason="slower") for o in candidates[i + 1 :]]
-                tell(f"engine: {opened.info}{_passed_over([*tried, *slower])}")
+                tell(_line(opened, candidates[:i], reasons))
                 return opened
-        tried.append(replace(candidate, reason=reason))
-    raise EngineError(f"no engine can run {model}{_passed_over(tried)}; `clesr doctor` says what to install")
+    raise EngineError(
+        f"no engine can run {model}{_passed_over(candidates, reasons)}; `clesr doctor` says what to install"
+    )
 
 
-def _fastest(
-    candidates: Sequence[EngineCandidate],
-    on_gpu: Sequence[EngineCandidate],
-    open_one: Callable[[EngineCandidate], Engine],
-    model: Model,
-    shape: tuple[int, int],
-    tell: Callable[[str], None],
-) -> Engine:
-    """The fastest of ``on_gpu`` by a trial now or an earlier one; where none runs, the first other one that does."""
-    opened, taken, trial = choice.pick(on_gpu, open_one, model, shape)
-    found = trial.reasons | {name: f"{ms:.2f} ms" for name, ms in trial.milliseconds.items()}
-    if opened is None or taken is None:
-        out = [
-            replace(o, available=False, reason=trial.reasons[str(o)]) if o in on_gpu else o
-            for o in candidates
-        ]
-        return _first_that_works(out, open_one, model, tell)
-    passed = [
-        replace(o, reason=o.reason or found.get(str(o), "not timed, it is not on the NVIDIA GPU"))
-        for o in candidates
-        if o is not taken
-    ]
-    when = ", timed earlier" if trial.earlier else ""
-    tell(f"engine: {opened.info}, {found[str(taken)]} a frame{when}{_passed_over(passed)}")
-    return opened
+def _line(opened: Engine, ahead: Sequence[EngineCandidate], reasons: Reasons, time: str = "") -> str:
+    """What runs, and of those ``ahead`` of it, as far as this machine has them, the first that could have run, with the
+    reason why it did not."""
+    passed = [o for o in ahead if str(o) in reasons or (o.reason and o.present)]
+    tried = [o for o in passed if str(o) in reasons][:1]
+    line = f"engine: {opened.info}{time}{_passed_over(tried, reasons)}"
+    return line + ("; `clesr doctor` says why no faster one" if len(passed) > len(tried) else "")
 
 
-def _passed_over(candidates: Sequence[EngineCandidate]) -> str:
+def _passed_over(candidates: Sequence[EngineCandidate], reasons: Reasons) -> str:
     """Each with its reason, which is said once for neighbours on one device that share it."""
     said = ""
-    for (device, reason), alike in itertools.groupby(candidates, key=lambda o: (o.device, o.reason)):
+    for (device, reason), alike in itertools.groupby(
+        candidates, key=lambda o: (o.device, reasons.get(str(o), o.reason))
+    ):
         said += f"; not {', '.join(f'{o.name} {o.precision}' for o in alike)} on {device} ({reason})"
     return said
 
 
 def _wanted(engine: str, device: str | None, precision: str | None) -> list[EngineCandidate]:
-    having = [candidate for candidate in engines() if engine in ("auto", candidate.name)]
+    having = engines(engine)
     asked_for = [o for o in having if precision == o.precision or (precision is None and not o.on_request)]
     wanted = [o for o in asked_for if device in (None, o.kind)]
     if not wanted:
@@ -172,7 +191,7 @@ def _check(
     precision: str | None,
     threads: int | None,
 ) -> None:
-    if engine not in ("auto", *ENGINES):
+    if engine != "auto" and engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is unknown; choose one of auto, {', '.join(ENGINES)}")
     if scale not in SCALES:
         raise UsageError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")

@@ -11,6 +11,12 @@ import torch
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 NVML = "libnvidia-ml.so.1"
+NO_GPU = "torch finds no NVIDIA GPU"
+
+
+def gpu_name() -> str:
+    """What torch's current GPU is called; ``an NVIDIA GPU`` where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "an NVIDIA GPU"
 
 
 def gpu_key() -> dict[str, str]:

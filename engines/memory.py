@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 
-import torch
-
 from clesr.engines.common.errors import EngineError
 
 WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
@@ -14,6 +12,8 @@ WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether ``error``, or what it was raised from or after, says that memory did not suffice: the end of a graph's
     capture that ran out of it raises an error of its own."""
+    import torch
+
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             return True
@@ -25,6 +25,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 def free_memory() -> None:
     """Give back what closed engines held on a GPU, so that others than torch can have it."""
+    import torch
+
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()

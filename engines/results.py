@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError, first_line
+from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine, EngineInfo, SelfChecking
-from clesr.pipeline.frame import Image
 
 MOST_PIXELS = 2**28  # of an SR image: 16384x16384, with which the path takes some gigabytes
 MOST_DB = 1e6  # what a fidelity limit lies within

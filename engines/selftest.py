@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
-from clesr.engines.models import count_operations
+from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
+from clesr.engines.reference import upscale
 from clesr.engines.results import check_opened, engine_errors, run_frame
 from clesr.engines.tiles import HALO, Span
 
@@ -31,7 +31,7 @@ _passed: set[tuple[object, ...]] = set()
 def open_checked(
     candidate: EngineCandidate, model: Model, shape: tuple[int, int], threads: int | None
 ) -> Engine:
-    """Open ``offer`` and compare it with torch in FP32 on a fixed image.
+    """Open ``candidate`` and compare it with torch in FP32 on a fixed image.
 
     The engine itself is compared where the reference is affordable at ``shape``. Where it is not, an engine
     of the same kind opened for a small shape is compared in its place, once a process. On an NVIDIA GPU, where the
@@ -40,12 +40,14 @@ def open_checked(
     """
     if candidate.kind == "cuda":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return _checked(_started(candidate, model, shape, threads), model, _corners(shape), device=device)
-    affordable = count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE
-    if not affordable:
-        _check_small(candidate, model, threads)
-    engine = _started(candidate, model, shape, threads)
-    return _checked(engine, model, [_whole(shape)]) if affordable else engine
+        return _opened(candidate, model, shape, threads, _corners(shape), device=device)
+    if count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE:
+        return _opened(candidate, model, shape, threads, [_whole(shape)])
+    key = (candidate.name, candidate.kind, candidate.precision, model.sha256, threads)
+    if key not in _passed:
+        _opened(candidate, model, SMALL, threads, [_whole(SMALL)]).close()
+        _passed.add(key)
+    return _opened(candidate, model, shape, threads, [])
 
 
 def compare(sr: NDArray[np.uint8], reference: NDArray[np.uint8], precision: str = "fp16") -> None:
@@ -76,45 +78,41 @@ def probe_image(height: int, width: int) -> NDArray[np.uint8]:
     return image
 
 
-def _check_small(candidate: EngineCandidate, model: Model, threads: int | None) -> None:
-    key = (candidate.name, candidate.kind, candidate.precision, model.sha256, threads)
-    if key in _passed:
-        return
-    _checked(_started(candidate, model, SMALL, threads), model, [_whole(SMALL)]).close()
-    _passed.add(key)
+def _opened(
+    candidate: EngineCandidate,
+    model: Model,
+    shape: tuple[int, int],
+    threads: int | None,
+    parts: list[tuple[Span, Span]],
+    *,
+    device: str = "cpu",
+) -> Engine:
+    """``candidate``, opened, whose result is that of the reference on ``device`` in ``parts``; else it is closed again.
 
-
-def _started(candidate: EngineCandidate, model: Model, shape: tuple[int, int], threads: int | None) -> Engine:
-    """``offer``, opened; EngineError whatever it raises, and where it is not for what was asked."""
+    Raises EngineError whatever the engine raises, and where it is not for what was asked.
+    """
     with engine_errors("it does not start"):
         engine = candidate.open(model, shape, threads)
     try:
         check_opened(engine, shape, model.scale)
+        if parts:
+            _compare_parts(engine, model, parts, device)
     except BaseException:
         engine.close()
         raise
     return engine
 
 
-def _checked(engine: Engine, model: Model, parts: list[tuple[Span, Span]], *, device: str = "cpu") -> Engine:
-    """``engine``, whose result is that of the reference on ``device`` in ``parts``; else it is closed."""
-    try:
-        image, scale = probe_image(*engine.info.lr_shape), model.scale
-        with engine_errors("self-test: it failed"):
-            sr = np.asarray(run_frame(engine, image), np.uint8)
-        network = copy.deepcopy(model.module).to(device)
-        for down, right in parts:
-            part = np.ascontiguousarray(image[down.read, right.read])
-            reference = upscale(network, part, device=device).astype(np.uint8, copy=False)
-            found, wanted = (
-                sr[down.given(scale), right.given(scale)],
-                reference[down.kept(scale), right.kept(scale)],
-            )
-            compare(found, wanted, engine.info.precision)
-    except BaseException:
-        engine.close()
-        raise
-    return engine
+def _compare_parts(engine: Engine, model: Model, parts: list[tuple[Span, Span]], device: str) -> None:
+    image, scale = probe_image(*engine.info.lr_shape), model.scale
+    with engine_errors("self-test: it failed"):
+        sr = np.asarray(run_frame(engine, image), np.uint8)
+    network = copy.deepcopy(model.module).to(device)
+    for down, right in parts:
+        part = np.ascontiguousarray(image[down.read, right.read])
+        reference = upscale(network, part, device=device).astype(np.uint8, copy=False)
+        found = sr[down.given(scale), right.given(scale)]
+        compare(found, reference[down.kept(scale), right.kept(scale)], engine.info.precision)
 
 
 def _whole(shape: tuple[int, int]) -> tuple[Span, Span]:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine
 from clesr.engines.memory import free_memory, is_out_of_memory
 from clesr.engines.notes import note
 from clesr.engines.results import collect_checked
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.frame import Image
 
 HALO = 32  # LR pixels; benchmarks/results/seams.json
 SMALLEST = 64  # LR pixels a side of a tile without its halo: below, a tile is mostly halo

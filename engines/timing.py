@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from importlib import metadata
 from time import perf_counter
 from typing import Annotated
 
@@ -15,7 +15,6 @@ import torch
 from msgspec import Meta
 
 from clesr import __version__
-from clesr.engines.backends.tensorrt import build as tensorrt_build
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
@@ -38,7 +37,7 @@ Open = Callable[[EngineCandidate], Engine]
 
 @dataclass(slots=True)
 class Trial:
-    """What timing came to: milliseconds a frame of each offer that ran, why others did not, by ``str(offer)``."""
+    """What timing came to, by ``str(candidate)``: milliseconds a frame of each that ran, and why others did not."""
 
     milliseconds: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -46,7 +45,7 @@ class Trial:
     earlier: bool = False  # taken from disk
 
     def fastest_first(self, candidates: Sequence[EngineCandidate]) -> list[EngineCandidate]:
-        """Those of ``offers`` that ran."""
+        """Those of ``candidates`` that ran."""
         ran = [candidate for candidate in candidates if str(candidate) in self.milliseconds]
         return sorted(ran, key=lambda candidate: self.milliseconds[str(candidate)])
 
@@ -54,9 +53,9 @@ class Trial:
 def pick(
     candidates: Sequence[EngineCandidate], open_one: Open, model: Model, shape: tuple[int, int]
 ) -> tuple[Engine | None, EngineCandidate | None, Trial]:
-    """The fastest of ``offers`` that starts, opened, and the trial, which has a time or a reason for each.
+    """The fastest of ``candidates`` that starts, opened, and the trial, which has a time or a reason for each.
 
-    An offer that has to wait (a TensorRT engine that is not built) takes no part. Engine and offer are None where none
+    One that has to wait (a TensorRT engine that is not built) takes no part. Engine and candidate are None where none
     starts.
     """
     waits = {str(candidate): candidate.wait(model, shape) for candidate in candidates}
@@ -85,7 +84,7 @@ def _open_first(
 
 
 def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Trial:
-    """Open, time and close one of ``offers`` after the other, until BUDGET_S are over."""
+    """Open, time and close one of ``candidates`` after the other, until BUDGET_S are over."""
     trial, start = Trial(), perf_counter()
     for candidate in candidates:
         if trial.milliseconds and perf_counter() - start > BUDGET_S:
@@ -93,33 +92,25 @@ def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Tr
             trial.complete = False
             continue
         try:
-            trial.milliseconds[str(candidate)] = 1e3 * _time(candidate, open_one)
+            with closing(open_one(candidate)) as engine, engine_errors("it failed when it was timed"):
+                trial.milliseconds[str(candidate)] = 1e3 * seconds_a_frame(engine)
         except EngineError as error:
             trial.reasons[str(candidate)] = str(error)
         free_memory()
     return trial
 
 
-def _time(candidate: EngineCandidate, open_one: Open) -> float:
-    """Seconds a frame of ``offer``, opened and closed again."""
-    engine = open_one(candidate)
-    try:
-        with engine_errors("it failed when it was timed"):
-            return seconds_a_frame(engine)
-    finally:
-        engine.close()
-
-
-def seconds_a_frame(engine: Engine) -> float:
-    """Median from submitting a frame to having its result, one in flight."""
+def seconds_a_frame(engine: Engine, *, warm_ups: int = WARM_UPS, frames: tuple[int, int] = FRAMES) -> float:
+    """Median from submitting a frame to having its result, one in flight, of at least and at most ``frames`` after
+    ``warm_ups``."""
     image = probe_image(*engine.info.lr_shape)
-    least, most = FRAMES
+    least, most = frames
     spans: list[float] = []
     begin = perf_counter()
-    for turn in range(WARM_UPS + most):
+    for turn in range(warm_ups + most):
         start = perf_counter()
         run_frame(engine, image)
-        if turn >= WARM_UPS:
+        if turn >= warm_ups:
             spans.append(perf_counter() - start)
         if len(spans) >= least and perf_counter() - begin > ENOUGH_S:
             break
@@ -127,7 +118,7 @@ def seconds_a_frame(engine: Engine) -> float:
 
 
 def recall(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]) -> Trial | None:
-    """The trial of the same ``offers`` for ``model`` at ``shape`` on this GPU, where there was one."""
+    """The trial of the same ``candidates`` for ``model`` at ``shape`` on this GPU, where there was one."""
     content = _remembered().read(*_place(model, shape, candidates))
     if content is None:
         return None
@@ -159,21 +150,13 @@ def _remembered() -> Cache:
 
 def _place(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]) -> tuple[str, Key]:
     """Name and key: what the times depend on."""
-    size, descriptor = f"{shape[1]}x{shape[0]}", model.descriptor
+    size = f"{shape[1]}x{shape[0]}"
+    libraries = sorted({candidate.library for candidate in candidates if candidate.library})
     key = {
-        "model": model.sha256,
-        "network": f"{descriptor.architecture} x{descriptor.scale} {sorted(descriptor.arguments.items())}",
+        **model.key,
         "shape": size,
         "candidates": ", ".join(sorted(str(candidate) for candidate in candidates)),
-        "software": f"clesr {__version__}, torch {torch.__version__}, triton {_version('triton')}, "
-        f"{tensorrt_build.library() or 'no TensorRT'}",
+        "software": ", ".join([f"clesr {__version__}", f"torch {torch.__version__}", *libraries]),
         **gpu_key(),
     }
     return f"{model.name}-x{model.scale}-{size}", key
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
-from time import perf_counter
-
-import numpy as np
+from contextlib import closing
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
 from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.results import engine_errors, run_frame
+from clesr.engines.results import engine_errors
+from clesr.engines.timing import seconds_a_frame
 
 BEST, LIGHT = "densenet", "fast"
 PROBE = 64  # LR pixels a side of the first, small trial
@@ -54,15 +52,5 @@ def _seconds(
     model: Model, shape: tuple[int, int], open_one: Callable[[Model, tuple[int, int]], Engine]
 ) -> float:
     """Median seconds a frame of ``model``, after a first one that does not count."""
-    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    engine = open_one(model, shape)
-    try:
-        spans = []
-        with engine_errors("it failed on a frame"):
-            for _ in range(RUNS + 1):
-                start = perf_counter()
-                run_frame(engine, image)
-                spans.append(perf_counter() - start)
-        return statistics.median(spans[1:])
-    finally:
-        engine.close()
+    with closing(open_one(model, shape)) as engine, engine_errors("it failed on a frame"):
+        return seconds_a_frame(engine, warm_ups=1, frames=(RUNS, RUNS))

@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from clesr.engines.common.image import Image
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Image
 
 
 class WorkerEngine:

@@ -15,7 +15,7 @@ from clesr.pipeline.frame_queue import Closed, FrameQueue
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.seldom import Seldom
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.watchdog import Pulse
 
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 SLACK = (
     1000  # numbers that may be missing whatever the time: drivers count fields, too, and clocks have steps

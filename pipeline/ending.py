@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import SourceError
 from clesr.pipeline.capture import READ_S
+from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.watchdog import Patience, Pulse, left_behind
 
 

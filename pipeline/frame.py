@@ -8,9 +8,8 @@ from enum import StrEnum
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8 | np.uint16]
+from clesr.engines.common.image import Image as Image  # also for all that handles frames
 
 
 class Outcome(StrEnum):

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import Engine, EngineInfo, SelfChecking
-from clesr.engines.resample import quantise, resize
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
-from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sink import Sink
 
 
 class FrameObserver(Protocol):

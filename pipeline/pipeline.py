@@ -25,9 +25,9 @@ from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.sinks.base import Sink
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import State, Status, Summary
 from clesr.pipeline.watchdog import Part, Patience, Watchdog

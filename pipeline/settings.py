@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.models.registry import SCALES
 
 if TYPE_CHECKING:
     from clesr.pipeline.prepare import Roi, Window
-    from clesr.pipeline.sources.pacing import Pace
+    from clesr.pipeline.source import Pace
 
-SCALES = (2, 4, 8)
 VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
 PROCESSORS = ("auto", "cpu", "gpu")  # what decodes or encodes video
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live

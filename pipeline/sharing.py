@@ -12,8 +12,7 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
-from clesr.pipeline.sinks.null import Null
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 TRIAL_S = 0.7  # for each of the two ways
 ENOUGH = 1.2  # times the sources' rate: then several engines need not be tried
@@ -78,7 +77,7 @@ def _rate(
 ) -> tuple[float, BaseException | None]:
     """Frames a second of all streams together, and what broke."""
     pipelines = [
-        Pipeline(StillSource(shape), factory, [Null()], scale=scale, limits=Limits(seconds=TRIAL_S))
+        Pipeline(StillSource(shape), factory, [], scale=scale, limits=Limits(seconds=TRIAL_S))
         for shape in shapes
     ]
     run_together(pipelines)

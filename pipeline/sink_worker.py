@@ -10,7 +10,7 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.sinks.base import LiveSink, Sink, SkippingSink
+from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
 from clesr.pipeline.status import Status
 from clesr.pipeline.watchdog import Pulse, left_behind
 

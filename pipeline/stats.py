@@ -13,7 +13,7 @@ from clesr.engines.common.clock import Clock
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
 from clesr.pipeline.observer import FrameObserver
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.watchdog import Pulse
 
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}

@@ -8,8 +8,12 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from commands import Run
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -91,6 +95,21 @@ def freezer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [compiler, "-shared", "-fPIC", "-O1", "-o", built, FREEZER, "-ldl"], check=True, timeout=60
     )
     return built
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: exit status, standard output, standard error."""
+    from clesr.tools import cli
+
+    def invoke(command: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", [command, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            (cli.live_main if command == "clesr-live" else cli.main)()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capfd.readouterr()
+
+    return invoke
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from commands import Run
+
+import clesr
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("pipeline", "engines", "tools")
@@ -39,3 +43,10 @@ def test_the_documents_show_the_committed_figures() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_version_is_that_of_the_installed_package(run: Run) -> None:
+    assert clesr.__version__ == metadata.version("clesr")
+    code, out, _ = run("clesr", "--version")
+    assert code == 0
+    assert out == f"clesr, version {clesr.__version__}\n"

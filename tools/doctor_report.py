@@ -15,16 +15,15 @@ import av
 import numpy as np
 
 from clesr import __version__
-from clesr.engines.backends.torch import cpu_name
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import ClesrError, EndOfSource
-from clesr.engines.factory import engines, open_engine
-from clesr.engines.models.weights import find_model, shipped
-from clesr.pipeline.sinks.video.encoding import Encoding, choose_encoding
-from clesr.pipeline.sinks.video.hardware import Encode, write_pattern
+from clesr.engines.common.processor import core_count, cpu_name
+from clesr.engines.factory import engines, open_engine, why_not
+from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video.hardware import BY_CARD, Decoding
-from clesr.tools.common.engines import cores
+from clesr.pipeline.video.encoding import Encoding, choose_encoding
+from clesr.pipeline.video.hardware_decoding import BY_HARDWARE, Decoding
+from clesr.pipeline.video.hardware_encoding import Encode, write_pattern
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
 EXAMPLE = (128, 128)
@@ -34,12 +33,10 @@ TRIED = (288, 384)  # video that is tried in hardware: cards refuse very small p
 def report() -> Iterator[str]:
     """The lines of the report."""
     yield f"clesr {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
-    yield f"processor: {cpu_name()}, {cores()} cores for clesr"
+    yield f"processor: {cpu_name()}, {core_count()} cores for clesr"
     yield "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield ""
-    for engine in engines():
-        yield _engine(engine)
-    yield from _would_run()
+    yield from _engines()
     yield ""
     yield from _cameras()
     yield _display()
@@ -47,24 +44,32 @@ def report() -> Iterator[str]:
     yield from _hardware()
 
 
-def _engine(candidate: EngineCandidate) -> str:
-    if candidate.available:
-        return f"ok  engine {candidate}"
-    install = (
-        f" (with one: {candidate.install})"
-        if candidate.install and candidate.install not in candidate.reason
-        else ""
-    )
-    return f"--  engine {candidate}: {candidate.reason}{install}"
-
-
-def _would_run() -> Iterator[str]:
+def _engines() -> Iterator[str]:
+    """Every engine, tried on an example, and the one that would run it."""
     if not shipped():
+        yield from (_engine(candidate, candidate.reason) for candidate in engines())
         yield "--  no weights are installed; train some with `clesr train`"
         return
+    model = find_model("fast", 4)
+    for candidate in engines():
+        untried = candidate.on_request  # and for some networks alone
+        yield _engine(candidate, candidate.reason if untried else why_not(candidate, model, EXAMPLE))
+    yield from _would_run(model)
+
+
+def _engine(candidate: EngineCandidate, reason: str) -> str:
+    if not reason:
+        return f"ok  engine {candidate}"
+    install = (
+        f" (with one: {candidate.install})" if candidate.install and candidate.install not in reason else ""
+    )
+    return f"--  engine {candidate}: {reason}{install}"
+
+
+def _would_run(model: Model) -> Iterator[str]:
     said: list[str] = []
     try:
-        engine = open_engine("auto", find_model("fast", 4), 4, EXAMPLE, explain=said.append)
+        engine = open_engine("auto", model, 4, EXAMPLE, explain=said.append)
     except ClesrError as error:
         yield f"--  no engine starts: {error}"
         return
@@ -108,10 +113,10 @@ def _hardware() -> Iterator[str]:
         said: list[str] = []
         try:
             encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
-            by_card = _decodes(encoding, said.append)
-            yield f"{'ok' if by_card else '--'}  {label}: {said[-1]}"
-            by_card = Encode("gpu", said.append).by_card(encoding, TRIED).card
-            yield f"{'ok' if by_card else '--'}  {label}: {said[-1]}"
+            by_hardware = _decodes(encoding, said.append)
+            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
+            by_hardware = Encode("gpu", said.append).by_hardware(encoding, TRIED).hardware
+            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
         except (ClesrError, av.FFmpegError) as error:
             yield f"--  {label} in hardware cannot be tried: {error}"
 
@@ -127,7 +132,7 @@ def _decodes(encoding: Encoding, tell: Callable[[str], None]) -> bool:
             while True:
                 source.read(1.0)
     tell(lines[-1])
-    return lines[-1].startswith(BY_CARD)
+    return lines[-1].startswith(BY_HARDWARE)
 
 
 def _version(package: str) -> str:

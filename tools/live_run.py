@@ -19,15 +19,16 @@ from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, shared
-from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sink import Sink
+from clesr.pipeline.sinks.placement import TITLE, Keyboard, WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sinks.video.hardware import Encode
-from clesr.pipeline.sinks.window.window import TITLE, Keyboard, Place, Window
-from clesr.pipeline.sources.base import Source, SourceInfo
+from clesr.pipeline.sinks.window.window import DisplayWindow
+from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video.hardware import Decoding
 from clesr.pipeline.status import State, Summary
+from clesr.pipeline.video.hardware_decoding import Decoding
+from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.common.console import tell
 from clesr.tools.common.engines import ASSUMED_FPS, EngineOpener
 from clesr.tools.common.signals import draining_on_signals, on_signals
@@ -75,7 +76,7 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
-            _open_sinks(streams[-1], Place(title, index, count, keyboard), rule)
+            _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
     except BaseException:
         for stream in streams:
             stream.close()
@@ -99,7 +100,7 @@ def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None
     rule.check_all(*files)
 
 
-def _open_sinks(stream: Stream, place: Place, rule: WriteRule) -> None:
+def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None:
     settings = stream.settings
     encode = Encode(settings.encode, partial(_tell, settings, place.count))
     display = settings.display if settings.display != "none" else None
@@ -301,7 +302,7 @@ class Recordings:
         self._recorder, self._stream = recorder, stream
         self._first = Path(first) if first is not None else None
         for sink in sinks:
-            if isinstance(sink, Window):
+            if isinstance(sink, DisplayWindow):
                 sink.actions["r"] = self.toggle
 
     def toggle(self) -> None:

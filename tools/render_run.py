@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError, WeightsError
 from clesr.engines.engine import Engine
+from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
 from clesr.pipeline.live_engine import LiveEngine

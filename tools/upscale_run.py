@@ -11,13 +11,14 @@ from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.settings import PATIENCE_FPS, UpscaleSettings
+from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
-from clesr.pipeline.sinks.video.file import VideoFile
-from clesr.pipeline.sinks.video.hardware import Encode
+from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
-from clesr.pipeline.sources.video.hardware import Decoding
 from clesr.pipeline.status import Summary
+from clesr.pipeline.video.hardware_decoding import Decoding
+from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.common.console import tell
 from clesr.tools.common.engines import EngineOpener
 from clesr.tools.live_run import report, run_pipelines
@@ -156,4 +157,4 @@ def _open_target(
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule)
     encode = Encode(settings.encode, tell)
-    return VideoFile(path, codec=settings.codec, fps=fps, partial_ok=False, encode=encode, rule=rule)
+    return VideoFile(path, SinkOptions(settings.codec, fps=fps, partial_ok=False, encode=encode, rule=rule))

@@ -1,5 +1,5 @@
 """What can go wrong, in classes that say who must act. Every message is one line for the user:
-the value, what was allowed, and what to do next."""
+the value, what was allowed, and what to do next. Beside them, what makes foreign text fit to stand in one."""
 
 from __future__ import annotations
 
@@ -54,3 +54,11 @@ def first_line(error: BaseException) -> str:
     most = LONGEST_OWN if isinstance(error, ClesrError) else LONGEST_LINE
     line = said[: 4 * most].strip().split("\n")[0] or type(error).__name__
     return line if len(line) <= most else line[:most] + "..."
+
+
+def printable(text: str) -> str:
+    """``text`` with an escape in place of every character that a terminal would obey or hide: control characters,
+    line ends, marks of direction, bytes that are no text."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

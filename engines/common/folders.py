@@ -153,9 +153,7 @@ def read_part(path: Path, limit: int = LONGEST_READ) -> bytes:
     """The bytes of ``path``, as ``open_part``; OSError where there are more than ``limit``."""
     with open_part(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = (
-            file.read(min(size, limit) + 1) if size <= limit else b""
-        )  # takes memory for as much as is asked
+        data = file.read(size + 1) if size <= limit else b""  # takes memory for as much as is asked
     if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return data

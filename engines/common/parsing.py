@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeVar, cast
 import msgspec
 from msgspec import Meta
 
-from clesr.engines.common.text import printable
+from clesr.engines.common.errors import printable
 
 T = TypeVar("T")
 
@@ -117,6 +117,12 @@ def convert(value: Any, kind: type[T]) -> T:
         raise ValueError(TOO_DEEP) from None
     except msgspec.ValidationError as error:
         raise ValueError(_with_value(error, value)) from None
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raises ValueError where ``value``, called ``name``, is none of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is not one of {', '.join(map(str, choices))}")
 
 
 def check_depth(value: object, deepest: int = DEEPEST) -> None:

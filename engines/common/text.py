@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
-from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.errors import ClesrError, printable
 
 SHORTEST = 3  # characters of a secret that is looked for by itself; shorter ones stand in every text
 LONG = 8  # characters of one that is also looked for inside longer words
@@ -21,14 +21,6 @@ _OPTIONS = (  # of which none is a secret itself: the last three name files
     "socket", "bind", "topic", "stream", "connect", "name", "header", "pixel_um",
     "curve_secret", "curve_server", "curve_clients",
 )  # fmt: skip
-
-
-def printable(text: str) -> str:
-    """``text`` with an escape in place of every character that a terminal would obey or hide: control characters,
-    line ends, marks of direction, bytes that are no text."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def conceal(*addresses: str) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from clesr.engines.common.errors import MissingDependencyError, UsageError
 from clesr.engines.common.files import NEW, WriteRule, write_file
+from clesr.engines.common.quiet import quiet
 from clesr.engines.models.weights import Model
-from clesr.engines.quiet import quiet
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 INPUT, OUTPUT = "lr", "sr"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import UsageError, WeightsError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.parsing import check_depth
-from clesr.engines.models import SCALES, lay_out
+from clesr.engines.models.registry import SCALES, lay_out
 from clesr.engines.models.safetensors_file import Header, parse_metadata, read_file, read_header
 
 FORMAT = 1
@@ -33,7 +33,7 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".t7")
 class Descriptor:
     """What a model is and how it was made; stored as JSON beside its tensors.
 
-    ``arguments`` are the architecture's numbers, ``training`` how the weights came to be, ``metrics`` the
+    ``arguments`` are those of the architecture, ``training`` how the weights came to be, ``metrics`` the
     figures on the test set (true PSNR in dB inside the field of view, bicubic beside it), ``fidelity`` the
     limits of the consistency check in dB where they were computed.
     """
@@ -65,6 +65,14 @@ class Model:
     @property
     def scale(self) -> int:
         return self.descriptor.scale
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What is computed and how fast: the identity covers the weights alone, so the network's arguments stand
+        beside it."""
+        descriptor = self.descriptor
+        network = f"{descriptor.architecture} x{descriptor.scale} {sorted(descriptor.arguments.items())}"
+        return {"model": self.sha256, "network": network}
 
     def __str__(self) -> str:
         return f"{self.name} x{self.scale} ({self.sha256[:12]})"

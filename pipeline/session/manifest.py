@@ -17,7 +17,7 @@ from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.parsing import convert
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
 WAITING_BYTES = 256 << 20  # of images that may wait for the disk

@@ -32,7 +32,7 @@ from clesr.pipeline.session.format import (
     parse_line,
     parse_manifest,
 )
-from clesr.pipeline.sources.video.decode import Damage, Decoder, Picture, open_container
+from clesr.pipeline.video.decode import Damage, DecodedImage, VideoDecoder, open_container
 
 Which = Literal["raw", "sr"]
 
@@ -149,7 +149,7 @@ def demux(path: Path) -> Generator[Packet, None, None]:
         raise _unreadable(path, error) from error
     with container:
         stream = container.streams.video[0]
-        decoder, position = Decoder(stream), 0
+        decoder, position = VideoDecoder(stream), 0
         packets = container.demux(stream)
         while True:
             try:
@@ -159,7 +159,7 @@ def demux(path: Path) -> Generator[Packet, None, None]:
             if not packet.size:
                 continue
             pictures = list(decoder.decode(packet)) or [Damage("the decoder gave no image for it")]
-            picture = pictures[0].image if isinstance(pictures[0], Picture) else pictures[0]
+            picture = pictures[0].image if isinstance(pictures[0], DecodedImage) else pictures[0]
             ticks = round((packet.pts or 0) * (packet.time_base or TICK) / TICK)
             yield Packet(position, ticks, packet.is_keyframe, bytes(packet), picture)
             position += 1

@@ -27,9 +27,9 @@ from clesr.pipeline.session.manifest import Provenance, RecorderSettings
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
-from clesr.pipeline.sinks.video.encoding import encoder_threads
-from clesr.pipeline.sinks.video.timeline import Timeline
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.video.encoding import encoder_threads
+from clesr.pipeline.video.timeline import Timeline
 
 __all__ = ["Recorder", "RecorderSettings"]
 

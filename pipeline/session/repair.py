@@ -36,7 +36,7 @@ from clesr.pipeline.session.format import (
 )
 from clesr.pipeline.session.reader import DamagedLine, Packet, Session, chained_lines, demux, read_session
 from clesr.pipeline.session.video import MatroskaFile, hash_pixels
-from clesr.pipeline.sources.video.decode import Damage, open_container
+from clesr.pipeline.video.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
 WORK = ".repair"

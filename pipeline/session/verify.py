@@ -31,7 +31,7 @@ from clesr.pipeline.session.format import (
 )
 from clesr.pipeline.session.reader import Packet, chained_lines, demux, read_session
 from clesr.pipeline.session.video import hash_pixels
-from clesr.pipeline.sources.video.decode import Damage
+from clesr.pipeline.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 PIXELLESS = (Outcome.LOST, Outcome.CORRUPT)

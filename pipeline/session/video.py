@@ -30,7 +30,7 @@ from clesr.pipeline.session.format import (
     SessionError,
     hash_bytes,
 )
-from clesr.pipeline.sinks.video.encoding import FULL_RANGE, choose_encoding
+from clesr.pipeline.video.encoding import FULL_RANGE, choose_encoding
 
 CODECS = ("ffv1", "hevc")
 KEYFRAME_S = 1.0  # between two images that a lossy stream can be entered at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 
 
 class Null:
@@ -12,7 +13,7 @@ class Null:
     name = "null"
     policy = Policy.BLOCK
 
-    def __init__(self) -> None:
+    def __init__(self, _address: str = name, _options: SinkOptions = DEFAULTS) -> None:
         self.written = 0
 
     def write(self, result: Result) -> None:

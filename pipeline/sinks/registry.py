@@ -1,25 +1,56 @@
-"""Where results go. ``open_sink`` turns an address into a sink."""
+"""Where results go: ``open_sink`` turns an address into a sink. ``SINKS`` says what opens which."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule
+from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import hiding_secrets
-from clesr.pipeline.sinks.base import LiveSink, Sink
+from clesr.pipeline.sink import Sink
+from clesr.pipeline.sinks.placement import WindowPlacement
 
 if TYPE_CHECKING:
-    from clesr.pipeline.sinks.video.hardware import Encode
-    from clesr.pipeline.sinks.window.window import Place
-
-__all__ = ["LiveSink", "Sink", "open_sink"]
+    from clesr.pipeline.video.hardware_encoding import Encode
 
 ALLOWED = (
     "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, igtl://ADDRESS:PORT, or a file that ends in .mkv, .mp4, "
     ".mov or .avi"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SinkOptions:
+    """What a sink is opened with beside its address; ``open_sink`` says what each means."""
+
+    codec: str = "auto"
+    crf: int | None = None
+    fps: float | None = None
+    partial_ok: bool = True
+    place: WindowPlacement | None = None
+    encode: Encode | None = None
+    overlay: str | None = None
+    pixel_um: float | None = None
+    rule: WriteRule = NEW
+
+
+DEFAULTS = SinkOptions()
+_PARTS = {
+    "window": "window.window:DisplayWindow",
+    "null": "null:Null",
+    "zmq+": "zeromq:Publisher",
+    "igtl": "openigtlink.sink:SlicerSink",
+    **dict.fromkeys((".mkv", ".mp4", ".mov", ".avi"), "video:VideoFile"),
+}
+SINKS: Registry[Callable[[str, SinkOptions], Sink]] = Registry(
+    "clesr.sinks", {name: f"clesr.pipeline.sinks.{place}" for name, place in _PARTS.items()}
+)
+"""What opens an address, by its scheme (``igtl``) or its begin (``zmq+``), by the whole of it (``window``), or by
+the suffix of a file (``.mkv``)."""
 
 
 def open_sink(
@@ -29,42 +60,34 @@ def open_sink(
     crf: int | None = None,
     fps: float | None = None,
     partial_ok: bool = True,
-    place: Place | None = None,
+    place: WindowPlacement | None = None,
     encode: Encode | None = None,
     overlay: str | None = None,
     pixel_um: float | None = None,
     rule: WriteRule = NEW,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
-    ``igtl://*:18944``, or the path of a video file.
+    ``igtl://*:18944``, the path of a video file, or what other packages add (``SINKS``).
 
     ``place`` and ``overlay`` ("fidelity") are for the window; ``pixel_um``, the side of a captured pixel in
-    micrometres, for ``igtl``; the other keywords are for video files (``VideoFile`` says what they mean). Raises
-    UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
+    micrometres, for ``igtl``; the other keywords are for video files (``VideoFile`` says what they mean). ::
+
+        sink = open_sink("sr.mkv", fps=12.0)
+        sink.write(result)
+
+    Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
+    options = SinkOptions(codec, crf, fps, partial_ok, place, encode, overlay, pixel_um, rule)
     with hiding_secrets(address):
-        if address == "null":
-            from clesr.pipeline.sinks.null import Null
+        return SINKS[_find(address)](address, options)
 
-            return Null()
-        if address == "window":
-            from clesr.pipeline.sinks.window.window import Window
 
-            return Window(place, overlay=overlay is not None)
-        if address.startswith("zmq+"):
-            from clesr.pipeline.sinks.zeromq import Publisher
-
-            return Publisher(address)
-        if address.startswith("igtl:"):
-            from clesr.pipeline.sinks.openigtlink.sink import SlicerSink
-
-            return SlicerSink(address, pixel_um=pixel_um)
-        from clesr.pipeline.sinks.video.encoding import SUFFIXES
-
-        if "://" in address or PurePath(address).suffix.lower() not in SUFFIXES:
-            raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}")
-        from clesr.pipeline.sinks.video.file import VideoFile
-
-        return VideoFile(
-            address, codec=codec, crf=crf, fps=fps, partial_ok=partial_ok, encode=encode, rule=rule
-        )
+def _find(address: str) -> str:
+    """The name in SINKS of what opens ``address``."""
+    scheme = address.partition(":")[0]
+    suffix = PurePath(address).suffix.lower() if "://" not in address else ""
+    for name in (scheme, "".join(scheme.partition("+")[:2]), suffix):
+        if name in SINKS and (name is suffix or not name.startswith(".")):
+            return name
+    added = "".join(f", or {name}" for name in SINKS if name not in _PARTS)
+    raise UsageError(f"output {address!r} is unknown; allowed are {ALLOWED}{added}")

@@ -22,6 +22,7 @@ from clesr.engines.common.files import keep
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.unix_sockets import UnixListener
 
 VERSION = 1
@@ -46,7 +47,7 @@ class Publisher:
 
     policy = Policy.DROP_OLDEST
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, _options: SinkOptions = DEFAULTS) -> None:
         self.name = shown(address).partition("?")[0]
         self.sent = self.behind = 0
         endpoint, options = _parse(address)

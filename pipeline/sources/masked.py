@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 
 
 class Masked:

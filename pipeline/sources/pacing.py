@@ -12,15 +12,12 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.common.numbers import decimal_number, shortened
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Pace, Source
 
 NAP_NS = 20_000_000  # longest sleep before a look whether the source was closed
 TOLERATED_NS = 100_000_000  # longest delay that is made up
 MIN_RATE, MAX_RATE = 0.001, 100_000.0
 SECOND = 1_000_000_000
-
-Pace = str | float
-"""``original``, ``max``, or frames a second."""
 
 
 class Paced:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Outcome
 from clesr.pipeline.session.format import RAW, TICK
 from clesr.pipeline.session.reader import demux, read_session
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.video.decode import Damage
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
+from clesr.pipeline.video.decode import Damage
 
 
 class SessionSource:
@@ -21,14 +21,14 @@ class SessionSource:
     Corrupt. Raises SessionError where there is no session, or one that is damaged.
     """
 
-    def __init__(self, folder: Path, *, clock: Clock = SYSTEM) -> None:
-        self.session = read_session(folder)
+    def __init__(self, folder: str | Path, options: SourceOptions = DEFAULTS) -> None:
+        self.session = read_session(Path(folder))
         info = self.session.info
         frames = None if info.totals is None else info.totals.get("captured", 0)
         self.info = SourceInfo(str(folder), live=False, fps=info.fps, shape=info.raw_shape, frames=frames)
-        self._clock = clock
+        self._clock = options.clock
         self._records = self.session.records()
-        self._coded = demux(folder / RAW)
+        self._coded = demux(self.session.folder / RAW)
         self._lock = threading.Lock()
 
     def read(self, timeout: float) -> Frame | Corrupt | None:

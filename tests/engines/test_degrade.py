@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clesr.engines import degrade, resample
+from clesr.engines import degrade
+from clesr.engines.common import resample
+from clesr.engines.common.resample import resampling, resize
 from clesr.engines.degrade import REACH, Bands, Corrector, Degrader, correction
-from clesr.engines.resample import resampling, resize
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Image
 

@@ -16,12 +16,12 @@ from random_models import SMALL_DENSENET, random_image, random_model
 from support import FakeEngine, ManualClock
 
 from clesr.engines.backends.cuda.buffers import SlotEngine
-from clesr.engines.backends.interpolation import open_interpolation
 from clesr.engines.backends.openvino.engine import open_openvino
 from clesr.engines.backends.torch import open_torch
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import open_interpolation
 from clesr.engines.results import run_frame
 from clesr.engines.tiles import Grid, in_tiles
 from clesr.engines.worker import WorkerEngine

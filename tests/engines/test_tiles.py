@@ -16,20 +16,20 @@ from random_models import random_image, random_model
 
 from clesr.engines import factory as selection
 from clesr.engines.backends.openvino.engine import open_openvino
-from clesr.engines.backends.torch import open_torch, upscale
+from clesr.engines.backends.torch import open_torch
 from clesr.engines.candidate import EngineCandidate
-from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.memory import is_out_of_memory
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.notes import noting
+from clesr.engines.reference import upscale
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.simulator.demo import DemoSource
-from clesr.tools.training.images import read_gray
+from clesr.tools.data.images import read_gray
 
 MODEL = random_model("fast", 2, channels=4, depth=4)  # sees 4 + 2 pixels around each
 
@@ -221,7 +221,7 @@ def test_any_engine_falls_back_to_tiles_and_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def phantom() -> Image:
-    source = DemoSource("demo:?size=256&pace=max", clock=SYSTEM)
+    source = DemoSource("demo:?size=256&pace=max")
     frame = source.read(1.0)
     source.close()
     assert isinstance(frame, Frame)

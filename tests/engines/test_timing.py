@@ -11,16 +11,17 @@ from random_models import random_model
 
 from clesr.engines import factory as selection
 from clesr.engines import timing as choice
-from clesr.engines.backends.torch import upscale
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import Model
+from clesr.engines.reference import upscale
 from clesr.pipeline.frame import Image
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
 SHAPE = (9, 12)
+FASTER = "; `clesr doctor` says why no faster one"
 GPU = {"gpu": "NVIDIA Test", "compute capability": "9.0", "gpu memory": "80 GiB", "driver": "580.1"}
 
 
@@ -116,17 +117,13 @@ def test_the_fastest_is_taken_and_the_line_has_the_milliseconds(
         bench.candidate("broken", 0, rank=2, open=refuse),
         bench.candidate("wrong", 0.1, rank=3, change=lambda sr: sr // 2),
         bench.candidate("second", 1.5, rank=4),
-        bench.candidate("absent", 0, rank=5, available=False, reason="not installed"),
+        bench.candidate("absent", 0, rank=5, reason="not installed"),
         bench.candidate("processor", 9, rank=6, kind="cpu"),
     )
     assert taken == "second"
     assert said == [
         "engine: second fp16 on NVIDIA Test, fast x2, 1.50 ms a frame; "
-        "not first fp16 on NVIDIA Test (3.25 ms); not broken fp16 on NVIDIA Test (it would not start); "
-        "not wrong fp16 on NVIDIA Test (self-test: "
-        + said[0].split("self-test: ")[1].split(");")[0]
-        + "); not absent fp16 on NVIDIA Test (not installed); "
-        "not processor fp16 on a processor (not timed, it is not on the NVIDIA GPU)"
+        f"not broken fp16 on NVIDIA Test (it would not start){FASTER}"
     ]
 
 
@@ -142,8 +139,10 @@ def test_the_choice_is_remembered_for_gpu_driver_model_shape_and_candidates(
     bench.opened.clear()
     taken, said = choose(monkeypatch, *candidates)
     assert (taken, bench.names) == ("b", ["b"]), "nothing is timed again"
-    assert "1.00 ms a frame, timed earlier; not a fp16 on NVIDIA Test (3.00 ms)" in said[0]
-    assert "not x fp16 on NVIDIA Test (it would not start)" in said[0]
+    assert said == [
+        "engine: b fp16 on NVIDIA Test, fast x2, 1.00 ms a frame, timed earlier; "
+        "not x fp16 on NVIDIA Test (it would not start)"
+    ]
     candidates.pop()
 
     changed: list[Callable[[], object]] = [
@@ -178,7 +177,7 @@ def test_a_damaged_memory_is_said_and_measured_again(
     assert taken == "b"
     assert "the remembered choice of an engine" in said[0]
     assert "it was cut or altered" in said[0]
-    assert said[1].startswith("engine: b fp16 on NVIDIA Test, fast x2, 1.00 ms a frame; not a")
+    assert said[1] == "engine: b fp16 on NVIDIA Test, fast x2, 1.00 ms a frame"
 
 
 def test_trials_end_after_twenty_seconds_and_are_then_not_remembered(
@@ -190,7 +189,7 @@ def test_trials_end_after_twenty_seconds_and_are_then_not_remembered(
     taken, said = choose(monkeypatch, *candidates)
     assert bench.names == ["a", "b", "b"]
     assert taken == "b"
-    assert "not c fp16, d fp16 on NVIDIA Test (not timed, the 20 s for that were over)" in said[0]
+    assert said[0].endswith(f"; not c fp16 on NVIDIA Test (not timed, the 20 s for that were over){FASTER}")
     bench.opened.clear()
     choose(monkeypatch, *candidates)
     assert bench.names == ["a", "b", "b"]
@@ -218,7 +217,7 @@ def test_an_engine_that_must_be_built_first_takes_no_part_until_it_is(
     assert choose(monkeypatch, bench.candidate("trt", 1, rank=1), *others)[0] == "trt"
 
 
-def test_where_none_on_the_gpu_works_the_processor_does_and_all_reasons_are_given(
+def test_where_none_on_the_gpu_works_the_processor_does_and_a_reason_is_given(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, said = choose(
@@ -228,9 +227,7 @@ def test_where_none_on_the_gpu_works_the_processor_does_and_all_reasons_are_give
         bench.candidate("processor", 9, rank=6, kind="cpu"),
     )
     assert taken == "processor"
-    assert (
-        "not a fp16 on NVIDIA Test (it would not start); not b fp16 on NVIDIA Test (not built yet)" in said[0]
-    )
+    assert said[0].endswith(f"; not a fp16 on NVIDIA Test (it would not start){FASTER}")
 
 
 def test_one_engine_on_the_gpu_is_not_timed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from clesr.engines.common.errors import ClesrError, EndOfSource
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from fuzz.mutations import flip
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+from clesr.engines.backends.cuda import checked
 from clesr.engines.backends.tensorrt import build as tensorrt_build
 from clesr.engines.backends.tensorrt import engine as tensorrt_engine
 from clesr.engines.backends.tensorrt import graph as tensorrt_graph
@@ -199,7 +200,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
     monkeypatch.setattr(tensorrt_engine, "why_not", lambda: "")
     monkeypatch.setattr(tensorrt_engine, "gpu_key", lambda: GPU)
     monkeypatch.setattr(tensorrt_engine, "DEVICE", "cpu")
-    monkeypatch.setattr(tensorrt_engine, "CudaSlot", Slot)
+    monkeypatch.setattr(checked, "CudaSlot", Slot)
     monkeypatch.setattr(tensorrt_engine, "export", _export)
     monkeypatch.setattr(tensorrt_build, "library", lambda: "torch-tensorrt 2.13.0, tensorrt 11.0.0.114")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: GPU["gpu"])

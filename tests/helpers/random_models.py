@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clesr.engines.models import build_model
+from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import Descriptor, Model, identity
 from clesr.pipeline.frame import Image
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Image
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 
 MS = Fraction(1, 1000)
 

@@ -14,7 +14,7 @@ from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Window
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
-from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sink import Sink
 from clesr.pipeline.watchdog import Patience
 
 START_NS, PERIOD_NS = 10**12, 40_000_000

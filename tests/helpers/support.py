@@ -15,7 +15,7 @@ from clesr.engines.common.errors import EndOfSource, EngineError
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Image, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 NOW_NS = 3 * 10**12  # when the clocks of tests begin; what tests stamp themselves lies before
 

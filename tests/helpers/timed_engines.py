@@ -9,13 +9,13 @@ import numpy as np
 from random_models import random_image, random_model
 from support import ManualClock
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.models.weights import Model
+from clesr.engines.reference import upscale
 from clesr.pipeline.frame import Image
-from clesr.tools.bench.measure import Case, Plan
+from clesr.tools.bench.measure import BenchPlan, Case
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
 SHAPE = (12, 16)
@@ -66,7 +66,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.plan = Plan(seconds=1.0, repeats=3, clock=self.clock)
+        self.plan = BenchPlan(seconds=1.0, repeats=3, clock=self.clock)
         self.case = Case(MODEL, SHAPE)
         lr = random_image(SHAPE).astype(np.uint8)
         self.pair = lr, upscale(MODEL.module, lr).astype(np.uint8)

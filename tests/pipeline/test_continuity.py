@@ -13,7 +13,7 @@ from support import make_frame
 
 from clesr.pipeline.continuity import DAY_S, LAST_NUMBER, SLACK, Continuity, Placed
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 START_NS, PERIOD_NS, DELAY_NS = 5_000_000_000, 40_000_000, 3_000_000
 HOUR_NS = 3600 * 10**9

@@ -14,8 +14,8 @@ from support import FakeEngine, ListSink, ManualClock, ScriptedSource
 
 from clesr.engines import results
 from clesr.engines.common.errors import EngineError, UsageError
+from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import EngineInfo
-from clesr.engines.resample import quantise, resize
 from clesr.engines.results import MOST_PIXELS, MOST_SIDE, check_size
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image

@@ -11,16 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clesr.engines.backends.interpolation import interpolate
-from clesr.engines.backends.torch import upscale
+from clesr.engines.common.resample import resize
+from clesr.engines.interpolation import interpolate
 from clesr.engines.models.weights import find_model
-from clesr.engines.resample import resize
+from clesr.engines.reference import upscale
 from clesr.pipeline.fidelity import MOST_DB, REFRESH, TILE, FidelityCheck, Tiles
 from clesr.pipeline.frame import Fidelity, Image
 from clesr.pipeline.sinks.window import overlay
 from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.pipeline.view import field_of_view
-from clesr.tools.training.data import load_pairs, make_pair
+from clesr.tools.data.pairs import load_pairs, make_pair
 from clesr.tools.training.validate import fidelity_limit
 
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from clesr.pipeline.noise import NAMES, Levels, estimate_levels
-from clesr.tools.training.compression import jpeg
-from clesr.tools.training.degrade import crop_to_multiple, degrade
-from clesr.tools.training.images import read_gray
+from clesr.tools.data.compression import jpeg
+from clesr.tools.data.degrade import crop_to_multiple, degrade
+from clesr.tools.data.images import read_gray
 
 Pixels = NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare, Roi
-from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sink import Sink
 from clesr.pipeline.status import State, Status
 
 

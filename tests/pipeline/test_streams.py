@@ -17,7 +17,7 @@ from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.sharing import choose_sharing
-from clesr.pipeline.sinks.base import Sink
+from clesr.pipeline.sink import Sink
 from clesr.pipeline.status import State, Status
 
 Factory = Callable[[tuple[int, int]], FakeEngine]

@@ -15,7 +15,7 @@ from typing import Any
 from clesr.engines.common.files import WriteRule
 from clesr.engines.factory import open_engine
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.window.window import Place
+from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.tools import entry, live_run
 from clesr.tools.common import engines
 
@@ -83,7 +83,7 @@ def break_it(part: str) -> None:
         setattr(sink, method, after(1 if part == "closing" else FRAMES, getattr(sink, method)))
         opening_sinks = live_run._open_sinks
 
-        def open_sinks(stream: live_run.Stream, place: Place, rule: WriteRule) -> None:
+        def open_sinks(stream: live_run.Stream, place: WindowPlacement, rule: WriteRule) -> None:
             opening_sinks(stream, place, rule)
             stream.sinks.append(sink)
 

@@ -15,9 +15,11 @@ from commands import Run, one_line
 from numpy.typing import NDArray
 
 from clesr.engines.degrade import Degrader
-from clesr.engines.models import FastSR, weights
+from clesr.engines.factory import engines
+from clesr.engines.models import weights
+from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, load_model, save_model
-from clesr.tools.common import engines
+from clesr.tools.common import engines as opening
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ def test_a_still_is_up_scaled_by_the_small_model_where_the_best_has_no_weights(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     having = {key: path for key, path in weights.shipped().items() if key != ("densenet", 8)}
-    for module in (weights, engines):
+    for module in (weights, opening):
         monkeypatch.setattr(module, "shipped", lambda: having)
     cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 24), 100, np.uint8))
     code, _, err = run("clesr", "upscale", tmp_path / "a.png", "-o", tmp_path / "sr.png", "--scale", "8")
@@ -347,8 +349,14 @@ def test_streams_from_a_settings_file_and_the_environment(
 def test_doctor_names_the_engine_that_would_run(run: Run) -> None:
     code, out, err = run("clesr", "doctor")
     assert code == 0, err
-    assert re.search(r"^ok  engine", out, re.MULTILINE)
-    assert "engine: " in out
+    lines = out.splitlines()
+    (line,) = [line.strip() for line in lines if line.startswith("    engine: ")]
+    assert f"ok  engine {line.removeprefix('engine: ').split(', fast x4')[0]}" in lines
+    for candidate in engines():
+        (said,) = [
+            line for line in lines if re.match(rf"(ok|--)  engine {re.escape(str(candidate))}(:|$)", line)
+        ]
+        assert candidate.available or candidate.reason in said
     for work in ("decoding", "encoding"):
         for codec in ("H.264", "HEVC"):
             assert len(re.findall(rf"^(?:ok|--)  {codec}: {work} (?:by|on) ", out, re.MULTILINE)) == 1

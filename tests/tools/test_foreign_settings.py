@@ -19,9 +19,10 @@ from mutations import FOREIGN, REMOVED, check_line, places, replaced
 from clesr.engines import timing as choice
 from clesr.engines.backends.cuda.kernels.plan import Plan
 from clesr.engines.backends.cuda.kernels.tuner import Tuner
+from clesr.engines.cache import pack, unpack
 from clesr.engines.common.errors import ClesrError, UsageError
-from clesr.pipeline.sources.limits import DEFAULT_SIDE, set_max_side
-from clesr.tools.bench import run as bench
+from clesr.engines.common.limits import DEFAULT_SIDE, set_max_side
+from clesr.tools.bench import stored as bench
 from clesr.tools.cli import COMMANDS, read_config
 from clesr.tools.commands.live import settings_of_streams
 from clesr.tools.commands.train import _recipe
@@ -202,11 +203,12 @@ def test_every_foreign_value_in_a_remembered_plan(tmp_path: Path) -> None:
     tuner = Tuner("card", (9, 0), tmp_path, lambda run: 1.0)
     tuner.choose("key", [plan], lambda _plan: None)
     (file,) = tmp_path.iterdir()
-    whole = json.loads(file.read_text())
+    key, content = unpack(file.read_bytes())
+    whole = json.loads(content)
     assert Tuner("card", (9, 0), tmp_path, lambda run: 1.0).recall("key", [plan]) is not None
     texts = [json.dumps(replaced(whole, place, new)) for place in places(whole) for new in FOREIGN]
     for text in [*texts, "[" * 100_000, "[]", ""]:
-        file.write_text(text)
+        file.write_bytes(pack(key, text.encode()))
         found = Tuner("card", (9, 0), tmp_path, lambda run: 1.0).recall("key", [plan])
         assert found is None or found.plan == plan
 

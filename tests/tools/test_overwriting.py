@@ -18,7 +18,7 @@ from commands import Run, one_line
 from recordings import drifting, write_video
 from session_runs import frames, record
 
-from clesr.engines.models import FastSR
+from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, save_model
 
 LIVE = ("--scale", 2, "--model", "nearest", "--display", "none", "--pace", "max")

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clesr.engines.backends.openvino.engine import open_openvino
-from clesr.engines.backends.torch import upscale
 from clesr.engines.models.weights import load_model, shipped
+from clesr.engines.reference import upscale
+from clesr.tools.data.pairs import load_pairs
+from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import load_pairs
-from clesr.tools.training.validate import gain_over_bicubic
 
 
 def gain(data: Path, name: str, scale: int) -> float:
     pairs = load_pairs(str(data / "test" / "cle_*"), scale)
     assert len(pairs) == 5
-    return gain_over_bicubic(load_model(shipped()[name, scale]).module, pairs)
+    return gain_over_bicubic(partial(upscale_image, load_model(shipped()[name, scale]).module), pairs)
 
 
 LEAST = {

@@ -1,4 +1,4 @@
-"""The crew on a Ray cluster: one actor an engine, lost ones replaced.
+"""Work on a Ray cluster: one actor an engine, lost ones replaced.
 
 All machines must see the archive and the output folder under the same paths (a shared file system), and have clesr
 installed: what travels are names and frame ranges, never images.
@@ -19,10 +19,10 @@ from typing import Any
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError, MissingDependencyError, UsageError
 from clesr.engines.common.folders import put_part
-from clesr.tools.archive.crew import Lost
-from clesr.tools.archive.messages import Answer, Hello, Task
+from clesr.engines.common.processor import core_count
+from clesr.tools.archive.messages import Answer, Failure, Hello, Task
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Worker, token_file, versions
+from clesr.tools.archive.worker import Worker, token_file, versions
 
 AHEAD = 2  # tasks a worker has at most: the one it does, and the next
 WAIT_S = 0.2
@@ -44,17 +44,17 @@ ANSWER_S = 5.0  # in which a cluster takes a connection; Ray itself tries for mi
 
 
 @dataclass
-class _Member:
-    """An actor, what it has to do (oldest first), and whether it has said hello."""
+class _Actor:
+    """A worker, what it has to do (oldest first), and whether it has said hello."""
 
-    actor: Any
+    handle: Any
     hello: Any
     ready: bool = False
     tasks: deque[tuple[Any, Task]] = field(default_factory=deque)
 
 
-class OnRay:
-    """A crew of Ray actors.
+class RayExecutor:
+    """Workers as Ray actors.
 
     ``address`` is ``local`` (start Ray on this machine), ``auto``, or HOST:PORT of a cluster. ``workers`` bounds their
     number; by default as many as fit: one for ``gpus`` of a GPU where the cluster has any, else one for ``threads``
@@ -72,61 +72,56 @@ class OnRay:
         tell: Callable[[str], None],
     ) -> None:
         self._settings, self._out, self._tell = settings, out, tell
-        self._quiet = ExitStack()
-        self._quiet.enter_context(_silenced())
-        with ExitStack() as failed:
-            failed.callback(self._quiet.close)
+        with ExitStack() as stack:
+            stack.enter_context(_silenced())
             self._ray = _connect(address)
-            failed.pop_all()
+            self._quiet = stack.pop_all()
         if address == "local":
             tell(f"this machine's own cluster listens on {LOOPBACK} alone: no other machine can reach it")
         self._token = uuid.uuid4().hex
         put_part(token_file(out), self._token.encode())
-        self._resources = _resources(self._ray, settings, gpus)
-        fitting = max(1, int(_fitting(self._ray.cluster_resources(), self._resources)))
+        having = self._ray.cluster_resources()
+        self._resources = _resources(having, settings, gpus)
+        fitting = _fitting(having, self._resources)
         self._wanted = min(workers or fitting, fitting)
         self._settings = replace(settings, threads=settings.threads or self._resources["num_cpus"])
-        self._members = [self._hire() for _ in range(self._wanted)]
+        self._actors = [self._start() for _ in range(self._wanted)]
         self._losses = 0
         self._closed = False
         self._reminder_ns = SYSTEM.now_ns()
 
-    def choose(self) -> str:
+    def choose_model(self) -> str:
         """The model that "auto" stands for on a worker of this cluster."""
-        try:
-            name: str = self._ray.get(self._members[0].actor.choose.remote())
-        except self._ray.exceptions.RayTaskError as error:
-            raise ClesrError(f"a worker cannot start: {_line(error.cause)}") from error
-        return name
+        return str(self._started(self._actors[0].handle.choose_model.remote()))
 
-    def settle(self, settings: Settings) -> None:
+    def configure(self, settings: Settings) -> None:
         """Begin again with other settings, before any task was given."""
-        for member in self._members:
-            self._ray.kill(member.actor)
+        for actor in self._actors:
+            self._ray.kill(actor.handle)
         self._settings = replace(settings, threads=self._settings.threads)
-        self._members = [self._hire() for _ in self._members]
+        self._actors = [self._start() for _ in self._actors]
 
     def free(self) -> int:
-        return sum(max(0, AHEAD - len(member.tasks)) for member in self._members if member.ready)
+        return sum(max(0, AHEAD - len(actor.tasks)) for actor in self._actors if actor.ready)
 
-    def give(self, task: Task) -> None:
-        member = min((m for m in self._members if m.ready), key=lambda m: len(m.tasks))
-        member.tasks.append((member.actor.do.remote(task), task))
+    def submit(self, task: Task) -> None:
+        actor = min((a for a in self._actors if a.ready), key=lambda a: len(a.tasks))
+        actor.tasks.append((actor.handle.do.remote(task), task))
 
-    def wait(self) -> list[tuple[Task, Answer | Lost]]:
-        waiting = [m.tasks[0][0] if m.ready else m.hello for m in self._members if m.tasks or not m.ready]
+    def wait(self) -> list[tuple[Task, Answer]]:
+        waiting = [a.tasks[0][0] if a.ready else a.hello for a in self._actors if a.tasks or not a.ready]
         self._remind()
         if not waiting:
             return []
         came, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         if not came:
             came, _ = self._ray.wait(waiting, num_returns=1, timeout=WAIT_S)
-        answers: list[tuple[Task, Answer | Lost]] = []
-        for member in list(self._members):
-            if not member.ready and member.hello in came:
-                self._greet(member)
-            elif member.tasks and member.tasks[0][0] in came:
-                answers += self._collect(member)
+        answers: list[tuple[Task, Answer]] = []
+        for actor in list(self._actors):
+            if not actor.ready and actor.hello in came:
+                self._greet(actor)
+            elif actor.tasks and actor.tasks[0][0] in came:
+                answers += self._collect(actor)
         return answers
 
     def progress(self) -> int:
@@ -138,26 +133,31 @@ class OnRay:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            for member in self._members:
-                self._ray.kill(member.actor)
+            for actor in self._actors:
+                self._ray.kill(actor.handle)
             self._ray.shutdown()
             self._quiet.close()
 
-    # --- hiring and losing
+    # --- starting and losing
 
-    def _hire(self) -> _Member:
-        actor = self._ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **self._resources)
-        handle = actor.remote(self._settings, self._out, _silent)
-        return _Member(handle, handle.hello.remote(self._token))
+    def _start(self) -> _Actor:
+        remote = self._ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **self._resources)
+        handle = remote.remote(self._settings, self._out)
+        return _Actor(handle, handle.hello.remote(self._token))
 
-    def _greet(self, member: _Member) -> None:
-        """A worker has started, or could not. Raises ClesrError where it does not belong to the others."""
+    def _started(self, reference: Any) -> Any:
+        """What ``reference`` stands for. Raises ClesrError where the worker could not start."""
         try:
-            hello: Hello = self._ray.get(member.hello)
+            return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise ClesrError(f"a worker cannot start: {_line(error.cause)}") from error
+
+    def _greet(self, actor: _Actor) -> None:
+        """A worker has started, or could not. Raises ClesrError where it does not belong to the others."""
+        try:
+            hello: Hello = self._started(actor.hello)
         except self._ray.exceptions.RayError as error:
-            self._replace(member, _line(error))
+            self._replace(actor, _line(error))
             return
         where = f"the worker on {hello.host}"
         if not hello.sees:
@@ -171,35 +171,37 @@ class OnRay:
             raise ClesrError(
                 f"{where} has other weights under the name {self._settings.model}; update clesr there"
             )
-        member.ready = True
+        actor.ready = True
         self._tell(f"worker {hello.process} on {hello.host}: {hello.engine}")
 
-    def _collect(self, member: _Member) -> list[tuple[Task, Answer | Lost]]:
-        """The oldest answer of ``member``; of one that is lost, all its tasks. Only the task that it was at counts as
+    def _collect(self, actor: _Actor) -> list[tuple[Task, Answer]]:
+        """The oldest answer of ``actor``; of one that is lost, all its tasks. Only the task that it was at counts as
         an attempt: those behind it were never begun."""
-        reference, task = member.tasks.popleft()
+        reference, task = actor.tasks.popleft()
         try:
             answer: Answer = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            lost = [(task, Lost(f"its worker was lost: {_line(error)}"))]
-            spared = [replace(waiting, lost=waiting.lost - 1) for _, waiting in member.tasks]
-            self._replace(member, _line(error))
-            return [*lost, *((waiting, Lost("its worker was lost")) for waiting in spared)]
+            lost: list[tuple[Task, Answer]] = [
+                (task, Failure(f"its worker was lost: {_line(error)}", again=True))
+            ]
+            spared = [replace(waiting, lost=waiting.lost - 1) for _, waiting in actor.tasks]
+            self._replace(actor, _line(error))
+            return [*lost, *((waiting, Failure("its worker was lost", again=True)) for waiting in spared)]
         self._losses = 0
         return [(task, answer)]
 
-    def _replace(self, member: _Member, reason: str) -> None:
+    def _replace(self, actor: _Actor, reason: str) -> None:
         self._losses += 1
         if self._losses > LOSSES * self._wanted:
             raise ClesrError(f"{self._losses} workers in a row were lost, the last: {reason}")
         self._tell(f"a worker was lost, another takes its place: {reason}")
-        self._ray.kill(member.actor)
-        self._members[self._members.index(member)] = self._hire()
+        self._ray.kill(actor.handle)
+        self._actors[self._actors.index(actor)] = self._start()
 
     def _remind(self) -> None:
         """Say what is waited for where no worker has started for a while."""
         now = SYSTEM.now_ns()
-        if any(member.ready for member in self._members):
+        if any(actor.ready for actor in self._actors):
             self._reminder_ns = now
         elif now - self._reminder_ns > STARTING_S * 1e9:
             self._reminder_ns = now
@@ -228,23 +230,19 @@ def _connect(address: str) -> Any:
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        options["num_cpus"] = len(os.sched_getaffinity(0))
+        options["num_cpus"] = core_count()
     elif address != "auto":
         _check_answers(address)
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ClesrError(f"--cluster {address}: {_line(error)}; {ADVICE}") from error
-    if address == "local" and _own_address(ray) != LOOPBACK:
+    if address == "local" and ray.util.get_node_ip_address() != LOOPBACK:  # type: ignore[no-untyped-call]
         ray.shutdown()
         raise ClesrError(
             "--cluster local: Ray was loaded before and would listen to other machines; start clesr as a command"
         )
     return ray
-
-
-def _own_address(ray: Any) -> str:
-    return str(ray.util.get_node_ip_address())
 
 
 def _check_answers(address: str) -> None:
@@ -260,25 +258,17 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def _resources(ray: Any, settings: Settings, gpus: float) -> dict[str, Any]:
-    """What one worker takes of the cluster."""
-    having = ray.cluster_resources()
+def _resources(having: dict[str, float], settings: Settings, gpus: float) -> dict[str, Any]:
+    """What one worker takes of a cluster that is ``having`` so much."""
     threads = min(settings.threads or 1, max(1, int(having.get("CPU", 1))))
-    if having.get("GPU") and settings.device != "cpu":
-        return {"num_cpus": threads, "num_gpus": gpus}
-    return {"num_cpus": threads, "num_gpus": 0}
+    on_gpu = having.get("GPU") and settings.device != "cpu"
+    return {"num_cpus": threads, "num_gpus": gpus if on_gpu else 0}
 
 
-def _fitting(having: dict[str, float], worker: dict[str, Any]) -> float:
-    return min(having.get(kind, 0.0) / share for kind, share in _shares(worker) if share)
-
-
-def _shares(worker: dict[str, Any]) -> list[tuple[str, float]]:
-    return [("CPU", float(worker["num_cpus"])), ("GPU", float(worker["num_gpus"]))]
-
-
-def _silent(_line: str) -> None:
-    pass
+def _fitting(having: dict[str, float], worker: dict[str, Any]) -> int:
+    """How many workers a cluster has room for, at least one."""
+    shares = {"CPU": worker["num_cpus"], "GPU": worker["num_gpus"]}
+    return max(1, int(min(having.get(kind, 0.0) / share for kind, share in shares.items() if share)))
 
 
 def _line(error: BaseException | None) -> str:

@@ -7,26 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
+from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.prepare import Roi, Window
-from clesr.pipeline.sinks.video.encoding import check_codec
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
-from clesr.tools.archive.crew import Alone, Crew
-from clesr.tools.archive.ledger import Ledger
+from clesr.pipeline.video.encoding import check_codec
+from clesr.tools.archive.eta import Survey, following
+from clesr.tools.archive.journal import Journal
 from clesr.tools.archive.lock import locked
-from clesr.tools.archive.outlook import Survey, following
-from clesr.tools.archive.run import LISTED, Report, Run
-from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import Tree
-from clesr.tools.archive.work import FOLDER, WORK
+from clesr.tools.archive.messages import Executor
+from clesr.tools.archive.report import LISTED, Report
+from clesr.tools.archive.runner import Runner
+from clesr.tools.archive.settings import FOLDER, WORK, Settings
+from clesr.tools.archive.tree import Tree, is_session
 from clesr.tools.common.console import tell
 from clesr.tools.common.signals import stopping_on_signals
 
 INTERRUPTED = 130
+AS_GIVEN = ("model", "engine", "device", "precision", "piece", "frames", "consistent", "threads", "overwrite")
 
 
 def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
@@ -47,12 +48,16 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
             opened.folder(*WORK, make=True).close()
     except OSError as error:
         raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
-    with locked(out / FOLDER / "lock", tell), closing(Ledger(out)) as ledger:
-        if ledger.damaged:
-            tell(f"{ledger.path}: {ledger.damaged} damaged lines are passed over; their files are done again")
-        settings = _remembered(settings, ledger)
-        report, tree, stopped = _run(root, out, settings, ledger, options)
-    _tell_left_out(tree)
+    with locked(out / FOLDER / "lock", tell), closing(Journal(out)) as journal:
+        if journal.damaged:
+            tell(
+                f"{journal.path}: {journal.damaged} damaged lines are passed over; their files are done again"
+            )
+        settings = _remembered(settings, journal)
+        report, tree, stopped = _run(root, out, settings, journal, options)
+    if tree.left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
+        tell(f"left out, no kind of image or video known here: {kinds}")
     for name, reason in report.listed:
         tell(f"broken: {name}: {reason}")
     tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
@@ -66,7 +71,7 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
     if report.broken:
         which = "listed above" if report.broken <= LISTED else f"the first {LISTED} listed above"
         words = "file was" if report.broken == 1 else "files were"
-        raise ClesrError(f"{report.broken} {words} not up-scaled whole, {which}; {ledger.path} has them all")
+        raise ClesrError(f"{report.broken} {words} not up-scaled whole, {which}; {journal.path} has them all")
     if not report.done + report.skipped:
         known = ", ".join((*RECORDINGS, *IMAGE_SUFFIXES))
         raise UsageError(f"the folder {root} holds nothing to up-scale; known are {known}")
@@ -74,35 +79,45 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
 
 
 def _run(
-    root: Path, out: Path, settings: Settings, ledger: Ledger, options: dict[str, Any]
+    root: Path, out: Path, settings: Settings, journal: Journal, options: dict[str, Any]
 ) -> tuple[Report, Tree, bool]:
     with ExitStack() as stack:
-        crew = stack.enter_context(closing(_crew(settings, out, options)))
+        executor = stack.enter_context(closing(_executor(settings, out, options)))
         if settings.model == "auto":
-            settings = _identified(replace(settings, model=crew.choose()))
-            crew.settle(settings)
-        ledger.begin(settings, chosen=options["model"] == "auto")
+            settings = _identified(replace(settings, model=executor.choose_model()))
+            executor.configure(settings)
+        _tell_replaced(journal, settings, root)
+        journal.begin(settings.recorded(), settings.identity, chosen=options["model"] == "auto")
         tree = Tree(root, out)
         survey = stack.enter_context(closing(Survey(Tree(root, out))))
-        run = Run(crew, tree, ledger, settings, out, deep=options["reread"])
+        runner = Runner(executor, tree, journal, settings, out, deep=options["reread"])
 
         def stop() -> None:
             tell("stopping: finished files are kept, and so are finished pieces of long ones")
-            run.stop()
+            runner.stop()
 
-        with stopping_on_signals(stop), following(run.report, crew, survey):
-            report = run.run()
-        return report, tree, run.stopped
+        with stopping_on_signals(stop), following(runner.report, executor, survey):
+            report = runner.run()
+        return report, tree, runner.stopped
 
 
-def _crew(settings: Settings, out: Path, options: dict[str, Any]) -> Crew:
+def _tell_replaced(journal: Journal, settings: Settings, root: Path) -> None:
+    """Say how many results of earlier runs the run replaces, because it has other settings."""
+    above = root.resolve().parent if is_session(root) else root  # the names of inputs begin here
+    count = sum((above / name).exists() for name in journal.made_otherwise(settings.identity))
+    if count:
+        tell(f"{count} results of earlier runs with other settings are made anew and replaced")
+
+
+def _executor(settings: Settings, out: Path, options: dict[str, Any]) -> Executor:
     if not options["cluster"]:
-        return Alone(settings, out, tell)
-    from clesr.tools.archive.cluster import OnRay
+        from clesr.tools.archive.worker import LocalExecutor
 
-    return OnRay(
-        settings, out, address=options["cluster"], workers=options["workers"], gpus=options["gpus"], tell=tell
-    )
+        return LocalExecutor(settings, out, tell)
+    from clesr.tools.archive.cluster import RayExecutor
+
+    address, workers, gpus = options["cluster"], options["workers"], options["gpus"]
+    return RayExecutor(settings, out, address=address, workers=workers, gpus=gpus, tell=tell)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -110,43 +125,29 @@ def _settings(options: dict[str, Any]) -> Settings:
     check_codec(codec, ".mkv")
     settings = Settings(
         scale=int(options["scale"]),
-        model=options["model"],
         model_sha256="",
-        engine=options["engine"],
-        device=options["device"],
-        precision=options["precision"],
         roi=Roi.parse(options["roi"]) if options["roi"] else None,
         window=Window.parse(options["window"]),
         codec=codec,
-        piece=options["piece"],
-        frames=options["frames"],
-        consistent=options["consistent"],
-        threads=options["threads"],
-        overwrite=options["overwrite"],
+        **{name: options[name] for name in AS_GIVEN},
     )
     return _identified(settings)
 
 
 def _identified(settings: Settings) -> Settings:
     """With the identity of the model; ``auto`` has none yet."""
-    if settings.model == "auto" or settings.model in METHODS:
+    model = settings.model
+    if model == "auto" or model in METHODS:
         return settings
-    found = find_model(settings.model, settings.scale, besides=("auto", *METHODS))
-    path = Path(settings.model)
-    where = str(path.absolute()) if path.suffix else settings.model
+    found = find_model(model, settings.scale, besides=("auto", *METHODS))
+    where = str(Path(model).absolute()) if Path(model).suffix else model
     return replace(settings, model=where, model_sha256=found.sha256)
 
 
-def _remembered(settings: Settings, ledger: Ledger) -> Settings:
+def _remembered(settings: Settings, journal: Journal) -> Settings:
     """``auto`` stays what it was in earlier runs, so that an archive is done by one model."""
-    model = ledger.chosen.get(settings.scale)
+    model = journal.chosen.get(settings.scale)
     if settings.model != "auto" or model is None:
         return settings
     tell(f"model {model}, as in the run before")
     return _identified(replace(settings, model=model))
-
-
-def _tell_left_out(tree: Tree) -> None:
-    if tree.left_out:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
-        tell(f"left out, no kind of image or video known here: {kinds}")

@@ -1,30 +1,95 @@
-"""One piece of a recording through the live path, into a file."""
+"""One segment of a recording through the live path, into a file, by engines that stay open."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from clesr.engines.common.errors import EngineError
-from clesr.pipeline.frame import Outcome
+from clesr.engines.engine import Engine
+from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.settings import PATIENCE_FPS, EngineSettings
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
-from clesr.tools.archive.engines import EngineShelf
-from clesr.tools.archive.messages import Plan
-from clesr.tools.archive.pieces import Part, PieceFile, Strict
+from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_part
+from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
 from clesr.tools.archive.settings import Settings
+from clesr.tools.common.engines import EngineOpener
+
+OPEN_SIZES = 2  # whose engines stay open
 
 
 class Stopped(Exception):
-    """``stop`` was called while a piece was computed."""
+    """``stop`` was called while a segment was computed."""
+
+
+class EnginePool:
+    """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        wanted = EngineSettings(
+            scale=settings.scale,
+            model=settings.model,
+            engine=settings.engine,
+            device=settings.device,
+            precision=settings.precision,
+            threads=settings.threads,
+        )
+        self.opener = EngineOpener(wanted, PATIENCE_FPS, tell)
+        self.shape = (0, 0)
+        self.described = ""
+        self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
+
+    def __call__(self, shape: tuple[int, int]) -> Engine:
+        if shape not in self._engines:
+            while len(self._engines) >= OPEN_SIZES:
+                self._engines.popitem(last=False)[1].close()
+            self._engines[shape] = self.opener(shape)
+        self._engines.move_to_end(shape)
+        engine = self._engines[shape]
+        self.shape, self.described = shape, str(engine.info)
+        return LentEngine(engine, lambda: self._drop(shape))
+
+    def close(self) -> None:
+        while self._engines:
+            self._engines.popitem()[1].close()
+
+    def _drop(self, shape: tuple[int, int]) -> None:
+        engine = self._engines.pop(shape, None)
+        if engine is not None:
+            engine.close()
+
+
+class LentEngine:
+    """``engine``, which closing gives back, or drops where it has failed or still holds frames."""
+
+    def __init__(self, engine: Engine, drop: Callable[[], None]) -> None:
+        self.info, self.depth = engine.info, engine.depth
+        self._engine, self._drop = engine, drop
+        self._in_flight = 0  # that of a failed engine never comes back to 0
+
+    def submit(self, lr: Image) -> None:
+        self._in_flight += 1
+        self._engine.submit(lr)
+
+    def collect(self) -> Image:
+        image = self._engine.collect()
+        self._in_flight -= 1
+        return image
+
+    def close(self) -> None:
+        if self._in_flight:
+            self._drop()
 
 
 class Computation:
-    """Computes pieces, one at a time, with engines that stay open."""
+    """Computes segments, one at a time, with engines that stay open."""
 
-    def __init__(self, settings: Settings, engines: EngineShelf) -> None:
+    def __init__(self, settings: Settings, engines: EnginePool) -> None:
         self.settings, self.engines = settings, engines
         self._pipeline: Pipeline | None = None
         self._stopped = False
@@ -37,36 +102,39 @@ class Computation:
             pipeline.abort()
 
     def progress(self) -> int:
-        """From any thread: LR pixels of the present piece that are done."""
-        pipeline, engine = self._pipeline, self.engines.shape
-        return pipeline.ledger.captured * engine[0] * engine[1] if pipeline is not None else 0
+        """From any thread: LR pixels of the present segment that are done."""
+        pipeline, (height, width) = self._pipeline, self.engines.shape
+        return pipeline.ledger.captured * height * width if pipeline is not None else 0
 
-    def run(self, plan: Plan, index: int, path: Path) -> Part:
-        """Piece ``index`` of ``plan`` into the new ``path``. Raises Stopped, NotApart, OSError, ClesrError."""
-        span = plan.seen.spans[index] if plan.seen.spans else None
-        limit = self.settings.frames if span is None else None
-        source = open_part(Path(plan.job.path), span)
+    def run(self, plan: SegmentPlan, index: int, path: Path) -> SegmentInfo:
+        """Segment ``index`` of ``plan`` into the new ``path``. Raises Stopped, NotApart, OSError, ClesrError."""
+        scan, settings = plan.scan, self.settings
+        span = scan.spans[index] if scan.spans else None
+        limit = settings.frames if span is None else None
+        source = open_part(plan.file.path, span)
         try:
             still = StillFile(path) if path.suffix != ".mkv" else None
-            sink = Strict(still or self._video(plan, path))
+            video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)
         except BaseException:
             source.close()
             raise
-        completed: list[bool] = []
+        sink = Strict(still or video)
+        said: list[str] = []
+        completed = limit is not None
 
         def on_end() -> None:
-            completed.append(True)
+            nonlocal completed
+            completed = True
             if still is not None:
                 still.complete()
 
-        said: list[str] = []
         pipeline = Pipeline(
             source,
             self.engines,
             [sink],
-            scale=self.settings.scale,
-            prepare=Prepare(roi=self.settings.roi, window=plan.seen.window),
-            consistent=self.settings.consistent,
+            scale=settings.scale,
+            prepare=Prepare(roi=settings.roi, window=scan.window),
+            consistent=settings.consistent,
             limits=Limits(limit, None),
             tell=said.append,
             on_end=on_end,
@@ -74,23 +142,21 @@ class Computation:
         if limit is not None and still is not None:
             still.complete()
         summary = self._run(pipeline, said)
-        if self._stopped or not (completed or limit is not None):
+        if self._stopped or not completed:
             raise Stopped
         frames = summary.outcomes[Outcome.UPSCALED]
         note = next((line for line in said if "corrupt" in line), "")
-        return Part(frames, summary.captured - frames, sink.shape, self.engines.described, note)
-
-    def _video(self, plan: Plan, path: Path) -> PieceFile:
-        return PieceFile(path, codec=self.settings.codec, fps=plan.seen.fps, origin=plan.seen.origin)
+        return SegmentInfo(frames, summary.captured - frames, sink.shape, self.engines.described, note)
 
     def _run(self, pipeline: Pipeline, said: list[str]) -> Summary:
+        """Raises EngineError with what the pipeline ``said`` of its engine."""
         self._pipeline = pipeline
         if self._stopped:
             pipeline.abort()
         try:
             return pipeline.run()
         except EngineError as error:
-            self.engines.close()  # nobody knows what a failed engine gives next: the piece is tried again with another
+            self.engines.close()  # nobody knows what a failed engine gives next: another one tries the segment again
             raise EngineError("; ".join([str(error), *(r for r in said if "engine failed" in r)])) from error
         finally:
             self._pipeline = None

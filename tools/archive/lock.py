@@ -31,9 +31,9 @@ def locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
         except OSError as error:
             if error.errno in _HELD:
                 file.seek(0)
+                holder = file.read(200).decode(errors="replace").strip() or "just started"
                 raise SinkError(
-                    f"another run ({_holder(file.read(200))}) writes to {path.parent.parent}; wait "
-                    "for its end, or choose another folder"
+                    f"another run ({holder}) writes to {path.parent.parent}; wait for its end, or choose another folder"
                 ) from error
             tell(
                 f"{path.parent.parent} has no file locks ({error.strerror}): start no second run on it meanwhile"
@@ -42,7 +42,3 @@ def locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         yield
-
-
-def _holder(said: bytes) -> str:
-    return said.decode(errors="replace").strip() or "just started"

@@ -1,73 +1,52 @@
-"""What travels between a run and its workers: steps of jobs one way, answers the other. Names and frame ranges only."""
+"""What travels between a run and its workers: tasks one way, answers the other. Names and frame ranges only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
+from typing import Protocol
 
-from clesr.tools.archive.ledger import Record
-from clesr.tools.archive.recording import Look
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One input: its ``name`` in the archive, the file read, its ``target`` under the output folder, and the size and
-    time of change that it had. ``known`` is the hash of its content where its result exists with these settings;
-    ``earlier`` the hash of the result of an earlier run, which may be replaced."""
-
-    name: str
-    path: str
-    target: str
-    size: int
-    mtime_ns: int
-    known: str = ""
-    earlier: str = ""
+from clesr.tools.archive.journal import JournalEntry
+from clesr.tools.archive.recording import Scan
+from clesr.tools.archive.settings import Settings
+from clesr.tools.archive.tree import InputFile
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How one input is done: what was seen of it, and the name of the folder in which it is worked on."""
+class SegmentPlan:
+    """How one input is done: the SHA-256 of its content, what was seen of it, and the name (``key``) of the folder in
+    which it is worked on."""
 
-    job: Job
+    file: InputFile
     sha256: str
     key: str
-    seen: Look
+    scan: Scan
 
     @property
-    def pieces(self) -> int:
-        return max(1, len(self.seen.spans))
+    def segments(self) -> int:
+        return max(1, len(self.scan.spans))
 
     def pixels(self, index: int) -> int:
-        """LR pixels of a piece."""
-        spans, (height, width) = self.seen.spans, self.seen.shape
-        return (spans[index].stop - spans[index].start if spans else self.seen.frames) * height * width
+        """LR pixels of a segment."""
+        spans, (height, width) = self.scan.spans, self.scan.shape
+        return (spans[index].stop - spans[index].start if spans else self.scan.frames) * height * width
 
-    def whole(self) -> Plan:
-        """The same without parts."""
-        return replace(self, seen=replace(self.seen, spans=(), origin=None))
+    def whole(self) -> SegmentPlan:
+        """The same in one segment."""
+        return replace(self, scan=replace(self.scan, spans=(), origin=None))
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The file is finished; nothing was computed where it is ``unchanged`` since an earlier run."""
 
-    record: Record
+    entry: JournalEntry
     unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """The piece is finished."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inseparable:
-    """The input does not decode in parts as it does in sequence: it is to be done as a whole."""
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
-    """One line on what went wrong with one file. ``again``: another attempt may succeed."""
+    """One line on what went wrong with one file. ``again``: another attempt may succeed, as where a worker was lost."""
 
     reason: str
     again: bool = False
@@ -80,27 +59,32 @@ class Fatal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """``stop`` was called before the step was through."""
+class Event(Enum):
+    """Answers that need no more words."""
+
+    SEGMENT_DONE = auto()  # the segment is finished
+    INSEPARABLE = (
+        auto()
+    )  # the input does not decode in parts as it does in sequence: it is to be done as a whole
+    HALTED = auto()  # ``stop`` was called before the step was through
 
 
-Answer = Done | Plan | Made | Inseparable | Failure | Fatal | Halted
+Answer = Done | SegmentPlan | Event | Failure | Fatal
 
 
 class Step(StrEnum):
     BEGIN = "begin"
-    PIECE = "piece"
+    SEGMENT = "segment"
     FINISH = "finish"
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A step of a job; all but BEGIN have a plan. ``lost`` counts the attempts that came to nothing."""
+    """A step of one input; all but BEGIN have a plan. ``lost`` counts the attempts that came to nothing."""
 
-    job: Job
+    file: InputFile
     step: Step = Step.BEGIN
-    plan: Plan | None = None
+    plan: SegmentPlan | None = None
     index: int = 0
     lost: int = 0
 
@@ -116,3 +100,31 @@ class Hello:
     sees: bool
     model_sha256: str
     engine: str
+
+
+class Executor(Protocol):
+    """Workers that take tasks and give answers, in any order: one in this process (worker.py), or many on a cluster
+    (cluster.py). One thread calls; ``stop`` and ``progress`` may come from others."""
+
+    def choose_model(self) -> str:
+        """The name of the model that the model "auto" of the settings stands for."""
+
+    def configure(self, settings: Settings) -> None:
+        """Take other settings, before the first task."""
+
+    def free(self) -> int:
+        """How many tasks may be submitted now: never more than a few a worker."""
+
+    def submit(self, task: Task) -> None: ...
+
+    def wait(self) -> list[tuple[Task, Answer]]:
+        """What has come back, perhaps nothing after a short while. Raises ClesrError where nobody can work."""
+
+    def progress(self) -> int:
+        """LR pixels done of tasks that are not finished, as far as is known."""
+
+    def stop(self) -> None:
+        """Give up what is being done."""
+
+    def close(self) -> None:
+        """End the workers. May be called twice."""

@@ -12,7 +12,7 @@ import numpy as np
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
 from clesr.pipeline.sources.images.stack import open_images, open_tiff
@@ -31,7 +31,7 @@ SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are meas
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scan:
     """What a first look gives: ``frames`` stated (0: none), LR ``shape`` (H, W), rate, ``origin`` (``pts`` of frame 0,
     None where it does not matter), ``spans`` (empty: to be read as a whole), and the window for its grey levels."""
 
@@ -43,32 +43,33 @@ class Look:
     window: Window
 
 
-def look(path: Path, *, roi: Roi | None, window: Window, piece: int, limit: int | None) -> Look:
-    """Scan ``path``, of which only the first ``limit`` frames count; raises SourceError, and UsageError for a ``roi``
-    that leaves the frame."""
+def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: int | None) -> Scan:
+    """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; raises
+    SourceError, and UsageError for a ``roi`` that leaves the frame."""
     samples: tuple[Span, ...] = ()
     spans: tuple[Span, ...] = ()
     origin: int | None = None
-    images = open_numbered(path)
-    if images is None:
+    numbered = open_numbered(path)
+    if numbered is None:
         index = index_video(path)
         frames = min(index.frames, limit or index.frames)
-        spans = split_video(index, frames, piece)
+        spans = split_video(index, frames, segment)
         samples = split_video(index, frames, max(1, frames // SAMPLES))
         origin = index.pts[0] if spans else None
     else:
-        frames = min(images.info.frames or 0, limit or images.info.frames or 0)
-        images.close()
+        frames = min(numbered.info.frames or 0, limit or numbered.info.frames or 0)
+        numbered.close()
         samples = split_images(frames, max(1, frames // SAMPLES))
         if path.suffix.lower() not in IMAGE_SUFFIXES:  # a TIFF is written by one worker
-            spans = split_images(frames, piece)
+            spans = split_images(frames, segment)
     with closing(open_source(str(path), pace="max")) as source:
         first, fps = _frame(source), source.info.fps
     shape = Prepare(roi=roi).shape((first.image.shape[0], first.image.shape[1]))
     deep = first.image.dtype == np.uint16
     if window.mode == "percentile" or (window.mode == "auto" and deep):
-        window = steady_window([_cut(image, roi) for image in _samples(path, samples, frames)])
-    return Look(frames, shape, fps, origin, spans, window)
+        images = _samples(path, samples, frames)
+        window = steady_window([image if roi is None else roi.cut(image) for image in images])
+    return Scan(frames, shape, fps, origin, spans, window)
 
 
 def open_part(path: Path, span: Span | None) -> Source:
@@ -119,7 +120,3 @@ def _frame(source: Source) -> Frame:
     if frame is None:
         raise SourceError(f"{source.info.address}: no frame in it can be decoded")
     return frame
-
-
-def _cut(image: Image, roi: Roi | None) -> Image:
-    return image if roi is None else roi.cut(image)

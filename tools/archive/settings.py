@@ -11,12 +11,15 @@ from typing import Any
 from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.settings import PIECE
 
+FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
+WORK = (FOLDER, "work")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """``model`` is a name or file, ``model_sha256`` its identity (empty without weights). ``engine``, ``device`` and
-    ``precision`` are what was asked for. ``piece`` frames of a video at a time begin with a key frame, so that any
-    worker can make them. ``frames``: only the first so many of each input. ``consistent`` corrects
+    ``precision`` are what was asked for. ``piece`` frames of a video are a segment, which begins with a key frame,
+    so that any worker can make it. ``frames``: only the first so many of each input. ``consistent`` corrects
     images by what was measured. ``threads`` changes no pixel, and neither does ``overwrite``: whether results take the
     place of files that no run made."""
 
@@ -36,14 +39,14 @@ class Settings:
     overwrite: bool = False
 
     def recorded(self) -> dict[str, Any]:
-        """As the ledger has it: results made with the same are the same."""
+        """As the journal has it: results made with the same are the same."""
         settings: dict[str, Any] = asdict(self) | {"model": Path(self.model).name}
         del settings["threads"], settings["overwrite"]
         return settings
 
     @property
     def identity(self) -> str:
-        """What the ledger knows these settings by."""
+        """What the journal knows these settings by."""
         return _short_hash(self.recorded())
 
     def key(self, input_sha256: str, name: str) -> str:

@@ -19,16 +19,19 @@ SESSION_FILES = ("session.json", "frames.jsonl")  # a folder with RAW and one of
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class InputFile:
     """A recording of the archive. ``name`` is its path in the archive, ``path`` the file that is read (a session's
     raw video), ``target`` the path of its result in the output folder; ``size`` in bytes and ``mtime_ns`` are the
-    file's."""
+    file's. ``known`` is the hash of its content where its result exists with these settings; ``earlier`` the hash of
+    the result of an earlier run, which may be replaced."""
 
     name: str
     path: Path
     target: str
     size: int
     mtime_ns: int
+    known: str = ""
+    earlier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Tree:
         self.left_out: Counter[str] = Counter()
         self._outside: set[tuple[int, int]] = set()
 
-    def __iter__(self) -> Iterator[Entry | Unreadable]:
+    def __iter__(self) -> Iterator[InputFile | Unreadable]:
         self.left_out.clear()
         self._outside.clear()
         if is_session(self.root):
@@ -60,7 +63,7 @@ class Tree:
             return
         yield from self._folder(self.root, "")
 
-    def _folder(self, folder: Path, name: str) -> Iterator[Entry | Unreadable]:
+    def _folder(self, folder: Path, name: str) -> Iterator[InputFile | Unreadable]:
         try:
             paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
         except OSError as error:
@@ -111,14 +114,14 @@ def is_session(folder: Path) -> bool:
     return (folder / RAW).is_file() and any((folder / name).is_file() for name in SESSION_FILES)
 
 
-def _entry(name: str, path: Path, target: str) -> Entry | Unreadable:
+def _entry(name: str, path: Path, target: str) -> InputFile | Unreadable:
     try:
         state = path.stat()
     except OSError as error:
         return Unreadable(name, f"cannot be read ({error.strerror})")
     if not stat.S_ISREG(state.st_mode):
         return Unreadable(name, f"cannot be read (it is {kind_of(state)} and no file)")
-    return Entry(name, path, target, state.st_size, state.st_mtime_ns)
+    return InputFile(name, path, target, state.st_size, state.st_mtime_ns)
 
 
 def _targets(paths: list[Path]) -> list[str]:

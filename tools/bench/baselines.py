@@ -18,6 +18,7 @@ from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
+from clesr.engines.gpu import NO_GPU, gpu_name
 from clesr.engines.models.weights import Model
 
 EAGER, COMPILED = "torch-eager", "torch-compile"
@@ -26,13 +27,11 @@ SLOTS = 2
 
 def candidates() -> list[EngineCandidate]:
     """PyTorch in FP16 on the first NVIDIA GPU, eager and by torch.compile with max-autotune."""
-    available = torch.cuda.is_available()
-    words = torch.cuda.get_device_name() if available else "an NVIDIA GPU"
-    reason = "" if available else "torch finds no NVIDIA GPU"
+    reason = "" if torch.cuda.is_available() else NO_GPU
     return [
         EngineCandidate(
-            name=name, kind="cuda", device=words, precision="fp16", rank=rank, available=available,
-            reason=reason, open=functools.partial(open_baseline, compiled=name == COMPILED),
+            name=name, kind="cuda", device=gpu_name(), precision="fp16", rank=rank, reason=reason,
+            open=functools.partial(open_baseline, compiled=name == COMPILED),
         )
         for name, rank in ((COMPILED, 11), (EAGER, 12))
     ]  # fmt: skip
@@ -44,7 +43,7 @@ def open_baseline(
     """``threads`` means nothing here. Raises EngineError where the GPU or the compiler cannot."""
     name = COMPILED if compiled else EAGER
     if not torch.cuda.is_available():
-        raise EngineError(f"{name} cannot start: torch finds no NVIDIA GPU")
+        raise EngineError(f"{name} cannot start: {NO_GPU}")
     words = torch.cuda.get_device_name()
     info = EngineInfo(name, words, "fp16", model.name, model.sha256, model.scale, shape)
     half = copy.deepcopy(model.module).to("cuda", torch.float16)

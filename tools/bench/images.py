@@ -7,8 +7,8 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.tools.training.degrade import degrade
-from clesr.tools.training.images import read_entry
+from clesr.tools.data.degrade import degrade
+from clesr.tools.data.images import read_entry
 
 DATA = "CLESR_DATA"
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import clesr
-from clesr.engines.backends.torch import cpu_name
+from clesr.engines.common.processor import cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
-from clesr.engines.models import count_operations
+from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
+from clesr.engines.reference import upscale
 from clesr.engines.selftest import compare
 from clesr.pipeline.view import field_of_view
 from clesr.tools.bench.figures import latency, median_ratio, ratios, significant, streams
@@ -50,7 +50,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BenchPlan:
     """How long is measured: about ``seconds`` for each way (one at a time, in flight, by the device), in ``repeats``
     turns; ``threads`` of the processor, None: all."""
 
@@ -79,9 +79,8 @@ class Subject:
 
 def label(candidate: EngineCandidate) -> str:
     """What an engine is called in tables: name and precision, and the device where it is no NVIDIA GPU."""
-    return f"{candidate.name} {candidate.precision}" + (
-        "" if candidate.kind == "cuda" else f" {candidate.kind}"
-    )
+    device = "" if candidate.kind == "cuda" else f" {candidate.kind}"
+    return f"{candidate.name} {candidate.precision}{device}"
 
 
 def measure_case(
@@ -90,7 +89,7 @@ def measure_case(
     pair: Pair,
     *,
     peaks: dict[str, dict[str, float]],
-    plan: Plan,
+    plan: BenchPlan,
     advance: Callable[[str], None] = lambda _what: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """A row for each engine that passes parity, and for each other its name and why it is not among them.
@@ -113,14 +112,16 @@ def measure_case(
     finally:
         for subject in subjects:
             subject.engine.close()
-    return _rows(case, subjects, peaks), out
+    over = ratios({label(s.candidate): s.rates for s in subjects})
+    rows = [_row(case, s, peaks.get(s.candidate.kind, {})) for s in subjects]
+    return [row | {"over": over[row["label"]]} for row in rows], out
 
 
 def _opened(
     case: Case,
     candidates: Sequence[EngineCandidate],
     pair: Pair,
-    plan: Plan,
+    plan: BenchPlan,
     out: list[dict[str, str]],
     advance: Callable[[str], None],
 ) -> list[Subject]:
@@ -139,10 +140,8 @@ def _opened(
         subject = Subject(candidate, engine)
         try:
             sr = upscaled(engine, pair[0])
-            subject.device_mb, subject.host_mb = (
-                _grown(before[0], device_mb()),
-                _grown(before[1], resident_mb()),
-            )
+            subject.device_mb = _grown(before[0], device_mb())
+            subject.host_mb = _grown(before[1], resident_mb())
             truth = reference(case.model, pair[0]) if truth is None else truth
             subject.quality = quality(sr, truth, pair[1], candidate.precision)
         except EngineError as error:
@@ -183,7 +182,7 @@ def quality(sr: Pixels, truth: Pixels, hr: Pixels, precision: str) -> dict[str, 
     }
 
 
-def _take_turn(subject: Subject, lr: Pixels, plan: Plan, *, first: bool) -> None:
+def _take_turn(subject: Subject, lr: Pixels, plan: BenchPlan, *, first: bool) -> None:
     engine, seconds = subject.engine, plan.seconds / plan.repeats
     if first:
         one_at_a_time(engine, lr, min(WARM_UP_S, seconds), plan.clock)
@@ -195,20 +194,14 @@ def _take_turn(subject: Subject, lr: Pixels, plan: Plan, *, first: bool) -> None
     subject.device += by_device(engine, lr, seconds, plan.clock)
 
 
-def _rows(
-    case: Case, subjects: Sequence[Subject], peaks: dict[str, dict[str, float]]
-) -> list[dict[str, Any]]:
-    over = ratios({label(s.candidate): s.rates for s in subjects})
-    return [
-        _row(case, s, peaks.get(s.candidate.kind, {})) | {"over": over[label(s.candidate)]} for s in subjects
-    ]
-
-
 def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any]:
     candidate, rate = subject.candidate, statistics.median(subject.rates)
     speed, peak = case.gflop * rate, peak_for(peaks, candidate.precision)
     return {
-        **_what(case),
+        "model": case.model.name,
+        "scale": case.model.scale,
+        "sha256": case.model.sha256,
+        "lr": list(case.shape),
         "gflop": significant(case.gflop),
         "label": label(candidate),
         "engine": candidate.name,
@@ -222,8 +215,8 @@ def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any
         "depth_gain": round(median_ratio(subject.rates, subject.single_rates), 3),
         "latency_ms": latency(subject.single),
         "device_ms": latency(subject.device) if subject.device else None,
-        "device_mb": _rounded(subject.device_mb),
-        "host_mb": _rounded(subject.host_mb),
+        "device_mb": subject.device_mb,
+        "host_mb": subject.host_mb,
         "watts": mean_watts(subject.readings),
         "gflop_s": significant(speed),
         "of_peak": significant(speed / peak) if peak else None,
@@ -232,24 +225,11 @@ def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any
     }
 
 
-def _what(case: Case) -> dict[str, Any]:
-    model = case.model
-    return {"model": model.name, "scale": model.scale, "sha256": model.sha256, "lr": list(case.shape)}
-
-
 def _left_out(case: Case, candidate: EngineCandidate, kind: str, reason: str) -> dict[str, str]:
-    return {
-        "case": str(case),
-        "label": label(candidate),
-        "engine": candidate.name,
-        "what": kind,
-        "reason": reason,
-    }
+    named = {"case": str(case), "label": label(candidate), "engine": candidate.name}
+    return named | {"what": kind, "reason": reason}
 
 
 def _grown(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else max(0.0, after - before)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+    """By how many MB, with one place behind the point."""
+    return None if before is None or after is None else round(max(0.0, after - before), 1)

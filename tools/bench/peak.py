@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
 CUDA_SIDE, CPU_SIDE = 8192, 1024
 COPIED = 1 << 29  # bytes: ten times what a card's cache holds
@@ -21,7 +21,9 @@ def matrix_peaks(kind: str) -> dict[str, float]:
     for name, dtype in types.items():
         a, b = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        found[name] = round(2 * side**3 / best_seconds(_product(a, b, out), kind) / 1e9, 1)
+        found[name] = round(
+            2 * side**3 / best_seconds(functools.partial(torch.mm, a, b, out=out), kind) / 1e9, 1
+        )
     return found
 
 
@@ -41,10 +43,6 @@ def best_seconds(run: Callable[[], object], kind: str) -> float:
 def peak_for(peaks: dict[str, float], precision: str) -> float | None:
     """The peak that an engine of ``precision`` is held against: a GPU's FP16 for every one, a CPU's own."""
     return peaks.get(precision) or peaks.get("fp16") or peaks.get("fp32")
-
-
-def _product(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], object]:
-    return lambda: torch.mm(a, b, out=out)
 
 
 def _seconds(run: Callable[[], object], kind: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from clesr.engines.common.errors import ClesrError, MissingDependencyError
 from clesr.engines.common.files import NEW, WriteRule, new_file
-from clesr.tools.bench.figures import VIDEO_RATE
+from clesr.tools.bench.figures import PERCENTILES, VIDEO_RATE
 from clesr.tools.bench.report import by_case, figure
 
 WIDTH, BAR, AROUND = 10.5, 0.34, 0.75  # inches: of the picture, of a bar, above and below the bars of a case
@@ -27,17 +27,13 @@ def draw(result: dict[str, Any], path: Path, rule: WriteRule = NEW) -> None:
     """Write ``result`` as an image to ``path``. Raises ClesrError where it cannot be written, or ``rule``
     forbids it."""
     check_plot()
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     cases = by_case(result["rows"])
     heights = [BAR * len(rows) + AROUND for rows in cases.values()]
-    shown, axes = plt.subplots(
-        len(cases), 2, figsize=(WIDTH, sum(heights) + 0.6), layout="constrained", squeeze=False, sharex="col",
-        gridspec_kw={"height_ratios": heights, "width_ratios": (1.15, 1)},
-    )  # fmt: skip
+    shown = Figure(figsize=(WIDTH, sum(heights) + 0.6), layout="constrained")
+    grid = {"height_ratios": heights, "width_ratios": (1.15, 1)}
+    axes = shown.subplots(len(cases), 2, squeeze=False, sharex="col", gridspec_kw=grid)
     colours = _colours([row["label"] for row in result["rows"]])
     for (left, right), (case, rows) in zip(axes, cases.items(), strict=True):
         _rates(left, case, rows, colours)
@@ -51,8 +47,6 @@ def draw(result: dict[str, Any], path: Path, rule: WriteRule = NEW) -> None:
             shown.savefig(temporary, dpi=130)
     except ValueError as error:
         raise ClesrError(f"the plot cannot be written to {path}: {error}; end its name in .png") from error
-    finally:
-        plt.close(shown)
 
 
 def _rates(axes: Any, case: str, rows: list[dict[str, Any]], colours: dict[str, Any]) -> None:
@@ -68,11 +62,7 @@ def _rates(axes: Any, case: str, rows: list[dict[str, Any]], colours: dict[str, 
 
 def _latencies(axes: Any, rows: list[dict[str, Any]], colours: dict[str, Any]) -> None:
     for at, row in enumerate(rows):
-        known = {
-            name: row["latency_ms"][name]
-            for name in ("p50", "p95", "p99", "p99.9")
-            if row["latency_ms"][name]
-        }
+        known = {name: row["latency_ms"][name] for name in PERCENTILES if row["latency_ms"][name]}
         name, longest = list(known.items())[-1]
         colour = colours[row["label"]]
         axes.plot([known["p50"], longest], [at, at], color=colour, linewidth=2.5, solid_capstyle="round")

@@ -134,27 +134,19 @@ def _key(row: Row) -> tuple[object, ...]:
     return row["model"], row["scale"], tuple(row["lr"]), row["label"]
 
 
-def _of(side: str, text: Callable[[Row], str]) -> Callable[[Row], str]:
-    return lambda pair: text(pair[side])
-
-
-def _change(pair: Row) -> str:
-    return f"{pair['B']['frames_s'] / pair['A']['frames_s']:.2f}"
+def _both(head: str, text: Callable[[Row], str]) -> tuple[Column, Column]:
+    """The same column of A and of B."""
+    return (f"{head}\nA", lambda pair: text(pair["A"])), ("\nB", lambda pair: text(pair["B"]))
 
 
 COMPARED: tuple[Column, ...] = (
-    ("engine", _of("A", lambda row: str(row["label"]))),
-    ("frames/s\nA", _of("A", lambda row: figure(row["frames_s"]))),
-    ("\nB", _of("B", lambda row: figure(row["frames_s"]))),
-    ("\nB / A", _change),
-    ("ms p50\nA", _of("A", lambda row: figure(row["latency_ms"]["p50"]))),
-    ("\nB", _of("B", lambda row: figure(row["latency_ms"]["p50"]))),
-    ("ms p99\nA", _of("A", lambda row: figure(row["latency_ms"]["p99"]))),
-    ("\nB", _of("B", lambda row: figure(row["latency_ms"]["p99"]))),
-    ("streams\nA", _of("A", lambda row: str(row["streams_30"]))),
-    ("\nB", _of("B", lambda row: str(row["streams_30"]))),
-    ("W\nA", _of("A", lambda row: whole(row["watts"]))),
-    ("\nB", _of("B", lambda row: whole(row["watts"]))),
+    ("engine", lambda pair: str(pair["A"]["label"])),
+    *_both("frames/s", lambda row: figure(row["frames_s"])),
+    ("\nB / A", lambda pair: f"{pair['B']['frames_s'] / pair['A']['frames_s']:.2f}"),
+    *_both("ms p50", lambda row: figure(row["latency_ms"]["p50"])),
+    *_both("ms p99", lambda row: figure(row["latency_ms"]["p99"])),
+    *_both("streams", lambda row: str(row["streams_30"])),
+    *_both("W", lambda row: whole(row["watts"])),
 )
 
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, UsageError
-from clesr.engines.common.files import NEW, WriteRule, make_parents, write_json
 from clesr.engines.factory import engines
 from clesr.engines.models.weights import find_model
 from clesr.tools.bench import baselines, stored
 from clesr.tools.bench.images import DATA, lr_and_hr
 from clesr.tools.bench.machine import environment
-from clesr.tools.bench.measure import Case, Pair, Plan, measure_case
+from clesr.tools.bench.measure import BenchPlan, Case, Pair, measure_case
 from clesr.tools.bench.peak import bandwidth, matrix_peaks
 from clesr.tools.bench.power import gpu_watts, peak_resident_mb
 
-FORMAT = 1
-NAME = "bench"
 CPU_CASES = (
     ("fast", 2, (256, 256)),
     ("fast", 4, (256, 256)),
@@ -48,8 +44,8 @@ class Settings:
     ``engines`` are names of engines or baselines; empty: all but torch.compile, whose tuning takes minutes, and on a
     GPU of the CPU's engines only the first. ``device`` (cpu, cuda, gpu) and ``precision`` narrow them; a precision that
     engines have on request alone has to be named. ``cases`` are (model, scale, LR
-    (H, W)); empty: the usual ones of this machine. ``seconds`` and ``repeats`` are those of ``Plan``; no seconds: 1,
-    on a GPU 2.
+    (H, W)); empty: the usual ones of this machine. ``seconds`` and ``repeats`` are those of ``BenchPlan``; no
+    seconds: 1, on a GPU 2.
     """
 
     engines: tuple[str, ...] = ()
@@ -90,13 +86,10 @@ def wanted_candidates(
     available, missing = ([o for o in wanted if o.available is here] for here in (True, False))
     lacking = [name for name in settings.engines if name not in {o.name for o in available}]
     for name in lacking or ([] if available else [wanted[0].name]):
-        reason = next(o.reason for o in wanted if o.name == name)
-        no_gpu = all(o.kind == "cuda" for o in wanted if o.name == name) and not torch.cuda.is_available()
-        raise EngineError(
-            f"there is no NVIDIA GPU here, so the {name} engine cannot be measured"
-            if no_gpu
-            else f"the {name} engine cannot be measured: {reason}"
-        )
+        own = [o for o in wanted if o.name == name]
+        if all(o.kind == "cuda" for o in own) and not torch.cuda.is_available():
+            raise EngineError(f"there is no NVIDIA GPU here, so the {name} engine cannot be measured")
+        raise EngineError(f"the {name} engine cannot be measured: {own[0].reason}")
     return available, missing
 
 
@@ -108,17 +101,13 @@ def _usual(candidates: list[EngineCandidate]) -> list[EngineCandidate]:
     return [o for o in usual if o.kind != "cpu" or o is first_cpu]
 
 
-def usual_cases(candidates: Sequence[EngineCandidate]) -> tuple[tuple[str, int, tuple[int, int]], ...]:
-    """What is measured where nothing else was asked for: on a GPU the paper's network, on a CPU the small one too."""
-    return GPU_CASES if any(candidate.kind == "cuda" for candidate in candidates) else CPU_CASES
-
-
 def completed(settings: Settings, candidates: Sequence[EngineCandidate]) -> Settings:
-    """``settings`` with the cases and seconds that stand for what was left open."""
+    """``settings`` with the cases and seconds that stand for what was left open: on a GPU the paper's network, on a CPU
+    the small one too."""
     on_gpu = any(candidate.kind == "cuda" for candidate in candidates)
     return replace(
         settings,
-        cases=settings.cases or usual_cases(candidates),
+        cases=settings.cases or (GPU_CASES if on_gpu else CPU_CASES),
         seconds=settings.seconds or (2.0 if on_gpu else 1.0),
     )
 
@@ -134,17 +123,17 @@ def bench(
     candidates: Sequence[EngineCandidate],
     *,
     threads: int | None = None,
-    plan: Plan | None = None,
+    plan: BenchPlan | None = None,
     find_pair: Callable[[int, tuple[int, int]], Pair] = lr_and_hr,
     peaks: dict[str, dict[str, float]] | None = None,
     advance: Callable[[str], None] = lambda _what: None,
     tell: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
-    """Measure ``offers`` by completed ``settings``; the result as JSON has it.
+    """Measure ``candidates`` by completed ``settings``; the result as JSON has it.
 
     Raises UsageError for a model or scale that does not exist. ``plan``, ``find_pair`` and ``peaks`` are for tests.
     """
-    plan = plan or Plan(
+    plan = plan or BenchPlan(
         seconds=settings.seconds or 1.0, repeats=settings.repeats, threads=threads, watts=gpu_watts()
     )
     cases = [Case(find_model(name, scale), shape) for name, scale, shape in settings.cases]
@@ -160,38 +149,18 @@ def bench(
             tell(f"{line['case']}: {line['label']} {line['what']}: {line['reason']}")
         rows += found
         left_out += out
+    peak = peak_resident_mb()
     return {
-        "benchmark": NAME,
-        "format": FORMAT,
+        "benchmark": stored.NAME,
+        "format": stored.FORMAT,
         **environment(),
         "settings": {
-            "seconds": plan.seconds,
-            "repeats": plan.repeats,
-            "threads": plan.threads,
-            "images": _images(),
+            **{name: getattr(plan, name) for name in ("seconds", "repeats", "threads")},
+            "images": "test images" if os.environ.get(DATA) else "phantom",
         },
         "peak_gflop_s": peaks,
         "bandwidth_gb_s": round(bandwidth("cuda"), 1) if "cuda" in kinds else None,
-        "host_peak_mb": _whole(peak_resident_mb()),
+        "host_peak_mb": None if peak is None else round(peak),
         "rows": rows,
         "left_out": left_out,
     }
-
-
-def write(path: Path, result: dict[str, Any], rule: WriteRule = NEW) -> None:
-    """``result`` as JSON. Raises SinkError where it cannot be written, or ``rule`` forbids it."""
-    make_parents(path)
-    write_json(path, result, rule)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What :func:`write` wrote. Raises UsageError for a file that is something else or of a newer format."""
-    return stored.read(path, benchmark=NAME, form=FORMAT)
-
-
-def _images() -> str:
-    return "test images" if os.environ.get(DATA) else "phantom"
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)

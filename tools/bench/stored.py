@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.files import NEW, WriteRule, make_parents, write_json
 from clesr.engines.common.parsing import check_depth, convert, parse_json, read_bounded, unreadable
 
+NAME, FORMAT = "bench", 1
 LARGEST = 16 << 20  # bytes of a file
 Side = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -57,9 +59,14 @@ class _Result(msgspec.Struct):
     commit: str | None = None
 
 
-def read(path: Path, *, benchmark: str, form: int) -> dict[str, Any]:
-    """The result of ``benchmark`` in ``path``. Raises UsageError for a file that is something else or of another format
-    than ``form``."""
+def write(path: Path, result: dict[str, Any], rule: WriteRule = NEW) -> None:
+    """``result`` as JSON. Raises SinkError where it cannot be written, or ``rule`` forbids it."""
+    make_parents(path)
+    write_json(path, result, rule)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What ``write`` wrote. Raises UsageError for a file that is something else or of another format."""
     try:
         result = parse_json(read_bounded(path, LARGEST), cast(Any, object), nonfinite=True)
         check_depth(result)
@@ -67,11 +74,11 @@ def read(path: Path, *, benchmark: str, form: int) -> dict[str, Any]:
         raise UsageError(
             f"{path} {unreadable(error)}; give a file written by `clesr bench --json`"
         ) from error
-    if not isinstance(result, dict) or result.get("benchmark") != benchmark:
+    if not isinstance(result, dict) or result.get("benchmark") != NAME:
         raise UsageError(f"{path} holds no result of the bench; give a file written by `clesr bench --json`")
-    if result.get("format") != form:
+    if result.get("format") != FORMAT:
         raise UsageError(
-            f"{path} has format {str(result.get('format'))[:20]}; this clesr reads {form}; update clesr"
+            f"{path} has format {str(result.get('format'))[:20]}; this clesr reads {FORMAT}; update clesr"
         )
     try:
         convert(result, _Result)

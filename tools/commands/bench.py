@@ -11,7 +11,8 @@ import rich_click as click
 from rich.console import Console
 
 from clesr.engines.common.files import WriteRule
-from clesr.pipeline.settings import SCALES, setting
+from clesr.engines.models.registry import SCALES
+from clesr.pipeline.settings import setting
 from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.common.options import (
     general_options,
@@ -80,7 +81,7 @@ def bench(compare: tuple[str, str] | None, overwrite: bool, **given: Any) -> Non
     - `clesr bench --model densenet --scale 4 --size 256x256 --engine all --json card.json --plot card.png`
     - `clesr bench --compare laptop.json card.json`
     """
-    from clesr.tools.bench import plot, run
+    from clesr.tools.bench import plot, run, stored
 
     options = make_settings(BenchOptions, given)
     if compare:
@@ -101,7 +102,7 @@ def bench(compare: tuple[str, str] | None, overwrite: bool, **given: Any) -> Non
     result = _measure(settings, options.threads)
     _show(result)
     if options.json_file:
-        run.write(Path(options.json_file), result, rule)
+        stored.write(Path(options.json_file), result, rule)
         tell(f"wrote {options.json_file}")
     if options.plot_file and result["rows"]:
         plot.draw(result, Path(options.plot_file), rule)
@@ -154,7 +155,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def _compare(files: tuple[str, str]) -> None:
     from clesr.tools.bench.report import comparison
-    from clesr.tools.bench.run import read
+    from clesr.tools.bench.stored import read
 
     console = Console(highlight=False)
     for part in comparison(*(read(Path(file)) for file in files)):

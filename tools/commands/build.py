@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
-from clesr.pipeline.settings import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.common.options import general_options, parse_size
 
 if TYPE_CHECKING:
-    from clesr.engines.backends.tensorrt.engine import Plan
+    from clesr.engines.backends.tensorrt.engine import CompiledEngine
     from clesr.engines.models.weights import Model
 
 DEFAULT_MODEL = "densenet"
@@ -53,7 +53,7 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     - `clesr build densenet --scale 4 --size 256x256 --size 576x592`
     - `clesr build runs/mine/weights.safetensors`
     """
-    from clesr.engines.backends.tensorrt.engine import Plan, why_not
+    from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
     from clesr.engines.notes import noting
 
     shapes = [parse_size(size, SMALLEST) for size in sizes]
@@ -62,33 +62,33 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     if reason:
         raise EngineError(f"there is no engine to build on this machine: {reason}")
     with noting(tell):
-        build_all([Plan(model, shape) for model in found for shape in shapes])
+        build_all([CompiledEngine(model, shape) for model in found for shape in shapes])
 
 
-def build_all(plans: Sequence[Plan]) -> None:
-    """Build those of ``plans`` that are not there yet, saying of each what became of it.
+def build_all(engines: Sequence[CompiledEngine]) -> None:
+    """Build those of ``engines`` that are not there yet, saying of each what became of it.
 
     One that fails does not stop the others; raises EngineError at the end where any did.
     """
     failed = 0
-    with progress_bar("build", len(plans), unit="engines") as advance:
-        for done, plan in enumerate(plans):
-            label = f"{plan.model}, {plan.shape[1]}x{plan.shape[0]}"
+    with progress_bar("build", len(engines), unit="engines") as advance:
+        for done, engine in enumerate(engines):
+            label = f"{engine.model}, {engine.shape[1]}x{engine.shape[0]}"
             advance(done, label)
-            if plan.find() is not None:
+            if engine.find() is not None:
                 tell(f"{label}: already there")
                 continue
             start = perf_counter()
             try:
-                plan.build()
+                engine.build()
             except ClesrError as error:
                 failed += 1
                 tell(f"{label}: {error}")
             else:
                 tell(f"{label}: built in {perf_counter() - start:.0f} s")
-        advance(len(plans), "")
+        advance(len(engines), "")
     if failed:
-        raise EngineError(f"{failed} of {len(plans)} engines could not be built")
+        raise EngineError(f"{failed} of {len(engines)} engines could not be built")
 
 
 def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:

@@ -74,15 +74,14 @@ def draw() -> NDArray[np.uint8]:
     import cv2
     import numpy as np
 
-    from clesr.engines.common.clock import SYSTEM
+    from clesr.engines.common.resample import quantise, resize
     from clesr.engines.factory import open_engine
     from clesr.engines.models.weights import find_model
-    from clesr.engines.resample import quantise, resize
     from clesr.engines.results import run_frame
     from clesr.pipeline.frame import Frame
     from clesr.pipeline.sources.simulator.demo import DemoSource
 
-    source = DemoSource(f"{ADDRESS}&pace=max", clock=SYSTEM)
+    source = DemoSource(f"{ADDRESS}&pace=max")
     frame = source.read(1.0)
     assert isinstance(frame, Frame)
     lr = frame.image

@@ -13,7 +13,8 @@ import rich_click as click
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.common.text import presentable
-from clesr.pipeline.settings import SCALES, setting
+from clesr.engines.models.registry import SCALES
+from clesr.pipeline.settings import setting
 from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.common.options import general_options, make_settings, overwrite_option, settings_options
 
@@ -95,11 +96,11 @@ def evaluate(overwrite: bool, **given: Any) -> None:
     - `clesr evaluate --data test/ --degradation clean noise=5 jpeg=50 noise=3+jpeg=80 --methods bicubic fast densenet`
     - `clesr evaluate --data 'mine/*.png' --methods bicubic fast runs/mine/weights.safetensors --json rows.json`
     """
+    from clesr.tools.data.degradations import parse_degradations
+    from clesr.tools.data.images import read_entry
     from clesr.tools.evaluation import evaluate as evaluation
     from clesr.tools.evaluation import report
     from clesr.tools.evaluation.methods import wanted_methods
-    from clesr.tools.training.degradations import parse_degradations
-    from clesr.tools.training.images import read_entry
 
     options = make_settings(EvaluateOptions, given)
     rule = _write_rule(overwrite, options)
@@ -147,7 +148,7 @@ def evaluate(overwrite: bool, **given: Any) -> None:
 
 def _write_rule(overwrite: bool, options: EvaluateOptions) -> WriteRule:
     """What may be replaced; raises ClesrError where a result may not be written."""
-    from clesr.tools.training.images import named_files
+    from clesr.tools.data.images import named_files
 
     rule = WriteRule.of(overwrite, *_words(options.methods), *named_files(options.data))
     folder = Path(options.output) if options.output else None

@@ -8,7 +8,7 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
-from clesr.pipeline.settings import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.tools.common.console import tell
 from clesr.tools.common.options import general_options, overwrite_option, parse_size
 

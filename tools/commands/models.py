@@ -46,7 +46,7 @@ def models(file: str | None, as_json: bool) -> None:
 
 
 def _row(model: Model) -> list[str]:
-    from clesr.engines.models import count_operations, count_parameters
+    from clesr.engines.models.registry import count_operations, count_parameters
 
     side = 1024 // model.scale
     gain = model.descriptor.metrics.get("test_gain_db")

@@ -14,7 +14,8 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
-from clesr.pipeline.settings import SCALES, setting
+from clesr.engines.models.registry import SCALES
+from clesr.pipeline.settings import setting
 from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.common.options import (
     check_options,
@@ -146,7 +147,10 @@ def train(
     shown: float | None = None
     silent = 0
     stop = threading.Event()
-    with stopping_on_signals(stop.set), progress_bar("train", trainer.plan.steps, unit="steps") as advance:
+    with (
+        stopping_on_signals(stop.set),
+        progress_bar("train", trainer.schedule.steps, unit="steps") as advance,
+    ):
 
         def report(progress: Progress) -> None:
             nonlocal shown, silent
@@ -179,8 +183,8 @@ def train(
 def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
     """What may be replaced in ``folder``: where a run is there, its own files. Raises ClesrError where others are in
     the way."""
+    from clesr.tools.data.images import named_files
     from clesr.tools.training import checkpoint
-    from clesr.tools.training.images import named_files
 
     resumed = (folder / checkpoint.NAME).is_file()
     others = [recipe.test] if recipe.test else []
@@ -209,7 +213,7 @@ def _train_aplus(recipe: Recipe, folder: Path, rule: WriteRule) -> None:
 
 def _plan(trainer: Trainer) -> str:
     """What is about to happen, in one line."""
-    plan, images = trainer.plan, len(trainer.names)
+    plan, images = trainer.schedule, len(trainer.names)
     going = f"going on at step {trainer.step} of" if trainer.step else "training"
     return (
         f"{going} {plan.steps} steps of {plan.recipe.batch} patches from {images} images "

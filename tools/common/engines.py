@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from clesr.engines.backends.interpolation import METHODS
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.processor import core_count
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.trial import BEST, LIGHT, choose_model
 from clesr.pipeline.settings import EngineSettings
@@ -51,7 +51,9 @@ class EngineOpener:
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
         other = copy.copy(self)
-        other.settings = replace(self.settings, threads=self.settings.threads or max(1, cores() // streams))
+        other.settings = replace(
+            self.settings, threads=self.settings.threads or max(1, core_count() // streams)
+        )
         return other
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
@@ -98,8 +100,3 @@ class EngineOpener:
             threads=settings.threads,
             explain=explain,
         )
-
-
-def cores() -> int:
-    """Processor cores that clesr may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,11 +14,11 @@ import rich_click as click
 from click.types import BoolParamType, ParamType, StringParamType
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import parse_toml, read_bounded, unreadable
 from clesr.engines.common.text import conceal
 from clesr.pipeline.settings import PANELS, Option, RunSettings, option_name
-from clesr.pipeline.sources.limits import DEFAULT_SIDE, OPTION, parse_side, set_max_side
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")

@@ -20,14 +20,14 @@ from msgspec import Meta
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from clesr.engines.backends.torch import cpu_name
 from clesr.engines.common.errors import WeightsError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.parsing import check_depth, one_line
+from clesr.engines.common.processor import cpu_name
+from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import Engine, EngineInfo
-from clesr.engines.models import SCALES
+from clesr.engines.models.registry import SCALES
 from clesr.engines.models.safetensors_file import Shape, parse_metadata, read_file, read_header
-from clesr.engines.resample import quantise, resize
 from clesr.engines.worker import WorkerEngine
 
 ARCHITECTURE = "a+"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.view import field_of_view
-from clesr.tools.evaluation.methods import Method, Pixels, label_methods, open_method
+from clesr.tools.data.degradations import Degradation
+from clesr.tools.data.degrade import crop_to_multiple, halve
+from clesr.tools.data.pairs import noise_of
+from clesr.tools.evaluation.methods import Pixels, label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
-from clesr.tools.training.data import halve, noise_of
-from clesr.tools.training.degradations import Degradation
-from clesr.tools.training.degrade import crop_to_multiple
 
 BASELINE = "bicubic"
 CLEAN = "clean"
@@ -29,7 +29,7 @@ SIZES = {"native": 1, "half": 2}
 class Row:
     """One method on one image. ``psnr`` is the true one, ``psnr_wrapped`` the authors' own (see metrics), both in dB;
     ``l1`` the mean distance in grey levels; all inside the field of view. ``ms`` is the time a frame takes.
-    ``degradation`` is what befell the LR image, as tools/training/degradations.py writes it."""
+    ``degradation`` is what befell the LR image, as tools/data/degradations.py writes it."""
 
     method: str
     scale: int
@@ -72,7 +72,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class EvaluatedImage:
     """One image as HR, LR and every method's SR, for the figures; (H, W) uint8, and where the view is."""
 
     image: str
@@ -94,7 +94,7 @@ def evaluate(
     pictured: Sequence[str] = (),
     tell: Callable[[str], None] = lambda _line: None,
     advance: Callable[[int], None] = lambda _done: None,
-) -> tuple[list[Row], list[Picture]]:
+) -> tuple[list[Row], list[EvaluatedImage]]:
     """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, at the first
     size and under the first degradation.
 
@@ -103,15 +103,16 @@ def evaluate(
     Raises UsageError, before the first is computed, for an image too small to measure.
     """
     images, scales = _distinct(images), list(scales)
-    for name, image, size, scale in _cases(images, sizes, scales):
-        _check_measurable(name, _at(image, size), scale)
     for scale in scales:
-        cut = sum(_cropped(_at(image, size), scale) for _, image, size, _ in _cases(images, sizes, [scale]))
+        cut = 0
+        for size, (name, image) in itertools.product(sizes, images):
+            _check_measurable(name, _at(image, size), scale)
+            cut += any(length % scale for length in _at(image, size).shape)
         if cut:
             tell(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
     called = label_methods(methods)
     rows: list[Row] = []
-    pictures: list[Picture] = []
+    pictures: list[EvaluatedImage] = []
     done = 0
     for scale in scales:
         found = [open_method(name, scale, engine=engine, tell=tell, label=called[name]) for name in methods]
@@ -125,12 +126,24 @@ def evaluate(
                     made: dict[str, Pixels] = {}
                     for method in opened:
                         first = degradation == degradations[0]
-                        row, made[method.name] = _measure(method, name, size, hr, lr, mask, anew=first)
-                        rows.append(replace(row, degradation=str(degradation)))
+                        made[method.name], ms = method(lr, anew=first)
+                        measured = _measure(hr, made[method.name], mask)
+                        rows.append(
+                            Row(
+                                method=method.name,
+                                scale=scale,
+                                size=size,
+                                image=name,
+                                ms=ms,
+                                engine=method.engine,
+                                degradation=str(degradation),
+                                **measured,
+                            )
+                        )
                         done += 1
                         advance(done)
                     if name in pictured and (size, degradation) == (sizes[0], degradations[0]):
-                        pictures.append(Picture(name, scale, hr, lr, mask, made))
+                        pictures.append(EvaluatedImage(name, scale, hr, lr, mask, made))
         finally:
             for method in opened:
                 method.close()
@@ -147,21 +160,8 @@ def _distinct(images: Sequence[tuple[str, Pixels]]) -> list[tuple[str, Pixels]]:
     return distinct
 
 
-def _cases(
-    images: Sequence[tuple[str, Pixels]], sizes: Sequence[str], scales: Sequence[int]
-) -> Iterator[tuple[str, Pixels, str, int]]:
-    for scale in scales:
-        for size in sizes:
-            for name, image in images:
-                yield name, image, size, scale
-
-
 def _at(image: Pixels, size: str) -> Pixels:
     return halve(image) if size == "half" else image
-
-
-def _cropped(image: Pixels, scale: int) -> bool:
-    return any(length % scale for length in image.shape)
 
 
 def _check_measurable(name: str, image: Pixels, scale: int) -> None:
@@ -172,24 +172,15 @@ def _check_measurable(name: str, image: Pixels, scale: int) -> None:
         )
 
 
-def _measure(
-    method: Method, name: str, size: str, hr: Pixels, lr: Pixels, mask: NDArray[np.bool_], *, anew: bool
-) -> tuple[Row, Pixels]:
-    sr, ms = method(lr, anew=anew)
+def _measure(hr: Pixels, sr: Pixels, mask: NDArray[np.bool_]) -> dict[str, float]:
+    """The figures of a Row that compare images."""
     distance = np.abs(hr.astype(np.int16) - sr)[mask]
-    row = Row(
-        method=method.name,
-        scale=method.scale,
-        size=size,
-        image=name,
-        psnr=psnr(hr, sr, mask),
-        psnr_wrapped=wrapped_psnr(hr, sr, mask),
-        ssim=ssim(hr, sr, mask),
-        l1=float(distance.mean()),
-        ms=ms,
-        engine=method.engine,
-    )
-    return row, sr
+    return {
+        "psnr": psnr(hr, sr, mask),
+        "psnr_wrapped": wrapped_psnr(hr, sr, mask),
+        "ssim": ssim(hr, sr, mask),
+        "l1": float(distance.mean()),
+    }
 
 
 def summarise(rows: Sequence[Row]) -> list[Line]:
@@ -200,7 +191,10 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
     lines = []
     for (size, scale, degradation, method), group in groups.items():
         base = groups.get((size, scale, degradation, BASELINE))
-        gain = None if base is None else [_difference(row, b) for row, b in zip(group, base, strict=True)]
+        pairs = [(row.psnr, b.psnr) for row, b in zip(group, base or group, strict=True)]
+        gain = [
+            0.0 if ours == theirs else ours - theirs for ours, theirs in pairs
+        ]  # both may be exact: infinite
         lines.append(
             Line(
                 method=method,
@@ -208,19 +202,16 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
                 size=size,
                 images=len(group),
                 psnr=bootstrap([row.psnr for row in group]),
-                gain=None if gain is None else bootstrap(gain),
-                psnr_wrapped=float(np.mean([row.psnr_wrapped for row in group])),
+                gain=None if base is None else bootstrap(gain),
                 ssim=bootstrap([row.ssim for row in group]),
-                l1=float(np.mean([row.l1 for row in group])),
-                ms=float(np.mean([row.ms for row in group])),
                 degradation=degradation,
+                **{
+                    key: float(np.mean([getattr(row, key) for row in group]))
+                    for key in ("psnr_wrapped", "l1", "ms")
+                },
             )
         )
     return lines
-
-
-def _difference(row: Row, base: Row) -> float:
-    return 0.0 if row.psnr == base.psnr else row.psnr - base.psnr  # both may be exact: infinite
 
 
 def bootstrap(values: Sequence[float]) -> Mean:

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from clesr.engines.common.files import NEW, WriteRule, new_file
-from clesr.tools.evaluation.evaluate import Line, Picture
+from clesr.tools.evaluation.evaluate import EvaluatedImage, Line
 from clesr.tools.evaluation.metrics import psnr, ssim
 
 CROP = 96  # HR pixels a side of what is shown enlarged
@@ -28,7 +28,7 @@ mpl.use("Agg")
 def draw_all(
     folder: Path,
     lines: Sequence[Line],
-    pictures: Sequence[Picture],
+    pictures: Sequence[EvaluatedImage],
     pixel_um: float | None = None,
     rule: WriteRule = NEW,
 ) -> list[str]:
@@ -50,13 +50,14 @@ def draw_all(
     return list(drawn)
 
 
-def crops(picture: Picture, pixel_um: float | None = None) -> Figure:
+def crops(picture: EvaluatedImage, pixel_um: float | None = None) -> Figure:
     """The whole image with a rectangle, and that rectangle by every method, PSNR and SSIM below (paper: Fig. 2)."""
     y, x, side = _liveliest(picture)
     cut = np.s_[y : y + side, x : x + side]
     panels = [*picture.made.items(), ("truth", picture.hr)]
     if "nearest" not in picture.made:
-        panels.insert(0, ("measured, enlarged", _enlarged(picture)))
+        enlarged = np.repeat(np.repeat(picture.lr, picture.scale, 0), picture.scale, 1)
+        panels.insert(0, ("measured, enlarged", enlarged))
     figure, axes = _grid(
         1 + len(panels), f"{picture.image}, x{picture.scale}; crops of {side} x {side} HR pixels"
     )
@@ -71,7 +72,7 @@ def crops(picture: Picture, pixel_um: float | None = None) -> Figure:
     return figure
 
 
-def errors(picture: Picture, pixel_um: float | None = None) -> Figure:
+def errors(picture: EvaluatedImage, pixel_um: float | None = None) -> Figure:
     """Where each method errs, in grey levels: one colour scale for all."""
     figure, axes = _grid(len(picture.made), f"{picture.image}, x{picture.scale}: distance from the truth")
     drawn = None
@@ -138,7 +139,7 @@ def losses(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def _liveliest(picture: Picture) -> tuple[int, int, int]:
+def _liveliest(picture: EvaluatedImage) -> tuple[int, int, int]:
     """Top, left and side of the square with the most detail that lies in the field of view and is not overexposed."""
     height, width = picture.hr.shape
     side = min(CROP, height, width)
@@ -176,12 +177,7 @@ def _scale_bar(axes: Axes, width: int, pixel_um: float | None) -> None:
     )
 
 
-def _enlarged(picture: Picture) -> NDArray[np.uint8]:
-    repeated = np.repeat(np.repeat(picture.lr, picture.scale, 0), picture.scale, 1)
-    return repeated[: picture.hr.shape[0], : picture.hr.shape[1]]
-
-
-def _figures(picture: Picture, name: str) -> str:
+def _figures(picture: EvaluatedImage, name: str) -> str:
     made = picture.made.get(name)
     if made is None:
         return f"{picture.lr.shape[1]} x {picture.lr.shape[0]} pixels" if name != "truth" else "PSNR / SSIM"

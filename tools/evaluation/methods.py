@@ -10,17 +10,17 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.backends.interpolation import METHODS as INTERPOLATIONS
-from clesr.engines.backends.torch import cpu_name
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.processor import cpu_name
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
-from clesr.engines.models import level_names
-from clesr.engines.models.weights import Model, load_model, shipped
+from clesr.engines.interpolation import METHODS as INTERPOLATIONS
+from clesr.engines.models.registry import level_names
+from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
 from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
-from clesr.tools.training.validate import upscale_image
+from clesr.tools.evaluation.gain import upscale_image
 
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
 NAMES = (*ALL, "densenet-paper")
@@ -41,21 +41,20 @@ class Method:
     def __call__(self, lr: Pixels, *, anew: bool = True) -> tuple[Pixels, float]:
         """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, and the milliseconds that a frame takes: measured
         ``anew``, or those of the frame of this size before."""
-        height, width = lr.shape
-        engine = self._opened.get((height, width))
-        if engine is None:
-            engine = self._open((height, width))
-            self._opened[height, width] = engine
-            self.engine = str(engine.info)
-        sr, _ = _run(engine, lr)  # the first may do what later ones need not
-        if not anew and lr.shape in self._ms:
-            return sr, self._ms[lr.shape]
-        spans: list[float] = []
-        while len(spans) < RUNS and (not spans or sum(spans) < ENOUGH_S):
-            sr, seconds = _run(engine, lr)
-            spans.append(seconds)
-        self._ms[height, width] = 1e3 * median(spans)
-        return sr, self._ms[height, width]
+        shape = lr.shape[0], lr.shape[1]
+        if shape not in self._opened:
+            self._opened[shape] = self._open(shape)
+            self.engine = str(self._opened[shape].info)
+        engine = self._opened[shape]
+        sr = np.asarray(run_frame(engine, lr), np.uint8)  # the first may do what later ones need not
+        if anew or shape not in self._ms:
+            spans: list[float] = []
+            while len(spans) < RUNS and (not spans or sum(spans) < ENOUGH_S):
+                start = perf_counter()
+                run_frame(engine, lr)
+                spans.append(perf_counter() - start)
+            self._ms[shape] = 1e3 * median(spans)
+        return sr, self._ms[shape]
 
     def close(self) -> None:
         for engine in self._opened.values():
@@ -117,18 +116,12 @@ def _of_file(path: Path, label: str, engine: str) -> Method:
         regressors = aplus.load(path)
         return Method(label, regressors.scale, lambda shape: aplus.open_aplus(regressors, shape))
     model = load_model(path)
-    if level_names(model.module):
-        return Method(label, model.scale, lambda shape: _open_with_levels(model, shape))
-    return Method(label, model.scale, lambda shape: open_engine(engine, model, model.scale, shape))
 
+    def opened(shape: tuple[int, int]) -> Engine:
+        if not level_names(model.module):
+            return open_engine(engine, model, model.scale, shape)
+        # Levels are estimated image by image, by torch; uint8 only.
+        info = EngineInfo("torch", cpu_name(), "fp32", model.name, model.sha256, model.scale, shape)
+        return WorkerEngine(info, lambda lr: upscale_image(model.module, np.asarray(lr, np.uint8)))
 
-def _open_with_levels(model: Model, shape: tuple[int, int]) -> Engine:
-    """``model``, whose levels are estimated image by image, by torch; uint8 only."""
-    info = EngineInfo("torch", cpu_name(), "fp32", model.name, model.sha256, model.scale, shape)
-    return WorkerEngine(info, lambda lr: upscale_image(model.module, np.asarray(lr, np.uint8)))
-
-
-def _run(engine: Engine, lr: Pixels) -> tuple[Pixels, float]:
-    start = perf_counter()
-    sr = run_frame(engine, lr)
-    return np.asarray(sr, np.uint8), perf_counter() - start
+    return Method(label, model.scale, opened)

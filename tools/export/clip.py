@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
+from clesr.engines.common.files import numbered
 from clesr.pipeline.frame import Image
 
 Kind = Literal["raw", "sr"]
@@ -75,3 +77,9 @@ def runs(stills: Iterable[Still]) -> Iterator[Iterator[Still]]:
     """``stills``, cut where the size or dtype of the images changes: a file holds images of one form."""
     for _, run in groupby(stills, lambda still: (still.image.shape, still.image.dtype)):
         yield run
+
+
+def to_files(runs: Iterable[Iterator[Still]], path: Path) -> Iterator[tuple[Path, Iterator[Still]]]:
+    """Each of ``runs`` with the file that it goes to: ``path``, then ``NAME.2.SUFFIX`` and so on."""
+    for number, run in enumerate(runs, 1):
+        yield path if number == 1 else numbered(path, number), run

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -27,9 +27,6 @@ from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still
 from clesr.tools.export.patient import REGIONS, Patient
 
-if TYPE_CHECKING:
-    from clesr.tools.export.dicom import FrameReference
-
 MAKER = "clesr"
 DEIDENTIFIED = "clesr export: written without anything that the source says of the patient, and without dates"
 _ENDOSCOPIC = (VLEndoscopicImageStorage, VideoEndoscopicImageStorage)
@@ -37,26 +34,29 @@ _LISTED = 8000  # frame numbers in one reference: at most 7 characters each in 6
 _LONG_TEXT, _SHORT_TEXT = 64, 1024
 
 
+@dataclass(frozen=True, slots=True)
+class FrameReference:
+    """A frame in an object of the study."""
+
+    sop_class: str
+    sop_instance: str
+    frame: int  # from 1
+
+
 class Study:
-    """One study with new identifiers, to which each object of an export belongs."""
+    """One study with new identifiers, to which each object of an export belongs; it remembers the raw frames in them,
+    by number, as the sources of SR ones."""
 
     def __init__(self, patient: Patient | None, *, region: str | None, text_free: bool) -> None:
         self._patient, self._region, self._text_free = patient, region, text_free
         self._uid = (patient and patient.study_instance_uid) or generate_uid(prefix=None)
         self._series: dict[int, str] = defaultdict(lambda: generate_uid(prefix=None))
+        self._sources: dict[int, FrameReference] = {}
 
-    def describe(
-        self,
-        clip: Clip,
-        image: Image,
-        shown: Sequence[Still],
-        place: tuple[int, int],
-        sources: Mapping[int, FrameReference],
-    ) -> Dataset:
+    def describe(self, clip: Clip, image: Image, shown: Sequence[Still], place: tuple[int, int]) -> Dataset:
         """The object of the ``shown`` stills of ``clip``, without pixels.
 
-        ``image`` is one of them, ``place`` the numbers of series and instance, ``sources`` the raw frames that were
-        written, by number.
+        ``image`` is one of them, ``place`` the numbers of series and instance.
         """
         dataset = Dataset()
         sop_class = _sop_class(clip, image, len(shown), self._region)
@@ -68,9 +68,13 @@ class Study:
         _add_pixels(dataset, clip, image, sop_class)
         _add_frames(dataset, shown, sop_class)
         if clip.derivation is not None:
-            _add_derivation(dataset, clip, shown, sources)
+            _add_derivation(dataset, clip, shown, self._sources)
         elif clip.edits:
             dataset.DerivationDescription = "; ".join(clip.edits)[:_SHORT_TEXT]
+        if clip.kind == "raw":
+            for index, still in enumerate(shown, 1):
+                source = FrameReference(dataset.SOPClassUID, dataset.SOPInstanceUID, index)
+                self._sources[still.number] = source
         return dataset
 
     def _add_patient(self, dataset: Dataset) -> None:

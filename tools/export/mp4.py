@@ -9,56 +9,53 @@ from pathlib import Path
 
 import numpy as np
 
-from clesr.engines.common.files import numbered
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sinks.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
+from clesr.pipeline.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
 from clesr.tools.export.burn_in import WARNING
-from clesr.tools.export.clip import Clip, Still, runs
+from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
 
 FPS = 25.0  # where the recording cannot tell; only the length of the last image depends on it
 
 
-def write_mp4(
-    clip: Clip, path: Path, files: Files, *, codec: str = "h264", crf: int | None = None
-) -> list[str]:
-    """Write ``clip`` to ``path``, ``NAME.2.mp4`` and so on where its images change their size. What was written, in
-    words.
+class Mp4Exporter:
+    """A video file for each size of image.
 
-    Times are those of the clip, to the microsecond. ``codec`` is h264, hevc, hevc10 or hevc12;
+    Times are those of the clip, to the microsecond. ``codec`` is h264, hevc, hevc10 or hevc12, h264 where it is None;
     16-bit images keep their top 8 bits in ``h264`` and ``hevc``, 10 or 12 in the others. Odd sides get one
     more row or column, a copy of the last, where players need even ones.
     """
-    check_codec(codec, ".mp4")
-    said = []
-    for number, run in enumerate(runs(clip.stills), 1):
-        final = path if number == 1 else numbered(path, number)
-        said.append(_write_run(clip, run, final, files.begin(final), codec, crf))
-    return said
 
+    what, named_by_frame = "sr", False
 
-def _write_run(
-    clip: Clip, run: Iterator[Still], final: Path, temporary: Path, codec: str, crf: int | None
-) -> str:
-    tick = Fraction(1, FINEST)
-    writer, last, origin = None, -1, clip.origin_ns
-    for still in run:
-        image = _fitted(still.image, codec)
-        if writer is None:
-            encoding = _encoding(codec, image, crf)
-            fps = clip.fps or FPS
-            shape = image.shape[0], image.shape[1]
-            writer = VideoWriter(
-                temporary, encoding, shape, tick=tick, fps=fps,
-                container={"movflags": "faststart"}, metadata=_tags(clip),
-            )  # fmt: skip
-            origin = still.time_ns if origin is None else origin
-        last = max(last + 1, round(Fraction(still.time_ns - (origin or 0), 10**9) / tick))
-        writer.write(image, last)
-    assert writer is not None
-    writer.close()
-    height, width = writer.shape
-    return f"{final}: {writer.frames} frames, {width}x{height}, {codec}"
+    def __init__(self, *, codec: str | None = None, crf: int | None = None) -> None:
+        self._codec, self._crf = codec or "h264", crf
+
+    def write(self, clip: Clip, path: Path, files: Files) -> list[str]:
+        check_codec(self._codec, ".mp4")
+        return [
+            self._write_run(clip, run, final, files.begin(final))
+            for final, run in to_files(runs(clip.stills), path)
+        ]
+
+    def _write_run(self, clip: Clip, run: Iterator[Still], final: Path, temporary: Path) -> str:
+        tick = Fraction(1, FINEST)
+        writer, last, origin = None, -1, clip.origin_ns
+        for still in run:
+            image = _fitted(still.image, self._codec)
+            if writer is None:
+                shape = image.shape[0], image.shape[1]
+                writer = VideoWriter(
+                    temporary, _encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or FPS,
+                    container={"movflags": "faststart"}, metadata=_tags(clip),
+                )  # fmt: skip
+                origin = still.time_ns if origin is None else origin
+            last = max(last + 1, round(Fraction(still.time_ns - (origin or 0), 10**9) / tick))
+            writer.write(image, last)
+        assert writer is not None
+        writer.close()
+        height, width = writer.shape
+        return f"{final}: {writer.frames} frames, {width}x{height}, {self._codec}"
 
 
 def _encoding(codec: str, image: Image, crf: int | None) -> Encoding:

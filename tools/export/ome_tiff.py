@@ -11,29 +11,25 @@ from uuid import uuid4
 import tifffile
 
 from clesr import __version__
-from clesr.engines.common.files import numbered
 from clesr.pipeline.frame import Image
 from clesr.tools.export.burn_in import WARNING
-from clesr.tools.export.clip import Clip, Still, runs
+from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
 
-CLASSIC = (
-    2**32 - 2**25
-)  # bytes of pixels up to which a classic TIFF has room for them and what describes them
+CLASSIC = 2**32 - 2**25  # bytes of pixels up to which a classic TIFF has room for all that describes them
 
 
-def write_ome_tiff(clip: Clip, path: Path, files: Files) -> list[str]:
-    """Write ``clip`` to ``path``, ``NAME.2.ome.tif`` and so on where its images change their size. What was written,
-    in words.
+class OmeTiffExporter:
+    """A stack for each size of image: one plane a frame, axes TYX, no compression; DeltaT in seconds since the
+    recording's first frame. BigTIFF where the file may become larger than 4 GB."""
 
-    One plane a frame, axes TYX, no compression; DeltaT in seconds since the recording's first frame. BigTIFF where the
-    file may become larger than 4 GB.
-    """
-    said = []
-    for number, run in enumerate(runs(clip.stills), 1):
-        final = path if number == 1 else numbered(path, number)
-        said.append(_write_run(clip, run, final, files.begin(final)))
-    return said
+    what, named_by_frame = "sr", False
+
+    def write(self, clip: Clip, path: Path, files: Files) -> list[str]:
+        return [
+            _write_run(clip, run, final, files.begin(final))
+            for final, run in to_files(runs(clip.stills), path)
+        ]
 
 
 def _write_run(clip: Clip, run: Iterator[Still], final: Path, temporary: Path) -> str:

@@ -87,12 +87,9 @@ def read_patient(path: Path) -> Patient:
     for key in table:
         if key not in known:
             raise UsageError(f"the patient file {path} knows no {key[:80]!r}; it knows {', '.join(known)}")
-    return Patient(**{key: _text(value) for key, value in table.items()})
-
-
-def _text(value: Any) -> Any:
-    """TOML has dates of its own."""
-    return value.isoformat() if isinstance(value, date) else value
+    # TOML has dates of its own.
+    texts = {key: value.isoformat() if isinstance(value, date) else value for key, value in table.items()}
+    return Patient(**texts)
 
 
 def _is_date(text: str) -> bool:

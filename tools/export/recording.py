@@ -13,7 +13,7 @@ import av
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import open_source
 from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Still

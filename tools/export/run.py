@@ -19,23 +19,24 @@ from clesr.pipeline.session.reader import Session, read_session
 from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
-from clesr.tools.export.dicom import open_study, write_dicom
-from clesr.tools.export.files import Files, all_or_none
+from clesr.tools.export.files import all_or_none
 from clesr.tools.export.mask import blank_raw, blank_sr
-from clesr.tools.export.mp4 import write_mp4
-from clesr.tools.export.ome_tiff import write_ome_tiff
 from clesr.tools.export.patient import read_patient
 from clesr.tools.export.recording import recording_clip
+from clesr.tools.export.registry import exporters, options_of
 from clesr.tools.export.selection import Selection, parse_frames
 from clesr.tools.export.sessions import session_clip
-from clesr.tools.export.stills import write_stills
 
-FORMATS = (".mp4", ".ome.tif", ".ome.tiff", ".dcm", ".png")
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
-ONLY_FOR = {  # options that one format has
-    "codec": (".mp4",), "crf": (".mp4",), "patient": (".dcm",), "region": (".dcm",), "text_free": (".dcm",),
-    "frame": (".png",), "every": (".png",),
-}  # fmt: skip
+OWN = (
+    "codec",
+    "crf",
+    "patient",
+    "region",
+    "text_free",
+    "frame",
+    "every",
+)  # options that not every format has
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +50,20 @@ class Part:
 def export_files(session: str, output: str, options: dict[str, Any]) -> None:
     """Write what ``options`` of the command ask for of ``session`` to ``output``. Raises ClesrError."""
     path = Path(output)
-    suffix = _check(path, options)
+    name = _check(path, options)
     patient = read_patient(Path(options["patient"])) if options["patient"] else None
-    if suffix == ".dcm":
-        open_study(patient, region=options["region"], text_free=options["text_free"])  # is pydicom there?
+    own = {option: options[option] for option in options_of(name)} | ({"patient": patient} if patient else {})
+    exporter = exporters[name](**own)
     rule = WriteRule.of(options["overwrite"], session, options["patient"])
-    parts = _parts(session, path, suffix, options)
-    if suffix != ".png" or len(options["frame"]) == 1:
+    parts = _parts(session, path, options["what"] or exporter.what, options)
+    if not exporter.named_by_frame:
         rule.check_all(*(part.path for part in parts))
-    if suffix == ".dcm" and [part.clip.kind for part in parts] == ["sr"]:
-        tell(
-            "the captured images are not exported with them, so the SR object names no source images (--what both)"
-        )
     totals = [part.clip.total for part in parts]
     total = None if None in totals else sum(total or 0 for total in totals)
     with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none(rule) as files:
         count = _Count(advance)
         parts = [Part(replace(p.clip, stills=count(p.clip.stills)), p.path) for p in parts]
-        said = _write(suffix, parts, files, options, patient)
+        said = [line for part in parts for line in exporter.write(part.clip, part.path, files)]
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
     for line in said:
@@ -87,21 +84,21 @@ class _Count:
 
 
 def _check(path: Path, options: dict[str, Any]) -> str:
-    """The format's suffix; raises UsageError for options that do not fit it, and paths that cannot be written."""
+    """The name of the format; raises UsageError for options that do not fit it, and paths that cannot be written."""
     suffix = split_suffix(path)[1].lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"--output {path} ends in none of {', '.join(FORMATS)}, which name the format")
-    for name, formats in ONLY_FOR.items():
-        if options[name] not in (None, False, ()) and suffix not in formats:
-            raise UsageError(f"--{name.replace('_', '-')} is for {', '.join(formats)}, not for {suffix}")
-    if suffix == ".png" and not options["frame"] and options["every"] is None:
-        raise UsageError("say which stills: --frame N, or --every S for one every S seconds")
+    if suffix[1:] not in exporters:
+        known = ", ".join(f".{name}" for name in exporters)
+        raise UsageError(f"--output {path} ends in none of {known}, which name the format")
+    for name in OWN:
+        if options[name] not in (None, False, ()) and name not in options_of(suffix[1:]):
+            formats = ", ".join(f".{other}" for other in exporters if name in options_of(other))
+            raise UsageError(f"--{name.replace('_', '-')} is for {formats}, not for {suffix}")
     for name in ("every", "pixel_size"):
         if options[name] is not None and not options[name] > 0:
             raise UsageError(f"--{name.replace('_', '-')} {options[name]:g} is not above 0")
     if not path.parent.is_dir():
         raise SinkError(f"{path}: there is no folder {path.parent}; create it, or choose another")
-    return suffix
+    return suffix[1:]
 
 
 def _selection(options: dict[str, Any]) -> Selection:
@@ -109,14 +106,14 @@ def _selection(options: dict[str, Any]) -> Selection:
     return Selection(first, last, frozenset(options["frame"]), options["every"])
 
 
-def _parts(address: str, path: Path, suffix: str, options: dict[str, Any]) -> list[Part]:
+def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list[Part]:
     """What is to be written, and where to."""
     selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options["mask"]]
     keep = options["keep_metadata"]
     dated = keep or options["patient"] is not None
-    pixel_um, what = options["pixel_size"], options["what"]
+    pixel_um = options["pixel_size"]
     if not (Path(address) / MANIFEST).is_file():
-        if what in ("sr", "both"):
+        if options["what"] in ("sr", "both"):
             raise UsageError(f"{shown(address)} is no session and has one kind of images; leave --what out")
         clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
         return [Part(_edited(clip, regions, None, options), path)]
@@ -125,7 +122,6 @@ def _parts(address: str, path: Path, suffix: str, options: dict[str, Any]) -> li
         tell(_unclosed(session, selection))
     for region in regions:
         region.check(session.info.raw_shape, "--mask")
-    what = what or ("both" if suffix == ".dcm" else "sr")
     parts = []
     for kind in KINDS[what]:
         clip = session_clip(session, kind, selection, pixel_um=pixel_um, dated=dated, named=keep)
@@ -172,22 +168,3 @@ def _origin(session: Session) -> tuple[int, int]:
         return 0, 0
     parsed = Roi.parse(roi)
     return parsed.x, parsed.y
-
-
-def _write(suffix: str, parts: list[Part], files: Files, options: dict[str, Any], patient: Any) -> list[str]:
-    if suffix == ".dcm":
-        pairs = [(part.clip, part.path) for part in parts]
-        return write_dicom(
-            pairs, files, patient=patient, region=options["region"], text_free=options["text_free"]
-        )
-    said: list[str] = []
-    for part in parts:
-        if suffix == ".mp4":
-            codec = options["codec"] or "h264"
-            said += write_mp4(part.clip, part.path, files, codec=codec, crf=options["crf"])
-        elif suffix == ".png":
-            several = len(options["frame"]) != 1
-            said += write_stills(part.clip, part.path, files, several=several)
-        else:
-            said += write_ome_tiff(part.clip, part.path, files)
-    return said

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clesr.engines.common.errors import ClesrError
-from clesr.engines.common.text import printable
+from clesr.engines.common.errors import ClesrError, printable
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.reader import Session
@@ -34,7 +33,9 @@ def session_clip(
     """
     info = session.info
     within = [record for record in session.records() if record.number in selection]
-    wanted = [record for record in within if _index(record, kind) is not None]
+    wanted = [
+        record for record in within if (record.raw_index if kind == "raw" else record.sr_index) is not None
+    ]
     absent = set(selection.only) - {record.number for record in wanted}
     if absent:
         why = {record.number: record.reason or str(record.outcome or "unfinished") for record in within}
@@ -91,7 +92,3 @@ def _check(session: Session, kind: Kind, record: Record, image: Image) -> None:
             f"{session.folder}: the {kind} image of frame {record.number} is not the one that was recorded; "
             "`clesr verify` tells more"
         )
-
-
-def _index(record: Record, kind: Kind) -> int | None:
-    return record.raw_index if kind == "raw" else record.sr_index

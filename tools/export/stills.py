@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
 
-from clesr.engines.common.errors import SinkError
+from clesr.engines.common.errors import SinkError, UsageError
 from clesr.engines.common.files import numbered
 from clesr.tools.export.burn_in import with_scale_bar
 from clesr.tools.export.clip import Clip
 from clesr.tools.export.files import Files
 
 
-def write_stills(clip: Clip, path: Path, files: Files, *, several: bool) -> list[str]:
-    """Write each image of ``clip`` as a PNG of 8 or 16 bits: ``path``, or with ``several`` ``NAME.000012.png`` by the
-    frame's number. The pixels stay as they are; the scale bar, where the size of a pixel is known, is in a
-    strip below them. What was written, in words.
+class PngExporter:
+    """Each image as a PNG of 8 or 16 bits, NAME.000012.png by the frame's number where the user named other than one
+    ``frame``. The pixels stay as they are; the scale bar, where the size of a pixel is known, is in a strip below them.
     """
-    said = []
-    for still in clip.stills:
-        final = numbered(path, f"{still.number:06d}") if several else path
-        image = still.image if clip.pixel_um is None else with_scale_bar(still.image, clip.pixel_um)
-        done, data = cv2.imencode(".png", image)
-        if not done:
-            raise SinkError(f"{final}: the image {image.shape} {image.dtype} cannot be encoded as PNG")
-        files.begin(final).write_bytes(data.tobytes())
-        mark = ", bicubic only" if still.bicubic else ""
-        said.append(f"{final}: frame {still.number} at {still.time_ns / 1e9:.3f} s{mark}")
-    return said
+
+    what = "sr"
+
+    def __init__(self, *, frame: Collection[int] = (), every: float | None = None) -> None:
+        if not frame and every is None:
+            raise UsageError("say which stills: --frame N, or --every S for one every S seconds")
+        self.named_by_frame = len(frame) != 1
+
+    def write(self, clip: Clip, path: Path, files: Files) -> list[str]:
+        said = []
+        for still in clip.stills:
+            final = numbered(path, f"{still.number:06d}") if self.named_by_frame else path
+            image = still.image if clip.pixel_um is None else with_scale_bar(still.image, clip.pixel_um)
+            done, data = cv2.imencode(".png", image)
+            if not done:
+                raise SinkError(f"{final}: the image {image.shape} {image.dtype} cannot be encoded as PNG")
+            files.begin(final).write_bytes(data.tobytes())
+            mark = ", bicubic only" if still.bicubic else ""
+            said.append(f"{final}: frame {still.number} at {still.time_ns / 1e9:.3f} s{mark}")
+        return said

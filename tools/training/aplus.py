@@ -7,7 +7,7 @@ regressors, and k-means does that in a minute on a processor.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,10 +18,11 @@ from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents
-from clesr.engines.resample import quantise, resize
+from clesr.engines.common.resample import resize
+from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.evaluation.aplus import About, APlus, features, patches_of
-from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import BLANK, Pair, load_data, load_pairs
+from clesr.tools.evaluation.gain import gain_over_bicubic
+from clesr.tools.training.patches import BLANK, load_data
 from clesr.tools.training.recipe import Recipe
 
 ATOMS = 1024
@@ -34,14 +35,6 @@ BLOCK = 64  # atoms whose neighbours are looked for at once
 
 Floats = NDArray[np.float32]
 Report = Callable[[str, float], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pool:
-    """Training patches of one scale: projected features (N, d) of unit length; residuals (N, 9 s**2), divided alike."""
-
-    features: Floats
-    residuals: Floats
 
 
 def train_aplus(
@@ -66,10 +59,12 @@ def train_aplus(
     if len(found) < neighbours:
         raise UsageError(f"the images hold {len(found)} patches that are not blank; A+ needs {neighbours}")
     basis = principal_basis(found, ENERGY)
-    samples = normalised(found @ basis, residuals)
+    projected = found @ basis
+    length = np.linalg.norm(projected, axis=1, keepdims=True) + 1e-6
+    unit, residuals = projected / length, residuals / length
     report("anchors", 0.2)
-    anchors = dictionary(samples.features, atoms, recipe.seed)
-    regressors = regress(samples, anchors, neighbours, report)
+    anchors = dictionary(unit, atoms, recipe.seed)
+    regressors = regress(unit, residuals, anchors, neighbours, report)
     about = About(
         scale=recipe.scale,
         name=recipe.name,
@@ -81,9 +76,11 @@ def train_aplus(
     model = APlus(about, basis, anchors, *factored(regressors, DETAILS))
     metrics: dict[str, Any] = {}
     if held:
-        metrics["validation_gain_db"] = round(gain(model, held), 3)
+        metrics["validation_gain_db"] = round(gain_over_bicubic(model.upscale, held), 3)
     if recipe.test:
-        metrics["test_gain_db"] = round(gain(model, load_pairs(recipe.test, recipe.scale)), 3)
+        metrics["test_gain_db"] = round(
+            gain_over_bicubic(model.upscale, load_pairs(recipe.test, recipe.scale)), 3
+        )
     training = {**about.training, "minutes": round((monotonic() - start) / 60, 1)}
     path = folder / "weights.safetensors"
     make_parents(path)
@@ -116,15 +113,8 @@ def collect(
 def principal_basis(found: Floats, energy: float) -> Floats:
     """The principal directions (n, d) that keep the share ``energy`` of the energy of vectors (N, n)."""
     values, vectors = np.linalg.eigh((found.T @ found).astype(np.float64))
-    kept = (
-        int(np.searchsorted(np.cumsum(values[::-1]) / values.sum(), energy)) + 1
-    )  # a slice may ask for too many
+    kept = int(np.searchsorted(np.cumsum(values[::-1]) / values.sum(), energy)) + 1  # may be one too many
     return np.ascontiguousarray(vectors[:, ::-1][:, :kept], np.float32)
-
-
-def normalised(projected: Floats, residuals: Floats) -> Pool:
-    length = np.linalg.norm(projected, axis=1, keepdims=True) + 1e-6
-    return Pool(projected / length, residuals / length)
 
 
 def dictionary(samples: Floats, atoms: int, seed: int) -> Floats:
@@ -137,16 +127,17 @@ def dictionary(samples: Floats, atoms: int, seed: int) -> Floats:
     return np.asarray(centres / np.linalg.norm(centres, axis=1, keepdims=True), np.float32)
 
 
-def regress(samples: Pool, anchors: Floats, neighbours: int, report: Report) -> Floats:
-    """For each of ``anchors`` (K, d) the ridge regressor (9 s**2, d) of the samples that are nearest to it."""
+def regress(unit: Floats, residuals: Floats, anchors: Floats, neighbours: int, report: Report) -> Floats:
+    """For each of ``anchors`` (K, d) the ridge regressor (9 s**2, d) of the samples that are nearest to it: features
+    ``unit`` (N, d) of unit length, and ``residuals`` (N, 9 s**2), divided alike."""
     width = anchors.shape[1]
-    regressors = np.empty((len(anchors), samples.residuals.shape[1], width), np.float32)
+    regressors = np.empty((len(anchors), residuals.shape[1], width), np.float32)
     for first in range(0, len(anchors), BLOCK):
         report("regressors", 0.5 + first / len(anchors) / 2)
-        likeness = np.abs(anchors[first : first + BLOCK] @ samples.features.T)
+        likeness = np.abs(anchors[first : first + BLOCK] @ unit.T)
         nearest = np.argpartition(likeness, -neighbours, axis=1)[:, -neighbours:]
         for offset, members in enumerate(nearest):
-            x, y = samples.features[members], samples.residuals[members]
+            x, y = unit[members], residuals[members]
             gram = x.T @ x + LAMBDA * np.eye(width, dtype=np.float32)
             regressors[first + offset] = np.linalg.solve(gram, x.T @ y).T
     return regressors
@@ -161,12 +152,3 @@ def factored(regressors: Floats, details: int) -> tuple[Floats, Floats]:
     flat = regressors.transpose(0, 2, 1).reshape(-1, regressors.shape[1])
     shared = principal_basis(flat, 1.0)[:, :details].T
     return np.ascontiguousarray(np.einsum("rp,kpd->krd", shared, regressors)), np.ascontiguousarray(shared)
-
-
-def gain(model: APlus, pairs: list[Pair]) -> float:
-    """Mean true PSNR of ``model`` minus that of bicubic, dB, inside the field of view."""
-    gains = []
-    for pair in pairs:
-        bicubic = quantise(resize(pair.lr, *pair.hr.shape), pair.hr.dtype)
-        gains.append(psnr(pair.hr, model.upscale(pair.lr), pair.mask) - psnr(pair.hr, bicubic, pair.mask))
-    return float(np.mean(gains))

@@ -6,18 +6,20 @@ import csv
 import platform
 import subprocess
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from clesr.engines.backends.torch import cpu_name
 from clesr.engines.common.files import NEW, WriteRule, new_file, write_file
-from clesr.engines.models import count_operations, count_parameters
+from clesr.engines.common.processor import cpu_name
+from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import Descriptor, identity, load_model, save_model
-from clesr.tools.training.data import degraded_pairs, load_pairs
+from clesr.tools.data.pairs import degraded_pairs, load_pairs
+from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training.train import LOG, Trainer
-from clesr.tools.training.validate import fidelity_limit, gain_over_bicubic, phantoms
+from clesr.tools.training.validate import fidelity_limit, phantoms
 
 WEIGHTS = "weights.safetensors"
 CARD = "MODEL_CARD.md"
@@ -42,35 +44,34 @@ def publish(trainer: Trainer, rule: WriteRule = NEW) -> Path:
 
 
 def describe(trainer: Trainer) -> Descriptor:
-    """Name, numbers, data, machine, figures and fidelity limit of what was trained."""
+    """Name, parameters, data, machine, figures and fidelity limit of what was trained."""
     recipe = trainer.recipe
+    upscale = partial(upscale_image, trainer.module)
     metrics: dict[str, Any] = {}
     if trainer.held:
-        metrics["validation_gain_db"] = round(gain_over_bicubic(trainer.module, trainer.held), 3)
+        metrics["validation_gain_db"] = round(gain_over_bicubic(upscale, trainer.held), 3)
     if trainer.held and trainer.validated:
         metrics["validation_gains_db"] = {
-            str(one): round(
-                gain_over_bicubic(trainer.module, degraded_pairs(trainer.held, [one], recipe.scale)), 3
-            )
+            str(one): round(gain_over_bicubic(upscale, degraded_pairs(trainer.held, [one], recipe.scale)), 3)
             for one in trainer.validated
         }
     if recipe.test:
         pairs = load_pairs(recipe.test, recipe.scale)
-        metrics["test_gain_db"] = round(gain_over_bicubic(trainer.module, pairs), 3)
+        metrics["test_gain_db"] = round(gain_over_bicubic(upscale, pairs), 3)
         metrics["test_images"] = [pair.name for pair in pairs]
     described = (
         "name", "architecture", "scale", "arguments", "data", "init", "test", "teacher", "core_patterns",
     )  # fmt: skip
-    numbers = {key: value for key, value in asdict(recipe).items() if key not in described}
+    parameters = {key: value for key, value in asdict(recipe).items() if key not in described}
     return Descriptor(
         name=recipe.name,
         architecture=recipe.architecture,
         scale=recipe.scale,
         arguments=recipe.arguments,
         training={
-            **numbers,
-            "steps": trainer.plan.steps,
-            "epoch_steps": trainer.plan.epoch_steps,
+            **parameters,
+            "steps": trainer.schedule.steps,
+            "epoch_steps": trainer.schedule.epoch_steps,
             "images": trainer.names,
             "held_out": sorted(pair.name for pair in trainer.held),
             "minutes": round(trainer.seconds / 60, 1),
@@ -139,15 +140,13 @@ def model_card(descriptor: Descriptor, sha256: str, parameters: int, operations:
 
 def draw_curves(log: Path, target: Path, descriptor: Descriptor) -> None:
     """Loss and gain over bicubic against the steps, as a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
     loss = descriptor.training["loss"]
     unit = 255 if loss == "l1" else 255**2
     left.plot(steps, [float(row["loss"]) * unit for row in rows], color="tab:blue", marker=".")
@@ -162,7 +161,6 @@ def draw_curves(log: Path, target: Path, descriptor: Descriptor) -> None:
         axes.set_xlim(left=0)
     figure.suptitle(f"{descriptor.name} x{descriptor.scale}")
     figure.savefig(target, dpi=120)
-    plt.close(figure)
 
 
 def machine(trainer: Trainer) -> str:

@@ -1,4 +1,4 @@
-"""The numbers of a training run, and how its learning rate goes."""
+"""The parameters of a training run, and how its learning rate goes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _data, _network, _schedule, _machine = (partial(setting, panel=panel) for panel 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Every number of a training run; the defaults are the paper's (Izadi, Moriarty, Hamarneh 2018, section 3).
+    """Every parameter of a training run; the defaults are the paper's (Izadi, Moriarty, Hamarneh 2018, section 3).
 
     ``data`` entries are folders, files, patterns or ``demo:`` addresses, each with ``=WEIGHT`` behind it where it is
     to be drawn more or less often than weight 1. An epoch is as many patches as cover the training images
@@ -27,7 +27,7 @@ class Recipe:
     pixels fall anywhere on the images. The paper has its learning rate "multiplied by 10" at epochs 50 and 200, which
     can only mean divided: ``decay`` is 0.1. ``init`` names weights to start from, ``teacher`` a model whose output is
     ``teacher_share`` of the aim, ``test`` images for the closing figures alone: never trained on, and nothing is
-    chosen by them. ``degradation`` are entries as of tools/training/degradations.py, from which each patch draws one;
+    chosen by them. ``degradation`` are entries as of tools/data/degradations.py, from which each patch draws one;
     none is the clean reduction; ``core_patterns`` is a folder of raw frames of fibre bundles for those with cores.
     With such entries images are dimmed by factors from ``contrast`` to 1.
     """
@@ -109,7 +109,7 @@ class Recipe:
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 
-class Plan:
+class Schedule:
     """A recipe laid out over the training images: steps an epoch, steps in all, the learning rate of each."""
 
     def __init__(self, recipe: Recipe, covering_patches: int) -> None:

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -20,15 +21,18 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import OWN, write_file
 from clesr.engines.common.parsing import one_line, parse_json, read_bounded, unreadable
-from clesr.engines.models import DenseBlock, build_model, level_names
+from clesr.engines.models.densenet import DenseBlock
+from clesr.engines.models.registry import build_model, level_names
 from clesr.engines.models.weights import load_model
 from clesr.pipeline.noise import NAMES as LEVELS
+from clesr.tools.data.degradations import parse_degradations, parse_mix
+from clesr.tools.data.pairs import degraded_pairs
+from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
-from clesr.tools.training.data import VALIDATED, Patches, degraded_pairs, load_data
-from clesr.tools.training.degradations import parse_degradations, parse_mix
-from clesr.tools.training.recipe import DEFAULTS, Plan, Recipe
-from clesr.tools.training.validate import gain_over_bicubic, silent_layers
+from clesr.tools.training.patches import VALIDATED, Patches, load_data
+from clesr.tools.training.recipe import DEFAULTS, Recipe, Schedule
+from clesr.tools.training.validate import silent_layers
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -79,9 +83,14 @@ class Trainer:
         # What the gain is measured on while training goes on: of a mix, some of what live frames suffer.
         self.validated = parse_degradations(",".join(VALIDATED)) if mix else []
         self.measured = degraded_pairs(self.held, self.validated, recipe.scale) if mix else self.held
-        self.plan = Plan(recipe, self.patches.covering)
+        self.schedule = Schedule(recipe, self.patches.covering)
         self.fabric = _launch(device, devices)
-        self.share = _share(recipe.batch, self.fabric.global_rank, self.fabric.world_size)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        if recipe.batch % world:
+            raise UsageError(
+                f"--batch {recipe.batch} cannot be shared by {world} processes; take a multiple of {world}"
+            )
+        self.share = range(recipe.batch * rank // world, recipe.batch * (rank + 1) // world)
         self.module = build_model(recipe.architecture, recipe.scale, recipe.arguments)
         if level_names(self.module) not in ((), LEVELS):
             raise UsageError(f"training gives a network all of the levels {', '.join(LEVELS)}, or none")
@@ -90,13 +99,11 @@ class Trainer:
             _start_from(self.module, load_model(Path(recipe.init)).module)
         self.teacher = _teacher(recipe)
         self.step, self.seconds = 0, 0.0
-        _channels_last(self.module)
-        optimiser = torch.optim.Adam(
-            self.module.parameters(),
-            recipe.learning_rate,
-            betas=(recipe.beta1, recipe.beta2),
-            eps=recipe.epsilon,
-        )
+        for parameter in self.module.parameters():
+            if parameter.dim() == 4:  # the memory layout that trains faster on CPUs and GPUs alike
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        betas, weights = (recipe.beta1, recipe.beta2), self.module.parameters()
+        optimiser = torch.optim.Adam(weights, recipe.learning_rate, betas=betas, eps=recipe.epsilon)
         self.optimiser: torch.optim.Optimizer
         self._wrapped, self.optimiser = self.fabric.setup(self.module, optimiser)
         if self.teacher is not None:
@@ -126,19 +133,19 @@ class Trainer:
         silent = 0
         losses: list[float] = []
         started, before = monotonic(), self.seconds
-        while self.step < self.plan.steps:
+        while self.step < self.schedule.steps:
             loss, stop = self._train_step(stopping())
             losses.append(loss)
             self.step += 1
             self.seconds = before + monotonic() - started
             mean = float(np.mean(losses))
-            if self.step % every == 0 or self.step == self.plan.steps:
+            if self.step % every == 0 or self.step == self.schedule.steps:
                 gain, silent = self._validate()
                 self._checkpoint()
                 self._log(mean, gain)
                 losses.clear()
-            report(Progress(self.step, self.plan.steps, mean, gain, silent))
-            if stop and self.step < self.plan.steps:
+            report(Progress(self.step, self.schedule.steps, mean, gain, silent))
+            if stop and self.step < self.schedule.steps:
                 self._checkpoint()
                 raise Stopped
 
@@ -155,7 +162,7 @@ class Trainer:
         """The loss over the whole batch, and whether any process was asked to stop."""
         self.module.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.learning_rate(self.step)
+            group["lr"] = self.schedule.learning_rate(self.step)
         parts = (torch.from_numpy(part) for part in self.patches(self.step, self.share))
         lr, hr, mask, levels = (self.fabric.to_device(part) for part in parts)
         loss = self._loss(lr, hr, mask, levels)
@@ -197,7 +204,7 @@ class Trainer:
         found = 0.0, 0
         if self.first:
             silent = silent_layers(self.module, self.held[0].lr) if self.held else 0
-            found = gain_over_bicubic(self.module, self.measured), silent
+            found = gain_over_bicubic(partial(upscale_image, self.module), self.measured), silent
         return self.fabric.broadcast(found)
 
     def _checkpoint(self) -> None:
@@ -221,7 +228,8 @@ class Trainer:
             recipe = parse_json(state["recipe"], dict[str, Any])
         except ValueError as error:
             raise ClesrError(damaged.format(error)) from error
-        ours, theirs = _plain(asdict(self.recipe)), _plain(DEFAULTS) | recipe
+        ours, defaults = (json.loads(json.dumps(values)) for values in (asdict(self.recipe), DEFAULTS))
+        theirs = defaults | recipe
         if ours != theirs:
             changed = [key for key in ours if ours[key] != theirs.get(key)]
             raise UsageError(
@@ -242,15 +250,9 @@ class Trainer:
             return
         path = self.folder / LOG
         head = "" if path.exists() else COLUMNS + "\n"
-        rate, epoch = self.plan.learning_rate(self.step - 1), self.step / self.plan.epoch_steps
+        rate, epoch = self.schedule.learning_rate(self.step - 1), self.step / self.schedule.epoch_steps
         with path.open("a") as file:
             file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gain:.4f}\n")
-
-
-def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives them back."""
-    plain: dict[str, Any] = json.loads(json.dumps(numbers))
-    return plain
 
 
 def _upscaled(called: Callable[..., Any], network: nn.Module, lr: Tensor, levels: Tensor) -> Tensor:
@@ -282,13 +284,6 @@ def _launch(device: str, devices: int) -> Fabric | Alone:
     return fabric
 
 
-def _share(batch: int, rank: int, world: int) -> range:
-    if batch % world:
-        raise UsageError(f"--batch {batch} cannot be shared by {world} processes; take a multiple of {world}")
-    own = batch // world
-    return range(rank * own, (rank + 1) * own)
-
-
 def _teacher(recipe: Recipe) -> nn.Module | None:
     if recipe.teacher is None:
         return None
@@ -296,13 +291,6 @@ def _teacher(recipe: Recipe) -> nn.Module | None:
     if model.scale != recipe.scale:
         raise UsageError(f"--teacher is for scale {model.scale}, not {recipe.scale}; give one for the same")
     return model.module.requires_grad_(False)
-
-
-def _channels_last(module: nn.Module) -> None:
-    """Put the weights into the memory layout that trains faster on CPUs and GPUs alike."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _initialise(module: nn.Module, seed: int) -> None:

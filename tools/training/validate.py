@@ -1,61 +1,21 @@
-"""What a network does on images kept aside: its gain over bicubic, and how faithful it is."""
+"""What a network does on images kept aside: layers that are silent, and how faithful it is."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clesr.engines.common.errors import WeightsError
-from clesr.engines.models import level_names
-from clesr.engines.resample import quantise, resize
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
-from clesr.pipeline.noise import NAMES, estimate_levels
 from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.pipeline.view import field_of_view
-from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.data import Pair
-from clesr.tools.training.degrade import degrade
+from clesr.tools.data.degrade import degrade
+from clesr.tools.data.pairs import Pixels
+from clesr.tools.evaluation.gain import upscale_image
 
 PERCENTILE = 1.0
 PHANTOMS = range(1_000_000, 1_000_020)  # seeds
-
-Pixels = NDArray[np.uint8]
-
-
-def upscale_image(module: nn.Module, lr: Pixels) -> Pixels:
-    """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, in FP32 on the module's device; its levels are estimated
-    where the network takes them."""
-    device = next(module.parameters()).device
-    levels = (level_input(module, lr).to(device),) if level_names(module) else ()
-    with torch.inference_mode():
-        x = torch.from_numpy(np.ascontiguousarray(lr)).to(device)[None, None].float() / 255
-        y = module(x, *levels)[0, 0].clamp(0, 1) * 255
-    return np.asarray(y.round().to(torch.uint8).cpu().numpy())
-
-
-def level_input(module: nn.Module, lr: Pixels) -> Tensor:
-    """What ``module`` takes of the levels of ``lr``: (1, L). Raises WeightsError where these are not its levels."""
-    if level_names(module) != NAMES:
-        wanted = ", ".join(level_names(module))
-        raise WeightsError(
-            f"the network takes {wanted}; this clesr estimates {', '.join(NAMES)}; train it again"
-        )
-    return torch.from_numpy(estimate_levels(lr).as_input())[None]
-
-
-def gain_over_bicubic(module: nn.Module, pairs: list[Pair]) -> float:
-    """Mean true PSNR of ``module`` minus that of bicubic, dB, inside the field of view; nan without ``pairs``."""
-    gains = []
-    for pair in pairs:
-        bicubic = quantise(resize(pair.lr, *pair.hr.shape), pair.hr.dtype)
-        sr = upscale_image(module, pair.lr)
-        gains.append(psnr(pair.hr, sr, pair.mask) - psnr(pair.hr, bicubic, pair.mask))
-    return float(np.mean(gains)) if gains else math.nan
 
 
 def silent_layers(module: nn.Module, lr: Pixels) -> int:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.image import Image
 from clesr.engines.engine import EngineInfo
 from clesr.engines.memory import free_memory, is_out_of_memory
-from clesr.pipeline.frame import Image
 
 
 class Network(Protocol):
@@ -35,7 +35,7 @@ class Network(Protocol):
 
 class Slot(Protocol):
     """The way of one frame through the device. One that also checks its image has ``host_reprojected`` (n, H, W): what
-    :class:`~clesr.engines.engine.SelfChecking` calls ``again``."""
+    :class:`~clesr.engines.engine.SelfChecking` calls ``reprojected``."""
 
     host_in: Image
     host_out: Image
@@ -115,9 +115,7 @@ class SlotEngine:
             try:
                 raise self.info.failed(result) from result
             finally:
-                del (
-                    result
-                )  # raised below this function: its traceback holds these locals, and they would hold it
+                del result  # whose traceback holds these locals, and they would hold it
         return result
 
     def correct(self) -> None:
@@ -161,7 +159,7 @@ class CudaSlot:
         self._network = network
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        self._again: Tensor | None = getattr(network, "again", None)
+        self._reprojected: Tensor | None = getattr(network, "reprojected", None)
         self._pinned: list[PinnedMemory] = []
         try:
             self._pin()
@@ -191,13 +189,13 @@ class CudaSlot:
             self._pinned.pop().free()
 
     def _pin(self) -> None:
-        """The host's side of ``lr``, ``sr`` and ``again``."""
+        """The host's side of ``lr``, ``sr`` and ``reprojected``."""
         network = self._network
         dtype = np.dtype(str(network.lr.dtype).removeprefix("torch."))
         self._pinned.append(pinned(tuple(network.lr.shape), dtype, write_only=True))
         self._pinned.append(pinned(tuple(network.sr.shape), dtype))
-        if self._again is not None:
-            self._pinned.append(pinned(tuple(self._again.shape), dtype))
+        if self._reprojected is not None:
+            self._pinned.append(pinned(tuple(self._reprojected.shape), dtype))
         self.host_in, self.host_out, *reprojected = (memory.array for memory in self._pinned)
         self.host_reprojected: Sequence[Image] = tuple(reprojected[0]) if reprojected else ()
         self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
@@ -222,7 +220,7 @@ class CudaSlot:
         self._network.run()
         self._out.copy_(self._network.sr, non_blocking=True)
         for target in self._out_reprojected:
-            target.copy_(self._again, non_blocking=True)  # type: ignore[arg-type]
+            target.copy_(self._reprojected, non_blocking=True)  # type: ignore[arg-type]
 
 
 class PinnedMemory(Protocol):

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clesr.engines.backends.cuda.buffers import Network
-from clesr.engines.degrade import REACH, Bands, correction
-from clesr.engines.resample import resampling
+from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, Network, SlotEngine
+from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.degrade import Bands, correcting, degrading
+from clesr.engines.engine import EngineInfo
 
 BLOCK = 16  # LR pixels that one small matrix product makes
+
+
+def open_slots(info: EngineInfo, make_network: Callable[[torch.dtype], Network], *, depth: int) -> SlotEngine:
+    """An engine of ``depth`` slots, each with a network of ``make_network(dtype)`` for LR images of ``info.lr_shape``,
+    ready for 8-bit images. Its ``report`` is the network's. Raises EngineError where the GPU cannot run them."""
+
+    def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
+        try:
+            networks = [make_network(DTYPES[dtype]) for _ in range(depth)]
+            engine.report = getattr(networks[0], "report", list)()
+            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
+        except Exception as error:
+            model = f"{info.model} x{info.scale} ({info.model_hash[:12]})"
+            raise EngineError(
+                f"{info.device} cannot run {model} at {info.lr_shape}: {first_line(error)}"
+            ) from error
+
+    engine = SlotEngine(info, make_slots, depth=depth)
+    engine.prepare(np.dtype(np.uint8))
+    return engine
 
 
 class CheckedNetwork:
@@ -26,18 +51,9 @@ class CheckedNetwork:
         shape, scale = self.lr.shape, self.sr.shape[0] // self.lr.shape[0]
         self._levels = torch.iinfo(self.lr.dtype).max
         self.reprojected = torch.zeros((1 + correct, *shape), dtype=self.lr.dtype, device=self.lr.device)
-        down = [
-            Bands(resampling(n * scale, n), height=BLOCK, step=BLOCK * scale, reach=2 * scale) for n in shape
-        ]
-        self._degrade = _Both(down, self.lr)
+        self._degrade = _Both([degrading(n, scale, BLOCK) for n in shape], self.lr)
         if correct:
-            up = [
-                Bands(
-                    correction(n, scale, spread=BLOCK + REACH), height=BLOCK * scale, step=BLOCK, reach=REACH
-                )
-                for n in shape
-            ]
-            self._enlarge = _Both(up, self.sr)
+            self._enlarge = _Both([correcting(n, scale, BLOCK) for n in shape], self.sr)
 
     @torch.inference_mode()
     def run(self) -> None:

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
-from typing import Any
+from importlib import metadata
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, Network, SlotEngine
-from clesr.engines.backends.cuda.checked import CheckedNetwork
+from clesr.engines.backends.cuda.buffers import Network, SlotEngine
+from clesr.engines.backends.cuda.checked import open_slots
 from clesr.engines.candidate import EngineCandidate
-from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo
+from clesr.engines.gpu import NO_GPU, gpu_name
 from clesr.engines.models.weights import Model
+from clesr.engines.results import engine_errors
 
 RANKS = {"fp16": 5, "fp8": 6}
-SLOTS = 2
 OLDEST = {"fp16": (7, 5), "fp8": (8, 9)}  # compute capability: the first with the matrix units that are used
 FP8_LOSS = 0.05  # dB below FP16 at most
 
 
 def candidates() -> list[EngineCandidate]:
     """The first NVIDIA GPU, in FP16, and on request with DenseNet's doublings in FP8."""
-    words = torch.cuda.get_device_name() if torch.cuda.is_available() else "an NVIDIA GPU"
-    reasons = {precision: _why_not(precision) for precision in RANKS}
     return [
         EngineCandidate(
-            name="cuda", kind="cuda", device=words, precision=precision, rank=rank,
-            available=not reasons[precision], reason=reasons[precision], on_request=precision == "fp8",
+            name="cuda", kind="cuda", device=gpu_name(), precision=precision, rank=rank, reason=_why_not(precision),
+            present=_is_present(precision), library=_library(), on_request=precision == "fp8",
             open=functools.partial(open_cuda, precision=precision),
         )
         for precision, rank in RANKS.items()
@@ -40,13 +37,25 @@ def candidates() -> list[EngineCandidate]:
 
 def _why_not(precision: str) -> str:
     if not torch.cuda.is_available():
-        return "torch finds no NVIDIA GPU"
-    if importlib.util.find_spec("triton") is None:
+        return NO_GPU
+    if not _library():
         return "Triton is not installed; pip install triton"
-    found, oldest = torch.cuda.get_device_capability(), OLDEST[precision]
-    if found < oldest:
+    if not _is_present(precision):
+        found, oldest = torch.cuda.get_device_capability(), OLDEST[precision]
         return f"compute capability {found[0]}.{found[1]} is below {oldest[0]}.{oldest[1]}, the first with {precision}"
     return ""
+
+
+def _is_present(precision: str) -> bool:
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= OLDEST[precision]
+
+
+def _library() -> str:
+    """The installed Triton with its version; empty where there is none."""
+    try:
+        return f"triton {metadata.version('triton')}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def open_cuda(
@@ -54,7 +63,7 @@ def open_cuda(
     shape: tuple[int, int],
     threads: int | None = None,
     *,
-    slots: int = SLOTS,
+    slots: int = 2,
     precision: str = "fp16",
 ) -> SlotEngine:
     """``threads`` means nothing here. The engine's ``report`` says what the kernels' measurements chose.
@@ -67,26 +76,11 @@ def open_cuda(
     words = torch.cuda.get_device_name()
     info = EngineInfo("cuda", words, precision, model.name, model.sha256, model.scale, shape)
     if precision == "fp8":
-        try:
+        with engine_errors(f"{words} cannot run {model} in fp8"):
             check_fp8(model.module, shape, "cuda")
-        except EngineError:
-            raise
-        except Exception as error:
-            raise EngineError(f"{words} cannot run {model} in fp8: {first_line(error)}") from error
-
-    def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
-        try:
-            networks = [
-                build_network(model.module, shape, DTYPES[dtype], "cuda", precision) for _ in range(slots)
-            ]
-            engine.report = report_of(networks[0])
-            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
-        except Exception as error:
-            raise EngineError(f"{words} cannot run {model} at {shape}: {first_line(error)}") from error
-
-    engine = SlotEngine(info, make_slots, depth=slots)
-    engine.prepare(np.dtype(np.uint8))
-    return engine
+    return open_slots(
+        info, lambda dtype: build_network(model.module, shape, dtype, "cuda", precision), depth=slots
+    )
 
 
 def build_network(
@@ -108,12 +102,6 @@ def build_network(
         if precision == "fp8":
             raise
     return TorchNetwork(module, shape, dtype, device)
-
-
-def report_of(network: Network) -> list[str]:
-    """What was chosen for ``network`` on this card, in lines; empty where nothing was to choose."""
-    report = getattr(network, "report", None)
-    return report() if callable(report) else []
 
 
 def check_fp8(module: nn.Module, shape: tuple[int, int], device: torch.device | str) -> None:

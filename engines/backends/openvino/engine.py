@@ -11,11 +11,11 @@ from torch import nn
 from clesr.engines.backends.openvino.winograd import TiledDenseNet
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.image import Image
 from clesr.engines.engine import EngineInfo
-from clesr.engines.models import DenseNet
+from clesr.engines.models.densenet import DenseNet
 from clesr.engines.models.weights import Model
 from clesr.engines.worker import WorkerEngine
-from clesr.pipeline.frame import Image
 
 if TYPE_CHECKING:
     import openvino as ov  # type: ignore[import-untyped]
@@ -31,27 +31,27 @@ def candidates() -> list[EngineCandidate]:
         devices = _core().available_devices
     except (ImportError, RuntimeError) as error:
         reason = f"OpenVINO does not start ({_last_line(error)}); {INSTALL}"
-        return [_candidate("cpu", "fp32", words="the CPU", reason=reason)]
+        rank = RANKS["cpu", "fp32"]
+        return [
+            EngineCandidate(
+                name="openvino", kind="cpu", device="the CPU", precision="fp32", rank=rank, reason=reason
+            )
+        ]
     found = []
-    for (device, precision), _ in sorted(RANKS.items(), key=lambda item: item[1]):
-        name = device.upper()
-        if name not in devices:
+    for (device, precision), rank in RANKS.items():
+        if device.upper() not in devices:
             continue
-        words = str(_core().get_property(name, "FULL_DEVICE_NAME")).strip()
-        capable = _core().get_property(name, "OPTIMIZATION_CAPABILITIES")
+        words = _words(device)
+        capable = _core().get_property(device.upper(), "OPTIMIZATION_CAPABILITIES")
         has = precision == "fp32" or precision.upper() in capable
-        reason = "" if has else f"{words} has no {precision.upper()} arithmetic"
-        found.append(_candidate(device, precision, words=words, reason=reason))
+        found.append(
+            EngineCandidate(
+                name="openvino", kind=device, device=words, precision=precision, rank=rank, present=has,
+                reason="" if has else f"{words} has no {precision.upper()} arithmetic",
+                open=functools.partial(open_openvino, device=device, precision=precision),
+            )
+        )  # fmt: skip
     return found
-
-
-def _candidate(device: str, precision: str, *, words: str, reason: str) -> EngineCandidate:
-    make = functools.partial(open_openvino, device=device, precision=precision)
-    rank = RANKS[device, precision]
-    return EngineCandidate(
-        name="openvino", kind=device, device=words, precision=precision, rank=rank,
-        available=not reason, reason=reason, open=make,
-    )  # fmt: skip
 
 
 def open_openvino(
@@ -68,7 +68,7 @@ def open_openvino(
         graph = build_graph(model.module, shape, precision)
         compiled = _core().compile_model(graph, device.upper(), properties)
         request = compiled.create_infer_request()
-        words = str(_core().get_property(device.upper(), "FULL_DEVICE_NAME")).strip()
+        words = _words(device)
     except (ImportError, RuntimeError) as error:
         raise EngineError(f"OpenVINO cannot run {model} on {device}: {_last_line(error)}") from error
     info = EngineInfo("openvino", words, precision, model.name, model.sha256, model.scale, shape)
@@ -111,6 +111,10 @@ def _core() -> ov.Core:
     import openvino as ov
 
     return ov.Core()
+
+
+def _words(device: str) -> str:
+    return str(_core().get_property(device.upper(), "FULL_DEVICE_NAME")).strip()
 
 
 def _last_line(error: Exception) -> str:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from clesr.engines.backends.openvino.winograd import map_strips
 from clesr.engines.common.errors import EngineError
-from clesr.engines.models import bicubic_phases
-from clesr.engines.resample import line_taps
+from clesr.engines.common.resample import line_taps
+from clesr.engines.models.layers import bicubic_phases
 
 Index = int | slice | EllipsisType | None
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from clesr.engines.models import DenseNet, UpStage
+from clesr.engines.models.densenet import DenseNet, UpStage
 
 TILE = 6  # output samples of one tile along a line
 READ = TILE + 2  # input samples that they need

@@ -19,13 +19,10 @@ from torch.export import ExportedProgram
 
 from clesr.engines.cache import Cache, Key
 from clesr.engines.common.errors import EngineError
-from clesr.engines.quiet import quiet
+from clesr.engines.common.quiet import quiet
 
 DISTRIBUTIONS = ("torch-tensorrt", "torch-tensorrt-rtx")
-SETTINGS = {
-    "optimization_level": 5,
-    "tiling_optimization_level": "full",
-}  # the slowest build, the fastest engine
+SETTINGS = {"optimization_level": 5, "tiling_optimization_level": "full"}  # a slow build of a fast engine
 TIMINGS = "timings"
 
 

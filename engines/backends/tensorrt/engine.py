@@ -6,25 +6,23 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from clesr import __version__
-from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
-from clesr.engines.backends.cuda.checked import CheckedNetwork
+from clesr.engines.backends.cuda.buffers import SlotEngine
+from clesr.engines.backends.cuda.checked import open_slots
 from clesr.engines.backends.tensorrt import build as tensorrt_build
 from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
-from clesr.engines.gpu import gpu_key
+from clesr.engines.gpu import NO_GPU, gpu_key, gpu_name
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.notes import note
 
 RANK = 3
-SLOTS = 2
 DEVICE = "cuda"
 PRECISION = "fp16"
 INSTALL = "pip install 'clesr[tensorrt]', or 'clesr[rtx]' for a GeForce or RTX card"
@@ -32,13 +30,11 @@ INSTALL = "pip install 'clesr[tensorrt]', or 'clesr[rtx]' for a GeForce or RTX c
 
 def candidates() -> list[EngineCandidate]:
     """The first NVIDIA GPU."""
-    has_gpu = torch.cuda.is_available()
-    words = torch.cuda.get_device_name() if has_gpu else "an NVIDIA GPU"
-    reason = why_not()
     return [
         EngineCandidate(
-            name="tensorrt", kind="cuda", device=words, precision=PRECISION, rank=RANK, available=not reason,
-            reason=reason, install="" if _installed() else _install(), open=open_tensorrt, wait=to_build_first,
+            name="tensorrt", kind="cuda", device=gpu_name(), precision=PRECISION, rank=RANK, reason=why_not(),
+            present=torch.cuda.is_available(), install="" if _installed() else _install(),
+            library=tensorrt_build.library(), open=open_tensorrt, wait=to_build_first,
         )
     ]  # fmt: skip
 
@@ -46,7 +42,7 @@ def candidates() -> list[EngineCandidate]:
 def why_not() -> str:
     """Why TensorRT cannot run here; empty where it may."""
     if not torch.cuda.is_available():
-        return "torch finds no NVIDIA GPU"
+        return NO_GPU
     if not _installed():
         return f"torch-tensorrt is not installed; {_install()}"
     return ""
@@ -65,7 +61,7 @@ def _install() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CompiledEngine:
     """The compiled engine that ``model`` at LR ``shape`` (H, W) needs on this GPU."""
 
     model: Model
@@ -78,13 +74,10 @@ class Plan:
 
     @property
     def key(self) -> Key:
-        """Everything that the engine depends on. The identity covers the weights alone, so the network's numbers and
-        the code that makes the graph stand beside it."""
+        """Everything that the engine depends on, the code that makes the graph too."""
         height, width = self.shape
-        descriptor = self.model.descriptor
         return {
-            "model": self.model.sha256,
-            "network": f"{descriptor.architecture} x{descriptor.scale} {sorted(descriptor.arguments.items())}",
+            **self.model.key,
             "shape": f"{width}x{height}",
             "precision": PRECISION,
             "engine": "tensorrt",
@@ -114,7 +107,7 @@ class Plan:
 def to_build_first(model: Model, shape: tuple[int, int]) -> str:
     """Why opening would take minutes; empty where the engine is on disk."""
     height, width = shape
-    if Plan(model, shape).find() is not None:
+    if CompiledEngine(model, shape).find() is not None:
         return ""
     is_shipped = (model.name, model.scale) in shipped() and find_model(
         model.name, model.scale
@@ -125,7 +118,7 @@ def to_build_first(model: Model, shape: tuple[int, int]) -> str:
 
 
 def open_tensorrt(
-    model: Model, shape: tuple[int, int], threads: int | None = None, *, slots: int = SLOTS
+    model: Model, shape: tuple[int, int], threads: int | None = None, *, slots: int = 2
 ) -> SlotEngine:
     """``threads`` means nothing here. Takes the engine on disk, else builds it first, which takes minutes.
 
@@ -135,40 +128,30 @@ def open_tensorrt(
     if reason:
         raise EngineError(f"the tensorrt engine cannot start: {reason}")
     words = torch.cuda.get_device_name()
-    compiled = _load(Plan(model, shape))
+    compiled = _load(CompiledEngine(model, shape))
     info = EngineInfo("tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape)
-
-    def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
-        try:
-            networks = [
-                TensorRTNetwork(compiled, shape, model.scale, DTYPES[dtype], DEVICE) for _ in range(slots)
-            ]
-            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
-        except Exception as error:
-            raise EngineError(f"{words} cannot run {model} at {shape}: {first_line(error)}") from error
-
-    engine = SlotEngine(info, make_slots, depth=slots)
-    engine.prepare(np.dtype(np.uint8))
-    return engine
+    return open_slots(
+        info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE), depth=slots
+    )
 
 
-def _load(plan: Plan) -> Any:
-    """The compiled engine of ``plan``, from disk or built now."""
-    content = plan.find()
+def _load(wanted: CompiledEngine) -> Any:
+    """The compiled engine that is ``wanted``, from disk or built now."""
+    content = wanted.find()
     if content is not None:
         try:
             return tensorrt_build.deserialise(content)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, it is built anew
-            note(f"the compiled engine {plan.name} is not used: {first_line(error)}")
+            note(f"the compiled engine {wanted.name} is not used: {first_line(error)}")
     note(
-        f"building the compiled engine {plan.name}, which takes minutes and is kept; `clesr build` does it beforehand"
+        f"building the compiled engine {wanted.name}, which takes minutes and is kept; `clesr build` does it beforehand"
     )
-    content = plan.build()
+    content = wanted.build()
     try:
         return tensorrt_build.deserialise(content)
     except Exception as error:
         raise EngineError(
-            f"TensorRT cannot load {plan.model} at {plan.shape}: {first_line(error)}"
+            f"TensorRT cannot load {wanted.model} at {wanted.shape}: {first_line(error)}"
         ) from error
 
 

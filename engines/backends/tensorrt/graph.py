@@ -20,14 +20,7 @@ from torch.export import ExportedProgram
 from clesr.engines.common.errors import EngineError
 
 HALF = re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE)
-MOVES = (
-    "reformat",
-    "constant",
-    "shuffle",
-    "noop",
-    "signal",
-    "wait",
-)  # layers that name others but compute nothing
+MOVES = ("reformat", "constant", "shuffle", "noop", "signal", "wait")  # layers that compute nothing
 
 
 class TypedNetwork(nn.Module):

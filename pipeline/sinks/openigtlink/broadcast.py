@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import selectors
 import socket
 import threading
-from dataclasses import dataclass
-
-from clesr.engines.common.clock import SYSTEM, Clock
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
 MOST = 16  # peers at a time
 LINGER_S = 0.5  # how long ``close`` waits for the last message to leave
@@ -19,16 +19,12 @@ RECEIVED = 65536  # bytes that are read, and thrown away, at once
 
 
 @dataclass(slots=True, eq=False)
-class Peer:
-    """A connection, the rest of the message that is leaving, and the one that leaves next."""
+class Connection:
+    """A peer: the message that leaves next, and whether one is leaving."""
 
-    socket: socket.socket
-    leaving: memoryview = memoryview(b"")
     next: bytes | None = None
-
-    @property
-    def idle(self) -> bool:
-        return not self.leaving and self.next is None
+    leaving: bool = False
+    given: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Broadcast:
@@ -41,131 +37,107 @@ class Broadcast:
     ``connect``, again and again until someone answers. Raises OSError where it cannot listen.
     """
 
-    def __init__(self, host: str, port: int, *, connect: bool = False, clock: Clock = SYSTEM) -> None:
+    def __init__(self, host: str, port: int, *, connect: bool = False) -> None:
         self.port, self.served = port, 0
-        self._clock = clock
         self._sent = self._missed = 0
-        self._target = (host, port) if connect else None
-        self._peers: list[Peer] = []
-        self._lock = threading.Lock()  # over the list of peers and what waits for each
-        self._closing_at: int | None = None
-        self._selector = selectors.DefaultSelector()
-        self._listener = None if connect else self._listen("" if host == "*" else host)
-        self._waker, self._woken = socket.socketpair()
-        for end in (self._waker, self._woken):
-            end.setblocking(False)
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="clesr broadcast", daemon=True)
+        self._connections: set[Connection] = set()
+        self._ending = asyncio.Event()
+        if connect:
+            work = self._dial(host, port)
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            address = ("" if host == "*" else host, port)
+            listener = socket.create_server(address, family=family, backlog=MOST)
+            self.port = listener.getsockname()[1]
+            work = self._listen(listener)
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="clesr broadcast", daemon=True)
         self._thread.start()
 
     @property
     def clients(self) -> int:
         """How many peers are connected."""
-        return len(self._peers)
+        return len(self._connections)
 
     def send(self, message: bytes) -> None:
         """Hand ``message`` to every peer; returns at once."""
-        with self._lock:
-            for peer in self._peers:
-                self._missed += peer.next is not None
-                peer.next = message
-        self._wake()
+        self._loop.call_soon_threadsafe(self._offer, message)
 
     def close(self) -> tuple[int, int]:
         """End after at most LINGER_S; messages sent and messages missed, over all peers. May be called twice."""
-        if self._closing_at is None:
-            self._closing_at = self._clock.now_ns() + int(LINGER_S * 1e9)
-            self._wake()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join()
-            self._waker.close()
         return self._sent, self._missed
 
-    def _listen(self, host: str) -> socket.socket:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, self.port), family=family, backlog=MOST)
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
-        self._selector.register(listener, selectors.EVENT_READ)
-        return listener
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        with self._runner:
+            self._runner.run(self._until_closed(work))
 
-    def _run(self) -> None:
-        while not self._finished():
-            if self._target is not None and not self._peers and self._closing_at is None:
-                self._connect(self._target)
-            for key, events in self._selector.select(RETRY_S if self._closing_at is None else LINGER_S / 10):
-                if key.fileobj is self._woken:
-                    self._woken.recv(RECEIVED)
-                elif key.fileobj is self._listener:
-                    self._accept()
-                else:
-                    self._exchange(key.data, events)
-            for peer in self._peers:
-                sends = 0 if peer.idle else selectors.EVENT_WRITE
-                self._selector.modify(peer.socket, selectors.EVENT_READ | sends, peer)
-        for peer in list(self._peers):
-            self._drop(peer)
-        self._selector.close()
-        self._woken.close()
-        if self._listener is not None:
-            self._listener.close()
+    async def _until_closed(self, work: Coroutine[Any, Any, None]) -> None:
+        self._connecting = asyncio.create_task(work)  # ends with the loop: until then messages leave
+        await self._ending.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while any(peer.leaving or peer.next is not None for peer in self._connections):
+                    await asyncio.sleep(LINGER_S / 50)
 
-    def _finished(self) -> bool:
-        if self._closing_at is None:
-            return False
-        return all(peer.idle for peer in self._peers) or self._clock.now_ns() >= self._closing_at
+    async def _listen(self, listener: socket.socket) -> None:
+        async with await asyncio.start_server(self._accept, sock=listener) as server:
+            await server.serve_forever()
 
-    def _connect(self, target: tuple[str, int]) -> None:
-        with contextlib.suppress(OSError):
-            self._add(socket.create_connection(target, CONNECT_S))
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(
+            asyncio.CancelledError
+        ):  # at the end, of which Python 3.11 would write a trace
+            await self._serve(reader, writer)
 
-    def _accept(self) -> None:
-        assert self._listener is not None
-        with contextlib.suppress(OSError):  # gone again before we came
-            accepted, _ = self._listener.accept()
-            if len(self._peers) < MOST:
-                self._add(accepted)
-            else:
-                accepted.close()
-
-    def _add(self, connected: socket.socket) -> None:
-        connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
-        peer = Peer(connected)
-        self._selector.register(connected, selectors.EVENT_READ, peer)
-        with self._lock:
-            self._peers.append(peer)
-        self.served += 1
-
-    def _exchange(self, peer: Peer, events: int) -> None:
-        try:
-            if events & selectors.EVENT_READ and not peer.socket.recv(RECEIVED):
-                self._drop(peer)
-            elif events & selectors.EVENT_WRITE:
-                self._push(peer)
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._drop(peer)
-
-    def _push(self, peer: Peer) -> None:
-        """Send until the peer's buffer is full or nothing is left. Raises OSError where it has gone."""
+    async def _dial(self, host: str, port: int) -> None:
         while True:
-            if not peer.leaving:
-                with self._lock:
-                    peer.leaving, peer.next = memoryview(peer.next or b""), None
-                if not peer.leaving:
-                    return
-            peer.leaving = peer.leaving[peer.socket.send(peer.leaving) :]
-            self._sent += not peer.leaving
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(CONNECT_S):
+                    connected = await asyncio.open_connection(host, port)
+                await self._serve(*connected)
+            await asyncio.sleep(RETRY_S)
 
-    def _drop(self, peer: Peer) -> None:
-        with self._lock:
-            self._peers.remove(peer)
-        self._selector.unregister(peer.socket)
-        peer.socket.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One peer, until it goes."""
+        if len(self._connections) >= MOST:
+            writer.close()
+            return
+        plug = writer.get_extra_info("socket")
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
+        writer.transport.set_write_buffer_limits(0)
+        peer = Connection()
+        sending = asyncio.create_task(self._push(peer, writer))
+        self._connections.add(peer)
+        self.served += 1
+        try:
+            while await reader.read(RECEIVED):
+                pass
+        except OSError:
+            pass  # gone
+        finally:
+            self._connections.discard(peer)
+            sending.cancel()
+            writer.transport.abort()
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it is awake
-            self._waker.send(b"w")
+    async def _push(self, peer: Connection, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # the peer has gone, which ``_serve`` sees as well
+            while True:
+                await peer.given.wait()
+                peer.given.clear()
+                message, peer.next = peer.next, None
+                peer.leaving = True
+                writer.write(message or b"")
+                await writer.drain()
+                peer.leaving = False
+                self._sent += 1
+
+    def _offer(self, message: bytes) -> None:
+        for peer in self._connections:
+            self._missed += peer.next is not None
+            peer.next = message
+            peer.given.set()

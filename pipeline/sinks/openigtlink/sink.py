@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from clesr.engines.common.addresses import check_names, split_options
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import MissingDependencyError, SinkError, UsageError
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.openigtlink.broadcast import Broadcast
-from clesr.pipeline.sources.options import check_names, split_options
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 
 if TYPE_CHECKING:
     from pyigtl import ImageMessage
@@ -30,8 +31,8 @@ class SlicerSink:
     """IMAGE messages to every program that connects to ``address``, or with ``?connect=1`` to the one that waits there.
 
     ``&name=NAME`` is the device's name ("clesr" without it), ``&header=1`` leaves out what OpenIGTLink 1 and 2 do not
-    know, ``&pixel_um=`` goes before the keyword: the side of a captured pixel in micrometres; without it an SR pixel
-    counts as 1 mm.
+    know, ``&pixel_um=`` goes before that of ``options``: the side of a captured pixel in micrometres; without it an SR
+    pixel counts as 1 mm.
     Time stamps are those of capture, as UTC. Each program gets the newest image as fast as it reads; what it misses is
     counted, and it holds up nobody.
 
@@ -41,9 +42,9 @@ class SlicerSink:
 
     policy = Policy.DROP_OLDEST
 
-    def __init__(self, address: str, *, pixel_um: float | None = None, clock: Clock = SYSTEM) -> None:
+    def __init__(self, address: str, options: SinkOptions = DEFAULTS, *, clock: Clock = SYSTEM) -> None:
         self.name = shown(address).partition("?")[0]
-        host, port, options = _parse(address)
+        host, port, asked = _parse(address)
         try:
             from pyigtl import ImageMessage
         except ImportError as error:
@@ -51,11 +52,11 @@ class SlicerSink:
                 f"{self.name} needs pyigtl ({error}); run: pip install 'clesr[slicer]'"
             ) from error
         self._message: type[ImageMessage] = ImageMessage
-        self._device, self._header = options.get("name", "clesr"), int(options.get("header", "2"))
-        self._pixel_um = float(options["pixel_um"]) if "pixel_um" in options else pixel_um
+        self._device, self._header = asked.get("name", "clesr"), int(asked.get("header", "2"))
+        self._pixel_um = float(asked["pixel_um"]) if "pixel_um" in asked else options.pixel_um
         self._epoch = datetime.now(UTC).timestamp() - clock.now_ns() / 1e9  # UTC at monotonic 0
         try:
-            self._broadcast = Broadcast(host, port, connect=options.get("connect") == "1")
+            self._broadcast = Broadcast(host, port, connect=asked.get("connect") == "1")
         except OSError as error:
             raise SinkError(
                 f"{self.name} cannot be opened: {error.strerror or error}; choose another port or an address of this "

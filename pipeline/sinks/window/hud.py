@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from clesr.engines.common.text import printable
+from clesr.engines.common.errors import printable
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
 from clesr.pipeline.status import State, Status
 from clesr.pipeline.view import TILE
 
-Canvas = NDArray[np.uint8]
+Canvas = heat.Canvas
 Colour = tuple[int, int, int]  # blue, green, red
 
 WHITE: Colour = (240, 240, 240)

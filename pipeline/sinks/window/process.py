@@ -22,9 +22,9 @@ import cv2
 
 from clesr.engines.common.errors import SinkError, first_line
 from clesr.pipeline.frame import Result
+from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window.hud import Canvas, draw
-from clesr.pipeline.sinks.window.slot import Slot
-from clesr.pipeline.sinks.window.window import MESSAGE, Place
+from clesr.pipeline.sinks.window.shared_message import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 
 LOOK_S = 0.01  # between two looks at keys and mouse
@@ -38,7 +38,7 @@ ADVICE = "run with --display none, on a desktop, or over ssh -X"
 class Screen:
     """The window itself. Raises SinkError where there is no screen."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: WindowPlacement) -> None:
         self._place = place
         self._left, self._top, *self._space = place.part_of(screen_size())
         self._fitted: tuple[int, ...] | None = None  # shape of the image that the window was last sized for
@@ -157,7 +157,7 @@ def _ask_x11(display: str) -> tuple[int, int] | None:
         xcb.xcb_disconnect(connection)
 
 
-def serve(connection: socket.socket, slot: Slot, place: Place) -> None:
+def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacement) -> None:
     """Draw what comes until nobody sends any more, or the user closes the window."""
 
     def say(**words: Any) -> None:
@@ -168,10 +168,10 @@ def serve(connection: socket.socket, slot: Slot, place: Place) -> None:
         say(ready=True)
         while True:
             if select.select([connection], [], [], LOOK_S)[0]:
-                packet = connection.recv(MESSAGE)
+                packet = connection.recv(MOST_BYTES)
                 if not packet:
                     return
-                say(shape=screen.show(*slot.get(json.loads(packet))))
+                say(shape=screen.show(*message.get(json.loads(packet))))
             key = cv2.pollKey()
             if key != -1:
                 say(key=key & 0xFF)
@@ -194,7 +194,8 @@ def main() -> None:
     connection, memory, title, index, count = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the cores are the engine's
-    serve(socket.socket(fileno=int(connection)), Slot(int(memory)), Place(title, int(index), int(count)))
+    place = WindowPlacement(title, int(index), int(count))
+    serve(socket.socket(fileno=int(connection)), SharedMessage(int(memory)), place)
     os._exit(0)  # the window library's own end may wait for the X server
 
 

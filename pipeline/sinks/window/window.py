@@ -4,79 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import select
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.window.slot import Slot
+from clesr.pipeline.sinks.placement import WindowPlacement
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
+from clesr.pipeline.sinks.window.shared_message import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 
-TITLE = "clesr"
 QUIT_KEYS = (ord("q"), ord("Q"), 27)
 OVERLAY_KEYS = (ord("f"), ord("F"))
 REDRAW_NS = 100_000_000  # between two drawings while no frame comes
 START_S = 30.0  # for the process to start and find a screen
 ANSWER_S = 10.0  # for one drawing, before the window is given up
 CLOSE_S = 2.0
-MESSAGE = 65536  # bytes of a message between the processes, at most
 KEPT = 4096  # bytes of what the process complained of
 PROGRAM = "clesr.pipeline.sinks.window.process"
 
 
-class Keyboard:
-    """The keys pressed in any window go to all of them, to each once."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[object, list[int]] = {}
-        self._lock = threading.Lock()
-
-    def press(self, key: int) -> None:
-        with self._lock:
-            for keys in self._waiting.values():
-                keys.append(key)
-
-    def pressed(self, window: object) -> list[int]:
-        """The keys since ``window`` asked last."""
-        with self._lock:
-            keys = self._waiting.get(window, [])
-            self._waiting[window] = []
-        return keys
-
-    def forget(self, window: object) -> None:
-        with self._lock:
-            self._waiting.pop(window, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a window stands: the ``index``-th of ``count`` in a grid over the screen."""
-
-    title: str = TITLE
-    index: int = 0
-    count: int = 1
-    keyboard: Keyboard = field(default_factory=Keyboard)
-
-    def part_of(self, screen: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Left, top, width and height of its cell, in pixels of a ``screen`` of (width, height)."""
-        columns = math.ceil(math.sqrt(self.count))
-        rows = math.ceil(self.count / columns)
-        row, column = divmod(self.index, columns)
-        width, height = screen[0] // columns, screen[1] // rows
-        return column * width, row * height, width, height
-
-
-class Window:
+class DisplayWindow:
     """Shows the newest result under the head-up display; ``q``, Esc or closing the window stops the run, ``f`` switches
     the ``overlay`` of where the image disagrees with what was measured. ``actions`` are what other keys do.
 
@@ -93,14 +48,14 @@ class Window:
 
     def __init__(
         self,
-        place: Place | None = None,
+        _address: str = name,
+        options: SinkOptions = DEFAULTS,
         *,
-        overlay: bool = False,
         clock: Clock = SYSTEM,
         answer_s: float = ANSWER_S,
     ) -> None:
-        place = place or Place()
-        self.overlay = overlay
+        place = options.place or WindowPlacement()
+        self.overlay = options.overlay is not None
         self.shown = 0
         self.actions: dict[str, Callable[[], None]] = {}
         self.shape: tuple[int, int] | None = None  # (H, W) of the window's inside, once it is drawn
@@ -111,28 +66,30 @@ class Window:
         self._fresh = self._shut = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
         self._sent_ns: int | None = None
-        self._slot = Slot()
+        self._message = SharedMessage()
         self._socket, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._slot.descriptor)]
+        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._message.descriptor)]
         try:
             self._process = subprocess.Popen(
                 [*command, place.title, str(place.index), str(place.count)],
                 stdin=subprocess.PIPE,  # whose end tells it that we are gone
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(others.fileno(), self._slot.descriptor),
+                pass_fds=(others.fileno(), self._message.descriptor),
                 start_new_session=True,  # Ctrl-C is for this process, which then closes the window
             )
         except OSError as error:
             self._socket.close()
-            self._slot.close()
+            self._message.close()
             raise SinkError(f"the window's process cannot be started: {error.strerror}") from error
         finally:
             others.close()
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
         try:
-            self._wait_for_screen()
+            if not select.select([self._socket], [], [], START_S)[0]:
+                self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
+            self._listen()
         except BaseException:
             self._end()
             raise
@@ -174,18 +131,12 @@ class Window:
             self._end()
         return f"window: {self.shown} results shown"
 
-    def _wait_for_screen(self) -> None:
-        ready, _, _ = select.select([self._socket], [], [], START_S)
-        if not ready:
-            self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
-        self._listen()
-
     def _listen(self) -> None:
         """Take in what the process says."""
         self._read_complaints()
         while not self._closed:
             try:
-                packet = self._socket.recv(MESSAGE, socket.MSG_DONTWAIT)
+                packet = self._socket.recv(MOST_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
@@ -207,7 +158,7 @@ class Window:
         self._closed |= "closed" in said
 
     def _send(self, message: object) -> None:
-        sizes = self._slot.put(message)
+        sizes = self._message.put(message)
         try:
             self._socket.send(json.dumps(sizes).encode())
         except OSError:
@@ -234,7 +185,7 @@ class Window:
         for pipe in (self._process.stdin, self._process.stderr):
             assert pipe is not None
             pipe.close()
-        self._slot.close()
+        self._message.close()
 
     def _read_complaints(self) -> None:
         assert self._process.stderr is not None

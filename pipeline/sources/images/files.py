@@ -9,12 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.images.gray import gray
 from clesr.pipeline.sources.images.header import BadHeader, picture_alone, read_header
-from clesr.pipeline.sources.images.indexed import Unreadable
-from clesr.pipeline.sources.limits import max_side, size_problem
+from clesr.pipeline.sources.images.indexed import Unreadable, gray
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_BYTES_A_PIXEL = 16  # of a file, beside what is no picture

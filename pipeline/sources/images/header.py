@@ -24,7 +24,7 @@ _SCANNED_PIXELS = 1 << 30  # pixels times scans of a JPEG
 _SIZED_BY = struct.error, IndexError, ValueError  # what reading behind the end, or no number, raises
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """``shape`` is (H, W), ``memory`` what decoding takes, in bytes."""
 
     shape: tuple[int, int]
@@ -35,7 +35,7 @@ class BadHeader(ValueError):
     """No header of these formats; the message is one line."""
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> ImageHeader:
     """The header of the image in ``data``. Raises BadHeader."""
     for begins, read in _READERS:
         if data.startswith(begins):
@@ -81,13 +81,13 @@ def jpeg_shape(data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _png(data: bytes) -> Header:
+def _png(data: bytes) -> ImageHeader:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR" or colour not in _PNG_SAMPLES or bits not in (1, 2, 4, 8, 16):
         raise BadHeader(_UNREADABLE)
     for _ in _png_chunks(data):
         pass
-    return Header((height, width), height * width * _PNG_SAMPLES[colour] * (2 if bits == 16 else 1))
+    return ImageHeader((height, width), height * width * _PNG_SAMPLES[colour] * (2 if bits == 16 else 1))
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -105,16 +105,16 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         at = end + 4
 
 
-def _jpeg(data: bytes) -> Header:
+def _jpeg(data: bytes) -> ImageHeader:
     height, width = jpeg_shape(data)
     scans = data.count(b"\xff\xda")
     if scans > max(_SCANS, _SCANNED_PIXELS // max(1, height * width)):
         raise BadHeader(f"has {scans} scans of {width}x{height} pixels, which no camera writes")
     coefficients = 6 if scans > 1 else 0  # a progressive image is kept whole, in 16 bit a sample
-    return Header((height, width), height * width * (3 + coefficients))
+    return ImageHeader((height, width), height * width * (3 + coefficients))
 
 
-def _bmp(data: bytes) -> Header:
+def _bmp(data: bytes) -> ImageHeader:
     (size,) = struct.unpack_from("<I", data, 14)
     width, height, bits = (
         (*struct.unpack_from("<HH", data, 18), 24)
@@ -122,18 +122,18 @@ def _bmp(data: bytes) -> Header:
         else (*struct.unpack_from("<ii", data, 18), struct.unpack_from("<H", data, 28)[0])
     )
     height = abs(height)
-    return Header((height, width), height * max(0, width) * (4 if bits == 32 else 3))
+    return ImageHeader((height, width), height * max(0, width) * (4 if bits == 32 else 3))
 
 
-def _pnm(data: bytes) -> Header:
+def _pnm(data: bytes) -> ImageHeader:
     found = _PNM.match(data[:_PNM_SEARCHED])
     if found is None:
         raise BadHeader(_UNREADABLE)
     kind, width, height = (int(part) for part in found.groups())
-    return Header((height, width), height * width * (6 if kind in (3, 6) else 2))
+    return ImageHeader((height, width), height * width * (6 if kind in (3, 6) else 2))
 
 
-def _webp(data: bytes) -> Header:
+def _webp(data: bytes) -> ImageHeader:
     """The larger of the canvas and the picture in it: the first of each."""
     shapes: list[tuple[int, int]] = []
     at = 12
@@ -152,10 +152,10 @@ def _webp(data: bytes) -> Header:
             raise BadHeader("is an animation; give it as a video, or its images by themselves")
         at += 8 + size + size % 2
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
-    return Header((height, width), height * width * 6)
+    return ImageHeader((height, width), height * width * 6)
 
 
-def _jpeg2000(data: bytes) -> Header:
+def _jpeg2000(data: bytes) -> ImageHeader:
     at = _codestream(data)
     if data[at : at + 4] != b"\xff\x4f\xff\x51":  # its begin, and its size behind that
         raise BadHeader("is damaged: it states no size")
@@ -164,7 +164,7 @@ def _jpeg2000(data: bytes) -> Header:
     width, height = x1 - x0, y1 - y0
     if not (tile_x and tile_y) or -(-x1 // tile_x) * -(-y1 // tile_y) > 65_535:
         raise BadHeader("is damaged: its tiles are too many")
-    return Header((height, width), max(0, height) * max(0, width) * samples * 6)
+    return ImageHeader((height, width), max(0, height) * max(0, width) * samples * 6)
 
 
 def _codestream(data: bytes) -> int:

@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SourceError
+from clesr.engines.common.limits import size_problem
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable
-from clesr.pipeline.sources.limits import size_problem
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 
 # 16-byte header: frame rate, big-endian float32, at byte 5; frame size in bytes, big-endian int32, at byte 10.
 # Then frames of little-endian int16 with 32 bytes after each.
@@ -24,7 +24,7 @@ _WIDTHS = (576, 512)
 _MIN_FPS, _MAX_FPS, _MAX_HEIGHT = 0.01, 1000.0, 4096
 
 
-def open_mkt(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
+def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSource:
     """The frames of a Cellvizio recording, uint16: value + 32768, so that negative values keep their order.
 
     ``info.fps`` is the header's and gives ``pts``. A frame that the end of the file cuts is Corrupt.
@@ -43,7 +43,7 @@ def open_mkt(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
     except SourceError:
         file.close()
         raise
-    return IndexedSource(frames, str(path), clock=clock, fps=fps, shape=shape)
+    return IndexedSource(frames, str(path), clock=options.clock, fps=fps, shape=shape)
 
 
 def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.sources.images.files import ImageFiles
@@ -17,10 +16,10 @@ from clesr.pipeline.sources.images.tiff import (
     open_file,
     planes_of_one_page,
 )
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES
+from clesr.pipeline.sources.registry import DEFAULTS, IMAGE_SUFFIXES, SourceOptions
 
 
-def open_tiff(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
+def open_tiff(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSource:
     """The pages of a TIFF file, one at a time: 8 or 16 bit, gray or colour (luma); one-page ImageJ stacks too.
 
     Signed integers get half their range added. ``info.fps`` comes from ImageJ's metadata where they have it.
@@ -31,7 +30,7 @@ def open_tiff(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
     try:
         planes = planes_of_one_page(tiff)
         pages = PlaneStack(tiff, planes, path) if planes > 1 else TiffPages(tiff, path)
-        return IndexedSource(pages, str(path), clock=clock, fps=imagej_fps(tiff), shape=pages.shape)
+        return IndexedSource(pages, str(path), clock=options.clock, fps=imagej_fps(tiff), shape=pages.shape)
     except SourceError:
         tiff.close()
         raise
@@ -40,7 +39,7 @@ def open_tiff(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
         raise SourceError(f"{path} is damaged: no page can be read ({one_line(error)})") from error
 
 
-def open_images(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
+def open_images(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSource:
     """The images of a folder in natural order (``2.png`` before ``10.png``), or one image file.
 
     8 or 16 bit, gray or colour (luma). A file that cannot be read, or is cut, is Corrupt. Other files are
@@ -60,8 +59,8 @@ def open_images(path: str | Path, *, clock: Clock = SYSTEM) -> IndexedSource:
     except (Unreadable, OSError) as error:
         if len(files) == 1:
             raise SourceError(f"{error}; check how it was written or copied") from error
-        return IndexedSource(images, str(path), clock=clock)
-    return IndexedSource(images, str(path), clock=clock, shape=(shape[0], shape[1]))
+        return IndexedSource(images, str(path), clock=options.clock)
+    return IndexedSource(images, str(path), clock=options.clock, shape=(shape[0], shape[1]))
 
 
 def natural_key(path: Path) -> list[str | int]:

@@ -16,13 +16,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import SourceError
+from clesr.engines.common.limits import size_problem
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.files import quiet_opencv
-from clesr.pipeline.sources.images.gray import gray
 from clesr.pipeline.sources.images.header import jpeg_shape
-from clesr.pipeline.sources.images.indexed import Unreadable
-from clesr.pipeline.sources.limits import size_problem
+from clesr.pipeline.sources.images.indexed import Unreadable, gray
 
 MOST_PAGES = 1_000_000
 _LEAST_PAGE = 64  # bytes of a page that has what it must have

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from clesr.engines.common.clock import Clock
+from clesr.engines.common.addresses import check_names, split_options
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.common.numbers import decimal_number, rational_number, shortened, whole_number
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.options import check_names, split_options
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.simulator.phantom import FOV_UM, Phantom
 
 BUFFERS = 4  # frames that wait for a slow reader, as in a camera driver
@@ -48,12 +48,6 @@ def number(default: float, low: float, high: float) -> Option:
     return Option(default, decimal_number, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}")
 
 
-def choice(default: str, *others: str) -> Option:
-    """One of a few words, the default among them."""
-    words = (default, *others)
-    return Option(default, str, lambda v: v in words, " or ".join(words))
-
-
 OPTIONS: Mapping[str, Option] = {
     "size": whole(256, 64, 1024),
     "fps": Option(
@@ -68,7 +62,7 @@ OPTIONS: Mapping[str, Option] = {
     "noise": number(1.0, 0.0, 10.0),
     "fov": number(FOV_UM, 100.0, 600.0),
     "frames": whole(None, 1),
-    "pace": choice("live", "max"),
+    "pace": Option("live", str, lambda v: v in ("live", "max"), "live or max"),
 }
 
 
@@ -117,21 +111,21 @@ class DemoSource:
     those captured while all are full are lost. Raises UsageError for options that are not allowed.
     """
 
-    def __init__(self, address: str, *, clock: Clock) -> None:
-        options = read_options(address, OPTIONS)
-        self._fps: Fraction = options["fps"]
-        self._live = options["pace"] == "live"
-        self._drop: float = options["drop"]
-        self._seed: int = options["seed"]
-        self._end: int | None = options["frames"]
-        self._clock = clock
+    def __init__(self, address: str, options: SourceOptions = DEFAULTS) -> None:
+        asked = read_options(address, OPTIONS)
+        self._fps: Fraction = asked["fps"]
+        self._live = asked["pace"] == "live"
+        self._drop: float = asked["drop"]
+        self._seed: int = asked["seed"]
+        self._end: int | None = asked["frames"]
+        self._clock = options.clock
         self._phantom = Phantom(
-            options["size"],
+            asked["size"],
             self._seed,
             fps=float(self._fps),
-            fov_um=options["fov"],
-            noise=options["noise"],
-            bits=options["bits"],
+            fov_um=asked["fov"],
+            noise=asked["noise"],
+            bits=asked["bits"],
         )
         self._number = 0  # the next to be captured
         self._started: int | None = None
@@ -141,7 +135,7 @@ class DemoSource:
             address=address,
             live=self._live,
             fps=float(self._fps),
-            shape=(options["size"], options["size"]),
+            shape=(asked["size"], asked["size"]),
             frames=self._end,
         )
 

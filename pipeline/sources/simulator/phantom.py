@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.resample import cubic_kernel, quantise, resampling
+from clesr.engines.common.resample import cubic_kernel, quantise, resampling
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.simulator.tissue import PSF_UM, Canvas, place_crypts, render_tissue
 from clesr.pipeline.sources.simulator.vessels import (

@@ -26,7 +26,7 @@ Cells = tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Path:
+class FlowPath:
     """A way through a capillary from canvas edge to canvas edge: points (K, 2) as x, y um, STEP_UM apart;
     directions (K,) as indices of ANGLES; radii (K,) um."""
 
@@ -44,7 +44,7 @@ class Tree:
     A cell comes back after ``circuit`` um; ``speed`` is in um/s.
     """
 
-    paths: list[Path]
+    paths: list[FlowPath]
     speed: float
     circuit: float
     starts: NDArray[np.float64]
@@ -131,10 +131,10 @@ def _walk(
     return np.array(points)
 
 
-def _path(rng: np.random.Generator, points: NDArray[np.float64], radii: NDArray[np.float64]) -> Path:
+def _path(rng: np.random.Generator, points: NDArray[np.float64], radii: NDArray[np.float64]) -> FlowPath:
     ahead = np.gradient(points, axis=0)
     angles = np.rint(np.arctan2(ahead[:, 1], ahead[:, 0]) * ANGLES / (2 * np.pi)).astype(np.intp) % ANGLES
-    return Path(points, angles, radii)
+    return FlowPath(points, angles, radii)
 
 
 def cells_in_sight(trees: list[Tree], seconds: float, centre: NDArray[np.float64], reach: float) -> Cells:

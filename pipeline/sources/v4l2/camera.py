@@ -11,7 +11,7 @@ from dataclasses import replace
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.v4l2.capture import Capture, Captured
 from clesr.pipeline.sources.v4l2.modes import Wanted
 from clesr.pipeline.sources.v4l2.pixels import FORMATS, PixelFormat, find_format

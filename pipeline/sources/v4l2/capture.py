@@ -25,7 +25,7 @@ from clesr.pipeline.sources.v4l2.modes import (
     wrong_rate,
     wrong_size,
 )
-from clesr.pipeline.sources.v4l2.pixels import Damaged, Decoder
+from clesr.pipeline.sources.v4l2.pixels import BufferDecoder, Damaged
 
 BUFFERS = 4
 MMAP = v4l2.Memory.MMAP
@@ -128,7 +128,7 @@ class Capture:
         if wanted.size is not None and self.size != wanted.size:
             raise wrong_size(self._device, [chosen], wanted.size)
         self.pixel_format = chosen
-        self._decoder = Decoder(chosen, self.size, given.bytesperline)
+        self._decoder = BufferDecoder(chosen, self.size, given.bytesperline)
 
     def _set_fps(self, fps: float | None) -> float | None:
         if fps is not None:

@@ -13,9 +13,9 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
+from clesr.engines.common.limits import decoder_pixels, most_pixels
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.header import BadHeader, jpeg_shape
-from clesr.pipeline.sources.limits import decoder_pixels, most_pixels
 
 S = TypeVar("S", np.uint8, np.uint16)
 Buffer = bytes | bytearray | memoryview
@@ -58,7 +58,7 @@ class Damaged(ValueError):
     """A buffer that holds no whole image; the message is the reason in one line."""
 
 
-class Decoder:
+class BufferDecoder:
     """Gray images out of buffers of one format: ``size`` (width, height), ``stride`` bytes from line to line.
 
     Luma is taken as the camera gives it, without stretching limited-range YUV.

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import av
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.engines.common.numbers import rational_number
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.video.decode import FAULTS, Damage, Decoder, Picture, open_container, stored_bytes
-from clesr.pipeline.sources.video.hardware import Decoding, reason
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
+from clesr.pipeline.video.decode import (
+    FAULTS,
+    Damage,
+    DecodedImage,
+    VideoDecoder,
+    open_container,
+    stored_bytes,
+)
+from clesr.pipeline.video.hardware_decoding import reason
 
 MIN_FPS, MAX_FPS = 0.001, 1000.0  # above it, a container states a tick and not a frame rate
 _READ_ERRORS = 3  # failed reads in a row after which a file is given up
@@ -29,8 +36,8 @@ class VideoSource:
     A frame that cannot be decoded is Corrupt and takes a number; so does the missing rest of a file that was
     cut: one Corrupt before the end, whose reason says how much is there. FFV1 frames are checked against their
     checksums. ``pts`` and ``time_base`` are the stream's; where time stamps are missing or fall back they are
-    made to rise. ``count`` reads the packets of the file once, without decoding, so that ``info.frames`` is
-    exact; else it is what the container states, or None. ``decoding`` says by what.
+    made to rise. ``options.count`` reads the packets of the file once, without decoding, so that ``info.frames`` is
+    exact; else it is what the container states, or None. ``options.decoding`` says by what.
 
     Raises SourceError where the file is missing, empty, not a video, or has no video in it.
     """
@@ -38,24 +45,21 @@ class VideoSource:
     def __init__(
         self,
         path: str | Path,
-        *,
-        clock: Clock = SYSTEM,
-        count: bool = False,
+        options: SourceOptions = DEFAULTS,
         container: av.container.InputContainer | None = None,
-        decoding: Decoding | None = None,
     ) -> None:
-        self._address, self._clock = str(path), clock
+        self._address, self._clock = str(path), options.clock
         self._container = container or open_container(file_address(self._address))
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
         self.codec = stream.codec_context.name
-        self._decoder = Decoder(stream, decoding, stored=stored_bytes(self._address))
+        self._decoder = VideoDecoder(stream, options.decoding, stored=stored_bytes(self._address))
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
-        frames = count_frames(self._address) if count else max(0, stream.frames) or None
+        frames = count_frames(self._address) if options.count else max(0, stream.frames) or None
         self.info = SourceInfo(self._address, live=False, fps=fps, shape=frame_shape(stream), frames=frames)
-        self._timeline = Timeline(self._time_base, fps)
-        self._ready: deque[Picture | Damage] = deque()
+        self._times = RisingTimes(self._time_base, fps)
+        self._ready: deque[DecodedImage | Damage] = deque()
         self._number = self._errors = self._demuxed = 0
         self._reached: Fraction | None = None  # seconds to which packets go
         self._ended = False
@@ -90,12 +94,12 @@ class VideoSource:
                 return f"a part of it cannot be read ({reason(error)})"
             return self._shortfall()
 
-    def _numbered(self, item: Picture | Damage) -> Frame | Corrupt:
+    def _numbered(self, item: DecodedImage | Damage) -> Frame | Corrupt:
         number, time_ns = self._number, self._clock.now_ns()
         self._number += 1
         if isinstance(item, Damage):
             return Corrupt(number, time_ns, item.reason)
-        return Frame(item.image, number, time_ns, self._timeline.rising(item.pts), self._time_base)
+        return Frame(item.image, number, time_ns, self._times.rising(item.pts), self._time_base)
 
     def _advance(self) -> None:
         """Read one packet."""
@@ -135,9 +139,7 @@ class VideoSource:
             return "the file ends early: in the middle of a transport packet"
         if kind.startswith("mov") and self._demuxed < stated:
             return f"the file ends early: {self._demuxed} of the {stated} frames that it states are there"
-        slack = max(
-            2 / Fraction(self.info.fps or 25), Fraction(1, 10)
-        )  # headers round, and count differently
+        slack = max(2 / Fraction(self.info.fps or 25), Fraction(1, 10))  # headers round
         length: Fraction | None = None
         if kind == "avi":
             length = stated * self._time_base
@@ -151,7 +153,7 @@ class VideoSource:
         return None
 
 
-class Timeline:
+class RisingTimes:
     """Makes time stamps rise that are missing, repeated or begin anew."""
 
     def __init__(self, time_base: Fraction, fps: float | None) -> None:
@@ -174,6 +176,11 @@ class Timeline:
             pts = max(pts + self._shift, self._last + 1)
         self._last = pts
         return pts
+
+
+def open_raw_recording(folder: str, options: SourceOptions) -> VideoSource:
+    """What is left of a session whose session.json is gone."""
+    return VideoSource(f"{folder}/raw.mkv", options)
 
 
 def count_frames(path: str | Path) -> int:

@@ -14,10 +14,11 @@ import av
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.images.indexed import IndexedSource
-from clesr.pipeline.sources.video.decode import open_container
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, file_address
+from clesr.pipeline.video.decode import open_container
 
 LEAD = 2  # key frames before a part from which reading begins: pictures after an open group build on the one before
 _HIDDEN = ("vp8",)  # codecs with packets that show nothing: their packets do not number the frames
@@ -163,7 +164,7 @@ class ImagesPart:
 def _open_at(path: Path, span: Span, clock: Clock) -> VideoSource:
     """A source that begins at the key frame of ``span`` or before; raises NotApart where it lands behind it."""
     if span.seek is None:
-        return VideoSource(path, clock=clock)
+        return VideoSource(path, SourceOptions(clock))
     container = open_container(file_address(str(path)))
     try:
         stream = container.streams.video[0]
@@ -179,4 +180,4 @@ def _open_at(path: Path, span: Span, clock: Clock) -> VideoSource:
     except BaseException:
         container.close()
         raise
-    return VideoSource(path, clock=clock, container=container)
+    return VideoSource(path, SourceOptions(clock), container)

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 
 import av
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.sources.base import Source, SourceInfo
-from clesr.pipeline.sources.video.decode import FAULTS, Damage, Decoder, Picture, open_container
+from clesr.pipeline.source import Source, SourceInfo
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, frame_rate, frame_shape
-from clesr.pipeline.sources.video.hardware import Decoding
+from clesr.pipeline.video.decode import FAULTS, Damage, DecodedImage, VideoDecoder, open_container
 
-SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtp", "srt", "rtmp", "rtmps")
 _BUFFERED = 8  # frames kept for a reader that is late; older ones are dropped and show as a gap
 _RETRY = 1.0  # seconds between two attempts to reconnect
 _JOINING = 250  # packets passed over, at most, until the first key frame
@@ -24,28 +22,27 @@ _LOW_LATENCY = {"fflags": "nobuffer", "analyzeduration": "1000000"}  # what serv
 _PROTOCOLS = "file,crypto,data,http,https,tcp,tls,udp,rtp,rtsp,srt,rtmp"
 
 
-def open_stream(
-    address: str,
-    *,
-    clock: Clock = SYSTEM,
-    timeout: float = 5.0,
-    decoding: Decoding | None = None,
-) -> Source:
+def open_stream(address: str, options: SourceOptions = DEFAULTS) -> Source:
     """A network stream; a finite video on a web server is a recorded source, all else is live.
 
-    Raises SourceError where nothing answers within ``timeout`` seconds.
+    Raises SourceError where nothing answers within ``options.timeout`` seconds.
     """
-    container = _connect(address, timeout)
+    container = _connect(address, options.timeout)
     if address.startswith("http") and container.duration is not None:
-        return VideoSource(address, clock=clock, container=container, decoding=decoding)
-    return StreamSource(address, clock=clock, timeout=timeout, container=container, decoding=decoding)
+        return VideoSource(address, options, container)
+    return StreamSource(address, options, container=container)
+
+
+def open_sdp(path: str, options: SourceOptions) -> Source:
+    """The stream that a file describes."""
+    return open_stream(f"file:{path}", options)
 
 
 class StreamSource:
-    """A live stream. A frame's time is its arrival, after decoding, by ``clock``.
+    """A live stream. A frame's time is its arrival, after decoding, by ``options.clock``.
 
     Numbers count from 0 at the first key frame. A thread receives; it keeps the newest frames where the reader
-    is late, and the gap in numbers shows what was dropped. After a loss, or ``timeout`` seconds without data,
+    is late, and the gap in numbers shows what was dropped. After a loss, or ``options.timeout`` seconds without data,
     ``read`` returns None while the source connects again every ``retry`` seconds; numbers go on.
     Raises SourceError where the first connection fails.
     """
@@ -53,16 +50,13 @@ class StreamSource:
     def __init__(
         self,
         address: str,
+        options: SourceOptions = DEFAULTS,
         *,
-        clock: Clock = SYSTEM,
-        timeout: float = 5.0,
         retry: float = _RETRY,
         container: av.container.InputContainer | None = None,
-        decoding: Decoding | None = None,
     ) -> None:
-        self._address, self._clock, self._timeout, self._retry = address, clock, timeout, retry
-        self._decoding = decoding
-        first = container or _connect(address, timeout)
+        self._address, self._options, self._retry = address, options, retry
+        first = container or _connect(address, options.timeout)
         stream = first.streams.video[0]
         self.info = SourceInfo(address, live=True, fps=frame_rate(stream), shape=frame_shape(stream))
         self._box: FrameQueue[Frame | Corrupt] = FrameQueue(_BUFFERED, Policy.DROP_OLDEST)
@@ -105,7 +99,7 @@ class StreamSource:
 
     def _reconnected(self) -> av.container.InputContainer | None:
         try:
-            return _connect(self._address, self._timeout)
+            return _connect(self._address, self._options.timeout)
         except SourceError:
             return None
 
@@ -113,8 +107,8 @@ class StreamSource:
         """Hand over what comes until the stream breaks."""
         with container:
             stream = container.streams.video[0]
-            for item in _pictures(container, Decoder(stream, self._decoding)):
-                time_ns = self._clock.now_ns()
+            for item in _pictures(container, VideoDecoder(stream, self._options.decoding)):
+                time_ns = self._options.clock.now_ns()
                 if isinstance(item, Damage):
                     self._box.put(Corrupt(self._number, time_ns, item.reason))
                 else:
@@ -124,7 +118,9 @@ class StreamSource:
                     return
 
 
-def _pictures(container: av.container.InputContainer, decoder: Decoder) -> Iterator[Picture | Damage]:
+def _pictures(
+    container: av.container.InputContainer, decoder: VideoDecoder
+) -> Iterator[DecodedImage | Damage]:
     """From the first key frame on: who joins late cannot see what builds on an image sent before."""
     joining = _JOINING
     try:

@@ -18,9 +18,7 @@ from clesr.pipeline.sources.zeromq.zmtp import PART_COST
 from clesr.pipeline.unix_sockets import UnixListener
 
 MOST_PEERS = 32
-BUDGET = (
-    320 << 20
-)  # bytes that ZeroMQ keeps of all peers together; two of the largest images where that is more
+BUDGET = 320 << 20  # bytes that ZeroMQ keeps of all peers together, or two of the largest images
 NAP_MS = 50  # longest wait before a look whether the source was closed
 SMALL = 1 << 20  # bytes of an unfinished message that is always let go on
 STALLED_NS = 2_000_000_000  # after which a message that cannot be completed ends its connection

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 
+from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import parse_json
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.limits import max_side, size_problem
 
 VERSION = 1
 MAX_HEADER = 4096  # bytes
@@ -19,8 +18,8 @@ MAX_NUMBER = 2**63 - 1
 DTYPES = {"uint8": "u1", "uint16": "<u2"}
 
 
-class _Fields(msgspec.Struct, frozen=True):
-    """The header as it is written; what else is in it is passed over."""
+class MessageHeader(msgspec.Struct, frozen=True):
+    """What a message says of its pixels; what else is in its header is passed over."""
 
     version: int
     shape: tuple[int, int]
@@ -34,17 +33,7 @@ class Refused(Exception):
     """A message that is not of the documented form; its text is the reason, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a message says of its pixels."""
-
-    shape: tuple[int, int]
-    dtype: str
-    number: int
-    stream: str
-
-
-def parse_message(parts: Sequence[memoryview], *, topic: bool) -> tuple[Header, Image]:
+def parse_message(parts: Sequence[memoryview], *, topic: bool) -> tuple[MessageHeader, Image]:
     """The header and the (H, W) pixels, copied, of a message: [topic,] header, pixels.
 
     The image is made from the bytes that came, and never from what a header promises. Raises Refused.
@@ -56,20 +45,22 @@ def parse_message(parts: Sequence[memoryview], *, topic: bool) -> tuple[Header, 
     return header, _pixels(parts[-1], header)
 
 
-def parse_header(data: bytes, size: int) -> Header:
+def parse_header(data: bytes, size: int) -> MessageHeader:
     """The header in ``data``, of which there are ``size`` bytes in the message. Raises Refused."""
     if size > MAX_HEADER:
         raise Refused(f"a header of {size} bytes, more than {MAX_HEADER}")
     try:
-        fields = parse_json(data, _Fields)
+        header = parse_json(data, MessageHeader)
     except ValueError as error:
-        raise Refused(f"a header that {_says(error)}") from None
-    if fields.version != VERSION:
-        raise Refused(f"version {fields.version}, not {VERSION}")
-    problem = size_problem(fields.shape)
+        said = str(error)
+        form = "" if said.startswith("is ") else "is not of the documented form: "
+        raise Refused(f"a header that {form}{said}") from None
+    if header.version != VERSION:
+        raise Refused(f"version {header.version}, not {VERSION}")
+    problem = size_problem(header.shape)
     if problem is not None:
         raise Refused(f"shape: {problem}")
-    return Header(fields.shape, fields.dtype, fields.number, fields.stream)
+    return header
 
 
 def max_pixels() -> int:
@@ -77,12 +68,7 @@ def max_pixels() -> int:
     return max_side() ** 2 * 2
 
 
-def _says(error: ValueError) -> str:
-    text = str(error)
-    return text if text.startswith("is ") else f"is not of the documented form: {text}"
-
-
-def _pixels(data: memoryview, header: Header) -> Image:
+def _pixels(data: memoryview, header: MessageHeader) -> Image:
     height, width = header.shape
     stored = np.dtype(DTYPES[header.dtype])
     stated = height * width * stored.itemsize

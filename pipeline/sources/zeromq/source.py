@@ -12,15 +12,15 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
-from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.addresses import check_names, choice, split_options
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.engines.common.files import keep
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.sources.base import SourceInfo
-from clesr.pipeline.sources.options import check_names, choice, split_options
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.zeromq.gate import Gate
 from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
 
@@ -46,17 +46,17 @@ class ZmqSource:
     | curve_server | none | the sender's CURVE certificate; encrypts where we connect |
     | curve_clients | all | folder of the certificates that may send to us, with ``bind=1`` |
 
-    ``time_ns`` is the arrival by ``clock``: a sender's clock is another machine's. The sender's number is kept,
+    ``time_ns`` is the arrival by ``options.clock``: a sender's clock is another machine's. The sender's number is kept,
     so that a gap shows; where it falls back, or steps ahead by more than a million, the sender has begun anew
     and numbers go on from the last one. A message that is not of the documented form is Corrupt.
 
     Raises UsageError for an address or option that cannot work, SourceError where it cannot be opened.
     """
 
-    def __init__(self, address: str, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, address: str, options: SourceOptions = DEFAULTS) -> None:
         self.info = SourceInfo(address, live=True)
-        endpoint, options = parse_address(address)
-        self._clock, self._topic, self._stream = clock, "topic" in options, options.get("stream")
+        endpoint, asked = parse_address(address)
+        self._clock, self._topic, self._stream = options.clock, "topic" in asked, asked.get("stream")
         self._numbers = Renumbered()
         self._box: FrameQueue[Frame | Corrupt] = FrameQueue(WAITING, Policy.BLOCK)
         self._closing = threading.Event()
@@ -64,7 +64,7 @@ class ZmqSource:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._doorkeeper: ThreadAuthenticator | None = None
         try:
-            self._gate = self._opened(endpoint, options)
+            self._gate = self._opened(endpoint, asked)
         except BaseException:
             self._release()
             raise

@@ -11,9 +11,10 @@ from random_models import SMALL_DENSENET, random_image, random_model
 from torch import nn
 
 from clesr.engines.backends.openvino.engine import candidates, open_openvino
-from clesr.engines.backends.torch import open_torch, upscale
+from clesr.engines.backends.torch import open_torch
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.weights import Descriptor, Model
+from clesr.engines.reference import upscale
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Image
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clesr.engines.common.errors import ClesrError, SourceError, UsageError
-from clesr.engines.common.text import conceal, hiding_secrets, presentable, printable, shown, without_secrets
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.engines.common.errors import ClesrError, SourceError, UsageError, printable
+from clesr.engines.common.text import conceal, hiding_secrets, presentable, shown, without_secrets
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import open_source
 
 MARK = "Hunter2"  # in every secret, so that it can be looked for

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mutations import FOREIGN, check_line, mutated, places, replaced
 
 from clesr.engines.common.errors import WeightsError
-from clesr.engines.models import MOST_NUMBERS, build_model
+from clesr.engines.models.registry import MOST_PARAMETERS, build_model
 from clesr.engines.models.safetensors_file import FILE_BYTES, HEADER_BYTES
 from clesr.engines.models.weights import identity, load_model, read_descriptor, shipped
 
@@ -90,11 +90,11 @@ def test_foreign_headers(data: st.DataObject, parts: tuple[Values, bytes], tmp_p
         ("fast", {"channels": 10**9}, "channels is 1000000000: expected `int` <= 4096"),
         ("fast", {"channels": -1}, "channels is -1: expected `int` >= 1"),
         ("fast", {"depth": 10**7}, "depth is 10000000: expected `int` <= 256"),
-        ("fast", {"channels": 4096, "depth": 256}, f"numbers, at most {MOST_NUMBERS} are allowed"),
+        ("fast", {"channels": 4096, "depth": 256}, f"numbers, at most {MOST_PARAMETERS} are allowed"),
         ("densenet", {"blocks": 10**7}, "blocks is 10000000: expected `int` <= 64"),
         ("densenet", {"growth": 10**5}, "growth is 100000: expected `int` <= 256"),
         ("densenet", {"layers": 10**5}, "layers is 100000: expected `int` <= 32"),
-        ("densenet", {"blocks": 64, "layers": 32, "growth": 256}, f"at most {MOST_NUMBERS} are allowed"),
+        ("densenet", {"blocks": 64, "layers": 32, "growth": 256}, f"at most {MOST_PARAMETERS} are allowed"),
         ("densenet", {"blocks": True}, "blocks is True: expected `int`, got `bool`"),
         ("fast", {"channels": 1024, "depth": 16}, "the file was made by another model"),
     ],

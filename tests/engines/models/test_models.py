@@ -9,19 +9,10 @@ from numpy.typing import NDArray
 from random_models import random_model
 
 from clesr.engines.common.errors import WeightsError
-from clesr.engines.models import (
-    SCALES,
-    BicubicUp,
-    DenseBlock,
-    DenseNet,
-    LevelConv,
-    UpStage,
-    build_model,
-    count_operations,
-    count_parameters,
-    level_names,
-)
-from clesr.engines.resample import resize
+from clesr.engines.common.resample import resize
+from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
+from clesr.engines.models.layers import BicubicUp, LevelConv
+from clesr.engines.models.registry import SCALES, build_model, count_operations, count_parameters, level_names
 
 Array = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.factory import engines, open_engine
-from clesr.engines.models import ARCHITECTURES, carries_image
+from clesr.engines.models.registry import NETWORKS, carries_image
 from clesr.engines.models.weights import load_model, shipped
+from clesr.engines.reference import upscale
 from clesr.engines.selftest import probe_image
 
 SHIPPED = [f"{name}-x{scale}" for name, scale in shipped()]
@@ -26,7 +26,7 @@ def test_shipped_weights(stem: str) -> None:
     model = load_model(path)
     descriptor = model.descriptor
     assert (descriptor.name, descriptor.scale) == (name, int(scale))
-    assert descriptor.architecture in ARCHITECTURES
+    assert descriptor.architecture in NETWORKS
     assert descriptor.licence
     assert descriptor.training["steps"] > 0
     assert descriptor.metrics["test_gain_db"] > 0

@@ -11,7 +11,7 @@ import torch
 from random_models import SMALL_DENSENET, random_model
 
 from clesr.engines.common.errors import SinkError, UsageError, WeightsError
-from clesr.engines.models import build_model
+from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import (
     METADATA_KEY,
     Descriptor,

@@ -16,7 +16,7 @@ TARGETS = {
     "weights": "weights.Weights",
     "settings": "settings.SettingsFile",
     "patient": "patient.PatientFile",
-    "ledger": "archive.ArchiveLedger",
+    "ledger": "archive.ArchiveJournal",
     "finished": "archive.Finished",
     "video": "recordings.Video",
     "ffv1": "recordings.Ffv1",

@@ -9,20 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
-from clesr.tools.archive.crew import Lost
-from clesr.tools.archive.ledger import NAME, Ledger, Record, Status
-from clesr.tools.archive.messages import Answer, Failure, Job, Task
-from clesr.tools.archive.pieces import sealed
-from clesr.tools.archive.run import Run
+from clesr.tools.archive.journal import NAME, Journal, JournalEntry, Status
+from clesr.tools.archive.messages import Answer, Failure, Task
+from clesr.tools.archive.runner import Runner
+from clesr.tools.archive.segments import sealed
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import Entry
-from clesr.tools.archive.work import FINISHED, Worker, work_folder
+from clesr.tools.archive.tree import InputFile
+from clesr.tools.archive.worker import FINISHED, Worker, work_folder
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target
 
 INPUT = b"no video"
 SETTINGS = Settings(scale=2, model="bicubic", model_sha256="")
-RECORD = Record(
+RECORD = JournalEntry(
     input="a.mkv",
     status=Status.DONE,
     size=len(INPUT),
@@ -37,8 +36,8 @@ RECORD = Record(
 )
 
 
-class Nobody:
-    """A crew that fails at once."""
+class NoWorkers:
+    """An executor that fails at once."""
 
     def __init__(self) -> None:
         self._given: list[Task] = []
@@ -46,17 +45,17 @@ class Nobody:
     def free(self) -> bool:
         return not self._given
 
-    def give(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         self._given.append(task)
 
-    def wait(self) -> list[tuple[Task, Answer | Lost]]:
+    def wait(self) -> list[tuple[Task, Answer]]:
         given, self._given = self._given, []
         return [(task, Failure("not now")) for task in given]
 
-    def choose(self) -> str:
+    def choose_model(self) -> str:
         return SETTINGS.model
 
-    def settle(self, settings: Settings) -> None:
+    def configure(self, settings: Settings) -> None:
         pass
 
     def close(self) -> None:
@@ -89,7 +88,7 @@ class ArchiveTarget(Target):
             assert sorted(path.name for path in self.folder.iterdir()) == before, "something came outside"
 
 
-class ArchiveLedger(ArchiveTarget):
+class ArchiveJournal(ArchiveTarget):
     """``archive.jsonl``, with which a run begins."""
 
     def seeds(self) -> list[bytes]:
@@ -118,14 +117,14 @@ class ArchiveLedger(ArchiveTarget):
         self.kept(self._resume)
 
     def _resume(self) -> None:
-        ledger = Ledger(self.out)
+        journal = Journal(self.out)
         try:
             for name in ("a.mkv", "b.mkv"):
-                ledger.find(name)
-            entries = [Entry(name, self.input, name, len(INPUT), 0) for name in ("a.mkv", "b.mkv")]
-            Run(Nobody(), entries, ledger, SETTINGS, self.out).run()
+                journal.find(name)
+            entries = [InputFile(name, self.input, name, len(INPUT), 0) for name in ("a.mkv", "b.mkv")]
+            Runner(NoWorkers(), entries, journal, SETTINGS, self.out).run()
         finally:
-            ledger.close()
+            journal.close()
 
 
 class Finished(ArchiveTarget):
@@ -168,4 +167,4 @@ class Finished(ArchiveTarget):
         self.kept(self._begin)
 
     def _begin(self) -> None:
-        self._worker.begin(Job("a.mkv", str(self.input), "a.mkv", len(INPUT), 0))
+        self._worker.begin(InputFile("a.mkv", self.input, "a.mkv", len(INPUT), 0))

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.dicom import write_dicom
+from clesr.tools.export.dicom import DicomExporter
 from clesr.tools.export.files import all_or_none
 from clesr.tools.export.patient import Patient, read_patient
 from fuzz.mutations import DEEP, WORDS, flip, reword
@@ -57,7 +57,7 @@ class PatientFile(Target):
         clip = Clip(kind="raw", stills=[still], total=1, fps=None, started="2024-01-01T10:00:00+01:00")
         try:
             with all_or_none() as files:
-                write_dicom([(clip, made)], files, patient=patient)
+                DicomExporter(patient=patient).write(clip, made, files)
             found = pydicom.dcmread(made)
             assert str(found.PatientID) == patient.id.strip(), "it says another patient"
         finally:

@@ -6,8 +6,8 @@ import struct
 from random import Random
 
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.video.ffv1 import SliceCheck, intact
 from clesr.pipeline.sources.video.ranges import index_video, split_video
+from clesr.pipeline.video.ffv1 import SliceCheck, intact
 from fuzz.mutations import flip
 from fuzz.target import Target, drain
 

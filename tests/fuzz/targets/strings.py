@@ -7,10 +7,10 @@ from random import Random
 
 import numpy as np
 
+from clesr.engines.common.addresses import split_options
 from clesr.engines.common.text import shown
 from clesr.pipeline.prepare import Roi, Window, stretch
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.sources.registry import open_source
 from clesr.tools.common.naming import name_streams, spread

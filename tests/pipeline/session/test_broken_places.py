@@ -26,7 +26,7 @@ from clesr.pipeline.session.segments import AT_ONCE, Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, MatroskaFile
 from clesr.pipeline.session.writer import SessionWriter
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 
 PERIOD_S = 0.04
 

@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from session_runs import PERIOD_NS, START_NS, frames, make_run, noise, record
+from session_runs import CLOCK, PERIOD_NS, START_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, Step
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
 from clesr.pipeline.session.commit import DEAD_NS
-from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.format import Record, SessionError
+from clesr.pipeline.session.manifest import Provenance, RecorderSettings
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import TOO_SLOW
+from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
-from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, hash_pixels
+from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, ImageFormat, hash_pixels
+from clesr.pipeline.session.writer import Entry
+from clesr.pipeline.source import SourceInfo
 
 
 def ffmpeg(path: Path, pixels: str, dtype: type, shape: tuple[int, int]) -> NDArray[Any]:
@@ -323,6 +327,29 @@ def test_without_a_frame_there_is_no_session(tmp_path: Path) -> None:
         record(tmp_path / "s", [])
     with pytest.raises(SessionError, match="is no session"):
         read_session(tmp_path / "s")
+
+
+def test_an_sr_image_that_comes_before_the_first_raw_one_is_no_fault(tmp_path: Path) -> None:
+    source = SourceInfo("scripted", True, 25.0)
+    provenance = Provenance(source, 2, lambda raw: (2 * raw[0], 2 * raw[1]), RecorderSettings(), CLOCK)
+    segments, images = (
+        Segments(provenance, fps=25.0, tell=lambda _line: None),
+        ImageFormat((12, 18), np.dtype(np.uint8)),
+    )
+    messages: list[Callable[[], None]] = [
+        lambda: segments.start(tmp_path),
+        lambda: segments.on_missed(Entry(Record(number=0, captured_ns=0, ticks=0)), images, TOO_SLOW),
+        lambda: segments.on_sr(0, ImageEncoder("ffv1", images, fps=25.0, threads=1).encode(noise(0))),
+        lambda: segments.on_settled(0, {"outcome": Outcome.UPSCALED}),
+        lambda: segments.on_frame(Entry(Record(number=1, captured_ns=1, ticks=40)), noise(1), 1),
+        segments.close,
+    ]
+    for message in messages:
+        segments.handle(message, ())
+    assert segments.errors == []
+    certificate = verify(tmp_path)
+    assert certificate.problems == ()
+    assert (certificate.totals["captured"], certificate.totals["unrecorded"]) == (2, 1)
 
 
 def test_frame_numbers_of_recorded_input_keep_its_own_times(tmp_path: Path) -> None:

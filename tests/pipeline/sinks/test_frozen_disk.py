@@ -14,7 +14,7 @@ import os, sys, threading, time
 import numpy as np
 from fractions import Fraction
 from pathlib import Path
-from clesr.pipeline.sinks.video.encoding import VideoWriter, choose_encoding
+from clesr.pipeline.video.encoding import VideoWriter, choose_encoding
 
 path, moment, frozen = Path(sys.argv[1]), sys.argv[2], Path(os.environ["FREEZE_WHILE"])
 shape = (256, 256)

@@ -6,7 +6,7 @@ import numpy as np
 
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.sinks.base import LiveSink
+from clesr.pipeline.sink import LiveSink
 from clesr.pipeline.sinks.registry import open_sink
 
 

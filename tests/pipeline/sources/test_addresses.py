@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clesr.engines.common.addresses import split_options
 from clesr.engines.common.errors import ClesrError, SourceError, UsageError
+from clesr.engines.common.limits import parse_side
 from clesr.engines.common.numbers import decimal_number, rational_number, shortened, whole_number
 from clesr.pipeline.prepare import Roi, Window
 from clesr.pipeline.sources.images import mkt
-from clesr.pipeline.sources.limits import parse_side
-from clesr.pipeline.sources.options import split_options
 from clesr.pipeline.sources.pacing import parse_pace
-from clesr.pipeline.sources.registry import _fps, _size, open_source
+from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.simulator.demo import OPTIONS, read_options
+from clesr.pipeline.sources.v4l2.address import _fps, _size
 from clesr.pipeline.sources.zeromq.source import parse_address
 
 ODD = (

@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from clesr.engines.common import limits
 from clesr.engines.common.errors import ClesrError, EndOfSource, UsageError
+from clesr.engines.common.limits import parse_side, set_max_side
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import limits
 from clesr.pipeline.sources.images.header import BadHeader, jpeg_shape, picture_alone, read_header
-from clesr.pipeline.sources.limits import parse_side, set_max_side
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.v4l2.pixels import Damaged, decode_jpeg, open_jpeg
 
@@ -446,7 +446,9 @@ def test_tiles_that_a_tiff_has_not_take_no_memory(tmp_path: Path) -> None:
 PEAK = """
 import json, resource, sys, time
 from clesr.engines.common.errors import ClesrError, EndOfSource
-from clesr.pipeline.sources import open_source, stack, video
+from clesr.pipeline.sources.images import stack
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.video import file
 begin, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     try:

@@ -16,7 +16,8 @@ from support import ManualClock, ScriptedSource
 
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.pacing import Pace, Paced, parse_pace
+from clesr.pipeline.source import Pace
+from clesr.pipeline.sources.pacing import Paced, parse_pace
 
 MS = 1_000_000
 IMAGE = np.zeros((2, 2), np.uint8)

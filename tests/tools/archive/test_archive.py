@@ -23,15 +23,17 @@ from archive_support import Start, results, wait_until
 from recordings import drifting, noise, read_all, write_video
 
 from clesr.engines.common.errors import SourceError
+from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import steady_window, stretch
 from clesr.pipeline.sources.video.file import VideoSource
 from clesr.tools import cli
-from clesr.tools.archive.messages import Done, Failure, Job, Plan, Step, Task
+from clesr.tools.archive.messages import Done, Failure, SegmentPlan, Step, Task
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import Worker, work_folder
-from clesr.tools.training.degrade import degrade
-from clesr.tools.training.images import read_gray
+from clesr.tools.archive.tree import InputFile
+from clesr.tools.archive.worker import Worker, work_folder
+from clesr.tools.data.degrade import degrade
+from clesr.tools.data.images import read_gray
 
 PIECE = 15
 EXPECTED = {
@@ -130,8 +132,24 @@ def test_the_same_command_again_does_nothing_and_changes_are_done_again(
     assert "2 files up-scaled, 5 found finished" in err
     changed = {str(p.relative_to(out)) for p, when in before.items() if p.stat().st_mtime_ns != when}
     assert changed == {"short.mkv", "deep.mkv"}
+    assert "other settings" not in err
+    (archive / "x.png").unlink()
     code, err = run(archive, out, "--roi", "0,0,16,2")
-    assert "7 files up-scaled" in err
+    assert "6 files up-scaled" in err
+    assert "6 results of earlier runs with other settings are made anew and replaced" in err
+
+
+def test_the_engine_of_a_model_that_was_chosen_is_named_once(
+    run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "clesr.tools.common.engines.choose_model", lambda scale, *_trial: find_model("fast", scale)
+    )
+    code, err = run(archive, tmp_path / "out", "--model", "auto", "--engine", "torch")
+    assert code == 0, err
+    assert sum(line.startswith("engine: ") for line in err.splitlines()) == 1, err
+    record = records(tmp_path / "out")[0]
+    assert record["model_sha256"] == find_model("fast", 2).sha256
 
 
 def test_consistent_images_agree_with_what_was_measured(run: Run, tmp_path: Path) -> None:
@@ -308,12 +326,12 @@ def test_ctrl_c_keeps_what_is_finished(start: Start, run: Run, archive: Path, tm
     settings = Settings(scale=2, model="nearest", model_sha256="", piece=PIECE)
     worker = Worker(settings, out, print)
     state = (archive / "0.mkv").stat()
-    job = Job("0.mkv", str(archive / "0.mkv"), "0.mkv", state.st_size, state.st_mtime_ns)
-    plan = worker.do(Task(job))
-    assert isinstance(plan, Plan)
+    file = InputFile("0.mkv", archive / "0.mkv", "0.mkv", state.st_size, state.st_mtime_ns)
+    plan = worker.do(Task(file))
+    assert isinstance(plan, SegmentPlan)
     assert {path.parent.name for path in kept} >= {plan.key}  # the resumed run looks for them there
-    for index in range(plan.pieces):
-        worker.do(Task(job, Step.PIECE, plan, index))
+    for index in range(plan.segments):
+        worker.do(Task(file, Step.SEGMENT, plan, index))
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
     code, err = run(archive, out)
     assert code == 0, err
@@ -321,24 +339,24 @@ def test_ctrl_c_keeps_what_is_finished(start: Start, run: Run, archive: Path, tm
 
 
 def test_a_file_finished_just_before_the_kill_is_not_done_again(archive: Path, tmp_path: Path) -> None:
-    """Its result has its name, or not yet; the ledger has no line."""
+    """Its result has its name, or not yet; the journal has no line."""
     settings = Settings(scale=2, model="nearest", model_sha256="", piece=PIECE)
     for published in (True, False):
         for name, target in (("short.avi", "short.mkv"), ("x.png", "x.png")):
             out = tmp_path / f"{target}-{published}"
             work_folder(out).mkdir(parents=True)
             state = (archive / name).stat()
-            job = Job(name, str(archive / name), target, state.st_size, state.st_mtime_ns)
+            file = InputFile(name, archive / name, target, state.st_size, state.st_mtime_ns)
             first = Worker(settings, out, print)
             if not published:
                 first._publish = lambda *_arguments: None  # type: ignore[method-assign]
-            done = first.do(Task(job))
+            done = first.do(Task(file))
             assert isinstance(done, Done)
             assert (out / target).exists() == published
             second = Worker(settings, out, print)
-            second.piece = None  # type: ignore[method-assign, assignment]  # nothing may be computed
-            assert second.do(Task(job)) == done
-            assert results(out) == {target: done.record.output_sha256}
+            second.segment = None  # type: ignore[method-assign, assignment]  # nothing may be computed
+            assert second.do(Task(file)) == done
+            assert results(out) == {target: done.entry.output_sha256}
 
 
 def test_an_input_that_changes_meanwhile_is_not_taken_for_done(archive: Path, tmp_path: Path) -> None:
@@ -347,13 +365,13 @@ def test_an_input_that_changes_meanwhile_is_not_taken_for_done(archive: Path, tm
     path = archive / "x.png"
     worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), out, print)
     with pytest.raises(SourceError, match="it changed while it was read"):
-        worker.begin(Job("x.png", str(path), "x.png", path.stat().st_size, 1))
+        worker.begin(InputFile("x.png", path, "x.png", path.stat().st_size, 1))
     assert not (out / "x.png").exists()
 
 
 def test_an_input_that_is_not_seen_is_told_with_the_machine(archive: Path, tmp_path: Path) -> None:
     worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), tmp_path, print)
-    answer = worker.do(Task(Job("y.png", str(archive / "y.png"), "y.png", 1, 1)))
+    answer = worker.do(Task(InputFile("y.png", archive / "y.png", "y.png", 1, 1)))
     assert isinstance(answer, Failure)
     assert answer.again
     assert f"does not see {archive}/y.png: it is gone, or not on a shared file system" in answer.reason
@@ -365,7 +383,7 @@ def test_a_full_disk_ends_the_run_in_one_line(
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clesr.tools.archive.pieces.VideoWriter.write", full)
+    monkeypatch.setattr("clesr.tools.archive.segments.VideoWriter.write", full)
     code, err = run(archive, tmp_path / "out")
     assert code == 1
     assert "No space left on device" in err

@@ -20,7 +20,7 @@ from clesr.engines.common.errors import ClesrError, MissingDependencyError
 from clesr.tools.archive import cluster
 from clesr.tools.archive.messages import Hello
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import versions, work_folder
+from clesr.tools.archive.worker import versions, work_folder
 
 SETTINGS = Settings(scale=2, model="nearest", model_sha256="")
 COMMAND = ("--scale", 2, "--model", "fast", "--engine", "torch", "--piece", 15)
@@ -173,7 +173,7 @@ def test_ray_that_would_listen_to_others_is_not_used(monkeypatch: pytest.MonkeyP
     ray.shutdown = lambda: ended.append(True)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     with pytest.raises(ClesrError, match="would listen to other machines"):
-        cluster.OnRay(SETTINGS, tmp_path, address="local", tell=print)
+        cluster.RayExecutor(SETTINGS, tmp_path, address="local", tell=print)
     assert ended
 
 
@@ -190,7 +190,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with pytest.raises(ClesrError, match=f"{words}.*; give local, auto, or HOST:PORT"):
-        cluster.OnRay(SETTINGS, tmp_path, address=address, tell=print)
+        cluster.RayExecutor(SETTINGS, tmp_path, address=address, tell=print)
     print("standard output is back")
     assert "is back" in capsys.readouterr().out
 
@@ -200,7 +200,7 @@ def test_without_ray_the_command_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'clesr\[cluster\]'"):
-        cluster.OnRay(SETTINGS, tmp_path, address="local", tell=print)
+        cluster.RayExecutor(SETTINGS, tmp_path, address="local", tell=print)
 
 
 class FakeRay:
@@ -253,24 +253,24 @@ class FakeRay:
         pass
 
 
-CrewOn = Callable[..., tuple[cluster.OnRay, list[str]]]
+ExecutorOn = Callable[..., tuple[cluster.RayExecutor, list[str]]]
 
 
 @pytest.fixture
-def crew_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CrewOn]:
-    """A crew on a fake Ray, and what it says; closed at the end."""
-    crews: list[cluster.OnRay] = []
+def executor_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ExecutorOn]:
+    """An executor on a fake Ray, and what it says; closed at the end."""
+    executors: list[cluster.RayExecutor] = []
 
-    def begin(ray: FakeRay, **more: object) -> tuple[cluster.OnRay, list[str]]:
+    def begin(ray: FakeRay, **more: object) -> tuple[cluster.RayExecutor, list[str]]:
         work_folder(tmp_path).mkdir(parents=True, exist_ok=True)
         monkeypatch.setattr(cluster, "_connect", lambda _address: ray)
         said: list[str] = []
-        crews.append(cluster.OnRay(SETTINGS, tmp_path, address="x:1", tell=said.append, **more))  # type: ignore[arg-type]
-        return crews[-1], said
+        executors.append(cluster.RayExecutor(SETTINGS, tmp_path, address="x:1", tell=said.append, **more))  # type: ignore[arg-type]
+        return executors[-1], said
 
     yield begin
-    for crew in crews:
-        crew.close()
+    for executor in executors:
+        executor.close()
 
 
 def hello(**changes: object) -> Hello:
@@ -289,11 +289,11 @@ def hello(**changes: object) -> Hello:
     ],
 )
 def test_a_worker_that_does_not_belong_is_one_line(
-    crew_on: CrewOn, changes: dict[str, object], words: str
+    executor_on: ExecutorOn, changes: dict[str, object], words: str
 ) -> None:
-    crew, _ = crew_on(FakeRay(lambda _n: hello(**changes), {"CPU": 2.0}))
+    executor, _ = executor_on(FakeRay(lambda _n: hello(**changes), {"CPU": 2.0}))
     with pytest.raises(ClesrError, match=words):
-        crew.wait()
+        executor.wait()
 
 
 @pytest.mark.parametrize(
@@ -306,37 +306,37 @@ def test_a_worker_that_does_not_belong_is_one_line(
     ],
 )
 def test_one_worker_an_engine_as_many_as_fit(
-    crew_on: CrewOn,
+    executor_on: ExecutorOn,
     having: dict[str, float],
     more: dict[str, object],
     count: int,
     resources: dict[str, object],
 ) -> None:
     ray = FakeRay(lambda _n: hello(), having)
-    crew, said = crew_on(ray, **more)
-    assert crew.free() == 0  # nobody has said hello
-    assert crew.wait() == []
+    executor, said = executor_on(ray, **more)
+    assert executor.free() == 0  # nobody has said hello
+    assert executor.wait() == []
     assert len(ray.hired) == len(said) == count
     assert all(resources.items() <= hired.items() for hired in ray.hired)
-    assert crew.free() == count * cluster.AHEAD
+    assert executor.free() == count * cluster.AHEAD
 
 
-def test_workers_that_die_in_the_door_are_replaced_but_not_for_ever(crew_on: CrewOn) -> None:
+def test_workers_that_die_in_the_door_are_replaced_but_not_for_ever(executor_on: ExecutorOn) -> None:
     def dead(_n: int) -> Hello:
         raise FakeRay.exceptions.RayError("node died")
 
-    crew, said = crew_on(FakeRay(dead, {"CPU": 2.0}))
+    executor, said = executor_on(FakeRay(dead, {"CPU": 2.0}))
     for _ in range(cluster.LOSSES):
-        crew.wait()
+        executor.wait()
     with pytest.raises(ClesrError, match="workers in a row were lost, the last: node died"):
-        crew.wait()
+        executor.wait()
     assert len(said) == cluster.LOSSES * 2
 
 
-def test_a_worker_whose_engine_cannot_start_ends_the_run(crew_on: CrewOn) -> None:
+def test_a_worker_whose_engine_cannot_start_ends_the_run(executor_on: ExecutorOn) -> None:
     def fails(_n: int) -> Hello:
         raise FakeRay.exceptions.RayTaskError
 
-    crew, _ = crew_on(FakeRay(fails, {"CPU": 2.0}))
+    executor, _ = executor_on(FakeRay(fails, {"CPU": 2.0}))
     with pytest.raises(ClesrError, match="a worker cannot start: no engine can run"):
-        crew.wait()
+        executor.wait()

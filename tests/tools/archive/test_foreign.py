@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from recordings import noise, write_video
 
 from clesr.engines.common.errors import SinkError
-from clesr.tools.archive.ledger import Ledger, Record, Status
+from clesr.tools.archive.journal import Journal, JournalEntry, Status
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.work import work_folder
+from clesr.tools.archive.worker import work_folder
 
 Run = Callable[..., tuple[int, str]]
 NAMES = ["../victim", "../../victim", "/VICTIM", "x/../../victim", "", ".", "..", "a\0b", "a.png", "victim"]
@@ -59,7 +59,7 @@ def sha256(path: Path) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", Status)
-def test_the_ledger_of_a_stranger_deletes_nothing(name: str, status: Status, place: Path, run: Run) -> None:
+def test_the_journal_of_a_stranger_deletes_nothing(name: str, status: Status, place: Path, run: Run) -> None:
     name = name.replace("/VICTIM", str(place / "victim"))
     line: dict[str, object] = {"input": "a.png", "status": status, "output": name, "settings": "zz"}
     line |= {"output_sha256": sha256(place / "victim"), "output_size": 8}
@@ -75,7 +75,7 @@ def finished(place: Path, target: str, changes: dict[str, Any]) -> Path:
     made = Settings(scale=2, model="nearest", model_sha256="", engine="auto")
     folder = work_folder(place / "out") / made.key(sha256(place / "in" / "a.png"), "a.png")
     folder.mkdir(parents=True)
-    record = Record(
+    record = JournalEntry(
         input="a.png",
         status=Status.DONE,
         settings=made.identity,
@@ -251,22 +251,22 @@ LINE = st.one_of(
         ]
     ),
 )
-GOOD = Record(input="good.mkv", status=Status.DONE, frames=3, output="good.mkv", output_sha256="0" * 64)
+GOOD = JournalEntry(input="good.mkv", status=Status.DONE, frames=3, output="good.mkv", output_sha256="0" * 64)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(lines=st.lists(LINE, max_size=6), cut=st.booleans())
-def test_a_damaged_ledger_is_passed_over_line_by_line(lines: list[bytes], cut: bool, tmp_path: Path) -> None:
+def test_a_damaged_journal_is_passed_over_line_by_line(lines: list[bytes], cut: bool, tmp_path: Path) -> None:
     path = tmp_path / "archive.jsonl"
     text = b"".join(line + b"\n" for line in (*lines, json.dumps(asdict(GOOD)).encode(), *lines))
     path.write_bytes(text[: -1 - (len(lines[-1]) > 0)] if cut and lines else text)
     try:
-        with closing(Ledger(tmp_path)) as ledger:
-            assert ledger.find("good.mkv") == GOOD
-            assert ledger.find("a") is None or isinstance(ledger.find("a"), Record)
-            ledger.add(Record(input="new.mkv", status=Status.FAILED))
-        with closing(Ledger(tmp_path)) as ledger:
-            assert ledger.find("new.mkv") == Record(input="new.mkv", status=Status.FAILED)
+        with closing(Journal(tmp_path)) as journal:
+            assert journal.find("good.mkv") == GOOD
+            assert journal.find("a") is None or isinstance(journal.find("a"), JournalEntry)
+            journal.add(JournalEntry(input="new.mkv", status=Status.FAILED))
+        with closing(Journal(tmp_path)) as journal:
+            assert journal.find("new.mkv") == JournalEntry(input="new.mkv", status=Status.FAILED)
     except SinkError as error:
         assert "update clesr" in str(error)  # noqa: PT017 - a newer format
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clesr.engines.common.files import contains
-from clesr.tools.archive.tree import Entry, Tree, Unreadable
+from clesr.tools.archive.tree import InputFile, Tree, Unreadable
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def put(path: Path, text: str = "x") -> Path:
 def walk(tree: Tree) -> dict[str, str]:
     found = {}
     for entry in tree:
-        assert isinstance(entry, Entry), entry
+        assert isinstance(entry, InputFile), entry
         assert entry.name not in found
         found[entry.name] = entry.target
     return found
@@ -62,7 +62,7 @@ def test_a_session_is_one_recording_its_raw(archive: Path) -> None:
         put(archive / name)
     assert walk(Tree(archive, archive / "out")) == {"p/s1": "p/s1.mkv", "q/raw.mkv": "q/raw.mkv"}
     entry = next(iter(Tree(archive, archive / "out")))
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, InputFile)
     assert entry.path == archive / "p" / "s1" / "raw.mkv"
     assert walk(Tree(archive / "p" / "s1", archive / "out")) == {"s1": "s1.mkv"}
 
@@ -137,5 +137,5 @@ def test_sizes_and_times_are_those_of_the_files(archive: Path) -> None:
     path = put(archive / "x.png", "12345")
     os.utime(path, ns=(7, 1_000_000_007))
     entry = next(iter(Tree(archive, archive / "out")))
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, InputFile)
     assert (entry.size, entry.mtime_ns) == (5, 1_000_000_007)

@@ -9,8 +9,8 @@ import pytest
 from random_models import random_image
 from timed_engines import MODEL, SHAPE, Bench
 
-from clesr.engines.backends.torch import upscale
 from clesr.engines.common.errors import EngineError
+from clesr.engines.reference import upscale
 from clesr.tools.bench.measure import measure_case, quality, reference
 
 PEAKS = {"cuda": {"fp16": 100.0}, "cpu": {"fp32": 50.0, "bf16": 200.0}}

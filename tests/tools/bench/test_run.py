@@ -13,22 +13,15 @@ from timed_engines import Bench
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.tools.bench import baselines, run
-from clesr.tools.bench.run import (
-    Settings,
-    all_candidates,
-    completed,
-    estimate_s,
-    read,
-    wanted_candidates,
-    write,
-)
+from clesr.tools.bench.run import Settings, all_candidates, completed, estimate_s, wanted_candidates
+from clesr.tools.bench.stored import read, write
 
 Result = Callable[..., dict[str, Any]]
 
 
 def card(fake: Bench, *, available: bool) -> list[Any]:
     """What a machine offers with and without a GPU."""
-    gpu: dict[str, Any] = {"available": available, "reason": "" if available else "torch finds no NVIDIA GPU"}
+    gpu: dict[str, Any] = {"reason": "" if available else "torch finds no NVIDIA GPU"}
     return [
         fake.candidate("cuda", **gpu),
         fake.candidate("torch", **gpu, precision="fp32"),
@@ -77,7 +70,7 @@ def test_an_engine_for_a_gpu_without_one(name: str) -> None:
 
 
 def test_an_engine_that_is_not_installed_says_what_to_do(fake: Bench) -> None:
-    missing = fake.candidate("other", kind="cpu", available=False, reason="pip install other")
+    missing = fake.candidate("other", kind="cpu", reason="pip install other")
     with pytest.raises(EngineError, match="the other engine cannot be measured: pip install other"):
         wanted_candidates(Settings(engines=("other",)), [missing])
 

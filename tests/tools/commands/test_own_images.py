@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from clesr.tools.cli import clesr
-from clesr.tools.training.phantoms import phantom_images
+from clesr.tools.data.phantoms import phantom_images
 
 
 @pytest.mark.slow

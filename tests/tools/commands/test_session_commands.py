@@ -24,7 +24,7 @@ from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import Missing, verify
-from clesr.pipeline.sources.base import SourceInfo
+from clesr.pipeline.source import SourceInfo
 from clesr.tools import live_run
 from clesr.tools.commands.live import live
 from clesr.tools.commands.verify import describe

@@ -17,22 +17,25 @@ import torch
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.factory import open_engine
-from clesr.engines.models import DenseNet, level_names
+from clesr.engines.models.densenet import DenseNet
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import load_model
 from clesr.pipeline.noise import NAMES
 from clesr.pipeline.view import field_of_view
 from clesr.tools.commands.train import train
+from clesr.tools.data.degrade import crop_to_multiple, degrade, degrade_part
+from clesr.tools.data.images import MOST_FRAMES, read_entry
+from clesr.tools.data.pairs import make_pair
+from clesr.tools.evaluation.gain import upscale_image
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training import checkpoint
 from clesr.tools.training import publish as publishing
 from clesr.tools.training.alone import Alone
-from clesr.tools.training.data import VALIDATED, Patches, load_data, make_pair, split_weight
-from clesr.tools.training.degrade import crop_to_multiple, degrade, degrade_part
-from clesr.tools.training.images import MOST_FRAMES, read_entry
+from clesr.tools.training.patches import VALIDATED, Patches, load_data, split_weight
 from clesr.tools.training.publish import publish
-from clesr.tools.training.recipe import Plan, Recipe
+from clesr.tools.training.recipe import Recipe, Schedule
 from clesr.tools.training.train import Progress, Stopped, Trainer
-from clesr.tools.training.validate import silent_layers, upscale_image
+from clesr.tools.training.validate import silent_layers
 
 
 @pytest.fixture
@@ -350,7 +353,7 @@ def test_options_of_degradations_that_cannot_be(
 
 def test_the_papers_schedule() -> None:
     paper = Recipe(name="paper", architecture="densenet", scale=4)
-    plan = Plan(paper, covering_patches=1280)
+    plan = Schedule(paper, covering_patches=1280)
     assert (plan.epoch_steps, plan.steps) == (10, 3000)
     assert [plan.learning_rate(step) for step in (0, 499, 500, 1999, 2000, 2999)] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from clesr.engines.common.errors import UsageError, WeightsError
+from clesr.engines.common.resample import resize
 from clesr.engines.models.weights import shipped as shipped_networks
-from clesr.engines.resample import resize
+from clesr.tools.data.pairs import load_pairs
 from clesr.tools.evaluation import aplus
+from clesr.tools.evaluation.gain import gain_over_bicubic
 from clesr.tools.evaluation.methods import open_method
-from clesr.tools.training.aplus import factored, gain, train_aplus
-from clesr.tools.training.data import load_data, load_pairs
+from clesr.tools.training.aplus import factored, train_aplus
+from clesr.tools.training.patches import load_data
 from clesr.tools.training.recipe import Recipe
 
 
@@ -42,7 +44,7 @@ def test_it_beats_bicubic_on_images_that_it_has_not_seen(trained: tuple[Path, Re
     model = aplus.load(path)
     _, held = load_data(recipe)
     assert [pair.name for pair in held] == ["2.png"]
-    found = gain(model, held)
+    found = gain_over_bicubic(model.upscale, held)
     assert found > 0.5
     assert found == pytest.approx(model.about.metrics["validation_gain_db"], abs=0.01)
     assert model.about.training["held_out"] == ["2.png"]
@@ -121,6 +123,6 @@ def test_shipped(scale: int) -> None:
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_shipped_is_above_bicubic_on_other_patients(data: Path, scale: int) -> None:
     model = aplus.load(aplus.shipped()[scale])
-    found = gain(model, load_pairs(str(data / "test" / "cle_*"), scale))
+    found = gain_over_bicubic(model.upscale, load_pairs(str(data / "test" / "cle_*"), scale))
     assert found > 0.5
     assert found == pytest.approx(model.about.metrics["test_gain_db"], abs=0.02)

@@ -13,18 +13,18 @@ import pytest
 import torch
 from commands import Run
 
-from clesr.engines.models import build_model
+from clesr.engines.common.resample import resize
+from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import Descriptor, load_model, save_model, shipped
-from clesr.engines.resample import resize
 from clesr.pipeline.noise import NAMES, estimate_levels
 from clesr.tools import evaluation
+from clesr.tools.data.degradations import parse_degradations
+from clesr.tools.data.degrade import degrade
+from clesr.tools.data.images import read_gray
 from clesr.tools.evaluation import methods
 from clesr.tools.evaluation.evaluate import Row, bootstrap, from_json, summarise
 from clesr.tools.evaluation.methods import Method, label_methods
 from clesr.tools.evaluation.metrics import psnr
-from clesr.tools.training.degradations import parse_degradations
-from clesr.tools.training.degrade import degrade
-from clesr.tools.training.images import read_gray
 
 
 @pytest.fixture

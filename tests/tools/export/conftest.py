@@ -14,6 +14,7 @@ from recordings import noise
 from clesr.pipeline.frame import Image
 from clesr.tools.export.clip import Clip, Derivation, Still
 from clesr.tools.export.files import all_or_none
+from clesr.tools.export.registry import Exporter
 
 DERIVATION = Derivation(4, "fast", "a2de0bda22cf" + "0" * 52, "openvino")
 TIMES_NS = (0, 40_000_000, 80_123_000, 520_000_000, 560_000_456)  # uneven, with a gap where frames were lost
@@ -66,10 +67,10 @@ def program() -> Callable[[str, str], str]:
 
 @pytest.fixture
 def save() -> Callable[..., list[str]]:
-    """What the command does around a writer: ``save(write, clip, path, ...)``."""
+    """What the command does around an exporter: ``save(exporter, clip, path, ...)``."""
 
-    def run(write: Callable[..., list[str]], clip: Clip, path: Path, **options: Any) -> list[str]:
+    def run(exporter: Callable[..., Exporter], clip: Clip, path: Path, **options: Any) -> list[str]:
         with all_or_none() as files:
-            return write(clip, path, files, **options)
+            return exporter(**options).write(clip, path, files)
 
     return run

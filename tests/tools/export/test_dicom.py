@@ -18,7 +18,7 @@ from clesr.engines.common.errors import MissingDependencyError
 from clesr.pipeline.frame import Image
 from clesr.tools.export import dicom, dicom_header
 from clesr.tools.export.clip import Clip
-from clesr.tools.export.dicom import write_dicom
+from clesr.tools.export.dicom import DicomExporter
 from clesr.tools.export.files import all_or_none
 from clesr.tools.export.patient import Patient
 
@@ -33,7 +33,8 @@ STARTED = "2026-03-04T05:06:07.250000+00:00"
 
 def write(clips: dict[Path, Clip], **options: Any) -> list[str]:
     with all_or_none() as files:
-        return write_dicom([(clip, path) for path, clip in clips.items()], files, **options)
+        exporter = DicomExporter(**options)
+        return [line for path, clip in clips.items() for line in exporter.write(clip, path, files)]
 
 
 def pair(make_clip: MakeClip, dtype: type, frames: int = 5, **about: Any) -> tuple[Clip, Clip]:
@@ -199,7 +200,7 @@ def test_without_pydicom_the_command_that_installs_it_is_named(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.setitem(sys.modules, "pydicom.dataset", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'clesr\[dicom\]'"):
-        dicom.open_study(None, region=None, text_free=False)
+        dicom.DicomExporter()
 
 
 def test_a_name_in_the_source_is_nowhere_in_the_file(

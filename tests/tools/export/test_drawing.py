@@ -25,7 +25,7 @@ from clesr.tools.export.burn_in import (
 )
 from clesr.tools.export.clip import Clip, Still
 from clesr.tools.export.mask import MARGIN, blank_raw, blank_sr
-from clesr.tools.export.stills import write_stills
+from clesr.tools.export.stills import PngExporter
 
 Save = Callable[..., list[str]]
 MakeClip = Callable[..., Clip]
@@ -129,7 +129,7 @@ def test_stills_are_named_by_frame_and_lossless(
     make_clip: MakeClip, save: Save, deep_images: list[Image], tmp_path: Path
 ) -> None:
     clip = make_clip(deep_images[:2], numbers=[7, 12], sr=True, bicubic=[12])
-    said = save(write_stills, clip, tmp_path / "a.png", several=True)
+    said = save(PngExporter, clip, tmp_path / "a.png", every=1.0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.000007.png", "a.000012.png"]
     read = cv2.imread(str(tmp_path / "a.000012.png"), cv2.IMREAD_UNCHANGED)
     assert read is not None

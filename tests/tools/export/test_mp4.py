@@ -21,7 +21,7 @@ from recordings import drifting, noise
 
 from clesr.pipeline.frame import Image
 from clesr.tools.export.clip import Clip
-from clesr.tools.export.mp4 import write_mp4
+from clesr.tools.export.mp4 import Mp4Exporter
 
 Save = Callable[..., list[str]]
 MakeClip = Callable[..., Clip]
@@ -70,7 +70,7 @@ def test_debian_s_ffmpeg_reads_images_and_true_times(
     scene = drifting(5)
     images = [image if dtype is np.uint8 else image.astype(np.uint16) << 8 for image in scene]
     path = tmp_path / "sr.mp4"
-    save(write_mp4, make_clip(images, sr=True), path, codec=codec)
+    save(Mp4Exporter, make_clip(images, sr=True), path, codec=codec)
     assert ffmpeg_times_us(program("ffprobe", "ffmpeg"), path) == TIMES_US
     decoded = ffmpeg_images(program("ffmpeg", "ffmpeg"), path, (96, 128))
     assert len(decoded) == 5
@@ -84,7 +84,7 @@ def test_debian_s_ffmpeg_reads_images_and_true_times(
 def test_what_it_is_stands_in_the_file(
     make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
 ) -> None:
-    save(write_mp4, make_clip(images, sr=True, edits=("words burnt in",)), tmp_path / "sr.mp4")
+    save(Mp4Exporter, make_clip(images, sr=True, edits=("words burnt in",)), tmp_path / "sr.mp4")
     with av.open(str(tmp_path / "sr.mp4")) as container:
         comment = container.metadata["comment"]
         assert "creation_time" not in container.metadata
@@ -95,7 +95,7 @@ def test_what_it_is_stands_in_the_file(
 def test_odd_sides_become_even_where_players_want_it(
     make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
 ) -> None:
-    (said,) = save(write_mp4, make_clip(images), tmp_path / "odd.mp4", crf=0)
+    (said,) = save(Mp4Exporter, make_clip(images), tmp_path / "odd.mp4", crf=0)
     assert "42x32" in said
     with av.open(str(tmp_path / "odd.mp4")) as container:
         (first, *_) = container.decode(video=0)
@@ -110,7 +110,7 @@ def test_times_count_from_the_clip_s_origin(
 ) -> None:
     times = [10_080_000_000, 10_120_000_000]
     for name, origin, first in (("a.mp4", None, 0), ("b.mp4", 10_000_000_000, 80_000)):
-        save(write_mp4, make_clip(images[:2], times, origin_ns=origin), tmp_path / name)
+        save(Mp4Exporter, make_clip(images[:2], times, origin_ns=origin), tmp_path / name)
         assert ffmpeg_times_us(program("ffprobe", "ffmpeg"), tmp_path / name) == [first, first + 40_000]
 
 
@@ -118,7 +118,7 @@ def test_images_of_another_size_go_on_in_another_file(
     make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
 ) -> None:
     others = noise(3, (20, 24))
-    said = save(write_mp4, make_clip([*images[:2], *others]), tmp_path / "a.mp4")
+    said = save(Mp4Exporter, make_clip([*images[:2], *others]), tmp_path / "a.mp4")
     assert [line.partition(": ")[2].split(",")[0] for line in said] == ["2 frames", "3 frames"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.2.mp4", "a.mp4"]
 
@@ -168,7 +168,7 @@ def test_chromium_plays_it_to_the_end(
 ) -> None:
     scene = drifting(25)
     clip = make_clip(scene, [round(i * 40e6) for i in range(25)], sr=True)
-    save(write_mp4, clip, tmp_path / "sr.mp4")
+    save(Mp4Exporter, clip, tmp_path / "sr.mp4")
     (tmp_path / "index.html").write_bytes(PAGE)
     answers: list[dict[str, Any]] = []
     answered = threading.Event()

@@ -12,7 +12,7 @@ from recordings import noise
 from clesr.pipeline.frame import Image
 from clesr.tools.export import ome_tiff
 from clesr.tools.export.clip import Clip
-from clesr.tools.export.ome_tiff import write_ome_tiff
+from clesr.tools.export.ome_tiff import OmeTiffExporter
 
 Save = Callable[..., list[str]]
 MakeClip = Callable[..., Clip]
@@ -25,7 +25,7 @@ def test_tifffile_reads_pixels_size_and_times(
     dtype: type, make_clip: MakeClip, save: Save, tmp_path: Path
 ) -> None:
     images, path = noise(5, (31, 42), dtype), tmp_path / "sr.ome.tif"
-    (said,) = save(write_ome_tiff, make_clip(images, sr=True, pixel_um=0.25), path)
+    (said,) = save(OmeTiffExporter, make_clip(images, sr=True, pixel_um=0.25), path)
     assert said == f"{path}: 5 planes, 42x31, {np.dtype(dtype).itemsize * 8} bit"
     with tifffile.TiffFile(path) as tiff:
         assert tiff.is_ome
@@ -54,7 +54,7 @@ def test_bioio_reads_pixels_size_and_times(
     from bioio import BioImage
 
     path = tmp_path / "raw.ome.tif"
-    save(write_ome_tiff, make_clip(deep_images, pixel_um=0.83), path)
+    save(OmeTiffExporter, make_clip(deep_images, pixel_um=0.83), path)
     image = BioImage(path, reader=bioio_ome_tiff.Reader)
     assert image.dims.order == "TCZYX"
     np.testing.assert_array_equal(image.data[:, 0, 0], deep_images)
@@ -67,7 +67,7 @@ def test_bioio_reads_pixels_size_and_times(
 def test_a_single_image_is_a_series_of_one(
     make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
 ) -> None:
-    save(write_ome_tiff, make_clip(images[:1]), tmp_path / "a.ome.tif")
+    save(OmeTiffExporter, make_clip(images[:1]), tmp_path / "a.ome.tif")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.ome.tif"), images[0])
 
 
@@ -77,7 +77,7 @@ def test_bigtiff_where_it_may_be_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(ome_tiff, "CLASSIC", 5 * images[0].nbytes - 1)
-    save(write_ome_tiff, make_clip(images, total=total), tmp_path / "a.ome.tif")
+    save(OmeTiffExporter, make_clip(images, total=total), tmp_path / "a.ome.tif")
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
         assert tiff.is_bigtiff
         np.testing.assert_array_equal(tiff.asarray(), images)
@@ -87,7 +87,7 @@ def test_nothing_of_machine_or_date_is_in_it(
     make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
 ) -> None:
     """A time-based identifier would hold the address of the network card and the time of the export."""
-    save(write_ome_tiff, make_clip(images), tmp_path / "a.ome.tif")
+    save(OmeTiffExporter, make_clip(images), tmp_path / "a.ome.tif")
     xml = tifffile.tiffcomment(tmp_path / "a.ome.tif")
     assert isinstance(xml, str)
     assert xml.partition("urn:uuid:")[2][14] == "4", "a random identifier"
@@ -100,7 +100,7 @@ def test_what_is_asked_for_is_kept(
     make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
 ) -> None:
     clip = make_clip(images, started="2026-03-04T05:06:07+00:00", notes="source /dev/video0")
-    save(write_ome_tiff, clip, tmp_path / "a.ome.tif")
+    save(OmeTiffExporter, clip, tmp_path / "a.ome.tif")
     xml = tifffile.tiffcomment(tmp_path / "a.ome.tif")
     assert "<AcquisitionDate>2026-03-04T05:06:07" in str(xml)
     assert "source /dev/video0" in str(xml)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,12 @@ from clesr.engines.backends.cuda.kernels.conv import (
     up_conv3,
 )
 from clesr.engines.backends.cuda.kernels.fp8 import activation_gains, pack_phases_fp8
-from clesr.engines.backends.cuda.kernels.plan import PROJECT, TRUNK, UP, Plan, candidates
+from clesr.engines.backends.cuda.kernels.plan import PROJECT, TRUNK, UP, Plan, worth_measuring
 from clesr.engines.backends.cuda.kernels.planes import pitch_of, plane, planes
 from clesr.engines.backends.cuda.kernels.tail import TAPS, finish, project
 from clesr.engines.backends.cuda.kernels.trunk import dense_blocks, multiprocessors, pack_trunk
 from clesr.engines.backends.cuda.kernels.tuner import FORMS, Choice, Tuner, card_tuner
-from clesr.engines.models import DenseBlock, DenseNet, UpStage
+from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
 
 GROWTH = 16  # channels of a dense layer: the narrowest tile of a matrix unit
 LAYERS = 8
@@ -35,8 +36,7 @@ class UnsupportedNetworkError(Exception):
     """The kernels cannot run this network; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Conv:
+class _Conv(NamedTuple):
     weights: Tensor  # (3, 3, C_in, C_out) FP16, or phase-major with 4 in front
     bias: Tensor  # FP32
     gain: Tensor | None = None  # FP32, where the weights are FP8
@@ -83,9 +83,12 @@ class DenseNetKernels:
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros([side * self.scale for side in shape], dtype=dtype, device=device)
         gains = activation_gains(module, shape) if precision == "fp8" else [1.0] * len(module.up)
-        self._low_steps = list(self._low_level(module))
-        self._block_steps = list(self._dense_blocks(module))
-        self._head_steps = list(self._head(module, gains))
+        try:
+            self._low_steps = list(self._low_level(module))
+            self._block_steps = list(self._dense_blocks(module))
+            self._head_steps = list(self._head(module, gains))
+        except ValueError as error:  # a plane too large
+            raise UnsupportedNetworkError(str(error)) from error
         self._plans: dict[str, Plan] = {}
         self._choices: dict[str, Choice] = {}
         self._early = False
@@ -145,7 +148,8 @@ class DenseNetKernels:
     def _tune(self, tuner: Tuner) -> None:
         standing = self.tunable()
         plans = {
-            key: candidates(step.kind, tuner.capability, self.precision) for key, step in standing.items()
+            key: worth_measuring(step.kind, tuner.capability, self.precision)
+            for key, step in standing.items()
         }
         whole = [*TRUNK, LAYERED] if tuner.capability >= (8, 0) else []
         trunk = f"trunk-{len(self._block_steps)}-{self.shape[0]}x{self.shape[1]}"
@@ -176,7 +180,7 @@ class DenseNetKernels:
         """Whether kernels start early, compiled as they are launched from now on."""
         if tuner.capability < (9, 0):
             return
-        early = f"early-{self._name()}"
+        early = f"early-{self.precision}-x{self.scale}-{self.shape[0]}x{self.shape[1]}"
         known = tuner.recall(early, FORMS)
         forms = (True, False) if known is None else (known.plan == FORMS[0],)
         steps = [(step, self._plans.get(step.key or "")) for step in self._different_steps()]
@@ -210,28 +214,19 @@ class DenseNetKernels:
         self._early = early
         self.run()
 
-    def _name(self) -> str:
-        return f"{self.precision}-x{self.scale}-{self.shape[0]}x{self.shape[1]}"
-
     def _key(self, kind: str, c_in: int, c_out: int, height: int, width: int) -> str:
         precision = self.precision if kind in (UP, PROJECT) else "fp16"
         return f"{kind}-{precision}-{c_in}-{c_out}-{height}x{width}"
 
     def _plane(self, height: int, width: int, channels: int, dtype: torch.dtype = torch.float16) -> Tensor:
-        try:
-            return plane(height, width, channels, dtype, self._device)
-        except ValueError as error:
-            raise UnsupportedNetworkError(str(error)) from error
+        return plane(height, width, channels, dtype, self._device)
 
     def _low_level(self, module: DenseNet) -> Iterator[Step]:
         """Up to ``self._low``, and the memory of the dense blocks."""
         height, width = self.shape
         one, two = (self._load(conv) for conv in module.low)
         first = self._plane(height, width, one.weights.shape[-1])
-        try:
-            self._planes = planes(3, height, width, LAYERS * GROWTH, torch.float16, self._device)
-        except ValueError as error:
-            raise UnsupportedNetworkError(str(error)) from error
+        self._planes = planes(3, height, width, LAYERS * GROWTH, torch.float16, self._device)
         self._low = self._planes[2]
         self._scratch = torch.empty((height, width, 3 * GROWTH), dtype=torch.float16, device=self._device)
         self.between = [first, self._planes, self._scratch]
@@ -299,8 +294,8 @@ class DenseNetKernels:
         stages = [self._load_phases(stage, gain) for stage, gain in zip(module.up, gains, strict=True)]
         if module.skip == "add" or narrow:
             source, low = x, self._low if module.skip == "add" else None
-            x = self._plane(height, width, x.shape[2], torch.float8_e4m3fn) if narrow else x
-            yield Step("hand-over", _bound_hand_over(source, low, x, gains[0]))
+            first = x = self._plane(height, width, x.shape[2], torch.float8_e4m3fn) if narrow else x
+            yield Step("hand-over", lambda _plan, early: hand_over(source, low, first, gains[0], early=early))
         for i, stage in enumerate(stages[:-1], 1):
             dtype = torch.float8_e4m3fn if narrow else torch.float16
             out = self._plane(height << i, width << i, stage.weights.shape[-1], dtype)
@@ -311,32 +306,20 @@ class DenseNetKernels:
         projected = torch.empty((*x.shape[:2], 4, 9), dtype=torch.float16, device=self._device)
         self.between.append(projected)
         key = self._key(PROJECT, x.shape[2], stages[-1].weights.shape[-1], *x.shape[:2])
-        yield Step(
-            f"doubling {len(stages)}, projected",
-            self._bound_project(module, x, stages[-1], projected),
-            PROJECT,
-            key,
-        )
-        yield Step("image", self._bound_finish(module, projected))
-
-    def _bound_project(
-        self, module: DenseNet, x: Tensor, stage: _Conv, out: Tensor
-    ) -> Callable[[Plan | None, bool], None]:
-        last = torch.zeros((module.last.in_channels, TAPS), dtype=torch.float16, device=self._device)
-        last[:, :9] = module.last.weight.detach()[0].flatten(1).to(last)
+        taps = torch.zeros((module.last.in_channels, TAPS), dtype=torch.float16, device=self._device)
+        taps[:, :9] = module.last.weight.detach()[0].flatten(1).to(taps)
+        *_, (weights, offsets, gain) = stages
 
         def run(plan: Plan | None, early: bool) -> None:
-            project(x, stage.weights, stage.bias, last, out, gain=stage.gain, plan=plan, early=early)
+            project(x, weights, offsets, taps, projected, gain=gain, plan=plan, early=early)
 
-        return run
-
-    def _bound_finish(self, module: DenseNet, projected: Tensor) -> Callable[[Plan | None, bool], None]:
+        yield Step(f"doubling {len(stages)}, projected", run, PROJECT, key)
         assert module.last.bias is not None
         bias = module.last.bias.detach().to(self._device, torch.float32)
         base = None
         if module.base is not None:
             base = module.base.taps.reshape(-1, 5, 5).to(self._device, torch.float32).contiguous()
-        return lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, early=early)
+        yield Step("image", lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, early=early))
 
     def _load(self, conv: nn.Module) -> _Conv:
         assert isinstance(conv, nn.Conv2d)
@@ -375,16 +358,8 @@ def supported(module: nn.Module) -> DenseNet:
 
 def pack_phases(weights: Tensor) -> Tensor:
     """(4C, C_in, 3, 3) as (4, 3, 3, C_in, C), where the phases' channels lie one after the other."""
-    ordered = (
-        weights.reshape(-1, 4, *weights.shape[1:]).permute(3, 4, 2, 1, 0).contiguous()
-    )  # (3, 3, C_in, 4, C)
-    return ordered.permute(3, 0, 1, 2, 4)
-
-
-def _bound_hand_over(
-    x: Tensor, low: Tensor | None, out: Tensor, gain: float
-) -> Callable[[Plan | None, bool], None]:
-    return lambda _plan, early: hand_over(x, low, out, gain, early=early)
+    ordered = weights.reshape(-1, 4, *weights.shape[1:]).permute(3, 4, 2, 1, 0).contiguous()
+    return ordered.permute(3, 0, 1, 2, 4)  # of (3, 3, C_in, 4, C)
 
 
 def _bound_up(x: Tensor, stage: _Conv, out: Tensor, gain: float) -> Callable[[Plan | None, bool], None]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clesr.engines.backends.cuda.kernels.conv import FP8, FP8_MOST
-from clesr.engines.models import DenseNet
+from clesr.engines.models.densenet import DenseNet
 
 IMAGES = 3
 SIDE = 64  # LR pixels of a calibration image at most
@@ -17,9 +17,8 @@ ROOM = 1.25  # headroom over the largest activation seen, so that new images sel
 def pack_phases_fp8(weights: Tensor) -> tuple[Tensor, Tensor]:
     """(4C, C_in, 3, 3) as FP8 (4, 3, 3, C_in, C), whose memory runs along taps and C_in as FP8 products want it, and
     the (4, C) FP32 scales that undo the quantisation."""
-    phases = (
-        weights.float().reshape(-1, 4, *weights.shape[1:]).permute(1, 0, 3, 4, 2).contiguous()
-    )  # (4, C, 3, 3, C_in)
+    phases = weights.float().reshape(-1, 4, *weights.shape[1:]).permute(1, 0, 3, 4, 2).contiguous()
+    # (4, C, 3, 3, C_in)
     scales = phases.flatten(2).abs().amax(2).clamp(min=1e-12) / FP8_MOST
     packed = (phases / scales[..., None, None, None]).to(FP8)
     return packed.permute(0, 2, 3, 4, 1), scales

@@ -101,10 +101,8 @@ _INTERPRETED = {
 }
 
 
-def _narrow(rows: int, block_m: int, block_k: int, warps: int, stages: int, cache: str = "") -> Plan:
-    return Plan(
-        rows=rows, merge=True, block_m=block_m, block_n=16, block_k=block_k, warps=warps, stages=stages, cache=cache
-    )  # fmt: skip
+def _narrow(rows: int, block_m: int, block_k: int, warps: int, stages: int) -> Plan:
+    return replace(_tile(rows, block_m, 16, block_k, warps, stages), merge=True)
 
 
 def _tile(
@@ -197,7 +195,7 @@ def usual(kind: str) -> Plan:
     return (_INTERPRETED if INTERPRETED else _SAFE)[kind]
 
 
-def candidates(kind: str, capability: tuple[int, int], precision: str = "fp16") -> list[Plan]:
+def worth_measuring(kind: str, capability: tuple[int, int], precision: str = "fp16") -> list[Plan]:
     """Plans worth a measurement on a card of ``capability``, the most promising first, ``usual`` last."""
     found = _HOPPER[kind] if capability >= (9, 0) else _AMPERE[kind]
     if precision == "fp8" and kind in (UP, PROJECT):

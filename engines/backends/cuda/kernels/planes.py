@@ -16,27 +16,7 @@ def plane(height: int, width: int, channels: int, dtype: torch.dtype, device: to
     The pixel left of a row's first is the one that ends the row above, so one column serves both sides. Nobody writes
     to the margin. Raises ValueError where 32-bit indices do not reach.
     """
-    pitch = width + 1
-    pixels = (1 + height + BELOW) * pitch + 1
-    if pixels * channels > LARGEST:
-        raise ValueError(
-            f"{height} x {width} pixels of {channels} channels are more than 32-bit indices reach"
-        )
-    memory = torch.zeros(pixels * channels, dtype=dtype, device=device)
-    return memory.as_strided(
-        (height, width, channels), (pitch * channels, channels, 1), (pitch + 1) * channels
-    )
-
-
-def pitch_of(x: Tensor) -> int:
-    """Pixels from one row of (H, W, C) to the next."""
-    return x.stride(0) // x.stride(1)
-
-
-def has_margin(x: Tensor) -> bool:
-    """Whether ``x`` is a plane, or a run of a plane's channels."""
-    before = x.storage_offset() // x.stride(1)
-    return pitch_of(x) == x.shape[1] + 1 and before > pitch_of(x)
+    return planes(1, height, width, channels, dtype, device)[0]
 
 
 def planes(
@@ -52,3 +32,14 @@ def planes(
     memory = torch.zeros(number * size, dtype=dtype, device=device)
     strides = (size, pitch * channels, channels, 1)
     return memory.as_strided((number, height, width, channels), strides, (pitch + 1) * channels)
+
+
+def pitch_of(x: Tensor) -> int:
+    """Pixels from one row of (H, W, C) to the next."""
+    return x.stride(0) // x.stride(1)
+
+
+def has_margin(x: Tensor) -> bool:
+    """Whether ``x`` is a plane, or a run of a plane's channels."""
+    before = x.storage_offset() // x.stride(1)
+    return pitch_of(x) == x.shape[1] + 1 and before > pitch_of(x)

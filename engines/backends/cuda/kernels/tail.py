@@ -32,7 +32,7 @@ from clesr.engines.backends.cuda.kernels.plan import (
     usual,
 )
 from clesr.engines.backends.cuda.kernels.planes import has_margin, pitch_of
-from clesr.engines.models import LOGIT_MARGIN
+from clesr.engines.models.densenet import LOGIT_MARGIN
 
 TAPS = 16  # nine, filled up to what a matrix unit wants
 BLOCK = 128  # LR columns of a program of ``finish``

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -23,21 +22,20 @@ import triton
 from triton.errors import TritonError
 
 from clesr.engines.backends.cuda.kernels.plan import Plan, only_compiling
-from clesr.engines.cache import cache_folder
-from clesr.engines.common.folders import put_part
-from clesr.engines.common.parsing import convert, parse_json, read_bounded
+from clesr.engines.cache import Cache, Key, cache_folder
+from clesr.engines.common.parsing import convert, parse_json
+from clesr.engines.common.processor import core_count
 
 SECONDS = 60.0  # for all kernels of a network together, compilation included
 REPEATS = 20  # runs in a graph that is timed
 REPLAYS = 7
-LARGEST = 1 << 16  # bytes of a remembered choice
 COMPILING = 0.75  # of the time that is left, at most, for compiling before measuring
 FORMS = (Plan(rows=2), Plan(rows=1))  # stand for a form of launch and for its absence
 CLOSE = 1.2  # times the shortest: plans that are measured again, for a card that had yet to raise its clocks
 BROKEN = (
     "Triton Error",
     "PassManager::run failed",
-)  # of RuntimeErrors: a launch refused, a kernel not compiled
+)  # RuntimeErrors of a launch refused, a kernel not compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class Tuner:
             with only_compiling():
                 run()
 
-        pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="clesr compiler")
+        pool = ThreadPoolExecutor(core_count(), thread_name_prefix="clesr compiler")
         wait([pool.submit(one, run) for run in runs], timeout=COMPILING * max(0.0, self.seconds - self.spent))
         pool.shutdown(cancel_futures=True)
         self.spent += perf_counter() - begin
@@ -131,45 +129,34 @@ class Tuner:
         try:
             run(plan)
             return self.measure(lambda: run(plan))
-        except (
-            TritonError,
-            ValueError,
-            AssertionError,
-        ):  # too much shared memory, registers, a load it lacks
+        except (TritonError, ValueError, AssertionError):  # too much memory, or registers, or a load it lacks
             return None
         except RuntimeError as error:
             if not _broken(error):
                 raise
             return None
 
-    def _file(self, key: str) -> Path | None:
+    def _kept(self, key: str) -> tuple[Cache, str, Key] | None:
+        """Where the choice for ``key`` is kept; None where none is."""
         if self.folder is None:
             return None
-        name = "".join(
-            c if c.isalnum() or c in ".-" else "_" for c in f"{self.card}-{triton.__version__}-{key}"
-        )
-        return self.folder / f"{name}.json"
+        whole = {"card": self.card, "triton": triton.__version__, "kernel": key}
+        return Cache(self.folder, "the measured choice for a kernel", ".plan"), key, whole
 
     def _read(self, key: str) -> Choice | None:
-        file = self._file(key)
+        kept = self._kept(key)
+        content = kept and kept[0].read(*kept[1:])
         try:
-            if file is None:
-                return None
-            found = parse_json(read_bounded(file, LARGEST), dict[str, Any])
+            found = parse_json(content or b"{}", dict[str, Any])
             stored = convert(found, Choice)
             return stored if asdict(stored.plan) == found["plan"] else None
-        except (OSError, ValueError):  # none yet, or of another clesr: measure again
+        except ValueError:  # none yet, or of another clesr: measure again
             return None
 
     def _write(self, key: str, choice: Choice) -> None:
-        file = self._file(key)
-        if file is None:
-            return
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            put_part(file, json.dumps(asdict(choice)).encode(), wait=False)
-        except OSError:  # a full or read-only disk: the choice holds for this process
-            return
+        kept = self._kept(key)
+        if kept is not None:
+            kept[0].write(*kept[1:], json.dumps(asdict(choice)).encode())
 
 
 def _broken(error: BaseException | None) -> bool:

@@ -11,8 +11,8 @@ from clesr.engines import factory as selection
 from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.cuda.buffers import DTYPES
 from clesr.engines.backends.cuda.engine import TorchNetwork, open_cuda
-from clesr.engines.backends.torch import upscale
 from clesr.engines.common.errors import EngineError
+from clesr.engines.reference import upscale
 
 NETWORKS = {
     "fast x4": random_model("fast", 4, channels=12, depth=4),

@@ -15,10 +15,10 @@ from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
 from clesr.engines.backends.cuda.checked import CheckedNetwork
 from clesr.engines.backends.cuda.engine import build_network, open_cuda
-from clesr.engines.backends.torch import upscale
 from clesr.engines.common.errors import EngineError
 from clesr.engines.degrade import Degrader
 from clesr.engines.models.weights import Model, find_model
+from clesr.engines.reference import upscale
 from clesr.engines.selftest import compare, probe_image
 from clesr.pipeline.frame import Image
 

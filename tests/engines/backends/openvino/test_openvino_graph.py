@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clesr.engines.backends.openvino.graph import Symbol, apply
 from clesr.engines.common.errors import EngineError
-from clesr.engines.models import BicubicUp
+from clesr.engines.models.layers import BicubicUp
 
 Function = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from random_models import SMALL_DENSENET, random_model
 
 from clesr.engines.backends.openvino import winograd
 from clesr.engines.backends.openvino.winograd import TiledDenseNet, TiledUp, forward_line, inverse_line
-from clesr.engines.models import DenseNet, UpStage
+from clesr.engines.models.densenet import DenseNet, UpStage
 
 
 def test_filtering_a_line_equals_the_convolution() -> None:

@@ -13,11 +13,16 @@ import torch
 from random_models import SMALL_DENSENET, random_image, random_model
 
 from clesr.engines.backends.tensorrt import engine as tensorrt_engine
-from clesr.engines.backends.tensorrt.engine import Plan, TensorRTNetwork, open_tensorrt, to_build_first
-from clesr.engines.backends.torch import upscale
+from clesr.engines.backends.tensorrt.engine import (
+    CompiledEngine,
+    TensorRTNetwork,
+    open_tensorrt,
+    to_build_first,
+)
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.weights import find_model
 from clesr.engines.notes import noting
+from clesr.engines.reference import upscale
 
 MODEL = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic")
 SHAPE = (10, 14)
@@ -106,10 +111,16 @@ def test_a_file_that_is_not_right_is_built_anew_and_the_user_told(
         path.write_bytes(content)
     elif damage == "foreign":
         monkeypatch.setattr(tensorrt_engine, "gpu_key", lambda: fake_tensorrt.GPU | {"driver": "590.2"})
-        path.rename(tensorrt_engine._engines().path(Plan(MODEL, SHAPE).name, Plan(MODEL, SHAPE).key))
+        path.rename(
+            tensorrt_engine._engines().path(
+                CompiledEngine(MODEL, SHAPE).name, CompiledEngine(MODEL, SHAPE).key
+            )
+        )
         words = "made for driver 580.1, not 590.2"
     else:
-        tensorrt_engine._engines().write(Plan(MODEL, SHAPE).name, Plan(MODEL, SHAPE).key, b"something")
+        tensorrt_engine._engines().write(
+            CompiledEngine(MODEL, SHAPE).name, CompiledEngine(MODEL, SHAPE).key, b"something"
+        )
         words = "TensorRT does not take the serialised engine"
     for lines in (said, again):
         lines.clear()
@@ -126,7 +137,7 @@ def test_networks_with_the_same_weights_are_told_apart(trt: fake_tensorrt.FakeTe
     """``skip`` and ``base`` change the graph and not the tensors, so not the model's identity."""
     plain = random_model("densenet", 2, **SMALL_DENSENET)
     assert plain.sha256 == MODEL.sha256
-    assert Plan(plain, SHAPE).key != Plan(MODEL, SHAPE).key
+    assert CompiledEngine(plain, SHAPE).key != CompiledEngine(MODEL, SHAPE).key
 
 
 def test_timings_are_kept_from_build_to_build(trt: fake_tensorrt.FakeTensorRT, folder: Path) -> None:
@@ -163,7 +174,7 @@ def test_what_fails_is_one_line(trt: fake_tensorrt.FakeTensorRT) -> None:
 
 
 def test_an_engine_for_another_shape_or_type_is_not_bound(trt: fake_tensorrt.FakeTensorRT) -> None:
-    compiled = tensorrt_engine._load(Plan(MODEL, SHAPE))
+    compiled = tensorrt_engine._load(CompiledEngine(MODEL, SHAPE))
     with pytest.raises(EngineError, match=r"x is FLOAT \(1, 1, 10, 14\), not FLOAT \(1, 1, 11, 14\)"):
         TensorRTNetwork(compiled, (11, 14), 2, torch.uint8, "cpu")
     compiled.dtypes["output0"] = torch.float16

@@ -15,9 +15,9 @@ from random_models import SMALL_DENSENET, random_image, random_model
 from torch import nn
 
 from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export
-from clesr.engines.backends.torch import upscale
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.weights import find_model
+from clesr.engines.reference import upscale
 
 SHAPE = (11, 13)
 MODELS = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
-from clesr.pipeline.sinks.window.slot import Slot
-from clesr.pipeline.sinks.window.window import Place
+from clesr.pipeline.sinks.window.shared_message import SharedMessage
 
 
 def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
@@ -25,7 +25,7 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
     class Screen:
         is_closed = False
 
-        def __init__(self, _place: Place) -> None: ...
+        def __init__(self, _place: WindowPlacement) -> None: ...
 
     def wait(readers: Any, writers: Any, errors: Any, timeout: float) -> Any:
         waits.append(timeout)
@@ -37,15 +37,15 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
     monkeypatch.setattr("cv2.pollKey", lambda: ord("f") if len(waits) == 10 else -1)
     monkeypatch.setattr(process, "select", type("select", (), {"select": staticmethod(wait)}))
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    slot = Slot()
-    thread = threading.Thread(target=process.serve, args=(its, slot, Place()), daemon=True)
+    message = SharedMessage()
+    thread = threading.Thread(target=process.serve, args=(its, message, WindowPlacement()), daemon=True)
     thread.start()
     assert enough.wait(20), "thirty looks take a third of a second"
     said = [json.loads(ours.recv(1000)), json.loads(ours.recv(1000))]
     ours.close()
     thread.join(20)
     assert not thread.is_alive(), "it ends when nobody is there"
-    slot.close()
+    message.close()
     its.close()
     assert max(waits) <= 0.05
     assert said == [{"ready": True}, {"key": ord("f")}]

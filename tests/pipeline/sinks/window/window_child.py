@@ -1,4 +1,4 @@
-"""Runs a Window for test_window.py in a process of its own: OpenCV's window library ends the whole process
+"""Runs a DisplayWindow for test_window.py in a process of its own: OpenCV's window library ends the whole process
 where it finds no screen. Prints what happened as JSON.
 
     window_child.py SCENARIO [framebuffer file of Xvfb]
@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import clesr.pipeline.sinks.video.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
+import clesr.pipeline.video.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
 from clesr.pipeline.frame import Frame, Outcome, Result, Times
-from clesr.pipeline.sinks.base import LiveSink
+from clesr.pipeline.sink import LiveSink
+from clesr.pipeline.sinks.placement import Keyboard, WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sinks.window.window import Keyboard, Place, Window
+from clesr.pipeline.sinks.window.window import DisplayWindow
 from clesr.pipeline.status import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
@@ -96,7 +97,7 @@ def show(framebuffer: str) -> dict[str, Any]:
     seen["failed"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 0] == amber).all())
     window.write(result(np.full((4000, 4000), 150, np.uint8)))
     seen["large"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 700] == 150).all())
-    assert isinstance(window, Window)
+    assert isinstance(window, DisplayWindow)
     seen["size of large"] = list(window.shape or ())
     seen["closed"] = window.close()
     seen["closed twice"] = window.close()
@@ -118,7 +119,7 @@ def quit_by(framebuffer: str, act: Callable[[], object]) -> dict[str, Any]:
 
 def closed_while_we_look_away(framebuffer: str) -> dict[str, Any]:
     """The window is closed, and its process gone, between our look for messages and the next image."""
-    window = Window()
+    window = DisplayWindow()
     window.write(result(np.full((700, 900), 201, np.uint8)))
     shown = painted(framebuffer, window)
     while window._drawing is not None:
@@ -135,7 +136,7 @@ def two(framebuffer: str, key: str) -> dict[str, Any]:
     keyboard = Keyboard()
     windows = []
     for index, name in enumerate(("left", "right")):
-        window = open_sink("window", place=Place(f"clesr: {name}", index, 2, keyboard))
+        window = open_sink("window", place=WindowPlacement(f"clesr: {name}", index, 2, keyboard))
         assert isinstance(window, LiveSink)
         window.write(result(np.full((300, 400), 100 + 80 * index, np.uint8)))
         windows.append(window)
@@ -171,7 +172,7 @@ def two(framebuffer: str, key: str) -> dict[str, Any]:
 def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
     """What ``f`` does."""
     window = open_sink("window", overlay="fidelity")
-    assert isinstance(window, Window)
+    assert isinstance(window, DisplayWindow)
     window.write(result(np.full((700, 900), 201, np.uint8)))
     painted(framebuffer, window)
     before = window.overlay
@@ -184,7 +185,7 @@ def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
 def fault(framebuffer: str, what: str, server: str) -> dict[str, Any]:
     """What ``refresh`` does when X server or drawing process die or stop."""
     before = len(os.listdir("/proc/self/fd"))
-    window = Window()
+    window = DisplayWindow()
     window.write(result(np.full((700, 900), 201, np.uint8)))
     painted(framebuffer, window)
     window.answer_s = 1.0
@@ -222,7 +223,7 @@ def ctrl_c(framebuffer: str) -> dict[str, Any]:
 
 def wait() -> dict[str, Any]:
     """Show a window until killed."""
-    window = Window()
+    window = DisplayWindow()
     print(window.pid, flush=True)
     while window.refresh(STATUS):
         time.sleep(0.015)

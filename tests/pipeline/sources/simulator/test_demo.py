@@ -10,11 +10,12 @@ import pytest
 
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources.base import Source
+from clesr.pipeline.source import Source
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.simulator import demo
 from clesr.pipeline.sources.simulator.demo import BUFFERS, DemoSource
 from clesr.pipeline.sources.simulator.phantom import Phantom
-from clesr.tools.training.degrade import degrade
+from clesr.tools.data.degrade import degrade
 
 SECOND = 1_000_000_000
 
@@ -56,7 +57,7 @@ def clock() -> HandClock:
 
 
 def small(clock: HandClock, options: str = "") -> DemoSource:
-    return DemoSource("demo:?size=64" + (options and "&" + options), clock=clock)
+    return DemoSource("demo:?size=64" + (options and "&" + options), SourceOptions(clock))
 
 
 def take(source: DemoSource, timeout: float = 1.0) -> Frame:
@@ -75,7 +76,7 @@ def numbers_to_the_end(source: DemoSource) -> list[int]:
 
 
 def test_the_address_may_have_no_options(clock: HandClock) -> None:
-    source: Source = DemoSource("demo:", clock=clock)
+    source: Source = DemoSource("demo:", SourceOptions(clock))
     assert source.info.live
     assert source.info.fps == 12
     assert source.info.shape == (256, 256)
@@ -111,13 +112,13 @@ def test_the_address_may_have_no_options(clock: HandClock) -> None:
 )
 def test_options_that_are_not_allowed_are_named(clock: HandClock, options: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        DemoSource(f"demo:?{options}", clock=clock)
+        DemoSource(f"demo:?{options}", SourceOptions(clock))
     assert "\n" not in str(caught.value)
 
 
 def test_other_addresses_are_refused(clock: HandClock) -> None:
     with pytest.raises(UsageError, match="'demo:fast' is no demo address"):
-        DemoSource("demo:fast", clock=clock)
+        DemoSource("demo:fast", SourceOptions(clock))
 
 
 def test_frames_come_at_their_rate_with_their_times(clock: HandClock) -> None:

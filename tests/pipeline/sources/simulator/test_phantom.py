@@ -18,8 +18,8 @@ from clesr.pipeline.sources.simulator.phantom import (
     Phantom,
 )
 from clesr.pipeline.sources.simulator.tissue import CELL_UM, place_cells
-from clesr.pipeline.sources.simulator.vessels import ANGLES, HEART_HZ, Path, Tree
-from clesr.tools.training.degrade import degrade
+from clesr.pipeline.sources.simulator.vessels import ANGLES, HEART_HZ, FlowPath, Tree
+from clesr.tools.data.degrade import degrade
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_only_blood_moves_under_a_resting_probe(monkeypatch: pytest.MonkeyPatch)
 
 def test_erythrocytes_flow_at_the_speed_of_their_vessel() -> None:
     k = 1000
-    straight = Path(
+    straight = FlowPath(
         np.stack([np.arange(k, dtype=float), np.zeros(k)], axis=1), np.zeros(k, np.intp), np.full(k, 4.0)
     )
     tree = Tree(

@@ -20,8 +20,9 @@ from support import ManualClock
 
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources.video.ffv1 import intact
-from clesr.pipeline.sources.video.file import Timeline, VideoSource, count_frames
+from clesr.pipeline.sources.registry import SourceOptions
+from clesr.pipeline.sources.video.file import RisingTimes, VideoSource, count_frames
+from clesr.pipeline.video.ffv1 import intact
 
 
 def damaged(path: Path, packet_number: int, *, mark: bytes = b"") -> None:
@@ -110,13 +111,13 @@ def test_info(tmp_path: Path) -> None:
     info = VideoSource(tmp_path / "a.mp4").info
     assert (info.live, info.fps, info.shape, info.frames) == (False, 12.0, (48, 64), 7)
     assert VideoSource(tmp_path / "a.mkv").info.frames is None
-    assert VideoSource(tmp_path / "a.mkv", count=True).info.frames == 7
+    assert VideoSource(tmp_path / "a.mkv", SourceOptions(count=True)).info.frames == 7
 
 
 def test_time_is_the_clocks(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", noise(2, (16, 16)))
     clock = ManualClock()
-    source = VideoSource(tmp_path / "a.mkv", clock=clock)
+    source = VideoSource(tmp_path / "a.mkv", SourceOptions(clock))
     first = source.read(0)
     clock.advance(3)
     second = source.read(0)
@@ -143,7 +144,7 @@ def test_real_video_agrees_with_ffprobe(data: Path) -> None:
     ]
     shown = subprocess.run([*command, path], capture_output=True, text=True, check=True).stdout
     expected = [int(line.strip(",")) for line in shown.split() if line.strip(",").isdigit()]
-    source = VideoSource(path, count=True)
+    source = VideoSource(path, SourceOptions(count=True))
     assert (source.info.fps, source.info.shape, source.info.frames) == (24.0, (592, 576), 260)
     frames, corrupt = read_all(source)
     assert not corrupt
@@ -328,13 +329,13 @@ def test_the_end_stays_the_end(tmp_path: Path) -> None:
 
 @given(st.lists(st.one_of(st.none(), st.integers(-500_000, 500_000)), max_size=30))
 def test_time_stamps_always_rise(stamps: list[int | None]) -> None:
-    timeline = Timeline(Fraction(1, 90_000), 25.0)
-    made = [timeline.rising(pts) for pts in stamps]
+    times = RisingTimes(Fraction(1, 90_000), 25.0)
+    made = [times.rising(pts) for pts in stamps]
     assert all(later > earlier for earlier, later in pairwise(made))
 
 
 def test_missing_and_restarted_time_stamps() -> None:
-    timeline = Timeline(Fraction(1, 1000), 25.0)
+    times = RisingTimes(Fraction(1, 1000), 25.0)
     stamps = [0, 40, None, 120, 119, 160, 5_000, 0, 40, 80]
-    made = [timeline.rising(pts) for pts in stamps]
+    made = [times.rising(pts) for pts in stamps]
     assert made == [0, 40, 80, 120, 121, 160, 5_000, 5_040, 5_080, 5_120]

@@ -17,6 +17,7 @@ from support import ManualClock
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource
 from clesr.pipeline.sources.video.stream import StreamSource, open_stream
 
@@ -99,7 +100,7 @@ def take_to_the_end(source: StreamSource) -> list[Frame]:
 def test_frames_come_at_their_arrival_with_their_numbers(server: Server, content: bytes) -> None:
     clock = ManualClock()
     server.serve(content, hang_up=True)
-    source = StreamSource(server.address, clock=clock, retry=3600)
+    source = StreamSource(server.address, SourceOptions(clock), retry=3600)
     assert source.info.live
     assert source.info.shape == (48, 64)
     frames = take_to_the_end(source)
@@ -166,7 +167,7 @@ def test_close_ends_a_waiting_read(server: Server, content: bytes) -> None:
 
 def test_a_silent_sender_is_given_up(server: Server, content: bytes) -> None:
     server.serve(content, hang_up=False)
-    source = StreamSource(server.address, timeout=1.5, retry=0.01)
+    source = StreamSource(server.address, SourceOptions(timeout=1.5), retry=0.01)
     last = take_to_the_end(source)[-1].number
     server.thread.join(timeout=WAIT)
     server.serve(content, hang_up=False)  # taken only when the source connects a second time
@@ -179,14 +180,14 @@ def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(SourceError, match="check the address") as raised:
-        open_stream(f"tcp://127.0.0.1:{port}", timeout=2)
+        open_stream(f"tcp://127.0.0.1:{port}", SourceOptions(timeout=2))
     assert "\n" not in str(raised.value)
 
 
 def test_somebody_who_says_nothing(server: Server) -> None:
     server.serve(b"", hang_up=False)
     with pytest.raises(SourceError, match=r"cannot be opened|not a video"):
-        open_stream(server.address, timeout=0.3)
+        open_stream(server.address, SourceOptions(timeout=0.3))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

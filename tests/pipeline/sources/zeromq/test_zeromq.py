@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import ManualClock
 
+from clesr.engines.common import limits
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import limits
+from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.zeromq.message import MAX_HEADER, Refused, parse_header, parse_message
 from clesr.pipeline.sources.zeromq.source import MAX_GAP, Renumbered, ZmqSource, parse_address
 
@@ -248,7 +249,7 @@ def test_a_sender_that_starts_again_is_found_again(senders: list[Sender], tmp_pa
 def test_time_is_the_arrival_by_our_clock(senders: list[Sender]) -> None:
     sender, clock = Sender(zmq.PUSH), ManualClock()
     senders.append(sender)
-    source = ZmqSource(sender.bound() + "?socket=pull", clock=clock)
+    source = ZmqSource(sender.bound() + "?socket=pull", SourceOptions(clock))
     sender.socket.send_multipart(message(time_ns=10**18))
     frame = source.read(WAIT)
     source.close()

@@ -13,9 +13,9 @@ import pytest
 import zmq
 from support import until
 
+from clesr.engines.common import limits
 from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources import limits
 from clesr.pipeline.sources.zeromq import gate as zmq_gate
 from clesr.pipeline.sources.zeromq import peer as zmq_peer
 from clesr.pipeline.sources.zeromq.message import Refused

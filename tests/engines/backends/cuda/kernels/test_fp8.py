@@ -19,7 +19,8 @@ from clesr.engines.backends.cuda.kernels.fp8 import activation_gains, calibratio
 from clesr.engines.backends.cuda.kernels.plan import Plan
 from clesr.engines.backends.cuda.kernels.planes import plane
 from clesr.engines.common.errors import EngineError
-from clesr.engines.models import DenseNet, build_model
+from clesr.engines.models.densenet import DenseNet
+from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import find_model
 
 SHAPE = (9, 18)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from clesr.engines.backends.cuda.kernels import conv, tail
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
-from clesr.engines.models import DenseNet, build_model
+from clesr.engines.models.densenet import DenseNet
+from clesr.engines.models.registry import build_model
 
 ODD = (33, 47)  # no multiple of a tile
 SMALL = (9, 18)  # a row and two columns more than a tile

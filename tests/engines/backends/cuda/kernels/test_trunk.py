@@ -12,7 +12,7 @@ from clesr.engines.backends.cuda.kernels.conv import programs
 from clesr.engines.backends.cuda.kernels.densenet import _look_ahead
 from clesr.engines.backends.cuda.kernels.plan import Plan
 from clesr.engines.backends.cuda.kernels.planes import planes
-from clesr.engines.models import DenseBlock
+from clesr.engines.models.densenet import DenseBlock
 
 PLANS = [
     Plan(rows=2, merge=True, block_m=128, block_k=32),

@@ -14,10 +14,10 @@ from triton.runtime.errors import OutOfResources
 from clesr.engines.backends.cuda.kernels import densenet
 from clesr.engines.backends.cuda.kernels import tuner as module
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.backends.cuda.kernels.plan import TRUNK as candidates_of_trunk
-from clesr.engines.backends.cuda.kernels.plan import Plan, candidates, launch, usual
+from clesr.engines.backends.cuda.kernels.plan import TRUNK, Plan, launch, usual, worth_measuring
 from clesr.engines.backends.cuda.kernels.tuner import Tuner, card_tuner
-from clesr.engines.models import build_model
+from clesr.engines.cache import pack, unpack
+from clesr.engines.models.registry import build_model
 
 PLANS = [Plan(block_m=size) for size in (32, 64, 128)]
 
@@ -73,12 +73,12 @@ def test_the_bound_holds_over_all_kernels(monkeypatch: pytest.MonkeyPatch) -> No
 def test_choices_are_kept_on_disk_for_the_card(tmp_path: Path) -> None:
     card = Card()
     found = card.tuner(tmp_path).choose("up-128/256", PLANS, card.run)
-    reprojected = Card()
-    assert reprojected.tuner(tmp_path).choose("up-128/256", PLANS, reprojected.run) == found
-    assert reprojected.ran == []
-    other = Tuner("another card", (9, 0), tmp_path, reprojected.measure)
-    other.choose("up-128/256", PLANS, reprojected.run)
-    assert reprojected.ran
+    again = Card()
+    assert again.tuner(tmp_path).choose("up-128/256", PLANS, again.run) == found
+    assert again.ran == []
+    other = Tuner("another card", (9, 0), tmp_path, again.measure)
+    other.choose("up-128/256", PLANS, again.run)
+    assert again.ran
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"plan": {"shape": 3}, "microseconds": 1, "tried": 1}'])
@@ -86,11 +86,13 @@ def test_a_damaged_or_foreign_file_is_measured_anew(content: str, tmp_path: Path
     card = Card()
     card.tuner(tmp_path).choose("k", PLANS, card.run)
     (file,) = tmp_path.iterdir()
-    file.write_text(content)
-    reprojected = Card()
-    assert reprojected.tuner(tmp_path).choose("k", PLANS, reprojected.run).plan == PLANS[0]
-    assert reprojected.ran
-    assert json.loads(file.read_text())["plan"]["block_m"] == 32
+    key, _ = unpack(file.read_bytes())
+    for damaged in (content.encode(), pack(key, content.encode())):
+        file.write_bytes(damaged)
+        again = Card()
+        assert again.tuner(tmp_path).choose("k", PLANS, again.run).plan == PLANS[0]
+        assert again.ran
+        assert json.loads(unpack(file.read_bytes())[1])["plan"]["block_m"] == 32
 
 
 def test_a_plan_that_is_no_candidate_any_more_is_not_taken(tmp_path: Path) -> None:
@@ -130,9 +132,10 @@ def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyP
     assert sorted(set(kinds)) == ["ahead", "early", "narrow", "project", "trunk", "up", "wide"]
     assert kinds.count("narrow") == 2  # 128 channels in, and up to 48
     lines = kernels.report()
-    assert lines[-1] == f"dense blocks in one launch: {candidates_of_trunk[1]}"
+    assert lines[-1] == f"dense blocks in one launch: {TRUNK[1]}"
     assert any(
-        str(candidates("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8") for line in lines
+        str(worth_measuring("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8")
+        for line in lines
     )
     assert usual("up") not in kernels._plans.values()
 

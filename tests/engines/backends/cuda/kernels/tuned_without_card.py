@@ -18,9 +18,9 @@ from triton.runtime.driver import driver
 
 from clesr.engines.backends.cuda.kernels import densenet
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.backends.cuda.kernels.plan import TRUNK, Plan, candidates
+from clesr.engines.backends.cuda.kernels.plan import TRUNK, Plan, worth_measuring
 from clesr.engines.backends.cuda.kernels.tuner import Tuner
-from clesr.engines.models import build_model
+from clesr.engines.models.registry import build_model
 
 SHAPES = ((64, 64), (33, 47))
 counts: Counter[str] = Counter()
@@ -53,7 +53,7 @@ def note_compiled(**_told: object) -> None:
 
 
 def few(kind: str, capability: tuple[int, int], precision: str = "fp16") -> list[Plan]:
-    plans = candidates(kind, capability, precision)
+    plans = worth_measuring(kind, capability, precision)
     return [plans[0], plans[-1]]
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     CompiledKernel.run = Launch()
     CompiledKernel.function = 0
     CompiledKernel.launch_metadata = lambda *_arguments: None
-    densenet.candidates, densenet.TRUNK = few, TRUNK[1:2]  # type: ignore[attr-defined]
+    densenet.worth_measuring, densenet.TRUNK = few, TRUNK[1:2]  # type: ignore[attr-defined]
     densenet.multiprocessors = lambda _device: 132  # type: ignore[attr-defined,assignment]
     DenseNetKernels._whole_agrees = lambda self: True  # type: ignore[method-assign]
     module = build_model("densenet", 4, {"blocks": 2, "skip": "add", "base": "bicubic"})

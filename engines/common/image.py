@@ -1,0 +1,8 @@
+"""The type of every image on its way."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8 | np.uint16]  # (H, W)

@@ -1,0 +1,43 @@
+"""A small network for video rate without a GPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from msgspec import Meta
+from torch import Tensor, nn
+
+from clesr.engines.models.layers import BicubicUp, LevelNames, Tell, activated, conv3
+
+
+class FastSR(nn.Module):
+    """Plain 3x3 convolutions whose output is shuffled to pixels and added to the bicubic image."""
+
+    carries_image = True
+
+    class Arguments(msgspec.Struct, forbid_unknown_fields=True):
+        channels: Annotated[int, Meta(ge=1, le=4096)] = 32
+        depth: Annotated[int, Meta(ge=2, le=256)] = 8
+        levels: LevelNames = ()
+
+    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8, levels: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.scale, self.levels = scale, tuple(levels)
+        self.tell = Tell(len(levels)) if levels else None
+        self.base = BicubicUp(scale)
+        widths = [1] + [channels] * (depth - 1)
+        self.body = nn.ModuleList(conv3(a, b, bool(levels)) for a, b in itertools.pairwise(widths))
+        self.last = conv3(channels, scale * scale)
+
+    def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
+        told = None if self.tell is None else self.tell(levels)
+        features = x
+        for conv in self.body:
+            features = activated(conv, features, told)
+        detail = F.pixel_shuffle(self.last(features), self.scale)
+        return torch.clamp(self.base(x) + detail, 0, 1)

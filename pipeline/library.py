@@ -1,0 +1,240 @@
+"""clesr in programs of one's own: arrays up-scaled, recorded sessions read, models listed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clesr.engines.common.errors import UsageError
+from clesr.engines.engine import Engine, EngineInfo
+from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import METHODS
+from clesr.engines.models.weights import Descriptor, Model, find_model, read_descriptor, shipped
+from clesr.engines.results import collect_checked
+from clesr.engines.trial import choose_model
+from clesr.pipeline.frame import Image, Outcome, read_only
+from clesr.pipeline.session.format import Record, SessionError, SessionInfo
+from clesr.pipeline.session.reader import read_session
+from clesr.pipeline.session.verify import Certificate, verify
+
+PATIENCE_FPS = 2.0  # that the best model must reach to be taken by "auto"
+
+
+def upscale(
+    image: NDArray[Any],
+    scale: int = 4,
+    model: str = "auto",
+    *,
+    engine: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
+) -> Image:
+    """The super-resolved image of ``image``: (H, W) uint8 or uint16 gives (scale * H, scale * W) of the same dtype.
+
+    The keywords are those of ``Upscaler``, which is faster for more than one image: this opens an engine each time.
+    Raises what ``Upscaler`` raises. ::
+
+        sr = clesr.upscale(np.zeros((128, 128), np.uint8), scale=4)
+        assert sr.shape == (512, 512)
+    """
+    with Upscaler(scale, model, engine=engine, device=device, precision=precision) as upscaler:
+        return upscaler(image)
+
+
+class Upscaler:
+    """Up-scales images one after the other with an engine that stays open; a context manager.
+
+    ``scale`` is 2, 4 or 8. ``model`` is the name of a model (``models()``), the path of a .safetensors file, an
+    interpolation (bicubic, bilinear, nearest), or ``auto``: the best that does ``fps`` images a second, by a trial at
+    the first image. ``engine``, ``device`` and ``precision`` narrow the choice of what computes (``engines()``),
+    ``threads`` is the number of CPU threads. ``explain`` gets a line on what was taken and why.
+
+    The engine is opened at the first image, and again where an image has another shape. One thread uses it. ::
+
+        with clesr.Upscaler(scale=4, model="fast") as upscaler:
+            sr = upscaler(image)
+
+    Raises UsageError for names that do not exist or do not go together and for arrays that are no image, WeightsError
+    for a file that is no model, EngineError where no engine starts, or one fails on an image.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        model: str = "auto",
+        *,
+        engine: str = "auto",
+        device: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        fps: float = PATIENCE_FPS,
+        explain: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.scale, self._name, self._fps, self._explain = scale, engine, fps, explain
+        self._device, self._precision, self._threads = device, precision, threads
+        self._model: Model | str | None = None
+        self._engine: Engine | None = None
+        if model in METHODS:
+            self._model = model
+        elif model != "auto":
+            self._model = find_model(model, scale, besides=("auto", *METHODS))
+
+    def __call__(self, image: NDArray[Any]) -> Image:
+        """The super-resolved image of ``image``: (H, W) uint8 or uint16 gives (scale * H, scale * W), same dtype."""
+        (result,) = self.stream((image,))
+        return result
+
+    def stream(self, images: Iterable[NDArray[Any]]) -> Iterator[Image]:
+        """The super-resolved images of ``images``, in their order. The next are on their way while one is computed,
+        as many as the engine takes, so that this is faster than one call after the other.
+
+        Each image is copied: its memory may be used again for the next.
+        """
+        waiting: deque[Image] = deque()
+        try:
+            for image in images:
+                lr = read_only(np.array(_checked(image), order="C"))
+                while waiting and (waiting[0].shape != lr.shape or len(waiting) >= self._opened.depth):
+                    yield collect_checked(self._opened, waiting.popleft(), self.scale)
+                self._open_for((lr.shape[0], lr.shape[1])).submit(lr)
+                waiting.append(lr)
+            while waiting:
+                yield collect_checked(self._opened, waiting.popleft(), self.scale)
+        finally:
+            if waiting:  # not everything was taken, or something broke: the rest is given up with the engine
+                self.close()
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """The engine that is open: its name, device, precision and model; None before the first image."""
+        return None if self._engine is None else self._engine.info
+
+    def close(self) -> None:
+        """Free the device; the next image would open an engine again. May be called twice."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("the Upscaler was closed while images were on their way")
+        return self._engine
+
+    def _open_for(self, shape: tuple[int, int]) -> Engine:
+        if self._engine is None or self._engine.info.lr_shape != shape:
+            self.close()
+            if self._model is None:
+                self._model = choose_model(self.scale, shape, self._fps, self._open, self._explain)
+            self._engine = self._open(self._model, shape, self._explain)
+        return self._engine
+
+    def _open(
+        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
+    ) -> Engine:
+        return open_engine(
+            self._name,
+            model,
+            self.scale,
+            shape,
+            device=self._device,
+            precision=self._precision,
+            threads=self._threads,
+            explain=explain,
+        )
+
+
+def _checked(image: NDArray[Any]) -> Image:
+    if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
+        what = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageError(
+            f"an image is an array (H, W) of uint8 or uint16, not {what}; convert it to gray first"
+        )
+    return image
+
+
+def models() -> list[Descriptor]:
+    """The models that ship with clesr: name, scale, architecture, and the figures on the test set of each. ::
+
+    for model in clesr.models():
+        print(model.name, model.scale, model.metrics.get("test_gain_db"))
+    """
+    return [read_descriptor(path) for path in shipped().values()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionFrame:
+    """A captured frame of a session, or ``count`` numbers in a row that the source lost.
+
+    ``number`` is the source's, ``time`` that of its capture in seconds since the session's first frame. ``outcome`` is
+    None where the recording ended before it was known. ``raw`` (H, W) and ``sr`` (scale * H, scale * W) are uint8 or
+    uint16, None where the session has no such image. ``fidelity`` is how well ``sr`` agrees with ``raw``, in dB.
+    """
+
+    number: int
+    time: float
+    outcome: Outcome | None
+    raw: Image | None
+    sr: Image | None
+    fidelity: float | None
+    count: int = 1
+
+
+class Session:
+    """The recorded session in ``folder``; iterating gives each captured frame in order as a ``SessionFrame``.
+
+    ``info`` says what made it: source, scale, model, engine, settings, totals. ::
+
+        for frame in clesr.Session("session"):
+            print(frame.number, frame.time, frame.outcome)
+
+    Raises SessionError where there is no session, one of an unknown version, or, on iterating, a damaged one.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._session = read_session(Path(folder))
+        self.folder = self._session.folder
+
+    @property
+    def info(self) -> SessionInfo:
+        return self._session.info
+
+    def __iter__(self) -> Iterator[SessionFrame]:
+        raw, sr = self._session.images("raw"), self._session.images("sr")
+        for record in self._session.records():
+            yield SessionFrame(
+                number=record.number,
+                time=(record.captured_ns - self.info.started_ns) / 1e9,
+                outcome=record.outcome,
+                raw=None if record.raw_index is None else self._image(raw, record),
+                sr=None if record.sr_index is None else self._image(sr, record),
+                fidelity=record.fidelity,
+                count=record.count,
+            )
+
+    def _image(self, images: Iterator[tuple[Record, Image]], record: Record) -> Image:
+        found = next(images, None)
+        if found is None:
+            raise SessionError(
+                f"{self.folder}: the image of frame {record.number} is missing; `clesr verify` tells more"
+            )
+        return found[1]
+
+    def verify(self) -> Certificate:
+        """Check every hash, line and image; the certificate ``holds`` where nothing was lost or changed since."""
+        return verify(self.folder)

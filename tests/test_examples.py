@@ -1,0 +1,76 @@
+"""The programs in examples/, each run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+from session_runs import frames, record
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+
+def run(folder: Path, name: str, *arguments: str) -> list[str]:
+    """What the example prints, from a process of its own that works in ``folder``."""
+    command = [sys.executable, "-W", "error", str(FOLDER / name), *arguments]
+    finished = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.splitlines()
+
+
+def test_upscale_array(tmp_path: Path) -> None:
+    assert run(tmp_path, "upscale_array.py") == [
+        "(96, 128) uint8 -> (384, 512) uint8",
+        "16 bits stay 16 bits: (192, 256) uint16",
+    ]
+
+
+def test_camera_loop(tmp_path: Path) -> None:
+    *lines, engine = run(tmp_path, "camera_loop.py", "3")
+    assert [line.partition(", mean")[0] for line in lines] == [
+        f"frame {n}: (128, 128) uint8" for n in range(3)
+    ]
+    assert "fast x2" in engine
+
+
+def test_read_session(tmp_path: Path) -> None:
+    record(tmp_path / "session", frames([0, 1, 4]))
+    first, *lines, last = run(tmp_path, "read_session.py", "session")
+    assert first.endswith("nothing was changed")
+    assert lines == [
+        "frame 0 at 0.000 s: upscaled",
+        "frame 1 at 0.040 s: upscaled",
+        "frame 2 at 0.160 s: lost-at-source",
+        "frame 4 at 0.160 s: upscaled",
+    ]
+    assert last == "captured (3, 12, 18) uint8, up-scaled (3, 24, 36) uint8"
+
+
+def test_own_source(tmp_path: Path) -> None:
+    (line,) = run(tmp_path, "own_source.py", "out.mkv")
+    assert line.startswith("out.mkv: 10 frames")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        shapes = {frame.to_ndarray(format="gray").shape for frame in container.decode(video=0)}
+    assert shapes == {(128, 128)}
+
+
+def test_own_model(tmp_path: Path) -> None:
+    assert run(tmp_path, "own_model.py") == ["(128, 128)"]
+    assert (tmp_path / "sharpen-x2.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short_and_tested(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 40
+    assert f"def test_{path.stem}(" in Path(__file__).read_text()

@@ -1,0 +1,116 @@
+"""The journal of an archive and the lock on it, also after a kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clesr.engines.common.errors import SinkError
+from clesr.tools.archive.journal import Journal, JournalEntry, Status
+from clesr.tools.archive.lock import locked
+from clesr.tools.archive.settings import Settings
+
+SETTINGS = Settings(scale=2, model="fast", model_sha256="ab")
+HOLD = """
+import sys, time
+from pathlib import Path
+from clesr.tools.archive.lock import locked
+with locked(Path(sys.argv[1]), print):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def entry(name: str, status: Status = Status.DONE, **more: object) -> JournalEntry:
+    return JournalEntry(input=name, status=status, settings=SETTINGS.identity, **more)  # type: ignore[arg-type]
+
+
+def test_the_latest_entry_of_a_name_counts(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin(SETTINGS.recorded(), SETTINGS.identity, chosen=True)
+    journal.add(entry("a", Status.FAILED))
+    journal.add(entry("ä/b", frames=3, engines=("x", "y")))
+    journal.add(entry("a", frames=2))
+    for opened in (journal, Journal(tmp_path)):
+        assert opened.find("a") == entry("a", frames=2)
+        assert opened.find("ä/b") == entry("ä/b", frames=3, engines=("x", "y"))
+        assert opened.find("c") is None
+        opened.close()
+    again = Journal(tmp_path)
+    assert again.chosen == {2: "fast"}
+    again.close()
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200])
+def test_a_cut_last_line_loses_that_line_alone(tmp_path: Path, cut: int) -> None:
+    journal = Journal(tmp_path)
+    for name in "abc":
+        journal.add(entry(name))
+    journal.close()
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-cut])
+    journal = Journal(tmp_path)
+    assert journal.find("b") == entry("b")
+    assert (journal.find("c") is None) == (cut > 1)  # only the line's end was lost
+    assert journal.damaged == (cut > 1)
+    journal.add(entry("d"))
+    journal.close()
+    journal = Journal(tmp_path)
+    assert [name for name in "abcd" if journal.find(name)] == (
+        ["a", "b", "c", "d"] if cut == 1 else ["a", "b", "d"]
+    )
+    journal.close()
+
+
+def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "archive.jsonl").write_text(
+        '{"run": {"format": 2, "chosen": false, "settings": {"scale": 2}}}\n'
+    )
+    with pytest.raises(SinkError, match="has format 2; this clesr knows 1; update clesr"):
+        Journal(tmp_path)
+
+
+def test_what_decides_pixels_decides_the_identity(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    changes: list[dict[str, object]] = [
+        {"scale": 4}, {"model_sha256": "cd"}, {"precision": "bf16"}, {"codec": "h264-lossless"}, {"piece": 7},
+    ]  # fmt: skip
+    assert len({SETTINGS.identity, *(replace(SETTINGS, **c).identity for c in changes)}) == 6  # type: ignore[arg-type]
+    same = replace(SETTINGS, threads=3, model="/elsewhere/fast")
+    assert same.identity == SETTINGS.identity
+    assert SETTINGS.key("1", "a") != SETTINGS.key("1", "b") != SETTINGS.key("2", "b")
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    folder = tmp_path / "out" / ".archive"
+    folder.mkdir(parents=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder / "lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    path = tmp_path / "out" / ".archive" / "lock"
+    said: list[str] = []
+    with pytest.raises(
+        SinkError, match=rf"another run \(process {holder.pid} on .*\) writes to {tmp_path}/out; wait"
+    ):
+        locked(path, said.append).__enter__()
+    holder.kill()
+    holder.wait()
+    with locked(path, said.append):
+        assert path.read_text().startswith("process ")
+    assert said == []

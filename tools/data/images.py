@@ -1,0 +1,106 @@
+"""What training and evaluation read: images, TIFF stacks, Cellvizio files, videos, phantoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clesr.engines.common.errors import ClesrError, EndOfSource, UsageError
+from clesr.pipeline.frame import Frame
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
+
+SUFFIXES = (*IMAGE_SUFFIXES, *RECORDINGS)
+MOST_FRAMES = 64  # of one recording: neighbouring frames teach the same
+
+Pixels = NDArray[np.uint8]
+
+
+def image_files(entry: str) -> list[Path]:
+    """The images and recordings of a folder, a glob pattern or one file, sorted by name.
+
+    Raises UsageError where there are none.
+    """
+    path = Path(entry)
+    if path.is_file():
+        return [path]
+    candidates = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
+    found = sorted(p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise UsageError(f"no images at {entry}; give a folder or pattern with {', '.join(SUFFIXES)}")
+    return found
+
+
+def named_files(entries: Sequence[str]) -> list[Path]:
+    """The files and folders that ``entries``, with a weight or not, name."""
+    names = {name for entry in entries for name in (entry, entry.rpartition("=")[0]) if name}
+    found = [Path(name) for name in names]
+    for path in list(found):
+        with suppress(OSError, ValueError):  # no pattern
+            found += path.parent.glob(path.name)
+    return found
+
+
+def read_entry(entry: str) -> Iterator[tuple[str, Pixels]]:
+    """Names and gray images (H, W) uint8 of a folder, pattern or file, or of a ``demo:`` address (phantoms).
+
+    Of a recording come at most 64 frames, evenly spread. Raises UsageError for what cannot be read.
+    """
+    if entry.startswith("demo:"):
+        from clesr.tools.data.phantoms import phantom_images
+
+        yield from phantom_images(entry)
+        return
+    for path in image_files(entry):
+        if path.suffix.lower() in (*TIFF_SUFFIXES, *RECORDINGS):
+            yield from _frames(path)
+        else:
+            yield path.name, read_gray(path)
+
+
+def read_gray(path: Path) -> Pixels:
+    """The image in ``path`` as (H, W) uint8; 16-bit images are brought to 8 bits by their own maximum.
+
+    Raises UsageError where the file cannot be decoded.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if image is None:
+        raise UsageError(f"{path} cannot be read as an image; remove it or convert it to PNG")
+    return _to_8_bits([np.asarray(image)])[0]
+
+
+def _frames(path: Path) -> list[tuple[str, Pixels]]:
+    """At most MOST_FRAMES frames of a recording, each unlike the one before it."""
+    kept: list[tuple[int, NDArray[np.generic]]] = []
+    every, last = 1, None
+    try:
+        with closing(open_source(str(path), pace="max")) as source, suppress(EndOfSource):
+            while True:
+                frame = source.read(1.0)
+                if not isinstance(frame, Frame) or frame.number % every:
+                    continue
+                if last is not None and np.array_equal(frame.image, last):
+                    continue
+                last = frame.image
+                kept.append((frame.number, frame.image))
+                if len(kept) > MOST_FRAMES:
+                    every *= 2
+                    kept = [item for item in kept if item[0] % every == 0]
+    except ClesrError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    images = _to_8_bits([image for _, image in kept])
+    if len(kept) == 1:
+        return [(path.name, images[0])]
+    return [(f"{path.name} frame {number}", im) for (number, _), im in zip(kept, images, strict=True)]
+
+
+def _to_8_bits(images: list[NDArray[np.generic]]) -> list[Pixels]:
+    """``images`` as uint8; deeper ones by their common maximum."""
+    if all(image.dtype == np.uint8 for image in images):
+        return [np.ascontiguousarray(image, np.uint8) for image in images]
+    most = max(1.0, *(float(np.max(image)) for image in images))
+    return [np.rint(image.astype(np.float64) * (255 / most)).astype(np.uint8) for image in images]
