@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     ROOT / "README.md",
-    ROOT / "ARCHITECTURE.md",
+    ROOT / "docs" / "internals" / "recordings.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "engines" / "models" / "shipped" / "MODEL_CARD.md",
 )

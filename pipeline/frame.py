@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from clesr.engines.common.image import Image as Image  # also for all that handles frames
+from clesr.engines.common.image import read_only
 
 
 class Outcome(StrEnum):
@@ -24,13 +25,6 @@ class Outcome(StrEnum):
 
 class InvalidFrame(ValueError):
     """A frame is not of the form that Frame promises."""
-
-
-def read_only(image: Image) -> Image:
-    """``image`` for those that share it: whoever writes into it gets a ValueError."""
-    shared = image.view()
-    shared.flags.writeable = False
-    return shared
 
 
 def whole(what: str, value: int) -> int:

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from clesr.pipeline.frame import Outcome as Outcome
     from clesr.pipeline.frame import Result as Result
     from clesr.pipeline.frame_queue import Policy as Policy
-    from clesr.pipeline.library import Session as Session
-    from clesr.pipeline.library import SessionFrame as SessionFrame
-    from clesr.pipeline.library import Upscaler as Upscaler
-    from clesr.pipeline.library import models as models
-    from clesr.pipeline.library import upscale as upscale
+    from clesr.pipeline.session.frames import Session as Session
+    from clesr.pipeline.session.frames import SessionFrame as SessionFrame
+    from clesr.engines.upscaler import Upscaler as Upscaler
+    from clesr.engines.upscaler import models as models
+    from clesr.engines.upscaler import upscale as upscale
     from clesr.pipeline.pipeline import Pipeline as Pipeline
     from clesr.pipeline.session.format import SessionError as SessionError
     from clesr.pipeline.sinks.registry import SINKS as SINKS
@@ -61,7 +61,8 @@ _MODULES = {
     "engines.factory": "open_engine",
     "pipeline.frame": "Corrupt Frame InvalidFrame Outcome Result",
     "pipeline.frame_queue": "Policy",
-    "pipeline.library": "Session SessionFrame Upscaler models upscale",
+    "engines.upscaler": "Upscaler models upscale",
+    "pipeline.session.frames": "Session SessionFrame",
     "pipeline.pipeline": "Pipeline",
     "pipeline.session.format": "SessionError",
     "pipeline.sinks.registry": "SINKS SinkOptions open_sink",

@@ -1,4 +1,4 @@
-"""The type of every image on its way."""
+"""The type of every image on its way, and what all share."""
 
 from __future__ import annotations
 
@@ -6,3 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8 | np.uint16]  # (H, W)
+
+
+def read_only(image: Image) -> Image:
+    """``image`` for those that share it: whoever writes into it gets a ValueError."""
+    shared = image.view()
+    shared.flags.writeable = False
+    return shared

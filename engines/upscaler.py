@@ -1,11 +1,9 @@
-"""clesr in programs of one's own: arrays up-scaled, recorded sessions read, models listed."""
+"""Arrays up-scaled in programs of one's own, and the models that there are for it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Image, read_only
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Descriptor, Model, find_model, read_descriptor, shipped
 from clesr.engines.results import collect_checked
 from clesr.engines.trial import choose_model
-from clesr.pipeline.frame import Image, Outcome, read_only
-from clesr.pipeline.session.format import Record, SessionError, SessionInfo
-from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.verify import Certificate, verify
 
 PATIENCE_FPS = 2.0  # that the best model must reach to be taken by "auto"
 
@@ -175,66 +170,3 @@ def models() -> list[Descriptor]:
         print(model.name, model.scale, model.metrics.get("test_gain_db"))
     """
     return [read_descriptor(path) for path in shipped().values()]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SessionFrame:
-    """A captured frame of a session, or ``count`` numbers in a row that the source lost.
-
-    ``number`` is the source's, ``time`` that of its capture in seconds since the session's first frame. ``outcome`` is
-    None where the recording ended before it was known. ``raw`` (H, W) and ``sr`` (scale * H, scale * W) are uint8 or
-    uint16, None where the session has no such image. ``fidelity`` is how well ``sr`` agrees with ``raw``, in dB.
-    """
-
-    number: int
-    time: float
-    outcome: Outcome | None
-    raw: Image | None
-    sr: Image | None
-    fidelity: float | None
-    count: int = 1
-
-
-class Session:
-    """The recorded session in ``folder``; iterating gives each captured frame in order as a ``SessionFrame``.
-
-    ``info`` says what made it: source, scale, model, engine, settings, totals. ::
-
-        for frame in clesr.Session("session"):
-            print(frame.number, frame.time, frame.outcome)
-
-    Raises SessionError where there is no session, one of an unknown version, or, on iterating, a damaged one.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self._session = read_session(Path(folder))
-        self.folder = self._session.folder
-
-    @property
-    def info(self) -> SessionInfo:
-        return self._session.info
-
-    def __iter__(self) -> Iterator[SessionFrame]:
-        raw, sr = self._session.images("raw"), self._session.images("sr")
-        for record in self._session.records():
-            yield SessionFrame(
-                number=record.number,
-                time=(record.captured_ns - self.info.started_ns) / 1e9,
-                outcome=record.outcome,
-                raw=None if record.raw_index is None else self._image(raw, record),
-                sr=None if record.sr_index is None else self._image(sr, record),
-                fidelity=record.fidelity,
-                count=record.count,
-            )
-
-    def _image(self, images: Iterator[tuple[Record, Image]], record: Record) -> Image:
-        found = next(images, None)
-        if found is None:
-            raise SessionError(
-                f"{self.folder}: the image of frame {record.number} is missing; `clesr verify` tells more"
-            )
-        return found[1]
-
-    def verify(self) -> Certificate:
-        """Check every hash, line and image; the certificate ``holds`` where nothing was lost or changed since."""
-        return verify(self.folder)
