@@ -80,7 +80,7 @@ def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
         f"{name}/--no-{name[2:]}" if option.negative else name,
         *option.names,
         each.name,
-        is_flag=flag,
+        is_flag=flag or None,  # False would let it stand without a value
         type=None if flag else _type(each, option),
         multiple=several,
         required=option.required,

@@ -91,6 +91,8 @@ def test_a_field_has_its_help_in_its_panel(made: list[NewSettings]) -> None:
 def test_what_cannot_work_is_refused_wherever_it_came_from(made: list[NewSettings]) -> None:
     with pytest.raises(UsageError, match=r"^--gain -1.0 is not positive$"):
         run("--gain", "-1")
+    result = CliRunner().invoke(clesr, ["new", "--gain"])
+    assert (result.exit_code, "requires an argument" in result.output) == (2, True)
     with pytest.raises(UsageError, match=r"^--threads 0 is not positive$"):
         NewSettings(threads=0)
     result = CliRunner().invoke(clesr, ["new", "--tint", "green"])
