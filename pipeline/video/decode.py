@@ -122,6 +122,7 @@ class VideoDecoder:
         self._hardware = hardware_decoder(context, decoding)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
         # Times of packets whose picture has not come yet. Hidden VP8 packets and second fields have none.
+        self._allowed: tuple[int, int] | None = None  # a size that was found to be allowed
         self._awaited: dict[int, None] | None = None if context.name == "vp8" else {}
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[DecodedImage | Damage]:
@@ -170,9 +171,12 @@ class VideoDecoder:
         self._received(frame.pts)
         if frame.interlaced_frame:
             self._awaited = None
-        problem = size_problem((frame.height, frame.width))
-        if problem is not None:
-            return Damage(problem)
+        size = frame.height, frame.width
+        if size != self._allowed:
+            problem = size_problem(size)
+            if problem is not None:
+                return Damage(problem)
+            self._allowed = size
         if frame.is_corrupt:
             return Damage("damaged: part of the image is made up by the decoder")
         try:
