@@ -14,7 +14,7 @@ from common import environment
 
 from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import load_model, shipped
-from clesr.tools.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.images import read_entry
 from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise

@@ -13,6 +13,7 @@ import click
 from common import environment
 
 from clesr.engines.common.files import OWN, write_json
+from clesr.engines.common.processor import core_count
 from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
@@ -24,7 +25,6 @@ from clesr.pipeline.sharing import StillSource, shared
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import open_source
-from clesr.tools.stream import cores
 
 STREAMS = (1, 2, 4)
 REPEATS = 7
@@ -81,7 +81,7 @@ def main(output: str, model: str, scale: int, size: int) -> None:
         ways: dict[str, list[dict[str, Any]]] = {"one": [], "several": []}
         for _ in range(REPEATS):
             for way, runs in ways.items():
-                factory = opener(None if way == "one" or count == 1 else max(1, cores() // count))
+                factory = opener(None if way == "one" or count == 1 else max(1, core_count() // count))
                 engine = shared(factory, scale, click.echo) if way == "one" else factory
                 runs.append(figures(run(engine, [StillSource((size, size)) for _ in range(count)], scale)))
         rows.append({"streams": count, **{way: median(runs) for way, runs in ways.items()}})
@@ -90,7 +90,9 @@ def main(output: str, model: str, scale: int, size: int) -> None:
     beside: dict[str, list[dict[str, Any]]] = {"one": [], "several": []}
     for _ in range(REPEATS):
         for way, runs in beside.items():
-            engine = shared(opener(None), scale, click.echo) if way == "one" else opener(max(1, cores() // 2))
+            engine = (
+                shared(opener(None), scale, click.echo) if way == "one" else opener(max(1, core_count() // 2))
+            )
             sources: list[Source] = [StillSource((size, size)), open_source(f"demo:?size={size}&fps={SLOW}")]
             fast, slow = run(engine, sources, scale)
             runs.append(

@@ -1,60 +1,293 @@
-"""The settings of a live run, checked once, wherever they came from."""
+"""The settings of a run: the one statement of each option. Command line, environment, settings files and help come from
+these fields (tools/common/options.py), and what cannot work is refused here, wherever it came from.
+
+Nothing heavy is imported, so that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.pipeline import Limits
-from clesr.pipeline.prepare import Roi, Window
-from clesr.pipeline.source import Pace
+from clesr.engines.models.registry import SCALES
+
+if TYPE_CHECKING:
+    from clesr.pipeline.prepare import Roi, Window
+    from clesr.pipeline.source import Pace
+
+VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
+PROCESSORS = ("auto", "cpu", "gpu")  # what decodes or encodes video
+PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
+PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
+PANELS = (
+    "Source",
+    "Input",
+    "Up-scaling",
+    "Output",
+    "Recording",
+    "Stopping",
+    "Archive",
+)  # of the help, in order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveSettings:
-    """Everything that a stream of a live run needs to know; ``stream`` is its name where there are several. Raises
-    UsageError for what cannot work on any machine."""
+class Option:
+    """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
+    and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
+    text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
+    is for a flag that can be put off as well. ``flag`` is the option where it is not named as its
+    field, ``names`` are other spellings."""
 
-    source: str
-    stream: str = ""
-    scale: int = 4
-    model: str = "auto"
-    engine: str = "auto"
-    device: str | None = None
-    precision: str | None = None
-    threads: int | None = None
-    consistent: bool = False
-    roi: Roi | None = None
-    window: Window = Window()
-    pace: Pace = "original"
-    loop: bool = False
-    decode: str = "auto"
-    display: str = "window"
-    overlay: str | None = None
-    output: str | None = None
-    codec: str = "auto"
-    encode: str = "auto"
-    send: str | None = None
-    summary: str | None = None
-    overwrite: bool = False
-    record: str | None = None
-    record_codec: str = "ffv1"
-    retro: float | None = None
-    pixel_size: float | None = None
-    masks: tuple[Roi, ...] = ()
-    limits: Limits = Limits()
+    help: str
+    panel: str | None = None
+    metavar: str | None = None
+    default: Any = None
+    required: bool = False
+    choices: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    above_zero: bool = False
+    parse: Callable[[str], Any] | None = None
+    per_stream: bool = False
+    negative: bool = False
+    flag: str | None = None
+    names: tuple[str, ...] = ()
+
+
+def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
+    """A field of a settings dataclass that is an option as well, with its ``Option``; one whose default is ``...`` must
+    be given. Its type is ``bool`` for a flag, ``int``, ``float``, ``str``, or a tuple for what may be repeated."""
+    if default is ...:
+        default, option["required"] = MISSING, True
+    stated = Option(help=help, metavar=metavar, default=None if default is MISSING else default, **option)
+    parse = stated.parse
+    if parse is not None and isinstance(default, str):
+        return field(default_factory=lambda: parse(default), metadata={"option": stated})
+    return field(default=default, metadata={"option": stated})
+
+
+_source, _input, _upscaling, _output, _recording, _stopping, _archive = (
+    partial(setting, panel=panel) for panel in PANELS
+)
+
+
+def option_name(name: str) -> str:
+    """The option of the field ``name``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _roi(text: str) -> Roi:
+    from clesr.pipeline.prepare import Roi
+
+    return Roi.parse(text)
+
+
+def _mask(text: str) -> Roi:
+    from clesr.pipeline.prepare import Roi
+
+    return Roi.parse(text, "--mask")
+
+
+def _window(text: str) -> Window:
+    from clesr.pipeline.prepare import Window
+
+    return Window.parse(text)
+
+
+def _pace(text: str) -> Pace:
+    from clesr.pipeline.sources.pacing import parse_pace
+
+    return parse_pace(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What computes. Raises UsageError for what cannot work on any machine."""
+
+    scale: int = _upscaling(4, "Factor by which width and height grow.", choices=SCALES)
+    model: str = _upscaling(
+        "auto",
+        "densenet (the paper's network), fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet "
+        "where a short trial holds the source's frame rate, else fast.",
+        "NAME|FILE",
+    )
+    engine: str = _upscaling(
+        "auto",
+        "What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
+        "NAME",
+    )
+    device: str | None = _upscaling(None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME")
+    precision: str | None = _upscaling(None, "fp32, bf16, fp16 or fp8, where the device has it.", "NAME")
+    threads: int | None = _upscaling(
+        None, "Processor threads of the engine.  [default: all]", "N", above_zero=True
+    )
 
     def __post_init__(self) -> None:
-        _positive("--threads", self.threads)
-        _positive("--pixel-size", self.pixel_size)
+        for each in fields(self):
+            value, option = getattr(self, each.name), each.metadata.get("option")
+            if option is not None and option.above_zero and value is not None and not value > 0:
+                raise UsageError(f"{option_name(each.name)} {value} is not positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings(EngineSettings):
+    """What every run that reads and writes images has in common."""
+
+    consistent: bool = _upscaling(
+        False, "Correct each image so that, shrunk again, it equals the measured one."
+    )
+    roi: Roi | None = _input(
+        None, "Use only this rectangle of the frame, in pixels: corner, width, height.", "X,Y,W,H", parse=_roi
+    )
+    window: Window = _input(
+        "auto",
+        "Grey levels stretched to black..white: full, percentile, LOW,HIGH, or auto (full for 8 bit, percentile "
+        "for 16 bit).",
+        "LEVELS",
+        parse=_window,
+    )
+    decode: str = _input(
+        "auto",
+        "What decodes video: cpu, gpu (a graphics card where one gives the very same pictures), or auto: gpu for "
+        "large pictures.",
+        choices=PROCESSORS,
+    )
+    overwrite: bool = _output(
+        False,
+        "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced.",
+    )
+    codec: str = _output(
+        "auto",
+        f"Codec of the video: {', '.join(VIDEO_CODECS)}; ffv1 and h264-lossless lose nothing.",
+        "CODEC",
+        choices=VIDEO_CODECS,
+    )
+    encode: str = _output(
+        "auto",
+        "What encodes H.264 and HEVC: cpu, gpu (a graphics card where a trial comes back faithfully), or auto: "
+        "gpu for large images.",
+        choices=PROCESSORS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings(RunSettings):
+    """A stream of a live run; ``stream`` is its name where there are several."""
+
+    stream: str = ""
+    source: str = _source(
+        ...,
+        "/dev/video0, a video, .mkt or TIFF file, a folder of images, zmq+tcp://HOST:PORT, rtsp://..., or demo: "
+        "for a simulated endomicroscope. Once for each stream.",
+        "[NAME=]ADDRESS",
+        per_stream=True,
+    )
+    pace: Pace = _source(
+        "original", "Speed of recorded input: original, max, or a number of frames/s.", "RATE", parse=_pace
+    )
+    loop: bool = _source(False, "Start recorded input again at its end.")
+    share: str = _source(
+        "auto",
+        "Several streams take turns at one engine (one for each frame size), have several, or auto: what a short "
+        "trial shows to be faster.",
+        choices=("auto", "one", "several"),
+    )
+    display: str = _output(
+        "window", "Where to show the image; q in the window quits.", choices=("window", "none")
+    )
+    overlay: str | None = _output(
+        None,
+        "Colour the image in the window where, shrunk again, it differs from the measured one; f switches.",
+        choices=("fidelity",),
+    )
+    output: str | None = _output(
+        None,
+        "Also write a video: .mkv, .mp4, .mov or .avi. For several streams: once each, or with {stream} in it.",
+        "FILE",
+        per_stream=True,
+    )
+    send: str | None = _output(
+        None, "Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer).", "ADDRESS", per_stream=True
+    )
+    summary: str | None = _output(None, "Write the closing figures as JSON.", "FILE", per_stream=True)
+    record: str | None = _recording(
+        None,
+        "Record a session into this new folder: raw and up-scaled frames, lossless, with proof that none is "
+        "missing. Key r and SIGUSR1 end it and begin others.",
+        "DIR",
+        per_stream=True,
+    )
+    record_codec: str = _recording(
+        "ffv1",
+        "Codec of the up-scaled frames; hevc is smaller and lossy. Raw is always ffv1.",
+        choices=("ffv1", "hevc"),
+    )
+    retro: float | None = _recording(
+        None,
+        "Do not record at once: key r or SIGUSR1 begins, and the recording contains the S seconds before.",
+        "S",
+    )
+    pixel_size: float | None = _recording(
+        None, "Micrometres of a captured pixel, for recordings and 3D Slicer.", "UM", above_zero=True
+    )
+    mask: tuple[Roi, ...] = _recording(
+        (),
+        "Blank this rectangle of each captured frame before it is shown or written. May be repeated.",
+        "X,Y,W,H",
+        parse=_mask,
+    )
+    seconds: float | None = _stopping(None, "Stop after so many seconds.", "S", above_zero=True)
+    frames: int | None = _stopping(None, "Stop after so many captured frames.", "N", above_zero=True)
+
+    def __post_init__(self) -> None:
+        EngineSettings.__post_init__(self)
         if self.retro is not None and not self.retro >= 0:
             raise UsageError(
                 f"--retro {self.retro} is negative; give seconds, or 0 to record from the key press on"
             )
-        _positive("--frames", self.limits.frames)
-        _positive("--seconds", self.limits.seconds)
 
 
-def _positive(option: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise UsageError(f"{option} {value} is not positive")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleSettings(RunSettings):
+    """`clesr upscale`: recorded files to files."""
+
+    model: str = _upscaling(
+        "auto",
+        "densenet, fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet where a short trial "
+        f"does {PATIENCE_FPS:g} frames/s, else fast.",
+        "NAME|FILE",
+    )
+    output: str = _output(
+        ..., "A file for one input, a folder for more.", "FILE|FOLDER", names=("--out", "-o")
+    )
+    frames: int | None = _input(None, "Only the first N frames of each input.", "N", above_zero=True)
+    summary: str | None = _output(None, "Write the closing figures of the last input as JSON.", "FILE")
+    cluster: str | None = _archive(
+        None,
+        "Share an archive's work on Ray: local (this machine), auto, or HOST:PORT. All machines must see both "
+        "folders under the same paths.",
+        "ADDRESS",
+    )
+    workers: int | None = _archive(
+        None, "Engines on the cluster at most.  [default: as many as fit]", "N", minimum=1
+    )
+    gpus: float = _archive(
+        1.0,
+        "GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
+        "SHARE",
+        minimum=0,
+        maximum=8,
+        above_zero=True,
+    )
+    piece: int = _archive(
+        PIECE,
+        "Length of the pieces of long videos: what is computed again when a worker is lost.",
+        "FRAMES",
+        minimum=1,
+    )
+    reread: bool = _archive(
+        False, "Compare the whole content of finished inputs, not only size and time of change."
+    )

@@ -14,7 +14,6 @@ from clesr.pipeline.live_engine import EngineFactory, LiveEngine
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.source import SourceInfo
 
-SHARE = ("auto", "one", "several")
 TRIAL_S = 0.7  # for each of the two ways
 ENOUGH = 1.2  # times the sources' rate: then several engines need not be tried
 GAIN = 1.1  # how much faster several must be, because they take more memory

@@ -18,38 +18,65 @@ from clesr import __version__
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import keep
 from clesr.engines.common.numbers import shortened
+from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import conceal
 from clesr.pipeline.watchdog import left_behind
-from clesr.tools.commands.bench import bench
-from clesr.tools.commands.build import build
-from clesr.tools.commands.demo import demo
-from clesr.tools.commands.doctor import doctor
-from clesr.tools.commands.evaluate import evaluate
-from clesr.tools.commands.export import export
-from clesr.tools.commands.export_model import export_model
-from clesr.tools.commands.info import info
-from clesr.tools.commands.live import live
-from clesr.tools.commands.models import models
-from clesr.tools.commands.render import render
-from clesr.tools.commands.repair import repair_session
-from clesr.tools.commands.replay import replay
-from clesr.tools.commands.train import train
-from clesr.tools.commands.upscale import upscale
-from clesr.tools.commands.verify import verify_session
-from clesr.tools.console import tell, tell_traceback
-from clesr.tools.settings_file import check_options, read_toml
-from clesr.tools.signals import interruptible
-from clesr.tools.stderr import stderr
+from clesr.tools.common.console import tell, tell_traceback
+from clesr.tools.common.options import check_options, read_toml
+from clesr.tools.common.signals import interruptible
+from clesr.tools.common.stderr import stderr
 
 PREFIX = "CLESR"
 UNPRINTED = "what was printed could not be written"
-
+HELP = {  # the first sentence of each command's own help, which then need not be loaded for the list of commands
+    "live": "Up-scale live: a camera, a recording or a network stream to a window, a video file or the network.",
+    "upscale": "Up-scale recorded files: every frame, at its own time.",
+    "export": "Write SESSION, or a plain recording, for other programs.",
+    "replay": "Play SESSION through the live path, at the pace at which it was captured.",
+    "verify": "Check that nothing in SESSION was lost or changed, and print its certificate of completeness.",
+    "render": "Make the up-scaled images of SESSION again from its raw frames, with the model and settings that it "
+    "states.",
+    "repair": "Close SESSION, whose recording was cut off by a crash or a power cut.",
+    "info": "Show what PATH is: a session folder, a weights file, or a recording that clesr can read.",
+    "train": "Train a network on your own images, and go on where an interrupted run stopped.",
+    "evaluate": "Measure methods on images whose truth is known: shrink each, up-scale it, compare.",
+    "models": "List the models that ship with clesr, or describe one weights FILE.",
+    "build": "Compile TensorRT engines for MODELs (shipped names or .safetensors files; densenet if none is given).",
+    "export-model": "Write MODEL (a shipped name or a .safetensors file) as ONNX.",
+    "bench": "Measure the engines side by side: does this machine hold video rate, and for how many streams?",
+    "doctor": "Say what this machine has, which engine would run and why, and what to install.",
+    "demo": "Run the live path for ten seconds on a simulated endomicroscope and write what came out.",
+}
+FOREIGN_HELP = "From another package; `clesr COMMAND --help` tells more."
+COMMANDS: Registry[click.Command] = Registry(
+    "clesr.commands",
+    {name: f"clesr.tools.commands.{name.replace('-', '_')}:{name.replace('-', '_')}" for name in HELP},
+)
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.MAX_WIDTH = 110
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.RichGroup):
+    """Those of COMMANDS, of which only the one that is run is loaded."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The name and its line of help, for lists."""
+        if cmd_name not in COMMANDS:
+            return None
+        return click.RichCommand(name=cmd_name, short_help=HELP.get(cmd_name, FOREIGN_HELP))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, found and COMMANDS[name or ""], rest
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="clesr")
 def clesr() -> None:
     """Live super-resolution for confocal laser endomicroscopy.
@@ -62,13 +89,6 @@ def clesr() -> None:
     """
 
 
-for command in (
-    live, upscale, export, replay, verify_session, render, repair_session, info, train, evaluate, models, build,
-    export_model, bench, doctor, demo,
-):  # fmt: skip
-    clesr.add_command(command)
-
-
 def main() -> None:
     """Entry point of `clesr`."""
     _run(clesr, "clesr", PREFIX)
@@ -76,7 +96,7 @@ def main() -> None:
 
 def live_main() -> None:
     """Entry point of `clesr-live`: the same as `clesr live`."""
-    _run(live, "clesr-live", f"{PREFIX}_LIVE")
+    _run(COMMANDS["live"], "clesr-live", f"{PREFIX}_LIVE")
 
 
 def _run(command: click.Command, name: str, prefix: str) -> None:
@@ -104,22 +124,29 @@ def _status(command: click.Command, name: str, prefix: str, signals: list[int]) 
         code = command.main(
             arguments, prog_name=name, standalone_mode=False, auto_envvar_prefix=prefix, default_map=defaults
         )
-    except ClesrError as error:
-        return _failed(str(error), error.exit_code, debug)
-    except ClickException as error:
-        return _failed(" ".join(error.format_message().split()), error.exit_code, debug)
     except (Abort, KeyboardInterrupt):
         return _failed("interrupted", 128 + (signals[-1] if signals else signal.SIGINT), debug)
     except BrokenPipeError:
         return 1  # who reads what is printed has enough
     except SystemExit as end:  # of a library
         return end.code if isinstance(end.code, int) else 1
-    except Exception as error:  # noqa: BLE001 - a fault of clesr: one line, and the way to the traceback
-        if isinstance(error, OSError) and (_is_of_output(error) or not _flush_output()):
-            return 1
-        words = f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
-        return _failed(words, 1, debug)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in one line
+        if signals:  # some libraries make other errors of an interrupt while they are imported
+            return _failed("interrupted", 128 + signals[-1], debug)
+        return _tell_error(error, debug)
     return code if isinstance(code, int) else 0
+
+
+def _tell_error(error: Exception, debug: bool) -> int:
+    """Say what went wrong in one line; the exit status."""
+    if isinstance(error, ClesrError):
+        return _failed(str(error), error.exit_code, debug)
+    if isinstance(error, ClickException):
+        return _failed(" ".join(error.format_message().split()), error.exit_code, debug)
+    if isinstance(error, OSError) and (_is_of_output(error) or not _flush_output()):
+        return 1
+    words = f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
+    return _failed(words, 1, debug)
 
 
 def _is_of_output(error: OSError) -> bool:
@@ -189,10 +216,7 @@ def read_config(path: Path) -> dict[str, Any]:
     settings = read_toml(path, "the settings file")
     checked: dict[str, Any] = {}
     for name, table in settings.items():
-        command = clesr.commands.get(name)
-        if command is None or not isinstance(table, dict):
-            raise UsageError(
-                f"{path}: {shortened(name, 80)} is no command; tables are {', '.join(clesr.commands)}"
-            )
-        checked[name] = check_options(table, command, f"{path}: [{name}]")
+        if name not in COMMANDS or not isinstance(table, dict):
+            raise UsageError(f"{path}: {shortened(name, 80)} is no command; tables are {', '.join(COMMANDS)}")
+        checked[name] = check_options(table, COMMANDS[name], f"{path}: [{name}]")
     return checked

@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 
-from clesr.tools.signals import STOPPING, end_process, on_signals
-from clesr.tools.stderr import stderr
+from clesr.tools.common.signals import STOPPING, end_process, on_signals
+from clesr.tools.common.stderr import stderr
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import EncoderFailed, Encoding, VideoWriter
 from clesr.pipeline.video.luma import luma
 
-ENCODE = ("auto", "cpu", "gpu")
 LARGE = 1280 * 720  # pixels from which "auto" tries a card: smaller images cost the processor little
 TRIED = 8  # images
 FAITHFUL_DB = 42.0  # PSNR of the trial's images, at least, where the codec is lossy

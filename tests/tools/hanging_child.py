@@ -16,7 +16,8 @@ from clesr.engines.common.files import WriteRule
 from clesr.engines.factory import open_engine
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
-from clesr.tools import entry, stream, streams
+from clesr.tools import entry, live_run
+from clesr.tools.common import engines
 
 FRAMES = 12  # that pass before
 
@@ -60,7 +61,7 @@ class Window(Sink):
 
 
 def break_it(part: str) -> None:
-    opening = {"engine opening": (stream, "open_engine"), "source opening": (streams, "open_source")}
+    opening = {"engine opening": (engines, "open_engine"), "source opening": (live_run, "open_source")}
     if part in opening:
         module, name = opening[part]
         setattr(module, name, after(1, getattr(module, name)))
@@ -71,7 +72,7 @@ def break_it(part: str) -> None:
             engine.collect = after(FRAMES, engine.collect)  # type: ignore[method-assign]
             return engine
 
-        setattr(stream, "open_engine", opened)  # noqa: B010 - which the module does not export
+        setattr(engines, "open_engine", opened)  # noqa: B010 - which the module does not export
     elif part == "source":
         from clesr.pipeline.sources.simulator.demo import DemoSource
 
@@ -80,13 +81,13 @@ def break_it(part: str) -> None:
         sink = Window() if part == "window" else Sink()
         method = {"sink": "write", "closing": "close", "window": "refresh"}[part]
         setattr(sink, method, after(1 if part == "closing" else FRAMES, getattr(sink, method)))
-        opening_sinks = streams._open_sinks
+        opening_sinks = live_run._open_sinks
 
-        def open_sinks(stream: streams.Stream, place: WindowPlacement, rule: WriteRule) -> None:
+        def open_sinks(stream: live_run.Stream, place: WindowPlacement, rule: WriteRule) -> None:
             opening_sinks(stream, place, rule)
             stream.sinks.append(sink)
 
-        streams._open_sinks = open_sinks
+        live_run._open_sinks = open_sinks
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from clesr.engines.factory import engines
 from clesr.engines.models import weights
 from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, load_model, save_model
+from clesr.tools.common import engines as opening
 
 
 @pytest.fixture
@@ -169,6 +170,29 @@ def test_model_auto_says_what_it_took(run: Run) -> None:
     )
     assert code == 0, err
     assert re.search(r"model fast: densenet takes \d+ ms a frame here", err)
+
+
+def test_a_still_is_up_scaled_by_the_best_model_without_a_trial(run: Run, tmp_path: Path) -> None:
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((20, 24), 100, np.uint8))
+    for names, output in (("a",), "sr.png"), (("a", "b"), "sr"):
+        given = [tmp_path / f"{name}.png" for name in names]
+        code, _, err = run("clesr", "upscale", *given, "-o", tmp_path / output, "--engine", "torch")
+        assert code == 0, err
+        assert err.count("model densenet: the best there is, for a still has no rate to hold") == 1
+        assert "frames/s leave" not in err, "there was no trial"
+
+
+def test_a_still_is_up_scaled_by_the_small_model_where_the_best_has_no_weights(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    having = {key: path for key, path in weights.shipped().items() if key != ("densenet", 8)}
+    for module in (weights, opening):
+        monkeypatch.setattr(module, "shipped", lambda: having)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 24), 100, np.uint8))
+    code, _, err = run("clesr", "upscale", tmp_path / "a.png", "-o", tmp_path / "sr.png", "--scale", "8")
+    assert code == 0, err
+    assert "model fast: densenet has no weights for scale 8" in err
 
 
 def test_settings_come_from_command_line_then_environment_then_file(

@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from clesr.tools import console
-from clesr.tools.console import progress_bar
+from clesr.tools.common import console
+from clesr.tools.common.console import progress_bar
 
 
 class Clock:

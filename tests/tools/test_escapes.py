@@ -18,8 +18,8 @@ from session_runs import frames, record
 from clesr.pipeline.session.format import format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.sinks.window.hud import FONT, _cut
-from clesr.tools.console import tell
-from clesr.tools.stderr import stderr
+from clesr.tools.common.console import tell
+from clesr.tools.common.stderr import stderr
 
 EVIL = "\x1b]0;x\x07\x1b[31m\u202e\nclesr: error: forged"
 SPELLED = r"\x1b]0;x\x07\x1b[31m\u202e\nclesr: error: forged"

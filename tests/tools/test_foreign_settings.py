@@ -23,8 +23,8 @@ from clesr.engines.cache import pack, unpack
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.limits import DEFAULT_SIDE, set_max_side
 from clesr.tools.bench import stored as bench
-from clesr.tools.cli import clesr, read_config
-from clesr.tools.commands.live import _settings
+from clesr.tools.cli import COMMANDS, read_config
+from clesr.tools.commands.live import settings_of_streams
 from clesr.tools.commands.train import _recipe
 from clesr.tools.export.patient import Patient, read_patient
 from clesr.tools.training import checkpoint
@@ -48,15 +48,15 @@ def longest_side() -> Iterator[None]:
 def _arguments(name: str) -> list[str]:
     """What the command needs beside its settings."""
     given = {"live": ["--source", "demo:"], "upscale": ["a", "-o", "b"], "export": ["s", "-o", "x.png"]}
-    needed = [p for p in clesr.commands[name].params if p.param_type_name == "argument" and p.required]
+    needed = [p for p in COMMANDS[name].params if p.param_type_name == "argument" and p.required]
     return given.get(name, ["x"] * len(needed))
 
 
 @MANY
 @given(data=st.data())
 def test_settings_of_any_kind_are_used_or_refused(data: st.DataObject, tmp_path: Path) -> None:
-    name = data.draw(st.sampled_from(sorted(clesr.commands)))
-    command = clesr.commands[name]
+    name = data.draw(st.sampled_from(sorted(COMMANDS)))
+    command = COMMANDS[name]
     options = data.draw(
         st.lists(st.sampled_from([p.name for p in command.params if p.name]), max_size=3, unique=True)
     )
@@ -67,12 +67,7 @@ def test_settings_of_any_kind_are_used_or_refused(data: st.DataObject, tmp_path:
         found = read_config(path)
         context = command.make_context(name, _arguments(name), default_map=found[name])
         if name == "live":
-            plain = {
-                k: v
-                for k, v in context.params.items()
-                if k not in ("source", "share", "output", "send", "record", "summary")
-            }
-            _settings({**plain, "stream": "", "source": "demo:"})
+            settings_of_streams({**context.params, "source": ("demo:",)})
         if name == "train" and context.params.get("data"):
             _recipe(
                 {

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from clesr.engines.common.errors import UsageError
-from clesr.tools.naming import Repeated, name_streams, spread
+from clesr.tools.common.naming import name_streams, spread
+from clesr.tools.common.options import Repeated
 
 
 def test_streams_are_named_by_the_user_or_after_their_addresses(

@@ -332,13 +332,13 @@ def test_a_file_that_appears_during_the_run_stays(
     """And what was made is kept under a name that is free."""
     from clesr.pipeline.pipeline import Pipeline
 
-    whole = Pipeline.run
+    whole = Pipeline.open
 
-    def disturbed(pipeline: Pipeline) -> Any:
+    def disturbed(pipeline: Pipeline) -> None:
         (place / "out.mkv").write_bytes(b"of somebody")
-        return whole(pipeline)
+        whole(pipeline)
 
-    monkeypatch.setattr(Pipeline, "run", disturbed)
+    monkeypatch.setattr(Pipeline, "open", disturbed)
     code, _, err = run("clesr", "upscale", "in.mkv", *UPSCALE, "-o", "out.mkv")
     assert code == 1
     assert "out.mkv exists" in err

@@ -160,7 +160,7 @@ def test_two_streams_of_one_name_or_output(run: Run) -> None:
 
 
 def test_the_name_of_a_stream_has_no_part_of_a_password() -> None:
-    from clesr.tools.naming import name_streams
+    from clesr.tools.common.naming import name_streams
 
     for secret in SECRETS:
         for address in (f"rtsp://joe:{secret}@camera/live", f"http://camera/live?key={secret}"):

@@ -21,8 +21,8 @@ PATIENCE_S = 60
 BROKEN = ["reader gone", "frozen pipe", "frozen terminal", "closed", "full disk"]
 TELLING = """
 import sys, threading
-from clesr.tools.console import tell
-from clesr.tools.stderr import stderr
+from clesr.tools.common.console import tell
+from clesr.tools.common.stderr import stderr
 worker = threading.Thread(target=lambda: [tell(f"line {i} {'x' * 100}") for i in range(5000)])
 worker.start()
 worker.join()

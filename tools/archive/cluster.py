@@ -19,10 +19,10 @@ from typing import Any
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError, MissingDependencyError, UsageError
 from clesr.engines.common.folders import put_part
+from clesr.engines.common.processor import core_count
 from clesr.tools.archive.messages import Answer, Failure, Hello, Task
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.worker import Worker, token_file, versions
-from clesr.tools.stream import cores
 
 AHEAD = 2  # tasks a worker has at most: the one it does, and the next
 WAIT_S = 0.2
@@ -230,7 +230,7 @@ def _connect(address: str) -> Any:
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        options["num_cpus"] = cores()
+        options["num_cpus"] = core_count()
     elif address != "auto":
         _check_answers(address)
     try:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import rich_click as click
 
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
@@ -26,54 +21,13 @@ from clesr.tools.archive.lock import locked
 from clesr.tools.archive.messages import Executor
 from clesr.tools.archive.report import LISTED, Report
 from clesr.tools.archive.runner import Runner
-from clesr.tools.archive.settings import FOLDER, PIECE, WORK, Settings
+from clesr.tools.archive.settings import FOLDER, WORK, Settings
 from clesr.tools.archive.tree import Tree, is_session
-from clesr.tools.console import tell
-from clesr.tools.options import Command, apply_options
-from clesr.tools.signals import nothing, on_signals
+from clesr.tools.common.console import tell
+from clesr.tools.common.signals import stopping_on_signals
 
 INTERRUPTED = 130
 AS_GIVEN = ("model", "engine", "device", "precision", "piece", "frames", "consistent", "threads", "overwrite")
-
-
-def archive_options() -> Callable[[Command], Command]:
-    """--cluster, --workers, --gpus, --piece, --reread."""
-    options = [
-        click.option(
-            "--cluster",
-            metavar="ADDRESS",
-            help="Share an archive's work on Ray: local (this machine), auto, or HOST:PORT. All machines must see "
-            "both folders under the same paths.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Engines on the cluster at most.  [default: as many as fit]",
-        ),
-        click.option(
-            "--gpus",
-            type=click.FloatRange(0, 8, min_open=True),
-            default=1.0,
-            show_default=True,
-            metavar="SHARE",
-            help="GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
-        ),
-        click.option(
-            "--piece",
-            type=click.IntRange(1),
-            default=PIECE,
-            show_default=True,
-            metavar="FRAMES",
-            help="Length of the pieces of long videos: what is computed again when a worker is lost.",
-        ),
-        click.option(
-            "--reread",
-            is_flag=True,
-            help="Compare the whole content of finished inputs, not only size and time of change.",
-        ),
-    ]
-    return apply_options(options)
 
 
 def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
@@ -137,7 +91,12 @@ def _run(
         tree = Tree(root, out)
         survey = stack.enter_context(closing(Survey(Tree(root, out))))
         runner = Runner(executor, tree, journal, settings, out, deep=options["reread"])
-        with stopping_on_signals(runner), following(runner.report, executor, survey):
+
+        def stop() -> None:
+            tell("stopping: finished files are kept, and so are finished pieces of long ones")
+            runner.stop()
+
+        with stopping_on_signals(stop), following(runner.report, executor, survey):
             report = runner.run()
         return report, tree, runner.stopped
 
@@ -192,16 +151,3 @@ def _remembered(settings: Settings, journal: Journal) -> Settings:
         return settings
     tell(f"model {model}, as in the run before")
     return _identified(replace(settings, model=model))
-
-
-@contextmanager
-def stopping_on_signals(runner: Runner) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP stop ``runner``; a second one ends the process as it always would."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.default_int_handler)
-        tell("stopping: finished files are kept, and so are finished pieces of long ones")
-        runner.stop()
-
-    with on_signals(nothing, on_main=handle):
-        yield

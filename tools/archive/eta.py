@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from clesr.tools.archive.messages import Executor
 from clesr.tools.archive.report import Report
 from clesr.tools.archive.tree import InputFile, Unreadable, kind
-from clesr.tools.console import console, progress_bar
+from clesr.tools.common.console import console, progress_bar
 
 EVERY_S = 0.5
 MEGA = 1e6

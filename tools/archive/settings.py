@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clesr.pipeline.prepare import Roi, Window
+from clesr.pipeline.settings import PIECE
 
-PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
-PIECE = 1000  # frames of a segment: what is computed and, after a loss, computed again together
 FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
 WORK = (FOLDER, "work")
 

@@ -2,82 +2,73 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 from rich.console import Console
 
-from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.models.registry import SCALES
-from clesr.engines.models.weights import read_descriptor
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options, overwrite_option
+from clesr.pipeline.settings import setting
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import (
+    general_options,
+    make_settings,
+    overwrite_option,
+    parse_size,
+    settings_options,
+)
 
+_what, _how_long, _output = (partial(setting, panel=panel) for panel in ("What", "How long", "Output"))
 MODELS, SIZE = ("densenet", "fast"), "256x256"
 
 Cases = tuple[tuple[str, int, tuple[int, int]], ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What to measure, for how long, and where the result goes."""
+
+    models: tuple[str, ...] = _what((), "Repeat for more.", "NAME|FILE", flag="--model")
+    scales: tuple[str, ...] = _what((), "Repeat for more.", choices=SCALES, flag="--scale")
+    sizes: tuple[str, ...] = _what((), "Of the LR image.  Repeat for more.", "WIDTHxHEIGHT", flag="--size")
+    names: tuple[str, ...] = _what(
+        (),
+        "cuda, tensorrt, openvino, torch, torch-eager or torch-compile (FP16 by PyTorch alone), or all.  "
+        "Repeat for more.  [default: what this machine has, but torch-compile, whose tuning takes minutes]",
+        "NAME",
+        flag="--engine",
+    )
+    device: str | None = _what(None, "Engines of this device alone.", choices=("cpu", "cuda", "gpu"))
+    precision: str | None = _what(None, "Engines of this precision alone: fp32, bf16, fp16, fp8.", "NAME")
+    seconds: float | None = _how_long(
+        None,
+        "Of each measurement: one frame at a time, frames in flight.  [default: 1; on an NVIDIA GPU 2]",
+        "S",
+        minimum=0,
+        above_zero=True,
+    )
+    repeats: int = _how_long(3, "Turns that the engines take; the median counts.", minimum=1)
+    threads: int | None = _how_long(None, "Processor threads.  [default: all]", "N", minimum=1)
+    json_file: str | None = _output(None, "Write every figure as JSON.", "FILE", flag="--json")
+    plot_file: str | None = _output(None, "Draw frames/s and latency.", "FILE.png", flag="--plot")
+
+
 @click.command()
-@click.option_panel("What", options=["--model", "--scale", "--size", "--engine", "--device", "--precision"])
-@click.option_panel("How long", options=["--seconds", "--repeats", "--threads"])
-@click.option_panel("Output", options=["--json", "--plot", "--overwrite", "--compare"])
-@click.option("--model", "models", multiple=True, metavar="NAME|FILE", help="Repeat for more.")
+@settings_options(BenchOptions, panels=())
 @click.option(
-    "--scale", "scales", multiple=True, type=click.Choice([str(s) for s in SCALES]), help="Repeat for more."
+    "--compare",
+    panel="Output",
+    nargs=2,
+    metavar="A.json B.json",
+    help="Measure nothing; show two results beside each other.",
 )
-@click.option(
-    "--size", "sizes", multiple=True, metavar="WIDTHxHEIGHT", help="Of the LR image.  Repeat for more."
-)
-@click.option(
-    "--engine",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    help="cuda, tensorrt, openvino, torch, torch-eager or torch-compile (FP16 by PyTorch alone), or all.  Repeat for "
-    "more.  [default: what this machine has, but torch-compile, whose tuning takes minutes]",
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda", "gpu"]), help="Engines of this device alone.")
-@click.option("--precision", metavar="NAME", help="Engines of this precision alone: fp32, bf16, fp16, fp8.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="S",
-    help="Of each measurement: one frame at a time, frames in flight.  [default: 1; on an NVIDIA GPU 2]",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    help="Turns that the engines take; the median counts.",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads.  [default: all]")
-@click.option("--json", "json_file", metavar="FILE", help="Write every figure as JSON.")
-@click.option("--plot", "plot_file", metavar="FILE.png", help="Draw frames/s and latency.")
-@click.option(
-    "--compare", nargs=2, metavar="A.json B.json", help="Measure nothing; show two results beside each other."
-)
-@overwrite_option()
+@overwrite_option("Output")
 @general_options()
-def bench(
-    models: tuple[str, ...],
-    scales: tuple[str, ...],
-    sizes: tuple[str, ...],
-    names: tuple[str, ...],
-    device: str | None,
-    precision: str | None,
-    seconds: float | None,
-    repeats: int,
-    threads: int | None,
-    json_file: str | None,
-    plot_file: str | None,
-    compare: tuple[str, str] | None,
-    overwrite: bool,
-) -> None:
+def bench(compare: tuple[str, str] | None, overwrite: bool, **given: Any) -> None:
     """Measure the engines side by side: does this machine hold video rate, and for how many streams?
 
     The engines take turns on the same image. Frames/s are with two frames in flight; latency is from NumPy array to
@@ -92,30 +83,31 @@ def bench(
     """
     from clesr.tools.bench import plot, run, stored
 
+    options = make_settings(BenchOptions, given)
     if compare:
         _compare(compare)
         return
-    if plot_file:
+    if options.plot_file:
         plot.check_plot()
-    rule = WriteRule.of(overwrite, *models)
-    rule.check_all(json_file, plot_file)
+    rule = WriteRule.of(overwrite, *options.models)
+    rule.check_all(options.json_file, options.plot_file)
     settings = run.Settings(
-        engines=_engines(names),
-        device=device,
-        precision=precision,
-        cases=_cases(models, scales, sizes),
-        seconds=seconds,
-        repeats=repeats,
+        engines=_engines(options.names),
+        device=options.device,
+        precision=options.precision,
+        cases=_cases(options.models, options.scales, options.sizes),
+        seconds=options.seconds,
+        repeats=options.repeats,
     )
-    result = _measure(settings, threads)
+    result = _measure(settings, options.threads)
     _show(result)
-    if json_file:
-        stored.write(Path(json_file), result, rule)
-        tell(f"wrote {json_file}")
-    if plot_file and result["rows"]:
-        plot.draw(result, Path(plot_file), rule)
-        tell(f"wrote {plot_file}")
-    asked_and_refused = any(line["engine"] in names for line in result["left_out"])
+    if options.json_file:
+        stored.write(Path(options.json_file), result, rule)
+        tell(f"wrote {options.json_file}")
+    if options.plot_file and result["rows"]:
+        plot.draw(result, Path(options.plot_file), rule)
+        tell(f"wrote {options.plot_file}")
+    asked_and_refused = any(line["engine"] in options.names for line in result["left_out"])
     if asked_and_refused or not result["rows"]:
         raise SystemExit(1)
 
@@ -180,9 +172,11 @@ def _engines(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _cases(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ...]) -> Cases:
     """Every model at every scale and size; none where nothing was asked for."""
+    from clesr.engines.models.weights import read_descriptor
+
     if not (models or scales or sizes):
         return ()
-    shapes = [_shape(size) for size in sizes or (SIZE,)]
+    shapes = [parse_size(size) for size in sizes or (SIZE,)]
     cases = []
     for model in models or MODELS:
         own = (
@@ -190,10 +184,3 @@ def _cases(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, .
         )
         cases += [(model, scale, shape) for scale in own for shape in shapes]
     return tuple(cases)
-
-
-def _shape(size: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
-    if match is None:
-        raise UsageError(f"--size {size} is not WIDTHxHEIGHT, such as 256x256")
-    return int(match[2]), int(match[1])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.engines.models.registry import SCALES
-from clesr.engines.models.weights import Model, find_model, load_model, shipped
-from clesr.engines.notes import noting
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import general_options, parse_size
+
+if TYPE_CHECKING:
+    from clesr.engines.backends.tensorrt.engine import CompiledEngine
+    from clesr.engines.models.weights import Model
 
 DEFAULT_MODEL = "densenet"
 DEFAULT_SIZE = "256x256"
@@ -52,7 +53,10 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     - `clesr build densenet --scale 4 --size 256x256 --size 576x592`
     - `clesr build runs/mine/weights.safetensors`
     """
-    shapes = [_shape(size) for size in sizes]
+    from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
+    from clesr.engines.notes import noting
+
+    shapes = [parse_size(size, SMALLEST) for size in sizes]
     found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in scales]))
     reason = why_not()
     if reason:
@@ -88,6 +92,8 @@ def build_all(engines: Sequence[CompiledEngine]) -> None:
 
 
 def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:
+    from clesr.engines.models.weights import find_model, load_model, shipped
+
     for name in names:
         if Path(name).suffix:
             model = load_model(Path(name))
@@ -100,12 +106,3 @@ def _models(names: Sequence[str], scales: Sequence[int]) -> Iterator[Model]:
         having = [scale for shipped_name, scale in sorted(shipped()) if shipped_name == name]
         for scale in scales or having or SCALES:
             yield find_model(name, scale)
-
-
-def _shape(size: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if match is None or min(int(match[1]), int(match[2])) < SMALLEST:
-        raise UsageError(
-            f"--size {size} is not WIDTHxHEIGHT of {SMALLEST} pixels or more, such as {DEFAULT_SIZE}"
-        )
-    return int(match[2]), int(match[1])

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import rich_click as click
-from numpy.typing import NDArray
 
-from clesr.engines.common.errors import SinkError
-from clesr.engines.common.files import WriteRule, write_file
-from clesr.engines.common.resample import quantise, resize
-from clesr.engines.factory import open_engine
-from clesr.engines.models.weights import find_model
-from clesr.engines.results import run_frame
-from clesr.pipeline.frame import Frame
-from clesr.pipeline.pipeline import Limits
 from clesr.pipeline.settings import LiveSettings
-from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.simulator.demo import DemoSource
-from clesr.tools.console import tell
-from clesr.tools.options import general_options, overwrite_option
-from clesr.tools.streams import Stream, engine_opener, run_live
+from clesr.tools.common.options import general_options, overwrite_option
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ADDRESS = "demo:?size=256&fps=25&seed=3"
 SCALE = 4
@@ -47,6 +36,15 @@ def demo(output: str, seconds: float, overwrite: bool) -> None:
     Writes demo.mp4 (the up-scaled video), summary.json (frames by outcome, rate, latency) and demo.png (input,
     bicubic, clesr and the ground truth of one frame side by side).
     """
+    import cv2
+
+    from clesr.engines.common.errors import SinkError
+    from clesr.engines.common.files import WriteRule, write_file
+    from clesr.pipeline.sinks.registry import open_sink
+    from clesr.pipeline.sources.registry import open_source
+    from clesr.tools.common.console import tell
+    from clesr.tools.live_run import Stream, run_live
+
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,13 +57,13 @@ def demo(output: str, seconds: float, overwrite: bool) -> None:
         scale=SCALE,
         model="fast",
         display="none",
-        limits=Limits(None, seconds),
+        seconds=seconds,
         summary=str(folder / "summary.json"),
         overwrite=overwrite,
     )
     source = open_source(ADDRESS)
     video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps, rule=rule)
-    run_live([Stream(settings, source, [video])], engine_opener(settings))
+    run_live([settings], [Stream(settings, source, [video])])
     tell(f"wrote {folder / 'summary.json'}")
     write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
     tell(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
@@ -73,6 +71,16 @@ def demo(output: str, seconds: float, overwrite: bool) -> None:
 
 def draw() -> NDArray[np.uint8]:
     """The picture: (BAR + PANEL, 4 * PANEL + gaps) uint8."""
+    import cv2
+    import numpy as np
+
+    from clesr.engines.common.resample import quantise, resize
+    from clesr.engines.factory import open_engine
+    from clesr.engines.models.weights import find_model
+    from clesr.engines.results import run_frame
+    from clesr.pipeline.frame import Frame
+    from clesr.pipeline.sources.simulator.demo import DemoSource
+
     source = DemoSource(f"{ADDRESS}&pace=max")
     frame = source.read(1.0)
     assert isinstance(frame, Frame)

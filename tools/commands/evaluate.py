@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import rich_click as click
 
@@ -11,10 +14,12 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.common.text import presentable
 from clesr.engines.models.registry import SCALES
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import general_options, overwrite_option
+from clesr.pipeline.settings import setting
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import general_options, make_settings, overwrite_option, settings_options
 
 RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
+_what, _output = (partial(setting, panel=panel) for panel in ("What", "Output"))
 GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
 
 
@@ -33,78 +38,52 @@ class Greedy(click.RichCommand):
         return super().parse_args(ctx, spread)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What to compare, and where the result goes."""
+
+    data: tuple[str, ...] = _what(
+        ..., "Folders, patterns or files of images, TIFF stacks, .mkt files or videos: the truth.", "PATH ..."
+    )
+    scales: tuple[str, ...] = _what(("4",), "2, 4, 8.", "SCALE ...")
+    methods: tuple[str, ...] = _what(
+        ("all",),
+        "nearest, bilinear, bicubic, a+, srcnn, densenet, fast; all: these seven; densenet-paper, "
+        ".safetensors files.",
+        "NAME ...",
+    )
+    size: str = _what(
+        "native",
+        "Images as they are, or shrunk by two first, which has finer structure for its pixels.",
+        choices=("native", "half", "both"),
+    )
+    degradation: tuple[str, ...] = _what(
+        ("clean",),
+        "What the LR images suffer, each by itself: noise=5 (grey levels), shot=0.2, jpeg=50, mpeg=8, point, "
+        "area, gauss=0.4, cores=1.5 (LR pixels apart), lines=0.3; joined by +, all together.",
+        "PART[+PART] ...",
+    )
+    engine: str = _what("auto", "What computes the networks, as of `clesr live`.")
+    output: str | None = _output(
+        None, "Where table.md, rows.csv, rows.json and the figures go.", "FOLDER", names=("-o",)
+    )
+    json_file: str | None = _output(None, "The rows as JSON.", "FILE", flag="--json")
+    figures: bool = _output(True, "Draw figures into --output.", negative=True)
+    picture: tuple[str, ...] = _output((), "Images shown in the figures.  [default: the first]", "NAME ...")
+    pixel_size: float | None = _output(
+        None,
+        "Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",
+        "UM",
+        minimum=0,
+        above_zero=True,
+    )
+
+
 @click.command(cls=Greedy)
-@click.option_panel(
-    "What", options=["--data", "--scales", "--methods", "--size", "--degradation", "--engine"]
-)
-@click.option_panel("Output", options=["--output", "--json", "--figures", "--picture", "--pixel-size"])
-@click.option(
-    "--data",
-    multiple=True,
-    required=True,
-    metavar="PATH ...",
-    help="Folders, patterns or files of images, TIFF stacks, .mkt files or videos: the truth.",
-)
-@click.option(
-    "--scales", multiple=True, default=("4",), show_default=True, metavar="SCALE ...", help="2, 4, 8."
-)
-@click.option(
-    "--methods",
-    multiple=True,
-    default=("all",),
-    show_default=True,
-    metavar="NAME ...",
-    help="nearest, bilinear, bicubic, a+, srcnn, densenet, fast; all: these seven; densenet-paper, .safetensors files.",
-)
-@click.option(
-    "--size",
-    type=click.Choice(["native", "half", "both"]),
-    default="native",
-    show_default=True,
-    help="Images as they are, or shrunk by two first, which has finer structure for its pixels.",
-)
-@click.option(
-    "--degradation",
-    multiple=True,
-    default=("clean",),
-    show_default=True,
-    metavar="PART[+PART] ...",
-    help="What the LR images suffer, each by itself: noise=5 (grey levels), shot=0.2, jpeg=50, mpeg=8, point, area, "
-    "gauss=0.4, cores=1.5 (LR pixels apart), lines=0.3; joined by +, all together.",
-)
-@click.option(
-    "--engine", default="auto", show_default=True, help="What computes the networks, as of `clesr live`."
-)
-@click.option(
-    "--output", "-o", metavar="FOLDER", help="Where table.md, rows.csv, rows.json and the figures go."
-)
-@click.option("--json", "json_file", metavar="FILE", help="The rows as JSON.")
-@click.option("--figures/--no-figures", default=True, show_default=True, help="Draw figures into --output.")
-@click.option(
-    "--picture", multiple=True, metavar="NAME ...", help="Images shown in the figures.  [default: the first]"
-)
-@click.option(
-    "--pixel-size",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="UM",
-    help="Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",
-)
+@settings_options(EvaluateOptions, panels=())
 @overwrite_option()
 @general_options()
-def evaluate(
-    data: tuple[str, ...],
-    scales: tuple[str, ...],
-    methods: tuple[str, ...],
-    size: str,
-    degradation: tuple[str, ...],
-    engine: str,
-    output: str | None,
-    json_file: str | None,
-    figures: bool,
-    picture: tuple[str, ...],
-    pixel_size: float | None,
-    overwrite: bool,
-) -> None:
+def evaluate(overwrite: bool, **given: Any) -> None:
     """Measure methods on images whose truth is known: shrink each, up-scale it, compare.
 
     Prints PSNR, SSIM and time by method and scale, with 95 % intervals and the difference to bicubic, image by
@@ -123,15 +102,16 @@ def evaluate(
     from clesr.tools.evaluation import report
     from clesr.tools.evaluation.methods import wanted_methods
 
-    rule = _write_rule(overwrite, data, methods, json_file, output)
-    if output and figures:
+    options = make_settings(EvaluateOptions, given)
+    rule = _write_rule(overwrite, options)
+    if options.output and options.figures:
         _figures_module()
-    wanted = wanted_methods(_words(methods))
-    factors = _scales(_words(scales))
-    sizes = list(evaluation.SIZES) if size == "both" else [size]
-    suffered = parse_degradations(",".join(degradation))
-    images = [item for entry in data for item in read_entry(entry)]
-    shown = list(picture) or [images[0][0]]
+    wanted = wanted_methods(_words(options.methods))
+    factors = _scales(_words(options.scales))
+    sizes = list(evaluation.SIZES) if options.size == "both" else [options.size]
+    suffered = parse_degradations(",".join(options.degradation))
+    images = [item for entry in options.data for item in read_entry(entry)]
+    shown = list(options.picture) or [images[0][0]]
     _check_names(shown, [name for name, _ in images])
     total = len(wanted) * len(factors) * len(sizes) * len(suffered) * len(images)
     with progress_bar("evaluate", total, unit="images") as advance:
@@ -141,8 +121,8 @@ def evaluate(
             scales=factors,
             sizes=sizes,
             degradations=suffered,
-            engine=engine,
-            pictured=shown if output and figures else (),
+            engine=options.engine,
+            pictured=shown if options.output and options.figures else (),
             tell=tell,
             advance=lambda done: advance(done, ""),
         )
@@ -152,33 +132,27 @@ def evaluate(
     table = report.markdown(lines) + report.engines(rows)
     for line in table.splitlines():
         click.echo(presentable(line))
-    if json_file:
-        report.write(Path(json_file), report.json_text(rows), rule)
-        tell(f"wrote {json_file}")
-    if output:
-        folder = Path(output)
+    if options.json_file:
+        report.write(Path(options.json_file), report.json_text(rows), rule)
+        tell(f"wrote {options.json_file}")
+    if options.output:
+        folder = Path(options.output)
         report.write(folder / "table.md", table, rule)
         report.write(folder / "rows.csv", report.csv_text(rows), rule)
         report.write(folder / "rows.json", report.json_text(rows), rule)
         drawn = []
-        if figures:
-            drawn = _figures_module().draw_all(folder, lines, pictures, pixel_size, rule)
+        if options.figures:
+            drawn = _figures_module().draw_all(folder, lines, pictures, options.pixel_size, rule)
         tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 
-def _write_rule(
-    overwrite: bool,
-    data: tuple[str, ...],
-    methods: tuple[str, ...],
-    json_file: str | None,
-    output: str | None,
-) -> WriteRule:
+def _write_rule(overwrite: bool, options: EvaluateOptions) -> WriteRule:
     """What may be replaced; raises ClesrError where a result may not be written."""
     from clesr.tools.data.images import named_files
 
-    rule = WriteRule.of(overwrite, *_words(methods), *named_files(data))
-    folder = Path(output) if output else None
-    rule.check_all(json_file, *(folder / name for name in RESULTS if folder))
+    rule = WriteRule.of(overwrite, *_words(options.methods), *named_files(options.data))
+    folder = Path(options.output) if options.output else None
+    rule.check_all(options.json_file, *(folder / name for name in RESULTS if folder))
     return rule
 
 

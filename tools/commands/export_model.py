@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import rich_click as click
@@ -10,9 +9,8 @@ import rich_click as click
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.models.registry import SCALES
-from clesr.engines.models.weights import find_model
-from clesr.tools.console import tell
-from clesr.tools.options import general_options, overwrite_option
+from clesr.tools.common.console import tell
+from clesr.tools.common.options import general_options, overwrite_option, parse_size
 
 
 @click.command("export-model")
@@ -52,8 +50,9 @@ def export_model(
     - `clesr export-model runs/mine/weights.safetensors --precision fp32 --size 256x256 -o mine.onnx`
     """
     from clesr.engines.models.onnx_export import export_onnx
+    from clesr.engines.models.weights import find_model
 
-    shape = size and _shape(size)
+    shape = size and parse_size(size)
     path = Path(output)
     if path.suffix.lower() != ".onnx":
         raise UsageError(f"--output {output} does not end in .onnx; name the file so")
@@ -62,13 +61,6 @@ def export_model(
     found = find_model(model, _scale(model, int(scale)))
     export_onnx(found, path, precision=precision, shape=shape or None, rule=rule)
     tell(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {found}, {precision}, size {size or 'any'}")
-
-
-def _shape(size: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if match is None:
-        raise UsageError(f"--size {size} is not WIDTHxHEIGHT, such as 256x256")
-    return int(match[2]), int(match[1])
 
 
 def _scale(model: str, scale: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,30 +11,27 @@ from typing import Any
 import rich_click as click
 
 from clesr.engines.common.text import presentable
-from clesr.engines.models.weights import load_model
-from clesr.pipeline.session.format import MANIFEST
-from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.sources.registry import open_source
-from clesr.tools.options import general_options
+from clesr.tools.common.options import general_options
 
 
-@click.command(name="info")
+@click.command()
 @click.argument("path", metavar="PATH")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @general_options()
 def info(path: str, as_json: bool) -> None:
     """Show what PATH is: a session folder, a weights file, or a recording that clesr can read."""
     facts = describe(path)
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{presentable(name).replace('_', ' '):{width}}  {presentable(_words(value))}")
+    for line in [json.dumps(facts, indent=2)] if as_json else map(presentable, lines(facts)):
+        print(line)
 
 
 def describe(path: str) -> dict[str, Any]:
     """The facts about ``path``; raises ClesrError where it is nothing that is known."""
+    from clesr.engines.models.weights import load_model
+    from clesr.pipeline.session.format import MANIFEST
+    from clesr.pipeline.session.reader import read_session
+    from clesr.pipeline.sources.registry import open_source
+
     file = Path(path)
     if (file / MANIFEST).is_file():
         return {"kind": "session", **asdict(read_session(file).info)}
@@ -55,9 +53,26 @@ def describe(path: str) -> dict[str, Any]:
         source.close()
 
 
+def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """``facts`` as lines: a name and its value, or under a name lines of its own."""
+    width = max(map(len, facts), default=0)
+    for key, value in facts.items():
+        name = f"{indent}{key.replace('_', ' '):{width}}"
+        if isinstance(value, Mapping) and value:
+            yield name.rstrip()
+            yield from lines(value, indent + "  ")
+        elif isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+            for one in value:
+                yield f"{name}  {', '.join(f'{k} {_words(v)}' for k, v in one.items() if v not in (None, ''))}"
+        elif key.endswith("shape") and value:
+            yield f"{name}  {value[1]} x {value[0]} pixels"
+        else:
+            yield f"{name}  {_words(value)}"
+
+
 def _words(value: object) -> str:
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, dict | list | tuple):
-        return json.dumps(value)
-    return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping | list | tuple):
+        return ", ".join(map(_words, value)) or "-"
+    return f"{value:.10g}" if isinstance(value, float) else "-" if value in (None, "") else str(value)

@@ -6,14 +6,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
-from rich.console import Console
-from rich.table import Table
 
-from clesr.engines.models.registry import count_operations, count_parameters
-from clesr.engines.models.weights import Model, load_model, shipped
-from clesr.tools.options import general_options
+from clesr.tools.common.options import general_options
+
+if TYPE_CHECKING:
+    from clesr.engines.models.weights import Model
 
 
 @click.command()
@@ -22,6 +22,11 @@ from clesr.tools.options import general_options
 @general_options()
 def models(file: str | None, as_json: bool) -> None:
     """List the models that ship with clesr, or describe one weights FILE."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from clesr.engines.models.weights import load_model, shipped
+
     found = [load_model(Path(file))] if file else [load_model(path) for path in shipped().values()]
     if as_json:
         rows = [{**asdict(model.descriptor), "sha256": model.sha256} for model in found]
@@ -41,6 +46,8 @@ def models(file: str | None, as_json: bool) -> None:
 
 
 def _row(model: Model) -> list[str]:
+    from clesr.engines.models.registry import count_operations, count_parameters
+
     side = 1024 // model.scale
     gain = model.descriptor.metrics.get("test_gain_db")
     return [

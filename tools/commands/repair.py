@@ -6,19 +6,20 @@ from pathlib import Path
 
 import rich_click as click
 
-from clesr.pipeline.session.repair import repair
-from clesr.tools.console import tell
-from clesr.tools.options import general_options
+from clesr.tools.common.options import general_options
 
 
-@click.command(name="repair")
+@click.command()
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
 @general_options()
-def repair_session(session: Path) -> None:
+def repair(session: Path) -> None:
     """Close SESSION, whose recording was cut off by a crash or a power cut.
 
     Says what is lost. The files as they were stay in SESSION/before-repair, which may be deleted when `clesr verify`
     has passed.
     """
-    for line in repair(session):
+    from clesr.pipeline.session.repair import repair as close_session
+    from clesr.tools.common.console import tell
+
+    for line in close_session(session):
         tell(line)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.core import ParameterSource
 
-from clesr.pipeline.session.format import SessionInfo
-from clesr.pipeline.session.manifest import recorded_settings
-from clesr.pipeline.session.reader import read_session
 from clesr.tools.commands.live import live
+
+if TYPE_CHECKING:
+    from clesr.pipeline.session.format import SessionInfo
 
 
 def settings_of(info: SessionInfo) -> dict[str, Any]:
     """The options of `clesr live` with which the session was recorded."""
+    from clesr.pipeline.session.manifest import recorded_settings
+
     settings = recorded_settings(info)
     return {
         "scale": str(info.scale),
@@ -39,6 +41,8 @@ def _replay(context: click.Context, /, session: str, **options: Any) -> None:
     - `clesr replay examination`
     - `clesr replay examination --scale 2 --model fast --pace max --display none --output again.mkv`
     """
+    from clesr.pipeline.session.reader import read_session
+
     recorded = settings_of(read_session(Path(session)).info)
     given = {
         name: recorded[name]
@@ -49,5 +53,6 @@ def _replay(context: click.Context, /, session: str, **options: Any) -> None:
 
 
 replay = click.command(name="replay")(_replay)
+replay.panels = live.panels
 replay.params += [parameter for parameter in live.params if parameter.name != "source"]
 replay.params.insert(0, click.Argument(["session"], metavar="SESSION"))

@@ -5,38 +5,71 @@ from __future__ import annotations
 import importlib.util
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
-from clesr.engines.models.densenet import BASES, SKIPS
 from clesr.engines.models.registry import SCALES
-from clesr.pipeline.noise import NAMES as LEVELS
-from clesr.tools.console import progress_bar, tell
-from clesr.tools.options import Command, general_options, overwrite_option
-from clesr.tools.settings_file import check_options, read_toml
-from clesr.tools.signals import nothing, on_signals
-from clesr.tools.training.recipe import DEFAULTS, LOSSES, PRECISIONS, SCHEDULES, Recipe
+from clesr.pipeline.settings import setting
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.options import (
+    check_options,
+    general_options,
+    overwrite_option,
+    read_toml,
+    settings_options,
+)
+from clesr.tools.common.signals import stopping_on_signals
+from clesr.tools.training.recipe import PANELS, Recipe
 
 if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
 
 
+SKIPS = ("none", "add", "low", "all")
+BASES = ("none", "bicubic")
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
+_network, _machine = (partial(setting, panel=panel) for panel in ("Network", "Machine and output"))
 INTERRUPTED = 130
 RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
 
 
-def recipe_option(flag: str, **more: Any) -> Callable[[Command], Command]:
-    """An option that is a field of Recipe, with its default."""
-    default = DEFAULTS[flag.partition("/")[0].strip("-").replace("-", "_")]
-    return click.option(flag, default=default, show_default=default is not None, **more)
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options beside those of the recipe."""
+
+    architecture: str = _network(
+        "densenet",
+        "densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of "
+        "the other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
+        choices=NETWORKS,
+    )
+    scale: int = _network(4, "", choices=SCALES)
+    skip: str = _network("add", "densenet: how low-level features are joined.", choices=SKIPS)
+    base: str = _network("bicubic", "densenet: what the network's output is added to.", choices=BASES)
+    channels: int = _network(16, "fast: channels of each layer.")
+    depth: int = _network(8, "fast: number of convolutions.")
+    levels: bool = _network(
+        False,
+        "densenet, fast: the network is told how noisy, detailed and blocky the image is.",
+        negative=True,
+    )
+    output: str = _machine(
+        ...,
+        "Where checkpoint, log, curves, weights and model card go; an unfinished run there is taken up again.",
+        "FOLDER",
+        names=("-o",),
+    )
+    name: str | None = _machine(None, "Name of the model.  [default: the architecture]")
+    every: int = _machine(200, "Steps between checkpoints and validation.")
+    device: str = _machine("cpu", "", choices=("cpu", "cuda"))
+    devices: int = _machine(1, "GPUs of this machine; torchrun sets its own.")
+    threads: int | None = _machine(None, "Processor threads.  [default: all]", "N")
 
 
 def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
@@ -54,221 +87,30 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
         raise UsageError(f"--milestones {text!r} is no list of epochs; write them as 50,200") from None
 
 
-@contextmanager
-def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP set ``stop``; a second one ends at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    with on_signals(nothing, on_main=handle):
-        yield
-
-
 @click.command()
-@click.option_panel(
-    "Data",
-    options=[
-        "--data",
-        "--test",
-        "--hold-out",
-        "--shrunk",
-        "--shift",
-        "--degradation",
-        "--core-patterns",
-        "--contrast",
-    ],
-)
-@click.option_panel(
-    "Network",
-    options=[
-        "--architecture",
-        "--scale",
-        "--skip",
-        "--base",
-        "--channels",
-        "--depth",
-        "--levels",
-        "--init",
-        "--teacher",
-        "--teacher-share",
-    ],
-)
-@click.option_panel(
-    "Schedule",
-    options=[
-        "--recipe",
-        "--epochs",
-        "--epoch-patches",
-        "--steps",
-        "--batch",
-        "--patch",
-        "--loss",
-        "--learning-rate",
-        "--schedule",
-        "--milestones",
-        "--decay",
-        "--warm-up",
-        "--beta1",
-        "--beta2",
-        "--epsilon",
-        "--seed",
-    ],
-)
-@click.option_panel(
-    "Machine and output",
-    options=[
-        "--output",
-        "--overwrite",
-        "--name",
-        "--every",
-        "--device",
-        "--devices",
-        "--precision",
-        "--threads",
-    ],
-)
-@click.option(
-    "--data",
-    multiple=True,
-    required=True,
-    metavar="PATH[=WEIGHT]",
-    help="A folder, pattern or file of images, TIFF stacks, .mkt files or videos, or demo:?images=16 for phantoms; "
-    "WEIGHT draws it more or less often.  Repeat for more.",
-)
-@click.option("--test", metavar="PATH", help="Images for the closing figures alone; never trained on.")
-@recipe_option("--hold-out", type=int, metavar="N", help="Every N-th image is kept for validation; 0: none.")
-@recipe_option("--shrunk", type=float, help="Weight of each image's half-size copy; 0: none.")
-@recipe_option(
-    "--shift/--no-shift",
-    help="Let the grid of the LR pixels fall anywhere on the images: more patches from few images.",
-)
-@recipe_option(
-    "--degradation",
-    multiple=True,
-    metavar="PART[+PART][@WEIGHT]",
-    help="What befalls patches beside the reduction, such as noise=1..8+jpeg=40..90@2: each draws one, by weight. "
-    "Parts: clean, bicubic, area, point, gauss=, cores=, lines=, noise=, shot=, jpeg=, mpeg=.  Repeat for more.",
-)
-@recipe_option(
-    "--core-patterns", metavar="FOLDER", help="Raw PNG frames of fibre bundles, for the cores of cores=."
-)
-@recipe_option(
-    "--contrast",
-    type=float,
-    metavar="FACTOR",
-    help="With --degradation: images are dimmed by factors from this to 1: many ratios of signal to noise.",
-)
-@click.option(
-    "--architecture",
-    type=click.Choice(NETWORKS),
-    default="densenet",
-    show_default=True,
-    help="densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of the "
-    "other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
-)
-@click.option("--scale", type=click.Choice([str(s) for s in SCALES]), default="4", show_default=True)
-@click.option(
-    "--skip",
-    type=click.Choice(SKIPS),
-    default="add",
-    show_default=True,
-    help="densenet: how low-level features are joined.",
-)
-@click.option(
-    "--base",
-    type=click.Choice(BASES),
-    default="bicubic",
-    show_default=True,
-    help="densenet: what the network's output is added to.",
-)
-@click.option("--channels", type=int, default=16, show_default=True, help="fast: channels of each layer.")
-@click.option("--depth", type=int, default=8, show_default=True, help="fast: number of convolutions.")
-@click.option(
-    "--levels/--no-levels",
-    default=False,
-    show_default=True,
-    help="densenet, fast: the network is told how noisy, detailed and blocky the image is.",
-)
-@click.option(
-    "--init", metavar="FILE", help="Start from these weights; layers that fit are taken, of any scale."
-)
-@click.option("--teacher", metavar="FILE", help="Learn from this model's output as well: distillation.")
-@recipe_option(
-    "--teacher-share", type=float, metavar="SHARE", help="How much of the aim is the teacher's, 0 to 1."
-)
+@settings_options(TrainOptions, Recipe, panels=PANELS)
 @click.option(
     "--recipe",
+    panel="Schedule",
     metavar="FILE",
     is_eager=True,
     expose_value=False,
     callback=_read_recipe,
     help="Options from this TOML file, as a run leaves it in recipe.toml; those given here go first.",
 )
-@recipe_option("--epochs", type=int, help="How often the images are covered.")
-@recipe_option(
-    "--epoch-patches",
-    type=int,
-    metavar="N",
-    help="Patches an epoch.  [default: as many as cover the images once]",
-)
-@recipe_option("--steps", type=int, metavar="N", help="Training steps in all, in place of --epochs.")
-@recipe_option("--batch", type=int, help="Patches a step, of all processes together.")
-@recipe_option("--patch", type=int, help="HR pixels a side of a patch.")
-@recipe_option(
-    "--loss", type=click.Choice(LOSSES), help="l1 as the paper; l2 for a last stretch that aims at PSNR."
-)
-@recipe_option("--learning-rate", type=float, help="Adam's, at its highest.")
-@recipe_option(
-    "--schedule", type=click.Choice(SCHEDULES), help="steps: times --decay at each of --milestones."
-)
 @click.option(
     "--milestones",
+    panel="Schedule",
     default="50,200",
     show_default=True,
     metavar="EPOCH,EPOCH",
     callback=_parse_milestones,
     help="Epochs at which the learning rate falls.",
 )
-@recipe_option(
-    "--decay", type=float, help="What it is multiplied by (the paper prints 10, which can only mean 1/10)."
-)
-@recipe_option(
-    "--warm-up", type=int, metavar="STEPS", help="Steps in which the learning rate rises at the start."
-)
-@recipe_option("--beta1", type=float, help="Adam's.")
-@recipe_option("--beta2", type=float, help="Adam's.")
-@recipe_option("--epsilon", type=float, help="Adam's.")
-@recipe_option("--seed", type=int, help="Fixes initialisation and every batch.")
-@click.option(
-    "--output",
-    "-o",
-    required=True,
-    metavar="FOLDER",
-    help="Where checkpoint, log, curves, weights and model card go; an unfinished run there is taken up again.",
-)
-@click.option("--name", help="Name of the model.  [default: the architecture]")
-@click.option(
-    "--every", type=int, default=200, show_default=True, help="Steps between checkpoints and validation."
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option(
-    "--devices", type=int, default=1, show_default=True, help="GPUs of this machine; torchrun sets its own."
-)
-@recipe_option("--precision", type=click.Choice(PRECISIONS), help="32, or bf16: mixed precision.")
-@click.option("--threads", type=int, metavar="N", help="Processor threads.  [default: all]")
-@overwrite_option()
+@overwrite_option("Machine and output")
 @general_options()
 def train(
-    output: str,
-    every: int,
-    threads: int | None,
-    device: str,
-    devices: int,
-    overwrite: bool,
-    **options: Any,
+    output: str, every: int, threads: int | None, device: str, devices: int, overwrite: bool, **options: Any
 ) -> None:
     """Train a network on your own images, and go on where an interrupted run stopped.
 
@@ -305,7 +147,10 @@ def train(
     shown: float | None = None
     silent = 0
     stop = threading.Event()
-    with stopping_on_signals(stop), progress_bar("train", trainer.schedule.steps, unit="steps") as advance:
+    with (
+        stopping_on_signals(stop.set),
+        progress_bar("train", trainer.schedule.steps, unit="steps") as advance,
+    ):
 
         def report(progress: Progress) -> None:
             nonlocal shown, silent
@@ -396,7 +241,9 @@ def _recipe(options: dict[str, Any]) -> Recipe:
     if levels:
         if asked not in ("densenet", "fast"):
             raise UsageError(f"--levels goes with densenet and fast, not with {asked}")
-        arguments["levels"] = LEVELS
+        from clesr.pipeline.noise import NAMES
+
+        arguments["levels"] = NAMES
     given |= {"scale": int(given["scale"]), "name": given.get("name") or asked}
     return Recipe(architecture=architecture, arguments=arguments, **given)
 

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.files import WriteRule, write_json
 from clesr.engines.common.text import presentable
-from clesr.pipeline.frame import Outcome
-from clesr.pipeline.session.verify import Certificate, verify
-from clesr.tools.console import progress_bar
-from clesr.tools.options import general_options, overwrite_option
+from clesr.tools.common.console import progress_bar
+from clesr.tools.common.options import general_options, overwrite_option
 
-RUNS = 30  # runs of missing frames that are named in the text; all are in the JSON
+if TYPE_CHECKING:
+    from clesr.pipeline.session.verify import Certificate, Missing
 
 
-@click.command(name="verify")
+@click.command()
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", metavar="FILE", help="Also write the certificate as JSON.")
 @overwrite_option()
 @general_options()
-def verify_session(session: Path, json_file: str | None, overwrite: bool) -> None:
+def verify(session: Path, json_file: str | None, overwrite: bool) -> None:
     """Check that nothing in SESSION was lost or changed, and print its certificate of completeness.
 
     Every pixel is decoded and compared with its hash, every line with the line before it, every file with its
     digest; every missing number must be explained. Exit status 1 where anything does not hold.
     """
+    from clesr.pipeline.session.verify import verify as check_session
+
     rule = WriteRule.of(overwrite, session)
     rule.check_all(json_file)
     with progress_bar(session.name, None, unit="images") as advance:
-        certificate = verify(session, _counted(advance))
+        certificate = check_session(session, lambda images: advance(images, ""))
     for line in describe(certificate):
         print(presentable(line))
     if json_file is not None:
@@ -44,6 +47,8 @@ def verify_session(session: Path, json_file: str | None, overwrite: bool) -> Non
 
 def describe(certificate: Certificate) -> list[str]:
     """The certificate as lines of text."""
+    from clesr.pipeline.frame import Outcome
+
     info, totals = certificate.info, certificate.totals
     outcomes = [f"{totals[o]} {o}" for o in [*map(str, Outcome), "unfinished"] if totals.get(o)]
     made = f"{info.model} x{info.scale} {info.model_hash[:12]} by {info.engine} {info.precision} on {info.device}"
@@ -55,10 +60,7 @@ def describe(certificate: Certificate) -> list[str]:
         f"raw        {totals.get('raw', 0)} frames ({info.raw_codec}, {info.dtype}, {_size(info.raw_shape)})",
         f"up-scaled  {totals.get('sr', 0)} frames ({info.sr_codec}, {_size(info.sr_shape)})",
     ]
-    missing = certificate.missing
-    lines += [f"missing    {m.what} {m}" for m in missing[:RUNS]]
-    if len(missing) > RUNS:
-        lines.append(f"missing    {len(missing) - RUNS} runs more; --json has them all")
+    lines += [f"missing    {line}" for line in _missing(certificate.missing)]
     lines += [f"PROBLEM    {problem}" for problem in certificate.problems]
     lines.append(f"digest     {certificate.digest}")
     verdict = "everything holds" if certificate.holds else "DOES NOT HOLD"
@@ -67,8 +69,19 @@ def describe(certificate: Certificate) -> list[str]:
     return [*lines, f"verdict    {verdict}"]
 
 
-def _counted(advance: Callable[[float, str], None]) -> Callable[[int], None]:
-    return lambda images: advance(images, "")
+def _missing(missing: Sequence[Missing]) -> Iterator[str]:
+    """A line for each cause, with all numbers that it took; --json has the single runs."""
+
+    def cause(run: Missing) -> tuple[str, str]:
+        return run.what, run.reason
+
+    for (what, reason), group in groupby(sorted(missing, key=cause), cause):
+        runs = sorted(group, key=lambda run: run.first)
+        if len(runs) == 1:
+            yield f"{what} {runs[0]}"
+        else:
+            count = sum(run.last - run.first + 1 for run in runs)
+            yield f"{what} {count} frames in {len(runs)} runs from {runs[0].first} to {runs[-1].last}: {reason}"
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from clesr.engines.common.errors import MissingDependencyError
 from clesr.pipeline.frame import Image
-from clesr.tools.console import tell
+from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
 from clesr.tools.export.patient import Patient

@@ -15,14 +15,13 @@ from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
 
-CODECS = ("h264", "hevc", "hevc10", "hevc12")
 FPS = 25.0  # where the recording cannot tell; only the length of the last image depends on it
 
 
 class Mp4Exporter:
     """A video file for each size of image.
 
-    Times are those of the clip, to the microsecond. ``codec`` is one of CODECS, h264 where it is None;
+    Times are those of the clip, to the microsecond. ``codec`` is h264, hevc, hevc10 or hevc12, h264 where it is None;
     16-bit images keep their top 8 bits in ``h264`` and ``hevc``, 10 or 12 in the others. Odd sides get one
     more row or column, a copy of the last, where players need even ones.
     """
@@ -30,7 +29,7 @@ class Mp4Exporter:
     what, named_by_frame = "sr", False
 
     def __init__(self, *, codec: str | None = None, crf: int | None = None) -> None:
-        self._codec, self._crf = codec or CODECS[0], crf
+        self._codec, self._crf = codec or "h264", crf
 
     def write(self, clip: Clip, path: Path, files: Files) -> list[str]:
         check_codec(self._codec, ".mp4")

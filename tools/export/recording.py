@@ -15,7 +15,7 @@ from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import open_source
-from clesr.tools.console import tell
+from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Still
 from clesr.tools.export.selection import Selection, absent_error, thin
 

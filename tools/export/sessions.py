@@ -9,7 +9,7 @@ from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.reader import Session
 from clesr.pipeline.session.video import hash_pixels
-from clesr.tools.console import tell
+from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Derivation, Kind, Still
 from clesr.tools.export.selection import Selection, absent_error, thin
 

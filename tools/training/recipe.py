@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from clesr.engines.common.errors import UsageError
+from clesr.pipeline.settings import setting
 
 LOSSES = ("l1", "l2")
 SCHEDULES = ("steps", "cosine", "constant")
 PRECISIONS = ("32", "bf16")
+PANELS = ("Data", "Network", "Schedule", "Machine and output")  # of the help, in order
+_data, _network, _schedule, _machine = (partial(setting, panel=panel) for panel in PANELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,33 +36,59 @@ class Recipe:
     architecture: str
     scale: int
     arguments: dict[str, Any] = field(default_factory=dict)
-    data: tuple[str, ...] = ()
-    test: str | None = None
-    hold_out: int = 8
-    shrunk: float = 0.0
-    shift: bool = False
-    degradation: tuple[str, ...] = ()
-    core_patterns: str | None = None
-    contrast: float = 1.0
-    epochs: int = 300
-    epoch_patches: int | None = None
-    steps: int | None = None
-    batch: int = 128
-    patch: int = 64
-    loss: str = "l1"
-    learning_rate: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-4
-    schedule: str = "steps"
+    data: tuple[str, ...] = _data(
+        (),
+        "A folder, pattern or file of images, TIFF stacks, .mkt files or videos, or demo:?images=16 for "
+        "phantoms; WEIGHT draws it more or less often.  Repeat for more.",
+        "PATH[=WEIGHT]",
+        required=True,
+    )
+    test: str | None = _data(None, "Images for the closing figures alone; never trained on.", "PATH")
+    hold_out: int = _data(8, "Every N-th image is kept for validation; 0: none.", "N")
+    shrunk: float = _data(0.0, "Weight of each image's half-size copy; 0: none.")
+    shift: bool = _data(
+        False,
+        "Let the grid of the LR pixels fall anywhere on the images: more patches from few images.",
+        negative=True,
+    )
+    degradation: tuple[str, ...] = _data(
+        (),
+        "What befalls patches beside the reduction, such as noise=1..8+jpeg=40..90@2: each draws one, by "
+        "weight. Parts: clean, bicubic, area, point, gauss=, cores=, lines=, noise=, shot=, jpeg=, mpeg=.  "
+        "Repeat for more.",
+        "PART[+PART][@WEIGHT]",
+    )
+    core_patterns: str | None = _data(
+        None, "Raw PNG frames of fibre bundles, for the cores of cores=.", "FOLDER"
+    )
+    contrast: float = _data(
+        1.0,
+        "With --degradation: images are dimmed by factors from this to 1: many ratios of signal to noise.",
+        "FACTOR",
+    )
+    epochs: int = _schedule(300, "How often the images are covered.")
+    epoch_patches: int | None = _schedule(
+        None, "Patches an epoch.  [default: as many as cover the images once]", "N"
+    )
+    steps: int | None = _schedule(None, "Training steps in all, in place of --epochs.", "N")
+    batch: int = _schedule(128, "Patches a step, of all processes together.")
+    patch: int = _schedule(64, "HR pixels a side of a patch.")
+    loss: str = _schedule("l1", "l1 as the paper; l2 for a last stretch that aims at PSNR.", choices=LOSSES)
+    learning_rate: float = _schedule(0.001, "Adam's, at its highest.")
+    beta1: float = _schedule(0.9, "Adam's.")
+    beta2: float = _schedule(0.999, "Adam's.")
+    epsilon: float = _schedule(0.0001, "Adam's.")
+    schedule: str = _schedule("steps", "steps: times --decay at each of --milestones.", choices=SCHEDULES)
     milestones: tuple[int, ...] = (50, 200)
-    decay: float = 0.1
-    warm_up: int = 0
-    seed: int = 0
-    precision: str = "32"
-    init: str | None = None
-    teacher: str | None = None
-    teacher_share: float = 0.5
+    decay: float = _schedule(0.1, "What it is multiplied by (the paper prints 10, which can only mean 1/10).")
+    warm_up: int = _schedule(0, "Steps in which the learning rate rises at the start.", "STEPS")
+    seed: int = _schedule(0, "Fixes initialisation and every batch.")
+    precision: str = _machine("32", "32, or bf16: mixed precision.", choices=PRECISIONS)
+    init: str | None = _network(
+        None, "Start from these weights; layers that fit are taken, of any scale.", "FILE"
+    )
+    teacher: str | None = _network(None, "Learn from this model's output as well: distillation.", "FILE")
+    teacher_share: float = _network(0.5, "How much of the aim is the teacher's, 0 to 1.", "SHARE")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "epoch_patches", "steps", "batch", "patch", "learning_rate", "decay"):

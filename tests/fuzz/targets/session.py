@@ -17,9 +17,9 @@ from clesr.pipeline.session.verify import verify
 from clesr.pipeline.sources.registry import open_source
 from clesr.tools.commands import verify as verify_command
 from clesr.tools.commands.info import describe
-from clesr.tools.commands.render import RecordedPrepare
 from clesr.tools.export.selection import Selection
 from clesr.tools.export.sessions import session_clip
+from clesr.tools.render_run import RecordedPrepare
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target, drain
 from fuzz.targets import CORPUS

@@ -10,7 +10,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from clesr.engines.common.errors import ClesrError
-from clesr.tools.cli import clesr, read_config
+from clesr.tools.cli import COMMANDS, read_config
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target
 
@@ -56,8 +56,8 @@ class SettingsFile(Target):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         os.chdir(folder)
-        names = (parameter.name for command in clesr.commands.values() for parameter in command.params)
-        tables = [f"[{name}]".encode() for name in clesr.commands]
+        names = (parameter.name for command in COMMANDS for parameter in COMMANDS[command].params)
+        tables = [f"[{name}]".encode() for name in COMMANDS]
         self._words = (*VALUES, *tables, *sorted({name.encode() for name in names if name}))
 
     def seeds(self) -> list[bytes]:
@@ -74,7 +74,7 @@ class SettingsFile(Target):
         path = self.folder / "clesr.toml"
         path.write_bytes(data)
         for name, options in read_config(path).items():
-            command, arguments = clesr.commands[name], list(ARGUMENTS.get(name, ()))
+            command, arguments = COMMANDS[name], list(ARGUMENTS.get(name, ()))
             if name == "live":
                 command.main(arguments, standalone_mode=False, default_map=options)
             else:

@@ -13,8 +13,8 @@ from clesr.pipeline.prepare import Roi, Window, stretch
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.sources.registry import open_source
+from clesr.tools.common.naming import name_streams, spread
 from clesr.tools.export.selection import parse_frames
-from clesr.tools.naming import name_streams, spread
 from fuzz.mutations import flip
 from fuzz.target import Target
 

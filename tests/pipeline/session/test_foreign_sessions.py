@@ -41,10 +41,10 @@ from clesr.pipeline.session.verify import verify
 from clesr.pipeline.sources.session import SessionSource
 from clesr.tools.commands import info as info_command
 from clesr.tools.commands import verify as verify_command
-from clesr.tools.commands.render import RecordedEngine, compare
 from clesr.tools.commands.replay import settings_of
 from clesr.tools.export.selection import Selection
 from clesr.tools.export.sessions import session_clip
+from clesr.tools.render_run import RecordedEngine, compare
 
 ZEROS = b"0" * 64
 Values = dict[str, Any]

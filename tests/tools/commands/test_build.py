@@ -14,8 +14,8 @@ from random_models import random_model
 from clesr.engines.backends.tensorrt import engine as tensorrt_engine
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.weights import save_model
-from clesr.tools import console
-from clesr.tools.commands import build
+from clesr.tools.commands.build import _models
+from clesr.tools.common import console
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
 Run = Callable[..., tuple[int, str]]
@@ -30,7 +30,7 @@ def run(run: commands.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> R
 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> fake_tensorrt.FakeTensorRT:
-    monkeypatch.setattr(build, "why_not", lambda: "")
+    monkeypatch.setattr(tensorrt_engine, "why_not", lambda: "")
     monkeypatch.setattr(console, "PLAIN_EVERY_S", float("inf"))
     return fake_tensorrt.install(monkeypatch)
 
@@ -67,7 +67,7 @@ def test_it_builds_every_size_and_says_what_was_there(
 
 
 def test_without_options_a_model_is_built_at_every_scale() -> None:
-    assert [(m.name, m.scale) for m in build._models(["fast", "densenet"], [])] == [
+    assert [(m.name, m.scale) for m in _models(["fast", "densenet"], [])] == [
         (name, scale) for name in ("fast", "densenet") for scale in (2, 4, 8)
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -22,10 +23,12 @@ from clesr.engines.common.errors import SinkError
 from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.session.verify import Missing, verify
 from clesr.pipeline.source import SourceInfo
-from clesr.tools import streams
+from clesr.tools import live_run
 from clesr.tools.commands.live import live
-from clesr.tools.recording import Recordings
+from clesr.tools.commands.verify import describe
+from clesr.tools.live_run import Recordings
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +160,49 @@ def test_info_of_a_session_a_model_and_a_video(run: Run, session: Path) -> None:
     code, out, _ = run("clesr", "info", weights)
     assert code == 0
     assert "fast" in out
+    assert not set("{}[]") & set(out), "lines for people, no JSON and no Python"
     code, out, _ = run("clesr", "info", session / "sr.mkv", "--json")
     assert json.loads(out)["kind"] == "recording"
     assert json.loads(out)["shape"] == [128, 128]
     code, _, err = run("clesr", "info", session / "nothing")
     assert code == 1
     assert "no such file" in one_line(err)
+
+
+def test_info_of_a_session_is_lines_for_people(run: Run, session: Path) -> None:
+    code, out, _ = run("clesr", "info", session)
+    assert code == 0
+    assert not set("{}[]\"'") & set(out)
+    assert re.search(r"^raw shape +64 x 64 pixels$", out, re.MULTILINE)
+    assert re.search(r"^closed +yes$", out, re.MULTILINE)
+    assert re.search(r"^totals\n(  \w.*\n)+", out, re.MULTILINE)
+    assert re.search(r"^  captured +\d+$", out, re.MULTILINE)
+    assert re.search(r"^  masks +0,0,10,8$", out, re.MULTILINE)
+
+
+def test_verify_says_each_cause_of_gaps_once(session: Path) -> None:
+    gaps = [Missing("raw", n, n + 1, "lost at source") for n in range(0, 120, 4)]
+    others = [Missing("sr", 7, 7, "stale"), Missing("raw", 130, 130, "the disk was slow")]
+    certificate = replace(verify(session), missing=(*gaps, *others))
+    assert [line for line in describe(certificate) if line.startswith("missing")] == [
+        "missing    raw 60 frames in 30 runs from 0 to 117: lost at source",
+        "missing    raw frame 130: the disk was slow",
+        "missing    sr frame 7: stale",
+    ]
+
+
+def test_export_says_what_an_unclosed_session_lacks(run: Run, session: Path, tmp_path: Path) -> None:
+    info = read_session(session).info
+    unclosed = replace(info, closed=False, ended="", totals=None, lines=None, chain=None, files=None)
+    (session / "session.json").write_bytes(format_manifest(unclosed))
+    stored = read_session(session)
+    count = sum(record.count for record in stored.records())
+    raw, sr = (count - len(list(stored.images(kind))) for kind in ("raw", "sr"))
+    code, _, err = run("clesr", "export", session, "-o", tmp_path / "out.mp4")
+    assert code == 0, err
+    assert err.count("was never closed") == 1
+    assert f"it has {count} frames, {raw} without a raw and {sr} without an up-scaled image" in err
+    assert "`clesr repair` closes it" in err
 
 
 def test_repair_of_a_session_that_was_cut_off(run: Run, session: Path) -> None:
@@ -251,7 +291,7 @@ def test_a_summary_that_cannot_be_written_keeps_those_of_the_other_streams(
             raise SinkError(f"{path} cannot be written: No space left on device")
         write(path, *arguments)
 
-    monkeypatch.setattr(streams, "write_json", writing)
+    monkeypatch.setattr(live_run, "write_json", writing)
     code, _, err = run(
         "clesr-live", "--source", "a=demo:?size=64", "--source", "b=demo:?size=64", "--scale", 2, "--model", "nearest",
         "--display", "none", "--share", "one", "--frames", 3, "--summary", tmp_path / "{stream}.json",

@@ -7,21 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from click.types import StringParamType
-
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.text import shown
 
 PLACE = "{stream}"  # in a file name or address: the stream's name
 _NAMED = re.compile(r"([\w-]+)=(.+)", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//)?")
-
-
-class Repeated(StringParamType):
-    """The value of an option that may be given once a stream; in an environment variable, one a line."""
-
-    def split_envvar_value(self, rv: str) -> Sequence[str]:
-        return [line for line in rv.splitlines() if line]
 
 
 def name_streams(sources: Sequence[str]) -> dict[str, str]:

@@ -1,9 +1,11 @@
-"""The streams of a live run: opened, run side by side, reported each for itself."""
+"""A run: its source, engine, sinks and recorder opened, its pipelines run side by side, what came of each reported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -11,23 +13,26 @@ from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import EngineFactory
-from clesr.pipeline.pipeline import Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
+from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sinks.placement import TITLE, Keyboard, WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.source import Source
+from clesr.pipeline.sinks.window.window import DisplayWindow
+from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.status import State, Summary
 from clesr.pipeline.video.hardware_decoding import Decoding
 from clesr.pipeline.video.hardware_encoding import Encode
-from clesr.tools.console import following, print_summary, tell
-from clesr.tools.recording import Recordings, make_recorder, on_signal
-from clesr.tools.stream import ASSUMED_FPS, EngineOpener, draining_on_signals
+from clesr.tools.common.console import tell
+from clesr.tools.common.engines import ASSUMED_FPS, EngineOpener
+from clesr.tools.common.signals import draining_on_signals, on_signals
+from clesr.tools.common.summary import following, print_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Stream:
     @property
     def frames(self) -> int | None:
         """How many frames will come, None where nobody knows."""
-        return self.settings.limits.frames or (None if self.settings.loop else self.source.info.frames)
+        return self.settings.frames or (None if self.settings.loop else self.source.info.frames)
 
     def close(self) -> None:
         for sink in self.sinks:
@@ -65,8 +70,8 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
         for index, settings in enumerate(all_settings):
             decoding = Decoding(settings.decode, partial(_tell, settings, count))
             source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
-            if settings.masks:
-                source = Masked(source, settings.masks)
+            if settings.mask:
+                source = Masked(source, settings.mask)
             streams.append(Stream(settings, source, []))
             if settings.record is not None:
                 make_folder(Path(settings.record))
@@ -116,11 +121,13 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
         stream.sinks.append(open_sink("null"))
 
 
-def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto") -> None:
-    """Run ``streams``, which have engine and scale in common, to their ends; print what came of each and write it to
-    its summary file. Raises what broke, after the other streams have ended."""
+def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
+    """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
+    print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
+    opener = EngineOpener(all_settings[0])
+    streams = open_streams(all_settings) if streams is None else streams
     try:
-        factory = _choose_engines(streams, opener, share)
+        factory = _choose_engines(streams, opener, all_settings[0].share)
         pipelines, recordings = zip(
             *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
         )
@@ -128,35 +135,53 @@ def run_live(streams: Sequence[Stream], opener: EngineOpener, share: str = "auto
         for stream in streams:
             stream.close()
         raise
-    rule = write_rule([stream.settings for stream in streams])
+    rule = write_rule(all_settings)
     several = len(streams) > 1
-    labels = [stream.settings.stream if several else "live" for stream in streams]
-    shown = {
-        label: (pipeline.status, stream.frames)
-        for label, pipeline, stream in zip(labels, pipelines, streams, strict=True)
+    runs = {
+        (stream.settings.stream if several else "live"): (pipeline, stream.frames)
+        for pipeline, stream in zip(pipelines, streams, strict=True)
     }
     unwritten: dict[str, ClesrError] = {}
     try:
-        with draining_on_signals(*pipelines), on_signal(recordings), following(shown):
-            run_together(pipelines, partial(_say_end, dict(zip(labels, pipelines, strict=True))))
+        run_pipelines(runs, recordings)
     finally:
-        for label, pipeline, stream in zip(labels, pipelines, streams, strict=True):
+        for (label, (pipeline, _)), settings in zip(runs.items(), all_settings, strict=True):
             if several:
                 tell("")
                 tell(f"{label}:")
             try:
-                _report(pipeline.summary(), stream.settings.summary, rule)
+                report(pipeline.summary(), settings.summary, rule)
             except ClesrError as error:  # the summaries of the others are still to come
                 tell(str(error))
                 unwritten[label] = error
-    _raise_broken(dict(zip(labels, pipelines, strict=True)), unwritten)
+    _raise_broken({label: pipeline for label, (pipeline, _) in runs.items()}, unwritten)
 
 
-def _say_end(pipelines: Mapping[str, Pipeline], ended: Pipeline) -> None:
-    going = [label for label, pipeline in pipelines.items() if pipeline.busy]
-    if going:
-        label = next(label for label, pipeline in pipelines.items() if pipeline is ended)
-        tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
+def run_pipelines(
+    runs: Mapping[str, tuple[Pipeline, int | None]], recordings: Sequence[Recordings] = ()
+) -> list[int]:
+    """Run pipelines, each under its label with the number of its frames, to their ends, with progress shown and signals
+    heeded, which are returned. What broke stands in ``Pipeline.error``."""
+    pipelines = [pipeline for pipeline, _ in runs.values()]
+
+    def toggle(_number: int) -> None:
+        for each in recordings:
+            each.toggle()
+
+    def say_end(ended: Pipeline) -> None:
+        going = [label for label, (pipeline, _) in runs.items() if pipeline.busy]
+        if going:
+            label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
+            tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
+
+    shown = {label: (pipeline.status, frames) for label, (pipeline, frames) in runs.items()}
+    with (
+        draining_on_signals(*pipelines) as signals,
+        on_signals(toggle, [signal.SIGUSR1] if recordings else []),
+        following(shown),
+    ):
+        run_together(pipelines, say_end)
+    return signals
 
 
 def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, ClesrError]) -> None:
@@ -172,7 +197,8 @@ def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, Cle
     raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
 
 
-def _report(summary: Summary, file: str | None, rule: WriteRule) -> None:
+def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
+    """Print ``summary``, and write it to ``file``."""
     if summary.captured:
         print_summary(summary)
     elif summary.state is State.STOPPED:
@@ -198,7 +224,7 @@ def _pipeline(
         prepare=prepare,
         consistent=settings.consistent,
         recorder=recorder,
-        limits=settings.limits,
+        limits=Limits(settings.frames, settings.seconds),
         tell=say,
     )
     if settings.record is not None and settings.retro is None:
@@ -209,19 +235,6 @@ def _pipeline(
 def _tell(settings: LiveSettings, count: int, message: str) -> None:
     """One line for the user, under the stream's name where there are several."""
     tell(f"{settings.stream}: {message}" if count > 1 else message)
-
-
-def engine_opener(settings: LiveSettings) -> EngineOpener:
-    """Opens engines as ``settings`` want them. Raises what an unknown or damaged model raises."""
-    return EngineOpener(
-        scale=settings.scale,
-        model=settings.model,
-        engine=settings.engine,
-        device=settings.device,
-        precision=settings.precision,
-        threads=settings.threads,
-        fps=None,
-    )
 
 
 def _choose_engines(
@@ -249,3 +262,59 @@ def _lr_shape(stream: Stream) -> tuple[int, int] | None:
         return Prepare(roi=roi).shape(shape) if shape is not None else None
     except UsageError:
         return None
+
+
+def make_recorder(
+    settings: LiveSettings, source: SourceInfo, prepare: Prepare, say: Callable[[str], None]
+) -> Recorder:
+    """The recorder of a stream; ``say`` gets its messages."""
+    return Recorder(
+        source,
+        scale=settings.scale,
+        sr_shape=lambda raw: scaled(prepare.shape(raw), settings.scale),
+        settings=RecorderSettings(
+            codec=settings.record_codec,
+            retro_s=settings.retro or 0.0,
+            pixel_um=settings.pixel_size,
+            settings={
+                "roi": None if settings.roi is None else str(settings.roi),
+                "window": str(settings.window),
+                "masks": [str(mask) for mask in settings.mask],
+                "consistent": settings.consistent,
+                "model": settings.model,
+                "engine": settings.engine,
+                "device": settings.device,
+                "precision": settings.precision,
+                "threads": settings.threads,
+            },
+        ),
+        tell=say,
+    )
+
+
+class Recordings:
+    """Begins and ends the recordings of a stream, each in a folder of its own: ``first``, then ``first-2`` and so on;
+    without ``first`` named by the time and ``stream``."""
+
+    def __init__(
+        self, recorder: Recorder, first: str | None, stream: str | None = None, sinks: Iterable[Sink] = ()
+    ) -> None:
+        self._recorder, self._stream = recorder, stream
+        self._first = Path(first) if first is not None else None
+        for sink in sinks:
+            if isinstance(sink, DisplayWindow):
+                sink.actions["r"] = self.toggle
+
+    def toggle(self) -> None:
+        """End the recording, or begin one. Any thread; never waits for the disk."""
+        if self._recorder.recording:
+            self._recorder.stop()
+            return
+        folder = self._first or Path(
+            "-".join(filter(None, ("clesr", datetime.now().strftime("%Y%m%d-%H%M%S"), self._stream)))
+        )
+        self._recorder.start(folder, or_next=True)
+
+
+def scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:
+    return shape[0] * scale, shape[1] * scale

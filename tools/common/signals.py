@@ -9,12 +9,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clesr.tools.stderr import stderr
+from clesr.tools.common.stderr import stderr
+
+if TYPE_CHECKING:
+    from clesr.pipeline.pipeline import Pipeline
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 5.0  # for the main thread to end after an interrupt
+DRAIN_S = 8.0  # for what was captured to be finished, where nobody may be there to wait
+STOP_S = 12.0  # for a run to end once it was told to stop at once
+RESCUE_S = 3.0  # for each recording and output to be closed after that
 
 OnMain = Callable[[int, FrameType | None], Any]
 
@@ -43,13 +49,13 @@ class _Listener:
 _listener: _Listener | None = None
 
 
-def nothing(_number: int, _frame: FrameType | None = None) -> None:
+def _nothing(_number: int, _frame: FrameType | None = None) -> None:
     pass
 
 
 @contextmanager
 def on_signals(
-    handle: Callable[[int], None], numbers: Sequence[int] = STOPPING, *, on_main: OnMain = nothing
+    handle: Callable[[int], None], numbers: Sequence[int] = STOPPING, *, on_main: OnMain = _nothing
 ) -> Iterator[None]:
     """While the block runs ``handle`` gets each of ``numbers`` that comes, on a thread that nothing else uses, and
     ``on_main`` when the main thread, on which this must be called, comes to it. SIGHUP stays ignored under nohup."""
@@ -102,3 +108,73 @@ def end_process(number: int, message: str = "interrupted") -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def stopping_on_signals(stop: Callable[[], object]) -> Iterator[None]:
+    """The first of SIGINT, SIGTERM and SIGHUP calls ``stop`` on the main thread; a second one raises
+    KeyboardInterrupt."""
+    came = False
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+        stop()
+
+    with on_signals(_nothing, on_main=handle):
+        yield
+
+
+@contextmanager
+def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
+    """Ctrl-C, SIGTERM and SIGHUP drain ``pipelines``, a second one stops them at once; before they have started the
+    first one raises KeyboardInterrupt. Yields the signals that came.
+
+    SIGTERM and SIGHUP, after which nobody may be there to insist, stop at once what is not drained after DRAIN_S.
+    Where even that does not end the block within STOP_S, its recordings are closed and the process ends.
+    """
+    from clesr.tools.common.console import tell  # what is not needed while all else is imported
+
+    received: list[int] = []
+    ended = threading.Event()
+
+    def rescue(number: int, seconds: float) -> None:
+        if not ended.wait(seconds):
+            for pipeline in pipelines:
+                pipeline.rescue(RESCUE_S)
+            end_process(number, "interrupted: what did not answer was given up")
+
+    def abort(number: int) -> None:
+        for pipeline in pipelines:
+            pipeline.abort()
+        threading.Thread(target=rescue, args=(number, STOP_S), daemon=True).start()
+
+    def insist(number: int) -> None:
+        if not ended.wait(DRAIN_S):
+            abort(number)
+
+    def handle(number: int) -> None:
+        received.append(number)
+        if len(received) == 2:
+            tell("stopping at once")
+            abort(number)
+        elif len(received) == 1 and not all(pipeline.started for pipeline in pipelines):
+            threading.Thread(target=rescue, args=(number, GRACE_S), daemon=True).start()
+        elif len(received) == 1:
+            for pipeline in pipelines:
+                pipeline.stop()
+            tell("stopping: what was captured is finished and written; once more stops at once")
+            if number != signal.SIGINT:
+                threading.Thread(target=insist, args=(number,), daemon=True).start()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not all(pipeline.started for pipeline in pipelines):
+            raise KeyboardInterrupt
+
+    with on_signals(handle, on_main=interrupt):
+        try:
+            yield received
+        finally:
+            ended.set()

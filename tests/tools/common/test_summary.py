@@ -1,0 +1,22 @@
+"""What a run says at its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from clesr.pipeline.frame import Outcome
+from clesr.pipeline.status import State, Summary
+from clesr.tools.common import summary
+
+
+def test_only_files_and_messages_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(summary, "tell", said.append)
+    summary.print_summary(
+        Summary(
+            source="demo:", captured=3, outcomes={outcome: 3 * (outcome is Outcome.UPSCALED) for outcome in Outcome},
+            fps=25.0, latency_ms={}, engine="torch", model="fast", scale=2, state=State.STOPPED, seconds=1.0,
+            outputs=("null: 3 results taken, nothing kept", "window: 3 results shown", "out.mkv: 3 frames"),
+        )
+    )  # fmt: skip
+    assert said == ["captured 3 frames: 3 upscaled", "window: 3 results shown", "wrote out.mkv: 3 frames"]

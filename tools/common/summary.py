@@ -1,0 +1,96 @@
+"""What a run says of itself: its status while it goes on, and what it came to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.table import Table
+
+from clesr.pipeline.frame import Outcome
+from clesr.pipeline.stats import PERCENTILES
+from clesr.pipeline.status import Status, Summary
+from clesr.tools.common.console import console, progress_bars, tell
+
+TERMINAL_EVERY_S = 0.2
+
+
+@contextmanager
+def following(streams: Mapping[str, tuple[Callable[[], Status], int | None]]) -> Iterator[None]:
+    """While the block runs, show each label's status and number of frames as a progress bar, or as lines off a
+    terminal."""
+    done = threading.Event()
+
+    def follow() -> None:
+        totals = {label: total for label, (_, total) in streams.items()}
+        every = TERMINAL_EVERY_S if console.is_terminal else 1.0
+        with progress_bars(totals, unit="frames") as bars:
+            last = False
+            while not last:
+                last = done.wait(every)
+                for label, (status, _) in streams.items():
+                    now = status()
+                    bars[label](now.captured, describe(now))
+
+    thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def describe(status: Status) -> str:
+    """``status`` in one short line: rate, age, and every outcome but the good one."""
+    parts = [f"{status.fps:.1f} frames/s" if status.captured else "waiting for the first frame"]
+    if status.age_ns is not None:
+        parts.append(f"age {status.age_ns / 1e6:.0f} ms")
+    parts += [
+        f"{count} {outcome}"
+        for outcome, count in status.outcomes.items()
+        if count and outcome != Outcome.UPSCALED
+    ]
+    if status.stalled:
+        parts.append("SOURCE STALLED")
+    return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
+
+
+def describe_fidelity(figures: Mapping[str, Any]) -> str:
+    """The fidelity of a run (``Fidelities.summary``) in one line."""
+    line = "fidelity, dB: median {p50:.1f}, 1 in 100 below {p1:.1f}, worst {worst:.1f}".format(**figures)
+    if figures["worst_tile"] is not None:
+        line += f", worst tile {figures['worst_tile']:.1f}"
+    if figures["below_limit"] is not None:
+        line += "; {below_limit} of {frames} frames with a tile below the limit of {limit:.1f}".format(
+            **figures
+        )
+    return line
+
+
+def print_summary(summary: Summary) -> None:
+    """What a run came to, for a person: outcomes, rate, latency by stage, what was written. Of a single image
+    that came through, only what was written."""
+    table = Table(title=None, show_edge=False, pad_edge=False, box=None, header_style="bold")
+    table.add_column("latency, ms")
+    for name in PERCENTILES:
+        table.add_column(name, justify="right")
+    for stage, row in summary.latency_ms.items():
+        table.add_row(stage, *(f"{value:.1f}" for value in row.values()))
+    if summary.captured > 1 or not summary.outcomes[Outcome.UPSCALED]:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
+        tell(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
+        if summary.latency_ms:
+            tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
+            console.print(table)
+    if summary.fidelity:
+        tell(describe_fidelity(summary.fidelity))
+    for name, counts in summary.sinks.items():
+        if counts["skipped"]:
+            tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped")
+    for line in summary.outputs:
+        name = line.partition(":")[0]
+        if name != "null":  # which keeps nothing
+            tell(line if name == "window" else f"wrote {line}")

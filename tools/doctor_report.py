@@ -1,0 +1,142 @@
+"""What this machine has, what would run on it, what to install."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+
+from clesr import __version__
+from clesr.engines.candidate import EngineCandidate
+from clesr.engines.common.errors import ClesrError, EndOfSource
+from clesr.engines.common.processor import core_count, cpu_name
+from clesr.engines.factory import engines, open_engine, why_not
+from clesr.engines.models.weights import Model, find_model, shipped
+from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.video.encoding import Encoding, choose_encoding
+from clesr.pipeline.video.hardware_decoding import BY_HARDWARE, Decoding
+from clesr.pipeline.video.hardware_encoding import Encode, write_pattern
+
+PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
+EXAMPLE = (128, 128)
+TRIED = (288, 384)  # video that is tried in hardware: cards refuse very small pictures
+
+
+def report() -> Iterator[str]:
+    """The lines of the report."""
+    yield f"clesr {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
+    yield f"processor: {cpu_name()}, {core_count()} cores for clesr"
+    yield "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    yield ""
+    yield from _engines()
+    yield ""
+    yield from _cameras()
+    yield _display()
+    yield from _codecs()
+    yield from _hardware()
+
+
+def _engines() -> Iterator[str]:
+    """Every engine, tried on an example, and the one that would run it."""
+    if not shipped():
+        yield from (_engine(candidate, candidate.reason) for candidate in engines())
+        yield "--  no weights are installed; train some with `clesr train`"
+        return
+    model = find_model("fast", 4)
+    for candidate in engines():
+        untried = candidate.on_request  # and for some networks alone
+        yield _engine(candidate, candidate.reason if untried else why_not(candidate, model, EXAMPLE))
+    yield from _would_run(model)
+
+
+def _engine(candidate: EngineCandidate, reason: str) -> str:
+    if not reason:
+        return f"ok  engine {candidate}"
+    install = (
+        f" (with one: {candidate.install})" if candidate.install and candidate.install not in reason else ""
+    )
+    return f"--  engine {candidate}: {reason}{install}"
+
+
+def _would_run(model: Model) -> Iterator[str]:
+    said: list[str] = []
+    try:
+        engine = open_engine("auto", model, 4, EXAMPLE, explain=said.append)
+    except ClesrError as error:
+        yield f"--  no engine starts: {error}"
+        return
+    engine.close()
+    yield from (f"    {line}" for line in said)
+
+
+def _cameras() -> Iterator[str]:
+    nodes = sorted(Path("/dev").glob("video*"))
+    if not nodes:
+        yield "--  no camera: there is no /dev/video*; try --source demo:"
+        return
+    for node in nodes:
+        readable = os.access(node, os.R_OK | os.W_OK)
+        yield f"ok  camera {node}" if readable else f"--  camera {node}: no access; join the group `video`"
+
+
+def _display() -> str:
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return "--  no display (DISPLAY is not set): use --display none with --output or --send"
+    return "ok  display"
+
+
+def _codecs() -> Iterator[str]:
+    for label, names in {
+        "H.264": ("libx264",),
+        "HEVC": ("libx265",),
+        "FFV1": ("ffv1",),
+    }.items():
+        having = [name for name in names if name in av.codecs_available]
+        yield (
+            f"ok  {label}: {', '.join(having)}" if having else f"--  {label}: this PyAV has no encoder for it"
+        )
+
+
+def _hardware() -> Iterator[str]:
+    """What graphics cards can do with video, tried on a few images."""
+    for label, codec in {"H.264": "h264", "HEVC": "hevc"}.items():
+        said: list[str] = []
+        try:
+            encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
+            by_hardware = _decodes(encoding, said.append)
+            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
+            by_hardware = Encode("gpu", said.append).by_hardware(encoding, TRIED).hardware
+            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
+        except (ClesrError, av.FFmpegError) as error:
+            yield f"--  {label} in hardware cannot be tried: {error}"
+
+
+def _decodes(encoding: Encoding, tell: Callable[[str], None]) -> bool:
+    """Whether a card decodes ``encoding`` to the end; ``tell`` gets why not."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="clesr-") as folder:
+        path = Path(folder) / "trial.mp4"
+        write_pattern(path, encoding, TRIED)
+        source = open_source(str(path), pace="max", decoding=Decoding("gpu", lines.append))
+        with contextlib.closing(source), contextlib.suppress(EndOfSource):
+            while True:
+                source.read(1.0)
+    tell(lines[-1])
+    return lines[-1].startswith(BY_HARDWARE)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"missing (pip install {package})"

@@ -1,0 +1,248 @@
+"""The SR images of a session again, from its raw frames: compared, or into a new session."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import ClesrError, EngineError, UsageError, WeightsError
+from clesr.engines.engine import Engine
+from clesr.engines.interpolation import METHODS
+from clesr.engines.models.weights import find_model
+from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
+from clesr.pipeline.live_engine import LiveEngine
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.session.folder import make_folder
+from clesr.pipeline.session.format import TICK, Record, SessionError
+from clesr.pipeline.session.manifest import recorded_settings
+from clesr.pipeline.session.reader import Session
+from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.settings import EngineSettings
+from clesr.pipeline.sources.session import SessionSource
+from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.engines import EngineOpener
+from clesr.tools.common.summary import print_summary
+from clesr.tools.live_run import run_pipelines, scaled
+
+ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
+
+
+class RecordedPrepare(Prepare):
+    """Cuts and stretches the frames of a session exactly as they were while it was recorded."""
+
+    def __init__(self, session: Session) -> None:
+        given = recorded_settings(session.info)
+        super().__init__(
+            roi=Roi.parse(given.roi) if given.roi else None,
+            window=Window.parse(given.window) if given.window else None,
+        )
+        self._recorded = {r.number: r.levels for r in session.lines() if r.prepared_ns is not None}
+
+    def find_levels(self, image: Image, frame: Frame) -> tuple[float, float] | None:
+        if frame.number in self._recorded:
+            levels = self._recorded[frame.number]
+            if levels is not None and not levels[0] < levels[1]:
+                raise SessionError(
+                    f"frame {frame.number} has black at level {levels[0]:g} and white at {levels[1]:g}; "
+                    "`clesr verify` tells more"
+                )
+            return levels
+        return super().find_levels(image, frame)
+
+
+def compare(session: Session, opener: EngineOpener) -> None:
+    """Render the recorded SR images again and compare; raises ClesrError where one differs by too much."""
+    info = session.info
+    total = None if info.totals is None else info.totals.get("sr", 0)
+    with progress_bar(session.folder.name, total, unit="frames") as advance:
+        found = Differences()
+        for record, recorded, again in _pairs(session, opener):
+            found.add(record, recorded, again)
+            advance(found.count, "")
+    if not found.count:
+        raise SessionError(f"{session.folder} has no up-scaled frames to compare with")
+    tell(str(found))
+    if found.worst > ALLOWED_LSB:
+        lossy = "; it was recorded by a lossy codec" if info.sr_codec != "ffv1" else ""
+        raise ClesrError(
+            f"frame {found.worst_number} differs by {found.worst:.2f} levels on average, "
+            f"{ALLOWED_LSB:g} is allowed{lossy}"
+        )
+
+
+@dataclass(slots=True)
+class Differences:
+    """Mean differences in 8-bit levels over the frames seen."""
+
+    count: int = 0
+    same: int = 0
+    total: float = 0.0
+    worst: float = -1.0
+    worst_number: int = 0
+    most: float = 0.0
+
+    def add(self, record: Record, recorded: Image, again: Image) -> None:
+        """Raises SessionError where the recorded image is none of the frame's size."""
+        if (recorded.shape, recorded.dtype) != (again.shape, again.dtype):
+            raise SessionError(
+                f"the recorded image of frame {record.number} is {recorded.dtype} of {recorded.shape}, its frame "
+                f"makes {again.dtype} of {again.shape}; `clesr verify` tells more"
+            )
+        level = 257.0 if recorded.dtype == np.uint16 else 1.0
+        difference = np.abs(recorded.astype(np.int32) - again) / level
+        mean = float(difference.mean())
+        self.count += 1
+        self.same += mean == 0
+        self.total += mean
+        self.most = max(self.most, float(difference.max()))
+        if mean > self.worst:
+            self.worst, self.worst_number = mean, record.number
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} frames rendered again, {self.same} of them the same to the bit: "
+            f"{self.total / self.count:.3f} levels mean difference, {self.worst:.3f} in the worst frame "
+            f"({self.worst_number}), {self.most:.0f} in the worst pixel"
+        )
+
+
+def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
+    """Record, recorded image, and image made again, of every frame that was up-scaled."""
+    prepare = RecordedPrepare(session)
+    upscaler = LiveEngine(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
+    raw = session.images("raw")
+    waiting: deque[tuple[Record, Image]] = deque()
+    try:
+        for record, sr in session.images("sr"):
+            if record.outcome not in (Outcome.UPSCALED, None):
+                continue
+            image = next((image for r, image in raw if r.number == record.number), None)
+            if image is None:
+                continue
+            base = None if record.ticks is None else TICK
+            frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
+            job = PreparedFrame(frame, prepare(frame), SYSTEM.now_ns())
+            if upscaler.engine is None:
+                upscaler.open((job.lr.shape[0], job.lr.shape[1]))
+            waiting.append((record, sr))
+            results = upscaler.submit(job)
+            for result in [*results, *([upscaler.collect()] if upscaler.full else [])]:
+                if result.outcome is Outcome.FAILED:
+                    raise EngineError(f"frame {result.frame.number}: {upscaler.failure}")
+                yield *waiting.popleft(), result.image
+        for result in upscaler.drain():
+            yield *waiting.popleft(), result.image
+    finally:
+        upscaler.close()
+
+
+def _is_consistent(session: Session) -> bool:
+    return bool(recorded_settings(session.info).consistent)
+
+
+def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
+    """Render ``session`` into the new session ``output``; whether that was interrupted."""
+    make_folder(output)
+    source, prepare, info = SessionSource(session.folder), RecordedPrepare(session), session.info
+    recorder = Recorder(
+        source.info,
+        scale=opener.scale,
+        sr_shape=lambda raw: scaled(prepare.shape(raw), opener.scale),
+        settings=RecorderSettings(
+            pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
+        ),
+        tell=tell,
+    )
+    pipeline = Pipeline(
+        source,
+        opener,
+        [],
+        scale=opener.scale,
+        prepare=prepare,
+        recorder=recorder,
+        consistent=_is_consistent(session),
+        tell=tell,
+    )
+    pipeline.start_recording(output)
+    try:
+        interrupted = bool(run_pipelines({"render": (pipeline, source.info.frames)}))
+    finally:
+        print_summary(pipeline.summary())
+    if pipeline.error is not None:
+        raise pipeline.error
+    return interrupted
+
+
+class RecordedEngine(EngineOpener):
+    """Opens the engine that made a session where this machine has it, else the best, and says so.
+
+    ``given`` are options that the user set himself. Raises SessionError where the session's model is not installed.
+    """
+
+    def __init__(self, session: Session, given: dict[str, Any]) -> None:
+        self._info = info = session.info
+        scale = int(given.get("scale", info.scale))
+        if "model" in given:
+            model = str(given["model"])
+        else:
+            model = recorded_model(session) if scale == info.scale else info.model
+        asked = {key: given[key] for key in ("engine", "device", "precision", "threads") if key in given}
+        self._free = not asked
+        options: dict[str, Any] = {"engine": "auto", "device": None, "precision": None}
+        if info.model_hash and model not in METHODS and "engine" not in asked:
+            options |= {"engine": info.engine, "precision": info.precision}
+        options["threads"] = recorded_settings(info).threads
+        super().__init__(EngineSettings(scale=scale, model=model, **(options | asked)))
+
+    @property
+    def same_model(self) -> bool:
+        """Whether the model is the session's own."""
+        info, model = self._info, self.model
+        own = (model == info.model) if isinstance(model, str) else model and model.sha256 == info.model_hash
+        return bool(own) and self.scale == info.scale
+
+    def __call__(self, shape: tuple[int, int]) -> Engine:
+        try:
+            engine = super().__call__(shape)
+        except (EngineError, UsageError) as error:
+            if not self._free:
+                raise
+            tell(f"not the engine of the session: {error}")
+            self.settings = replace(self.settings, engine="auto", precision=None)
+            engine = super().__call__(shape)
+        info, now = self._info, engine.info
+        if self.same_model and (info.engine, info.precision, info.device) != (
+            now.engine,
+            now.precision,
+            now.device,
+        ):
+            tell(
+                f"another engine than the session's: {now.engine} {now.precision} on {now.device}; "
+                f"it was made by {info.engine} {info.precision} on {info.device}"
+            )
+        return engine
+
+
+def recorded_model(session: Session) -> str:
+    """Name or file of the model that made ``session``; raises SessionError where it is not installed."""
+    info = session.info
+    if not info.model:
+        raise SessionError(f"{session.folder} has no up-scaled frames; give --model and --output")
+    if info.model in METHODS:
+        return info.model
+    for name in (recorded_settings(info).model, info.model):
+        with suppress(UsageError, WeightsError):
+            if name and find_model(name, info.scale).sha256 == info.model_hash:
+                return str(name)
+    raise SessionError(
+        f"the model {info.model} x{info.scale} ({info.model_hash[:12]}) that made {session.folder} is not installed; "
+        "give its file with --model"
+    )
