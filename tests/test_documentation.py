@@ -198,10 +198,10 @@ def test_every_python_block_runs(page: Path, peers: Callable[[str], str]) -> Non
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page, "python"):
         if block.needs in LACKING:
-            compile(block.text, str(block), "exec")
+            compile(block.text, str(block), "exec", dont_inherit=True)
             continue
         lines = "\n" * block.line  # so that an error names the line of the page
-        exec(compile(lines + peers(block.text), name(page), "exec"), names)
+        exec(compile(lines + peers(block.text), name(page), "exec", dont_inherit=True), names)
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_every_command_does_its_work(
 def test_a_recorded_session_is_read() -> None:
     (block,) = [block for block in blocks(ROOT / "docs" / "library.md") if block.needs == "session"]
     if "library" not in LACKING:
-        exec(compile(block.text, str(block), "exec"), {"clesr": clesr})
+        exec(compile(block.text, str(block), "exec", dont_inherit=True), {"clesr": clesr})
 
 
 def test_the_api_page_has_every_public_name() -> None:
