@@ -13,6 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
+from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.ffv1 import SliceCheck
@@ -22,7 +23,7 @@ from clesr.pipeline.video.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, core_count())
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
 
