@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.factory import open_engine
 from clesr.engines.common.resample import quantise, resize
+from clesr.engines.factory import open_engine
 from clesr.engines.results import run_frame
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,6 @@ PAGES = {
     "SECURITY.md": "security.md",
     "README.md": "index.md",  # a page of its own says the same
 }
-PUBLIC = re.compile(r"^::: (clesr[\w.]*)$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -50,15 +49,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         found = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"{image}[{words}]({found}{mark}{fragment})"
 
-    return LINK.sub(mended, PUBLIC.sub(_present, markdown))
-
-
-def _present(match: re.Match[str]) -> str:
-    """A name of the API page that the package does not have yet is left out."""
-    place, name = match[1].rsplit(".", 1)
-    module = ROOT / ".import" / place.replace(".", "/")
-    file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
-    return match[0] if file.is_file() and re.search(rf"\b{name}\b", file.read_text()) else ""
+    return LINK.sub(mended, markdown)
 
 
 def on_page_content(html: str, **_: object) -> str:

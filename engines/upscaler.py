@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
-from clesr.engines.common.image import Image, read_only
+from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.interpolation import METHODS
@@ -95,7 +95,8 @@ class Upscaler:
         waiting: deque[Image] = deque()
         try:
             for image in images:
-                lr = read_only(np.array(_checked(image), order="C"))
+                lr: Image = np.array(_checked(image), order="C")
+                lr.flags.writeable = False
                 while waiting and (waiting[0].shape != lr.shape or len(waiting) >= self._opened.depth):
                     yield collect_checked(self._opened, waiting.popleft(), self.scale)
                 self._open_for((lr.shape[0], lr.shape[1])).submit(lr)

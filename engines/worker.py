@@ -37,7 +37,8 @@ class WorkerEngine:
         self._thread.start()
 
     def submit(self, lr: Image) -> None:
-        self.info.check_shape(lr)
+        if lr.shape != self.info.lr_shape:
+            self.info.check_shape(lr)  # which raises
         with self._changed:
             self._changed.wait_for(lambda: self._in_flight < self.depth or self._closed)
             if self._closed:

@@ -152,6 +152,7 @@ class CaptureStage:
             self.settle(frame, Outcome.FAILED, str(error))
             self._unprepared(f"frame {frame.number} cannot be up-scaled: {error}")
             return None
+        image.flags.writeable = False  # the frame's own already is
         return image
 
     def settle(self, frame: Frame, outcome: Outcome, reason: str = "") -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.view import TILE, Errors, eight_bits, field_of_view, squared_difference
+from clesr.pipeline.view import TILE, eight_bits, field_of_view
 
 __all__ = ["MOST_DB", "REFRESH", "TILE", "FidelityCheck", "Tiles", "decibels", "squared_difference"]
 
@@ -25,6 +25,15 @@ MOST_DB = 100.0  # what images without any difference get: a figure that JSON ca
 REFRESH = 64  # frames after which the field of view is looked for again
 GARBAGE_DB = 20.0  # below it an image is none of the frame, unless the frame itself varies as much
 FLAT = 1 / 32  # of the range: structure of this standard deviation does not vanish wholly in any up-scaling
+
+
+Errors = NDArray[np.float32]
+
+
+def squared_difference(one: Image, other: Image) -> Errors:
+    """The squared difference of two images (H, W) of one dtype, float32."""
+    difference = np.subtract(one, other, dtype=np.float32)
+    return np.square(difference, out=difference)
 
 
 class Tiles:
@@ -94,6 +103,11 @@ class FidelityCheck:
         worst_db = None if worst is None else decibels(float(tiles.flat[worst]), peak)
         worst_at = None if worst is None else self._tiles.at(worst)
         return sr, Fidelity(db, before_db, worst_db, worst_at, self.limit_db, own)
+
+    def judge(self, lr: Image, sr: Image, reprojected: Sequence[Image] = ()) -> tuple[Image, Fidelity, str]:
+        """As a call; and why ``sr`` surely is no up-scaled image of ``lr``, empty where it may be."""
+        sr, found = self(lr, sr, reprojected)
+        return sr, found, no_upscaled_image(lr, found)
 
 
 def no_upscaled_image(lr: Image, found: Fidelity) -> str:

@@ -10,7 +10,6 @@ from fractions import Fraction
 import numpy as np
 
 from clesr.engines.common.image import Image as Image  # also for all that handles frames
-from clesr.engines.common.image import read_only
 
 
 class Outcome(StrEnum):
@@ -25,6 +24,13 @@ class Outcome(StrEnum):
 
 class InvalidFrame(ValueError):
     """A frame is not of the form that Frame promises."""
+
+
+def read_only(image: Image) -> Image:
+    """``image`` for those that share it: whoever writes into it gets a ValueError."""
+    shared = image.view()
+    shared.flags.writeable = False
+    return shared
 
 
 def whole(what: str, value: int) -> int:
@@ -86,16 +92,13 @@ class Corrupt:
 
 @dataclass(slots=True)
 class PreparedFrame:
-    """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed. Nobody can
+    """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed. Nobody may
     write to it."""
 
     frame: Frame
     lr: Image
     prepared_ns: int
     submitted_ns: int = 0
-
-    def __post_init__(self) -> None:
-        self.lr = read_only(self.lr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,3 @@ class Result:
     model: str
     fidelity: float | None = None
     check: Fidelity | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "image", read_only(self.image))

@@ -11,7 +11,7 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import Engine, EngineInfo, SelfChecking
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
-from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
+from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
@@ -184,8 +184,7 @@ class LiveEngine:
         reprojected = (
             reprojected_checked(engine, prepared.lr, name) if isinstance(engine, SelfChecking) else ()
         )
-        image, found = check(prepared.lr, image, reprojected)
-        wrong = no_upscaled_image(prepared.lr, found)
+        image, found, wrong = check.judge(prepared.lr, image, reprojected)
         if wrong:
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
@@ -225,6 +224,7 @@ class LiveEngine:
         )
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
+        image.flags.writeable = False  # it is ours alone until now
         return Result(prepared.frame, prepared.lr, image, outcome, self.scale, times, model, fidelity, check)
 
 

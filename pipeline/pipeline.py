@@ -118,7 +118,11 @@ class Pipeline:
             stop=self._ending.stop,
             note=self._notes.add,
         )
-        self._watchdog = Watchdog(self._patience, tell)
+        self._watchdog, self._silent = (
+            Watchdog(self._patience, tell),
+            "",
+        )  # what is to be said of the engine now
+        self._described: tuple[EngineInfo | None, str] = None, ""
         address = source.info.address
         self._engine_part = Part(factory.pulse, "the engine has not answered", "the engine answers again")
         self._source_part = Part(
@@ -196,6 +200,7 @@ class Pipeline:
     def look(self) -> None:
         """Main thread, again and again: say which part does not answer, give up those that have had their time."""
         self._watchdog.look(self._watched())
+        self._silent = self._watchdog.message(self._engine_part)
         late = self.stats.late()
         if late:
             self._notes.add(late)
@@ -262,11 +267,13 @@ class Pipeline:
 
     def status(self) -> Status:
         info, failure = self._engine_state()
-        silent = self._watchdog.message(self._engine_part)
+        silent = self._silent
+        if info is not self._described[0]:
+            self._described = info, str(info or "")
         return Status(
             state=State.DEGRADED if silent and self._state is State.RUNNING else self._state,
             source=self.source.info.address,
-            engine=str(info or ""),
+            engine=self._described[1],
             model=info.model if info else "",
             **self.stats.status(self.clock.now_ns()),
             recording=self.recorder is not None and self.recorder.recording,

@@ -10,7 +10,6 @@ from clesr.pipeline.frame import Image
 
 TILE = 32  # LR pixels a side: about what an operator looks at when a structure draws the eye
 DARK = 8  # 8-bit grey levels; corners outside a round field of view are black up to JPEG noise
-Errors = NDArray[np.float32]
 EDGE = 0.98  # of the radius: the outermost ring is the scanner's mask, not tissue
 
 
@@ -34,12 +33,6 @@ def field_of_view(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     radius = EDGE * min(columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1) / 2
     y, x = np.ogrid[:height, :width]
     return np.asarray((x - cx) ** 2 + (y - cy) ** 2 <= radius**2)
-
-
-def squared_difference(one: Image, other: Image) -> Errors:
-    """The squared difference of two images (H, W) of one dtype, float32."""
-    difference = np.subtract(one, other, dtype=np.float32)
-    return np.square(difference, out=difference)
 
 
 def eight_bits(image: Image) -> NDArray[np.uint8]:

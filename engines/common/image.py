@@ -6,10 +6,3 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8 | np.uint16]  # (H, W)
-
-
-def read_only(image: Image) -> Image:
-    """``image`` for those that share it: whoever writes into it gets a ValueError."""
-    shared = image.view()
-    shared.flags.writeable = False
-    return shared

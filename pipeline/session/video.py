@@ -20,6 +20,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Image
 from clesr.pipeline.session.format import (
     HASH_BYTES,
@@ -123,7 +124,7 @@ def hash_pixels(image: Image) -> str:
 
 def raw_threads() -> int:
     """Threads that encode raw images: at most four, as FFV1 has four slices."""
-    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(4, core_count())
 
 
 def _in_matroska(data: bytes) -> bytes:

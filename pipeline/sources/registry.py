@@ -54,6 +54,7 @@ class SourceOptions:
 
 
 DEFAULTS = SourceOptions()
+_SESSION = "session.json"  # what makes a folder a session
 _PARTS = {
     "demo": "simulator.demo:DemoSource",
     "zmq+tcp": "zeromq.source:ZmqSource",
@@ -65,7 +66,7 @@ _PARTS = {
     **dict.fromkeys(TIFF_SUFFIXES, "images.stack:open_tiff"),
     ".sdp": "video.stream:open_sdp",
     "*": "video.file:VideoSource",
-    "*/session.json": "session:SessionSource",
+    f"*/{_SESSION}": "session:SessionSource",
     "*/raw.mkv": "video.file:open_raw_recording",
     "*/": "images.stack:open_images",
 }
@@ -145,6 +146,10 @@ def _find_recording(path: Path) -> tuple[str, str]:
     if not os.path.exists(path):
         raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
+        if os.path.lexists(
+            path / _SESSION
+        ):  # whatever it is: a damaged session is not taken for anything else
+            return f"*/{_SESSION}", str(path)
         held = (name for name in SOURCES if name.startswith("*/") and os.path.isfile(path / name[2:]))
         return next(held, "*/"), str(path)
     if not path.is_file():

@@ -13,6 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
+from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.ffv1 import SliceCheck
@@ -22,7 +23,7 @@ from clesr.pipeline.video.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = min(4, core_count())
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
 
@@ -122,6 +123,7 @@ class VideoDecoder:
         self._hardware = hardware_decoder(context, decoding)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
         # Times of packets whose picture has not come yet. Hidden VP8 packets and second fields have none.
+        self._allowed: tuple[int, int] | None = None  # a size that was found to be allowed
         self._awaited: dict[int, None] | None = None if context.name == "vp8" else {}
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[DecodedImage | Damage]:
@@ -170,9 +172,12 @@ class VideoDecoder:
         self._received(frame.pts)
         if frame.interlaced_frame:
             self._awaited = None
-        problem = size_problem((frame.height, frame.width))
-        if problem is not None:
-            return Damage(problem)
+        size = frame.height, frame.width
+        if size != self._allowed:
+            problem = size_problem(size)
+            if problem is not None:
+                return Damage(problem)
+            self._allowed = size
         if frame.is_corrupt:
             return Damage("damaged: part of the image is made up by the decoder")
         try:

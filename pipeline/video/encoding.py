@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import SinkError, UsageError
+from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Frame, Image
 
 CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
@@ -149,7 +149,7 @@ def choose_tick(suffix: str, frame: Frame, fps: float) -> Fraction:
 
 def encoder_threads() -> int:
     """A quarter of the cores, at most four, so that encoding never takes the engine's."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     return max(1, min(4, cores // 4))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import structure
 
 
@@ -33,3 +34,19 @@ def test_the_whole_product_is_measured() -> None:
     result = structure.measure(frames=False)
     assert result["modules"] == sum(len(list((structure.ROOT / f).rglob("*.py"))) for f in structure.FOLDERS)
     assert result["import_depth"] == len(result["deepest_chain"])
+
+
+def test_imports_are_shallow_and_go_one_way() -> None:
+    """Whoever reads a module reads few others before it. A chain that gets longer wants another layer taken out."""
+    result = structure.measure(frames=False)
+    assert result["import_depth"] <= 12, result["deepest_chain"]
+    assert result["circles_of_modules"] == []
+    assert result["circles_of_folders"] == []
+
+
+def test_a_frame_passes_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a video file to a sink and a session. On a busy machine the threads that wait look more often."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    way = structure.follow_frames()
+    assert way["files"] <= 30, way["by_file"]
+    assert way["changes_of_file"] <= 140

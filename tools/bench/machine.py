@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import clesr
-from clesr.engines.common.processor import cpu_name
+from clesr.engines.common.processor import core_count, cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
@@ -40,7 +40,7 @@ def describe_machine() -> dict[str, Any]:
     having = _cpu_flags()
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": core_count(),
         "flags": [flag for flag in FLAGS if flag in having],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",

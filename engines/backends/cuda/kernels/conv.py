@@ -8,6 +8,8 @@ counted in groups of image rows (``_group``): within a group a program has the s
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -319,7 +321,7 @@ def _up_sums(
 
 @triton.jit(do_not_specialize=SIZES)
 def _up_kernel(
-    x, weights, bias, gain, out, height, width, pitch, x_channels, lead, out_pitch, out_channels, out_gain,
+    x, weights, bias, gain, out, out_pitch, out_channels, out_gain, height, width, pitch, x_channels, lead,
     phase_stride, k_stride, n_stride, C_IN: tl.constexpr, C_OUT: tl.constexpr, HAS_GAIN: tl.constexpr,
     ROWS: tl.constexpr, MARGIN: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     CACHE: tl.constexpr, BULK: tl.constexpr, EARLY: tl.constexpr,
@@ -368,20 +370,32 @@ def up_conv3(
     (4, C) FP32. ``x`` and ``weights`` may both be FP8: then ``gain`` (4, C) FP32 undoes their scales. An FP8 ``out``
     gets ``out_gain`` times the result.
     """
-    height, width, c_in = x.shape
     plan = plan or usual(UP)
-    c_out = weights.shape[-1]
-    block_n = min(4 * c_out, plan.block_n)
-    block_k = step(c_in, plan.block_k)
-    source, filters = bulk_views(x, weights, plan.block_m, block_n, block_k) if plan.bulk else (x, weights)
-    count = programs(height, pitch_of(x), plan) * (4 * c_out // block_n)
+    block_n = min(4 * weights.shape[-1], plan.block_n)
+    more = (out, pitch_of(out), out.stride(1), out_gain)
+    launch_up(_up_kernel, x, weights, bias, gain, more, plan, block_n, early)
+
+
+def launch_up(
+    kernel: Any, x: Tensor, weights: Tensor, bias: Tensor, gain: Tensor | None, more: tuple[Any, ...], plan: Plan,
+    block_n: int, early: bool, **constants: int,
+) -> None:  # fmt: skip
+    """Start a ``kernel`` that begins as ``_up_kernel`` and takes ``more`` behind the gain, and ``constants``."""
+    c_in, c_out = weights.shape[-2:]
+    block_k, bulk = step(c_in, plan.block_k), 0
+    source: tuple[object, object] = x, weights
+    if plan.bulk:
+        source, bulk = (
+            bulk_views(x, weights, plan.block_m, block_n, block_k),
+            2 if weights.stride(3) == 1 else 1,
+        )
     launch(
-        _up_kernel, count,
-        source, filters, bias, bias if gain is None else gain, out, height, width, pitch_of(x), x.stride(1),
-        x.storage_offset() // x.stride(1), pitch_of(out), out.stride(1), out_gain, weights.stride(0), weights.stride(3),
-        weights.stride(4), C_IN=c_in, C_OUT=c_out, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
-        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk_form(plan, weights),
-        EARLY=early and not INTERPRETED, **plan.options(early),
+        kernel, programs(x.shape[0], pitch_of(x), plan) * (4 * c_out // block_n),
+        *source, bias, bias if gain is None else gain, *more, *x.shape[:2], pitch_of(x), x.stride(1),
+        x.storage_offset() // x.stride(1), weights.stride(0), weights.stride(3), weights.stride(4), C_IN=c_in,
+        C_OUT=c_out, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x), BLOCK_M=plan.block_m,
+        BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk, EARLY=early and not INTERPRETED,
+        **constants, **plan.options(early),
     )  # fmt: skip
 
 
@@ -406,11 +420,6 @@ def bulk_views(x: Tensor, weights: Tensor, block_m: int, block_n: int, block_k: 
         raise ValueError("weights of these strides cannot be read by the tensor copy engine; pack them first")
     source = TensorDescriptor.from_tensor(pixels, [block_m, block_k])
     return source, TensorDescriptor.from_tensor(flat, block)
-
-
-def bulk_form(plan: Plan, weights: Tensor) -> int:
-    """BULK of the kernels."""
-    return (2 if weights.stride(3) == 1 else 1) if plan.bulk else 0
 
 
 def levels_of(image: Tensor) -> float:

@@ -12,26 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from clesr.engines.backends.cuda.kernels.conv import (
-    SIZES,
-    _enter,
-    _group,
-    _up_sums,
-    bulk_form,
-    bulk_views,
-    levels_of,
-    programs,
-)
-from clesr.engines.backends.cuda.kernels.plan import (
-    INTERPRETED,
-    PROJECT,
-    Plan,
-    launch,
-    launch_options,
-    step,
-    usual,
-)
-from clesr.engines.backends.cuda.kernels.planes import has_margin, pitch_of
+from clesr.engines.backends.cuda.kernels.conv import SIZES, _enter, _group, _up_sums, launch_up, levels_of
+from clesr.engines.backends.cuda.kernels.plan import INTERPRETED, PROJECT, Plan, launch, launch_options, usual
 from clesr.engines.models.densenet import LOGIT_MARGIN
 
 TAPS = 16  # nine, filled up to what a matrix unit wants
@@ -86,21 +68,10 @@ def project(
     ``weights`` (4, 3, 3, C_in, C), ``bias`` (4, C) and ``gain`` are as for ``up_conv3``; ``last`` (C, 16) FP16 are the
     last convolution's weights by channel and tap, zero from the tenth on.
     """
-    height, width, c_in = x.shape
     plan = plan or usual(PROJECT)
     c_out = weights.shape[-1]
     block_n = min(4 * c_out, max(plan.block_n, c_out))
-    block_k = step(c_in, plan.block_k)
-    source, filters = bulk_views(x, weights, plan.block_m, block_n, block_k) if plan.bulk else (x, weights)
-    count = programs(height, pitch_of(x), plan) * (4 * c_out // block_n)
-    launch(
-        _project_kernel, count,
-        source, filters, bias, bias if gain is None else gain, last, out, height, width, pitch_of(x), x.stride(1),
-        x.storage_offset() // x.stride(1), weights.stride(0), weights.stride(3), weights.stride(4), C_IN=c_in,
-        C_OUT=c_out, N_TAPS=TAPS, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x),
-        BLOCK_M=plan.block_m, BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk_form(plan, weights),
-        EARLY=early and not INTERPRETED, **plan.options(early),
-    )  # fmt: skip
+    launch_up(_project_kernel, x, weights, bias, gain, (last, out), plan, block_n, early, N_TAPS=TAPS)
 
 
 @triton.jit(do_not_specialize=SIZES)
