@@ -27,7 +27,7 @@ test: $(READY)
 	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware'
 
 test-slow: $(READY)
-	$(RUN)/python -m pytest -q -m 'slow and not cuda and not hardware'
+	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda and not hardware'
 
 fuzz: $(READY)
 	cd tests && PYTHONPATH=helpers ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
