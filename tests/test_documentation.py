@@ -36,6 +36,7 @@ LACKING = {
     "GPUs": "several NVIDIA cards",
     "Ray": "a Ray cluster: tests/tools/archive/test_cluster.py has it",
     "git": "a clone that may be changed",
+    "crash": "a recording that was cut off: tests/pipeline/session/test_killed.py repairs some",
     "session": "a recorded session, which only the slow tests make",
 }
 CLESR = ("clesr", "clesr-live")
