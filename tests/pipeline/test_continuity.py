@@ -141,3 +141,23 @@ def test_whatever_a_source_says_the_frames_are_in_order(
             assert item.time_ns >= last.time_ns
             assert 0 <= lost <= SLACK + 20_000 * (later_ns / 1e9 + 1)
         last = item
+
+
+def test_remarks_say_by_how_much_and_what_the_source_said() -> None:
+    items = frames(6)
+    items[3] = replace(items[3], time_ns=items[3].time_ns - HOUR_NS)
+    items[4] = replace(items[4], number=2**70)
+    remarks = [p.remark for p in place(items)]
+    assert remarks[:3] == ["", "", ""]
+    assert remarks[3] == "the source's time for it was off by -3600.000 s"
+    assert remarks[4] == "the source called it frame beyond 2^64"
+    items[3] = replace(items[3], time_ns=-(2**80))
+    assert place(items)[3].remark == "the source's time for it was off by more than a century"
+
+
+@pytest.mark.parametrize(("gap", "lost"), [(SLACK, SLACK), (SLACK + 1, 0)])
+def test_a_gap_that_no_time_allows_has_a_limit(gap: int, lost: int) -> None:
+    """Of a source that brings its frames at one instant."""
+    continuity = Continuity(SourceInfo("scripted", True, 25.0))
+    continuity.place(make_frame(0, time_ns=START_NS), START_NS, START_NS)
+    assert continuity.place(make_frame(gap + 1, time_ns=START_NS), START_NS, START_NS).lost == lost

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -67,3 +68,21 @@ def test_close_wakes_a_waiting_writer() -> None:
 def test_a_box_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         FrameQueue[int](0, Policy.BLOCK)
+
+
+def test_it_knows_its_room_and_whether_there_is_anything_to_take() -> None:
+    """What the engine stage looks at before each turn, without taking the lock."""
+    queue: FrameQueue[int] = FrameQueue(2, Policy.BLOCK)
+    assert (queue.room, queue.ready) == (2, False)
+    queue.put(1)
+    assert (queue.room, queue.ready) == (1, True)
+    queue.put(2)
+    assert (queue.room, queue.ready) == (0, True)
+    queue.get(0)
+    queue.drain()
+    assert (queue.room, queue.ready) == (2, False)
+    queue.close()
+    assert (queue.room, queue.ready) == (math.inf, True), "get and put raise at once"
+    dropping: FrameQueue[int] = FrameQueue(1, Policy.DROP_OLDEST)
+    dropping.put(1)
+    assert (dropping.room, dropping.ready) == (math.inf, True)

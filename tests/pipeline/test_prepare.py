@@ -5,7 +5,7 @@ import pytest
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
+from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window, stretch
 
 
 def frame(image: Image, time_s: float = 0.0) -> Frame:
@@ -97,3 +97,49 @@ def test_a_change_of_size_starts_the_window_anew() -> None:
 def test_a_flat_frame_does_not_divide_by_zero() -> None:
     assert Prepare(window=Window("percentile"))(frame(np.full((8, 8), 7, np.uint16))).max() == 0
     assert stretch(np.array([[7]], np.uint8), 6, 7)[0, 0] == 255
+
+
+@pytest.mark.parametrize("roi", [Roi(0, 5, 4, 6), Roi(7, 0, 4, 6), Roi(0, 0, 11, 1), Roi(0, 0, 1, 11)])
+def test_a_roi_may_touch_each_edge_and_not_cross_it(roi: Roi) -> None:
+    with pytest.raises(UsageError, match="leaves the 10x10 frame"):
+        roi.check((10, 10))
+    roi.check((roi.y + roi.height, roi.x + roi.width))
+
+
+def test_one_pixel_is_a_region_and_a_negative_corner_is_none() -> None:
+    assert Roi.parse("0,0,1,1") == Roi(0, 0, 1, 1)
+    for text in ("0,-1,5,5", "-1,0,5,5", "0,0,5,0"):
+        with pytest.raises(UsageError, match="roi"):
+            Roi.parse(text)
+
+
+def test_a_window_has_a_width_and_says_what_it_is() -> None:
+    with pytest.raises(UsageError, match="LOW must be below HIGH"):
+        Window.parse("5,5")
+    for text in ("auto", "full", "percentile", "200,5000", "-3,0.5"):
+        assert str(Window.parse(text)) == text
+
+
+def test_the_percentile_window_has_followed_two_thirds_of_a_step_after_a_second() -> None:
+    prepare = Prepare(window=Window("percentile"))
+    prepare(frame(np.full((64, 64), 10_000, np.uint16)))
+    prepare(frame(np.full((64, 64), 20_000, np.uint16), 1.0))
+    assert prepare.levels is not None
+    assert prepare.levels[0] == pytest.approx(10_000 + 10_000 * (1 - 1 / np.e), rel=1e-3)
+
+
+def test_a_frame_that_claims_to_be_earlier_moves_no_window() -> None:
+    prepare = Prepare(window=Window("percentile"))
+    prepare(frame(np.full((64, 64), 10_000, np.uint16), 5.0))
+    prepare(frame(np.full((64, 64), 20_000, np.uint16), 4.0))
+    assert prepare.levels == (10_000.0, 10_001.0)
+
+
+def test_one_window_for_a_whole_recording() -> None:
+    """Measured in the ellipse of images that are wider than high; of flat ones a level wide."""
+    wide = np.zeros((40, 120), np.uint16)
+    wide[18:22, 50:70] = 9_000
+    window = steady_window([wide, wide])
+    assert (window.mode, window.low) == ("fixed", 0.0)
+    assert window.high > 1_000
+    assert steady_window([np.full((40, 120), 77, np.uint16)]) == Window("fixed", 77.0, 78.0)
