@@ -167,7 +167,7 @@ def _checked(image: NDArray[Any]) -> Image:
 def models() -> list[Descriptor]:
     """The models that ship with clesr: name, scale, architecture, and the figures on the test set of each. ::
 
-    for model in clesr.models():
-        print(model.name, model.scale, model.metrics.get("test_gain_db"))
+        for model in clesr.models():
+            print(model.name, model.scale, model.metrics.get("test_gain_db"))
     """
     return [read_descriptor(path) for path in shipped().values()]
