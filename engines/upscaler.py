@@ -165,7 +165,9 @@ def _checked(image: NDArray[Any]) -> Image:
 
 
 def models() -> list[Descriptor]:
-    """The models that ship with clesr: name, scale, architecture, and the figures on the test set of each. ::
+    """The models that ship with clesr: name, scale, architecture, and the figures on the test set of each.
+
+    The figures are those of the model card. ::
 
         for model in clesr.models():
             print(model.name, model.scale, model.metrics.get("test_gain_db"))
