@@ -86,7 +86,9 @@ def show(framebuffer: str) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     window.write(result(np.full((600, 500), 201, np.uint8)))
     painted(framebuffer, window)
-    seen["live"] = bool((screen(framebuffer)[200:400, 50:450] == 201).all())
+    seen["live"] = refresh_until(
+        window, STATUS, lambda _: (screen(framebuffer)[200:400, 50:450] == 201).all()
+    )
     seen["nothing beside"] = bool((screen(framebuffer)[700:, 600:] == 0).all())
     stalled = replace(STATUS, stalled=True, age_ns=10**9)
     red = (70, 70, 255)
