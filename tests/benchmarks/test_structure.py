@@ -45,8 +45,11 @@ def test_imports_are_shallow_and_go_one_way() -> None:
 
 
 def test_a_frame_passes_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a video file to a sink and a session. The limits leave room for busy machines, on which the threads that wait
-    look more often for each frame, and commits come with each; a quiet one has 29 files and 118 changes."""
+    """From a video file to a sink and a session.
+
+    The limits leave room for busy machines, on which the threads that wait look more often for each frame, and commits
+    come with each; a quiet one has 29 files and 118 changes.
+    """
     monkeypatch.delenv("DISPLAY", raising=False)
     way = structure.follow_frames()
     assert way["files"] <= 35, way["by_file"]
