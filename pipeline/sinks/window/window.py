@@ -139,8 +139,8 @@ class DisplayWindow:
                 packet = self._socket.recv(MOST_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
-            except OSError:
-                packet = b""
+            except ConnectionResetError:  # it has ended with a message of ours unread; its last words are there yet
+                continue
             if not packet:
                 self._fail("the process of the window has ended")
             self._take(json.loads(packet))

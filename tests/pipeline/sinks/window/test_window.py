@@ -116,10 +116,11 @@ def test_closing_the_window_stops(screen: Screen) -> None:
     assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
 
 
-def test_closing_the_window_between_two_looks_stops_too(screen: Screen) -> None:
+@pytest.mark.parametrize("when", ["looking away", "unread"])
+def test_closing_the_window_between_two_looks_stops_too(when: str, screen: Screen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
-    said, _ = child("looking away", str(screen.framebuffer), display=screen.display)
+    said, _ = child(when, str(screen.framebuffer), display=screen.display)
     assert said == {"shown": True, "goes on": False, "closed": "window: 1 results shown"}
 
 

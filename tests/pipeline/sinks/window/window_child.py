@@ -133,6 +133,23 @@ def closed_while_we_look_away(framebuffer: str) -> dict[str, Any]:
     return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
 
 
+def closed_with_an_image_unread(framebuffer: str) -> dict[str, Any]:
+    """The window's process ends with an image that it has not looked at: Linux tells that before its last words."""
+    window = DisplayWindow()
+    image = result(np.full((700, 900), 201, np.uint8))
+    window.write(image)
+    shown = painted(framebuffer, window)
+    while window._drawing is not None:
+        window._listen()
+    os.kill(window.pid, signal.SIGSTOP)
+    click_on_the_cross()
+    for _ in range(2):
+        window._send((image, STATUS, False))
+    os.kill(window.pid, signal.SIGCONT)
+    os.waitid(os.P_PID, window.pid, os.WEXITED | os.WNOWAIT)
+    return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
+
+
 def two(framebuffer: str, key: str) -> dict[str, Any]:
     """Two windows side by side; whether ``key`` in the left one stops both, or closing it only itself."""
     keyboard = Keyboard()
@@ -276,6 +293,8 @@ def main() -> None:
             said = quit_by(rest[0], click_on_the_cross)
         elif scenario == "looking away":
             said = closed_while_we_look_away(rest[0])
+        elif scenario == "unread":
+            said = closed_with_an_image_unread(rest[0])
         elif scenario == "two":
             said = two(*rest)
         elif scenario == "overlay":
