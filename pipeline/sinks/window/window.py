@@ -139,7 +139,7 @@ class DisplayWindow:
                 packet = self._socket.recv(MOST_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
-            except ConnectionResetError:  # it has ended with a message of ours unread; its last words are there yet
+            except ConnectionResetError:  # it has ended, a message of ours unread; its last words come next
                 continue
             if not packet:
                 self._fail("the process of the window has ended")
