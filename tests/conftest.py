@@ -98,6 +98,12 @@ def freezer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def few_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fidelity limit of trained weights from 2 phantoms, not 20, which take seconds to draw."""
+    monkeypatch.setattr("clesr.tools.training.validate.PHANTOMS", range(1_000_000, 1_000_002))
+
+
+@pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process: exit status, standard output, standard error."""
     from clesr.tools import cli

@@ -374,6 +374,7 @@ def test_help_reads_like_a_manual(run: Run, command: str) -> None:
         assert "default" in out
 
 
+@pytest.mark.usefixtures("few_phantoms")
 def test_train_leaves_a_recipe_that_gives_the_same_weights_again(run: Run, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), cv2.GaussianBlur(image, (0, 0), 1.5))

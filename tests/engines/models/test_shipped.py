@@ -11,6 +11,7 @@ from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.reference import upscale
 from clesr.engines.selftest import probe_image
 
+SHAPE = 15, 22  # LR pixels
 SHIPPED = [f"{name}-x{scale}" for name, scale in shipped()]
 
 
@@ -30,13 +31,13 @@ def test_shipped_weights(stem: str) -> None:
     assert descriptor.licence
     assert descriptor.training["steps"] > 0
     assert descriptor.metrics["test_gain_db"] > 0
-    lr = probe_image(33, 46)
+    lr = probe_image(*SHAPE)
     reference = upscale(model.module, lr)
     for candidate in engines():
         if not candidate.available or (candidate.precision == "bf16" and not carries_image(model.module)):
             continue
         engine = open_engine(
-            candidate.name, model, model.scale, (33, 46), device=candidate.kind, precision=candidate.precision
+            candidate.name, model, model.scale, SHAPE, device=candidate.kind, precision=candidate.precision
         )
         engine.submit(lr)
         difference = np.abs(engine.collect().astype(int) - reference)

@@ -37,6 +37,8 @@ from clesr.tools.training.recipe import Recipe, Schedule
 from clesr.tools.training.train import Progress, Stopped, Trainer
 from clesr.tools.training.validate import silent_layers
 
+pytestmark = pytest.mark.usefixtures("few_phantoms")
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import until
 
-ATTEMPTS = 8
+ATTEMPTS = 3
 CHILD = Path(__file__).with_name("window_child.py")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +35,8 @@ from clesr.pipeline.status import State, Status
 
 STATUS = Status(State.RUNNING, "demo:", "torch", "fast", 5, {}, 25.0, 10_000_000, 40_000_000, False)
 PATIENCE_S = 30.0
-FIRST_S = 5.0  # for the first image to be painted, which takes a tenth of a second
+FIRST_S = 1.5  # for the first image to be painted, which takes a tenth of a second
+WAKES = 4  # until a window that is not painted is given up
 TICK_S = 0.02  # between two looks, so that the window's process gets on on a busy machine
 
 
@@ -54,8 +56,8 @@ def screen(path: str) -> NDArray[np.uint8]:
 class NotPaintedError(Exception):
     """Qt has mapped the window and paints nothing.
 
-    Without a window manager that comes one time in six on a busy machine: Qt has missed that the window was mapped, and
-    only another mapping wakes it.
+    Without a window manager that comes one time in ten: Qt has missed that the window was mapped, and only another
+    mapping wakes it.
     """
 
 
@@ -72,10 +74,22 @@ def refresh_until(window: LiveSink, status: Status, done: Any, seconds: float = 
 
 def painted(framebuffer: str, window: LiveSink) -> bool:
     """Whether the first image, of level 201, is on the screen; raises NotPaintedError where it is not."""
-    if not refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all(), FIRST_S):
-        window.close()
-        raise NotPaintedError
-    return True
+
+    def waited() -> bool:
+        return refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all(), FIRST_S)
+
+    return wake_until(waited)
+
+
+def wake_until(waited: Callable[[], bool]) -> bool:
+    """Whether ``waited`` gives True, the windows being mapped again in between; raises NotPaintedError."""
+    for _ in range(WAKES):
+        if waited():
+            return True
+        if shutil.which("xdotool") is not None:
+            for act in ("windowunmap", "windowmap"):
+                subprocess.run(["xdotool", "search", "--name", "clesr", act, "%@"], check=False)
+    raise NotPaintedError
 
 
 def show(framebuffer: str) -> dict[str, Any]:
@@ -173,8 +187,7 @@ def two(framebuffer: str, key: str) -> dict[str, Any]:
         pixels = screen(framebuffer)
         return bool((pixels[200, 100] == 100).all() and (pixels[200, 740] == 180).all())
 
-    if not refreshed(FIRST_S, drawn):
-        raise NotPaintedError
+    wake_until(lambda: refreshed(FIRST_S, drawn))
     seen: dict[str, Any] = {"shown": True}
     if key == "close":
         click_on_the_cross("clesr: right")
