@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from clesr import __version__
 from clesr.engines.backends.cuda.buffers import SlotEngine
@@ -88,20 +87,21 @@ class CompiledEngine:
         """The engine on disk; a note says why one that is there is not used."""
         return _engines().read(self.name, self.key)
 
-    def build(self) -> bytes:
-        """Make the engine, check that it runs in FP16 and keep it. Raises EngineError."""
-        convolutions = TypedNetwork(self.model.module).convolutions
+    def build(self) -> Any:
+        """Make the engine (an ``ICudaEngine``), check that it runs in FP16 and keep it. Raises EngineError."""
+        timings = Cache(cache_folder() / "tensorrt", "the timing cache", ".timings")
         try:
             program = export(self.model.module, self.shape, DEVICE)
-            content = tensorrt_build.build(program, _timings(), _surroundings())
-            layers = tensorrt_build.layers_as_json(tensorrt_build.deserialise(content))
+            content = tensorrt_build.build(program, timings, _surroundings())
+            engine = tensorrt_build.deserialise(content)
+            layers = tensorrt_build.layers_as_json(engine)
         except Exception as error:
             raise EngineError(
                 f"TensorRT cannot build {self.model} at {self.shape}: {first_line(error)}"
             ) from error
-        check_precision(layers, convolutions)
+        check_precision(layers, TypedNetwork(self.model.module).convolutions)
         _engines().write(self.name, self.key, content)
-        return content
+        return engine
 
 
 def to_build_first(model: Model, shape: tuple[int, int]) -> str:
@@ -109,10 +109,8 @@ def to_build_first(model: Model, shape: tuple[int, int]) -> str:
     height, width = shape
     if CompiledEngine(model, shape).find() is not None:
         return ""
-    is_shipped = (model.name, model.scale) in shipped() and find_model(
-        model.name, model.scale
-    ).sha256 == model.sha256
-    name = model.name if is_shipped else "FILE.safetensors"
+    named = (model.name, model.scale) in shipped() and find_model(model.name, model.scale)
+    name = model.name if named and named.sha256 == model.sha256 else "FILE.safetensors"
     command = f"clesr build {name} --scale {model.scale} --size {width}x{height}"
     return f"not built for {width}x{height} yet; `{command}` does it, in minutes"
 
@@ -146,13 +144,7 @@ def _load(wanted: CompiledEngine) -> Any:
     note(
         f"building the compiled engine {wanted.name}, which takes minutes and is kept; `clesr build` does it beforehand"
     )
-    content = wanted.build()
-    try:
-        return tensorrt_build.deserialise(content)
-    except Exception as error:
-        raise EngineError(
-            f"TensorRT cannot load {wanted.model} at {wanted.shape}: {first_line(error)}"
-        ) from error
+    return wanted.build()
 
 
 class TensorRTNetwork:
@@ -203,19 +195,12 @@ class TensorRTNetwork:
                 raise EngineError(
                     f"the compiled engine's {name} is {dtype} {shape}, not FLOAT {tuple(buffer.shape)}"
                 )
-            self._set_address(name, buffer)
-
-    def _set_address(self, name: str, buffer: Tensor) -> None:
-        if not self._context.set_tensor_address(name, buffer.data_ptr()):
-            raise EngineError(f"TensorRT does not take the buffer for {name}")
+            if not self._context.set_tensor_address(name, buffer.data_ptr()):
+                raise EngineError(f"TensorRT does not take the buffer for {name}")
 
 
 def _engines() -> Cache:
     return Cache(cache_folder() / "tensorrt", "the compiled engine", ".engine")
-
-
-def _timings() -> Cache:
-    return Cache(cache_folder() / "tensorrt", "the timing cache", ".timings")
 
 
 def _surroundings() -> Key:

@@ -42,13 +42,10 @@ class Plan:
         shared = f", {self.share} a multiprocessor" if self.share > 1 else ""
         return f"{form} {tile}, {self.warps} warps, {self.stages} stages{self.cache and ' ' + self.cache}{shared}"
 
-    def options(self, early: bool) -> dict[str, Any]:
-        """What the compiler is told; ``early`` starts a kernel while the one before it ends (Hopper and later)."""
-        return launch_options(self.warps, self.stages, early)
-
 
 def launch_options(warps: int = 4, stages: int = 3, early: bool = False) -> dict[str, Any]:
-    """Compiler options of a launch; none in the interpreter."""
+    """Compiler options of a launch; none in the interpreter. ``early`` starts a kernel while the one before it ends
+    (Hopper and later)."""
     if INTERPRETED:
         return {}
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
