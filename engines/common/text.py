@@ -76,9 +76,7 @@ def without_secrets(text: str, address: str) -> str:
     for form in (address, re.sub("/+", "/", address)):  # as it is, and as a path would have it
         text = text.replace(form, shown(address)).replace(repr(form)[1:-1], shown(address))
     for secret in secrets_of(address):
-        if (
-            len(secret) < LONG and secret.isalnum()
-        ):  # it may stand in a longer word, such as a hash, by chance
+        if len(secret) < LONG and secret.isalnum():  # may stand in a hash by chance
             text = re.sub(rf"(?<!\w){secret}(?!\w)", HIDDEN, text)
         else:
             text = text.replace(secret, HIDDEN)

@@ -68,20 +68,13 @@ class CompiledEngine:
 
     @property
     def name(self) -> str:
-        height, width = self.shape
-        return f"{self.model.name}-x{self.model.scale}-{width}x{height}"
+        return f"{self.model.name}-x{self.model.scale}-{self.shape[1]}x{self.shape[0]}"
 
     @property
     def key(self) -> Key:
         """Everything that the engine depends on, the code that makes the graph too."""
-        height, width = self.shape
-        return {
-            **self.model.key,
-            "shape": f"{width}x{height}",
-            "precision": PRECISION,
-            "engine": "tensorrt",
-            **_surroundings(),
-        }
+        what = {"shape": f"{self.shape[1]}x{self.shape[0]}", "precision": PRECISION, "engine": "tensorrt"}
+        return {**self.model.key, **what, **_surroundings()}
 
     def find(self) -> bytes | None:
         """The engine on disk; a note says why one that is there is not used."""
@@ -115,9 +108,7 @@ def to_build_first(model: Model, shape: tuple[int, int]) -> str:
     return f"not built for {width}x{height} yet; `{command}` does it, in minutes"
 
 
-def open_tensorrt(
-    model: Model, shape: tuple[int, int], threads: int | None = None, *, slots: int = 2
-) -> SlotEngine:
+def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = None) -> SlotEngine:
     """``threads`` means nothing here. Takes the engine on disk, else builds it first, which takes minutes.
 
     Raises EngineError where the GPU cannot run ``model`` at ``shape``.
@@ -128,9 +119,7 @@ def open_tensorrt(
     words = torch.cuda.get_device_name()
     compiled = _load(CompiledEngine(model, shape))
     info = EngineInfo("tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape)
-    return open_slots(
-        info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE), depth=slots
-    )
+    return open_slots(info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE))
 
 
 def _load(wanted: CompiledEngine) -> Any:

@@ -248,20 +248,18 @@ class DenseNetKernels:
         self, name: str, layers: list[_Conv], x: Tensor, out: Tensor, scratch: Tensor
     ) -> Iterator[Step]:
         one, two, three, four, ahead, six, seven, eight = layers
-        g = GROWTH
-        yield self._conv(f"{name}, layer 1", x, one, out[..., :g])
-        for i, layer in enumerate((two, three, four), 1):
-            yield self._conv(
-                f"{name}, layer {i + 1}", out[..., : i * g], layer, out[..., i * g : (i + 1) * g]
-            )
-        yield self._conv(
-            f"{name}, layer 5 and ahead", out[..., : 4 * g], ahead, out[..., 4 * g : 5 * g], scratch=scratch
-        )
-        for i, layer in enumerate((six, seven, eight)):
-            target, waiting = out[..., (5 + i) * g : (6 + i) * g], scratch[..., i * g : (i + 1) * g]
-            yield self._conv(
-                f"{name}, layer {i + 6}", out[..., 4 * g : (5 + i) * g], layer, target, partial=waiting
-            )
+
+        def of(first: int, last: int) -> Tensor:
+            """The channels of layers ``first`` to ``last``."""
+            return out[..., (first - 1) * GROWTH : last * GROWTH]
+
+        yield self._conv(f"{name}, layer 1", x, one, of(1, 1))
+        for i, layer in enumerate((two, three, four), 2):
+            yield self._conv(f"{name}, layer {i}", of(1, i - 1), layer, of(i, i))
+        yield self._conv(f"{name}, layer 5 and ahead", of(1, 4), ahead, of(5, 5), scratch=scratch)
+        for i, layer in enumerate((six, seven, eight), 6):
+            waiting = scratch[..., (i - 6) * GROWTH : (i - 5) * GROWTH]
+            yield self._conv(f"{name}, layer {i}", of(5, i - 1), layer, of(i, i), partial=waiting)
 
     def _conv(self, name: str, x: Tensor, conv: _Conv, out: Tensor, **sums: Tensor) -> Step:
         """``sums`` are ``partial`` or ``scratch`` of ``conv3``."""
