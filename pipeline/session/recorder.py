@@ -151,7 +151,7 @@ class Recorder(FrameObserver):
     def alarm(self) -> str | None:
         """Where a recording that was asked for ended early, or could not begin: why, in a line; else None. It stays,
         whatever is recorded later; ``close`` says the same, as an error."""
-        return self._segments.alarm
+        return self._segments.alarm or next(reversed(self._segments.failures), None)
 
     def start(self, folder: Path, *, or_next: bool = False) -> None:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
