@@ -81,26 +81,22 @@ class Segments:
         self._changes = _Changes()
         self._without: set[str] = set()  # why frames of this session have no pixels, as far as that was told
         self._reached_ns = self.clock.now_ns()  # frames that came until then were worked on
+        self._came = False  # a frame, since it was looked which commits are due
         self._committer = Committer(tell)
-        self._alarm: str | None = None
         self._alarms: list[str] = []  # what went wrong outside sessions
-        self.reports = self._committer.reports
-
-    @property
-    def alarm(self) -> str | None:
-        """Any thread: what went wrong last with a recording that was asked for, None where nothing did."""
-        return self._alarm or next(reversed(self._committer.errors), None)
+        self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
+        self.reports, self.failures = self._committer.reports, self._committer.errors
 
     @property
     def errors(self) -> list[str]:
         """After ``close``: what went wrong, a line each."""
-        return [*self._alarms, *self._committer.errors]
+        return [*self._alarms, *self.failures]
 
     def declare_dead(self) -> None:
         """Source thread: the disk takes nothing."""
         self.trigger.disarm()
-        self._alarm = f"{DEAD}: the recording ends"
-        self._tell(self._alarm)
+        self.alarm = f"{DEAD}: the recording ends"
+        self._tell(self.alarm)
 
     def handle(self, message: Callable[[], None] | None, waiting: Sized) -> None:
         """Do the work of ``message``; other messages are ``waiting``.
@@ -110,9 +106,12 @@ class Segments:
         try:
             if message is not None:
                 message()
+            now = self.clock.now_ns()
             if not waiting:
-                self._reached_ns = self.clock.now_ns()
-                self._commit_when_due(self._reached_ns)
+                self._reached_ns = now
+            if self._came or not waiting:
+                self._came = False
+                self._commit_when_due(now)
         except Exception as error:  # noqa: BLE001 - as said
             self._give_up(error)
 
@@ -169,11 +168,6 @@ class Segments:
             self._without_pixels(entry, reason)
         self.admit(entry)
 
-    def on_prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        entry = self.open.get(number)
-        if entry is not None:
-            entry.record = replace(entry.record, prepared_ns=time_ns, levels=levels)
-
     def on_settled(
         self, number: int, values: dict[str, Any], engine: EngineInfo | None = None, reason: str = ""
     ) -> None:
@@ -217,7 +211,7 @@ class Segments:
             self._guarded(self._writer, partial(self._writer.add, entry))
         elif wanted:
             self._preroll.add(entry)
-        self._commit_when_due(self.clock.now_ns())
+        self._came = True
 
     def _commit_when_due(self, now_ns: int) -> None:
         """Begin the commits that are due: looked at with each captured frame, and when nothing waits."""
@@ -340,7 +334,7 @@ class Segments:
             self._closing.remove(writer)
         self._forget(writer)
         if failure is not None:
-            self._alarm = f"the recording {writer.path} ended early: {cause(failure)}"
+            self.alarm = f"the recording {writer.path} ended early: {cause(failure)}"
         self._committer.end(writer, failure, announce=announce)
         if current:
             self.trigger.recording = False
@@ -366,7 +360,7 @@ class Segments:
 
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""
-        self._alarm = message
+        self.alarm = message
         if message not in self._alarms and len(self._alarms) < ALARMS:
             self._alarms.append(message)
             self._tell(message)
