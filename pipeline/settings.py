@@ -38,8 +38,8 @@ class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
     and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
     text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
-    is for a flag that can be put off as well. ``flag`` is the option where it is not named as its
-    field, ``names`` are other spellings."""
+    is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together. ``flag``
+    is the option where it is not named as its field, ``names`` are other spellings."""
 
     help: str
     panel: str | None = None
@@ -53,6 +53,7 @@ class Option:
     parse: Callable[[str], Any] | None = None
     per_stream: bool = False
     negative: bool = False
+    nargs: int = 1
     flag: str | None = None
     names: tuple[str, ...] = ()
 
@@ -67,6 +68,12 @@ def setting(default: Any, help: str, metavar: str | None = None, **option: Any) 
     if parse is not None and isinstance(default, str):
         return field(default_factory=lambda: parse(default), metadata={"option": stated})
     return field(default=default, metadata={"option": stated})
+
+
+def overwriting(panel: str | None = None) -> Any:
+    """The field ``overwrite`` of what writes files."""
+    help = "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced."
+    return setting(False, help, panel=panel)
 
 
 _source, _input, _upscaling, _output, _recording, _stopping, _archive = (
@@ -155,10 +162,7 @@ class RunSettings(EngineSettings):
         "large pictures.",
         choices=PROCESSORS,
     )
-    overwrite: bool = _output(
-        False,
-        "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced.",
-    )
+    overwrite: bool = overwriting("Output")
     codec: str = _output(
         "auto",
         f"Codec of the video: {', '.join(VIDEO_CODECS)}; ffv1 and h264-lossless lose nothing.",

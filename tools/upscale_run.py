@@ -23,7 +23,6 @@ from clesr.tools.common.console import tell
 from clesr.tools.common.engines import EngineOpener
 from clesr.tools.live_run import report, run_pipelines
 
-INTERRUPTED = 130
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 
 

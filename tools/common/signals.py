@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clesr.pipeline.pipeline import Pipeline
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 128 + signal.SIGINT  # exit status of what goes on where the same command is given again
 GRACE_S = 5.0  # for the main thread to end after an interrupt
 DRAIN_S = 8.0  # for what was captured to be finished, where nobody may be there to wait
 STOP_S = 12.0  # for a run to end once it was told to stop at once
