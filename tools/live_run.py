@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import EngineFactory
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
@@ -30,7 +31,7 @@ from clesr.pipeline.status import State, Summary
 from clesr.pipeline.video.hardware_decoding import Decoding
 from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.common.console import tell
-from clesr.tools.common.engines import ASSUMED_FPS, EngineOpener
+from clesr.tools.common.engines import make_opener
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
@@ -124,7 +125,7 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
 def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = EngineOpener(all_settings[0])
+    opener = make_opener(all_settings[0])
     streams = open_streams(all_settings) if streams is None else streams
     try:
         factory = _choose_engines(streams, opener, all_settings[0].share)

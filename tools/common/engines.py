@@ -1,102 +1,19 @@
-"""The engine that the options name, opened where a run needs it."""
+"""The engine that a command's options name."""
 
 from __future__ import annotations
 
-import copy
-import threading
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
-from clesr.engines.common.errors import EngineError
-from clesr.engines.common.processor import core_count
-from clesr.engines.engine import Engine
-from clesr.engines.factory import open_engine
-from clesr.engines.interpolation import METHODS
-from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.trial import BEST, LIGHT, choose_model
-from clesr.pipeline.settings import EngineSettings
+from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.tools.common.console import tell
 
-ASSUMED_FPS = 25.0  # of a source that does not say
+NAMES = ("scale", "model", "engine", "device", "precision", "threads")  # as ``EngineSettings`` has them
 
 
-class EngineOpener:
-    """Opens the engine that ``settings`` name, for any LR shape; chooses the model at the first.
-
-    ``fps`` is the rate that ``model`` "auto" must hold, None where there is none: then the best model is taken.
-    Raises what an unknown or damaged model raises.
-    """
-
-    def __init__(
-        self, settings: EngineSettings, fps: float | None = ASSUMED_FPS, say: Callable[[str], None] = tell
-    ) -> None:
-        self.settings, self.fps, self.say = settings, fps, say
-        self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
-        self._said: set[str] = set()
-        self._lock = threading.Lock()  # several streams may open engines side by side
-        if settings.model in METHODS:
-            self._model.append(settings.model)
-        elif settings.model != "auto":
-            self._model.append(find_model(settings.model, settings.scale, besides=("auto", *METHODS)))
-
-    @property
-    def scale(self) -> int:
-        return self.settings.scale
-
-    @property
-    def model(self) -> Model | str | None:
-        """What is used; None before ``auto`` has chosen."""
-        return self._model[0] if self._model else None
-
-    def sharing_cores(self, streams: int) -> EngineOpener:
-        """The same for engines that compute side by side: each gets its part of the processor's cores."""
-        other = copy.copy(self)
-        other.settings = replace(
-            self.settings, threads=self.settings.threads or max(1, core_count() // streams)
-        )
-        return other
-
-    def __call__(self, shape: tuple[int, int]) -> Engine:
-        with self._lock:
-            if not self._model and self.fps is None:
-                return self._open_best(shape)
-            if not self._model:
-                self._model.append(
-                    choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open, self.say)
-                )
-        return self._open(self._model[0], shape, self._explain)
-
-    def _open_best(self, shape: tuple[int, int]) -> Engine:
-        """The engine of the best model that fits, which is then the one that was chosen."""
-        try:
-            if (BEST, self.scale) not in shipped():
-                raise EngineError(f"{BEST} has no weights for scale {self.scale}")
-            model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
-            engine = self._open(model, shape, self._explain)
-        except EngineError as error:
-            model, why = find_model(LIGHT, self.scale), str(error)
-            engine = self._open(model, shape, self._explain)
-        self._model.append(model)
-        self.say(f"model {model.name}: {why}")
-        return engine
-
-    def _explain(self, line: str) -> None:
-        """Say which engine was opened, once for all shapes and inputs that get the same."""
-        if line not in self._said:
-            self._said.add(line)
-            self.say(line)
-
-    def _open(
-        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
-    ) -> Engine:
-        settings = self.settings
-        return open_engine(
-            settings.engine,
-            model,
-            settings.scale,
-            shape,
-            device=settings.device,
-            precision=settings.precision,
-            threads=settings.threads,
-            explain=explain,
-        )
+def make_opener(
+    settings: Any, fps: float | None = ASSUMED_FPS, say: Callable[[str], None] = tell
+) -> EngineOpener:
+    """Opens the engine that ``settings`` name, which have the fields of ``EngineSettings``; ``fps`` is what the model
+    "auto" must hold."""
+    return EngineOpener(**{name: getattr(settings, name) for name in NAMES}, fps=fps, explain=say)

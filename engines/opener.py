@@ -1,0 +1,102 @@
+"""The engine and model that were asked for, opened for any size of image."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+
+from clesr.engines.common.errors import EngineError
+from clesr.engines.common.processor import core_count
+from clesr.engines.engine import Engine
+from clesr.engines.factory import open_engine
+from clesr.engines.interpolation import METHODS
+from clesr.engines.models.weights import Model, find_model, shipped
+from clesr.engines.trial import BEST, LIGHT, choose_model
+
+ASSUMED_FPS = 25.0  # of a source that does not say
+
+
+class EngineOpener:
+    """Opens an engine for any LR shape (H, W), of a model that it chooses at the first where ``model`` is "auto".
+
+    ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. ``engine``,
+    ``device``, ``precision`` and ``threads`` are those of ``open_engine``. ``explain`` gets a line on what was taken
+    and why, once for all shapes that get the same. Raises what an unknown or damaged model raises.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        model: str = "auto",
+        *,
+        engine: str = "auto",
+        device: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        fps: float | None = ASSUMED_FPS,
+        explain: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.scale, self.fps, self.explain = scale, fps, explain
+        self.engine, self.device, self.precision, self.threads = engine, device, precision, threads
+        self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
+        self._said: set[str] = set()
+        self._lock = threading.Lock()  # several streams may open engines side by side
+        if model in METHODS:
+            self._model.append(model)
+        elif model != "auto":
+            self._model.append(find_model(model, scale, besides=("auto", *METHODS)))
+
+    @property
+    def model(self) -> Model | str | None:
+        """What is used; None before ``auto`` has chosen."""
+        return self._model[0] if self._model else None
+
+    def sharing_cores(self, streams: int) -> EngineOpener:
+        """The same for engines that compute side by side: each gets its part of the processor's cores."""
+        other = copy.copy(self)
+        other.threads = self.threads or max(1, core_count() // streams)
+        return other
+
+    def __call__(self, shape: tuple[int, int]) -> Engine:
+        with self._lock:
+            if not self._model and self.fps is None:
+                return self._open_best(shape)
+            if not self._model:
+                self._model.append(
+                    choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open, self.explain)
+                )
+        return self._open(self._model[0], shape, self._explain_once)
+
+    def _open_best(self, shape: tuple[int, int]) -> Engine:
+        """The engine of the best model that fits, which is then the one that was chosen."""
+        try:
+            if (BEST, self.scale) not in shipped():
+                raise EngineError(f"{BEST} has no weights for scale {self.scale}")
+            model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
+            engine = self._open(model, shape, self._explain_once)
+        except EngineError as error:
+            model, why = find_model(LIGHT, self.scale), str(error)
+            engine = self._open(model, shape, self._explain_once)
+        self._model.append(model)
+        self.explain(f"model {model.name}: {why}")
+        return engine
+
+    def _explain_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self.explain(line)
+
+    def _open(
+        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
+    ) -> Engine:
+        return open_engine(
+            self.engine,
+            model,
+            self.scale,
+            shape,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            explain=explain,
+        )
