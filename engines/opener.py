@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.processor import core_count
@@ -20,25 +21,23 @@ ASSUMED_FPS = 25.0  # of a source that does not say
 class EngineOpener:
     """Opens an engine for any LR shape (H, W), of a model that it chooses at the first where ``model`` is "auto".
 
-    ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. ``engine``,
-    ``device``, ``precision`` and ``threads`` are those of ``open_engine``. ``explain`` gets a line on what was taken
-    and why, once for all shapes that get the same. Raises what an unknown or damaged model raises.
+    ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. ``explain`` gets
+    a line on what was taken and why, once for all shapes that get the same. ``options`` are device, precision and
+    threads, as of ``open_engine``. Raises what an unknown or damaged model raises.
     """
 
     def __init__(
         self,
         scale: int,
         model: str = "auto",
-        *,
         engine: str = "auto",
-        device: str | None = None,
-        precision: str | None = None,
-        threads: int | None = None,
+        *,
         fps: float | None = ASSUMED_FPS,
-        explain: Callable[[str], None] = lambda _line: None,
+        explain: Callable[[str], None],
+        **options: Any,
     ) -> None:
-        self.scale, self.fps, self.explain = scale, fps, explain
-        self.engine, self.device, self.precision, self.threads = engine, device, precision, threads
+        self.scale, self.engine, self.options = scale, engine, options
+        self.fps, self.explain = fps, explain
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
         self._said: set[str] = set()
         self._lock = threading.Lock()  # several streams may open engines side by side
@@ -55,7 +54,8 @@ class EngineOpener:
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
         other = copy.copy(self)
-        other.threads = self.threads or max(1, core_count() // streams)
+        threads = self.options.get("threads") or max(1, core_count() // streams)
+        other.options = self.options | {"threads": threads}
         return other
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
@@ -90,13 +90,4 @@ class EngineOpener:
     def _open(
         self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
     ) -> Engine:
-        return open_engine(
-            self.engine,
-            model,
-            self.scale,
-            shape,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
-            explain=explain,
-        )
+        return open_engine(self.engine, model, self.scale, shape, explain=explain, **self.options)

@@ -71,16 +71,8 @@ class Upscaler:
         explain: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.scale = scale
-        self._opener = EngineOpener(
-            scale,
-            model,
-            engine=engine,
-            device=device,
-            precision=precision,
-            threads=threads,
-            fps=fps,
-            explain=explain,
-        )
+        options = {"device": device, "precision": precision, "threads": threads}
+        self._opener = EngineOpener(scale, model, engine, fps=fps, explain=explain, **options)
         self._engine: Engine | None = None
 
     def __call__(self, image: NDArray[Any]) -> Image:

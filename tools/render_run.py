@@ -215,7 +215,7 @@ class RecordedEngine(EngineOpener):
             if not self._free:
                 raise
             tell(f"not the engine of the session: {error}")
-            self.engine, self.precision = "auto", None
+            self.engine, self.options = "auto", self.options | {"precision": None}
             engine = super().__call__(shape)
         info, now = self._info, engine.info
         if self.same_model and (info.engine, info.precision, info.device) != (

@@ -16,10 +16,11 @@ from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, open_source
 from clesr.pipeline.status import Summary
 from clesr.pipeline.video.hardware_decoding import Decoding
 from clesr.pipeline.video.hardware_encoding import Encode
+from clesr.tools.archive.tree import result_suffix
 from clesr.tools.common.console import tell
 from clesr.tools.common.engines import make_opener
 from clesr.tools.live_run import report, run_pipelines
@@ -97,20 +98,13 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
     taken: set[Path] = set()
     jobs: list[Job] = []
     for path in inputs:
-        suffix = _target_suffix(path)
+        suffix = result_suffix(path)
         target = output / (path.stem + suffix)
         if target in taken or (target.exists() and path.exists() and target.samefile(path)):
             target = output / (path.name + suffix)
         taken.add(target)
         jobs.append(Job(path, target))
     return jobs
-
-
-def _target_suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        return ".tif"
-    return ".png" if suffix in IMAGE_SUFFIXES else ".mkv"
 
 
 def _are_stills(jobs: list[Job]) -> bool:

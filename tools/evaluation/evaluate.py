@@ -192,9 +192,8 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
     for (size, scale, degradation, method), group in groups.items():
         base = groups.get((size, scale, degradation, BASELINE))
         pairs = [(row.psnr, b.psnr) for row, b in zip(group, base or group, strict=True)]
-        gain = [
-            0.0 if ours == theirs else ours - theirs for ours, theirs in pairs
-        ]  # both may be exact: infinite
+        # Both may be exact: infinite.
+        gain = [0.0 if ours == theirs else ours - theirs for ours, theirs in pairs]
         lines.append(
             Line(
                 method=method,
