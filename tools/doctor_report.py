@@ -96,15 +96,9 @@ def _display() -> str:
 
 
 def _codecs() -> Iterator[str]:
-    for label, names in {
-        "H.264": ("libx264",),
-        "HEVC": ("libx265",),
-        "FFV1": ("ffv1",),
-    }.items():
-        having = [name for name in names if name in av.codecs_available]
-        yield (
-            f"ok  {label}: {', '.join(having)}" if having else f"--  {label}: this PyAV has no encoder for it"
-        )
+    for label, name in {"H.264": "libx264", "HEVC": "libx265", "FFV1": "ffv1"}.items():
+        missing = f"--  {label}: this PyAV has no encoder for it"
+        yield f"ok  {label}: {name}" if name in av.codecs_available else missing
 
 
 def _hardware() -> Iterator[str]:

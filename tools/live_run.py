@@ -35,6 +35,9 @@ from clesr.tools.common.engines import make_opener
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
+# Of the settings, what a session says of itself as it was given.
+RECORDED = ("consistent", "model", "engine", "device", "precision", "threads")
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -155,7 +158,7 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
             except ClesrError as error:  # the summaries of the others are still to come
                 tell(str(error))
                 unwritten[label] = error
-    _raise_broken({label: pipeline for label, (pipeline, _) in runs.items()}, unwritten)
+    _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
 
 
 def run_pipelines(
@@ -185,17 +188,16 @@ def run_pipelines(
     return signals
 
 
-def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, ClesrError]) -> None:
-    """Raise what broke, first of all in the runs, then in their summaries, which are ``unwritten``."""
-    errors = {label: pipeline.error or unwritten.get(label) for label, pipeline in pipelines.items()}
+def _raise_broken(errors: Mapping[str, Exception | None]) -> None:
+    """Raise what broke, of all the streams."""
     broken = {label: error for label, error in errors.items() if error is not None}
     if not broken:
         return
     first = next(iter(broken.values()))
-    if len(pipelines) == 1:
+    if len(errors) == 1:
         raise first
     what = "; ".join(f"{label}: {error}" for label, error in broken.items())
-    raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
+    raise ClesrError(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
@@ -281,12 +283,7 @@ def make_recorder(
                 "roi": None if settings.roi is None else str(settings.roi),
                 "window": str(settings.window),
                 "masks": [str(mask) for mask in settings.mask],
-                "consistent": settings.consistent,
-                "model": settings.model,
-                "engine": settings.engine,
-                "device": settings.device,
-                "precision": settings.precision,
-                "threads": settings.threads,
+                **{name: getattr(settings, name) for name in RECORDED},
             },
         ),
         tell=say,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from clesr.engines.gpu import NVML
+from clesr.engines.gpu import open_nvml
 from clesr.tools.common.console import repeating
 
 EVERY_S = 0.1  # between two readings of the power
@@ -30,15 +30,9 @@ def gpu_watts() -> ReadWatts | None:
 
 
 def _by_nvml() -> ReadWatts | None:
-    try:
-        nvml = ctypes.CDLL(NVML)
-    except OSError:
-        return None
-    card, milliwatts = ctypes.c_void_p(), ctypes.c_uint()
+    nvml, card, milliwatts = open_nvml(), ctypes.c_void_p(), ctypes.c_uint()
     uuid = f"GPU-{getattr(torch.cuda.get_device_properties(0), 'uuid', '')}"  # NVML counts cards that torch may not see
-    if nvml.nvmlInit_v2() != 0:
-        return None
-    if nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(card)) != 0:
+    if nvml is None or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(card)) != 0:
         return None
 
     def read() -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,15 +116,11 @@ def _measure(settings: Any, threads: int | None) -> dict[str, Any]:
         f"{len(settings.cases)} cases, {len(candidates)} engines: about {about:.0f} s, more where an engine "
         "compiles or a frame takes long"
     )
-    done = 0
+    done = itertools.count(1)
     with progress_bar("bench", steps, unit="turns") as move:
-
-        def advance(what: str) -> None:
-            nonlocal done
-            done += 1
-            move(done, what)
-
-        return run.bench(settings, candidates, threads=threads, advance=advance, tell=tell)
+        return run.bench(
+            settings, candidates, threads=threads, advance=lambda what: move(next(done), what), tell=tell
+        )
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -194,20 +194,14 @@ def check_options(table: dict[str, Any], command: click.Command, where: str) -> 
     Raises UsageError, which begins with ``where``, for an option that is unknown or a value that no option takes.
     """
     known = {parameter.name: parameter for parameter in command.params if parameter.name}
-    return {
-        name: _checked(key, value, known[name], where)
-        for key, value in table.items()
-        if (name := _known(key, known, where))
-    }
-
-
-def _known(key: str, known: dict[str, click.Parameter], where: str) -> str:
-    name = key.replace("-", "_")
-    if name not in known:
-        raise UsageError(
-            f"{where}: there is no option {shortened(key, 80)}; there are {', '.join(sorted(known))}"
-        )
-    return name
+    checked = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            names = ", ".join(sorted(known))
+            raise UsageError(f"{where}: there is no option {shortened(key, 80)}; there are {names}")
+        checked[name] = _checked(key, value, known[name], where)
+    return checked
 
 
 def _checked(key: str, value: Any, parameter: click.Parameter, where: str) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import WriteRule, numbered, split_suffix
@@ -34,14 +34,6 @@ KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("
 OWN = ("codec", "crf", "patient", "region", "text_free", "frame", "every")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A clip and the file that it goes to."""
-
-    clip: Clip
-    path: Path
-
-
 def export_files(session: str, options: ExportOptions) -> None:
     """Write what ``options`` of the command ask for of ``session``. Raises ClesrError."""
     path = Path(options.output)
@@ -54,30 +46,23 @@ def export_files(session: str, options: ExportOptions) -> None:
     rule = WriteRule.of(options.overwrite, session, options.patient)
     parts = _parts(session, path, options.what or exporter.what, options)
     if not exporter.named_by_frame:
-        rule.check_all(*(part.path for part in parts))
-    totals = [part.clip.total for part in parts]
+        rule.check_all(*(file for _, file in parts))
+    totals = [clip.total for clip, _ in parts]
     total = None if None in totals else sum(total or 0 for total in totals)
     with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none(rule) as files:
-        count = _Count(advance)
-        parts = [Part(replace(p.clip, stills=count(p.clip.stills)), p.path) for p in parts]
-        said = [line for part in parts for line in exporter.write(part.clip, part.path, files)]
+        seen = itertools.count(1)
+
+        def counted(clip: Clip) -> Iterator[Still]:
+            for still in clip.stills:
+                yield still
+                advance(next(seen), "")
+
+        parts = [(replace(clip, stills=counted(clip)), file) for clip, file in parts]
+        said = [line for clip, file in parts for line in exporter.write(clip, file, files)]
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
     for line in said:
         tell(f"wrote {line}")
-
-
-class _Count:
-    """Moves the progress bar with each image that passes."""
-
-    def __init__(self, advance: Callable[[float, str], None]) -> None:
-        self._advance, self._seen = advance, 0
-
-    def __call__(self, stills: Any) -> Iterator[Still]:
-        for still in stills:
-            yield still
-            self._seen += 1
-            self._advance(self._seen, "")
 
 
 def _check(path: Path, options: ExportOptions) -> str:
@@ -104,8 +89,8 @@ def _selection(options: ExportOptions) -> Selection:
     return Selection(first, last, frozenset(options.frame), options.every)
 
 
-def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[Part]:
-    """What is to be written, and where to."""
+def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[tuple[Clip, Path]]:
+    """Clips, and the files that they go to."""
     selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options.mask]
     keep = options.keep_metadata
     dated = keep or options.patient is not None
@@ -114,7 +99,7 @@ def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[
         if options.what in ("sr", "both"):
             raise UsageError(f"{shown(address)} is no session and has one kind of images; leave --what out")
         clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
-        return [Part(_edited(clip, regions, None, options), path)]
+        return [(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
     if not session.info.closed:
         tell(_unclosed(session, selection))
@@ -124,7 +109,7 @@ def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[
     for kind in KINDS[what]:
         clip = session_clip(session, kind, selection, pixel_um=pixel_um, dated=dated, named=keep)
         clip = _edited(clip, regions, session, options)
-        parts.append(Part(clip, numbered(path, kind) if what == "both" else path))
+        parts.append((clip, numbered(path, kind) if what == "both" else path))
     return parts
 
 
