@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.image import Pixels
 from clesr.engines.engine import Engine
 from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
@@ -27,7 +27,6 @@ from clesr.tools.bench.power import ReadWatts, device_mb, mean_watts, resident_m
 from clesr.tools.bench.turns import by_device, in_flight, one_at_a_time, upscaled
 from clesr.tools.evaluation.metrics import psnr
 
-Pixels = NDArray[np.uint8]
 Pair = tuple[Pixels, Pixels]  # LR and HR
 
 WARM_UP_S = 0.3  # of each engine before its first turn: clocks rise, caches fill

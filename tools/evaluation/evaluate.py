@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Pixels
 from clesr.pipeline.view import field_of_view
 from clesr.tools.data.degradations import Degradation
 from clesr.tools.data.degrade import crop_to_multiple, halve
 from clesr.tools.data.pairs import noise_of
-from clesr.tools.evaluation.methods import Pixels, label_methods, open_method
+from clesr.tools.evaluation.methods import label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
 
 BASELINE = "bicubic"

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from clesr.engines.common.errors import WeightsError
+from clesr.engines.common.image import Pixels
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.models.registry import level_names
 from clesr.pipeline.noise import NAMES, estimate_levels
-from clesr.tools.data.pairs import Pair, Pixels
+from clesr.tools.data.pairs import Pair
 from clesr.tools.evaluation.metrics import psnr
 
 
