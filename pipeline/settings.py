@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
@@ -86,28 +87,13 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _roi(text: str) -> Roi:
-    from clesr.pipeline.prepare import Roi
-
-    return Roi.parse(text)
-
-
-def _mask(text: str) -> Roi:
-    from clesr.pipeline.prepare import Roi
-
-    return Roi.parse(text, "--mask")
+def _parsed(place: str, *more: str) -> Callable[[str], Any]:
+    """The function at ``place``, a ``module:name`` of the pipeline that is loaded when there is a text to parse."""
+    return lambda text: resolve_name(f"clesr.pipeline.{place}")(text, *more)
 
 
-def _window(text: str) -> Window:
-    from clesr.pipeline.prepare import Window
-
-    return Window.parse(text)
-
-
-def _pace(text: str) -> Pace:
-    from clesr.pipeline.sources.pacing import parse_pace
-
-    return parse_pace(text)
+_roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
+_window, _pace = _parsed("prepare:Window.parse"), _parsed("sources.pacing:parse_pace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,16 +217,9 @@ class RecordedEngine(EngineOpener):
             tell(f"not the engine of the session: {error}")
             self.engine, self.options = "auto", self.options | {"precision": None}
             engine = super().__call__(shape)
-        info, now = self._info, engine.info
-        if self.same_model and (info.engine, info.precision, info.device) != (
-            now.engine,
-            now.precision,
-            now.device,
-        ):
-            tell(
-                f"another engine than the session's: {now.engine} {now.precision} on {now.device}; "
-                f"it was made by {info.engine} {info.precision} on {info.device}"
-            )
+        now, then = (f"{made.engine} {made.precision} on {made.device}" for made in (engine.info, self._info))
+        if self.same_model and now != then:
+            tell(f"another engine than the session's: {now}; it was made by {then}")
         return engine
 
 

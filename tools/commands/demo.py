@@ -75,9 +75,7 @@ def draw() -> NDArray[np.uint8]:
     import numpy as np
 
     from clesr.engines.common.resample import quantise, resize
-    from clesr.engines.factory import open_engine
-    from clesr.engines.models.weights import find_model
-    from clesr.engines.results import run_frame
+    from clesr.engines.upscaler import upscale
     from clesr.pipeline.frame import Frame
     from clesr.pipeline.sources.simulator.demo import DemoSource
 
@@ -85,9 +83,7 @@ def draw() -> NDArray[np.uint8]:
     frame = source.read(1.0)
     assert isinstance(frame, Frame)
     lr = frame.image
-    engine = open_engine("auto", find_model("fast", SCALE), SCALE, (lr.shape[0], lr.shape[1]))
-    sr = run_frame(engine, lr)
-    engine.close()
+    sr = upscale(lr, SCALE, "fast")
     truth = source.truth(frame.number, SCALE)
     source.close()
     bicubic = quantise(resize(lr, *sr.shape), lr.dtype)

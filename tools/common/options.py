@@ -9,7 +9,7 @@ from dataclasses import Field, fields
 from functools import partial, wraps
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import rich_click as click
 from click.types import BoolParamType, ParamType, StringParamType
@@ -125,12 +125,8 @@ def _type(each: Field[Any], option: Option) -> ParamType[Any] | type:
     kind = NUMBERS.get(re.split(r"\W", str(each.type).removeprefix("tuple["))[0], str)
     if option.minimum is None and option.maximum is None:
         return kind
-    if kind is int:
-        return click.IntRange(
-            None if option.minimum is None else int(option.minimum),
-            None if option.maximum is None else int(option.maximum),
-        )
-    return click.FloatRange(option.minimum, option.maximum, min_open=option.above_zero)
+    bounded: Any = click.IntRange if kind is int else click.FloatRange
+    return cast(ParamType[Any], bounded(option.minimum, option.maximum, min_open=option.above_zero))
 
 
 def _value(each: Field[Any], option: Option, value: Any) -> Any:

@@ -42,7 +42,7 @@ class ExportOptions:
         None, "DICOM: patient and study from this TOML or JSON file.  [default: anonymous]", "FILE"
     )
     region: str | None = _privacy(
-        None, f"DICOM: what was looked at: {', '.join(REGIONS)}.", "NAME", choices=tuple(REGIONS)
+        None, f"DICOM: what was looked at: {', '.join(REGIONS)}.", "NAME", choices=REGIONS
     )
     text_free: bool = _privacy(False, "DICOM: you have looked, and nobody's name stands in the images.")
     overwrite: bool = overwriting("Output")
