@@ -16,6 +16,7 @@ from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.trial import BEST, LIGHT, choose_model
 
 ASSUMED_FPS = 25.0  # of a source that does not say
+NAMES = ("scale", "model", "engine", "device", "precision", "threads")
 
 
 class EngineOpener:
@@ -45,6 +46,12 @@ class EngineOpener:
             self._model.append(model)
         elif model != "auto":
             self._model.append(find_model(model, scale, besides=("auto", *METHODS)))
+
+    @staticmethod
+    def of(settings: Any, fps: float | None, explain: Callable[[str], None]) -> EngineOpener:
+        """Of ``settings`` with fields that are called as the parameters here."""
+        named = {name: getattr(settings, name) for name in NAMES}
+        return EngineOpener(**named, fps=fps, explain=explain)
 
     @property
     def model(self) -> Model | str | None:

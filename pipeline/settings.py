@@ -23,15 +23,8 @@ VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ff
 PROCESSORS = ("auto", "cpu", "gpu")  # what decodes or encodes video
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
 PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
-PANELS = (
-    "Source",
-    "Input",
-    "Up-scaling",
-    "Output",
-    "Recording",
-    "Stopping",
-    "Archive",
-)  # of the help, in order
+# Of the help, in order.
+PANELS = ("Source", "Input", "Up-scaling", "Output", "Recording", "Stopping", "Archive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,6 @@ from clesr.pipeline.status import State, Summary
 from clesr.pipeline.video.hardware_decoding import Decoding
 from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.common.console import tell
-from clesr.tools.common.engines import make_opener
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
@@ -128,7 +127,7 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
 def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = make_opener(all_settings[0])
+    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS, tell)
     streams = open_streams(all_settings) if streams is None else streams
     try:
         factory = _choose_engines(streams, opener, all_settings[0].share)
@@ -178,11 +177,10 @@ def run_pipelines(
             label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
             tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
 
-    shown = {label: (pipeline.status, frames) for label, (pipeline, frames) in runs.items()}
     with (
         draining_on_signals(*pipelines) as signals,
         on_signals(toggle, [signal.SIGUSR1] if recordings else []),
-        following(shown),
+        following(runs),
     ):
         run_together(pipelines, say_end)
     return signals

@@ -22,7 +22,6 @@ from clesr.pipeline.video.hardware_decoding import Decoding
 from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.archive.tree import result_suffix
 from clesr.tools.common.console import tell
-from clesr.tools.common.engines import make_opener
 from clesr.tools.live_run import report, run_pipelines
 
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
@@ -45,7 +44,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     jobs = plan(inputs, Path(settings.output))
     rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
     rule.check_all(*(job.target for job in jobs), settings.summary)
-    opener = make_opener(settings, None if _are_stills(jobs) else PATIENCE_FPS)
+    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS, tell)
     broken: list[str] = []
     for index, job in enumerate(jobs):
         label = job.source.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {job.source.name}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
@@ -18,7 +19,6 @@ from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_part
 from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
 from clesr.tools.archive.settings import Settings
-from clesr.tools.common.engines import make_opener
 
 OPEN_SIZES = 2  # whose engines stay open
 
@@ -31,7 +31,7 @@ class EnginePool:
     """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
 
     def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
-        self.opener = make_opener(settings, PATIENCE_FPS, tell)
+        self.opener = EngineOpener.of(settings, PATIENCE_FPS, tell)
         self.shape = (0, 0)
         self.described = ""
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()

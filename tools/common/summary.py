@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.table import Table
 
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import PERCENTILES
 from clesr.pipeline.status import Status, Summary
 from clesr.tools.common.console import console, progress_bars, repeating, tell
 
 
 @contextmanager
-def following(streams: Mapping[str, tuple[Callable[[], Status], int | None]]) -> Iterator[None]:
-    """While the block runs, show each label's status and number of frames as a progress bar, or as lines off a
-    terminal."""
+def following(runs: Mapping[str, tuple[Pipeline, int | None]]) -> Iterator[None]:
+    """While the block runs, show the status of each label's pipeline, which gets so many frames, as a progress bar, or
+    as lines off a terminal."""
 
     def show() -> None:
-        for label, (status, _) in streams.items():
-            now = status()
+        for label, (pipeline, _) in runs.items():
+            now = pipeline.status()
             bars[label](now.captured, describe(now))
 
-    totals = {label: total for label, (_, total) in streams.items()}
+    totals = {label: total for label, (_, total) in runs.items()}
     with progress_bars(totals, unit="frames") as bars, repeating(show):
         yield
 
