@@ -60,9 +60,8 @@ def _engines() -> Iterator[str]:
 def _engine(candidate: EngineCandidate, reason: str) -> str:
     if not reason:
         return f"ok  engine {candidate}"
-    install = (
-        f" (with one: {candidate.install})" if candidate.install and candidate.install not in reason else ""
-    )
+    said = not candidate.install or candidate.install in reason
+    install = "" if said else f" (with one: {candidate.install})"
     return f"--  engine {candidate}: {reason}{install}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -69,21 +70,19 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     check_outputs(all_settings, rule)
     streams: list[Stream] = []
     keyboard, count = Keyboard(), len(all_settings)
-    try:
+    with ExitStack() as opened:
         for index, settings in enumerate(all_settings):
             decoding = Decoding(settings.decode, partial(_tell, settings, count))
             source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
             if settings.mask:
                 source = Masked(source, settings.mask)
             streams.append(Stream(settings, source, []))
+            opened.callback(streams[-1].close)
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
             _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     return streams
 
 
@@ -129,15 +128,14 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
     opener = EngineOpener.of(all_settings[0], ASSUMED_FPS, tell)
     streams = open_streams(all_settings) if streams is None else streams
-    try:
+    with ExitStack() as opened:
+        for stream in streams:
+            opened.callback(stream.close)
         factory = _choose_engines(streams, opener, all_settings[0].share)
         pipelines, recordings = zip(
             *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
         )
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     rule = write_rule(all_settings)
     several = len(streams) > 1
     runs = {

@@ -195,10 +195,9 @@ class RecordedEngine(EngineOpener):
             model = recorded_model(session) if scale == info.scale else info.model
         asked = {key: given[key] for key in ("engine", "device", "precision", "threads") if key in given}
         self._free = not asked
-        options: dict[str, Any] = {"engine": "auto", "device": None, "precision": None}
+        options: dict[str, Any] = {"engine": "auto", "threads": recorded_settings(info).threads}
         if info.model_hash and model not in METHODS and "engine" not in asked:
             options |= {"engine": info.engine, "precision": info.precision}
-        options["threads"] = recorded_settings(info).threads
         super().__init__(scale, model, explain=tell, **(options | asked))
 
     @property

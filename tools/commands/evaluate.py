@@ -136,9 +136,8 @@ def evaluate(options: EvaluateOptions) -> None:
         report.write(folder / "table.md", table, rule)
         report.write(folder / "rows.csv", report.csv_text(rows), rule)
         report.write(folder / "rows.json", report.json_text(rows), rule)
-        drawn = []
-        if options.figures:
-            drawn = _figures_module().draw_all(folder, lines, pictures, options.pixel_size, rule)
+        drawing = (folder, lines, pictures, options.pixel_size, rule)
+        drawn = _figures_module().draw_all(*drawing) if options.figures else []
         tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 

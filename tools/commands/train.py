@@ -163,8 +163,7 @@ def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
     from clesr.tools.training import checkpoint
 
     resumed = (folder / checkpoint.NAME).is_file()
-    others = [recipe.test] if recipe.test else []
-    inputs = named_files([*recipe.data, *others])
+    inputs = named_files([*recipe.data, recipe.test or ""])
     rule = WriteRule.of(overwrite or resumed, recipe.init, recipe.teacher, *inputs)
     rule.check_all(*(folder / name for name in RESULTS))
     return rule

@@ -146,8 +146,6 @@ def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
 
 def _origin(session: Session) -> tuple[int, int]:
     """The corner of the region of interest."""
-    roi = recorded_settings(session.info).roi
-    if not roi:
-        return 0, 0
-    parsed = Roi.parse(roi)
-    return parsed.x, parsed.y
+    recorded = recorded_settings(session.info).roi
+    roi = Roi.parse(recorded) if recorded else None
+    return (roi.x, roi.y) if roi else (0, 0)

@@ -77,9 +77,8 @@ def train_aplus(
     if held:
         metrics["validation_gain_db"] = round(gain_over_bicubic(model.upscale, held), 3)
     if recipe.test:
-        metrics["test_gain_db"] = round(
-            gain_over_bicubic(model.upscale, load_pairs(recipe.test, recipe.scale)), 3
-        )
+        test = load_pairs(recipe.test, recipe.scale)
+        metrics["test_gain_db"] = round(gain_over_bicubic(model.upscale, test), 3)
     training = {**about.training, "minutes": round((monotonic() - start) / 60, 1)}
     path = folder / "weights.safetensors"
     make_parents(path)
