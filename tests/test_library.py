@@ -17,7 +17,7 @@ from session_runs import frames, noise, record
 from support import FakeEngine
 
 import clesr
-from clesr.engines import upscaler
+from clesr.engines import opener
 from clesr.engines.interpolation import open_interpolation
 from clesr.engines.models.weights import save_model
 from clesr.engines.results import run_frame
@@ -140,7 +140,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
         engines.append(FakeEngine(shape, scale=scale, depth=3, fails=(13,)))
         return engines[-1]
 
-    monkeypatch.setattr(upscaler, "open_engine", open_fake)
+    monkeypatch.setattr(opener, "open_engine", open_fake)
     return engines
 
 

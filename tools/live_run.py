@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import EngineFactory
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
@@ -30,9 +32,11 @@ from clesr.pipeline.status import State, Summary
 from clesr.pipeline.video.hardware_decoding import Decoding
 from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.common.console import tell
-from clesr.tools.common.engines import ASSUMED_FPS, EngineOpener
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
+
+# Of the settings, what a session says of itself as it was given.
+RECORDED = ("consistent", "model", "engine", "device", "precision", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +70,19 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     check_outputs(all_settings, rule)
     streams: list[Stream] = []
     keyboard, count = Keyboard(), len(all_settings)
-    try:
+    with ExitStack() as opened:
         for index, settings in enumerate(all_settings):
             decoding = Decoding(settings.decode, partial(_tell, settings, count))
             source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
             if settings.mask:
                 source = Masked(source, settings.mask)
             streams.append(Stream(settings, source, []))
+            opened.callback(streams[-1].close)
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
             _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     return streams
 
 
@@ -124,17 +126,16 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
 def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = EngineOpener(all_settings[0])
+    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS, tell)
     streams = open_streams(all_settings) if streams is None else streams
-    try:
+    with ExitStack() as opened:
+        for stream in streams:
+            opened.callback(stream.close)
         factory = _choose_engines(streams, opener, all_settings[0].share)
         pipelines, recordings = zip(
             *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
         )
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     rule = write_rule(all_settings)
     several = len(streams) > 1
     runs = {
@@ -154,7 +155,7 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
             except ClesrError as error:  # the summaries of the others are still to come
                 tell(str(error))
                 unwritten[label] = error
-    _raise_broken({label: pipeline for label, (pipeline, _) in runs.items()}, unwritten)
+    _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
 
 
 def run_pipelines(
@@ -174,27 +175,25 @@ def run_pipelines(
             label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
             tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
 
-    shown = {label: (pipeline.status, frames) for label, (pipeline, frames) in runs.items()}
     with (
         draining_on_signals(*pipelines) as signals,
         on_signals(toggle, [signal.SIGUSR1] if recordings else []),
-        following(shown),
+        following(runs),
     ):
         run_together(pipelines, say_end)
     return signals
 
 
-def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, ClesrError]) -> None:
-    """Raise what broke, first of all in the runs, then in their summaries, which are ``unwritten``."""
-    errors = {label: pipeline.error or unwritten.get(label) for label, pipeline in pipelines.items()}
+def _raise_broken(errors: Mapping[str, Exception | None]) -> None:
+    """Raise what broke, of all the streams."""
     broken = {label: error for label, error in errors.items() if error is not None}
     if not broken:
         return
     first = next(iter(broken.values()))
-    if len(pipelines) == 1:
+    if len(errors) == 1:
         raise first
     what = "; ".join(f"{label}: {error}" for label, error in broken.items())
-    raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
+    raise ClesrError(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
@@ -280,12 +279,7 @@ def make_recorder(
                 "roi": None if settings.roi is None else str(settings.roi),
                 "window": str(settings.window),
                 "masks": [str(mask) for mask in settings.mask],
-                "consistent": settings.consistent,
-                "model": settings.model,
-                "engine": settings.engine,
-                "device": settings.device,
-                "precision": settings.precision,
-                "threads": settings.threads,
+                **{name: getattr(settings, name) for name in RECORDED},
             },
         ),
         tell=say,

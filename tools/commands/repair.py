@@ -6,12 +6,12 @@ from pathlib import Path
 
 import rich_click as click
 
-from clesr.tools.common.options import general_options
+from clesr.tools.common.options import settings_options
 
 
 @click.command()
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
-@general_options()
+@settings_options()
 def repair(session: Path) -> None:
     """Close SESSION, whose recording was cut off by a crash or a power cut.
 

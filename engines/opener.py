@@ -1,11 +1,11 @@
-"""The engine that the options name, opened where a run needs it."""
+"""The engine and model that were asked for, opened for any size of image."""
 
 from __future__ import annotations
 
 import copy
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.processor import core_count
@@ -14,34 +14,44 @@ from clesr.engines.factory import open_engine
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.trial import BEST, LIGHT, choose_model
-from clesr.pipeline.settings import EngineSettings
-from clesr.tools.common.console import tell
 
 ASSUMED_FPS = 25.0  # of a source that does not say
+NAMES = ("scale", "model", "engine", "device", "precision", "threads")
 
 
 class EngineOpener:
-    """Opens the engine that ``settings`` name, for any LR shape; chooses the model at the first.
+    """Opens an engine for any LR shape (H, W), of a model that it chooses at the first where ``model`` is "auto".
 
-    ``fps`` is the rate that ``model`` "auto" must hold, None where there is none: then the best model is taken.
-    Raises what an unknown or damaged model raises.
+    ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. ``explain`` gets
+    a line on what was taken and why, once for all shapes that get the same. ``options`` are device, precision and
+    threads, as of ``open_engine``. Raises what an unknown or damaged model raises.
     """
 
     def __init__(
-        self, settings: EngineSettings, fps: float | None = ASSUMED_FPS, say: Callable[[str], None] = tell
+        self,
+        scale: int,
+        model: str = "auto",
+        engine: str = "auto",
+        *,
+        fps: float | None = ASSUMED_FPS,
+        explain: Callable[[str], None],
+        **options: Any,
     ) -> None:
-        self.settings, self.fps, self.say = settings, fps, say
+        self.scale, self.engine, self.options = scale, engine, options
+        self.fps, self.explain = fps, explain
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
         self._said: set[str] = set()
         self._lock = threading.Lock()  # several streams may open engines side by side
-        if settings.model in METHODS:
-            self._model.append(settings.model)
-        elif settings.model != "auto":
-            self._model.append(find_model(settings.model, settings.scale, besides=("auto", *METHODS)))
+        if model in METHODS:
+            self._model.append(model)
+        elif model != "auto":
+            self._model.append(find_model(model, scale, besides=("auto", *METHODS)))
 
-    @property
-    def scale(self) -> int:
-        return self.settings.scale
+    @staticmethod
+    def of(settings: Any, fps: float | None, explain: Callable[[str], None]) -> EngineOpener:
+        """Of ``settings`` with fields that are called as the parameters here."""
+        named = {name: getattr(settings, name) for name in NAMES}
+        return EngineOpener(**named, fps=fps, explain=explain)
 
     @property
     def model(self) -> Model | str | None:
@@ -51,9 +61,8 @@ class EngineOpener:
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
         other = copy.copy(self)
-        other.settings = replace(
-            self.settings, threads=self.settings.threads or max(1, core_count() // streams)
-        )
+        threads = self.options.get("threads") or max(1, core_count() // streams)
+        other.options = self.options | {"threads": threads}
         return other
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
@@ -62,9 +71,9 @@ class EngineOpener:
                 return self._open_best(shape)
             if not self._model:
                 self._model.append(
-                    choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open, self.say)
+                    choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open, self.explain)
                 )
-        return self._open(self._model[0], shape, self._explain)
+        return self._open(self._model[0], shape, self._explain_once)
 
     def _open_best(self, shape: tuple[int, int]) -> Engine:
         """The engine of the best model that fits, which is then the one that was chosen."""
@@ -72,31 +81,20 @@ class EngineOpener:
             if (BEST, self.scale) not in shipped():
                 raise EngineError(f"{BEST} has no weights for scale {self.scale}")
             model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
-            engine = self._open(model, shape, self._explain)
+            engine = self._open(model, shape, self._explain_once)
         except EngineError as error:
             model, why = find_model(LIGHT, self.scale), str(error)
-            engine = self._open(model, shape, self._explain)
+            engine = self._open(model, shape, self._explain_once)
         self._model.append(model)
-        self.say(f"model {model.name}: {why}")
+        self.explain(f"model {model.name}: {why}")
         return engine
 
-    def _explain(self, line: str) -> None:
-        """Say which engine was opened, once for all shapes and inputs that get the same."""
+    def _explain_once(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
-            self.say(line)
+            self.explain(line)
 
     def _open(
         self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
     ) -> Engine:
-        settings = self.settings
-        return open_engine(
-            settings.engine,
-            model,
-            settings.scale,
-            shape,
-            device=settings.device,
-            precision=settings.precision,
-            threads=settings.threads,
-            explain=explain,
-        )
+        return open_engine(self.engine, model, self.scale, shape, explain=explain, **self.options)
