@@ -62,13 +62,13 @@ _PARTS = {
     **dict.fromkeys(NETWORK, "video.stream:open_stream"),
     "/dev/": "v4l2.address:open_camera",
     ".mkt": "images.mkt:open_mkt",
-    **dict.fromkeys(IMAGE_SUFFIXES, "images.stack:open_images"),
-    **dict.fromkeys(TIFF_SUFFIXES, "images.stack:open_tiff"),
+    **dict.fromkeys(IMAGE_SUFFIXES, "images.files:open_images"),
+    **dict.fromkeys(TIFF_SUFFIXES, "images.tiff:open_tiff"),
     ".sdp": "video.stream:open_sdp",
     "*": "video.file:VideoSource",
     f"*/{_SESSION}": "session:SessionSource",
     "*/raw.mkv": "video.file:open_raw_recording",
-    "*/": "images.stack:open_images",
+    "*/": "images.files:open_images",
 }
 SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(
     "clesr.sources", {name: f"clesr.pipeline.sources.{place}" for name, place in _PARTS.items()}

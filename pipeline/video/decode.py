@@ -51,7 +51,7 @@ def open_container(
     """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
     stored = stored_bytes(address)
     if stored is not None:
-        _check_header(Path(address.removeprefix("file:")), address)
+        _check_header(address)
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
@@ -65,9 +65,9 @@ def open_container(
     return container
 
 
-def _check_header(path: Path, address: str) -> None:
+def _check_header(address: str) -> None:
     try:
-        problem = header_problem(path)
+        problem = header_problem(Path(address.removeprefix("file:")))
     except OSError as error:
         problem = f"cannot be opened ({error.strerror}); check the path"
     if problem is not None:
@@ -128,11 +128,10 @@ class VideoDecoder:
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[DecodedImage | Damage]:
         """What ``packet`` completes: usually one picture, none while the decoder reorders."""
-        if self._checksums is not None:
-            problem = self._checksums.problem(bytes(packet), key=packet.is_keyframe)
-            if problem is not None:
-                yield Damage(problem)
-                return
+        damage = self._checksums and self._checksums.problem(bytes(packet), key=packet.is_keyframe)
+        if damage:
+            yield Damage(damage)
+            return
         if self._awaited is not None and packet.pts is not None and not packet.is_discard:
             self._awaited[packet.pts] = None
         try:
@@ -174,8 +173,7 @@ class VideoDecoder:
             self._awaited = None
         size = frame.height, frame.width
         if size != self._allowed:
-            problem = size_problem(size)
-            if problem is not None:
+            if problem := size_problem(size):
                 return Damage(problem)
             self._allowed = size
         if frame.is_corrupt:

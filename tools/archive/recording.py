@@ -13,9 +13,10 @@ from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
 from clesr.pipeline.source import Source
+from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
-from clesr.pipeline.sources.images.stack import open_images, open_tiff
+from clesr.pipeline.sources.images.tiff import open_tiff
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
 from clesr.pipeline.sources.video.ranges import (
     ImagesPart,

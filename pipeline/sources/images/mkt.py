@@ -19,8 +19,8 @@ from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 # Then frames of little-endian int16 with 32 bytes after each.
 HEADER = 16
 GAP = 32
-_RATE_AT, _SIZE_AT = 5, 10
-_WIDTHS = (576, 512)
+_RATE_AND_SIZE = ">5xfxi"
+_EVEN_WIDTH, _WIDTH = 576, 512  # the first where the height is even
 _MIN_FPS, _MAX_FPS, _MAX_HEIGHT = 0.01, 1000.0, 4096
 
 
@@ -50,23 +50,18 @@ def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
     """Frames a second and (H, W). Raises SourceError where they are not those of a recording."""
     if len(header) < HEADER:
         raise SourceError(f"{name} has {len(header)} bytes, less than the {HEADER} of a Cellvizio header")
-    (fps,) = struct.unpack_from(">f", header, _RATE_AT)
-    (size,) = struct.unpack_from(">i", header, _SIZE_AT)
+    fps, size = struct.unpack_from(_RATE_AND_SIZE, header)
     if not (math.isfinite(fps) and _MIN_FPS <= fps <= _MAX_FPS):
         raise SourceError(
             f"{name} is no Cellvizio recording: frame rate {fps:g}, not in {_MIN_FPS:g} to {_MAX_FPS:g}"
         )
-    height, rest = divmod(size, 2 * _WIDTHS[0])
-    width = _WIDTHS[0]
-    if rest or height % 2:
-        width = _WIDTHS[1]
-        height, rest = divmod(size, 2 * width)
+    width = _EVEN_WIDTH if size % (4 * _EVEN_WIDTH) == 0 else _WIDTH
+    height, rest = divmod(size, 2 * width)
     if rest or not 0 < height <= _MAX_HEIGHT:
         raise SourceError(
             f"{name} is no Cellvizio recording: frames of {size} bytes, not rows of 576 or 512 pixels of 2 bytes"
         )
-    problem = size_problem((height, width))
-    if problem is not None:
+    if problem := size_problem((height, width)):
         raise SourceError(f"{name}: {problem}")
     return fps, (height, width)
 

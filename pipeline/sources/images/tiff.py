@@ -1,4 +1,4 @@
-"""TIFF files: their pages, and the planes that one page describes."""
+"""TIFF stacks: their pages, and the planes that one page describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.files import quiet_opencv
 from clesr.pipeline.sources.images.header import jpeg_shape
-from clesr.pipeline.sources.images.indexed import Unreadable, gray
+from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable, gray
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 
 MOST_PAGES = 1_000_000
 _LEAST_PAGE = 64  # bytes of a page that has what it must have
@@ -38,6 +39,25 @@ _UNREAD = (
     "avs", "bif", "eer", "fluoview", "indica", "mdgel", "mmstack", "ndpi", "ndtiff", "nih", "ome", "philips", "qpi",
     "scanimage", "scn", "sis", "svs",
 )  # fmt: skip
+
+
+def open_tiff(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSource:
+    """The pages of a TIFF file, one at a time: 8 or 16 bit, gray or colour (luma); one-page ImageJ stacks too.
+
+    Signed integers get half their range added. ``info.fps`` comes from ImageJ's metadata where they have it.
+    A page that cannot be read is Corrupt. Raises SourceError where the file is no TIFF stack of this kind.
+    """
+    path = Path(path)
+    tiff = open_file(path)
+    try:
+        planes = planes_of_one_page(tiff)
+        pages = PlaneStack(tiff, planes, path) if planes > 1 else TiffPages(tiff, path)
+        return IndexedSource(pages, str(path), clock=options.clock, fps=imagej_fps(tiff), shape=pages.shape)
+    except Exception as error:
+        tiff.close()
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"{path} is damaged: no page can be read ({one_line(error)})") from error
 
 
 def open_file(path: Path) -> tifffile.TiffFile:
@@ -89,8 +109,6 @@ class TiffPages:
         number = self._indices[index]
         try:
             return self._decoded(number)
-        except Unreadable as error:
-            raise Unreadable(f"page {number} cannot be read ({error})") from error
         except Exception as error:
             raise Unreadable(f"page {number} cannot be read ({one_line(error)})") from error
 
@@ -103,8 +121,7 @@ class TiffPages:
             if "imagecodecs" not in str(error):
                 raise
             with quiet_opencv():
-                flags = cv2.IMREAD_UNCHANGED
-                ok, pages = cv2.imreadmulti(str(self._path), start=number, count=1, flags=flags)
+                ok, pages = cv2.imreadmulti(str(self._path), number, 1, flags=cv2.IMREAD_UNCHANGED)
             if not ok:
                 raise Unreadable(page.compression.name) from error
             return gray(pages[0], blue_first=True)
@@ -124,15 +141,13 @@ class PlaneStack:
         page = self._page = _page(tiff, 0)
         _check_dtype(page.dtype, path)
         self.shape: tuple[int, int] = (page.imagelength, page.imagewidth)
-        size = path.stat().st_size
-        problem = size_problem(self.shape)
-        if problem is not None:
+        if problem := size_problem(self.shape):
             raise SourceError(f"{path}: {problem}")
         self._tiff, self._start = tiff, page.dataoffsets[0]
         self._dtype = page.dtype.newbyteorder(tiff.byteorder)
         self._bytes: int = math.prod(self.shape) * self._dtype.itemsize
         self._stated = stated
-        self._whole: int = min(stated, max(0, size - self._start) // self._bytes)
+        self._whole: int = min(stated, max(0, path.stat().st_size - self._start) // self._bytes)
 
     def __len__(self) -> int:
         return self._whole + (self._whole < self._stated)
@@ -238,8 +253,7 @@ def _check_page(page: Any, stored: int) -> None:
     if page.is_tiled:
         shapes.append((page.tilelength, page.tilewidth))
     for shape in shapes:
-        problem = size_problem(shape, decoded=math.prod(shape) * sample, stored=stored)
-        if problem is not None:
+        if problem := size_problem(shape, decoded=math.prod(shape) * sample, stored=stored):
             raise Unreadable(problem)
     if sum(page.databytecounts) > stored + math.prod(shapes[0]) * sample:
         raise Unreadable("its strips or tiles lie over one another")
@@ -256,8 +270,7 @@ def _check_segments(page: Any, size: int) -> None:
         file.seek(offset)
         data = file.read(count) if page.compression in (*_DEFLATE, _LZMA, _JPEG) else b""
         if page.compression == _JPEG:
-            problem = size_problem(jpeg_shape(data)) if data else None
-            if problem is not None:
+            if data and (problem := size_problem(jpeg_shape(data))):
                 raise Unreadable(problem)
         elif data and not _unpacks_to(data, size, page.compression):
             raise Unreadable(f"a part of it unpacks to more than the {size} bytes of its pixels")
