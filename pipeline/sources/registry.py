@@ -146,9 +146,7 @@ def _find_recording(path: Path) -> tuple[str, str]:
     if not os.path.exists(path):
         raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
-        if os.path.lexists(
-            path / _SESSION
-        ):  # whatever it is: a damaged session is not taken for anything else
+        if os.path.lexists(path / _SESSION):  # a damaged session is not taken for anything else
             return f"*/{_SESSION}", str(path)
         held = (name for name in SOURCES if name.startswith("*/") and os.path.isfile(path / name[2:]))
         return next(held, "*/"), str(path)

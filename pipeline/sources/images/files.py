@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,9 @@ def open_images(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedS
     except (Unreadable, OSError) as error:
         if len(files) == 1:
             raise SourceError(f"{error}; check how it was written or copied") from error
-    return IndexedSource(ImageFiles(files), str(path), clock=options.clock, shape=shape)
+    return IndexedSource(
+        lambda index: read_image(files[index]), len(files), str(path), clock=options.clock, shape=shape
+    )
 
 
 def natural_key(path: Path) -> list[str | int]:
@@ -53,24 +55,8 @@ def natural_key(path: Path) -> list[str | int]:
     return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]
 
 
-class ImageFiles:
-    """Image files in order; TIFF files among them give their first page."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def image(self, index: int) -> Image:
-        return read_image(self._files[index])
-
-    def close(self) -> None:
-        self._files = ()
-
-
 def read_image(file: Path) -> Image:
-    """(H, W) uint8 or uint16 of an image file. Raises Unreadable and OSError."""
+    """(H, W) uint8 or uint16 of an image file, of a TIFF its first page. Raises Unreadable and OSError."""
     size = file.stat().st_size
     if not size:
         raise Unreadable(f"{file} is empty (0 bytes)")

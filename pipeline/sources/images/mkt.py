@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -37,13 +36,26 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
         raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     try:
         fps, shape = parse_header(file.read(HEADER), str(path))
-        frames = MktFrames(file, shape, path.stat().st_size)
-        if not frames.whole:
+        size = 2 * math.prod(shape)
+        whole, rest = divmod(path.stat().st_size - HEADER + GAP, size + GAP)
+        if not whole:
             raise SourceError(f"{path} holds no whole frame of {shape[1]}x{shape[0]} pixels; is it complete?")
     except SourceError:
         file.close()
         raise
-    return IndexedSource(frames, str(path), clock=options.clock, fps=fps, shape=shape)
+
+    def image(index: int) -> Image:
+        file.seek(HEADER + index * (size + GAP))
+        data = file.read(size)
+        if len(data) < size:
+            raise Unreadable(f"the file ends in this frame: {len(data)} of its {size} bytes are there")
+        # Flipping the top bit of a two's-complement number adds 32768 to it, unsigned.
+        return (np.frombuffer(data, "<u2").reshape(shape) ^ 0x8000).astype(np.uint16, copy=False)
+
+    count = whole + (rest > GAP)  # with the one that the end of the file cuts
+    return IndexedSource(
+        image, count, str(path), release=file.close, clock=options.clock, fps=fps, shape=shape
+    )
 
 
 def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
@@ -64,27 +76,3 @@ def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
     if problem := size_problem((height, width)):
         raise SourceError(f"{name}: {problem}")
     return fps, (height, width)
-
-
-class MktFrames:
-    """The frames of an open file of ``size`` bytes, the one that its end cuts among them."""
-
-    def __init__(self, file: BinaryIO, shape: tuple[int, int], size: int) -> None:
-        self._file, self._shape = file, shape
-        self._bytes = 2 * shape[0] * shape[1]
-        self.whole, rest = divmod(size - HEADER + GAP, self._bytes + GAP)
-        self._cut = rest > GAP
-
-    def __len__(self) -> int:
-        return self.whole + self._cut
-
-    def image(self, index: int) -> Image:
-        self._file.seek(HEADER + index * (self._bytes + GAP))
-        data = self._file.read(self._bytes)
-        if len(data) < self._bytes:
-            raise Unreadable(f"the file ends in this frame: {len(data)} of its {self._bytes} bytes are there")
-        # Flipping the top bit of a two's-complement number adds 32768 to it, unsigned.
-        return (np.frombuffer(data, "<u2").reshape(self._shape) ^ 0x8000).astype(np.uint16, copy=False)
-
-    def close(self) -> None:
-        self._file.close()

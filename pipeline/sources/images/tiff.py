@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import lzma
 import math
@@ -52,7 +53,15 @@ def open_tiff(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSou
     try:
         planes = planes_of_one_page(tiff)
         pages = PlaneStack(tiff, planes, path) if planes > 1 else TiffPages(tiff, path)
-        return IndexedSource(pages, str(path), clock=options.clock, fps=imagej_fps(tiff), shape=pages.shape)
+        return IndexedSource(
+            pages.image,
+            len(pages),
+            str(path),
+            release=tiff.close,
+            clock=options.clock,
+            fps=imagej_fps(tiff),
+            shape=pages.shape,
+        )
     except Exception as error:
         tiff.close()
         if isinstance(error, SourceError):
@@ -129,9 +138,6 @@ class TiffPages:
             pixels = np.moveaxis(pixels, 0, -1)
         return _photometric(pixels, page)
 
-    def close(self) -> None:
-        self._tiff.close()
-
 
 class PlaneStack:
     """Planes that one page describes: ImageJ's large stacks, and stacks whose end is cut. What the file cannot hold of
@@ -164,14 +170,14 @@ class PlaneStack:
             raise Unreadable(f"the file ends before the end of image {index}")
         return _photometric(np.frombuffer(data, self._dtype).reshape(self.shape), self._page)
 
-    def close(self) -> None:
-        self._tiff.close()
-
 
 def planes_of_one_page(tiff: tifffile.TiffFile) -> int:
     """How many gray images follow each other where one page describes them all; 1 for other files."""
     page = _page(tiff, 0)
-    if page.samplesperpixel != 1 or not page.is_contiguous or _has_second_page(tiff):
+    if page.samplesperpixel != 1 or not page.is_contiguous:
+        return 1
+    with contextlib.suppress(IndexError):
+        _page(tiff, 1)
         return 1
     pixels = math.prod(tiff.series[0].shape) // (page.imagelength * page.imagewidth) if tiff.series else 1
     stated = (tiff.imagej_metadata or {}).get("images", 1)
@@ -193,14 +199,6 @@ def imagej_fps(tiff: tifffile.TiffFile) -> float | None:
 
 def _page(tiff: tifffile.TiffFile, number: int) -> Any:
     return tiff.pages[number]
-
-
-def _has_second_page(tiff: tifffile.TiffFile) -> bool:
-    try:
-        _page(tiff, 1)
-    except IndexError:
-        return False
-    return True
 
 
 def _page_list(tiff: tifffile.TiffFile, most: int) -> tuple[list[int], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 import av
@@ -70,13 +71,9 @@ class StreamSource(ReceivingSource):
                 self._hand_over(container)
             if self._closing.wait(self._retry):
                 return
-            container = self._reconnected()
-
-    def _reconnected(self) -> av.container.InputContainer | None:
-        try:
-            return _connect(self._address, self._options.timeout)
-        except SourceError:
-            return None
+            container = None
+            with suppress(SourceError):
+                container = _connect(self._address, self._options.timeout)
 
     def _hand_over(self, container: av.container.InputContainer) -> None:
         """What comes, until the stream breaks or this source is closed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -164,22 +163,18 @@ def _received(connection: socket.socket) -> bytes | None:
 
 def _joined(messages: zmq.Socket[bytes]) -> socket.socket:
     """Our end of a connection whose other end is ``messages``. Its name is gone before anybody else can use it."""
-    folder = tempfile.mkdtemp(prefix="clesr-")
-    try:
-        path = f"{folder}/zmq"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen(1)
-            inner = socket.socket(socket.AF_UNIX)
-            try:
-                inner.connect(path)
-                messages.set(zmq.USE_FD, listener.fileno())
-                messages.bind(f"ipc://{path}")
-            except BaseException:
-                inner.close()
-                raise
-            listener.detach()  # ZeroMQ's from now on
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = tempfile.TemporaryDirectory(prefix="clesr-", ignore_cleanup_errors=True)
+    with folder as place, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{place}/zmq")
+        listener.listen(1)
+        inner = socket.socket(socket.AF_UNIX)
+        try:
+            inner.connect(f"{place}/zmq")
+            messages.set(zmq.USE_FD, listener.fileno())
+            messages.bind(f"ipc://{place}/zmq")
+        except BaseException:
+            inner.close()
+            raise
+        listener.detach()  # ZeroMQ's from now on
     inner.setblocking(False)
     return inner

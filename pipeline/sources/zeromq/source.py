@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +59,15 @@ class ZmqSource(ReceivingSource):
         endpoint, asked = parse_address(address)
         self._clock, self._topic, self._stream = options.clock, "topic" in asked, asked.get("stream")
         self._numbers = Renumbered()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._doorkeeper: ThreadAuthenticator | None = None
-        try:
-            self._gate = self._opened(endpoint, asked)
-        except BaseException:
-            self._release()
-            raise
+        with ExitStack() as opened:
+            self._gate = _open_gate(endpoint, asked, opened)
+            self._opened = opened.pop_all()
         self._start("clesr-zeromq", self._receive)
 
     def _receive(self) -> None:
-        try:
+        with self._opened:
             while not self._closing.is_set():
                 self._gate.wait(self._give, self._refuse)
-        finally:
-            self._gate.close()
-            self._release()
 
     def _give(self, parts: list[zmq.Frame]) -> bool:
         """One message; whether it held a frame."""
@@ -89,27 +83,6 @@ class ZmqSource(ReceivingSource):
 
     def _refuse(self, reason: str) -> None:
         self._box.put(Corrupt(self._numbers.next(), self._clock.now_ns(), f"refused {reason}"))
-
-    def _opened(self, endpoint: str, options: dict[str, str]) -> Gate:
-        listen = options.get("bind") == "1"
-        if "curve_clients" in options:
-            self._doorkeeper = _doorkeeper(self._context, options["curve_clients"])
-        kind, most = zmq.PULL if options.get("socket") == "pull" else zmq.SUB, max_pixels()
-        settings: dict[int, int | bytes] = {
-            zmq.LINGER: 0,
-            zmq.RCVHWM: HIGH_WATER,
-            zmq.MAXMSGSIZE: most + _BESIDE,
-            **_curve_settings(options, listen=listen),
-        }
-        if kind == zmq.SUB:
-            settings[zmq.SUBSCRIBE] = options.get("topic", "").encode()
-        return Gate(self._context, kind, settings, endpoint, listen=listen, most=most)
-
-    def _release(self) -> None:
-        if self._doorkeeper is not None:
-            self._doorkeeper.stop()
-            self._doorkeeper = None
-        self._context.destroy(linger=0)
 
 
 class Renumbered:
@@ -157,6 +130,27 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     else:
         return endpoint, options
     raise UsageError(f"{one_line(shown(address))}: {problem}")
+
+
+def _open_gate(endpoint: str, options: dict[str, str], opened: ExitStack) -> Gate:
+    """The gate at ``endpoint``; what is to be closed goes into ``opened``."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    opened.callback(context.destroy, linger=0)
+    listen = options.get("bind") == "1"
+    if "curve_clients" in options:
+        opened.callback(_doorkeeper(context, options["curve_clients"]).stop)
+    kind, most = zmq.PULL if options.get("socket") == "pull" else zmq.SUB, max_pixels()
+    settings: dict[int, int | bytes] = {
+        zmq.LINGER: 0,
+        zmq.RCVHWM: HIGH_WATER,
+        zmq.MAXMSGSIZE: most + _BESIDE,
+        **_curve_settings(options, listen=listen),
+    }
+    if kind == zmq.SUB:
+        settings[zmq.SUBSCRIBE] = options.get("topic", "").encode()
+    gate = Gate(context, kind, settings, endpoint, listen=listen, most=most)
+    opened.callback(gate.close)
+    return gate
 
 
 def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
