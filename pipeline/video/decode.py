@@ -55,8 +55,14 @@ def open_container(
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        problem = (
+            "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
+        )
+        raise SourceError(f"{shown(address)}: {problem}") from error
     except (*FAULTS, OSError) as error:
-        raise SourceError(f"{shown(address)}: {_open_problem(error)}") from error
+        problem = f"cannot be opened ({reason(error)}); check the address and that the sender is running"
+        raise SourceError(f"{shown(address)}: {problem}") from error
     try:
         _check_video(container, address, stored)
     except BaseException:
@@ -90,12 +96,6 @@ def _check_video(container: av.container.InputContainer, address: str, stored: i
     problem = video_problem(shape, stored, bits=bits, kept=_kept(context)) if all(shape) else None
     if problem is not None:
         raise SourceError(f"{shown(address)}: {problem}")
-
-
-def _open_problem(error: Exception) -> str:
-    if isinstance(error, av.error.InvalidDataError):
-        return "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
-    return f"cannot be opened ({reason(error)}); check the address and that the sender is running"
 
 
 def _is_intra(context: VideoCodecContext) -> bool:
