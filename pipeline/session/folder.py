@@ -102,9 +102,8 @@ class SessionFolder(Folder):
     @property
     def deleted(self) -> bool:
         """Whether the folder is gone, with all that is in it."""
-        return os.fstat(self.descriptor).st_nlink == 0 or (
-            self._name.endswith(DELETED) and self.where() is None
-        )
+        unlinked = os.fstat(self.descriptor).st_nlink == 0
+        return unlinked or (self._name.endswith(DELETED) and self.where() is None)
 
     def where(self) -> str | None:
         """Where the folder is now, None where no name leads to it: it was deleted, or something was mounted over it."""

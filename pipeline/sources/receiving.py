@@ -9,9 +9,7 @@ from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 
-_JOIN_S = (
-    1.0  # longest wait for the thread at the end; one that connects is given up after its time-out, by itself
-)
+_JOIN_S = 1.0  # longest wait for the thread at the end: one that connects ends later, after its time-out
 
 
 class ReceivingSource:

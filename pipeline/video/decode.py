@@ -22,6 +22,7 @@ from clesr.pipeline.video.header import header_problem
 from clesr.pipeline.video.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
+_UNKNOWN = "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
 _THREADS = min(4, core_count())
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
@@ -56,10 +57,7 @@ def open_container(
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
     except av.error.InvalidDataError as error:
-        problem = (
-            "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
-        )
-        raise SourceError(f"{shown(address)}: {problem}") from error
+        raise SourceError(f"{shown(address)}: {_UNKNOWN}") from error
     except (*FAULTS, OSError) as error:
         problem = f"cannot be opened ({reason(error)}); check the address and that the sender is running"
         raise SourceError(f"{shown(address)}: {problem}") from error

@@ -190,10 +190,9 @@ def imagej_fps(tiff: tifffile.TiffFile) -> float | None:
         metadata = tiff.imagej_metadata or {}
     except Exception:  # noqa: BLE001
         return None
-    interval = metadata.get("finterval")
-    rate = metadata.get("fps") or (
-        1 / interval if isinstance(interval, int | float) and interval > 0 else None
-    )
+    rate, interval = metadata.get("fps"), metadata.get("finterval")
+    if not rate and isinstance(interval, int | float) and interval > 0:
+        rate = 1 / interval
     return float(rate) if isinstance(rate, int | float) and 0.001 <= rate <= 1000 else None
 
 
