@@ -65,7 +65,7 @@ class IndexedSource:
 
     def restrict(self, start: int, stop: int) -> None:
         """Give images ``start`` to ``stop`` (exclusive) alone."""
-        self._next, self._stop = start, stop
+        self._next, self._stop = start, min(stop, self._stop)
         self.info = replace(self.info, frames=stop - start)
 
     def close(self) -> None:
@@ -82,8 +82,12 @@ def gray(pixels: NDArray[Any], *, blue_first: bool) -> Image:
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2):
         pixels = pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        code = cv2.COLOR_BGR2GRAY if blue_first else cv2.COLOR_RGB2GRAY
-        return unsigned(cv2.cvtColor(unsigned(pixels[..., :3]), code))
+        codes = (
+            (cv2.COLOR_BGR2GRAY, cv2.COLOR_BGRA2GRAY)
+            if blue_first
+            else (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGBA2GRAY)
+        )
+        return unsigned(cv2.cvtColor(unsigned(pixels), codes[pixels.shape[2] - 3]))
     if pixels.ndim != 2:
         raise Unreadable(f"its pixels have the form {pixels.shape}, not that of an image")
     return unsigned(pixels)
