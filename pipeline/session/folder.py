@@ -15,11 +15,9 @@ from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
     MANIFEST,
     DamagedError,
-    FileFacts,
     MovedError,
     SessionError,
     SessionInfo,
-    digest_open,
     format_manifest,
 )
 
@@ -156,10 +154,6 @@ class FrameJournal:
             raise
         self.size += len(lines)
         self.chain, self.count = chain, self.count + count
-
-    def digest(self) -> FileFacts:
-        """Size and digest of what is in it."""
-        return digest_open(self.file)
 
     def close(self) -> None:
         self.file.close()

@@ -22,6 +22,7 @@ from clesr.pipeline.session.format import (
     SessionError,
     SessionInfo,
     count_records,
+    digest_open,
     format_lines,
 )
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, MatroskaFile
@@ -252,7 +253,7 @@ class SessionWriter:
             totals=dict(self.totals),
             lines=self._journal.count,
             chain=self._journal.chain,
-            files=facts | {FRAMES: self._journal.digest()},
+            files=facts | {FRAMES: digest_open(self._journal.file)},
         )
         self.folder.write_manifest(self.info)
         self.bytes = self.folder.size()
