@@ -6,11 +6,11 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from clesr.engines.common.files import UnbufferedFile
 from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
     MANIFEST,
@@ -118,7 +118,10 @@ class SessionFolder(Folder):
 
     def _check_file(self, file: Held) -> None:
         held = os.fstat(file.descriptor)
-        found = self.state(file.name)
+        try:
+            found = os.stat(file.name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            found = None
         if found is None or not os.path.samestat(found, held):
             self._check_exists()
             happened = "deleted" if found is None else "replaced"
@@ -137,7 +140,7 @@ class FrameJournal:
     """``frames.jsonl`` while it is written: the new ``file``, locked, whose lines are chained from ``session`` (its id)
     on. Raises OSError."""
 
-    def __init__(self, file: UnbufferedFile, session: str) -> None:
+    def __init__(self, file: FileIO, session: str) -> None:
         self.file = file
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.chain, self.count, self.size = session, 0, 0
@@ -146,8 +149,10 @@ class FrameJournal:
         """Bring ``count`` ``lines`` to the disk, the last with this ``chain`` value; where that fails, none of them is
         in the file. Any thread, one at a time."""
         self.file.seek(self.size)
+        view = memoryview(lines)
         try:
-            self.file.write(lines)
+            while len(view):
+                view = view[self.file.write(view) :]
             os.fdatasync(self.file.fileno())
         except OSError:
             self.file.truncate(self.size)

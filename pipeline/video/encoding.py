@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 
 import av
@@ -14,7 +15,6 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import SinkError, UsageError
-from clesr.engines.common.files import UnbufferedFile
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Frame, Image
 
@@ -149,12 +149,15 @@ def encoder_threads() -> int:
     return max(1, min(4, cores // 4))
 
 
-def fill_luma(picture: VideoFrame, image: Image, shift: int) -> None:
-    """Put ``image``, without its low ``shift`` bits, into the first plane of ``picture``."""
-    picture.make_writable()
-    plane, (height, width) = picture.planes[0], image.shape
-    rows = np.frombuffer(memoryview(plane), image.dtype).reshape(height, plane.line_size // image.itemsize)
-    np.right_shift(image, shift, out=rows[:, :width])
+class _File(FileIO):
+    """A file as PyAV writes it. Given its name only, PyAV writes header and end itself and holds the interpreter's lock
+    meanwhile: a disk that does not answer would stop every thread."""
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        rest = memoryview(data)
+        while rest:
+            rest = rest[super().write(rest) :]
+        return len(data)
 
 
 class VideoWriter:
@@ -183,9 +186,7 @@ class VideoWriter:
         self.inside = 0
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
-        # Given its name only, PyAV writes header and end itself and holds the interpreter's lock meanwhile: a disk that
-        # does not answer would stop every thread.
-        self._file = UnbufferedFile(str(path), "w")
+        self._file = _File(str(path), "w")
         try:
             self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
         except BaseException:
@@ -213,7 +214,12 @@ class VideoWriter:
 
     def write(self, image: Image, ticks: int) -> None:
         """Encode ``image``, to be shown at ``ticks`` of the file's clock."""
-        fill_luma(self._picture, image, self.encoding.shift)
+        self._picture.make_writable()
+        plane, (height, width) = self._picture.planes[0], self.shape
+        rows = np.frombuffer(memoryview(plane), image.dtype).reshape(
+            height, plane.line_size // image.itemsize
+        )
+        np.right_shift(image, self.encoding.shift, out=rows[:, :width])
         self._picture.pts = ticks
         self.frames += 1
         self.inside += 1
