@@ -15,7 +15,7 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
-from clesr.pipeline.session.reader import Session, read_session
+from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.pipeline.settings import option_name
 from clesr.tools.common.console import progress_bar, tell
 from clesr.tools.export.burn_in import burn_words, words_of
@@ -113,7 +113,7 @@ def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[
     return parts
 
 
-def _unclosed(session: Session, selection: Selection) -> str:
+def _unclosed(session: SessionReader, selection: Selection) -> str:
     """What is missing of a session that was cut off, in one line."""
     records = [record for record in session.records() if record.number in selection]
     raw = sum(record.count for record in records if record.raw_index is None)
@@ -124,7 +124,7 @@ def _unclosed(session: Session, selection: Selection) -> str:
     )
 
 
-def _edited(clip: Clip, regions: list[Roi], session: Session | None, options: ExportOptions) -> Clip:
+def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, options: ExportOptions) -> Clip:
     """``clip`` with its regions blanked, then with words burnt in."""
     if regions:
         words = f"{len(regions)} region{'s' * (len(regions) > 1)} blanked"
@@ -144,7 +144,7 @@ def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
     return burn_words(still.image, words_of(clip, still), None if stills else clip.pixel_um)
 
 
-def _origin(session: Session) -> tuple[int, int]:
+def _origin(session: SessionReader) -> tuple[int, int]:
     """The corner of the region of interest."""
     recorded = recorded_settings(session.info).roi
     roi = Roi.parse(recorded) if recorded else None
