@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ from clesr.engines.models.weights import Descriptor, Model, find_model, read_des
 from clesr.engines.results import collect_checked
 from clesr.engines.trial import choose_model
 
+log = logging.getLogger(__name__)
 PATIENCE_FPS = 2.0  # that the best model must reach to be taken by "auto"
 
 
@@ -49,7 +51,7 @@ class Upscaler:
     ``scale`` is 2, 4 or 8. ``model`` is the name of a model (``models()``), the path of a .safetensors file, an
     interpolation (bicubic, bilinear, nearest), or ``auto``: the best that does ``fps`` images a second, by a trial at
     the first image. ``engine``, ``device`` and ``precision`` narrow the choice of what computes (``engines()``),
-    ``threads`` is the number of CPU threads. ``explain`` gets a line on what was taken and why.
+    ``threads`` is the number of CPU threads. What was taken and why is logged.
 
     The engine is opened at the first image, and again where an image has another shape. One thread uses it. ::
 
@@ -70,9 +72,8 @@ class Upscaler:
         precision: str | None = None,
         threads: int | None = None,
         fps: float = PATIENCE_FPS,
-        explain: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.scale, self._name, self._fps, self._explain = scale, engine, fps, explain
+        self.scale, self._name, self._fps = scale, engine, fps
         self._device, self._precision, self._threads = device, precision, threads
         self._model: Model | str | None = None
         self._engine: Engine | None = None
@@ -136,13 +137,12 @@ class Upscaler:
         if self._engine is None or self._engine.info.lr_shape != shape:
             self.close()
             if self._model is None:
-                self._model = choose_model(self.scale, shape, self._fps, self._open, self._explain)
-            self._engine = self._open(self._model, shape, self._explain)
+                self._model = choose_model(self.scale, shape, self._fps, self._open)
+            self._engine = self._open(self._model, shape)
+            log.info(self._engine.info.choice)
         return self._engine
 
-    def _open(
-        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
-    ) -> Engine:
+    def _open(self, model: Model | str, shape: tuple[int, int]) -> Engine:
         return open_engine(
             self._name,
             model,
@@ -151,7 +151,6 @@ class Upscaler:
             device=self._device,
             precision=self._precision,
             threads=self._threads,
-            explain=explain,
         )
 
 

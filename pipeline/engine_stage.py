@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -74,7 +75,7 @@ class EngineStage:
     def __init__(self, make_engine: Callable[[], LiveEngine], clock: Clock = SYSTEM) -> None:
         self.pulse = Pulse(clock)  # in a call of an engine
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
-        self._make_engine, self._clock = make_engine, clock
+        self._make_engine, self._clock, self._context = make_engine, clock, copy_context()
         self._clients: deque[EngineClient] = deque()  # next turn first
         self._shared: list[SharedEngine] = []
         self._submitted = 0
@@ -102,7 +103,9 @@ class EngineStage:
     def start(self) -> None:
         """Begin to take turns; may be called once for each stream."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="clesr engine", daemon=True)
+            thread = threading.Thread(
+                target=self._context.run, args=(self._run,), name="clesr engine", daemon=True
+            )
             thread.start()
             self._thread = thread
 

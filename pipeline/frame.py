@@ -140,8 +140,8 @@ class Result:
     ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed.
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
-    against ``lr``, and ``check`` what else was found; None where it was not measured. All sinks share the arrays: none
-    can write to them.
+    against ``lr``, and ``check`` what else was found; None where it was not measured. ``reason`` is why the engine
+    failed. All sinks share the arrays: none can write to them.
     """
 
     frame: Frame
@@ -153,3 +153,4 @@ class Result:
     model: str
     fidelity: float | None = None
     check: Fidelity | None = None
+    reason: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -48,6 +49,21 @@ def _nothing_concealed() -> Iterator[None]:
     module = sys.modules.get("clesr.engines.common.text")
     if module is not None:
         module._concealed.clear()
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """Who listens to one test hears nothing of the next one."""
+    known = [
+        logging.getLogger(name)
+        for name in ("clesr", *logging.root.manager.loggerDict)
+        if name.startswith("clesr")
+    ]
+    before = [(logger, list(logger.handlers), logger.level) for logger in known]
+    yield
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

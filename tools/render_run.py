@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,11 +28,12 @@ from clesr.pipeline.session.reader import Session
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.settings import EngineSettings
 from clesr.pipeline.sources.session import SessionSource
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.engines import EngineOpener
 from clesr.tools.common.summary import print_summary
 from clesr.tools.live_run import run_pipelines, scaled
 
+log = logging.getLogger(__name__)
 ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
 
 
@@ -69,7 +71,7 @@ def compare(session: Session, opener: EngineOpener) -> None:
             advance(found.count, "")
     if not found.count:
         raise SessionError(f"{session.folder} has no up-scaled frames to compare with")
-    tell(str(found))
+    log.info(str(found))
     if found.worst > ALLOWED_LSB:
         lossy = "; it was recorded by a lossy codec" if info.sr_codec != "ffv1" else ""
         raise ClesrError(
@@ -117,7 +119,7 @@ class Differences:
 def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    upscaler = LiveEngine(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
+    upscaler = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
     try:
@@ -159,7 +161,6 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
         settings=RecorderSettings(
             pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
         ),
-        tell=tell,
     )
     pipeline = Pipeline(
         source,
@@ -169,7 +170,6 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
         prepare=prepare,
         recorder=recorder,
         consistent=_is_consistent(session),
-        tell=tell,
     )
     pipeline.start_recording(output)
     try:
@@ -215,7 +215,7 @@ class RecordedEngine(EngineOpener):
         except (EngineError, UsageError) as error:
             if not self._free:
                 raise
-            tell(f"not the engine of the session: {error}")
+            log.warning(f"not the engine of the session: {error}")
             self.settings = replace(self.settings, engine="auto", precision=None)
             engine = super().__call__(shape)
         info, now = self._info, engine.info
@@ -224,7 +224,7 @@ class RecordedEngine(EngineOpener):
             now.precision,
             now.device,
         ):
-            tell(
+            log.warning(
                 f"another engine than the session's: {now.engine} {now.precision} on {now.device}; "
                 f"it was made by {info.engine} {info.precision} on {info.device}"
             )

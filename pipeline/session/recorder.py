@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -100,7 +101,7 @@ class Recorder(FrameObserver):
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
     never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
     fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError. Nothing
-    else ends a recording: neither frames that cannot be encoded, nor a ``tell`` that raises.
+    else ends a recording: neither frames that cannot be encoded, nor a logging handler that raises.
     """
 
     name = "recorder"
@@ -114,25 +115,20 @@ class Recorder(FrameObserver):
         sr_shape: Callable[[tuple[int, int]], tuple[int, int]],
         settings: RecorderSettings | None = None,
         clock: Clock = SYSTEM,
-        tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        def tell_safely(message: str) -> None:
-            with suppress(
-                Exception
-            ):  # a terminal or pipe that is gone must not end a recording; what is said in
-                tell(message)  # vain here stands in the session too, or is raised when the recorder is closed
-
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or FPS
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
-        self._segments = Segments(provenance, fps=self._fps, tell=tell_safely)
+        self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
         self._timeline = Timeline(
             TICK, 1 / Fraction(self._fps).limit_denominator(1001)
         )  # of the source thread
         self._encoder: ImageEncoder | None = None  # of the sink thread
-        self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._work,), name="clesr recorder", daemon=True
+        )
         self._thread.start()
 
     # --- any thread

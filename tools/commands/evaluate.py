@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ from clesr.engines.common.files import WriteRule
 from clesr.engines.common.text import presentable
 from clesr.engines.models.registry import SCALES
 from clesr.pipeline.settings import setting
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.options import general_options, make_settings, overwrite_option, settings_options
 
+log = logging.getLogger(__name__)
 RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
 _what, _output = (partial(setting, panel=panel) for panel in ("What", "Output"))
 GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
@@ -123,7 +125,6 @@ def evaluate(overwrite: bool, **given: Any) -> None:
             degradations=suffered,
             engine=options.engine,
             pictured=shown if options.output and options.figures else (),
-            tell=tell,
             advance=lambda done: advance(done, ""),
         )
     if not rows:
@@ -134,7 +135,7 @@ def evaluate(overwrite: bool, **given: Any) -> None:
         click.echo(presentable(line))
     if options.json_file:
         report.write(Path(options.json_file), report.json_text(rows), rule)
-        tell(f"wrote {options.json_file}")
+        log.info(f"wrote {options.json_file}")
     if options.output:
         folder = Path(options.output)
         report.write(folder / "table.md", table, rule)
@@ -143,7 +144,7 @@ def evaluate(overwrite: bool, **given: Any) -> None:
         drawn = []
         if options.figures:
             drawn = _figures_module().draw_all(folder, lines, pictures, options.pixel_size, rule)
-        tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
+        log.info(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 
 def _write_rule(overwrite: bool, options: EvaluateOptions) -> WriteRule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import rich_click as click
@@ -9,8 +10,9 @@ import rich_click as click
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.models.registry import SCALES
-from clesr.tools.common.console import tell
 from clesr.tools.common.options import general_options, overwrite_option, parse_size
+
+log = logging.getLogger(__name__)
 
 
 @click.command("export-model")
@@ -60,7 +62,7 @@ def export_model(
     rule.check(path)
     found = find_model(model, _scale(model, int(scale)))
     export_onnx(found, path, precision=precision, shape=shape or None, rule=rule)
-    tell(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {found}, {precision}, size {size or 'any'}")
+    log.info(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {found}, {precision}, size {size or 'any'}")
 
 
 def _scale(model: str, scale: int) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 
 from clesr.engines.common.errors import EngineError
@@ -15,8 +15,8 @@ from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.trial import BEST, LIGHT, choose_model
 from clesr.pipeline.settings import EngineSettings
-from clesr.tools.common.console import tell
 
+log = logging.getLogger(__name__)
 ASSUMED_FPS = 25.0  # of a source that does not say
 
 
@@ -27,12 +27,9 @@ class EngineOpener:
     Raises what an unknown or damaged model raises.
     """
 
-    def __init__(
-        self, settings: EngineSettings, fps: float | None = ASSUMED_FPS, say: Callable[[str], None] = tell
-    ) -> None:
-        self.settings, self.fps, self.say = settings, fps, say
+    def __init__(self, settings: EngineSettings, fps: float | None = ASSUMED_FPS) -> None:
+        self.settings, self.fps = settings, fps
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
-        self._said: set[str] = set()
         self._lock = threading.Lock()  # several streams may open engines side by side
         if settings.model in METHODS:
             self._model.append(settings.model)
@@ -61,10 +58,8 @@ class EngineOpener:
             if not self._model and self.fps is None:
                 return self._open_best(shape)
             if not self._model:
-                self._model.append(
-                    choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open, self.say)
-                )
-        return self._open(self._model[0], shape, self._explain)
+                self._model.append(choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open))
+        return self._explained(self._model[0], shape)
 
     def _open_best(self, shape: tuple[int, int]) -> Engine:
         """The engine of the best model that fits, which is then the one that was chosen."""
@@ -72,23 +67,20 @@ class EngineOpener:
             if (BEST, self.scale) not in shipped():
                 raise EngineError(f"{BEST} has no weights for scale {self.scale}")
             model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
-            engine = self._open(model, shape, self._explain)
+            engine = self._explained(model, shape)
         except EngineError as error:
             model, why = find_model(LIGHT, self.scale), str(error)
-            engine = self._open(model, shape, self._explain)
+            engine = self._explained(model, shape)
         self._model.append(model)
-        self.say(f"model {model.name}: {why}")
+        log.info(f"model {model.name}: {why}")
         return engine
 
-    def _explain(self, line: str) -> None:
-        """Say which engine was opened, once for all shapes and inputs that get the same."""
-        if line not in self._said:
-            self._said.add(line)
-            self.say(line)
+    def _explained(self, model: Model | str, shape: tuple[int, int]) -> Engine:
+        engine = self._open(model, shape)
+        log.info(engine.info.choice)
+        return engine
 
-    def _open(
-        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
-    ) -> Engine:
+    def _open(self, model: Model | str, shape: tuple[int, int]) -> Engine:
         settings = self.settings
         return open_engine(
             settings.engine,
@@ -98,5 +90,4 @@ class EngineOpener:
             device=settings.device,
             precision=settings.precision,
             threads=settings.threads,
-            explain=explain,
         )

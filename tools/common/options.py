@@ -3,6 +3,7 @@ every command has."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
@@ -23,6 +24,7 @@ from clesr.pipeline.settings import PANELS, Option, RunSettings, option_name
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")
 LARGEST = 1 << 16  # bytes of a settings file
+LEVELS = {"verbose": logging.DEBUG, "quiet": logging.WARNING}
 NUMBERS: dict[str, type] = {"int": int, "float": float}
 
 
@@ -123,7 +125,8 @@ def _value(each: Field[Any], option: Option, value: Any) -> Any:
 
 
 def general_options() -> Callable[[Command], Command]:
-    """--max-size, --config and --debug; they are handled before the command starts."""
+    """--max-size, --config, --verbose, --quiet and --debug; they are handled before the command starts."""
+    flag: dict[str, Any] = {"is_flag": True, "expose_value": False}
     options: list[Callable[[Command], Command]] = [
         click.option(
             OPTION,
@@ -133,9 +136,9 @@ def general_options() -> Callable[[Command], Command]:
             help=f"Longest side of an image that is read; larger ones are refused.  [default: {DEFAULT_SIDE}]",
         ),
         click.option("--config", metavar="FILE", expose_value=False, help="Settings from this TOML file."),
-        click.option(
-            "--debug", is_flag=True, expose_value=False, help="Show a traceback where something fails."
-        ),
+        click.option("--quiet", callback=_take_level, help="Show warnings and errors alone.", **flag),
+        click.option("--verbose", callback=_take_level, help="Show more, with times and modules.", **flag),
+        click.option("--debug", help="Show a traceback where something fails.", **flag),
     ]
 
     def decorate(command: Command) -> Command:
@@ -164,6 +167,13 @@ def parse_size(text: str, least: int = 1) -> tuple[int, int]:
 def _take_max_size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         set_max_side(parse_side(value))
+
+
+def _take_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """With both it is --verbose that counts."""
+    logger = logging.getLogger("clesr")
+    if value and logger.level > logging.DEBUG:
+        logger.setLevel(LEVELS[str(parameter.name)])
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

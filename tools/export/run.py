@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import Session, read_session
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
 from clesr.tools.export.files import all_or_none
@@ -27,6 +28,7 @@ from clesr.tools.export.registry import exporters, options_of
 from clesr.tools.export.selection import Selection, parse_frames
 from clesr.tools.export.sessions import session_clip
 
+log = logging.getLogger(__name__)
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
 OWN = (
     "codec",
@@ -67,7 +69,7 @@ def export_files(session: str, output: str, options: dict[str, Any]) -> None:
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
     for line in said:
-        tell(f"wrote {line}")
+        log.info(f"wrote {line}")
 
 
 class _Count:
@@ -119,7 +121,7 @@ def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list
         return [Part(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
     if not session.info.closed:
-        tell(_unclosed(session, selection))
+        log.warning(_unclosed(session, selection))
     for region in regions:
         region.check(session.info.raw_shape, "--mask")
     parts = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 
 import av
 
@@ -63,7 +64,9 @@ class StreamSource:
         self._stop = threading.Event()
         self._fault: Exception | None = None
         self._number = 0
-        self._thread = threading.Thread(target=self._run, args=(first,), name="clesr-stream", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run, first), name="clesr-stream", daemon=True
+        )
         self._thread.start()
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
@@ -107,7 +110,7 @@ class StreamSource:
         """Hand over what comes until the stream breaks."""
         with container:
             stream = container.streams.video[0]
-            for item in _pictures(container, VideoDecoder(stream, self._options.decoding)):
+            for item in _pictures(container, VideoDecoder(stream, self._options.decode)):
                 time_ns = self._options.clock.now_ns()
                 if isinstance(item, Damage):
                     self._box.put(Corrupt(self._number, time_ns, item.reason))
