@@ -54,16 +54,11 @@ def _nothing_concealed() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _loggers_as_before() -> Iterator[None]:
     """Who listens to one test hears nothing of the next one."""
-    known = [
-        logging.getLogger(name)
-        for name in ("clesr", *logging.root.manager.loggerDict)
-        if name.startswith("clesr")
-    ]
-    before = [(logger, list(logger.handlers), logger.level) for logger in known]
     yield
-    for logger, handlers, level in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("clesr")]:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [each for each in logger.handlers if isinstance(each, logging.NullHandler)]
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

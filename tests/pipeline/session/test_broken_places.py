@@ -400,12 +400,11 @@ def test_a_frame_for_which_there_is_no_memory_is_recorded_by_its_number(
     "error", [BrokenPipeError(), ValueError("I/O operation on closed file"), MemoryError()]
 )
 def test_a_listener_that_is_gone_ends_no_recording(tmp_path: Path, error: Exception) -> None:
-    def emit(_record: logging.LogRecord) -> None:
-        raise error
+    class Broken(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            raise error
 
-    handler = logging.Handler()
-    handler.emit = emit  # type: ignore[method-assign]
-    logging.getLogger("clesr.pipeline.session").addHandler(handler)
+    logging.getLogger("clesr.pipeline.session").addHandler(Broken())
     run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
     run.start_recording(tmp_path / "s")
     run.run()
