@@ -95,6 +95,7 @@ def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Tr
         try:
             with closing(open_one(candidate)) as engine, engine_errors("it failed when it was timed"):
                 trial.milliseconds[str(candidate)] = 1e3 * seconds_a_frame(engine)
+                log.debug(f"{candidate}: {trial.milliseconds[str(candidate)]:.2f} ms a frame")
         except EngineError as error:
             trial.reasons[str(candidate)] = str(error)
         free_memory()

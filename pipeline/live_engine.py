@@ -116,6 +116,7 @@ class LiveEngine:
                 engine.close()
             raise
         self.info, self._shape, self._depth = engine.info, shape, engine.depth
+        log.debug(f"opened for {shape[1]}x{shape[0]} pixels: {engine.info}")
         return engine
 
     def _reopen(self, shape: tuple[int, int]) -> None:

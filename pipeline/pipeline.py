@@ -145,6 +145,7 @@ class Pipeline:
             if self._state is State.STARTING:
                 self._state = State.RUNNING
             self._start_ns = self.clock.now_ns()
+            log.debug(f"reading {self.source.info.address} begins")
             source = threading.Thread(
                 target=copy_context().run, args=(self._read, self._start_ns), name="clesr source", daemon=True
             )
@@ -371,6 +372,7 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._workers) else State.STOPPED
+        log.debug(f"{self.source.info.address}: {self._state} after {self.ledger.captured} frames")
         let_go([*self._errors, *(worker.error for worker in self._workers)])
 
     @property

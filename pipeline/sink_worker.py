@@ -187,6 +187,7 @@ class SinkWorker:
 
     def _close(self) -> None:
         self.report = self._call(self.sink.close)
+        log.debug(f"{self.sink.name} closed, {self.written} results written")
         if self.missed:
             missing = f"{self.missed} results are missing, which it could not take in time"
             self.report = f"{self.report or self.sink.name}; {missing}"
