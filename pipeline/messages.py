@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 stream_name: ContextVar[str | None] = ContextVar("clesr_stream", default="")
@@ -20,6 +21,11 @@ def naming(name: str | None) -> Iterator[None]:
         yield
     finally:
         stream_name.reset(token)
+
+
+def stream_thread(name: str, work: Callable[..., object], *arguments: object) -> threading.Thread:
+    """A daemon thread, not yet started, that works for the stream of whoever makes it."""
+    return threading.Thread(target=copy_context().run, args=(work, *arguments), name=name, daemon=True)
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):

@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
-from clesr.pipeline.messages import naming, stream_name
+from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sink import Sink
@@ -146,9 +145,7 @@ class Pipeline:
                 self._state = State.RUNNING
             self._start_ns = self.clock.now_ns()
             log.debug(f"reading {self.source.info.address} begins")
-            source = threading.Thread(
-                target=copy_context().run, args=(self._read, self._start_ns), name="clesr source", daemon=True
-            )
+            source = stream_thread("clesr source", self._read, self._start_ns)
             self._engine.start()
             for worker in self._workers:
                 worker.start(self)

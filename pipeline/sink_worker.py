@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
 from clesr.pipeline.status import Status
 from clesr.pipeline.watchdog import Pulse, left_behind
@@ -142,9 +142,7 @@ class SinkWorker:
     # --- sink thread
 
     def _begin(self, work: Callable[..., None], *arguments: object) -> None:
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(work, *arguments), name=f"clesr {self.sink.name}", daemon=True
-        )
+        self._thread = stream_thread(f"clesr {self.sink.name}", work, *arguments)
         self._thread.start()
 
     def _run(self, host: Host) -> None:

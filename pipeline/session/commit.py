@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 
 from clesr.engines.common.clock import Clock
-from clesr.pipeline.messages import SafeLogger
+from clesr.pipeline.messages import SafeLogger, stream_name
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
 from clesr.pipeline.session.video import CLUSTER_MS
 from clesr.pipeline.session.writer import Commit, SessionWriter
@@ -92,7 +91,7 @@ class Committer:
     def __init__(self) -> None:
         self.reports: list[str] = []
         self.errors: list[str] = []
-        self._pool = ThreadPoolExecutor(1, "clesr committer")
+        self._pool = ThreadPoolExecutor(1, "clesr committer", stream_name.set, (stream_name.get(),))
         self._pool.submit(int)  # starts the thread while there is memory for it
         self._sessions: dict[SessionWriter, _Progress] = {}
         self._endings: list[Future[None]] = []
@@ -127,9 +126,7 @@ class Committer:
         if failure is not None:
             self._tell_end(writer, failure)
         session = self._sessions.pop(writer, None)
-        self._endings.append(
-            self._pool.submit(copy_context().run, self._end, writer, session, failure, announce)
-        )
+        self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
 
     def close(self) -> None:
         """Wait until everything is closed. Raises what nobody expected."""

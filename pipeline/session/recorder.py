@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
 from clesr.pipeline.frame_queue import Closed, Policy
+from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.session.format import TICK, Record, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
@@ -126,9 +126,7 @@ class Recorder(FrameObserver):
             TICK, 1 / Fraction(self._fps).limit_denominator(1001)
         )  # of the source thread
         self._encoder: ImageEncoder | None = None  # of the sink thread
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._work,), name="clesr recorder", daemon=True
-        )
+        self._thread = stream_thread("clesr recorder", self._work)
         self._thread.start()
 
     # --- any thread

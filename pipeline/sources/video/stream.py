@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextvars import copy_context
 
 import av
 
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, frame_rate, frame_shape
@@ -64,9 +64,7 @@ class StreamSource:
         self._stop = threading.Event()
         self._fault: Exception | None = None
         self._number = 0
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._run, first), name="clesr-stream", daemon=True
-        )
+        self._thread = stream_thread("clesr-stream", self._run, first)
         self._thread.start()
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
