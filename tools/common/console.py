@@ -110,7 +110,7 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
         TimeLeftColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     ]
-    if not (console.is_terminal and log.isEnabledFor(logging.INFO)):
+    if not console.is_terminal or clesr.level > logging.INFO:
         yield {label: _plain_progress(label, total, unit) for label, total in totals.items()}
         return
     with Progress(*columns, console=console) as bars:
