@@ -130,8 +130,5 @@ def _encode(key: Key) -> bytes:
 
 def _differences(found: Key, wanted: Key) -> str:
     names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
-    return printable(
-        "; ".join(f"made for {n} {found.get(n, 'unknown')}, not {wanted.get(n, 'unknown')}" for n in names)[
-            :500
-        ]
-    )
+    said = (f"made for {n} {found.get(n, 'unknown')}, not {wanted.get(n, 'unknown')}" for n in names)
+    return printable("; ".join(said)[:500])

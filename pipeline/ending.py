@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import SourceError, chain
 from clesr.pipeline.capture import READ_S
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
@@ -122,6 +122,5 @@ class Ending:
 def let_go(errors: Iterable[BaseException | None]) -> None:
     """Tracebacks keep what the functions in them worked on: an error that is kept would keep its run alive."""
     for error in errors:
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__cause__ or error.__context__
+        for one in chain(error):
+            traceback.clear_frames(one.__traceback__)

@@ -7,7 +7,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 
 from clesr.engines.common.clock import Clock
 
@@ -42,9 +41,7 @@ class Pulse:
     def __enter__(self) -> None:
         self.since_ns = self._clock.now_ns()
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.since_ns = None
 
     @property

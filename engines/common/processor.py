@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
-from pathlib import Path
 
 
 @functools.cache
 def cpu_name() -> str:
     """The processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine() or "CPU"
+    return cpu_info("model name") or platform.processor() or platform.machine() or "CPU"
+
+
+def cpu_info(field: str) -> str:
+    """What Linux says of the first processor's ``field`` in /proc/cpuinfo; empty where it says nothing."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith(field):
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def core_count() -> int:

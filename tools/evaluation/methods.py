@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from clesr.engines.interpolation import METHODS as INTERPOLATIONS
 from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
+from clesr.engines.timing import seconds_a_frame
 from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
 from clesr.tools.evaluation.gain import upscale_image
@@ -50,12 +49,9 @@ class Method:
         engine = self._opened[shape]
         sr = np.asarray(run_frame(engine, lr), np.uint8)  # the first may do what later ones need not
         if anew or shape not in self._ms:
-            spans: list[float] = []
-            while len(spans) < RUNS and (not spans or sum(spans) < ENOUGH_S):
-                start = perf_counter()
-                run_frame(engine, lr)
-                spans.append(perf_counter() - start)
-            self._ms[shape] = 1e3 * median(spans)
+            self._ms[shape] = 1e3 * seconds_a_frame(
+                engine, lr, warm_ups=0, frames=(1, RUNS), enough_s=ENOUGH_S
+            )
         return sr, self._ms[shape]
 
     def close(self) -> None:
