@@ -225,7 +225,8 @@ class LiveEngine:
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
         image.flags.writeable = False  # it is ours alone until now
-        return Result(prepared.frame, prepared.lr, image, outcome, self.scale, times, model, fidelity, check)
+        frame, lr, levels = prepared.frame, prepared.lr, prepared.levels
+        return Result(frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Outcome, PreparedFrame, Result
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.watchdog import Pulse
@@ -239,10 +239,9 @@ class RunStats(FrameObserver):
         self.monitor.arrives()
         self.ledger.record(Outcome.CORRUPT)
 
-    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        """The time stands in the result."""
-
-    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
+    def settle(
+        self, number: int, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
+    ) -> None:
         self.ledger.record(outcome)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:

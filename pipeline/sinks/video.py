@@ -18,7 +18,7 @@ from clesr.engines.common.files import (
     numbered,
     partial_name,
 )
-from clesr.pipeline.frame import Image, Result
+from clesr.pipeline.frame import Image, Result, Timeline
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.video.encoding import (
@@ -30,7 +30,6 @@ from clesr.pipeline.video.encoding import (
     is_readable,
 )
 from clesr.pipeline.video.hardware_encoding import Encode
-from clesr.pipeline.video.timeline import Timeline
 
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
