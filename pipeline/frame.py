@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,8 +103,7 @@ class PreparedFrame:
     levels: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """Monotonic nanoseconds at which a frame passed each stage."""
 
     captured: int
