@@ -221,9 +221,8 @@ class LiveEngine:
         fidelity = check.db if check else None
         reason = self.failure or "" if outcome is Outcome.FAILED else ""
         image.flags.writeable = False  # it is ours alone until now
-        return Result(
-            prepared.frame, prepared.lr, image, outcome, self.scale, times, model, fidelity, check, reason
-        )
+        frame, lr, levels = prepared.frame, prepared.lr, prepared.levels
+        return Result(frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels, reason)
 
 
 @contextmanager

@@ -100,7 +100,8 @@ class Pipeline:
             clock=clock,
             stop=self._ending.stop,
         )
-        self._watchdog, self._silent = Watchdog(self._patience), ""  # what is to be said of the engine now
+        self._watchdog = Watchdog(self._patience)
+        self._silent = ""  # what is to be said of the engine now
         self._described: tuple[EngineInfo | None, str] = None, ""
         address = source.info.address
         self._engine_part = Part(factory.pulse, "the engine has not answered", "the engine answers again")
@@ -310,7 +311,7 @@ class Pipeline:
         """The last result has come; ``stale`` frames were given up. Engine thread, or the main thread where that one
         does not answer."""
         for prepared in stale:
-            self._capture.settle(prepared.frame, Outcome.STALE)
+            self._capture.settle(prepared.frame, Outcome.STALE, prepared=prepared)
         if error is not None:
             self._errors.append(error)
             self._ending.begin()
@@ -348,15 +349,12 @@ class Pipeline:
         shared = self._client.shared
         return (shared.live.info, shared.live.failure) if shared else (self._client.info, None)
 
-    def _watched(self) -> Iterator[Part]:
+    def _watched(self) -> list[Part]:
         """What has to answer now."""
-        if not self._client.done.is_set():
-            yield self._engine_part
-            if not self._ending.stop.is_set():
-                yield self._source_part
-        for worker, part in zip(self._workers, self._sink_parts, strict=True):
-            if worker.alive:
-                yield part
+        sinks = [part for worker, part in zip(self._workers, self._sink_parts, strict=True) if worker.alive]
+        if self._client.done.is_set():
+            return sinks
+        return [self._engine_part, *([] if self._ending.stop.is_set() else [self._source_part]), *sinks]
 
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""

@@ -1,8 +1,8 @@
 """The recorder of a live run: every captured frame as it was, whatever becomes of engine and display.
 
-    source thread: capture, lose, spoil, prepared, settle -\\
-    engine thread: settle                                   >  messages -> recorder thread -> committer
-    sink thread: write (encodes the SR image)             -/           encodes, writes       syncs, closes
+    source thread: capture, lose, spoil, settle -\\
+    engine thread: settle                         >  messages -> recorder thread -> committer
+    sink thread: write (encodes the SR image)   -/           encodes, writes       syncs, closes
 
 So an outcome always comes after its frame, and no lock is needed.
 """
@@ -16,10 +16,11 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, PreparedFrame, Result, Timeline
 from clesr.pipeline.frame_queue import Closed, Policy
 from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.observer import FrameObserver
@@ -30,7 +31,6 @@ from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.video.encoding import encoder_threads
-from clesr.pipeline.video.timeline import Timeline
 
 __all__ = ["Recorder", "RecorderSettings"]
 
@@ -189,17 +189,21 @@ class Recorder(FrameObserver):
         if self._queue.over_budget and self._trigger.armed and self._watchdog.full():
             self._segments.declare_dead()  # no frame may ever come that would find no room
 
-    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        self._post(self._segments.on_prepared, number, time_ns, levels)
-
     # --- source and engine thread
 
-    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
-        self._post(self._segments.on_settled, number, {"outcome": outcome}, None, reason)
+    def settle(
+        self, number: int, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
+    ) -> None:
+        values: dict[str, Any] = {"outcome": outcome}
+        if prepared is not None:
+            values |= {"prepared_ns": prepared.prepared_ns, "levels": prepared.levels}
+        self._post(self._segments.on_settled, number, values, None, reason)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         values = {
             "outcome": result.outcome,
+            "prepared_ns": result.times.prepared,
+            "levels": result.levels,
             "submitted_ns": result.times.submitted,
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,

@@ -172,11 +172,6 @@ class Segments:
             self._without_pixels(entry, reason)
         self.admit(entry)
 
-    def on_prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        entry = self.open.get(number)
-        if entry is not None:
-            entry.record = replace(entry.record, prepared_ns=time_ns, levels=levels)
-
     def on_settled(
         self, number: int, values: dict[str, Any], engine: EngineInfo | None = None, reason: str = ""
     ) -> None:

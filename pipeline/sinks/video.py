@@ -19,7 +19,7 @@ from clesr.engines.common.files import (
     numbered,
     partial_name,
 )
-from clesr.pipeline.frame import Image, Result
+from clesr.pipeline.frame import Image, Result, Timeline
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.video.encoding import (
@@ -31,7 +31,6 @@ from clesr.pipeline.video.encoding import (
     is_readable,
 )
 from clesr.pipeline.video.hardware_encoding import by_hardware
-from clesr.pipeline.video.timeline import Timeline
 
 log = logging.getLogger(__name__)
 RECENT = 64  # images that a card may hold back

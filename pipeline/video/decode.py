@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, siz
 from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
-from clesr.pipeline.video.ffv1 import SliceCheck
 from clesr.pipeline.video.hardware_decoding import Decoded, hardware_decoder, reason
 from clesr.pipeline.video.header import header_problem
 from clesr.pipeline.video.luma import luma
@@ -27,6 +27,11 @@ _THREADS = min(4, core_count())
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
 
+# FFV1 (RFC 9043, 4.9): a slice ends with its size (3 bytes), a status (1) and a CRC-32 (4) whose bits run
+# from the top of each byte, as in MPEG. zlib has the same polynomial with bits from the bottom.
+_TRAILER = 8
+_ONES = 0xFFFFFFFF
+_MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 # What FFmpeg and PyAV raise for damaged or hostile data.
 FAULTS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError)
@@ -186,3 +191,40 @@ class VideoDecoder:
     def _received(self, pts: int | None) -> None:
         if self._awaited is not None and pts is not None:
             self._awaited.pop(pts, None)
+
+
+class SliceCheck:
+    """Tells damaged packets of one FFV1 stream from good ones.
+
+    FFmpeg's decoder patches a slice whose checksum is wrong with the image before it and says so only in its log: a
+    recording that is to be lossless must not pass such a frame on as measured.
+
+    A stream without checksums (FFV1 before version 3, ``slicecrc=0``) is not judged: what is checked begins
+    with the first packet whose checksums hold. Frames that are predicted from a damaged one are damaged too.
+    """
+
+    def __init__(self) -> None:
+        self._protected = False
+        self._broken = False
+
+    def problem(self, packet: bytes, *, key: bool) -> str | None:
+        """What is wrong with ``packet`` (a key frame or not), in one line, or None."""
+        if intact(packet):
+            self._protected = True
+            self._broken = self._broken and not key
+        elif self._protected:
+            self._broken = True
+            return "its FFV1 checksum does not match its data"
+        return "it builds on a damaged FFV1 frame" if self._broken else None
+
+
+def intact(packet: bytes) -> bool:
+    """Whether the slices fill ``packet`` exactly and the checksum of each holds."""
+    mirrored = packet.translate(_MIRROR)
+    end = len(packet)
+    while end >= _TRAILER:
+        start = end - _TRAILER - int.from_bytes(packet[end - _TRAILER : end - _TRAILER + 3], "big")
+        if start < 0 or zlib.crc32(memoryview(mirrored)[start:end], _ONES) != _ONES:
+            return False
+        end = start
+    return end == 0 and len(packet) > 0

@@ -348,15 +348,15 @@ def test_whatever_breaks_in_a_session_it_is_closed_and_the_view_goes_on(
 def test_an_error_that_nobody_expects_ends_the_session_and_another_can_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared, calls = Segments.on_prepared, []
+    settled, calls = Segments.on_settled, []
 
     def breaking(self: Segments, *arguments: object) -> None:
         calls.append(1)
         if len(calls) == 10:
             raise MemoryError
-        prepared(self, *arguments)  # type: ignore[arg-type]
+        settled(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Segments, "on_prepared", breaking)
+    monkeypatch.setattr(Segments, "on_settled", breaking)
 
     def script() -> Iterator[Step]:
         yield from frames(range(20))
