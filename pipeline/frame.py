@@ -176,11 +176,10 @@ class Timeline:
 
     def place(self, frame: Frame) -> int:
         """Ticks since the first frame."""
-        recorded = frame.pts is not None and frame.time_base is not None
         if frame.pts is not None and frame.time_base is not None:
-            seconds = frame.pts * frame.time_base
+            recorded, seconds = True, frame.pts * frame.time_base
         else:
-            seconds = Fraction(frame.time_ns, 10**9)
+            recorded, seconds = False, Fraction(frame.time_ns, 10**9)
         if self._last is None:
             self._origin = seconds
         elif recorded != self._recorded or self._last - seconds >= self._slack:

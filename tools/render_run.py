@@ -24,7 +24,7 @@ from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
 from clesr.pipeline.session.manifest import recorded_settings
-from clesr.pipeline.session.reader import Session
+from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.settings import EngineSettings
 from clesr.pipeline.sources.session import SessionSource
@@ -40,7 +40,7 @@ ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
 class RecordedPrepare(Prepare):
     """Cuts and stretches the frames of a session exactly as they were while it was recorded."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionReader) -> None:
         given = recorded_settings(session.info)
         super().__init__(
             roi=Roi.parse(given.roi) if given.roi else None,
@@ -60,7 +60,7 @@ class RecordedPrepare(Prepare):
         return super().find_levels(image, frame)
 
 
-def compare(session: Session, opener: EngineOpener) -> None:
+def compare(session: SessionReader, opener: EngineOpener) -> None:
     """Render the recorded SR images again and compare; raises ClesrError where one differs by too much."""
     info = session.info
     total = None if info.totals is None else info.totals.get("sr", 0)
@@ -116,7 +116,7 @@ class Differences:
         )
 
 
-def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
+def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
     upscaler = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
@@ -146,11 +146,11 @@ def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Ima
         upscaler.close()
 
 
-def _is_consistent(session: Session) -> bool:
+def _is_consistent(session: SessionReader) -> bool:
     return bool(recorded_settings(session.info).consistent)
 
 
-def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
+def write_session(session: SessionReader, output: Path, opener: EngineOpener) -> bool:
     """Render ``session`` into the new session ``output``; whether that was interrupted."""
     make_folder(output)
     source, prepare, info = SessionSource(session.folder), RecordedPrepare(session), session.info
@@ -187,7 +187,7 @@ class RecordedEngine(EngineOpener):
     ``given`` are options that the user set himself. Raises SessionError where the session's model is not installed.
     """
 
-    def __init__(self, session: Session, given: dict[str, Any]) -> None:
+    def __init__(self, session: SessionReader, given: dict[str, Any]) -> None:
         self._info = info = session.info
         scale = int(given.get("scale", info.scale))
         if "model" in given:
@@ -231,7 +231,7 @@ class RecordedEngine(EngineOpener):
         return engine
 
 
-def recorded_model(session: Session) -> str:
+def recorded_model(session: SessionReader) -> str:
     """Name or file of the model that made ``session``; raises SessionError where it is not installed."""
     info = session.info
     if not info.model:

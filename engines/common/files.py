@@ -15,6 +15,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -112,6 +113,16 @@ class WriteRule:
 
 NEW = WriteRule()
 OWN = WriteRule(overwrite=True)  # for files that clesr alone writes, such as those of a cache
+
+
+class UnbufferedFile(FileIO):
+    """A file whose ``write`` gives the system all of ``data`` before it returns. Raises OSError."""
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        rest = memoryview(data)
+        while rest:
+            rest = rest[super().write(rest) :]
+        return len(data)
 
 
 class NewFile:

@@ -8,10 +8,18 @@ import hashlib
 import os
 import shutil
 import stat
-from io import BufferedRandom, BufferedReader, FileIO
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
-from clesr.engines.common.files import LONGEST_READ, create_new, hidden_name, kind_of, name_new, open_regular
+from clesr.engines.common.files import (
+    LONGEST_READ,
+    UnbufferedFile,
+    create_new,
+    hidden_name,
+    kind_of,
+    name_new,
+    open_regular,
+)
 
 LONGEST = 4096  # characters of a name with folders
 
@@ -87,9 +95,9 @@ class Folder:
         """The regular file ``name`` for reading and appending; made where it is missing."""
         return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
 
-    def create(self, name: str) -> FileIO:
-        """The new file ``name``, unbuffered, to write and read."""
-        return FileIO(create_new(_single(name), self.descriptor), "r+")
+    def create(self, name: str) -> UnbufferedFile:
+        """The new file ``name``, to write and read."""
+        return UnbufferedFile(create_new(_single(name), self.descriptor), "r+")
 
     def put(self, name: str, data: bytes, *, wait: bool = True) -> None:
         """``data`` as the file ``name``, in place of the one before, so that a crash leaves the one or the other;
@@ -97,9 +105,7 @@ class Folder:
         temporary = hidden_name(_single(name))
         try:
             with self.create(temporary) as file:
-                view = memoryview(data)
-                while len(view):
-                    view = view[file.write(view) :]
+                file.write(data)
                 if wait:
                     os.fsync(file.fileno())
             self.move(temporary, self, name, replace=True)

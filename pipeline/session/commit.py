@@ -40,7 +40,7 @@ class Wait:
         return self._waited_ns > DEAD_NS
 
 
-class Watchdog:
+class DiskWatchdog:
     """Whether the recorder thread came on while there has been no room for frames. It counts its ``steps``; the source
     thread sets ``wait`` to None when a frame found room."""
 

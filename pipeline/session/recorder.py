@@ -122,9 +122,8 @@ class Recorder(FrameObserver):
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
-        self._timeline = Timeline(
-            TICK, 1 / Fraction(self._fps).limit_denominator(1001)
-        )  # of the source thread
+        period = 1 / Fraction(self._fps).limit_denominator(1001)
+        self._timeline = Timeline(TICK, period)  # of the source thread
         self._encoder: ImageEncoder | None = None  # of the sink thread
         self._thread = stream_thread("clesr recorder", self._work)
         self._thread.start()

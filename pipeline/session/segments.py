@@ -15,7 +15,7 @@ from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Image
 from clesr.pipeline.messages import SafeLogger
-from clesr.pipeline.session.commit import DEAD, Committer, Watchdog
+from clesr.pipeline.session.commit import DEAD, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance
@@ -71,7 +71,7 @@ class Segments:
     def __init__(self, provenance: Provenance, *, fps: float) -> None:
         self.settings, self.clock = provenance.settings, provenance.clock
         self.trigger = Trigger(armed=self.settings.retro_s > 0)
-        self.watchdog = Watchdog(self.clock)
+        self.watchdog = DiskWatchdog(self.clock)
         self.key_wanted = True  # of the next SR image: that it needs none before it
         self.open: dict[int, Entry] = {}  # entries that will still change, by number; any thread may look
         self._provenance, self._fps = provenance, fps
@@ -117,7 +117,11 @@ class Segments:
                 self._reached_ns = self.clock.now_ns()
                 self._commit_when_due(self._reached_ns)
         except Exception as error:  # noqa: BLE001 - as said
-            self._give_up(error)
+            writers = self._writers()
+            for writer in writers:
+                self._end(writer, error)
+            if not writers:
+                self._raise_alarm(f"the recorder failed: {type(error).__name__}: {first_line(error)}")
 
     def close(self) -> None:
         """Nothing comes any more: return when every session is closed."""
@@ -353,14 +357,6 @@ class Segments:
         self._open_folder(last, next_folder, above=False)
         if self._opening is not None:
             log.warning(f"{why}: the recording goes on in {self._opening}")
-
-    def _give_up(self, error: Exception) -> None:
-        """``error`` came where nobody expected one: close what is open with what is there."""
-        writers = self._writers()
-        for writer in writers:
-            self._end(writer, error)
-        if not writers:
-            self._raise_alarm(f"the recorder failed: {type(error).__name__}: {first_line(error)}")
 
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""

@@ -9,7 +9,6 @@ import os
 import re
 from contextlib import suppress
 from fractions import Fraction
-from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.files import UnbufferedFile
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Image
 from clesr.pipeline.session.format import (
@@ -31,7 +31,7 @@ from clesr.pipeline.session.format import (
     SessionError,
     hash_bytes,
 )
-from clesr.pipeline.video.encoding import FULL_RANGE, choose_encoding
+from clesr.pipeline.video.encoding import FULL_RANGE, choose_encoding, fill_luma
 
 CODECS = ("ffv1", "hevc")
 KEYFRAME_S = 1.0  # between two images that a lossy stream can be entered at
@@ -103,10 +103,7 @@ class ImageEncoder:
 
     def encode(self, image: Image, *, key: bool = False) -> EncodedImage:
         """``image`` encoded; ``key``: as one that needs none before it. Raises SessionError, av.FFmpegError."""
-        self._frame.make_writable()
-        plane, ((height, width), dtype) = self._frame.planes[0], self.images
-        rows = np.frombuffer(memoryview(plane), dtype).reshape(height, plane.line_size // dtype.itemsize)
-        np.right_shift(image, self.encoding.shift, out=rows[:, :width])
+        fill_luma(self._frame, image, self.encoding.shift)
         self._frame.pict_type = PictureType.I if key else PictureType.NONE
         packets = self._context.encode(self._frame)
         if len(packets) != 1:
@@ -119,7 +116,7 @@ class ImageEncoder:
 def hash_pixels(image: Image) -> str:
     """BLAKE2b-256 over ``image``, row by row, little-endian."""
     little = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-    return hashlib.blake2b(little.reshape(-1).data, digest_size=HASH_BYTES).hexdigest()
+    return hash_bytes(little.reshape(-1).data)
 
 
 def raw_threads() -> int:
@@ -140,8 +137,8 @@ class DurableFile:
     The digest is BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of ``PIECE`` bytes.
     """
 
-    def __init__(self, path: Path, file: FileIO | None = None) -> None:
-        self.file = path.open("xb+", buffering=0) if file is None else file
+    def __init__(self, path: Path, file: UnbufferedFile | None = None) -> None:
+        self.file = file or UnbufferedFile(path, "x+")
         self.name = str(path)
         self.size = 0
         self.given_up = False  # what is still written goes nowhere
@@ -157,9 +154,7 @@ class DurableFile:
                 if found < self.size
                 else f"{self.name} was written to by another program while it was recorded"
             )
-        view = memoryview(data)
-        while len(view):
-            view = view[self.file.write(view) :]
+        self.file.write(data)
         end = self.file.tell()
         self.size = max(self.size, end)
         self._digests += [None] * (-(-self.size // PIECE) - len(self._digests))
@@ -211,7 +206,9 @@ class MatroskaFile:
     file with the ``written`` ones.
     """
 
-    def __init__(self, path: Path, source: ImageEncoder | VideoStream, file: FileIO | None = None) -> None:
+    def __init__(
+        self, path: Path, source: ImageEncoder | VideoStream, file: UnbufferedFile | None = None
+    ) -> None:
         self.disk = DurableFile(path, file)
         self._container = av.open(
             self.disk,

@@ -38,7 +38,7 @@ FPS = 25.0  # where the source cannot tell; only .avi and the length of the last
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _FinishedFile:
     """A finished file that still has its temporary name."""
 
     file: NewFile
@@ -79,7 +79,7 @@ class VideoFile:
         self._kind: tuple[object, ...] = ()
         self._begun = 0  # files
         self._number = 0  # of the last one
-        self._finished: list[_Part] = []
+        self._finished: list[_FinishedFile] = []
         self._said: list[str] = []
         self._broken: str | None = None
         self._closed = False
@@ -196,7 +196,7 @@ class VideoFile:
                 f"{frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
                 f"({width}x{height}, {writer.encoding.name})"
             )
-            self._finished.append(_Part(file, words))
+            self._finished.append(_FinishedFile(file, words))
             self._file = None
         else:
             self._begun -= 1  # its name is free

@@ -58,13 +58,13 @@ _PARTS = {
     **dict.fromkeys(NETWORK, "video.stream:open_stream"),
     "/dev/": "v4l2.address:open_camera",
     ".mkt": "images.mkt:open_mkt",
-    **dict.fromkeys(IMAGE_SUFFIXES, "images.stack:open_images"),
-    **dict.fromkeys(TIFF_SUFFIXES, "images.stack:open_tiff"),
+    **dict.fromkeys(IMAGE_SUFFIXES, "images.files:open_images"),
+    **dict.fromkeys(TIFF_SUFFIXES, "images.tiff:open_tiff"),
     ".sdp": "video.stream:open_sdp",
     "*": "video.file:VideoSource",
     f"*/{_SESSION}": "session:SessionSource",
     "*/raw.mkv": "video.file:open_raw_recording",
-    "*/": "images.stack:open_images",
+    "*/": "images.files:open_images",
 }
 SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(
     "clesr.sources", {name: f"clesr.pipeline.sources.{place}" for name, place in _PARTS.items()}
@@ -142,9 +142,7 @@ def _find_recording(path: Path) -> tuple[str, str]:
     if not os.path.exists(path):
         raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
-        if os.path.lexists(
-            path / _SESSION
-        ):  # whatever it is: a damaged session is not taken for anything else
+        if os.path.lexists(path / _SESSION):  # a damaged session is not taken for anything else
             return f"*/{_SESSION}", str(path)
         held = (name for name in SOURCES if name.startswith("*/") and os.path.isfile(path / name[2:]))
         return next(held, "*/"), str(path)

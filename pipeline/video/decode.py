@@ -22,6 +22,7 @@ from clesr.pipeline.video.header import header_problem
 from clesr.pipeline.video.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
+_UNKNOWN = "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
 _THREADS = min(4, core_count())
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
@@ -56,12 +57,15 @@ def open_container(
     """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
     stored = stored_bytes(address)
     if stored is not None:
-        _check_header(Path(address.removeprefix("file:")), address)
+        _check_header(address)
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        raise SourceError(f"{shown(address)}: {_UNKNOWN}") from error
     except (*FAULTS, OSError) as error:
-        raise SourceError(f"{shown(address)}: {_open_problem(error)}") from error
+        problem = f"cannot be opened ({reason(error)}); check the address and that the sender is running"
+        raise SourceError(f"{shown(address)}: {problem}") from error
     try:
         _check_video(container, address, stored)
     except BaseException:
@@ -70,9 +74,9 @@ def open_container(
     return container
 
 
-def _check_header(path: Path, address: str) -> None:
+def _check_header(address: str) -> None:
     try:
-        problem = header_problem(path)
+        problem = header_problem(Path(address.removeprefix("file:")))
     except OSError as error:
         problem = f"cannot be opened ({error.strerror}); check the path"
     if problem is not None:
@@ -95,12 +99,6 @@ def _check_video(container: av.container.InputContainer, address: str, stored: i
     problem = video_problem(shape, stored, bits=bits, kept=_kept(context)) if all(shape) else None
     if problem is not None:
         raise SourceError(f"{shown(address)}: {problem}")
-
-
-def _open_problem(error: Exception) -> str:
-    if isinstance(error, av.error.InvalidDataError):
-        return "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
-    return f"cannot be opened ({reason(error)}); check the address and that the sender is running"
 
 
 def _is_intra(context: VideoCodecContext) -> bool:
@@ -131,11 +129,10 @@ class VideoDecoder:
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[DecodedImage | Damage]:
         """What ``packet`` completes: usually one picture, none while the decoder reorders."""
-        if self._checksums is not None:
-            problem = self._checksums.problem(bytes(packet), key=packet.is_keyframe)
-            if problem is not None:
-                yield Damage(problem)
-                return
+        damage = self._checksums and self._checksums.problem(bytes(packet), key=packet.is_keyframe)
+        if damage:
+            yield Damage(damage)
+            return
         if self._awaited is not None and packet.pts is not None and not packet.is_discard:
             self._awaited[packet.pts] = None
         try:
@@ -177,8 +174,7 @@ class VideoDecoder:
             self._awaited = None
         size = frame.height, frame.width
         if size != self._allowed:
-            problem = size_problem(size)
-            if problem is not None:
+            if problem := size_problem(size):
                 return Damage(problem)
             self._allowed = size
         if frame.is_corrupt:

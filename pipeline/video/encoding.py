@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import SinkError, UsageError
+from clesr.engines.common.files import UnbufferedFile
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Frame, Image
 
@@ -107,19 +108,14 @@ def _options(codec: str, library: str, deep: bool, shape: tuple[int, int], crf: 
     if library == "ffv1":
         slices = "1" if min(shape) == 1 else "4"  # two by two, which a line of pixels cannot be cut into
         # Rice coding is up to twice as fast as range coding, which FFV1 demands above 8 bits.
-        return {
-            "level": "3",
-            "slices": slices,
-            "slicecrc": "1",
-            "context": "0",
-            "coder": "1" if deep else "0",
-        }
+        coder = "1" if deep else "0"
+        return {"level": "3", "slices": slices, "slicecrc": "1", "context": "0", "coder": coder}
     options = {"preset": "ultrafast", "tune": "zerolatency"}
     if library == "libx265":
         options["x265-params"] = f"log-level=none:pools={encoder_threads()}"
-    return options | (
-        {"qp": "0"} if codec == "h264-lossless" else {"crf": str(CRF[library] if crf is None else crf)}
-    )
+    if codec == "h264-lossless":
+        return options | {"qp": "0"}
+    return options | {"crf": str(CRF[library] if crf is None else crf)}
 
 
 def _check_library(library: str) -> None:
@@ -153,20 +149,12 @@ def encoder_threads() -> int:
     return max(1, min(4, cores // 4))
 
 
-class _File:
-    """A file as PyAV writes it. Given its name only, PyAV writes header and end itself and holds the interpreter's lock
-    meanwhile: a disk that does not answer would stop every thread."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
-        self.name = str(path)
-        self.seek, self.tell, self.close = self._file.seek, self._file.tell, self._file.close
-
-    def write(self, data: bytes) -> int:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-        return len(data)
+def fill_luma(picture: VideoFrame, image: Image, shift: int) -> None:
+    """Put ``image``, without its low ``shift`` bits, into the first plane of ``picture``."""
+    picture.make_writable()
+    plane, (height, width) = picture.planes[0], image.shape
+    rows = np.frombuffer(memoryview(plane), image.dtype).reshape(height, plane.line_size // image.itemsize)
+    np.right_shift(image, shift, out=rows[:, :width])
 
 
 class VideoWriter:
@@ -195,7 +183,9 @@ class VideoWriter:
         self.inside = 0
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
-        self._file = _File(path)
+        # Given its name only, PyAV writes header and end itself and holds the interpreter's lock meanwhile: a disk that
+        # does not answer would stop every thread.
+        self._file = UnbufferedFile(str(path), "w")
         try:
             self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
         except BaseException:
@@ -223,13 +213,7 @@ class VideoWriter:
 
     def write(self, image: Image, ticks: int) -> None:
         """Encode ``image``, to be shown at ``ticks`` of the file's clock."""
-        self._picture.make_writable()
-        plane = self._picture.planes[0]
-        height, width = self.shape
-        rows = np.frombuffer(memoryview(plane), image.dtype).reshape(
-            height, plane.line_size // image.itemsize
-        )
-        np.right_shift(image, self.encoding.shift, out=rows[:, :width])
+        fill_luma(self._picture, image, self.encoding.shift)
         self._picture.pts = ticks
         self.frames += 1
         self.inside += 1
@@ -241,15 +225,10 @@ class VideoWriter:
         if self._closed:
             return
         self._closed = True
-        try:
+        with self._file, self._container:
             if self.frames:
                 with contextlib.suppress(EncoderFailed):
                     self._encode(None)
-        finally:
-            try:
-                self._container.close()
-            finally:
-                self._file.close()
 
     def _encode(self, picture: VideoFrame | None) -> None:
         try:

@@ -229,11 +229,9 @@ class HardwareDecoder:
             self._groups.append([])
         self._groups[-1].append(packet)
         kept = sum(len(group) for group in self._groups)
-        if kept > _KEPT_PACKETS or (kept % 64 == 0 and self._kept_bytes() > _KEPT_BYTES):
+        size = 0 if kept % 64 else sum(packet.size for group in self._groups for packet in group)
+        if kept > _KEPT_PACKETS or size > _KEPT_BYTES:
             self._groups.popleft()
-
-    def _kept_bytes(self) -> int:
-        return sum(packet.size for group in self._groups for packet in group)
 
     @staticmethod
     def _time(frame: av.VideoFrame) -> int:

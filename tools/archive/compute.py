@@ -16,7 +16,7 @@ from clesr.pipeline.settings import PATIENCE_FPS, EngineSettings
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.messages import SegmentPlan
-from clesr.tools.archive.recording import open_part
+from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
 from clesr.tools.archive.settings import Settings
 from clesr.tools.common.engines import EngineOpener
@@ -112,7 +112,7 @@ class Computation:
         scan, settings = plan.scan, self.settings
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
-        source = open_part(plan.file.path, span)
+        source = open_range(plan.file.path, span)
         try:
             still = StillFile(path) if path.suffix != ".mkv" else None
             video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)

@@ -13,15 +13,16 @@ from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
 from clesr.pipeline.source import Source
+from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
-from clesr.pipeline.sources.images.stack import open_images, open_tiff
+from clesr.pipeline.sources.images.tiff import open_tiff
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
 from clesr.pipeline.sources.video.ranges import (
-    ImagesPart,
+    FrameRange,
     NotApart,
-    Span,
-    VideoPart,
+    VideoRange,
+    image_range,
     index_video,
     split_images,
     split_video,
@@ -39,15 +40,15 @@ class Scan:
     shape: tuple[int, int]
     fps: float | None
     origin: int | None
-    spans: tuple[Span, ...]
+    spans: tuple[FrameRange, ...]
     window: Window
 
 
 def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: int | None) -> Scan:
     """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; raises
     SourceError, and UsageError for a ``roi`` that leaves the frame."""
-    samples: tuple[Span, ...] = ()
-    spans: tuple[Span, ...] = ()
+    samples: tuple[FrameRange, ...] = ()
+    spans: tuple[FrameRange, ...] = ()
     origin: int | None = None
     numbered = open_numbered(path)
     if numbered is None:
@@ -72,12 +73,12 @@ def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: in
     return Scan(frames, shape, fps, origin, spans, window)
 
 
-def open_part(path: Path, span: Span | None) -> Source:
+def open_range(path: Path, span: FrameRange | None) -> Source:
     """A source of the frames of ``span``, or of all."""
     if span is None:
         return open_source(str(path), pace="max")
     images = open_numbered(path)
-    return VideoPart(path, span) if images is None else ImagesPart(images, span)
+    return VideoRange(path, span) if images is None else image_range(images, span)
 
 
 def open_numbered(path: Path) -> IndexedSource | None:
@@ -90,12 +91,12 @@ def open_numbered(path: Path) -> IndexedSource | None:
     return open_images(path) if suffix in IMAGE_SUFFIXES else None
 
 
-def _samples(path: Path, spans: tuple[Span, ...], frames: int) -> list[Image]:
+def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int) -> list[Image]:
     """Images spread evenly over the recording."""
     try:
         images = []
         for span in spans:
-            with closing(open_part(path, span)) as source:
+            with closing(open_range(path, span)) as source:
                 images.append(_frame(source).image)
         if images:
             return images

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from clesr.engines.common.files import kind_of
-from clesr.pipeline.sources.images.stack import natural_key
+from clesr.pipeline.sources.images.files import natural_key
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))

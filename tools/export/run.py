@@ -16,7 +16,7 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
-from clesr.pipeline.session.reader import Session, read_session
+from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
@@ -42,7 +42,7 @@ OWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Output:
     """A clip and the file that it goes to."""
 
     clip: Clip
@@ -64,7 +64,7 @@ def export_files(session: str, output: str, options: dict[str, Any]) -> None:
     total = None if None in totals else sum(total or 0 for total in totals)
     with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none(rule) as files:
         count = _Count(advance)
-        parts = [Part(replace(p.clip, stills=count(p.clip.stills)), p.path) for p in parts]
+        parts = [Output(replace(p.clip, stills=count(p.clip.stills)), p.path) for p in parts]
         said = [line for part in parts for line in exporter.write(part.clip, part.path, files)]
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
@@ -108,7 +108,7 @@ def _selection(options: dict[str, Any]) -> Selection:
     return Selection(first, last, frozenset(options["frame"]), options["every"])
 
 
-def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list[Part]:
+def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list[Output]:
     """What is to be written, and where to."""
     selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options["mask"]]
     keep = options["keep_metadata"]
@@ -118,7 +118,7 @@ def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list
         if options["what"] in ("sr", "both"):
             raise UsageError(f"{shown(address)} is no session and has one kind of images; leave --what out")
         clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
-        return [Part(_edited(clip, regions, None, options), path)]
+        return [Output(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
     if not session.info.closed:
         log.warning(_unclosed(session, selection))
@@ -128,11 +128,11 @@ def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list
     for kind in KINDS[what]:
         clip = session_clip(session, kind, selection, pixel_um=pixel_um, dated=dated, named=keep)
         clip = _edited(clip, regions, session, options)
-        parts.append(Part(clip, numbered(path, kind) if what == "both" else path))
+        parts.append(Output(clip, numbered(path, kind) if what == "both" else path))
     return parts
 
 
-def _unclosed(session: Session, selection: Selection) -> str:
+def _unclosed(session: SessionReader, selection: Selection) -> str:
     """What is missing of a session that was cut off, in one line."""
     records = [record for record in session.records() if record.number in selection]
     raw = sum(record.count for record in records if record.raw_index is None)
@@ -143,7 +143,7 @@ def _unclosed(session: Session, selection: Selection) -> str:
     )
 
 
-def _edited(clip: Clip, regions: list[Roi], session: Session | None, options: dict[str, Any]) -> Clip:
+def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, options: dict[str, Any]) -> Clip:
     """``clip`` with its regions blanked, then with words burnt in."""
     if regions:
         words = f"{len(regions)} region{'s' * (len(regions) > 1)} blanked"
@@ -163,7 +163,7 @@ def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
     return burn_words(still.image, words_of(clip, still), None if stills else clip.pixel_um)
 
 
-def _origin(session: Session) -> tuple[int, int]:
+def _origin(session: SessionReader) -> tuple[int, int]:
     """The corner of the region of interest."""
     roi = recorded_settings(session.info).roi
     if not roi:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from clesr.engines.common.errors import ClesrError, printable
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import Record, SessionError
-from clesr.pipeline.session.reader import Session
+from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.video import hash_pixels
 from clesr.tools.export.clip import Clip, Derivation, Kind, Still
 from clesr.tools.export.selection import Selection, absent_error, thin
@@ -18,7 +18,7 @@ LOSSLESS = "ffv1"
 
 
 def session_clip(
-    session: Session,
+    session: SessionReader,
     kind: Kind,
     selection: Selection,
     *,
@@ -67,7 +67,7 @@ def session_clip(
     )
 
 
-def _stills(session: Session, kind: Kind, selection: Selection, expected: int) -> Iterator[Still]:
+def _stills(session: SessionReader, kind: Kind, selection: Selection, expected: int) -> Iterator[Still]:
     found, started = 0, session.info.started_ns
     for record, image in session.images(kind):
         if record.number in selection:
@@ -84,7 +84,7 @@ def _stills(session: Session, kind: Kind, selection: Selection, expected: int) -
         log.warning(f"{words}, as the recording was cut off")
 
 
-def _check(session: Session, kind: Kind, record: Record, image: Image) -> None:
+def _check(session: SessionReader, kind: Kind, record: Record, image: Image) -> None:
     """Raises SessionError where the pixels are not those that were recorded; a lossy codec cannot be asked."""
     if kind == "sr" and session.info.sr_codec != LOSSLESS:
         return

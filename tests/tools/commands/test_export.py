@@ -18,11 +18,11 @@ import pytest
 import tifffile
 from recordings import drifting, noise, write_video
 
-from clesr.pipeline.session.reader import Session, read_session
+from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.tools import cli
 
 Run = Callable[..., tuple[int, str]]
-Recorded = tuple[Session, dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]]
+Recorded = tuple[SessionReader, dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]]
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def out(tmp_path: Path) -> Iterator[Path]:
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
 
 
-def first_sr(session: Session) -> int:
+def first_sr(session: SessionReader) -> int:
     """The number of the first frame that was super-resolved."""
     return next(record.number for record in session.records() if record.sr_index is not None)
 
 
-def capture_times(session: Session, kind: str) -> list[int]:
+def capture_times(session: SessionReader, kind: str) -> list[int]:
     """Nanoseconds since the first captured frame."""
     numbered = [(r.raw_index if kind == "raw" else r.sr_index, r.captured_ns) for r in session.records()]
     return [time - session.info.started_ns for index, time in numbered if index is not None]
