@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -14,13 +13,10 @@ from numpy.typing import NDArray
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine, EngineInfo
-from clesr.engines.factory import open_engine
-from clesr.engines.interpolation import METHODS
-from clesr.engines.models.weights import Descriptor, Model, find_model, read_descriptor, shipped
+from clesr.engines.models.weights import Descriptor, read_descriptor, shipped
+from clesr.engines.opener import EngineOpener
 from clesr.engines.results import collect_checked
-from clesr.engines.trial import choose_model
 
-log = logging.getLogger(__name__)
 PATIENCE_FPS = 2.0  # that the best model must reach to be taken by "auto"
 
 
@@ -73,14 +69,10 @@ class Upscaler:
         threads: int | None = None,
         fps: float = PATIENCE_FPS,
     ) -> None:
-        self.scale, self._name, self._fps = scale, engine, fps
-        self._device, self._precision, self._threads = device, precision, threads
-        self._model: Model | str | None = None
+        self.scale = scale
+        options = {"device": device, "precision": precision, "threads": threads}
+        self._opener = EngineOpener(scale, model, engine, fps=fps, **options)
         self._engine: Engine | None = None
-        if model in METHODS:
-            self._model = model
-        elif model != "auto":
-            self._model = find_model(model, scale, besides=("auto", *METHODS))
 
     def __call__(self, image: NDArray[Any]) -> Image:
         """The super-resolved image of ``image``: (H, W) uint8 or uint16 gives (scale * H, scale * W), same dtype."""
@@ -136,22 +128,8 @@ class Upscaler:
     def _open_for(self, shape: tuple[int, int]) -> Engine:
         if self._engine is None or self._engine.info.lr_shape != shape:
             self.close()
-            if self._model is None:
-                self._model = choose_model(self.scale, shape, self._fps, self._open)
-            self._engine = self._open(self._model, shape)
-            log.info(self._engine.info.choice)
+            self._engine = self._opener(shape)
         return self._engine
-
-    def _open(self, model: Model | str, shape: tuple[int, int]) -> Engine:
-        return open_engine(
-            self._name,
-            model,
-            self.scale,
-            shape,
-            device=self._device,
-            precision=self._precision,
-            threads=self._threads,
-        )
 
 
 def _checked(image: NDArray[Any]) -> Image:

@@ -196,18 +196,11 @@ def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
             path = word.partition("=")[2]
         else:
             rest.append(word)
-    if path is not None:
-        return rest, read_config(Path(path))
-    own = _own_config()
-    return rest, read_config(own) if own is not None and own.is_file() else {}
-
-
-def _own_config() -> Path | None:
-    """The user's settings file; None for a user without a home folder, as services may have none."""
-    try:
-        return Path(platformdirs.user_config_dir("clesr")) / "config.toml"
-    except RuntimeError:
-        return None
+    if path is None:
+        with suppress(RuntimeError):  # the user has no home folder, as those of services may have none
+            own = Path(platformdirs.user_config_dir("clesr"), "config.toml")
+            path = str(own) if own.is_file() else None
+    return rest, {} if path is None else read_config(Path(path))
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -62,9 +62,8 @@ def _engines() -> Iterator[str]:
 def _engine(candidate: EngineCandidate, reason: str) -> str:
     if not reason:
         return f"ok  engine {candidate}"
-    install = (
-        f" (with one: {candidate.install})" if candidate.install and candidate.install not in reason else ""
-    )
+    said = not candidate.install or candidate.install in reason
+    install = "" if said else f" (with one: {candidate.install})"
     return f"--  engine {candidate}: {reason}{install}"
 
 
@@ -97,15 +96,9 @@ def _display() -> str:
 
 
 def _codecs() -> Iterator[str]:
-    for label, names in {
-        "H.264": ("libx264",),
-        "HEVC": ("libx265",),
-        "FFV1": ("ffv1",),
-    }.items():
-        having = [name for name in names if name in av.codecs_available]
-        yield (
-            f"ok  {label}: {', '.join(having)}" if having else f"--  {label}: this PyAV has no encoder for it"
-        )
+    for label, name in {"H.264": "libx264", "HEVC": "libx265", "FFV1": "ffv1"}.items():
+        missing = f"--  {label}: this PyAV has no encoder for it"
+        yield f"ok  {label}: {name}" if name in av.codecs_available else missing
 
 
 def _hardware() -> Iterator[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import EngineFactory
 from clesr.pipeline.messages import naming
@@ -29,11 +30,13 @@ from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.status import State, Summary
-from clesr.tools.common.engines import ASSUMED_FPS, EngineOpener
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
 log = logging.getLogger(__name__)
+
+# Of the settings, what a session says of itself as it was given.
+RECORDED = ("consistent", "model", "engine", "device", "precision", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     check_outputs(all_settings, rule)
     streams: list[Stream] = []
     keyboard, count = Keyboard(), len(all_settings)
-    try:
+    with ExitStack() as opened:
         for index, settings in enumerate(all_settings):
             with _naming(settings, count):
                 source = open_source(
@@ -76,14 +79,12 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
             if settings.mask:
                 source = Masked(source, settings.mask)
             streams.append(Stream(settings, source, []))
+            opened.callback(streams[-1].close)
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
             _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     return streams
 
 
@@ -126,17 +127,16 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
 def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = EngineOpener(all_settings[0])
+    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS)
     streams = open_streams(all_settings) if streams is None else streams
-    try:
+    with ExitStack() as opened:
+        for stream in streams:
+            opened.callback(stream.close)
         factory = _choose_engines(streams, opener, all_settings[0].share)
         pipelines, recordings = zip(
             *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
         )
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     rule = write_rule(all_settings)
     several = len(streams) > 1
     runs = {
@@ -156,7 +156,7 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
             except ClesrError as error:  # the summaries of the others are still to come
                 log.error(str(error))
                 unwritten[label] = error
-    _raise_broken({label: pipeline for label, (pipeline, _) in runs.items()}, unwritten)
+    _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
 
 
 def run_pipelines(
@@ -178,27 +178,25 @@ def run_pipelines(
                 f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
             )
 
-    shown = {label: (pipeline.status, frames) for label, (pipeline, frames) in runs.items()}
     with (
         draining_on_signals(*pipelines) as signals,
         on_signals(toggle, [signal.SIGUSR1] if recordings else []),
-        following(shown),
+        following(runs),
     ):
         run_together(pipelines, say_end)
     return signals
 
 
-def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, ClesrError]) -> None:
-    """Raise what broke, first of all in the runs, then in their summaries, which are ``unwritten``."""
-    errors = {label: pipeline.error or unwritten.get(label) for label, pipeline in pipelines.items()}
+def _raise_broken(errors: Mapping[str, Exception | None]) -> None:
+    """Raise what broke, of all the streams."""
     broken = {label: error for label, error in errors.items() if error is not None}
     if not broken:
         return
     first = next(iter(broken.values()))
-    if len(pipelines) == 1:
+    if len(errors) == 1:
         raise first
     what = "; ".join(f"{label}: {error}" for label, error in broken.items())
-    raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
+    raise ClesrError(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
@@ -281,12 +279,7 @@ def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) 
                 "roi": None if settings.roi is None else str(settings.roi),
                 "window": str(settings.window),
                 "masks": [str(mask) for mask in settings.mask],
-                "consistent": settings.consistent,
-                "model": settings.model,
-                "engine": settings.engine,
-                "device": settings.device,
-                "precision": settings.precision,
-                "threads": settings.threads,
+                **{name: getattr(settings, name) for name in RECORDED},
             },
         ),
     )

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from clesr.engines.common.errors import ClesrError, EngineError, UsageError, Wei
 from clesr.engines.engine import Engine
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
@@ -26,10 +27,8 @@ from clesr.pipeline.session.format import TICK, Record, SessionError
 from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
-from clesr.pipeline.settings import EngineSettings
 from clesr.pipeline.sources.session import SessionSource
 from clesr.tools.common.console import progress_bar
-from clesr.tools.common.engines import EngineOpener
 from clesr.tools.common.summary import print_summary
 from clesr.tools.live_run import run_pipelines, scaled
 
@@ -196,11 +195,10 @@ class RecordedEngine(EngineOpener):
             model = recorded_model(session) if scale == info.scale else info.model
         asked = {key: given[key] for key in ("engine", "device", "precision", "threads") if key in given}
         self._free = not asked
-        options: dict[str, Any] = {"engine": "auto", "device": None, "precision": None}
+        options: dict[str, Any] = {"engine": "auto", "threads": recorded_settings(info).threads}
         if info.model_hash and model not in METHODS and "engine" not in asked:
             options |= {"engine": info.engine, "precision": info.precision}
-        options["threads"] = recorded_settings(info).threads
-        super().__init__(EngineSettings(scale=scale, model=model, **(options | asked)))
+        super().__init__(scale, model, **(options | asked))
 
     @property
     def same_model(self) -> bool:
@@ -216,18 +214,11 @@ class RecordedEngine(EngineOpener):
             if not self._free:
                 raise
             log.warning(f"not the engine of the session: {error}")
-            self.settings = replace(self.settings, engine="auto", precision=None)
+            self.engine, self.options = "auto", self.options | {"precision": None}
             engine = super().__call__(shape)
-        info, now = self._info, engine.info
-        if self.same_model and (info.engine, info.precision, info.device) != (
-            now.engine,
-            now.precision,
-            now.device,
-        ):
-            log.warning(
-                f"another engine than the session's: {now.engine} {now.precision} on {now.device}; "
-                f"it was made by {info.engine} {info.precision} on {info.device}"
-            )
+        now, then = (f"{made.engine} {made.precision} on {made.device}" for made in (engine.info, self._info))
+        if self.same_model and now != then:
+            log.warning(f"another engine than the session's: {now}; it was made by {then}")
         return engine
 
 

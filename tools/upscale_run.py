@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
@@ -16,13 +17,12 @@ from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, open_source
 from clesr.pipeline.status import Summary
-from clesr.tools.common.engines import EngineOpener
+from clesr.tools.archive.tree import result_suffix
 from clesr.tools.live_run import report, run_pipelines
 
 log = logging.getLogger(__name__)
-INTERRUPTED = 130
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 
 
@@ -43,7 +43,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     jobs = plan(inputs, Path(settings.output))
     rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
     rule.check_all(*(job.target for job in jobs), settings.summary)
-    opener = EngineOpener(settings, None if _are_stills(jobs) else PATIENCE_FPS)
+    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS)
     broken: list[str] = []
     for index, job in enumerate(jobs):
         label = job.source.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {job.source.name}"
@@ -96,20 +96,13 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
     taken: set[Path] = set()
     jobs: list[Job] = []
     for path in inputs:
-        suffix = _target_suffix(path)
+        suffix = result_suffix(path)
         target = output / (path.stem + suffix)
         if target in taken or (target.exists() and path.exists() and target.samefile(path)):
             target = output / (path.name + suffix)
         taken.add(target)
         jobs.append(Job(path, target))
     return jobs
-
-
-def _target_suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        return ".tif"
-    return ".png" if suffix in IMAGE_SUFFIXES else ".mkv"
 
 
 def _are_stills(jobs: list[Job]) -> bool:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import platform
+from pathlib import Path
 
 
 @functools.cache
+def cpu_info() -> dict[str, str]:
+    """What Linux says of the first core, such as ``model name`` and ``flags``; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def cpu_name() -> str:
     """The processor's name, as the system gives it."""
-    return cpu_info("model name") or platform.processor() or platform.machine() or "CPU"
-
-
-def cpu_info(field: str) -> str:
-    """What Linux says of the first processor's ``field`` in /proc/cpuinfo; empty where it says nothing."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
-        for line in lines:
-            if line.startswith(field):
-                return line.partition(":")[2].strip()
-    return ""
+    return cpu_info().get("model name") or platform.processor() or platform.machine() or "CPU"
 
 
 def core_count() -> int:

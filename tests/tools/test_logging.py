@@ -45,7 +45,7 @@ def test_a_program_hears_what_it_asks_for_and_nothing_by_default() -> None:
     *_, nothing, warnings, all_of_it = re.split(r"^(?:None|30|20)\n", finished.stderr, flags=re.M)
     assert nothing == ""
     assert warnings == "WARNING:clesr.pipeline:a warning\n"
-    assert re.match(r"INFO:clesr\.engines\.upscaler:engine: interpolation .*\nWARNING:clesr.pipe", all_of_it)
+    assert re.match(r"INFO:clesr\.engines\.opener:engine: interpolation .*\nWARNING:clesr.pipe", all_of_it)
 
 
 @pytest.fixture(params=["clesr-live", "clesr upscale"])

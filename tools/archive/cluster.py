@@ -11,8 +11,7 @@ import os
 import socket
 import uuid
 from collections import deque
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,8 @@ class RayExecutor:
     ) -> None:
         self._settings, self._out = settings, out
         with ExitStack() as stack:
-            stack.enter_context(_silenced())
+            # Ray prints what it thinks of lost workers, whatever its log level.
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
             self._ray = _connect(address)
             self._quiet = stack.pop_all()
         if address == "local":
@@ -207,13 +207,6 @@ class RayExecutor:
         elif now - self._reminder_ns > STARTING_S * 1e9:
             self._reminder_ns = now
             log.warning(f"waiting for the cluster: no worker with {self._resources} has started yet")
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Nothing on standard output: Ray prints there what it thinks of lost workers, whatever its log level."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        yield
 
 
 def _connect(address: str) -> Any:

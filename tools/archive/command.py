@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
-from clesr.pipeline.prepare import Roi, Window
+from clesr.pipeline.settings import UpscaleSettings
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
 from clesr.pipeline.video.encoding import check_codec
 from clesr.tools.archive.eta import Survey, following
@@ -24,14 +24,12 @@ from clesr.tools.archive.report import LISTED, Report
 from clesr.tools.archive.runner import Runner
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
 from clesr.tools.archive.tree import Tree, is_session
-from clesr.tools.common.signals import stopping_on_signals
+from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
 
 log = logging.getLogger(__name__)
-INTERRUPTED = 130
-AS_GIVEN = ("model", "engine", "device", "precision", "piece", "frames", "consistent", "threads", "overwrite")
 
 
-def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
+def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
     """Do what is not done yet of the archive ``root`` into ``out``; the exit status.
 
     Raises UsageError for folders and settings that cannot work, ClesrError where nothing can go on or files are
@@ -41,8 +39,8 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
     settings = _settings(options)
     if contains(out, root):
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
-    rule = WriteRule.of(options["overwrite"], root, options["model"])
-    rule.check_all(options["summary"])
+    rule = WriteRule.of(options.overwrite, root, options.model)
+    rule.check_all(options.summary)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with Folder(out) as opened:
@@ -62,8 +60,8 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
     for name, reason in report.listed:
         log.warning(f"broken: {name}: {reason}")
     log.info(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
-    if options["summary"]:
-        write_json(Path(options["summary"]), report.as_json(), rule)
+    if options.summary:
+        write_json(Path(options.summary), report.as_json(), rule)
     if stopped:
         log.info("stopped: the same command goes on from here")
         return INTERRUPTED
@@ -80,7 +78,7 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
 
 
 def _run(
-    root: Path, out: Path, settings: Settings, journal: Journal, options: dict[str, Any]
+    root: Path, out: Path, settings: Settings, journal: Journal, options: UpscaleSettings
 ) -> tuple[Report, Tree, bool]:
     with ExitStack() as stack:
         executor = stack.enter_context(closing(_executor(settings, out, options)))
@@ -88,10 +86,10 @@ def _run(
             settings = _identified(replace(settings, model=executor.choose_model()))
             executor.configure(settings)
         _tell_replaced(journal, settings, root)
-        journal.begin(settings.recorded(), settings.identity, chosen=options["model"] == "auto")
+        journal.begin(settings.recorded(), settings.identity, chosen=options.model == "auto")
         tree = Tree(root, out)
         survey = stack.enter_context(closing(Survey(Tree(root, out))))
-        runner = Runner(executor, tree, journal, settings, out, deep=options["reread"])
+        runner = Runner(executor, tree, journal, settings, out, deep=options.reread)
 
         def stop() -> None:
             log.info("stopping: finished files are kept, and so are finished pieces of long ones")
@@ -110,29 +108,24 @@ def _tell_replaced(journal: Journal, settings: Settings, root: Path) -> None:
         log.info(f"{count} results of earlier runs with other settings are made anew and replaced")
 
 
-def _executor(settings: Settings, out: Path, options: dict[str, Any]) -> Executor:
-    if not options["cluster"]:
+def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Executor:
+    if not options.cluster:
         from clesr.tools.archive.worker import LocalExecutor
 
         return LocalExecutor(settings, out)
     from clesr.tools.archive.cluster import RayExecutor
 
-    address, workers, gpus = options["cluster"], options["workers"], options["gpus"]
+    address, workers, gpus = options.cluster, options.workers, options.gpus
     return RayExecutor(settings, out, address=address, workers=workers, gpus=gpus)
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    codec = "ffv1" if options["codec"] == "auto" else options["codec"]
+def _settings(options: UpscaleSettings) -> Settings:
+    codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
-    settings = Settings(
-        scale=int(options["scale"]),
-        model_sha256="",
-        roi=Roi.parse(options["roi"]) if options["roi"] else None,
-        window=Window.parse(options["window"]),
-        codec=codec,
-        **{name: options[name] for name in AS_GIVEN},
-    )
-    return _identified(settings)
+    named: dict[str, Any] = {
+        each.name: getattr(options, each.name, "") for each in fields(Settings)
+    }  # no hash yet
+    return _identified(Settings(**named | {"codec": codec}))
 
 
 def _identified(settings: Settings) -> Settings:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.settings import PATIENCE_FPS, EngineSettings
+from clesr.pipeline.settings import PATIENCE_FPS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
 from clesr.tools.archive.settings import Settings
-from clesr.tools.common.engines import EngineOpener
 
 OPEN_SIZES = 2  # whose engines stay open
 
@@ -32,15 +32,7 @@ class EnginePool:
     """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
 
     def __init__(self, settings: Settings) -> None:
-        wanted = EngineSettings(
-            scale=settings.scale,
-            model=settings.model,
-            engine=settings.engine,
-            device=settings.device,
-            precision=settings.precision,
-            threads=settings.threads,
-        )
-        self.opener = EngineOpener(wanted, PATIENCE_FPS)
+        self.opener = EngineOpener.of(settings, PATIENCE_FPS)
         self.shape = (0, 0)
         self.described = ""
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from clesr.engines.common.errors import EndOfSource, SourceError
+from clesr.engines.common.errors import SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
 from clesr.pipeline.source import Source
@@ -27,6 +26,7 @@ from clesr.pipeline.sources.video.ranges import (
     split_images,
     split_video,
 )
+from clesr.tools.data.images import frames_of
 
 SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are measured
 
@@ -104,20 +104,12 @@ def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int) -> list[Ima
         pass
     step = max(1, frames // SAMPLES)
     with closing(open_source(str(path), pace="max")) as source:
-        return [frame.image for frame in _frames(source) if frame.number % step == 0]
-
-
-def _frames(source: Source) -> Iterator[Frame]:
-    with suppress(EndOfSource):
-        while True:
-            item = source.read(1.0)
-            if isinstance(item, Frame):
-                yield item
+        return [frame.image for frame in frames_of(source) if frame.number % step == 0]
 
 
 def _frame(source: Source) -> Frame:
     """The next frame that can be decoded. Raises SourceError where there is none."""
-    frame = next(_frames(source), None)
+    frame = next(frames_of(source), None)
     if frame is None:
         raise SourceError(f"{source.info.address}: no frame in it can be decoded")
     return frame

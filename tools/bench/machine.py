@@ -38,7 +38,7 @@ def environment() -> dict[str, Any]:
 def describe_machine() -> dict[str, Any]:
     """Processor, cores that this process may use, instruction sets that matter, memory in GB, system, GPU (None
     where torch finds none)."""
-    having = cpu_info("flags").split()
+    having = cpu_info().get("flags", "").split()
     return {
         "cpu": cpu_name(),
         "cores": core_count(),

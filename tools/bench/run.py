@@ -78,10 +78,8 @@ def wanted_candidates(
         o for o in having if settings.device in (None, o.kind) and settings.precision in (None, o.precision)
     ]
     wanted = [o for o in wanted if settings.precision or not o.on_request]
-    if settings.engines:
-        wanted = [o for o in wanted if o.name in settings.engines]
-    else:
-        wanted = _usual(wanted)
+    named = [o for o in wanted if o.name in settings.engines]
+    wanted = named if settings.engines else _usual(wanted)
     if not wanted:
         asked = " ".join(filter(None, [" or ".join(settings.engines), settings.precision, settings.device]))
         raise UsageError(f"there is no engine {asked}; leave --device and --precision out, or give others")

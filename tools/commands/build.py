@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ import rich_click as click
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.engines.models.registry import SCALES
+from clesr.pipeline.settings import setting
 from clesr.tools.common.console import progress_bar
-from clesr.tools.common.options import general_options, parse_size
+from clesr.tools.common.options import command, parse_size
 
 if TYPE_CHECKING:
     from clesr.engines.backends.tensorrt.engine import CompiledEngine
@@ -21,30 +23,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DEFAULT_MODEL = "densenet"
-DEFAULT_SIZE = "256x256"
 SMALLEST = 8  # pixels a side
 
 
-@click.command()
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Which engines are built."""
+
+    scales: tuple[str, ...] = setting(
+        (),
+        "Of models given by name; more than once for several.  [default: all that the model has]",
+        choices=SCALES,
+        flag="--scale",
+    )
+    sizes: tuple[str, ...] = setting(
+        ("256x256",), "Of the LR images; more than once for several.", "WIDTHxHEIGHT", flag="--size"
+    )
+
+
+@command(BuildOptions)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option(
-    "--scale",
-    "scales",
-    type=click.Choice([str(scale) for scale in SCALES]),
-    multiple=True,
-    help="Of models given by name; more than once for several.  [default: all that the model has]",
-)
-@click.option(
-    "--size",
-    "sizes",
-    metavar="WIDTHxHEIGHT",
-    multiple=True,
-    default=[DEFAULT_SIZE],
-    show_default=True,
-    help="Of the LR images; more than once for several.",
-)
-@general_options()
-def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ...]) -> None:
+def build(options: BuildOptions, models: tuple[str, ...]) -> None:
     """Compile TensorRT engines for MODELs (shipped names or .safetensors files; densenet if none is given).
 
     An engine belongs to one model, one size, this graphics card and its driver. It takes minutes to build and is
@@ -57,8 +56,8 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     """
     from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
 
-    shapes = [parse_size(size, SMALLEST) for size in sizes]
-    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in scales]))
+    shapes = [parse_size(size, SMALLEST) for size in options.sizes]
+    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in options.scales]))
     reason = why_not()
     if reason:
         raise EngineError(f"there is no engine to build on this machine: {reason}")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import rich_click as click
 
-from clesr.tools.common.options import general_options
+from clesr.tools.common.options import settings_options
 
 log = logging.getLogger(__name__)
 
 
 @click.command()
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
-@general_options()
+@settings_options()
 def repair(session: Path) -> None:
     """Close SESSION, whose recording was cut off by a crash or a power cut.
 

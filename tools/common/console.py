@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -28,7 +29,7 @@ from clesr.tools.common.stderr import stderr
 PLAIN_EVERY_S = 10.0
 VERBOSE = logging.Formatter("%(asctime)s.%(msecs)03d %(name)s: %(stream)s%(message)s", "%H:%M:%S")
 USUAL = logging.Formatter("%(stream)s%(message)s")
-ONCE = ("clesr.engines", "clesr.tools.common.engines")  # loggers that say the same of each engine opened
+LOOK_EVERY_S, TERMINAL_EVERY_S = 1.0, 0.2  # at what a progress bar shows
 
 log = logging.getLogger(__name__)
 clesr = logging.getLogger("clesr")
@@ -48,7 +49,7 @@ class UserHandler(logging.Handler):
         stream = stream_name.get() if record.name.startswith("clesr.pipeline") else ""
         if stream is None or message in self._said:
             return
-        if record.name.startswith(ONCE):
+        if record.name.startswith("clesr.engines"):
             self._said.add(message)
         record.stream = f"{stream}: " if stream else ""
         line = presentable((USUAL if clesr.level > logging.DEBUG else VERBOSE).format(record))
@@ -117,13 +118,36 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
         yield {label: _bar(bars, label, total) for label, total in totals.items()}
 
 
+@contextmanager
+def repeating(
+    act: Callable[[], object], seconds: float | None = None, *, at_end: bool = True
+) -> Iterator[None]:
+    """While the block runs, call ``act`` on a thread of its own every so many ``seconds``, by default as often as a
+    progress bar wants it, and once more ``at_end``."""
+    every = seconds or (TERMINAL_EVERY_S if console.is_terminal else LOOK_EVERY_S)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(every):
+            act()
+        if at_end:
+            act()
+
+    thread = threading.Thread(target=work, name="clesr progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def _bar(bars: Progress, label: str, total: float | None) -> Advance:
     task = bars.add_task(presentable(label), total=total, note="")
 
     def advance(completed: float, note: str, total: float | None = None) -> None:
-        bars.update(
-            task, completed=completed, note=presentable(note), total=total
-        )  # None leaves the total as it is
+        # A total of None leaves it as it is.
+        bars.update(task, completed=completed, note=presentable(note), total=total)
 
     return advance
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 128 + signal.SIGINT  # exit status of what goes on where the same command is given again
 GRACE_S = 5.0  # for the main thread to end after an interrupt
 DRAIN_S = 8.0  # for what was captured to be finished, where nobody may be there to wait
 STOP_S = 12.0  # for a run to end once it was told to stop at once
@@ -84,21 +85,27 @@ def interruptible() -> Iterator[list[int]]:
     received: list[int] = []
     ended = threading.Event()
 
-    def insist(number: int) -> None:
-        if not ended.wait(GRACE_S):
-            end_process(number)
-
     def handle(number: int) -> None:
         received.append(number)
         if len(received) > 1:
             end_process(number)
-        threading.Thread(target=insist, args=(number,), daemon=True).start()
+        _unless(ended, GRACE_S, end_process, number)
 
     with on_signals(handle, on_main=_interrupt):
         try:
             yield received
         finally:
             ended.set()
+
+
+def _unless(ended: threading.Event, seconds: float, act: Callable[[int], object], number: int) -> None:
+    """Act on the signal ``number`` in so many seconds, unless the block that it is to end has ``ended``."""
+
+    def wait() -> None:
+        if not ended.wait(seconds):
+            act(number)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def end_process(number: int, message: str = "interrupted") -> None:
@@ -141,20 +148,15 @@ def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
     received: list[int] = []
     ended = threading.Event()
 
-    def rescue(number: int, seconds: float) -> None:
-        if not ended.wait(seconds):
-            for pipeline in pipelines:
-                pipeline.rescue(RESCUE_S)
-            end_process(number, "interrupted: what did not answer was given up")
+    def rescue(number: int) -> None:
+        for pipeline in pipelines:
+            pipeline.rescue(RESCUE_S)
+        end_process(number, "interrupted: what did not answer was given up")
 
     def abort(number: int) -> None:
         for pipeline in pipelines:
             pipeline.abort()
-        threading.Thread(target=rescue, args=(number, STOP_S), daemon=True).start()
-
-    def insist(number: int) -> None:
-        if not ended.wait(DRAIN_S):
-            abort(number)
+        _unless(ended, STOP_S, rescue, number)
 
     def handle(number: int) -> None:
         received.append(number)
@@ -162,13 +164,13 @@ def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
             log.info("stopping at once")
             abort(number)
         elif len(received) == 1 and not all(pipeline.started for pipeline in pipelines):
-            threading.Thread(target=rescue, args=(number, GRACE_S), daemon=True).start()
+            _unless(ended, GRACE_S, rescue, number)
         elif len(received) == 1:
             for pipeline in pipelines:
                 pipeline.stop()
             log.info("stopping: what was captured is finished and written; once more stops at once")
             if number != signal.SIGINT:
-                threading.Thread(target=insist, args=(number,), daemon=True).start()
+                _unless(ended, DRAIN_S, abort, number)
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         if not all(pipeline.started for pipeline in pipelines):

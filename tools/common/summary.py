@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.table import Table
 
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import PERCENTILES
 from clesr.pipeline.status import Status, Summary
-from clesr.tools.common.console import console, progress_bars
+from clesr.tools.common.console import console, progress_bars, repeating
 
 log = logging.getLogger(__name__)
-TERMINAL_EVERY_S = 0.2
 
 
 @contextmanager
-def following(streams: Mapping[str, tuple[Callable[[], Status], int | None]]) -> Iterator[None]:
-    """While the block runs, show each label's status and number of frames as a progress bar, or as lines off a
-    terminal."""
-    done = threading.Event()
+def following(runs: Mapping[str, tuple[Pipeline, int | None]]) -> Iterator[None]:
+    """While the block runs, show the status of each label's pipeline, which gets so many frames, as a progress bar, or
+    as lines off a terminal."""
 
-    def follow() -> None:
-        totals = {label: total for label, (_, total) in streams.items()}
-        every = TERMINAL_EVERY_S if console.is_terminal else 1.0
-        with progress_bars(totals, unit="frames") as bars:
-            last = False
-            while not last:
-                last = done.wait(every)
-                for label, (status, _) in streams.items():
-                    now = status()
-                    bars[label](now.captured, describe(now))
+    def show() -> None:
+        for label, (pipeline, _) in runs.items():
+            now = pipeline.status()
+            bars[label](now.captured, describe(now))
 
-    thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
-    thread.start()
-    try:
+    totals = {label: total for label, (_, total) in runs.items()}
+    with progress_bars(totals, unit="frames") as bars, repeating(show):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def describe(status: Status) -> str:

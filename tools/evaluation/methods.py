@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Pixels
 from clesr.engines.common.processor import cpu_name
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
 NAMES = (*ALL, "densenet-paper")
 RUNS, ENOUGH_S = 5, 2.0  # a frame is timed so often, or until so many seconds are over
-
-Pixels = NDArray[np.uint8]
 
 
 class Method:

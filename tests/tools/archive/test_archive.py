@@ -142,9 +142,7 @@ def test_the_same_command_again_does_nothing_and_changes_are_done_again(
 def test_the_engine_of_a_model_that_was_chosen_is_named_once(
     run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "clesr.tools.common.engines.choose_model", lambda scale, *_trial: find_model("fast", scale)
-    )
+    monkeypatch.setattr("clesr.engines.opener.choose_model", lambda scale, *_trial: find_model("fast", scale))
     code, err = run(archive, tmp_path / "out", "--model", "auto", "--engine", "torch")
     assert code == 0, err
     assert sum(line.startswith("engine: ") for line in err.splitlines()) == 1, err
