@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
 
 log = logging.getLogger(__name__)
-
-
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
