@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from clesr.engines.common.errors import EngineError, first_line
@@ -15,7 +15,7 @@ class EngineInfo:
     """What an engine is: ``engine`` (torch, openvino, interpolation, ...), ``device`` in words, ``precision``
     (fp32, bf16, fp16, integer), ``model`` name, ``model_hash`` (SHA-256, empty without weights), ``scale``,
     and the shapes (H, W) it was opened for. ``limit_db`` is the fidelity limit that comes with the weights, None
-    without one."""
+    without one. ``choice`` says in one line why ``open_engine`` took it."""
 
     engine: str
     device: str
@@ -25,6 +25,7 @@ class EngineInfo:
     scale: int
     lr_shape: tuple[int, int]
     limit_db: float | None = None
+    choice: str = field(default="", compare=False)
 
     @property
     def sr_shape(self) -> tuple[int, int]:

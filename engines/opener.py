@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from clesr.engines.common.errors import EngineError
@@ -15,6 +15,7 @@ from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.trial import BEST, LIGHT, choose_model
 
+log = logging.getLogger(__name__)
 ASSUMED_FPS = 25.0  # of a source that does not say
 NAMES = ("scale", "model", "engine", "device", "precision", "threads")
 
@@ -22,9 +23,9 @@ NAMES = ("scale", "model", "engine", "device", "precision", "threads")
 class EngineOpener:
     """Opens an engine for any LR shape (H, W), of a model that it chooses at the first where ``model`` is "auto".
 
-    ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. ``explain`` gets
-    a line on what was taken and why, once for all shapes that get the same. ``options`` are device, precision and
-    threads, as of ``open_engine``. Raises what an unknown or damaged model raises.
+    ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. What was taken
+    and why is logged. ``options`` are device, precision and threads, as of ``open_engine``. Raises what an unknown or
+    damaged model raises.
     """
 
     def __init__(
@@ -34,13 +35,10 @@ class EngineOpener:
         engine: str = "auto",
         *,
         fps: float | None = ASSUMED_FPS,
-        explain: Callable[[str], None],
         **options: Any,
     ) -> None:
-        self.scale, self.engine, self.options = scale, engine, options
-        self.fps, self.explain = fps, explain
+        self.scale, self.engine, self.fps, self.options = scale, engine, fps, options
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
-        self._said: set[str] = set()
         self._lock = threading.Lock()  # several streams may open engines side by side
         if model in METHODS:
             self._model.append(model)
@@ -48,10 +46,10 @@ class EngineOpener:
             self._model.append(find_model(model, scale, besides=("auto", *METHODS)))
 
     @staticmethod
-    def of(settings: Any, fps: float | None, explain: Callable[[str], None]) -> EngineOpener:
+    def of(settings: Any, fps: float | None) -> EngineOpener:
         """Of ``settings`` with fields that are called as the parameters here."""
         named = {name: getattr(settings, name) for name in NAMES}
-        return EngineOpener(**named, fps=fps, explain=explain)
+        return EngineOpener(**named, fps=fps)
 
     @property
     def model(self) -> Model | str | None:
@@ -70,10 +68,8 @@ class EngineOpener:
             if not self._model and self.fps is None:
                 return self._open_best(shape)
             if not self._model:
-                self._model.append(
-                    choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open, self.explain)
-                )
-        return self._open(self._model[0], shape, self._explain_once)
+                self._model.append(choose_model(self.scale, shape, self.fps or ASSUMED_FPS, self._open))
+        return self._opened(self._model[0], shape)
 
     def _open_best(self, shape: tuple[int, int]) -> Engine:
         """The engine of the best model that fits, which is then the one that was chosen."""
@@ -81,20 +77,18 @@ class EngineOpener:
             if (BEST, self.scale) not in shipped():
                 raise EngineError(f"{BEST} has no weights for scale {self.scale}")
             model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
-            engine = self._open(model, shape, self._explain_once)
+            engine = self._opened(model, shape)
         except EngineError as error:
             model, why = find_model(LIGHT, self.scale), str(error)
-            engine = self._open(model, shape, self._explain_once)
+            engine = self._opened(model, shape)
         self._model.append(model)
-        self.explain(f"model {model.name}: {why}")
+        log.info(f"model {model.name}: {why}")
         return engine
 
-    def _explain_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            self.explain(line)
+    def _opened(self, model: Model | str, shape: tuple[int, int]) -> Engine:
+        engine = self._open(model, shape)
+        log.info(engine.info.choice)
+        return engine
 
-    def _open(
-        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
-    ) -> Engine:
-        return open_engine(self.engine, model, self.scale, shape, explain=explain, **self.options)
+    def _open(self, model: Model | str, shape: tuple[int, int]) -> Engine:
+        return open_engine(self.engine, model, self.scale, shape, **self.options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -23,10 +24,10 @@ from clesr.engines.engine import Engine
 from clesr.engines.gpu import gpu_key
 from clesr.engines.memory import free_memory
 from clesr.engines.models.weights import Model
-from clesr.engines.notes import note
 from clesr.engines.results import engine_errors, run_frame
 from clesr.engines.selftest import probe_image
 
+log = logging.getLogger(__name__)
 BUDGET_S = 20.0  # for all candidates together; one that has begun is finished
 WARM_UPS = 3
 FRAMES = (5, 50)  # timed, at least and at most
@@ -94,6 +95,7 @@ def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Tr
         try:
             with closing(open_one(candidate)) as engine, engine_errors("it failed when it was timed"):
                 trial.milliseconds[str(candidate)] = 1e3 * seconds_a_frame(engine)
+                log.debug(f"{candidate}: {trial.milliseconds[str(candidate)]:.2f} ms a frame")
         except EngineError as error:
             trial.reasons[str(candidate)] = str(error)
         free_memory()
@@ -131,7 +133,7 @@ def recall(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCand
     try:
         return None if content is None else replace(parse_json(content, Trial), earlier=True)
     except ValueError as error:
-        note(f"the remembered choice of an engine is not used: {error}")
+        log.warning(f"the remembered choice of an engine is not used: {error}")
         return None
 
 

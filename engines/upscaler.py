@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -47,7 +47,7 @@ class Upscaler:
     ``scale`` is 2, 4 or 8. ``model`` is the name of a model (``models()``), the path of a .safetensors file, an
     interpolation (bicubic, bilinear, nearest), or ``auto``: the best that does ``fps`` images a second, by a trial at
     the first image. ``engine``, ``device`` and ``precision`` narrow the choice of what computes (``engines()``),
-    ``threads`` is the number of CPU threads. ``explain`` gets a line on what was taken and why.
+    ``threads`` is the number of CPU threads. What was taken and why is logged.
 
     The engine is opened at the first image, and again where an image has another shape. One thread uses it. ::
 
@@ -68,11 +68,10 @@ class Upscaler:
         precision: str | None = None,
         threads: int | None = None,
         fps: float = PATIENCE_FPS,
-        explain: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.scale = scale
         options = {"device": device, "precision": precision, "threads": threads}
-        self._opener = EngineOpener(scale, model, engine, fps=fps, explain=explain, **options)
+        self._opener = EngineOpener(scale, model, engine, fps=fps, **options)
         self._engine: Engine | None = None
 
     def __call__(self, image: NDArray[Any]) -> Image:

@@ -3,8 +3,9 @@ to the engine."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from clesr.pipeline.seldom import Seldom
 from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.watchdog import Pulse
 
+log = logging.getLogger(__name__)
+KEPT = 20  # notes
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 BUFFERED_NS = 1_000_000_000  # after which no frame comes any more that has waited in a driver since the start
 SLACK = 1000  # numbers that may be missing whatever the time: drivers count fields, and clocks have steps
@@ -38,7 +41,7 @@ class Limits:
 @dataclass(slots=True)
 class CaptureStage:
     """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
-    each in turn, ``note`` gets messages; ``idle`` is the wait for a frame."""
+    each in turn; ``idle`` is the wait for a frame. ``notes`` has the first messages, for the summary."""
 
     source: Source
     prepare: Prepare
@@ -49,9 +52,9 @@ class CaptureStage:
     limits: Limits
     clock: Clock
     stop: threading.Event
-    note: Callable[[str], None]
     ended: bool = False
     captured: int = 0
+    notes: list[str] = field(default_factory=list)
     _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled
     _continuity: Continuity = field(init=False)
     _corrupt: Seldom = field(init=False)
@@ -61,6 +64,12 @@ class CaptureStage:
     def __post_init__(self) -> None:
         self._continuity = Continuity(self.source.info)
         self._corrupt, self._unprepared, self._placed = (Seldom(self.note, self.clock) for _ in range(3))
+
+    def note(self, message: str) -> None:
+        """Any thread: say ``message`` now and, where it is one of the first, in the summary."""
+        log.warning(message)
+        if len(self.notes) < KEPT:
+            self.notes.append(message)
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""

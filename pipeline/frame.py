@@ -142,8 +142,8 @@ class Result:
     ``levels`` (as in PreparedFrame).
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
-    against ``lr``, and ``check`` what else was found; None where it was not measured. All sinks share the arrays: none
-    can write to them.
+    against ``lr``, and ``check`` what else was found; None where it was not measured. ``reason`` is why the engine
+    failed. All sinks share the arrays: none can write to them.
     """
 
     frame: Frame
@@ -156,6 +156,7 @@ class Result:
     fidelity: float | None = None
     check: Fidelity | None = None
     levels: tuple[float, float] | None = None
+    reason: str = ""
 
 
 class Timeline:

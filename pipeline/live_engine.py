@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from clesr.engines.results import check_opened, check_size, collect_checked, rep
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 
+log = logging.getLogger(__name__)
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
 EngineFactory = Callable[[tuple[int, int]], Engine]
@@ -35,16 +37,8 @@ class LiveEngine:
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
 
-    def __init__(
-        self,
-        factory: EngineFactory,
-        scale: int,
-        clock: Clock,
-        tell: Callable[[str], None],
-        *,
-        consistent: bool = False,
-    ) -> None:
-        self.factory, self.scale, self.clock, self.tell = factory, scale, clock, tell
+    def __init__(self, factory: EngineFactory, scale: int, clock: Clock, *, consistent: bool = False) -> None:
+        self.factory, self.scale, self.clock = factory, scale, clock
         self.consistent = consistent
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
@@ -122,6 +116,7 @@ class LiveEngine:
                 engine.close()
             raise
         self.info, self._shape, self._depth = engine.info, shape, engine.depth
+        log.debug(f"opened for {shape[1]}x{shape[0]} pixels: {engine.info}")
         return engine
 
     def _reopen(self, shape: tuple[int, int]) -> None:
@@ -189,7 +184,7 @@ class LiveEngine:
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
             self._failures = 0
-            self.tell("the engine is back")
+            log.warning("the engine is back")
         return self._result(prepared, image, Outcome.UPSCALED, found)
 
     def _take(self) -> list[Result]:
@@ -205,7 +200,7 @@ class LiveEngine:
         """Take the engine out of service: it is opened again before a later frame."""
         words = first_line(error)
         if not self.failure:
-            self.tell(f"the engine failed ({words}); bicubic images, marked, until it is back")
+            log.warning(f"the engine failed ({words}); bicubic images, marked, until it is back")
         wait = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
         self._failures += 1
         self._retry_ns = self.clock.now_ns() + int(wait * 1e9)
@@ -224,9 +219,10 @@ class LiveEngine:
         )
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
+        reason = self.failure or "" if outcome is Outcome.FAILED else ""
         image.flags.writeable = False  # it is ours alone until now
         frame, lr, levels = prepared.frame, prepared.lr, prepared.levels
-        return Result(frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels)
+        return Result(frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels, reason)
 
 
 @contextmanager

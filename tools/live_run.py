@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
@@ -15,6 +15,7 @@ from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import EngineFactory
+from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
@@ -29,11 +30,10 @@ from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.status import State, Summary
-from clesr.pipeline.video.hardware_decoding import Decoding
-from clesr.pipeline.video.hardware_encoding import Encode
-from clesr.tools.common.console import tell
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
+
+log = logging.getLogger(__name__)
 
 # Of the settings, what a session says of itself as it was given.
 RECORDED = ("consistent", "model", "engine", "device", "precision", "threads")
@@ -72,8 +72,10 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     keyboard, count = Keyboard(), len(all_settings)
     with ExitStack() as opened:
         for index, settings in enumerate(all_settings):
-            decoding = Decoding(settings.decode, partial(_tell, settings, count))
-            source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
+            with _naming(settings, count):
+                source = open_source(
+                    settings.source, pace=settings.pace, loop=settings.loop, decode=settings.decode
+                )
             if settings.mask:
                 source = Masked(source, settings.mask)
             streams.append(Stream(settings, source, []))
@@ -104,7 +106,6 @@ def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None
 
 def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None:
     settings = stream.settings
-    encode = Encode(settings.encode, partial(_tell, settings, place.count))
     display = settings.display if settings.display != "none" else None
     for address in (settings.output, settings.send, display):
         if address is not None:
@@ -115,7 +116,7 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
                 place=place,
                 overlay=settings.overlay,
                 pixel_um=settings.pixel_size,
-                encode=encode,
+                encode=settings.encode,
                 rule=rule,
             )
             stream.sinks.append(sink)
@@ -126,7 +127,7 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
 def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS, tell)
+    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS)
     streams = open_streams(all_settings) if streams is None else streams
     with ExitStack() as opened:
         for stream in streams:
@@ -148,12 +149,12 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
     finally:
         for (label, (pipeline, _)), settings in zip(runs.items(), all_settings, strict=True):
             if several:
-                tell("")
-                tell(f"{label}:")
+                log.info("")
+                log.info(f"{label}:")
             try:
                 report(pipeline.summary(), settings.summary, rule)
             except ClesrError as error:  # the summaries of the others are still to come
-                tell(str(error))
+                log.error(str(error))
                 unwritten[label] = error
     _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
 
@@ -173,7 +174,9 @@ def run_pipelines(
         going = [label for label, (pipeline, _) in runs.items() if pipeline.busy]
         if going:
             label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
-            tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
+            log.info(
+                f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
+            )
 
     with (
         draining_on_signals(*pipelines) as signals,
@@ -201,7 +204,7 @@ def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
     if summary.captured:
         print_summary(summary)
     elif summary.state is State.STOPPED:
-        tell(f"no frame came from {summary.source}")
+        log.warning(f"no frame came from {summary.source}")
     if file:
         write_json(Path(file), summary.as_json(), rule)
 
@@ -211,29 +214,28 @@ def _pipeline(
 ) -> tuple[Pipeline, Recordings]:
     """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
-    say = partial(_tell, settings, count)
     prepare = Prepare(roi=settings.roi, window=settings.window)
-    recorder = make_recorder(settings, stream.source.info, prepare, say)
+    with _naming(settings, count):
+        recorder = make_recorder(settings, stream.source.info, prepare)
+        pipeline = Pipeline(
+            stream.source,
+            factory,
+            stream.sinks,
+            scale=settings.scale,
+            prepare=prepare,
+            consistent=settings.consistent,
+            recorder=recorder,
+            limits=Limits(settings.frames, settings.seconds),
+        )
     recordings = Recordings(recorder, settings.record, settings.stream if count > 1 else None, stream.sinks)
-    pipeline = Pipeline(
-        stream.source,
-        factory,
-        stream.sinks,
-        scale=settings.scale,
-        prepare=prepare,
-        consistent=settings.consistent,
-        recorder=recorder,
-        limits=Limits(settings.frames, settings.seconds),
-        tell=say,
-    )
     if settings.record is not None and settings.retro is None:
         recordings.toggle()
     return pipeline, recordings
 
 
-def _tell(settings: LiveSettings, count: int, message: str) -> None:
-    """One line for the user, under the stream's name where there are several."""
-    tell(f"{settings.stream}: {message}" if count > 1 else message)
+def _naming(settings: LiveSettings, count: int) -> AbstractContextManager[None]:
+    """What is made in the block has its messages under the stream's name where there are several."""
+    return naming(settings.stream if count > 1 else "")
 
 
 def _choose_engines(
@@ -247,11 +249,11 @@ def _choose_engines(
     if share == "auto":
         shapes = [_lr_shape(stream) for stream in streams]
         known = [shape for shape in shapes if shape is not None]
-        one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each, tell)
+        one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each)
     else:
         one = share == "one"
     consistent = streams[0].settings.consistent
-    return shared(opener, opener.scale, tell, consistent=consistent) if one else each
+    return shared(opener, opener.scale, consistent=consistent) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:
@@ -263,10 +265,8 @@ def _lr_shape(stream: Stream) -> tuple[int, int] | None:
         return None
 
 
-def make_recorder(
-    settings: LiveSettings, source: SourceInfo, prepare: Prepare, say: Callable[[str], None]
-) -> Recorder:
-    """The recorder of a stream; ``say`` gets its messages."""
+def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) -> Recorder:
+    """The recorder of a stream."""
     return Recorder(
         source,
         scale=settings.scale,
@@ -282,7 +282,6 @@ def make_recorder(
                 **{name: getattr(settings, name) for name in RECORDED},
             },
         ),
-        tell=say,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,10 +28,11 @@ from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
 from clesr.pipeline.sources.session import SessionSource
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.summary import print_summary
 from clesr.tools.live_run import run_pipelines, scaled
 
+log = logging.getLogger(__name__)
 ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
 
 
@@ -68,7 +70,7 @@ def compare(session: SessionReader, opener: EngineOpener) -> None:
             advance(found.count, "")
     if not found.count:
         raise SessionError(f"{session.folder} has no up-scaled frames to compare with")
-    tell(str(found))
+    log.info(str(found))
     if found.worst > ALLOWED_LSB:
         lossy = "; it was recorded by a lossy codec" if info.sr_codec != "ffv1" else ""
         raise ClesrError(
@@ -116,7 +118,7 @@ class Differences:
 def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    upscaler = LiveEngine(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
+    upscaler = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
     try:
@@ -158,7 +160,6 @@ def write_session(session: SessionReader, output: Path, opener: EngineOpener) ->
         settings=RecorderSettings(
             pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
         ),
-        tell=tell,
     )
     pipeline = Pipeline(
         source,
@@ -168,7 +169,6 @@ def write_session(session: SessionReader, output: Path, opener: EngineOpener) ->
         prepare=prepare,
         recorder=recorder,
         consistent=_is_consistent(session),
-        tell=tell,
     )
     pipeline.start_recording(output)
     try:
@@ -198,7 +198,7 @@ class RecordedEngine(EngineOpener):
         options: dict[str, Any] = {"engine": "auto", "threads": recorded_settings(info).threads}
         if info.model_hash and model not in METHODS and "engine" not in asked:
             options |= {"engine": info.engine, "precision": info.precision}
-        super().__init__(scale, model, explain=tell, **(options | asked))
+        super().__init__(scale, model, **(options | asked))
 
     @property
     def same_model(self) -> bool:
@@ -213,12 +213,12 @@ class RecordedEngine(EngineOpener):
         except (EngineError, UsageError) as error:
             if not self._free:
                 raise
-            tell(f"not the engine of the session: {error}")
+            log.warning(f"not the engine of the session: {error}")
             self.engine, self.options = "auto", self.options | {"precision": None}
             engine = super().__call__(shape)
         now, then = (f"{made.engine} {made.precision} on {made.device}" for made in (engine.info, self._info))
         if self.same_model and now != then:
-            tell(f"another engine than the session's: {now}; it was made by {then}")
+            log.warning(f"another engine than the session's: {now}; it was made by {then}")
         return engine
 
 

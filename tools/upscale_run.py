@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +19,10 @@ from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, open_source
 from clesr.pipeline.status import Summary
-from clesr.pipeline.video.hardware_decoding import Decoding
-from clesr.pipeline.video.hardware_encoding import Encode
 from clesr.tools.archive.tree import result_suffix
-from clesr.tools.common.console import tell
 from clesr.tools.live_run import report, run_pipelines
 
+log = logging.getLogger(__name__)
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 
 
@@ -44,7 +43,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     jobs = plan(inputs, Path(settings.output))
     rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
     rule.check_all(*(job.target for job in jobs), settings.summary)
-    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS, tell)
+    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS)
     broken: list[str] = []
     for index, job in enumerate(jobs):
         label = job.source.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {job.source.name}"
@@ -55,7 +54,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
         except ClesrError as error:
             if len(jobs) == 1:
                 raise
-            tell(f"{job.source}: {error}")
+            log.error(f"{job.source}: {error}")
             broken.append(str(job.source))
             continue
         if interrupted:
@@ -115,7 +114,7 @@ def _run(
     job: Job, label: str, opener: EngineOpener, settings: UpscaleSettings, rule: WriteRule, *, first: bool
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
-    source = open_source(str(job.source), pace="max", count=True, decoding=Decoding(settings.decode, tell))
+    source = open_source(str(job.source), pace="max", count=True, decode=settings.decode)
     try:
         sink = _open_target(job.target, settings, source.info.fps, rule)
     except BaseException:
@@ -129,7 +128,6 @@ def _run(
         prepare=Prepare(roi=settings.roi, window=settings.window),
         consistent=settings.consistent,
         limits=Limits(settings.frames, None),
-        tell=tell,
         on_end=sink.complete,
     )
     if settings.frames is not None:
@@ -149,5 +147,5 @@ def _open_target(
 ) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule)
-    encode = Encode(settings.encode, tell)
-    return VideoFile(path, SinkOptions(settings.codec, fps=fps, partial_ok=False, encode=encode, rule=rule))
+    options = SinkOptions(settings.codec, fps=fps, partial_ok=False, encode=settings.encode, rule=rule)
+    return VideoFile(path, options)

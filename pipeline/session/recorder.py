@@ -22,6 +22,7 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, PreparedFrame, Result, Timeline
 from clesr.pipeline.frame_queue import Closed, Policy
+from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.session.format import TICK, Record, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
@@ -100,7 +101,7 @@ class Recorder(FrameObserver):
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
     never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
     fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError. Nothing
-    else ends a recording: neither frames that cannot be encoded, nor a ``tell`` that raises.
+    else ends a recording: neither frames that cannot be encoded, nor a logging handler that raises.
     """
 
     name = "recorder"
@@ -114,24 +115,17 @@ class Recorder(FrameObserver):
         sr_shape: Callable[[tuple[int, int]], tuple[int, int]],
         settings: RecorderSettings | None = None,
         clock: Clock = SYSTEM,
-        tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        def tell_safely(message: str) -> None:
-            with suppress(
-                Exception
-            ):  # a terminal or pipe that is gone must not end a recording; what is said in
-                tell(message)  # vain here stands in the session too, or is raised when the recorder is closed
-
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or FPS
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
-        self._segments = Segments(provenance, fps=self._fps, tell=tell_safely)
+        self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
         period = 1 / Fraction(self._fps).limit_denominator(1001)
         self._timeline = Timeline(TICK, period)  # of the source thread
         self._encoder: ImageEncoder | None = None  # of the sink thread
-        self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)
+        self._thread = stream_thread("clesr recorder", self._work)
         self._thread.start()
 
     # --- any thread

@@ -3,6 +3,7 @@ somebody takes the folder away."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sized
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Image
+from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.session.commit import DEAD, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
@@ -21,6 +23,7 @@ from clesr.pipeline.session.preroll import PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
+log = SafeLogger(logging.getLogger(__name__))
 AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
 WITHIN_NS = 60_000_000_000
 IN_A_ROW = 25  # frames of one format after which a segment of their own begins all the same
@@ -65,13 +68,13 @@ class Segments:
     there, and ``errors`` says so. ``reports`` has a line for each session, after ``close``.
     """
 
-    def __init__(self, provenance: Provenance, *, fps: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, provenance: Provenance, *, fps: float) -> None:
         self.settings, self.clock = provenance.settings, provenance.clock
         self.trigger = Trigger(armed=self.settings.retro_s > 0)
         self.watchdog = DiskWatchdog(self.clock)
         self.key_wanted = True  # of the next SR image: that it needs none before it
         self.open: dict[int, Entry] = {}  # entries that will still change, by number; any thread may look
-        self._provenance, self._fps, self._tell = provenance, fps, tell
+        self._provenance, self._fps = provenance, fps
         self._opening: Path | None = None  # what is recorded into from the next image on
         self._early: deque[Entry] = deque(maxlen=EARLY)  # frames without an image that came since
         self._writer: SessionWriter | None = None
@@ -82,7 +85,7 @@ class Segments:
         self._without: set[str] = set()  # why frames of this session have no pixels, as far as that was told
         self._reached_ns = self.clock.now_ns()  # frames that came until then were worked on
         self._came = False  # a frame, since it was looked which commits are due
-        self._committer = Committer(tell)
+        self._committer = Committer()
         self._alarms: list[str] = []  # what went wrong outside sessions
         self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
         self.reports, self.failures = self._committer.reports, self._committer.errors
@@ -96,7 +99,7 @@ class Segments:
         """Source thread: the disk takes nothing."""
         self.trigger.disarm()
         self.alarm = f"{DEAD}: the recording ends"
-        self._tell(self.alarm)
+        log.error(self.alarm)
 
     def handle(self, message: Callable[[], None] | None, waiting: Sized) -> None:
         """Do the work of ``message``; other messages are ``waiting``.
@@ -240,7 +243,7 @@ class Segments:
         kind = reason.partition(":")[0]
         if self._writer is not None and kind not in self._without:
             self._without.add(kind)
-            self._tell(
+            log.warning(
                 f"frames are missing from the recording {self._writer.path} ({reason}); their numbers are in it"
             )
 
@@ -295,7 +298,7 @@ class Segments:
             return
         self._writer, self.key_wanted = writer, True
         self._without.clear()
-        self._tell(f"recording to {folder}")
+        log.info(f"recording to {folder}")
         for earlier in entries:
             self._guarded(writer, partial(writer.add, earlier))
 
@@ -352,14 +355,14 @@ class Segments:
         """The recording goes on in a folder after the ``last``, where one can be made beside it."""
         self._open_folder(last, next_folder, above=False)
         if self._opening is not None:
-            self._tell(f"{why}: the recording goes on in {self._opening}")
+            log.warning(f"{why}: the recording goes on in {self._opening}")
 
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""
         self.alarm = message
         if message not in self._alarms and len(self._alarms) < ALARMS:
             self._alarms.append(message)
-            self._tell(message)
+            log.error(message)
 
     def _forget(self, writer: SessionWriter | None) -> None:
         """Entries of ``writer``, or of none, change no more."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.messages import stream_thread
 
 _JOIN_S = 1.0  # longest wait for the thread at the end: one that connects ends later, after its time-out
 
@@ -34,7 +35,7 @@ class ReceivingSource:
 
     def _start(self, name: str, receive: Callable[[], None]) -> None:
         """Run ``receive`` on the thread, until it returns or putting into the closed box raises Closed."""
-        self._thread = threading.Thread(target=self._run, args=(receive,), name=name, daemon=True)
+        self._thread = stream_thread(name, self._run, receive)
         self._thread.start()
 
     def _run(self, receive: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, siz
 from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
-from clesr.pipeline.video.hardware_decoding import Decoded, Decoding, hardware_decoder, reason
+from clesr.pipeline.video.hardware_decoding import Decoded, hardware_decoder, reason
 from clesr.pipeline.video.header import header_problem
 from clesr.pipeline.video.luma import luma
 
@@ -112,9 +112,7 @@ def _kept(context: VideoCodecContext) -> int:
 class VideoDecoder:
     """Decodes ``stream``. Slice threads only: they hold no frame back, and an error belongs to its packet."""
 
-    def __init__(
-        self, stream: av.VideoStream, decoding: Decoding | None = None, *, stored: int | None = None
-    ) -> None:
+    def __init__(self, stream: av.VideoStream, decode: str = "cpu", *, stored: int | None = None) -> None:
         context = stream.codec_context
         stream.thread_type = "SLICE"
         stream.thread_count = _THREADS
@@ -123,7 +121,7 @@ class VideoDecoder:
             options["err_detect"] = "crccheck+explode"
         context.options = options
         self._context = context
-        self._hardware = hardware_decoder(context, decoding)
+        self._hardware = hardware_decoder(context, decode)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
         # Times of packets whose picture has not come yet. Hidden VP8 packets and second fields have none.
         self._allowed: tuple[int, int] | None = None  # a size that was found to be allowed

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -17,6 +18,7 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import EncoderFailed, Encoding, VideoWriter
 from clesr.pipeline.video.luma import luma
 
+log = logging.getLogger(__name__)
 LARGE = 1280 * 720  # pixels from which "auto" tries a card: smaller images cost the processor little
 TRIED = 8  # images
 FAITHFUL_DB = 42.0  # PSNR of the trial's images, at least, where the codec is lossy
@@ -52,31 +54,25 @@ ENCODERS: dict[str, tuple[HardwareEncoder, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Encode:
-    """What encodes video: ``cpu`` the processor, ``gpu`` a graphics card where a trial is faithful, ``auto`` such a
-    card for large images. ``tell`` gets one line: which of the two it was, and why not the other."""
-
-    choice: str = "cpu"
-    tell: Callable[[str], None] = lambda _line: None
-
-    def by_hardware(self, encoding: Encoding, shape: tuple[int, int]) -> Encoding:
-        """How a card encodes (H, W) images as ``encoding`` does, or ``encoding`` itself where none may or can."""
-        small = shape[0] * shape[1] < LARGE
-        if self.choice == "cpu" or (self.choice == "auto" and small) or encoding.name not in ENCODERS:
-            return encoding
-        if shape[0] % 2 or shape[1] % 2:
-            self.tell(f"encoding by the processor (a card takes even sizes, not {shape[1]}x{shape[0]})")
-            return encoding
-        reasons, quality = [], encoding.options.get("crf", "0")  # 0 where nothing may be lost
-        for encoder in ENCODERS[encoding.name]:
-            problem = trial(encoder.library, encoding.name, quality, shape)
-            if problem is None:
-                self.tell(f"encoding by {encoder.library}: a trial came back faithfully")
-                return encoder.encoding(encoding.name, quality)
-            reasons.append(f"{encoder.library}: {problem}")
-        self.tell(f"encoding by the processor; not by {'; '.join(reasons)}")
+def by_hardware(choice: str, encoding: Encoding, shape: tuple[int, int]) -> Encoding:
+    """How a graphics card encodes (H, W) images as ``encoding`` does, or ``encoding`` itself where none may or can.
+    ``choice`` is ``cpu`` for the processor, ``gpu`` for a card where a trial is faithful, ``auto`` for such a card
+    where images are large."""
+    small = shape[0] * shape[1] < LARGE
+    if choice == "cpu" or (choice == "auto" and small) or encoding.name not in ENCODERS:
         return encoding
+    if shape[0] % 2 or shape[1] % 2:
+        log.info(f"encoding by the processor (a card takes even sizes, not {shape[1]}x{shape[0]})")
+        return encoding
+    reasons, quality = [], encoding.options.get("crf", "0")  # 0 where nothing may be lost
+    for encoder in ENCODERS[encoding.name]:
+        problem = trial(encoder.library, encoding.name, quality, shape)
+        if problem is None:
+            log.info(f"encoding by {encoder.library}: a trial came back faithfully")
+            return encoder.encoding(encoding.name, quality)
+        reasons.append(f"{encoder.library}: {problem}")
+    log.info(f"encoding by the processor; not by {'; '.join(reasons)}")
+    return encoding
 
 
 @cache

@@ -70,7 +70,7 @@ def test_the_first_commit_is_due_at_once(tmp_path: Path, now_ns: int) -> None:
     prepare = writer.prepare_commit
     writer.prepare_commit = lambda: begun.append(1) or prepare()  # type: ignore[method-assign,func-returns-value]
     clock = ManualClock(now_ns)
-    committer = Committer(lambda _line: None)
+    committer = Committer()
     committer.commit_when_due(writer, clock.now_ns(), clock.now_ns())
     assert begun
     committer.end(writer)

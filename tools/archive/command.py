@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,8 +24,9 @@ from clesr.tools.archive.report import LISTED, Report
 from clesr.tools.archive.runner import Runner
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
 from clesr.tools.archive.tree import Tree, is_session
-from clesr.tools.common.console import tell
 from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
+
+log = logging.getLogger(__name__)
 
 
 def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
@@ -45,23 +47,23 @@ def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
             opened.folder(*WORK, make=True).close()
     except OSError as error:
         raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
-    with locked(out / FOLDER / "lock", tell), closing(Journal(out)) as journal:
+    with locked(out / FOLDER / "lock"), closing(Journal(out)) as journal:
         if journal.damaged:
-            tell(
+            log.warning(
                 f"{journal.path}: {journal.damaged} damaged lines are passed over; their files are done again"
             )
         settings = _remembered(settings, journal)
         report, tree, stopped = _run(root, out, settings, journal, options)
     if tree.left_out:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
-        tell(f"left out, no kind of image or video known here: {kinds}")
+        log.warning(f"left out, no kind of image or video known here: {kinds}")
     for name, reason in report.listed:
-        tell(f"broken: {name}: {reason}")
-    tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
+        log.warning(f"broken: {name}: {reason}")
+    log.info(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
     if options.summary:
         write_json(Path(options.summary), report.as_json(), rule)
     if stopped:
-        tell("stopped: the same command goes on from here")
+        log.info("stopped: the same command goes on from here")
         return INTERRUPTED
     with Folder(out) as opened, opened.folder(FOLDER) as folder:
         folder.remove_tree(WORK[-1])
@@ -90,7 +92,7 @@ def _run(
         runner = Runner(executor, tree, journal, settings, out, deep=options.reread)
 
         def stop() -> None:
-            tell("stopping: finished files are kept, and so are finished pieces of long ones")
+            log.info("stopping: finished files are kept, and so are finished pieces of long ones")
             runner.stop()
 
         with stopping_on_signals(stop), following(runner.report, executor, survey):
@@ -103,18 +105,18 @@ def _tell_replaced(journal: Journal, settings: Settings, root: Path) -> None:
     above = root.resolve().parent if is_session(root) else root  # the names of inputs begin here
     count = sum((above / name).exists() for name in journal.made_otherwise(settings.identity))
     if count:
-        tell(f"{count} results of earlier runs with other settings are made anew and replaced")
+        log.info(f"{count} results of earlier runs with other settings are made anew and replaced")
 
 
 def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Executor:
     if not options.cluster:
         from clesr.tools.archive.worker import LocalExecutor
 
-        return LocalExecutor(settings, out, tell)
+        return LocalExecutor(settings, out)
     from clesr.tools.archive.cluster import RayExecutor
 
     address, workers, gpus = options.cluster, options.workers, options.gpus
-    return RayExecutor(settings, out, address=address, workers=workers, gpus=gpus, tell=tell)
+    return RayExecutor(settings, out, address=address, workers=workers, gpus=gpus)
 
 
 def _settings(options: UpscaleSettings) -> Settings:
@@ -141,5 +143,5 @@ def _remembered(settings: Settings, journal: Journal) -> Settings:
     model = journal.chosen.get(settings.scale)
     if settings.model != "auto" or model is None:
         return settings
-    tell(f"model {model}, as in the run before")
+    log.info(f"model {model}, as in the run before")
     return _identified(replace(settings, model=model))

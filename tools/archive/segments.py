@@ -93,7 +93,7 @@ class Strict:
 
     def write(self, result: Result) -> None:
         if result.outcome is Outcome.FAILED:
-            raise EngineError(f"the engine failed on frame {result.frame.number}")
+            raise EngineError(f"the engine failed on frame {result.frame.number} ({result.reason})")
         self.shape = (result.lr.shape[0], result.lr.shape[1])
         self._sink.write(result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,10 @@ from rich.console import Console
 from clesr.engines.common.files import WriteRule
 from clesr.engines.models.registry import SCALES
 from clesr.pipeline.settings import overwriting, setting
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.options import command, parse_size
 
+log = logging.getLogger(__name__)
 _what, _how_long, _output = (partial(setting, panel=panel) for panel in ("What", "How long", "Output"))
 MODELS, SIZE = ("densenet", "fast"), "256x256"
 
@@ -90,10 +92,10 @@ def bench(options: BenchOptions) -> None:
     _show(result)
     if options.json_file:
         stored.write(Path(options.json_file), result, rule)
-        tell(f"wrote {options.json_file}")
+        log.info(f"wrote {options.json_file}")
     if options.plot_file and result["rows"]:
         plot.draw(result, Path(options.plot_file), rule)
-        tell(f"wrote {options.plot_file}")
+        log.info(f"wrote {options.plot_file}")
     asked_and_refused = any(line["engine"] in options.names for line in result["left_out"])
     if asked_and_refused or not result["rows"]:
         raise SystemExit(1)
@@ -108,19 +110,17 @@ def _measure(settings: Any, threads: int | None) -> dict[str, Any]:
         torch.set_num_threads(threads)
     candidates, missing = run.wanted_candidates(settings, run.all_candidates())
     for candidate in missing:
-        tell(f"not measured: {candidate.name} {candidate.precision} ({candidate.reason})")
+        log.warning(f"not measured: {candidate.name} {candidate.precision} ({candidate.reason})")
     settings = run.completed(settings, candidates)
     steps = len(settings.cases) * len(candidates) * (1 + settings.repeats)
     about = run.estimate_s(settings, candidates)
-    tell(
+    log.info(
         f"{len(settings.cases)} cases, {len(candidates)} engines: about {about:.0f} s, more where an engine "
         "compiles or a frame takes long"
     )
     done = itertools.count(1)
     with progress_bar("bench", steps, unit="turns") as move:
-        return run.bench(
-            settings, candidates, threads=threads, advance=lambda what: move(next(done), what), tell=tell
-        )
+        return run.bench(settings, candidates, threads=threads, advance=lambda what: move(next(done), what))
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
 ADDRESS = "demo:?size=256&fps=25&seed=3"
 SCALE = 4
 CROP = 56  # LR pixels a side of the part that the picture shows enlarged
@@ -42,7 +44,6 @@ def demo(options: DemoOptions) -> None:
     from clesr.engines.common.files import WriteRule, write_file
     from clesr.pipeline.sinks.registry import open_sink
     from clesr.pipeline.sources.registry import open_source
-    from clesr.tools.common.console import tell
     from clesr.tools.live_run import Stream, run_live
 
     folder = Path(options.output)
@@ -64,9 +65,9 @@ def demo(options: DemoOptions) -> None:
     source = open_source(ADDRESS)
     video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps, rule=rule)
     run_live([settings], [Stream(settings, source, [video])])
-    tell(f"wrote {folder / 'summary.json'}")
+    log.info(f"wrote {folder / 'summary.json'}")
     write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
-    tell(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
+    log.info(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
 
 
 def draw() -> NDArray[np.uint8]:

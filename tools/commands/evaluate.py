@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ from clesr.engines.common.files import WriteRule
 from clesr.engines.common.text import presentable
 from clesr.engines.models.registry import SCALES
 from clesr.pipeline.settings import overwriting, setting
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.options import command
 
+log = logging.getLogger(__name__)
 RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
 _what, _output = (partial(setting, panel=panel) for panel in ("What", "Output"))
 GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
@@ -119,7 +121,6 @@ def evaluate(options: EvaluateOptions) -> None:
             degradations=suffered,
             engine=options.engine,
             pictured=shown if options.output and options.figures else (),
-            tell=tell,
             advance=lambda done: advance(done, ""),
         )
     if not rows:
@@ -130,7 +131,7 @@ def evaluate(options: EvaluateOptions) -> None:
         click.echo(presentable(line))
     if options.json_file:
         report.write(Path(options.json_file), report.json_text(rows), rule)
-        tell(f"wrote {options.json_file}")
+        log.info(f"wrote {options.json_file}")
     if options.output:
         folder = Path(options.output)
         report.write(folder / "table.md", table, rule)
@@ -138,7 +139,7 @@ def evaluate(options: EvaluateOptions) -> None:
         report.write(folder / "rows.json", report.json_text(rows), rule)
         drawing = (folder, lines, pictures, options.pixel_size, rule)
         drawn = _figures_module().draw_all(*drawing) if options.figures else []
-        tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
+        log.info(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 
 def _write_rule(options: EvaluateOptions) -> WriteRule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.models.registry import SCALES
 from clesr.pipeline.settings import overwriting, setting
-from clesr.tools.common.console import tell
 from clesr.tools.common.options import command, parse_size
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,4 +57,4 @@ def export_model(options: ExportModelOptions, model: str) -> None:
     found = find_model(model, scale)
     export_onnx(found, path, precision=precision, shape=shape, rule=rule)
     size = options.size or "any"
-    tell(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {found}, {precision}, size {size}")
+    log.info(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {found}, {precision}, size {size}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import rich_click as click
 
 from clesr.tools.common.options import settings_options
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -19,7 +22,6 @@ def repair(session: Path) -> None:
     has passed.
     """
     from clesr.pipeline.session.repair import repair as close_session
-    from clesr.tools.common.console import tell
 
     for line in close_session(session):
-        tell(line)
+        log.info(line)

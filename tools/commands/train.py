@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import threading
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,7 +17,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
 from clesr.engines.models.registry import SCALES
 from clesr.pipeline.settings import overwriting, setting
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.options import check_options, make_settings, read_toml, settings_options
 from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
 from clesr.tools.training.recipe import PANELS, Recipe
@@ -24,7 +25,7 @@ from clesr.tools.training.recipe import PANELS, Recipe
 if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
 
-
+log = logging.getLogger(__name__)
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
@@ -119,7 +120,7 @@ def train(
         return
     trainer = Trainer(recipe, Path(output), device=device, devices=devices)
     if trainer.first:
-        tell(_plan(trainer))
+        log.info(_plan(trainer))
     shown: float | None = None
     silent = 0
     stop = threading.Event()
@@ -136,9 +137,9 @@ def train(
             advance(progress.step, f"loss {progress.loss:.4f} {gain}")
             if progress.gain_db is not None and progress.gain_db != shown:
                 shown = progress.gain_db
-                tell(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
+                log.info(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
                 if progress.silent > silent:
-                    tell(
+                    log.warning(
                         f"{progress.silent} layers put out nothing but zeros and will learn no more; start again "
                         f"with a lower --learning-rate, now {recipe.learning_rate:g}, or with --warm-up"
                     )
@@ -148,12 +149,12 @@ def train(
             trainer.run(report, every=every, stopping=stop.is_set)
         except Stopped:
             if trainer.first:
-                tell(f"stopped at step {trainer.step}; the same command goes on from there")
+                log.info(f"stopped at step {trainer.step}; the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None
     if trainer.first:
         write_file(Path(output) / "recipe.toml", _as_toml(options), rule)
         weights = publish(trainer, rule)
-        tell(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
+        log.info(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
 
 
 def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
@@ -181,7 +182,7 @@ def _train_aplus(recipe: Recipe, folder: Path, rule: WriteRule) -> None:
     gain = (
         f"; {metrics['validation_gain_db']:+.2f} dB over bicubic" if "validation_gain_db" in metrics else ""
     )
-    tell(
+    log.info(
         f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB){gain}; compare it by `clesr evaluate --methods {path}`"
     )
 

@@ -3,6 +3,7 @@ every command has."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
@@ -24,6 +25,7 @@ from clesr.pipeline.settings import Option, option_name
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")
 LARGEST = 1 << 16  # bytes of a settings file
+LEVELS = {"verbose": logging.DEBUG, "quiet": logging.WARNING}
 NUMBERS: dict[str, type] = {"int": int, "float": float}
 
 
@@ -141,12 +143,14 @@ def _value(each: Field[Any], option: Option, value: Any) -> Any:
 
 
 def _general_options() -> list[Callable[[Command], Command]]:
-    """--max-size, --config and --debug; they are handled before the command starts."""
+    """--max-size, --config, --quiet, --verbose and --debug; they are handled before the command starts."""
     size = f"Longest side of an image that is read; larger ones are refused.  [default: {DEFAULT_SIDE}]"
     option = partial(click.option, expose_value=False)
     return [
         option(OPTION, metavar="PIXELS", callback=_take_max_size, help=size),
         option("--config", metavar="FILE", help="Settings from this TOML file."),
+        option("--quiet", is_flag=True, callback=_take_level, help="Show warnings and errors alone."),
+        option("--verbose", is_flag=True, callback=_take_level, help="Show more, with times and modules."),
         option("--debug", is_flag=True, help="Show a traceback where something fails."),
     ]
 
@@ -163,6 +167,13 @@ def parse_size(text: str, least: int = 1) -> tuple[int, int]:
 def _take_max_size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         set_max_side(parse_side(value))
+
+
+def _take_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """With both it is --verbose that counts."""
+    logger = logging.getLogger("clesr")
+    if value and logger.level > logging.DEBUG:
+        logger.setLevel(LEVELS[str(parameter.name)])
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from clesr.tools.common.stderr import stderr
 if TYPE_CHECKING:
     from clesr.pipeline.pipeline import Pipeline
 
+log = logging.getLogger(__name__)
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 128 + signal.SIGINT  # exit status of what goes on where the same command is given again
 GRACE_S = 5.0  # for the main thread to end after an interrupt
@@ -142,7 +144,6 @@ def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
     SIGTERM and SIGHUP, after which nobody may be there to insist, stop at once what is not drained after DRAIN_S.
     Where even that does not end the block within STOP_S, its recordings are closed and the process ends.
     """
-    from clesr.tools.common.console import tell  # what is not needed while all else is imported
 
     received: list[int] = []
     ended = threading.Event()
@@ -160,14 +161,14 @@ def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
     def handle(number: int) -> None:
         received.append(number)
         if len(received) == 2:
-            tell("stopping at once")
+            log.info("stopping at once")
             abort(number)
         elif len(received) == 1 and not all(pipeline.started for pipeline in pipelines):
             _unless(ended, GRACE_S, rescue, number)
         elif len(received) == 1:
             for pipeline in pipelines:
                 pipeline.stop()
-            tell("stopping: what was captured is finished and written; once more stops at once")
+            log.info("stopping: what was captured is finished and written; once more stops at once")
             if number != signal.SIGINT:
                 _unless(ended, DRAIN_S, abort, number)
 

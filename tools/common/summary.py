@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,9 @@ from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import PERCENTILES
 from clesr.pipeline.status import Status, Summary
-from clesr.tools.common.console import console, progress_bars, repeating, tell
+from clesr.tools.common.console import console, progress_bars, repeating
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -68,16 +71,17 @@ def print_summary(summary: Summary) -> None:
         table.add_row(stage, *(f"{value:.1f}" for value in row.values()))
     if summary.captured > 1 or not summary.outcomes[Outcome.UPSCALED]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
-        tell(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
+        log.info(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
         if summary.latency_ms:
-            tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
-            console.print(table)
+            log.info(f"{summary.fps:.1f} frames/s by {summary.engine}")
+            if log.isEnabledFor(logging.INFO):
+                console.print(table)
     if summary.fidelity:
-        tell(describe_fidelity(summary.fidelity))
+        log.info(describe_fidelity(summary.fidelity))
     for name, counts in summary.sinks.items():
         if counts["skipped"]:
-            tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped")
+            log.info(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped")
     for line in summary.outputs:
         name = line.partition(":")[0]
         if name != "null":  # which keeps nothing
-            tell(line if name == "window" else f"wrote {line}")
+            log.info(line if name == "window" else f"wrote {line}")

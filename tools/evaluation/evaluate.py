@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from clesr.tools.data.pairs import noise_of
 from clesr.tools.evaluation.methods import label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
 
+log = logging.getLogger(__name__)
 BASELINE = "bicubic"
 CLEAN = "clean"
 RESAMPLES = 10_000
@@ -93,7 +95,6 @@ def evaluate(
     degradations: Sequence[Degradation] = (Degradation(),),
     engine: str = "auto",
     pictured: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda _line: None,
     advance: Callable[[int], None] = lambda _done: None,
 ) -> tuple[list[Row], list[EvaluatedImage]]:
     """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, at the first
@@ -110,13 +111,13 @@ def evaluate(
             _check_measurable(name, _at(image, size), scale)
             cut += any(length % scale for length in _at(image, size).shape)
         if cut:
-            tell(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
+            log.warning(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
     called = label_methods(methods)
     rows: list[Row] = []
     pictures: list[EvaluatedImage] = []
     done = 0
     for scale in scales:
-        found = [open_method(name, scale, engine=engine, tell=tell, label=called[name]) for name in methods]
+        found = [open_method(name, scale, engine=engine, label=called[name]) for name in methods]
         opened = [method for method in found if method is not None]
         done += (len(found) - len(opened)) * len(images) * len(sizes) * len(degradations)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
 from clesr.tools.evaluation.gain import upscale_image
 
+log = logging.getLogger(__name__)
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
 NAMES = (*ALL, "densenet-paper")
 RUNS, ENOUGH_S = 5, 2.0  # a frame is timed so often, or until so many seconds are over
@@ -84,23 +86,21 @@ def _file_labels(path: Path) -> tuple[str, str, str]:
     return folder if path.stem == "weights" else path.stem, f"{folder}/{path.stem}", str(path)
 
 
-def open_method(
-    name: str, scale: int, *, engine: str, tell: Callable[[str], None], label: str | None = None
-) -> Method | None:
-    """The method ``name`` (or file) for ``scale``, in tables called ``label``; None, said by ``tell``, where it
-    has no weights for that scale."""
+def open_method(name: str, scale: int, *, engine: str, label: str | None = None) -> Method | None:
+    """The method ``name`` (or file) for ``scale``, in tables called ``label``; None, and a warning, where
+    it has no weights for that scale."""
     label = label or name
     if name in INTERPOLATIONS:
         return Method(name, scale, lambda shape: open_engine("auto", name, scale, shape))
     if name in NAMES:
         path = aplus.shipped().get(scale) if name == aplus.ARCHITECTURE else shipped().get((name, scale))
         if path is None:
-            tell(f"{name} has no weights for x{scale}: left out")
+            log.warning(f"{name} has no weights for x{scale}: left out")
             return None
         return _of_file(path, label, engine)
     found = _of_file(Path(name), label, engine)
     if found.scale != scale:
-        tell(f"{name} is for x{found.scale}: left out at x{scale}")
+        log.warning(f"{name} is for x{found.scale}: left out at x{scale}")
         return None
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.pipeline.settings import option_name
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
 from clesr.tools.export.files import all_or_none
@@ -29,6 +30,7 @@ from clesr.tools.export.registry import exporters, options_of
 from clesr.tools.export.selection import Selection, parse_frames
 from clesr.tools.export.sessions import session_clip
 
+log = logging.getLogger(__name__)
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
 # Options that not every format has.
 OWN = ("codec", "crf", "patient", "region", "text_free", "frame", "every")
@@ -62,7 +64,7 @@ def export_files(session: str, options: ExportOptions) -> None:
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
     for line in said:
-        tell(f"wrote {line}")
+        log.info(f"wrote {line}")
 
 
 def _check(path: Path, options: ExportOptions) -> str:
@@ -102,7 +104,7 @@ def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[
         return [(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
     if not session.info.closed:
-        tell(_unclosed(session, selection))
+        log.warning(_unclosed(session, selection))
     for region in regions:
         region.check(session.info.raw_shape, "--mask")
     parts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from clesr.engines.common.errors import ClesrError, printable
@@ -9,10 +10,10 @@ from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.video import hash_pixels
-from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Derivation, Kind, Still
 from clesr.tools.export.selection import Selection, absent_error, thin
 
+log = logging.getLogger(__name__)
 LOSSLESS = "ffv1"
 
 
@@ -80,7 +81,7 @@ def _stills(session: SessionReader, kind: Kind, selection: Selection, expected: 
         words = f"{session.folder}: {expected - found} of {expected} {kind} images are missing from the video file"
         if session.info.closed:
             raise SessionError(f"{words}; `clesr verify` tells more")
-        tell(f"{words}, as the recording was cut off")
+        log.warning(f"{words}, as the recording was cut off")
 
 
 def _check(session: SessionReader, kind: Kind, record: Record, image: Image) -> None:

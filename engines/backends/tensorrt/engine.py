@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_key, gpu_name
 from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.notes import note
 
+log = logging.getLogger(__name__)
 RANK = 3
 DEVICE = "cuda"
 PRECISION = "fp16"
@@ -77,7 +78,7 @@ class CompiledEngine:
         return {**self.model.key, **what, **_surroundings()}
 
     def find(self) -> bytes | None:
-        """The engine on disk; a note says why one that is there is not used."""
+        """The engine on disk; a warning says why one that is there is not used."""
         return _engines().read(self.name, self.key)
 
     def build(self) -> Any:
@@ -129,8 +130,8 @@ def _load(wanted: CompiledEngine) -> Any:
         try:
             return tensorrt_build.deserialise(content)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, it is built anew
-            note(f"the compiled engine {wanted.name} is not used: {first_line(error)}")
-    note(
+            log.warning(f"the compiled engine {wanted.name} is not used: {first_line(error)}")
+    log.info(
         f"building the compiled engine {wanted.name}, which takes minutes and is kept; `clesr build` does it beforehand"
     )
     return wanted.build()

@@ -78,7 +78,7 @@ class StreamSource(ReceivingSource):
     def _hand_over(self, container: av.container.InputContainer) -> None:
         """What comes, until the stream breaks or this source is closed."""
         with container:
-            pictures = _pictures(container, VideoDecoder(container.streams.video[0], self._options.decoding))
+            pictures = _pictures(container, VideoDecoder(container.streams.video[0], self._options.decode))
             while not self._closing.is_set() and (item := next(pictures, None)):
                 time_ns = self._options.clock.now_ns()
                 if isinstance(item, Damage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import shutil
 import weakref
@@ -399,10 +400,12 @@ def test_a_frame_for_which_there_is_no_memory_is_recorded_by_its_number(
     "error", [BrokenPipeError(), ValueError("I/O operation on closed file"), MemoryError()]
 )
 def test_a_listener_that_is_gone_ends_no_recording(tmp_path: Path, error: Exception) -> None:
-    def tell(_message: str) -> None:
-        raise error
+    class Broken(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            raise error
 
-    run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))], tell=tell)
+    logging.getLogger("clesr.pipeline.session").addHandler(Broken())
+    run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
     run.start_recording(tmp_path / "s")
     run.run()
     assert [verify(tmp_path / name).totals["raw"] for name in ("s", "s-2")] == [10, 10]
