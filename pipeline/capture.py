@@ -38,10 +38,23 @@ class Limits:
     seconds: float | None = None
 
 
+class Notes:
+    """Messages that are said, the ``first`` of them also in the summary."""
+
+    def __init__(self) -> None:
+        self.first: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Any thread."""
+        log.warning(message)
+        if len(self.first) < KEPT:
+            self.first.append(message)
+
+
 @dataclass(slots=True)
 class CaptureStage:
     """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
-    each in turn; ``idle`` is the wait for a frame. ``notes`` has the first messages, for the summary."""
+    each in turn; ``idle`` is the wait for a frame."""
 
     source: Source
     prepare: Prepare
@@ -54,7 +67,7 @@ class CaptureStage:
     stop: threading.Event
     ended: bool = False
     captured: int = 0
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
     _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled
     _continuity: Continuity = field(init=False)
     _corrupt: Seldom = field(init=False)
@@ -63,13 +76,7 @@ class CaptureStage:
 
     def __post_init__(self) -> None:
         self._continuity = Continuity(self.source.info)
-        self._corrupt, self._unprepared, self._placed = (Seldom(self.note, self.clock) for _ in range(3))
-
-    def note(self, message: str) -> None:
-        """Any thread: say ``message`` now and, where it is one of the first, in the summary."""
-        log.warning(message)
-        if len(self.notes) < KEPT:
-            self.notes.append(message)
+        self._corrupt, self._unprepared, self._placed = (Seldom(self.notes.add, self.clock) for _ in range(3))
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""

@@ -182,7 +182,7 @@ class Pipeline:
         self._silent = self._watchdog.message(self._engine_part)
         late = self.stats.late()
         if late:
-            self._capture.note(late)
+            self._capture.notes.add(late)
         seconds, now = self._limits.seconds, self.clock.now_ns()
         if seconds is not None and now - self._start_ns >= (seconds + self._patience.told) * 1e9:
             self.stop()  # the source thread, which does so by itself, does not answer
@@ -275,7 +275,7 @@ class Pipeline:
             state=self._state,
             seconds=self.stats.monitor.span_s,
             outputs=tuple(worker.report for worker in self._workers if worker.report),
-            notes=tuple(self._capture.notes),
+            notes=tuple(self._capture.notes.first),
             sinks={
                 worker.sink.name: {"written": worker.written, "skipped": worker.skipped}
                 for worker in self._workers

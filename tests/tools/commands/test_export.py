@@ -216,7 +216,7 @@ def test_a_plain_video_has_no_derivation(name: str, video: Path, run: Run, out: 
 def test_metadata_is_copied_only_when_asked_for(video: Path, run: Run, out: Path, tmp_path: Path) -> None:
     named = tmp_path / "named.mkv"
     with av.open(str(video)) as source, av.open(str(named), "w") as target:
-        target.metadata.update({"title": "Erika Mustermann", "creation_time": "2026-01-02T03:04:05Z"})
+        target.metadata.update({"title": "Erika Mustermann", "creation_time": "1987-01-02T03:04:05Z"})
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.size:
@@ -226,7 +226,7 @@ def test_metadata_is_copied_only_when_asked_for(video: Path, run: Run, out: Path
         assert run("export", named, "-o", out / name)[0] == 0
         data = (out / name).read_bytes()
         assert b"Mustermann" not in data
-        assert b"2026" not in data.replace(b"2026-1", b"")
+        assert b"1987" not in data
         assert run("export", named, "-o", out / name, "--keep-metadata", "--overwrite")[0] == 0
         assert b"Mustermann" in (out / name).read_bytes()
 
