@@ -48,7 +48,7 @@ def test_a_frame_passes_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a video file to a sink and a session.
 
     The limits leave room for busy machines, on which the threads that wait look more often for each frame, and commits
-    come with each; a quiet one has 25 files and some 105 changes.
+    come with each.
     """
     monkeypatch.delenv("DISPLAY", raising=False)
     way = structure.follow_frames()
