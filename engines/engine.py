@@ -72,12 +72,25 @@ class Engine(Protocol):
 class SelfChecking(Protocol):
     """What an engine offers beside the above where it degrades its images on the device, as part of the same work.
 
-    ``reprojected`` belongs to the result collected last: its image degraded, (H, W) as the LR image; and after
-    ``correct`` the corrected image degraded as well.
+    ``reprojected`` belongs to the result collected last: its image degraded, (H, W) as the LR image.
     """
 
     reprojected: Sequence[Image]
 
+
+@runtime_checkable
+class CheckingOnRequest(Protocol):
+    """What an engine offers to which degrading its images costs so much that whoever needs it asks for it."""
+
+    def check(self, on: bool = True) -> None:
+        """From the next frame submitted on, be :class:`SelfChecking`, or no more. Called with nothing in flight."""
+
+
+@runtime_checkable
+class SelfCorrecting(SelfChecking, Protocol):
+    """What an engine offers that can correct its images by the measured ones, too."""
+
     def correct(self) -> None:
-        """From the next frame submitted on, correct images on the device so that they degrade to the measured one.
-        Called after the self-test, with nothing in flight."""
+        """From the next frame submitted on, correct images on the device so that they degrade to the measured one;
+        ``reprojected`` then has the corrected image degraded as well. Called after the self-test, with nothing in
+        flight."""

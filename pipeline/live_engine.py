@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.resample import quantise, resize
-from clesr.engines.engine import Engine, EngineInfo, SelfChecking
+from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
@@ -47,6 +47,7 @@ class LiveEngine:
         self.opening_ns: int | None = None
         self.full = False  # whether as many frames are in flight as the engine takes
         self._check: FidelityCheck | None = None
+        self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
         self._shape, self._depth = (0, 0), 1
         self._in_flight: deque[PreparedFrame] = deque()
         self._ready: deque[Result] = deque()
@@ -99,7 +100,7 @@ class LiveEngine:
 
     def close(self) -> None:
         """Free the engine. Nothing may be in flight."""
-        engine, self.engine, self._check = self.engine, None, None
+        engine, self.engine, self._check, self._checking = self.engine, None, None, None
         if engine is not None:
             with _no_exit("closed"):
                 engine.close()
@@ -109,7 +110,10 @@ class LiveEngine:
         try:
             check_opened(engine, shape, self.scale)
             self._check = FidelityCheck(shape, self.scale, engine.info.limit_db, consistent=self.consistent)
-            if self.consistent and isinstance(engine, SelfChecking):
+            if isinstance(engine, CheckingOnRequest):
+                engine.check()
+            self._checking = engine if isinstance(engine, SelfChecking) else None
+            if self.consistent and isinstance(engine, SelfCorrecting):
                 engine.correct()
         except BaseException:
             with suppress(Exception):  # the first error is the one that counts
@@ -176,9 +180,7 @@ class LiveEngine:
         assert check is not None
         image = collect_checked(engine, prepared.lr, self.scale)
         name = engine.info.engine
-        reprojected = (
-            reprojected_checked(engine, prepared.lr, name) if isinstance(engine, SelfChecking) else ()
-        )
+        reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
         image, found, wrong = check.judge(prepared.lr, image, reprojected)
         if wrong:
             raise EngineError(f"the {name} engine gave {wrong}")
