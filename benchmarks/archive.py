@@ -75,8 +75,8 @@ def main_runs(video: Path, repeats: int, folder: Path) -> dict[str, Any]:
 
     def executor(workers: int, out: Path) -> Executor:
         if not workers:
-            return LocalExecutor(settings, out, _silent)
-        return RayExecutor(settings, out, address="local", workers=workers, tell=_silent)
+            return LocalExecutor(settings, out)
+        return RayExecutor(settings, out, address="local", workers=workers)
 
     rows = []
     for repeat in range(repeats):
@@ -202,10 +202,6 @@ def _frames(source: VideoSource) -> Iterator[Frame]:
 def _hash_of(out: Path) -> str:
     files = sorted(out.glob("*.mkv"))
     return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
-
-
-def _silent(_line: str) -> None:
-    pass
 
 
 def estimate(stages: dict[str, Any], assumed: dict[str, float]) -> dict[str, Any]:

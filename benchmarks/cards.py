@@ -5,6 +5,7 @@ python benchmarks/cards.py [--limit SECONDS] [--rival torch-compile | tensorrt] 
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -97,7 +98,7 @@ def measured(
             late += [f"{name} x{scale} was not reached" for name, scale, _ in settings.cases]
             continue
         peaks = result.get("peak_gflop_s")
-        found = bench(completed(settings, candidates), candidates, peaks=peaks, tell=click.echo)
+        found = bench(completed(settings, candidates), candidates, peaks=peaks)
         sums = {key: result[key] + found[key] for key in ("rows", "left_out")} if result else {}
         result = found | result | sums
         write(path, result)
@@ -115,6 +116,7 @@ def measured(
 def main(limit: float, rival: str | None, dry: bool) -> None:
     """Measure, print, write bench.json (as `clesr bench --json`; with --rival bench-RIVAL.json) and the stage's own."""
     stage = rival or "cards"
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
     if not dry and not torch.cuda.is_available():
         raise click.ClickException("there is no NVIDIA GPU here; --dry measures what a processor runs")
     candidates = [o for o in all_candidates() if o.kind == ("cpu" if dry else "cuda") and o.available]

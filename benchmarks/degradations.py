@@ -14,7 +14,7 @@ from common import environment
 
 from clesr.engines.models.registry import SCALES
 from clesr.engines.models.weights import load_model, shipped
-from clesr.tools.common.console import progress_bar, tell
+from clesr.tools.common.console import progress_bar, user_logging
 from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.images import read_entry
 from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise
@@ -53,9 +53,8 @@ def identities(methods: list[str], scales: list[int]) -> dict[str, str]:
 
 def measure(images: list[tuple[str, Any]], methods: list[str], scales: list[int], engine: str) -> list[Row]:
     suffered = parse_degradations(",".join(SUFFERED))
-    with progress_bar(
-        "degradations", len(images) * len(methods) * len(scales) * len(suffered), unit="images"
-    ) as on:
+    total = len(images) * len(methods) * len(scales) * len(suffered)
+    with user_logging(), progress_bar("degradations", total, unit="images") as on:
         rows, _ = evaluate(
             images,
             methods=methods,
@@ -63,7 +62,6 @@ def measure(images: list[tuple[str, Any]], methods: list[str], scales: list[int]
             sizes=["native"],
             degradations=suffered,
             engine=engine,
-            tell=tell,
             advance=lambda done: on(done, ""),
         )
     return rows

@@ -7,7 +7,9 @@ python benchmarks/recorder.py [--output FILE] [--size 1024] [--seconds 20] [--ro
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +88,12 @@ def run(images: list[Image], model: str, scale: int, seconds: float, folder: Pat
         return open_engine("auto", model, scale, shape)
 
     source, display, prepare = Camera(images), Display(), Prepare()
-    said: list[str] = []
+    logger, said = logging.getLogger("clesr.pipeline"), BufferingHandler(1000)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(said)
     recorder = None
     if folder is not None:
-        recorder = Recorder(
-            source.info, scale=scale, sr_shape=lambda raw: (scale * raw[0], scale * raw[1]), tell=said.append
-        )
+        recorder = Recorder(source.info, scale=scale, sr_shape=lambda raw: (scale * raw[0], scale * raw[1]))
     pipeline = Pipeline(
         source,
         factory,
@@ -100,18 +102,18 @@ def run(images: list[Image], model: str, scale: int, seconds: float, folder: Pat
         prepare=prepare,
         recorder=recorder,
         limits=Limits(None, seconds),
-        tell=said.append,
     )
     if folder is not None:
         pipeline.start_recording(folder)
     summary = pipeline.run()
+    logger.removeHandler(said)
     values = np.percentile(display.ages_ms, PERCENTILES)
     row: dict[str, Any] = {
         "recorder": folder is not None,
         "outcomes": {str(outcome): count for outcome, count in summary.outcomes.items() if count},
         "display_age_ms": {f"p{p:g}": round(float(v), 2) for p, v in zip(PERCENTILES, values, strict=True)},
         "engine": summary.engine,
-        "said": [line.replace(str(folder), "FOLDER") for line in said],
+        "said": [record.getMessage().replace(str(folder), "FOLDER") for record in said.buffer],
     }
     if folder is not None:
         certificate = verify(folder)

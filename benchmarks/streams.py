@@ -82,7 +82,7 @@ def main(output: str, model: str, scale: int, size: int) -> None:
         for _ in range(REPEATS):
             for way, runs in ways.items():
                 factory = opener(None if way == "one" or count == 1 else max(1, core_count() // count))
-                engine = shared(factory, scale, click.echo) if way == "one" else factory
+                engine = shared(factory, scale) if way == "one" else factory
                 runs.append(figures(run(engine, [StillSource((size, size)) for _ in range(count)], scale)))
         rows.append({"streams": count, **{way: median(runs) for way, runs in ways.items()}})
         click.echo(f"{count}: {rows[-1]}")
@@ -90,9 +90,7 @@ def main(output: str, model: str, scale: int, size: int) -> None:
     beside: dict[str, list[dict[str, Any]]] = {"one": [], "several": []}
     for _ in range(REPEATS):
         for way, runs in beside.items():
-            engine = (
-                shared(opener(None), scale, click.echo) if way == "one" else opener(max(1, core_count() // 2))
-            )
+            engine = shared(opener(None), scale) if way == "one" else opener(max(1, core_count() // 2))
             sources: list[Source] = [StillSource((size, size)), open_source(f"demo:?size={size}&fps={SLOW}")]
             fast, slow = run(engine, sources, scale)
             runs.append(

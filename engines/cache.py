@@ -1,13 +1,14 @@
 """What takes long to make, kept on disk: compiled engines, and which engine was the fastest.
 
 A file holds its key and ends with a checksum over all of it. One that is cut, altered or made for something else is
-never used: :meth:`Cache.read` notes why in one line, and what it held is made anew.
+never used: :meth:`Cache.read` logs why in one line, and what it held is made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -17,8 +18,8 @@ from pathlib import Path
 from clesr.engines.common.errors import SinkError, UsageError, printable
 from clesr.engines.common.files import OWN, make_parents, write_file
 from clesr.engines.common.parsing import parse_json, read_bounded, unreadable
-from clesr.engines.notes import note
 
+log = logging.getLogger(__name__)
 VARIABLE = "CLESR_CACHE_DIR"
 MAGIC = b"clesr cache 1\n"
 DIGEST = hashlib.sha256().digest_size
@@ -67,7 +68,7 @@ class Cache:
         return self.folder / f"{readable}-{digest}{self.suffix}"
 
     def read(self, name: str, key: Key) -> bytes | None:
-        """What was written for ``key``; None, and a note unless there is simply no file, where there is nothing to
+        """What was written for ``key``; None, and a warning unless there is simply no file, where there is nothing to
         be trusted."""
         path = self.path(name, key)
         try:
@@ -75,26 +76,26 @@ class Cache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            note(f"{self.what} {path} is not used: it {unreadable(error)}")
+            log.warning(f"{self.what} {path} is not used: it {unreadable(error)}")
             return None
         try:
             found, payload = unpack(content)
             if found != dict(key):
                 raise ValueError(_differences(found, key))
         except ValueError as error:
-            note(f"{self.what} {path} is not used: {error}")
+            log.warning(f"{self.what} {path} is not used: {error}")
             return None
         return payload
 
     def write(self, name: str, key: Key, payload: bytes) -> bool:
-        """Keep ``payload`` for ``key``; False, and a note, where the disk does not take it."""
+        """Keep ``payload`` for ``key``; False, and a warning, where the disk does not take it."""
         path = self.path(name, key)
         try:
             make_parents(path)
             write_file(path, pack(key, payload), OWN)
         except SinkError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
-            note(
+            log.warning(
                 f"{self.what} cannot be kept in {self.folder} ({reason}) and is made anew each time; "
                 f"set {VARIABLE} to a folder with free space"
             )
@@ -129,8 +130,5 @@ def _encode(key: Key) -> bytes:
 
 def _differences(found: Key, wanted: Key) -> str:
     names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
-    return printable(
-        "; ".join(f"made for {n} {found.get(n, 'unknown')}, not {wanted.get(n, 'unknown')}" for n in names)[
-            :500
-        ]
-    )
+    said = (f"made for {n} {found.get(n, 'unknown')}, not {wanted.get(n, 'unknown')}" for n in names)
+    return printable("; ".join(said)[:500])

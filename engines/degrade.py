@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from clesr.engines.common.image import Image
-from clesr.engines.common.resample import PRODUCT, Line, quantise, resampling
+from clesr.engines.common.resample import PRODUCT, Line, resampling
 
 BLOCK = 4  # LR pixels that one matrix product makes
 CACHED = 2**19  # bytes of an SR image as float32 that are worked on at a time
@@ -128,7 +128,7 @@ class Degrader:
         for first in range(0, len(self._rows.weights), self._take):
             self._shrink_rows(sr, first)
         self._columns.across(self._half, self._lr)
-        return quantise(self._lr[: self.shape[0], : self.shape[1]], sr.dtype)
+        return _levels(self._lr[: self.shape[0], : self.shape[1]], 0.0, sr)
 
     def _shrink_rows(self, sr: Image, first: int) -> None:
         """The lines of the ``_take`` blocks from ``first`` on. What ``_part`` holds beyond the image weighs nothing."""
@@ -158,7 +158,11 @@ class Corrector:
         np.subtract(lr, reprojected, out=inside, dtype=np.float32)
         self._columns.across(self._error, self._half)
         self._rows.down(self._half, self._change)
-        change = self._change[: sr.shape[0], : sr.shape[1]]
-        depth = cv2.CV_8U if sr.dtype == np.uint8 else cv2.CV_16U
-        corrected: Image = cv2.add(sr, change, dtype=depth)  # type: ignore[assignment]  # rounds and clips
-        return corrected
+        return _levels(sr, self._change[: sr.shape[0], : sr.shape[1]], sr)
+
+
+def _levels(one: Image | Weights, other: Weights | float, like: Image) -> Image:
+    """The sum of ``one`` and ``other``, rounded and clipped to the dtype of ``like``."""
+    depth = cv2.CV_8U if like.dtype == np.uint8 else cv2.CV_16U
+    levels: Image = cv2.add(one, other, dtype=depth)  # type: ignore[assignment, arg-type]
+    return levels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from clesr.engines.common.errors import EngineError, first_line
@@ -15,7 +15,7 @@ class EngineInfo:
     """What an engine is: ``engine`` (torch, openvino, interpolation, ...), ``device`` in words, ``precision``
     (fp32, bf16, fp16, integer), ``model`` name, ``model_hash`` (SHA-256, empty without weights), ``scale``,
     and the shapes (H, W) it was opened for. ``limit_db`` is the fidelity limit that comes with the weights, None
-    without one."""
+    without one. ``choice`` says in one line why ``open_engine`` took it."""
 
     engine: str
     device: str
@@ -25,6 +25,7 @@ class EngineInfo:
     scale: int
     lr_shape: tuple[int, int]
     limit_db: float | None = None
+    choice: str = field(default="", compare=False)
 
     @property
     def sr_shape(self) -> tuple[int, int]:
@@ -71,12 +72,25 @@ class Engine(Protocol):
 class SelfChecking(Protocol):
     """What an engine offers beside the above where it degrades its images on the device, as part of the same work.
 
-    ``reprojected`` belongs to the result collected last: its image degraded, (H, W) as the LR image; and after
-    ``correct`` the corrected image degraded as well.
+    ``reprojected`` belongs to the result collected last: its image degraded, (H, W) as the LR image.
     """
 
     reprojected: Sequence[Image]
 
+
+@runtime_checkable
+class CheckingOnRequest(Protocol):
+    """What an engine offers to which degrading its images costs so much that whoever needs it asks for it."""
+
+    def check(self, on: bool = True) -> None:
+        """From the next frame submitted on, be :class:`SelfChecking`, or no more. Called with nothing in flight."""
+
+
+@runtime_checkable
+class SelfCorrecting(SelfChecking, Protocol):
+    """What an engine offers that can correct its images by the measured ones, too."""
+
     def correct(self) -> None:
-        """From the next frame submitted on, correct images on the device so that they degrade to the measured one.
-        Called after the self-test, with nothing in flight."""
+        """From the next frame submitted on, correct images on the device so that they degrade to the measured one;
+        ``reprojected`` then has the corrected image degraded as well. Called after the self-test, with nothing in
+        flight."""

@@ -13,7 +13,6 @@ from clesr.engines.engine import Engine
 from clesr.engines.interpolation import METHODS, open_interpolation
 from clesr.engines.models.registry import SCALES, carries_image, level_names
 from clesr.engines.models.weights import Model, find_model
-from clesr.engines.notes import noting
 from clesr.engines.results import check_size, engine_errors
 from clesr.engines.selftest import open_checked
 from clesr.engines.tiles import open_fitting
@@ -63,7 +62,6 @@ def open_engine(
     device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
-    explain: Callable[[str], None] | None = None,
 ) -> Engine:
     """An engine for LR images of ``shape`` (H, W) that has passed its self-test.
 
@@ -71,20 +69,17 @@ def open_engine(
     that a trial finds the fastest, which is remembered. An image too large for the memory is computed in tiles.
     ``model`` is a loaded model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has
     an engine of its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16, fp8) narrow the choice.
-    ``threads`` is the number of CPU threads, all cores by default. ``explain`` gets one line: what was taken, and one
-    reason where something faster was not; before it one for each thing that did not go as usual, such as a damaged
-    cache file.
+    ``threads`` is the number of CPU threads, all cores by default. ``info.choice`` of the engine is one line: what was
+    taken, and one reason where something faster was not. What does not go as usual, such as a damaged cache file, is
+    logged.
 
     Raises UsageError for names that do not exist or do not go together, EngineError where nothing works.
     """
     _check(engine, scale, shape, device, precision, threads)
-    tell = explain or (lambda _line: None)
     if isinstance(model, str) and model in METHODS:
         if engine != "auto":
             raise UsageError(f"{model} has an engine of its own, not {engine}; use --engine auto")
-        opened: Engine = open_interpolation(model, scale, shape)
-        tell(f"engine: {opened.info}")
-        return opened
+        return _chosen(open_interpolation(model, scale, shape), (), {})
     if isinstance(model, str):
         model = find_model(model, scale)
     if model.scale != scale:
@@ -101,17 +96,15 @@ def open_engine(
     def open_one(candidate: EngineCandidate) -> Engine:
         return _open(candidate, model, shape, threads)
 
-    with noting(tell):
-        on_gpu = [o for o in candidates if o.kind == "cuda" and o.available and str(o) not in reasons]
-        if engine == "auto" and len(on_gpu) > 1:
-            found, taken, trial = pick(on_gpu, open_one, model, shape)
-            reasons |= trial.reasons
-            if found and taken:
-                ahead = [o for o in candidates if o is not taken and (o in on_gpu or o.rank < taken.rank)]
-                time = f", {trial.milliseconds[str(taken)]:.2f} ms a frame"
-                tell(_line(found, ahead, reasons, time + (", timed earlier" if trial.earlier else "")))
-                return found
-        return _first_that_works(candidates, open_one, model, reasons, tell)
+    on_gpu = [o for o in candidates if o.kind == "cuda" and o.available and str(o) not in reasons]
+    if engine == "auto" and len(on_gpu) > 1:
+        found, taken, trial = pick(on_gpu, open_one, model, shape)
+        reasons |= trial.reasons
+        if found and taken:
+            ahead = [o for o in candidates if o is not taken and (o in on_gpu or o.rank < taken.rank)]
+            time = f", {trial.milliseconds[str(taken)]:.2f} ms a frame"
+            return _chosen(found, ahead, reasons, time + (", timed earlier" if trial.earlier else ""))
+    return _first_that_works(candidates, open_one, model, reasons)
 
 
 def why_not(candidate: EngineCandidate, model: Model, shape: tuple[int, int]) -> str:
@@ -136,7 +129,6 @@ def _first_that_works(
     open_one: Callable[[EngineCandidate], Engine],
     model: Model,
     reasons: Reasons,
-    tell: Callable[[str], None],
 ) -> Engine:
     reasons = dict(reasons)
     for i, candidate in enumerate(candidates):
@@ -146,20 +138,21 @@ def _first_that_works(
             except EngineError as error:
                 reasons[str(candidate)] = str(error)
             else:
-                tell(_line(opened, candidates[:i], reasons))
-                return opened
+                return _chosen(opened, candidates[:i], reasons)
     raise EngineError(
         f"no engine can run {model}{_passed_over(candidates, reasons)}; `clesr doctor` says what to install"
     )
 
 
-def _line(opened: Engine, ahead: Sequence[EngineCandidate], reasons: Reasons, time: str = "") -> str:
-    """What runs, and of those ``ahead`` of it, as far as this machine has them, the first that could have run, with the
-    reason why it did not."""
+def _chosen(opened: Engine, ahead: Sequence[EngineCandidate], reasons: Reasons, time: str = "") -> Engine:
+    """``opened``, with a line of it: what runs, and of those ``ahead`` of it, as far as this machine has them, the
+    first that could have run, with the reason why it did not."""
     passed = [o for o in ahead if str(o) in reasons or (o.reason and o.present)]
     tried = [o for o in passed if str(o) in reasons][:1]
     line = f"engine: {opened.info}{time}{_passed_over(tried, reasons)}"
-    return line + ("; `clesr doctor` says why no faster one" if len(passed) > len(tried) else "")
+    line += "; `clesr doctor` says why no faster one" if len(passed) > len(tried) else ""
+    opened.info = replace(opened.info, choice=line)
+    return opened
 
 
 def _passed_over(candidates: Sequence[EngineCandidate], reasons: Reasons) -> str:

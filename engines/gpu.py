@@ -35,19 +35,20 @@ def driver_version() -> str:
     return _by_nvml() or _by_kernel_module() or "unknown"
 
 
-def _by_nvml() -> str:
+def open_nvml() -> ctypes.CDLL | None:
+    """The driver's library, ready to be asked; None where there is none. No package is needed for it."""
     try:
         nvml = ctypes.CDLL(NVML)
     except OSError:
+        return None
+    return nvml if nvml.nvmlInit_v2() == 0 else None
+
+
+def _by_nvml() -> str:
+    nvml, text = open_nvml(), ctypes.create_string_buffer(96)
+    if nvml is None or nvml.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text))) != 0:
         return ""
-    text = ctypes.create_string_buffer(96)
-    if nvml.nvmlInit_v2() != 0:
-        return ""
-    try:
-        found = nvml.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text))) == 0
-    finally:
-        nvml.nvmlShutdown()
-    return text.value.decode(errors="replace") if found else ""
+    return text.value.decode(errors="replace")
 
 
 def _by_kernel_module() -> str:

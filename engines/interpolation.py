@@ -8,7 +8,6 @@ import numpy as np
 
 from clesr.engines.common.image import Image
 from clesr.engines.common.processor import cpu_name
-from clesr.engines.common.resample import quantise
 from clesr.engines.engine import EngineInfo
 from clesr.engines.worker import WorkerEngine
 
@@ -35,7 +34,8 @@ def interpolate(image: Image, *, method: str, scale: int) -> Image:
         x = torch.from_numpy(image.astype(np.float32))[None, None]
         # antialias changes nothing when enlarging but selects a = -0.5 and Pillow's borders
         y = torch.nn.functional.interpolate(x, (height, width), mode="bicubic", antialias=True)
-        return quantise(y[0, 0].numpy(), image.dtype)
+        levels: Image = y[0, 0].round_().clamp_(0, np.iinfo(image.dtype).max).numpy().astype(image.dtype)
+        return levels
     import cv2
 
     flag = cv2.INTER_LINEAR if method == "bilinear" else cv2.INTER_NEAREST_EXACT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from clesr.engines.common.errors import EngineError
+from clesr.engines.common.errors import EngineError, chain
 
 WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
 
@@ -14,13 +14,11 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     capture that ran out of it raises an error of its own."""
     import torch
 
-    while error is not None:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            return True
-        if isinstance(error, EngineError | RuntimeError) and any(w in str(error).lower() for w in WORDS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(one, torch.OutOfMemoryError | MemoryError)
+        or (isinstance(one, EngineError | RuntimeError) and any(w in str(one).lower() for w in WORDS))
+        for one in chain(error)
+    )
 
 
 def free_memory() -> None:

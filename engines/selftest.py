@@ -122,9 +122,7 @@ def _whole(shape: tuple[int, int]) -> tuple[Span, Span]:
 
 def _corners(shape: tuple[int, int]) -> list[tuple[Span, Span]]:
     """Top left and bottom right, as far from the cut as a tile's halo; the whole where it is small."""
-    if max(shape) <= CORNER:
-        return [_whole(shape)]
-    return list(zip(_ends(shape[0]), _ends(shape[1]), strict=True))
+    return list(dict.fromkeys(zip(_ends(shape[0]), _ends(shape[1]), strict=True)))
 
 
 def _ends(length: int) -> tuple[Span, Span]:

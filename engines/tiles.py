@@ -8,6 +8,7 @@ end as the image does.
 from __future__ import annotations
 
 import functools
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,10 +20,10 @@ from clesr.engines.common.errors import EngineError
 from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine
 from clesr.engines.memory import free_memory, is_out_of_memory
-from clesr.engines.notes import note
 from clesr.engines.results import collect_checked
 from clesr.engines.worker import WorkerEngine
 
+log = logging.getLogger(__name__)
 HALO = 32  # LR pixels; benchmarks/results/seams.json
 SMALLEST = 64  # LR pixels a side of a tile without its halo: below, a tile is mostly halo
 
@@ -102,7 +103,7 @@ class Grid:
 
 
 def open_fitting(open_one: Callable[[tuple[int, int]], Engine], shape: tuple[int, int]) -> Engine:
-    """``open_one(shape)``, or where the memory does not suffice an engine in tiles, with a note.
+    """``open_one(shape)``, or where the memory does not suffice an engine in tiles, which is logged.
 
     Tiles are halved until they fit. Raises what ``open_one`` raises for another reason, and EngineError where the
     smallest tiles do not fit.
@@ -122,7 +123,7 @@ def open_fitting(open_one: Callable[[tuple[int, int]], Engine], shape: tuple[int
         free_memory()
     if grid.rows * grid.columns == 1:
         return engine
-    note(
+    log.info(
         f"{shape[1]}x{shape[0]} pixels are too many for the memory of {engine.info.device}: computed in {grid}"
     )
     return in_tiles(engine, grid)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Annotated
 
-import msgspec
 import torch
 from msgspec import Meta
 
@@ -18,15 +18,16 @@ from clesr import __version__
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.image import Image
 from clesr.engines.common.parsing import parse_json
 from clesr.engines.engine import Engine
 from clesr.engines.gpu import gpu_key
 from clesr.engines.memory import free_memory
 from clesr.engines.models.weights import Model
-from clesr.engines.notes import note
 from clesr.engines.results import engine_errors, run_frame
 from clesr.engines.selftest import probe_image
 
+log = logging.getLogger(__name__)
 BUDGET_S = 20.0  # for all candidates together; one that has begun is finished
 WARM_UPS = 3
 FRAMES = (5, 50)  # timed, at least and at most
@@ -39,7 +40,7 @@ Open = Callable[[EngineCandidate], Engine]
 class Trial:
     """What timing came to, by ``str(candidate)``: milliseconds a frame of each that ran, and why others did not."""
 
-    milliseconds: dict[str, float] = field(default_factory=dict)
+    milliseconds: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     complete: bool = True  # no candidate was left out for want of time
     earlier: bool = False  # taken from disk
@@ -94,16 +95,24 @@ def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Tr
         try:
             with closing(open_one(candidate)) as engine, engine_errors("it failed when it was timed"):
                 trial.milliseconds[str(candidate)] = 1e3 * seconds_a_frame(engine)
+                log.debug(f"{candidate}: {trial.milliseconds[str(candidate)]:.2f} ms a frame")
         except EngineError as error:
             trial.reasons[str(candidate)] = str(error)
         free_memory()
     return trial
 
 
-def seconds_a_frame(engine: Engine, *, warm_ups: int = WARM_UPS, frames: tuple[int, int] = FRAMES) -> float:
-    """Median from submitting a frame to having its result, one in flight, of at least and at most ``frames`` after
-    ``warm_ups``."""
-    image = probe_image(*engine.info.lr_shape)
+def seconds_a_frame(
+    engine: Engine,
+    image: Image | None = None,
+    *,
+    warm_ups: int = WARM_UPS,
+    frames: tuple[int, int] = FRAMES,
+    enough_s: float = ENOUGH_S,
+) -> float:
+    """Median from submitting ``image`` (by default a fixed one) to having its result, one in flight, of at least and
+    at most ``frames`` after ``warm_ups``; no more than the least once ``enough_s`` are over."""
+    image = probe_image(*engine.info.lr_shape) if image is None else image
     least, most = frames
     spans: list[float] = []
     begin = perf_counter()
@@ -112,27 +121,20 @@ def seconds_a_frame(engine: Engine, *, warm_ups: int = WARM_UPS, frames: tuple[i
         run_frame(engine, image)
         if turn >= warm_ups:
             spans.append(perf_counter() - start)
-        if len(spans) >= least and perf_counter() - begin > ENOUGH_S:
+        if len(spans) >= least and perf_counter() - begin > enough_s:
             break
     return statistics.median(spans)
 
 
 def recall(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]) -> Trial | None:
     """The trial of the same ``candidates`` for ``model`` at ``shape`` on this GPU, where there was one."""
-    content = _remembered().read(*_place(model, shape, candidates))
-    if content is None:
-        return None
+    cache, name, key = _remembered(model, shape, candidates)
+    content = cache.read(name, key)
     try:
-        found = parse_json(content, _Times)
+        return None if content is None else replace(parse_json(content, Trial), earlier=True)
     except ValueError as error:
-        note(f"the remembered choice of an engine is not used: {error}")
+        log.warning(f"the remembered choice of an engine is not used: {error}")
         return None
-    return Trial(found.milliseconds, found.reasons, earlier=True)
-
-
-class _Times(msgspec.Struct):
-    milliseconds: dict[str, Annotated[float, Meta(ge=0)]]
-    reasons: dict[str, str]
 
 
 def remember(
@@ -140,16 +142,16 @@ def remember(
 ) -> None:
     """Keep ``trial``, unless candidates were left out for want of time."""
     if trial.milliseconds and trial.complete:
+        cache, name, key = _remembered(model, shape, candidates)
         found = {"milliseconds": trial.milliseconds, "reasons": trial.reasons}
-        _remembered().write(*_place(model, shape, candidates), json.dumps(found).encode())
+        cache.write(name, key, json.dumps(found).encode())
 
 
-def _remembered() -> Cache:
-    return Cache(cache_folder() / "choices", "the remembered choice of an engine", ".choice")
-
-
-def _place(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]) -> tuple[str, Key]:
-    """Name and key: what the times depend on."""
+def _remembered(
+    model: Model, shape: tuple[int, int], candidates: Sequence[EngineCandidate]
+) -> tuple[Cache, str, Key]:
+    """Where the choice is kept, under which name and key: what the times depend on."""
+    cache = Cache(cache_folder() / "choices", "the remembered choice of an engine", ".choice")
     size = f"{shape[1]}x{shape[0]}"
     libraries = sorted({candidate.library for candidate in candidates if candidate.library})
     key = {
@@ -159,4 +161,4 @@ def _place(model: Model, shape: tuple[int, int], candidates: Sequence[EngineCand
         "software": ", ".join([f"clesr {__version__}", f"torch {torch.__version__}", *libraries]),
         **gpu_key(),
     }
-    return f"{model.name}-x{model.scale}-{size}", key
+    return cache, f"{model.name}-x{model.scale}-{size}", key

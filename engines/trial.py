@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import closing
 
@@ -11,6 +12,7 @@ from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.results import engine_errors
 from clesr.engines.timing import seconds_a_frame
 
+log = logging.getLogger(__name__)
 BEST, LIGHT = "densenet", "fast"
 PROBE = 64  # LR pixels a side of the first, small trial
 HOPELESS = 3.0  # times the budget by the small trial: the full one is not worth the wait
@@ -23,7 +25,6 @@ def choose_model(
     shape: tuple[int, int],
     fps: float,
     open_one: Callable[[Model, tuple[int, int]], Engine],
-    explain: Callable[[str], None],
 ) -> Model:
     """The best shipped model that does ``fps`` frames a second of LR ``shape`` (H, W) on this machine.
 
@@ -31,7 +32,7 @@ def choose_model(
     """
     light = find_model(LIGHT, scale)
     if (BEST, scale) not in shipped():
-        explain(f"model {LIGHT}: {BEST} has no weights for scale {scale}")
+        log.info(f"model {LIGHT}: {BEST} has no weights for scale {scale}")
         return light
     best = find_model(BEST, scale)
     budget = MARGIN / fps
@@ -40,11 +41,11 @@ def choose_model(
         if seconds < HOPELESS * budget:
             seconds = _seconds(best, shape, open_one)
     except EngineError as error:
-        explain(f"model {LIGHT}: {BEST} does not run here ({error})")
+        log.info(f"model {LIGHT}: {BEST} does not run here ({error})")
         return light
     does = f"{BEST} takes {1e3 * seconds:.0f} ms a frame here, {fps:.4g} frames/s leave {1e3 * budget:.0f} ms"
     taken = best if seconds <= budget else light
-    explain(f"model {taken.name}: {does}")
+    log.info(f"model {taken.name}: {does}")
     return taken
 
 

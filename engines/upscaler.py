@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine, EngineInfo
-from clesr.engines.factory import open_engine
-from clesr.engines.interpolation import METHODS
-from clesr.engines.models.weights import Descriptor, Model, find_model, read_descriptor, shipped
+from clesr.engines.models.weights import Descriptor, read_descriptor, shipped
+from clesr.engines.opener import EngineOpener
 from clesr.engines.results import collect_checked
-from clesr.engines.trial import choose_model
 
 PATIENCE_FPS = 2.0  # that the best model must reach to be taken by "auto"
 
@@ -49,7 +47,7 @@ class Upscaler:
     ``scale`` is 2, 4 or 8. ``model`` is the name of a model (``models()``), the path of a .safetensors file, an
     interpolation (bicubic, bilinear, nearest), or ``auto``: the best that does ``fps`` images a second, by a trial at
     the first image. ``engine``, ``device`` and ``precision`` narrow the choice of what computes (``engines()``),
-    ``threads`` is the number of CPU threads. ``explain`` gets a line on what was taken and why.
+    ``threads`` is the number of CPU threads. What was taken and why is logged.
 
     The engine is opened at the first image, and again where an image has another shape. One thread uses it. ::
 
@@ -70,16 +68,11 @@ class Upscaler:
         precision: str | None = None,
         threads: int | None = None,
         fps: float = PATIENCE_FPS,
-        explain: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.scale, self._name, self._fps, self._explain = scale, engine, fps, explain
-        self._device, self._precision, self._threads = device, precision, threads
-        self._model: Model | str | None = None
+        self.scale = scale
+        options = {"device": device, "precision": precision, "threads": threads}
+        self._opener = EngineOpener(scale, model, engine, fps=fps, **options)
         self._engine: Engine | None = None
-        if model in METHODS:
-            self._model = model
-        elif model != "auto":
-            self._model = find_model(model, scale, besides=("auto", *METHODS))
 
     def __call__(self, image: NDArray[Any]) -> Image:
         """The super-resolved image of ``image``: (H, W) uint8 or uint16 gives (scale * H, scale * W), same dtype."""
@@ -135,24 +128,8 @@ class Upscaler:
     def _open_for(self, shape: tuple[int, int]) -> Engine:
         if self._engine is None or self._engine.info.lr_shape != shape:
             self.close()
-            if self._model is None:
-                self._model = choose_model(self.scale, shape, self._fps, self._open, self._explain)
-            self._engine = self._open(self._model, shape, self._explain)
+            self._engine = self._opener(shape)
         return self._engine
-
-    def _open(
-        self, model: Model | str, shape: tuple[int, int], explain: Callable[[str], None] | None = None
-    ) -> Engine:
-        return open_engine(
-            self._name,
-            model,
-            self.scale,
-            shape,
-            device=self._device,
-            precision=self._precision,
-            threads=self._threads,
-            explain=explain,
-        )
 
 
 def _checked(image: NDArray[Any]) -> Image:

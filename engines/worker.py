@@ -24,9 +24,8 @@ class WorkerEngine:
         compute: Callable[[Image], Image],
         *,
         release: Callable[[], None] = lambda: None,
-        depth: int = 2,
     ) -> None:
-        self.info, self.depth = info, depth
+        self.info, self.depth = info, 2
         self._compute, self._release = compute, release
         self._waiting: deque[Image] = deque()
         self._done: deque[Image | BaseException] = deque()

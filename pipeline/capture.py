@@ -1,27 +1,33 @@
-"""What the source thread does: read, count what came and what did not, prepare, hand over to the engine."""
+"""What the source thread does: read, put numbers and times right, count what came and what did not, prepare, hand over
+to the engine."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.results import check_size
-from clesr.pipeline.continuity import Continuity
 from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome, PreparedFrame
 from clesr.pipeline.frame_queue import Closed, FrameQueue
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.seldom import Seldom
-from clesr.pipeline.source import Source
+from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.watchdog import Pulse
 
+log = logging.getLogger(__name__)
+KEPT = 20  # notes
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
-BUFFERED_NS = (
-    1_000_000_000  # after which no frame comes any more that waited in a driver since before the start
-)
+BUFFERED_NS = 1_000_000_000  # after which no frame comes any more that has waited in a driver since the start
+SLACK = 1000  # numbers that may be missing whatever the time: drivers count fields, and clocks have steps
+FASTEST = 10_000.0  # frames/s of a source that does not say, and the most that is believed of one that does
+DAY_S = 24 * 3600.0  # longest gap in presentation times
+LAST_NUMBER = 1 << 53  # beyond it, numbers are not exact in every program that reads JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +38,23 @@ class Limits:
     seconds: float | None = None
 
 
+class Notes:
+    """Messages that are said, the ``first`` of them also in the summary."""
+
+    def __init__(self) -> None:
+        self.first: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Any thread."""
+        log.warning(message)
+        if len(self.first) < KEPT:
+            self.first.append(message)
+
+
 @dataclass(slots=True)
 class CaptureStage:
     """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
-    each in turn, ``note`` gets messages; ``idle`` is the wait for a frame."""
+    each in turn; ``idle`` is the wait for a frame."""
 
     source: Source
     prepare: Prepare
@@ -46,9 +65,9 @@ class CaptureStage:
     limits: Limits
     clock: Clock
     stop: threading.Event
-    note: Callable[[str], None]
     ended: bool = False
     captured: int = 0
+    notes: Notes = field(default_factory=Notes)
     _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled
     _continuity: Continuity = field(init=False)
     _corrupt: Seldom = field(init=False)
@@ -57,7 +76,7 @@ class CaptureStage:
 
     def __post_init__(self) -> None:
         self._continuity = Continuity(self.source.info)
-        self._corrupt, self._unprepared, self._placed = (Seldom(self.note, self.clock) for _ in range(3))
+        self._corrupt, self._unprepared, self._placed = (Seldom(self.notes.add, self.clock) for _ in range(3))
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""
@@ -122,21 +141,20 @@ class CaptureStage:
         self._corrupt(f"frame {item.number} of {self.source.info.address} is corrupt: {item.reason}")
 
     def _hand_over(self, frame: Frame, remark: str) -> None:
+        prepared: PreparedFrame | None = None
         try:
             for observer in self.observers:
                 observer.capture(frame, remark)
             lr = self._prepare(frame)
             if lr is None:
                 return
-            prepared = PreparedFrame(frame, lr, self.clock.now_ns())
-            for observer in self.observers:
-                observer.prepared(frame.number, prepared.prepared_ns, self.prepare.levels)
+            prepared = PreparedFrame(frame, lr, self.clock.now_ns(), levels=self.prepare.levels)
             replaced = self.queue.put(prepared)
         except BaseException:
-            self.settle(frame, Outcome.STALE)  # captured, but nothing can take it any more
+            self.settle(frame, Outcome.STALE, prepared=prepared)  # captured, but nothing can take it any more
             raise
         if replaced is not None:
-            self.settle(replaced.frame, Outcome.STALE)
+            self.settle(replaced.frame, Outcome.STALE, prepared=replaced)
 
     def _prepare(self, frame: Frame) -> Image | None:
         """The LR image of ``frame``; None where there is none, because the region of interest leaves it or it would
@@ -155,13 +173,121 @@ class CaptureStage:
         image.flags.writeable = False  # the frame's own already is
         return image
 
-    def settle(self, frame: Frame, outcome: Outcome, reason: str = "") -> None:
-        """Any thread: ``frame`` was captured, and ends without a result."""
+    def settle(
+        self, frame: Frame, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
+    ) -> None:
+        """Any thread: ``frame`` was captured, perhaps ``prepared``, and ends without a result."""
         for observer in self.observers:
-            observer.settle(frame.number, outcome, reason)
+            observer.settle(frame.number, outcome, reason, prepared)
 
     def _limit_reached(self, start_ns: int) -> bool:
         frames, seconds = self.limits.frames, self.limits.seconds
         if frames is not None and self.captured >= frames:
             return True
         return seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9
+
+
+class Placed(NamedTuple):
+    """A frame as it is taken: with the number and time that it gets, ``lost`` frames before it, and ``remark``: what
+    the source said instead, or empty."""
+
+    item: Frame | Corrupt
+    lost: int
+    remark: str
+
+
+class Continuity:
+    """Places each frame of one source behind the one before it. Numbers rise, and times never fall nor lie ahead.
+
+    A source's number stands where it follows the last, with a gap at most of what the time that passed allows (at twice
+    the source's rate, and ``SLACK``). Otherwise the frame gets the number after the last, and the source's numbers
+    count from there; a source that comes back to its old numbers is followed. Its times are treated alike: one before
+    the last or after ``now_ns`` is replaced by the present less the usual delay, and those that follow are shifted as
+    much as it, until the source's own are possible again. So a counter or clock that was set, once or for good, costs
+    no frame.
+    """
+
+    def __init__(self, info: SourceInfo) -> None:
+        self._rate = 2 * min(info.fps or FASTEST, FASTEST)
+        self._next: int | None = None
+        self._number_shift = self._time_shift = 0
+        self._time_ns = self._arrived_ns = self._delay_ns = 0
+        self._presented: float | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame was placed."""
+        return self._next is not None
+
+    @property
+    def expected(self) -> int:
+        """The number that comes next, as the source would say it."""
+        return max(0, (self._next or 0) - self._number_shift)
+
+    def place(self, item: Frame | Corrupt, now_ns: int, since_ns: int) -> Placed:
+        """``item`` came at ``now_ns``; a first one was captured at ``since_ns`` or later."""
+        remarks = []
+        time_ns = self._time(item.time_ns, now_ns, since_ns)
+        if time_ns != item.time_ns:
+            remarks.append(f"the source's time for it was off by {_seconds(item.time_ns - time_ns)}")
+        elapsed = max(now_ns - self._arrived_ns, time_ns - self._time_ns) / 1e9
+        presented, remark = self._presentation(item)
+        if remark:
+            remarks.append(remark)
+        if presented is not None and self._presented is not None:
+            elapsed = max(elapsed, presented - self._presented)
+        number, lost = self._number(item.number, elapsed)
+        if number != item.number:
+            remarks.append(f"the source called it frame {_whole(item.number)}")
+        self._next, self._presented = number + 1, presented
+        self._time_ns, self._arrived_ns = time_ns, now_ns
+        if remarks:
+            changes = {"number": number, "time_ns": time_ns}
+            item = replace(item, **(changes | ({"pts": None, "time_base": None} if remark else {})))  # type: ignore[arg-type]
+        return Placed(item, lost, "; ".join(remarks))
+
+    def _number(self, number: int, elapsed_s: float) -> tuple[int, int]:
+        """The number that a frame gets, and how many are missing before it."""
+        if self._next is None:
+            self._next = number if 0 <= number < LAST_NUMBER else 0
+        allowed = SLACK + int(self._rate * elapsed_s)
+        shifts = (self._number_shift, 0)
+        for most in (0, allowed):
+            for shift in shifts:
+                if 0 <= number + shift - self._next <= most and number + shift < LAST_NUMBER:
+                    self._number_shift = shift
+                    return number + shift, number + shift - self._next
+        self._number_shift = self._next - number
+        return self._next, 0
+
+    def _time(self, time_ns: int, now_ns: int, since_ns: int) -> int:
+        earliest = since_ns if self._next is None else self._time_ns
+        for shift in (self._time_shift, 0):
+            if earliest <= time_ns + shift <= now_ns:
+                self._time_shift = shift
+                if not shift:
+                    self._delay_ns = now_ns - time_ns
+                return time_ns + shift
+        placed = max(min(earliest, now_ns), now_ns - self._delay_ns)
+        self._time_shift = placed - time_ns
+        return placed
+
+    def _presentation(self, item: Frame | Corrupt) -> tuple[float | None, str]:
+        """Seconds on the recording's own clock, None without one; what is said where that cannot be."""
+        if isinstance(item, Corrupt) or item.pts is None or item.time_base is None:
+            return self._presented, ""
+        try:
+            presented = float(item.pts * item.time_base)
+        except OverflowError:
+            return None, "its presentation time is beyond all bounds"
+        if self._presented is not None and presented - self._presented > DAY_S:
+            return presented, "its presentation time jumped by more than a day"
+        return presented, ""
+
+
+def _seconds(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e9:+.3f} s" if abs(nanoseconds) < 1 << 63 else "more than a century"
+
+
+def _whole(number: int) -> str:
+    return str(number) if abs(number) < 1 << 64 else f"beyond {'-' * (number < 0)}2^64"

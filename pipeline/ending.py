@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import SourceError, chain
 from clesr.pipeline.capture import READ_S
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.source import Source
-from clesr.pipeline.watchdog import Patience, Pulse, left_behind
+from clesr.pipeline.watchdog import Patience, left_behind
 
 
 class Ending:
@@ -90,20 +90,20 @@ class Ending:
     def close_source(self) -> None:
         """Raises what the source raises; SourceError where it does not return."""
         errors: list[Exception] = []
-        pulse = Pulse(self._clock)
 
         def close() -> None:
             try:
-                with pulse:
-                    self._source.close()
+                self._source.close()
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
 
         thread = threading.Thread(target=close, name="clesr closing", daemon=True)
+        began_ns = self._clock.now_ns()
         thread.start()
         while thread.is_alive():
             thread.join(READ_S)
-            if pulse.busy_s > (self._patience.abort if self.aborted else self._patience.close):
+            limit = self._patience.abort if self.aborted else self._patience.close
+            if thread.is_alive() and (self._clock.now_ns() - began_ns) / 1e9 > limit:
                 left_behind.append(thread)
                 raise SourceError(f"{self._source.info.address} cannot be closed: it does not answer")
         for error in errors:
@@ -122,6 +122,5 @@ class Ending:
 def let_go(errors: Iterable[BaseException | None]) -> None:
     """Tracebacks keep what the functions in them worked on: an error that is kept would keep its run alive."""
     for error in errors:
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__cause__ or error.__context__
+        for one in chain(error):
+            traceback.clear_frames(one.__traceback__)

@@ -14,6 +14,7 @@ from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import PreparedFrame, Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.live_engine import LiveEngine
+from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.watchdog import Pulse, left_behind
 
@@ -74,7 +75,7 @@ class EngineStage:
     def __init__(self, make_engine: Callable[[], LiveEngine], clock: Clock = SYSTEM) -> None:
         self.pulse = Pulse(clock)  # in a call of an engine
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
-        self._make_engine, self._clock = make_engine, clock
+        self._make_engine, self._clock, self._stream = make_engine, clock, stream_name.get()
         self._clients: deque[EngineClient] = deque()  # next turn first
         self._shared: list[SharedEngine] = []
         self._submitted = 0
@@ -102,7 +103,8 @@ class EngineStage:
     def start(self) -> None:
         """Begin to take turns; may be called once for each stream."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="clesr engine", daemon=True)
+            with naming(self._stream):
+                thread = stream_thread("clesr engine", self._run)
             thread.start()
             self._thread = thread
 

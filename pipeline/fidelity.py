@@ -32,7 +32,7 @@ Errors = NDArray[np.float32]
 
 def squared_difference(one: Image, other: Image) -> Errors:
     """The squared difference of two images (H, W) of one dtype, float32."""
-    difference = np.subtract(one, other, dtype=np.float32)
+    difference = cv2.absdiff(one, other).astype(np.float32)
     return np.square(difference, out=difference)
 
 
@@ -43,26 +43,21 @@ class Tiles:
         self._mask = None if mask.all() else mask.astype(np.float32)
         self._area = int(mask.sum())
         self._rows, self._columns = (_starts(n) for n in mask.shape)
-        self._outside = self._sums(cv2.integral((~mask).astype(np.uint8))) > 0
+        self._outside = _over_tiles((~mask).astype(np.float32)) > 0
 
     def errors(self, squared: Errors) -> tuple[float, NDArray[np.float64]]:
-        """The mean of ``squared`` (H, W) over the field of view, and of each tile in a grid; -1 for one not in it."""
+        """The mean of ``squared`` (H, W) over the field of view, and of each tile in a grid; -1 for one not in it.
+        What lies outside the field of view becomes zero in ``squared``."""
         if self._mask is not None:
-            squared = squared * self._mask
-        sums = cv2.integral(squared, sdepth=cv2.CV_64F)
-        tiles = self._sums(sums) / TILE**2
+            np.multiply(squared, self._mask, out=squared)
+        tiles = _over_tiles(squared) / TILE**2
         tiles[self._outside] = -1.0
-        return float(sums[-1, -1]) / max(self._area, 1), np.asarray(tiles, np.float64)
+        return float(squared.sum()) / max(self._area, 1), tiles
 
     def at(self, index: int) -> tuple[int, int]:
         """The upper left corner of the ``index``-th tile of the grid, row by row."""
         row, column = divmod(index, len(self._columns))
         return int(self._rows[row]), int(self._columns[column])
-
-    def _sums(self, integral: NDArray[np.generic]) -> NDArray[np.float64]:
-        lines = np.asarray(integral, np.float64)
-        lines = lines[self._rows + TILE] - lines[self._rows]
-        return lines[:, self._columns + TILE] - lines[:, self._columns]
 
 
 class FidelityCheck:
@@ -140,3 +135,19 @@ def _starts(length: int) -> NDArray[np.int64]:
     if length < TILE:
         return np.empty(0, np.int64)
     return np.unique(np.append(np.arange(0, length - TILE + 1, STEP), length - TILE))
+
+
+def _over_tiles(values: Errors) -> NDArray[np.float64]:
+    """The sums of ``values`` (H, W) over each tile of the grid."""
+    return _line_sums(_line_sums(values).T).T.astype(np.float64)
+
+
+def _line_sums(values: Errors) -> Errors:
+    """The sums of TILE rows of ``values`` (H, W) from each of ``_starts`` on, put together from halves."""
+    height, width = values.shape
+    whole = height // STEP
+    halves = values[: whole * STEP].reshape(whole, STEP, width).sum(1)
+    sums: Errors = halves[:-1] + halves[1:]
+    if height > TILE and height % STEP:
+        sums = np.vstack([sums, values[-TILE:].sum(0)])
+    return sums

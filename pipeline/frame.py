@@ -1,4 +1,4 @@
-"""One image on its way through the live path, and what became of it."""
+"""One image on its way through the live path, when it is shown, and what became of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,17 +93,17 @@ class Corrupt:
 
 @dataclass(slots=True)
 class PreparedFrame:
-    """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed. Nobody may
-    write to it."""
+    """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed; ``levels`` of
+    the source became its black and white, None where it was not stretched. Nobody may write to it."""
 
     frame: Frame
     lr: Image
     prepared_ns: int
     submitted_ns: int = 0
+    levels: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """Monotonic nanoseconds at which a frame passed each stage."""
 
     captured: int
@@ -137,11 +138,12 @@ class Fidelity:
 class Result:
     """What goes to the sinks: the captured frame as it was, and the image made from it.
 
-    ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed.
+    ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed by
+    ``levels`` (as in PreparedFrame).
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
-    against ``lr``, and ``check`` what else was found; None where it was not measured. All sinks share the arrays: none
-    can write to them.
+    against ``lr``, and ``check`` what else was found; None where it was not measured. ``reason`` is why the engine
+    failed. All sinks share the arrays: none can write to them.
     """
 
     frame: Frame
@@ -153,3 +155,42 @@ class Result:
     model: str
     fidelity: float | None = None
     check: Fidelity | None = None
+    levels: tuple[float, float] | None = None
+    reason: str = ""
+
+
+class Timeline:
+    """Presentation times of a recording, from its frames: whole ``tick`` seconds, 0 for the first, strictly rising.
+
+    A frame's ``pts`` is taken where it has one, else its capture time. Where time goes back by half a
+    ``period`` or more (a recording that loops), or changes between the two kinds, the frame follows the one
+    before it at the last distance seen; ``period`` (seconds) is that distance until there is one.
+    """
+
+    def __init__(self, tick: Fraction, period: Fraction) -> None:
+        self.tick, self._step, self._slack = tick, period, period / 2
+        self._origin = Fraction(0)
+        self._last: Fraction | None = None  # seconds of the last frame on its own clock
+        self._recorded = False
+        self._last_ticks = -1
+
+    def place(self, frame: Frame) -> int:
+        """Ticks since the first frame."""
+        if frame.pts is not None and frame.time_base is not None:
+            recorded, seconds = True, frame.pts * frame.time_base
+        else:
+            recorded, seconds = False, Fraction(frame.time_ns, 10**9)
+        if self._last is None:
+            self._origin = seconds
+        elif recorded != self._recorded or self._last - seconds >= self._slack:
+            self._origin = seconds - (self._last - self._origin + self._step)
+        elif seconds > self._last:
+            self._step = seconds - self._last
+        self._last, self._recorded = seconds, recorded
+        self._last_ticks = max(round((seconds - self._origin) / self.tick), self._last_ticks + 1)
+        return self._last_ticks
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame's begin to the last one's end."""
+        return float(self._last_ticks * self.tick + self._step) if self._last_ticks >= 0 else 0.0

@@ -30,9 +30,7 @@ class FrameQueue(Generic[T]):
         if size < 1:
             raise ValueError(f"a queue holds at least one item, not {size}")
         self.size, self.policy = size, policy
-        self.room = (
-            math.inf if policy is Policy.DROP_OLDEST else size
-        )  # items that can be put without waiting
+        self.room = math.inf if policy is Policy.DROP_OLDEST else size  # for items, without waiting
         self.ready = False  # whether ``get`` would return or raise at once
         self._items: deque[T] = deque()
         self._changed = threading.Condition()

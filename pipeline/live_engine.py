@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,11 +10,12 @@ from contextlib import contextmanager, suppress
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.resample import quantise, resize
-from clesr.engines.engine import Engine, EngineInfo, SelfChecking
+from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 
+log = logging.getLogger(__name__)
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
 EngineFactory = Callable[[tuple[int, int]], Engine]
@@ -35,16 +37,8 @@ class LiveEngine:
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
 
-    def __init__(
-        self,
-        factory: EngineFactory,
-        scale: int,
-        clock: Clock,
-        tell: Callable[[str], None],
-        *,
-        consistent: bool = False,
-    ) -> None:
-        self.factory, self.scale, self.clock, self.tell = factory, scale, clock, tell
+    def __init__(self, factory: EngineFactory, scale: int, clock: Clock, *, consistent: bool = False) -> None:
+        self.factory, self.scale, self.clock = factory, scale, clock
         self.consistent = consistent
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
@@ -53,6 +47,7 @@ class LiveEngine:
         self.opening_ns: int | None = None
         self.full = False  # whether as many frames are in flight as the engine takes
         self._check: FidelityCheck | None = None
+        self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
         self._shape, self._depth = (0, 0), 1
         self._in_flight: deque[PreparedFrame] = deque()
         self._ready: deque[Result] = deque()
@@ -105,7 +100,7 @@ class LiveEngine:
 
     def close(self) -> None:
         """Free the engine. Nothing may be in flight."""
-        engine, self.engine, self._check = self.engine, None, None
+        engine, self.engine, self._check, self._checking = self.engine, None, None, None
         if engine is not None:
             with _no_exit("closed"):
                 engine.close()
@@ -115,13 +110,17 @@ class LiveEngine:
         try:
             check_opened(engine, shape, self.scale)
             self._check = FidelityCheck(shape, self.scale, engine.info.limit_db, consistent=self.consistent)
-            if self.consistent and isinstance(engine, SelfChecking):
+            if isinstance(engine, CheckingOnRequest):
+                engine.check()
+            self._checking = engine if isinstance(engine, SelfChecking) else None
+            if self.consistent and isinstance(engine, SelfCorrecting):
                 engine.correct()
         except BaseException:
             with suppress(Exception):  # the first error is the one that counts
                 engine.close()
             raise
         self.info, self._shape, self._depth = engine.info, shape, engine.depth
+        log.debug(f"opened for {shape[1]}x{shape[0]} pixels: {engine.info}")
         return engine
 
     def _reopen(self, shape: tuple[int, int]) -> None:
@@ -181,15 +180,13 @@ class LiveEngine:
         assert check is not None
         image = collect_checked(engine, prepared.lr, self.scale)
         name = engine.info.engine
-        reprojected = (
-            reprojected_checked(engine, prepared.lr, name) if isinstance(engine, SelfChecking) else ()
-        )
+        reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
         image, found, wrong = check.judge(prepared.lr, image, reprojected)
         if wrong:
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
             self._failures = 0
-            self.tell("the engine is back")
+            log.warning("the engine is back")
         return self._result(prepared, image, Outcome.UPSCALED, found)
 
     def _take(self) -> list[Result]:
@@ -205,7 +202,7 @@ class LiveEngine:
         """Take the engine out of service: it is opened again before a later frame."""
         words = first_line(error)
         if not self.failure:
-            self.tell(f"the engine failed ({words}); bicubic images, marked, until it is back")
+            log.warning(f"the engine failed ({words}); bicubic images, marked, until it is back")
         wait = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
         self._failures += 1
         self._retry_ns = self.clock.now_ns() + int(wait * 1e9)
@@ -224,8 +221,10 @@ class LiveEngine:
         )
         model = self.info.model if self.info else ""
         fidelity = check.db if check else None
+        reason = self.failure or "" if outcome is Outcome.FAILED else ""
         image.flags.writeable = False  # it is ours alone until now
-        return Result(prepared.frame, prepared.lr, image, outcome, self.scale, times, model, fidelity, check)
+        frame, lr, levels = prepared.frame, prepared.lr, prepared.levels
+        return Result(frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels, reason)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Outcome, PreparedFrame, Result
 from clesr.pipeline.sink import Sink
 
 
@@ -23,11 +23,11 @@ class FrameObserver(Protocol):
     def spoil(self, item: Corrupt) -> None:
         """A frame came that could not be decoded. Source thread."""
 
-    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        """Frame ``number`` waits for the engine; source ``levels`` became black and white. Source thread."""
-
-    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
-        """Frame ``number`` ended without a result, where it is known for a ``reason``. Source or engine thread."""
+    def settle(
+        self, number: int, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
+    ) -> None:
+        """Frame ``number`` ended without a result, where it is known for a ``reason``; ``prepared`` is what waited for
+        the engine, None where it did not come so far. Source or engine thread."""
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         """``result`` was made by ``engine``, and goes to the sinks next. Engine thread."""

@@ -8,6 +8,7 @@ The main thread waits in ``run``, says what does not answer, and gives up at the
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
+from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sink import Sink
@@ -32,22 +34,8 @@ from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import State, Status, Summary
 from clesr.pipeline.watchdog import Part, Patience, Watchdog
 
+log = logging.getLogger(__name__)
 __all__ = ["Limits", "Pipeline", "run_together"]
-
-KEPT = 20  # notes in a summary
-
-
-class Notes:
-    """Messages that are told, and the first of them kept for the summary."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell = tell
-        self.first: list[str] = []
-
-    def add(self, message: str) -> None:
-        self.tell(message)
-        if len(self.first) < KEPT:
-            self.first.append(message)
 
 
 class Pipeline:
@@ -56,10 +44,9 @@ class Pipeline:
     ``factory`` opens an engine for an LR shape, or is an EngineStage that several pipelines share. Recorded
     sources lose nothing: a slow engine makes them wait. Of live ones the newest frames are taken and the others
     counted as stale. ``recorder`` sees every captured frame before anything else does, and takes the results as a
-    sink. ``tell`` gets one-line messages for the user, from any thread. ``on_end`` is called before the
-    sinks are closed when everything of a recorded source came through, without a stop or an error.
-    ``consistent`` corrects images by what was measured; an EngineStage has a setting of its own. ``patience`` is
-    how long other parts may be silent.
+    sink. ``on_end`` is called before the sinks are closed when everything of a recorded source came through,
+    without a stop or an error. ``consistent`` corrects images by what was measured; an EngineStage has a setting of
+    its own. ``patience`` is how long other parts may be silent.
     """
 
     def __init__(
@@ -74,19 +61,16 @@ class Pipeline:
         recorder: FrameRecorder | None = None,
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
-        tell: Callable[[str], None] = lambda _message: None,
         on_end: Callable[[], None] = lambda: None,
         patience: Patience | None = None,
     ) -> None:
         self.source, self.scale = source, scale
         self.prepare = prepare or Prepare()
-        self.clock, self.tell, self.on_end = clock, tell, on_end
+        self.clock, self.on_end, self.stream = clock, on_end, stream_name.get()
         self.stats = RunStats(source.info, clock)
         self.ledger = self.stats.ledger
         if not isinstance(factory, EngineStage):
-            factory = EngineStage(
-                partial(LiveEngine, factory, scale, clock, tell, consistent=consistent), clock
-            )
+            factory = EngineStage(partial(LiveEngine, factory, scale, clock, consistent=consistent), clock)
         self._engine = factory
         self.recorder = recorder
         self._observers: tuple[FrameObserver, ...] = (self.stats, recorder) if recorder else (self.stats,)
@@ -94,7 +78,7 @@ class Pipeline:
         live = source.info.live
         full_s = self._patience.full if live else None
         self._workers = [
-            SinkWorker(sink, factory.wake, clock=clock, full_s=full_s, tell=tell)
+            SinkWorker(sink, factory.wake, clock=clock, full_s=full_s)
             for sink in (*sinks, *([recorder] if recorder else []))
         ]
         policy = Policy.DROP_OLDEST if live else Policy.BLOCK
@@ -104,7 +88,6 @@ class Pipeline:
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
         self._ending = Ending(source, self._workers, recorder, patience=self._patience, clock=clock)
-        self._notes = Notes(tell)
         idle = self.stats.monitor.idle
         self._capture = CaptureStage(
             source,
@@ -116,12 +99,9 @@ class Pipeline:
             limits=self._limits,
             clock=clock,
             stop=self._ending.stop,
-            note=self._notes.add,
         )
-        self._watchdog, self._silent = (
-            Watchdog(self._patience, tell),
-            "",
-        )  # what is to be said of the engine now
+        self._watchdog = Watchdog(self._patience)
+        self._silent = ""  # what is to be said of the engine now
         self._described: tuple[EngineInfo | None, str] = None, ""
         address = source.info.address
         self._engine_part = Part(factory.pulse, "the engine has not answered", "the engine answers again")
@@ -165,9 +145,8 @@ class Pipeline:
             if self._state is State.STARTING:
                 self._state = State.RUNNING
             self._start_ns = self.clock.now_ns()
-            source = threading.Thread(
-                target=self._read, args=(self._start_ns,), name="clesr source", daemon=True
-            )
+            log.debug(f"reading {self.source.info.address} begins")
+            source = stream_thread("clesr source", self._read, self._start_ns)
             self._engine.start()
             for worker in self._workers:
                 worker.start(self)
@@ -203,14 +182,14 @@ class Pipeline:
         self._silent = self._watchdog.message(self._engine_part)
         late = self.stats.late()
         if late:
-            self._notes.add(late)
+            self._capture.notes.add(late)
         seconds, now = self._limits.seconds, self.clock.now_ns()
         if seconds is not None and now - self._start_ns >= (seconds + self._patience.told) * 1e9:
             self.stop()  # the source thread, which does so by itself, does not answer
         try:
             self._ending.check_source(self._source_thread)
         except SourceError as error:
-            self.tell(str(error))
+            log.error(str(error))
             self._errors.append(error)
             self._client.queue.close()
         if self._ending.engine_is_due:
@@ -296,7 +275,7 @@ class Pipeline:
             state=self._state,
             seconds=self.stats.monitor.span_s,
             outputs=tuple(worker.report for worker in self._workers if worker.report),
-            notes=tuple(self._notes.first),
+            notes=tuple(self._capture.notes.first),
             sinks={
                 worker.sink.name: {"written": worker.written, "skipped": worker.skipped}
                 for worker in self._workers
@@ -332,7 +311,7 @@ class Pipeline:
         """The last result has come; ``stale`` frames were given up. Engine thread, or the main thread where that one
         does not answer."""
         for prepared in stale:
-            self._capture.settle(prepared.frame, Outcome.STALE)
+            self._capture.settle(prepared.frame, Outcome.STALE, prepared=prepared)
         if error is not None:
             self._errors.append(error)
             self._ending.begin()
@@ -347,7 +326,7 @@ class Pipeline:
             needing = [o for o in needing if o.sink is not self.recorder]
         elif worker.sink is not self.recorder and self.recorder is not None and self.recorder.recording:
             going = "; the recording goes on"
-        self.tell(f"{worker.sink.name} broke: {first_line(worker.error or SinkError('no reason'))}{going}")
+        log.error(f"{worker.sink.name} broke: {first_line(worker.error or SinkError('no reason'))}{going}")
         if not needing:
             self.stop()
 
@@ -370,15 +349,12 @@ class Pipeline:
         shared = self._client.shared
         return (shared.live.info, shared.live.failure) if shared else (self._client.info, None)
 
-    def _watched(self) -> Iterator[Part]:
+    def _watched(self) -> list[Part]:
         """What has to answer now."""
-        if not self._client.done.is_set():
-            yield self._engine_part
-            if not self._ending.stop.is_set():
-                yield self._source_part
-        for worker, part in zip(self._workers, self._sink_parts, strict=True):
-            if worker.alive:
-                yield part
+        sinks = [part for worker, part in zip(self._workers, self._sink_parts, strict=True) if worker.alive]
+        if self._client.done.is_set():
+            return sinks
+        return [self._engine_part, *([] if self._ending.stop.is_set() else [self._source_part]), *sinks]
 
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
@@ -391,6 +367,7 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._workers) else State.STOPPED
+        log.debug(f"{self.source.info.address}: {self._state} after {self.ledger.captured} frames")
         let_go([*self._errors, *(worker.error for worker in self._workers)])
 
     @property
@@ -422,16 +399,19 @@ def run_together(
         for pipeline in running:
             pipeline.open()
         for pipeline in running:
-            pipeline.start()
+            with naming(pipeline.stream):
+                pipeline.start()
         while running:
             for pipeline in list(running):
-                pipeline.look()
-                if not pipeline.busy:
-                    running.remove(pipeline)
-                    pipeline.finish()
-                    on_finish(pipeline)
+                with naming(pipeline.stream):
+                    pipeline.look()
+                    if not pipeline.busy:
+                        running.remove(pipeline)
+                        pipeline.finish()
+                        on_finish(pipeline)
             for pipeline in running:
                 pipeline.wait()
     finally:
         for pipeline in running:
-            pipeline.finish()
+            with naming(pipeline.stream):
+                pipeline.finish()

@@ -119,7 +119,7 @@ class Prepare:
         image = frame.image
         if self.roi is not None:
             self.roi.check((image.shape[0], image.shape[1]))
-            image = _copy(self.roi.cut(image))
+            image = np.ascontiguousarray(self.roi.cut(image))
         self.levels = self.find_levels(image, frame)
         return image if self.levels is None else stretch(image, *self.levels)
 
@@ -146,11 +146,6 @@ class Prepare:
         self._time_ns = time_ns
         low, high = (float(level) for level in self._levels)
         return low, max(high, low + 1)
-
-
-def _copy(view: Image) -> Image:
-    copied: Image = np.ascontiguousarray(view)
-    return copied
 
 
 def stretch(image: Image, low: float, high: float) -> Image:

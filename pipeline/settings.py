@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
@@ -22,15 +23,8 @@ VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ff
 PROCESSORS = ("auto", "cpu", "gpu")  # what decodes or encodes video
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
 PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
-PANELS = (
-    "Source",
-    "Input",
-    "Up-scaling",
-    "Output",
-    "Recording",
-    "Stopping",
-    "Archive",
-)  # of the help, in order
+# Of the help, in order.
+PANELS = ("Source", "Input", "Up-scaling", "Output", "Recording", "Stopping", "Archive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +32,8 @@ class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
     and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
     text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
-    is for a flag that can be put off as well. ``flag`` is the option where it is not named as its
-    field, ``names`` are other spellings."""
+    is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together. ``flag``
+    is the option where it is not named as its field, ``names`` are other spellings."""
 
     help: str
     panel: str | None = None
@@ -53,6 +47,7 @@ class Option:
     parse: Callable[[str], Any] | None = None
     per_stream: bool = False
     negative: bool = False
+    nargs: int = 1
     flag: str | None = None
     names: tuple[str, ...] = ()
 
@@ -69,6 +64,12 @@ def setting(default: Any, help: str, metavar: str | None = None, **option: Any) 
     return field(default=default, metadata={"option": stated})
 
 
+def overwriting(panel: str | None = None) -> Any:
+    """The field ``overwrite`` of what writes files."""
+    help = "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced."
+    return setting(False, help, panel=panel)
+
+
 _source, _input, _upscaling, _output, _recording, _stopping, _archive = (
     partial(setting, panel=panel) for panel in PANELS
 )
@@ -79,28 +80,13 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _roi(text: str) -> Roi:
-    from clesr.pipeline.prepare import Roi
-
-    return Roi.parse(text)
-
-
-def _mask(text: str) -> Roi:
-    from clesr.pipeline.prepare import Roi
-
-    return Roi.parse(text, "--mask")
+def _parsed(place: str, *more: str) -> Callable[[str], Any]:
+    """The function at ``place``, a ``module:name`` of the pipeline that is loaded when there is a text to parse."""
+    return lambda text: resolve_name(f"clesr.pipeline.{place}")(text, *more)
 
 
-def _window(text: str) -> Window:
-    from clesr.pipeline.prepare import Window
-
-    return Window.parse(text)
-
-
-def _pace(text: str) -> Pace:
-    from clesr.pipeline.sources.pacing import parse_pace
-
-    return parse_pace(text)
+_roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
+_window, _pace = _parsed("prepare:Window.parse"), _parsed("sources.pacing:parse_pace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +141,7 @@ class RunSettings(EngineSettings):
         "large pictures.",
         choices=PROCESSORS,
     )
-    overwrite: bool = _output(
-        False,
-        "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced.",
-    )
+    overwrite: bool = overwriting("Output")
     codec: str = _output(
         "auto",
         f"Codec of the video: {', '.join(VIDEO_CODECS)}; ffv1 and h264-lossless lose nothing.",

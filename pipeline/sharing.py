@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,11 @@ from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
+from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.source import SourceInfo
 
+log = logging.getLogger(__name__)
 TRIAL_S = 0.7  # for each of the two ways
 ENOUGH = 1.2  # times the sources' rate: then several engines need not be tried
 GAIN = 1.1  # how much faster several must be, because they take more memory
@@ -35,11 +38,9 @@ class StillSource:
         pass
 
 
-def shared(
-    factory: EngineFactory, scale: int, tell: Callable[[str], None], *, consistent: bool = False
-) -> EngineStage:
+def shared(factory: EngineFactory, scale: int, *, consistent: bool = False) -> EngineStage:
     """What pipelines are given in place of ``factory`` to share its engines; ``consistent`` is the Upscaler's."""
-    return EngineStage(partial(LiveEngine, factory, scale, SYSTEM, tell, consistent=consistent))
+    return EngineStage(partial(LiveEngine, factory, scale, SYSTEM, consistent=consistent))
 
 
 def choose_sharing(
@@ -48,25 +49,26 @@ def choose_sharing(
     scale: int,
     one: EngineFactory,
     several: EngineFactory,
-    explain: Callable[[str], None],
 ) -> bool:
     """Whether streams of LR ``shapes`` (H, W), together ``fps`` frames a second, had better share one engine of
     factory ``one`` for each shape than have an engine of ``several`` each. Says in one line what was measured.
 
     An engine that does not open decides for sharing: the run itself says why.
     """
-    alone, problem = _rate(shapes, scale, shared(one, scale, lambda _message: None))
+    with naming(None):
+        alone, problem = _rate(shapes, scale, shared(one, scale))
     if problem is not None:
         return True
     if alone >= ENOUGH * fps:
-        explain(
+        log.info(
             f"streams: they take turns at one engine, {alone:.0f} frames/s of the {fps:.4g} that they give"
         )
         return True
-    apart, problem = _rate(shapes, scale, several)
+    with naming(None):
+        apart, problem = _rate(shapes, scale, several)
     better = problem is None and apart >= GAIN * alone
     figures = f"one does {alone:.1f} frames/s, {len(shapes)} do {problem or f'{apart:.1f}'}"
-    explain(
+    log.info(
         f"streams: {'an engine each' if better else 'they take turns at one engine'} ({figures}, they give {fps:.4g})"
     )
     return not better

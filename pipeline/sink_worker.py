@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -10,10 +11,12 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
 from clesr.pipeline.status import Status
 from clesr.pipeline.watchdog import Pulse, left_behind
 
+log = logging.getLogger(__name__)
 RESULTS = 4  # results that may wait for a sink that takes all
 REFRESH_S = 0.015  # between two refreshes of what a person looks at
 
@@ -47,9 +50,8 @@ class SinkWorker:
         *,
         clock: Clock = SYSTEM,
         full_s: float | None = None,
-        tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        self.sink, self.tell = sink, tell
+        self.sink = sink
         size = 1 if sink.policy is Policy.DROP_OLDEST else RESULTS
         self.queue: FrameQueue[Result] = FrameQueue(size, sink.policy, wake)
         self.pulse = Pulse(clock)
@@ -77,7 +79,7 @@ class SinkWorker:
         if now - self._full_since_ns < self._full_s * 1e9:
             return False
         self._behind = True
-        self.tell(f"{self.sink.name} is too slow: results are missing from it from here on")
+        log.warning(f"{self.sink.name} is too slow: results are missing from it from here on")
         return True
 
     def put(self, result: Result) -> None:
@@ -85,7 +87,7 @@ class SinkWorker:
         self._full_since_ns = None
         if self._behind and not len(self.queue):
             self._behind = False
-            self.tell(f"{self.sink.name} takes results again; {self.missed} are missing so far")
+            log.warning(f"{self.sink.name} takes results again; {self.missed} are missing so far")
         if self._behind and self.queue.room < 1:
             self.missed += 1
             self._skip(result)
@@ -131,7 +133,7 @@ class SinkWorker:
         left_behind.append(self._thread)
         message = f"{self.sink.name} has not answered for {self.pulse.busy_s:.0f} s and is given up"
         self.error = self.error or SinkError(message)
-        self.tell(message)
+        log.warning(message)
         self.queue.close()
         self.skipped += 1 + len(self.queue.drain())
         self.fed.set()
@@ -140,9 +142,7 @@ class SinkWorker:
     # --- sink thread
 
     def _begin(self, work: Callable[..., None], *arguments: object) -> None:
-        self._thread = threading.Thread(
-            target=work, args=arguments, name=f"clesr {self.sink.name}", daemon=True
-        )
+        self._thread = stream_thread(f"clesr {self.sink.name}", work, *arguments)
         self._thread.start()
 
     def _run(self, host: Host) -> None:
@@ -185,6 +185,7 @@ class SinkWorker:
 
     def _close(self) -> None:
         self.report = self._call(self.sink.close)
+        log.debug(f"{self.sink.name} closed, {self.written} results written")
         if self.missed:
             missing = f"{self.missed} results are missing, which it could not take in time"
             self.report = f"{self.report or self.sink.name}; {missing}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Outcome, PreparedFrame, Result
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.watchdog import Pulse
@@ -63,37 +63,26 @@ class Ledger:
 
 
 class Latency:
-    """Milliseconds that results took, by stage, in rings of fixed size (one writer)."""
+    """Milliseconds that results took, by stage, in a ring of fixed size (one writer)."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._rings = {stage: np.zeros(kept, np.float32) for stage in STAGES}
+        self._ring = np.zeros((kept, len(STAGES)), np.float32)
         self._count = 0
 
     def add(self, result: Result) -> None:
-        times = result.times
-        spans = (
-            times.prepared - times.captured,
-            times.submitted - times.prepared,
-            times.collected - times.submitted,
-            times.collected - times.captured,
-        )
-        slot = self._count % len(self._rings["total"])
-        for stage, span in zip(STAGES, spans, strict=True):
-            self._rings[stage][slot] = span / 1e6
+        captured, prepared, submitted, collected = result.times
+        spans = prepared - captured, submitted - prepared, collected - submitted, collected - captured
+        self._ring[self._count % len(self._ring)] = [span / 1e6 for span in spans]
         self._count += 1
 
     def percentiles(self) -> dict[str, dict[str, float]]:
         """Milliseconds by stage and percentile; empty before the first result."""
         if not self._count:
             return {}
-        kept = min(self._count, len(self._rings["total"]))
-        values = {
-            stage: np.percentile(ring[:kept], list(PERCENTILES.values()))
-            for stage, ring in self._rings.items()
-        }
+        found = np.percentile(self._ring[: self._count], list(PERCENTILES.values()), axis=0).T
         return {
             stage: {name: round(float(v), 3) for name, v in zip(PERCENTILES, row, strict=True)}
-            for stage, row in values.items()
+            for stage, row in zip(STAGES, found, strict=True)
         }
 
 
@@ -123,7 +112,7 @@ class Fidelities:
         ``limit`` (both None without a limit). Empty where nothing was measured."""
         if not self._count:
             return {}
-        p50, p1 = np.percentile(self._ring[: min(self._count, len(self._ring))], (50, 1))
+        p50, p1 = np.percentile(self._ring[: self._count], (50, 1))
         return {
             "frames": self._count,
             "p50": round(float(p50), 2),
@@ -239,10 +228,9 @@ class RunStats(FrameObserver):
         self.monitor.arrives()
         self.ledger.record(Outcome.CORRUPT)
 
-    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        """The time stands in the result."""
-
-    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
+    def settle(
+        self, number: int, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
+    ) -> None:
         self.ledger.record(outcome)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -63,19 +63,6 @@ class Summary:
     fidelity: Mapping[str, float | None] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "captured": self.captured,
-            "outcomes": {str(outcome): count for outcome, count in self.outcomes.items()},
-            "fps": round(self.fps, 3),
-            "latency_ms": {stage: dict(row) for stage, row in self.latency_ms.items()},
-            "engine": self.engine,
-            "model": self.model,
-            "scale": self.scale,
-            "state": str(self.state),
-            "seconds": round(self.seconds, 3),
-            "outputs": list(self.outputs),
-            "notes": list(self.notes),
-            "sinks": {name: dict(counts) for name, counts in self.sinks.items()},
-            "fidelity_db": dict(self.fidelity),
-        }
+        values = asdict(self) | {"fps": round(self.fps, 3), "seconds": round(self.seconds, 3)}
+        values["fidelity_db"] = values.pop("fidelity")
+        return values

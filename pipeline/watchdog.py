@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 
 from clesr.engines.common.clock import Clock
 
+log = logging.getLogger(__name__)
 SLOWER = 3.0  # times the longest call so far: what is slow by nature is not taken for hung
 
 left_behind: list[threading.Thread] = []  # threads that were given up: the interpreter must not wait for them
@@ -40,9 +41,7 @@ class Pulse:
     def __enter__(self) -> None:
         self.since_ns = self._clock.now_ns()
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.since_ns = None
 
     @property
@@ -75,8 +74,8 @@ class _Seen:
 class Watchdog:
     """Says once when a part does not come back from a call, and once when it has. One thread looks."""
 
-    def __init__(self, patience: Patience, tell: Callable[[str], None]) -> None:
-        self._patience, self.tell = patience, tell
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)  # by the words
 
     def look(self, parts: Iterable[Part]) -> None:
@@ -84,7 +83,7 @@ class Watchdog:
             seen, since = self._seen[part.silent], part.pulse.since_ns
             if seen.since_ns != since:
                 if seen.told:
-                    self.tell(f"{part.back}, after {seen.busy_s:.0f} s")
+                    log.warning(f"{part.back}, after {seen.busy_s:.0f} s")
                 seen.longest_s = max(seen.longest_s, seen.busy_s)
                 seen.since_ns, seen.busy_s, seen.told = since, 0.0, False
             if since is None:
@@ -92,7 +91,7 @@ class Watchdog:
             seen.busy_s = part.pulse.busy_s
             if not seen.told and seen.busy_s > max(self._patience.told, SLOWER * seen.longest_s):
                 seen.told = True
-                self.tell(f"{part.silent} for {seen.busy_s:.0f} s")
+                log.warning(f"{part.silent} for {seen.busy_s:.0f} s")
 
     def message(self, part: Part) -> str:
         """What is to be said of ``part`` now; empty where it answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -48,6 +49,16 @@ def _nothing_concealed() -> Iterator[None]:
     module = sys.modules.get("clesr.engines.common.text")
     if module is not None:
         module._concealed.clear()
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """Who listens to one test hears nothing of the next one."""
+    yield
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("clesr")]:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [each for each in logger.handlers if isinstance(each, logging.NullHandler)]
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import hear
 from numpy.typing import NDArray
 from random_models import random_image, random_model
 from session_runs import frames, noise, record
 from support import FakeEngine
 
 import clesr
-from clesr.engines import upscaler
+from clesr.engines import opener
 from clesr.engines.interpolation import open_interpolation
 from clesr.engines.models.weights import save_model
 from clesr.engines.results import run_frame
@@ -81,24 +82,22 @@ def test_upscale_gives_what_the_engine_gives(dtype: type) -> None:
 def test_upscale_by_a_file_of_weights(tmp_path: Path) -> None:
     model = random_model("fast", 2)
     save_model(tmp_path / "mine.safetensors", model.module, model.descriptor)
-    said: list[str] = []
+    said = hear()
     image = random_image((16, 24))
-    with clesr.Upscaler(
-        2, str(tmp_path / "mine.safetensors"), engine="torch", explain=said.append
-    ) as upscaler:
+    with clesr.Upscaler(2, str(tmp_path / "mine.safetensors"), engine="torch") as upscaler:
         assert upscaler.info is None
         sr = upscaler(image)
         assert upscaler.info is not None
         assert upscaler.info.model_hash == model.sha256
+    (line,) = said
+    assert line.startswith("engine: torch")
     assert sr.shape == (32, 48)
     assert not np.array_equal(sr, clesr.upscale(image, 2, "bicubic"))
-    assert len(said) == 1
-    assert said[0].startswith("engine: torch")
 
 
 def test_auto_takes_a_model_by_a_trial() -> None:
-    said: list[str] = []
-    with clesr.Upscaler(8, engine="torch", fps=1000.0, explain=said.append) as upscaler:
+    said = hear()
+    with clesr.Upscaler(8, engine="torch", fps=1000.0) as upscaler:
         assert upscaler(random_image((8, 8))).shape == (64, 64)
     assert said[0].startswith("model fast")
 
@@ -140,7 +139,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
         engines.append(FakeEngine(shape, scale=scale, depth=3, fails=(13,)))
         return engines[-1]
 
-    monkeypatch.setattr(upscaler, "open_engine", open_fake)
+    monkeypatch.setattr(opener, "open_engine", open_fake)
     return engines
 
 

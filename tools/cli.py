@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,12 @@ from clesr.engines.common.numbers import shortened
 from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import conceal
 from clesr.pipeline.watchdog import left_behind
-from clesr.tools.common.console import tell, tell_traceback
+from clesr.tools.common.console import user_logging
 from clesr.tools.common.options import check_options, read_toml
 from clesr.tools.common.signals import interruptible
 from clesr.tools.common.stderr import stderr
 
+log = logging.getLogger(__name__)
 PREFIX = "CLESR"
 UNPRINTED = "what was printed could not be written"
 HELP = {  # the first sentence of each command's own help, which then need not be loaded for the list of commands
@@ -101,7 +104,7 @@ def live_main() -> None:
 
 def _run(command: click.Command, name: str, prefix: str) -> None:
     try:
-        with interruptible() as signals:
+        with user_logging(), interruptible() as signals:
             code = _status(command, name, prefix, signals)
             if not _flush_output():
                 code = code or 1
@@ -154,7 +157,7 @@ def _is_of_output(error: OSError) -> bool:
     clesr's own files have names, and classes of clesr."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename is not None:
         return False
-    tell(f"clesr: error: {UNPRINTED}: {error.strerror}")
+    log.error(f"clesr: error: {UNPRINTED}: {error.strerror}")
     return True
 
 
@@ -167,15 +170,16 @@ def _flush_output() -> bool:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            tell(f"clesr: error: {UNPRINTED}: {error.strerror or error}")
+            log.error(f"clesr: error: {UNPRINTED}: {error.strerror or error}")
             return False
     return True
 
 
 def _failed(message: str, code: int, debug: bool) -> int:
     if debug and sys.exc_info()[0] is not None:
-        tell_traceback()
-    tell(f"clesr: error: {message}")
+        for line in traceback.format_exc().splitlines():
+            log.error(f"  {line}")
+    log.error(f"clesr: error: {message}")
     return code
 
 
@@ -192,18 +196,11 @@ def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
             path = word.partition("=")[2]
         else:
             rest.append(word)
-    if path is not None:
-        return rest, read_config(Path(path))
-    own = _own_config()
-    return rest, read_config(own) if own is not None and own.is_file() else {}
-
-
-def _own_config() -> Path | None:
-    """The user's settings file; None for a user without a home folder, as services may have none."""
-    try:
-        return Path(platformdirs.user_config_dir("clesr")) / "config.toml"
-    except RuntimeError:
-        return None
+    if path is None:
+        with suppress(RuntimeError):  # the user has no home folder, as those of services may have none
+            own = Path(platformdirs.user_config_dir("clesr"), "config.toml")
+            path = str(own) if own.is_file() else None
+    return rest, {} if path is None else read_config(Path(path))
 
 
 def read_config(path: Path) -> dict[str, Any]:

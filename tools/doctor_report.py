@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import av
@@ -22,8 +24,8 @@ from clesr.engines.factory import engines, open_engine, why_not
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video.encoding import Encoding, choose_encoding
-from clesr.pipeline.video.hardware_decoding import BY_HARDWARE, Decoding
-from clesr.pipeline.video.hardware_encoding import Encode, write_pattern
+from clesr.pipeline.video.hardware_decoding import BY_HARDWARE
+from clesr.pipeline.video.hardware_encoding import by_hardware, write_pattern
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
 EXAMPLE = (128, 128)
@@ -60,21 +62,19 @@ def _engines() -> Iterator[str]:
 def _engine(candidate: EngineCandidate, reason: str) -> str:
     if not reason:
         return f"ok  engine {candidate}"
-    install = (
-        f" (with one: {candidate.install})" if candidate.install and candidate.install not in reason else ""
-    )
+    said = not candidate.install or candidate.install in reason
+    install = "" if said else f" (with one: {candidate.install})"
     return f"--  engine {candidate}: {reason}{install}"
 
 
 def _would_run(model: Model) -> Iterator[str]:
-    said: list[str] = []
     try:
-        engine = open_engine("auto", model, 4, EXAMPLE, explain=said.append)
+        engine = open_engine("auto", model, 4, EXAMPLE)
     except ClesrError as error:
         yield f"--  no engine starts: {error}"
         return
     engine.close()
-    yield from (f"    {line}" for line in said)
+    yield f"    {engine.info.choice}"
 
 
 def _cameras() -> Iterator[str]:
@@ -96,43 +96,50 @@ def _display() -> str:
 
 
 def _codecs() -> Iterator[str]:
-    for label, names in {
-        "H.264": ("libx264",),
-        "HEVC": ("libx265",),
-        "FFV1": ("ffv1",),
-    }.items():
-        having = [name for name in names if name in av.codecs_available]
-        yield (
-            f"ok  {label}: {', '.join(having)}" if having else f"--  {label}: this PyAV has no encoder for it"
-        )
+    for label, name in {"H.264": "libx264", "HEVC": "libx265", "FFV1": "ffv1"}.items():
+        missing = f"--  {label}: this PyAV has no encoder for it"
+        yield f"ok  {label}: {name}" if name in av.codecs_available else missing
 
 
 def _hardware() -> Iterator[str]:
     """What graphics cards can do with video, tried on a few images."""
     for label, codec in {"H.264": "h264", "HEVC": "hevc"}.items():
-        said: list[str] = []
         try:
             encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
-            by_hardware = _decodes(encoding, said.append)
-            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
-            by_hardware = Encode("gpu", said.append).by_hardware(encoding, TRIED).hardware
-            yield f"{'ok' if by_hardware else '--'}  {label}: {said[-1]}"
+            with _logged() as records:
+                _decode(encoding)
+                line = records[-1].getMessage()
+                yield f"{'ok' if line.startswith(BY_HARDWARE) else '--'}  {label}: {line}"
+                encodes = by_hardware("gpu", encoding, TRIED).hardware
+                yield f"{'ok' if encodes else '--'}  {label}: {records[-1].getMessage()}"
         except (ClesrError, av.FFmpegError) as error:
             yield f"--  {label} in hardware cannot be tried: {error}"
 
 
-def _decodes(encoding: Encoding, tell: Callable[[str], None]) -> bool:
-    """Whether a card decodes ``encoding`` to the end; ``tell`` gets why not."""
-    lines: list[str] = []
+@contextlib.contextmanager
+def _logged() -> Iterator[list[logging.LogRecord]]:
+    """What is logged of video in the block: for the report, in place of standard error."""
+    logger, handler = logging.getLogger("clesr.pipeline.video"), BufferingHandler(1000)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield handler.buffer
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+
+
+def _decode(encoding: Encoding) -> None:
+    """Decode a short video of ``encoding`` to its end, by a card where one can."""
     with tempfile.TemporaryDirectory(prefix="clesr-") as folder:
         path = Path(folder) / "trial.mp4"
         write_pattern(path, encoding, TRIED)
-        source = open_source(str(path), pace="max", decoding=Decoding("gpu", lines.append))
+        source = open_source(str(path), pace="max", decode="gpu")
         with contextlib.closing(source), contextlib.suppress(EndOfSource):
             while True:
                 source.read(1.0)
-    tell(lines[-1])
-    return lines[-1].startswith(BY_HARDWARE)
 
 
 def _version(package: str) -> str:

@@ -30,17 +30,15 @@ def _enter(name: str) -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than we use
     toggling = [signal.SIGUSR1] if name == "live_main" or sys.argv[1:2] == ["live"] else []
     with on_signals(_too_early, toggling):
-        with on_signals(
-            end_process
-        ):  # nothing is open yet; libraries turn a KeyboardInterrupt into other errors
+        # Nothing is open yet; libraries turn a KeyboardInterrupt into other errors.
+        with on_signals(end_process):
             cli = importlib.import_module("clesr.tools.cli")
         try:
             getattr(cli, name)()
         finally:
+            # The process has ended already, and its exit status stands.
             for number in STOPPING:
-                signal.signal(
-                    number, signal.SIG_IGN
-                )  # the process has ended already, and its exit status stands
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _too_early(_number: int) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import EngineFactory
+from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
@@ -27,12 +30,13 @@ from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.status import State, Summary
-from clesr.pipeline.video.hardware_decoding import Decoding
-from clesr.pipeline.video.hardware_encoding import Encode
-from clesr.tools.common.console import tell
-from clesr.tools.common.engines import ASSUMED_FPS, EngineOpener
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
+
+log = logging.getLogger(__name__)
+
+# Of the settings, what a session says of itself as it was given.
+RECORDED = ("consistent", "model", "engine", "device", "precision", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +70,21 @@ def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
     check_outputs(all_settings, rule)
     streams: list[Stream] = []
     keyboard, count = Keyboard(), len(all_settings)
-    try:
+    with ExitStack() as opened:
         for index, settings in enumerate(all_settings):
-            decoding = Decoding(settings.decode, partial(_tell, settings, count))
-            source = open_source(settings.source, pace=settings.pace, loop=settings.loop, decoding=decoding)
+            with _naming(settings, count):
+                source = open_source(
+                    settings.source, pace=settings.pace, loop=settings.loop, decode=settings.decode
+                )
             if settings.mask:
                 source = Masked(source, settings.mask)
             streams.append(Stream(settings, source, []))
+            opened.callback(streams[-1].close)
             if settings.record is not None:
                 make_folder(Path(settings.record))
             title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
             _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     return streams
 
 
@@ -102,7 +106,6 @@ def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None
 
 def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None:
     settings = stream.settings
-    encode = Encode(settings.encode, partial(_tell, settings, place.count))
     display = settings.display if settings.display != "none" else None
     for address in (settings.output, settings.send, display):
         if address is not None:
@@ -113,7 +116,7 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
                 place=place,
                 overlay=settings.overlay,
                 pixel_um=settings.pixel_size,
-                encode=encode,
+                encode=settings.encode,
                 rule=rule,
             )
             stream.sinks.append(sink)
@@ -124,17 +127,16 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
 def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
     print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = EngineOpener(all_settings[0])
+    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS)
     streams = open_streams(all_settings) if streams is None else streams
-    try:
+    with ExitStack() as opened:
+        for stream in streams:
+            opened.callback(stream.close)
         factory = _choose_engines(streams, opener, all_settings[0].share)
         pipelines, recordings = zip(
             *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
         )
-    except BaseException:
-        for stream in streams:
-            stream.close()
-        raise
+        opened.pop_all()
     rule = write_rule(all_settings)
     several = len(streams) > 1
     runs = {
@@ -147,14 +149,14 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
     finally:
         for (label, (pipeline, _)), settings in zip(runs.items(), all_settings, strict=True):
             if several:
-                tell("")
-                tell(f"{label}:")
+                log.info("")
+                log.info(f"{label}:")
             try:
                 report(pipeline.summary(), settings.summary, rule)
             except ClesrError as error:  # the summaries of the others are still to come
-                tell(str(error))
+                log.error(str(error))
                 unwritten[label] = error
-    _raise_broken({label: pipeline for label, (pipeline, _) in runs.items()}, unwritten)
+    _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
 
 
 def run_pipelines(
@@ -172,29 +174,29 @@ def run_pipelines(
         going = [label for label, (pipeline, _) in runs.items() if pipeline.busy]
         if going:
             label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
-            tell(f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}")
+            log.info(
+                f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
+            )
 
-    shown = {label: (pipeline.status, frames) for label, (pipeline, frames) in runs.items()}
     with (
         draining_on_signals(*pipelines) as signals,
         on_signals(toggle, [signal.SIGUSR1] if recordings else []),
-        following(shown),
+        following(runs),
     ):
         run_together(pipelines, say_end)
     return signals
 
 
-def _raise_broken(pipelines: Mapping[str, Pipeline], unwritten: Mapping[str, ClesrError]) -> None:
-    """Raise what broke, first of all in the runs, then in their summaries, which are ``unwritten``."""
-    errors = {label: pipeline.error or unwritten.get(label) for label, pipeline in pipelines.items()}
+def _raise_broken(errors: Mapping[str, Exception | None]) -> None:
+    """Raise what broke, of all the streams."""
     broken = {label: error for label, error in errors.items() if error is not None}
     if not broken:
         return
     first = next(iter(broken.values()))
-    if len(pipelines) == 1:
+    if len(errors) == 1:
         raise first
     what = "; ".join(f"{label}: {error}" for label, error in broken.items())
-    raise ClesrError(f"{len(broken)} of {len(pipelines)} streams broke: {what}") from first
+    raise ClesrError(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
@@ -202,7 +204,7 @@ def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
     if summary.captured:
         print_summary(summary)
     elif summary.state is State.STOPPED:
-        tell(f"no frame came from {summary.source}")
+        log.warning(f"no frame came from {summary.source}")
     if file:
         write_json(Path(file), summary.as_json(), rule)
 
@@ -212,29 +214,28 @@ def _pipeline(
 ) -> tuple[Pipeline, Recordings]:
     """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
-    say = partial(_tell, settings, count)
     prepare = Prepare(roi=settings.roi, window=settings.window)
-    recorder = make_recorder(settings, stream.source.info, prepare, say)
+    with _naming(settings, count):
+        recorder = make_recorder(settings, stream.source.info, prepare)
+        pipeline = Pipeline(
+            stream.source,
+            factory,
+            stream.sinks,
+            scale=settings.scale,
+            prepare=prepare,
+            consistent=settings.consistent,
+            recorder=recorder,
+            limits=Limits(settings.frames, settings.seconds),
+        )
     recordings = Recordings(recorder, settings.record, settings.stream if count > 1 else None, stream.sinks)
-    pipeline = Pipeline(
-        stream.source,
-        factory,
-        stream.sinks,
-        scale=settings.scale,
-        prepare=prepare,
-        consistent=settings.consistent,
-        recorder=recorder,
-        limits=Limits(settings.frames, settings.seconds),
-        tell=say,
-    )
     if settings.record is not None and settings.retro is None:
         recordings.toggle()
     return pipeline, recordings
 
 
-def _tell(settings: LiveSettings, count: int, message: str) -> None:
-    """One line for the user, under the stream's name where there are several."""
-    tell(f"{settings.stream}: {message}" if count > 1 else message)
+def _naming(settings: LiveSettings, count: int) -> AbstractContextManager[None]:
+    """What is made in the block has its messages under the stream's name where there are several."""
+    return naming(settings.stream if count > 1 else "")
 
 
 def _choose_engines(
@@ -248,11 +249,11 @@ def _choose_engines(
     if share == "auto":
         shapes = [_lr_shape(stream) for stream in streams]
         known = [shape for shape in shapes if shape is not None]
-        one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each, tell)
+        one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each)
     else:
         one = share == "one"
     consistent = streams[0].settings.consistent
-    return shared(opener, opener.scale, tell, consistent=consistent) if one else each
+    return shared(opener, opener.scale, consistent=consistent) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:
@@ -264,10 +265,8 @@ def _lr_shape(stream: Stream) -> tuple[int, int] | None:
         return None
 
 
-def make_recorder(
-    settings: LiveSettings, source: SourceInfo, prepare: Prepare, say: Callable[[str], None]
-) -> Recorder:
-    """The recorder of a stream; ``say`` gets its messages."""
+def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) -> Recorder:
+    """The recorder of a stream."""
     return Recorder(
         source,
         scale=settings.scale,
@@ -280,15 +279,9 @@ def make_recorder(
                 "roi": None if settings.roi is None else str(settings.roi),
                 "window": str(settings.window),
                 "masks": [str(mask) for mask in settings.mask],
-                "consistent": settings.consistent,
-                "model": settings.model,
-                "engine": settings.engine,
-                "device": settings.device,
-                "precision": settings.precision,
-                "threads": settings.threads,
+                **{name: getattr(settings, name) for name in RECORDED},
             },
         ),
-        tell=say,
     )
 
 

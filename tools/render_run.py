@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from clesr.engines.common.errors import ClesrError, EngineError, UsageError, Wei
 from clesr.engines.engine import Engine
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
@@ -23,22 +25,21 @@ from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
 from clesr.pipeline.session.manifest import recorded_settings
-from clesr.pipeline.session.reader import Session
+from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.recorder import Recorder, RecorderSettings
-from clesr.pipeline.settings import EngineSettings
 from clesr.pipeline.sources.session import SessionSource
-from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.engines import EngineOpener
+from clesr.tools.common.console import progress_bar
 from clesr.tools.common.summary import print_summary
 from clesr.tools.live_run import run_pipelines, scaled
 
+log = logging.getLogger(__name__)
 ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
 
 
 class RecordedPrepare(Prepare):
     """Cuts and stretches the frames of a session exactly as they were while it was recorded."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionReader) -> None:
         given = recorded_settings(session.info)
         super().__init__(
             roi=Roi.parse(given.roi) if given.roi else None,
@@ -58,7 +59,7 @@ class RecordedPrepare(Prepare):
         return super().find_levels(image, frame)
 
 
-def compare(session: Session, opener: EngineOpener) -> None:
+def compare(session: SessionReader, opener: EngineOpener) -> None:
     """Render the recorded SR images again and compare; raises ClesrError where one differs by too much."""
     info = session.info
     total = None if info.totals is None else info.totals.get("sr", 0)
@@ -69,7 +70,7 @@ def compare(session: Session, opener: EngineOpener) -> None:
             advance(found.count, "")
     if not found.count:
         raise SessionError(f"{session.folder} has no up-scaled frames to compare with")
-    tell(str(found))
+    log.info(str(found))
     if found.worst > ALLOWED_LSB:
         lossy = "; it was recorded by a lossy codec" if info.sr_codec != "ffv1" else ""
         raise ClesrError(
@@ -114,10 +115,10 @@ class Differences:
         )
 
 
-def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
+def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    upscaler = LiveEngine(opener, opener.scale, SYSTEM, tell, consistent=_is_consistent(session))
+    upscaler = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
     try:
@@ -144,11 +145,11 @@ def _pairs(session: Session, opener: EngineOpener) -> Iterator[tuple[Record, Ima
         upscaler.close()
 
 
-def _is_consistent(session: Session) -> bool:
+def _is_consistent(session: SessionReader) -> bool:
     return bool(recorded_settings(session.info).consistent)
 
 
-def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
+def write_session(session: SessionReader, output: Path, opener: EngineOpener) -> bool:
     """Render ``session`` into the new session ``output``; whether that was interrupted."""
     make_folder(output)
     source, prepare, info = SessionSource(session.folder), RecordedPrepare(session), session.info
@@ -159,7 +160,6 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
         settings=RecorderSettings(
             pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
         ),
-        tell=tell,
     )
     pipeline = Pipeline(
         source,
@@ -169,7 +169,6 @@ def write_session(session: Session, output: Path, opener: EngineOpener) -> bool:
         prepare=prepare,
         recorder=recorder,
         consistent=_is_consistent(session),
-        tell=tell,
     )
     pipeline.start_recording(output)
     try:
@@ -187,7 +186,7 @@ class RecordedEngine(EngineOpener):
     ``given`` are options that the user set himself. Raises SessionError where the session's model is not installed.
     """
 
-    def __init__(self, session: Session, given: dict[str, Any]) -> None:
+    def __init__(self, session: SessionReader, given: dict[str, Any]) -> None:
         self._info = info = session.info
         scale = int(given.get("scale", info.scale))
         if "model" in given:
@@ -196,11 +195,10 @@ class RecordedEngine(EngineOpener):
             model = recorded_model(session) if scale == info.scale else info.model
         asked = {key: given[key] for key in ("engine", "device", "precision", "threads") if key in given}
         self._free = not asked
-        options: dict[str, Any] = {"engine": "auto", "device": None, "precision": None}
+        options: dict[str, Any] = {"engine": "auto", "threads": recorded_settings(info).threads}
         if info.model_hash and model not in METHODS and "engine" not in asked:
             options |= {"engine": info.engine, "precision": info.precision}
-        options["threads"] = recorded_settings(info).threads
-        super().__init__(EngineSettings(scale=scale, model=model, **(options | asked)))
+        super().__init__(scale, model, **(options | asked))
 
     @property
     def same_model(self) -> bool:
@@ -215,23 +213,16 @@ class RecordedEngine(EngineOpener):
         except (EngineError, UsageError) as error:
             if not self._free:
                 raise
-            tell(f"not the engine of the session: {error}")
-            self.settings = replace(self.settings, engine="auto", precision=None)
+            log.warning(f"not the engine of the session: {error}")
+            self.engine, self.options = "auto", self.options | {"precision": None}
             engine = super().__call__(shape)
-        info, now = self._info, engine.info
-        if self.same_model and (info.engine, info.precision, info.device) != (
-            now.engine,
-            now.precision,
-            now.device,
-        ):
-            tell(
-                f"another engine than the session's: {now.engine} {now.precision} on {now.device}; "
-                f"it was made by {info.engine} {info.precision} on {info.device}"
-            )
+        now, then = (f"{made.engine} {made.precision} on {made.device}" for made in (engine.info, self._info))
+        if self.same_model and now != then:
+            log.warning(f"another engine than the session's: {now}; it was made by {then}")
         return engine
 
 
-def recorded_model(session: Session) -> str:
+def recorded_model(session: SessionReader) -> str:
     """Name or file of the model that made ``session``; raises SessionError where it is not installed."""
     info = session.info
     if not info.model:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
@@ -15,15 +17,12 @@ from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, open_source
 from clesr.pipeline.status import Summary
-from clesr.pipeline.video.hardware_decoding import Decoding
-from clesr.pipeline.video.hardware_encoding import Encode
-from clesr.tools.common.console import tell
-from clesr.tools.common.engines import EngineOpener
+from clesr.tools.archive.tree import result_suffix
 from clesr.tools.live_run import report, run_pipelines
 
-INTERRUPTED = 130
+log = logging.getLogger(__name__)
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
 
 
@@ -44,7 +43,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     jobs = plan(inputs, Path(settings.output))
     rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
     rule.check_all(*(job.target for job in jobs), settings.summary)
-    opener = EngineOpener(settings, None if _are_stills(jobs) else PATIENCE_FPS)
+    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS)
     broken: list[str] = []
     for index, job in enumerate(jobs):
         label = job.source.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {job.source.name}"
@@ -55,7 +54,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
         except ClesrError as error:
             if len(jobs) == 1:
                 raise
-            tell(f"{job.source}: {error}")
+            log.error(f"{job.source}: {error}")
             broken.append(str(job.source))
             continue
         if interrupted:
@@ -97,20 +96,13 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
     taken: set[Path] = set()
     jobs: list[Job] = []
     for path in inputs:
-        suffix = _target_suffix(path)
+        suffix = result_suffix(path)
         target = output / (path.stem + suffix)
         if target in taken or (target.exists() and path.exists() and target.samefile(path)):
             target = output / (path.name + suffix)
         taken.add(target)
         jobs.append(Job(path, target))
     return jobs
-
-
-def _target_suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        return ".tif"
-    return ".png" if suffix in IMAGE_SUFFIXES else ".mkv"
 
 
 def _are_stills(jobs: list[Job]) -> bool:
@@ -122,7 +114,7 @@ def _run(
     job: Job, label: str, opener: EngineOpener, settings: UpscaleSettings, rule: WriteRule, *, first: bool
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
-    source = open_source(str(job.source), pace="max", count=True, decoding=Decoding(settings.decode, tell))
+    source = open_source(str(job.source), pace="max", count=True, decode=settings.decode)
     try:
         sink = _open_target(job.target, settings, source.info.fps, rule)
     except BaseException:
@@ -136,7 +128,6 @@ def _run(
         prepare=Prepare(roi=settings.roi, window=settings.window),
         consistent=settings.consistent,
         limits=Limits(settings.frames, None),
-        tell=tell,
         on_end=sink.complete,
     )
     if settings.frames is not None:
@@ -156,5 +147,5 @@ def _open_target(
 ) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule)
-    encode = Encode(settings.encode, tell)
-    return VideoFile(path, SinkOptions(settings.codec, fps=fps, partial_ok=False, encode=encode, rule=rule))
+    options = SinkOptions(settings.codec, fps=fps, partial_ok=False, encode=settings.encode, rule=rule)
+    return VideoFile(path, options)

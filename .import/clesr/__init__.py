@@ -13,10 +13,13 @@ Images are NumPy arrays (H, W) of uint8 or uint16. Everything here is loaded whe
 - ``Session``, ``SessionFrame``: a recorded session, read and verified
 - ``Frame``, ``Corrupt``, ``Result``, ``Outcome``, ``SourceInfo``, ``Policy``: what goes through the path
 - ``ClesrError`` and its kinds: every failure that a user can understand, in one line
+
+What is to be said of a run goes to the loggers below ``clesr``, and nowhere until a program gives them a handler.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +72,7 @@ _MODULES = {
     "pipeline.source": "SourceInfo",
     "pipeline.sources.registry": "SOURCES SourceOptions open_source",
 }
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 _PLACES = {name: f"clesr.{module}" for module, names in _MODULES.items() for name in names.split()}
 __all__ = ["__version__", "engines", *_PLACES]
 

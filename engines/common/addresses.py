@@ -45,22 +45,16 @@ def split_options(address: str) -> tuple[str, dict[str, str]]:
             query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=MOST_OPTIONS
         )
     except ValueError:
-        raise UsageError(
-            f"{one_line(shown(address))}: {shortened(query)} is not of the form name=value&name=value"
-        ) from None
+        raise _wrong(address, f"{shortened(query)} is not of the form name=value&name=value") from None
     options = dict(pairs)
     for name, value in pairs:
         if _UNWRITABLE.search(name + value) is not None:
-            raise UsageError(
-                f"{one_line(shown(address))}: {shortened(name)} is {shortened(value)}; write it in characters that "
-                "print"
-            )
+            words = f"{shortened(name)} is {shortened(value)}; write it in characters that print"
+            raise _wrong(address, words)
     if len(options) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(
-            f"{one_line(shown(address))}: option {shortened(twice)} is given more than once; give each option once"
-        )
+        raise _wrong(address, f"option {shortened(twice)} is given more than once; give each option once")
     return base, options
 
 
@@ -68,15 +62,15 @@ def check_names(address: str, options: Iterable[str], allowed: Iterable[str]) ->
     """Raise UsageError for an option that is not ``allowed``."""
     for name in options:
         if name not in allowed:
-            raise UsageError(
-                f"{one_line(shown(address))}: there is no option {shortened(name)}; there are {', '.join(allowed)}"
-            )
+            raise _wrong(address, f"there is no option {shortened(name)}; there are {', '.join(allowed)}")
 
 
 def choice(address: str, name: str, value: str, allowed: Iterable[str]) -> str:
     """``value``, or UsageError where it is not ``allowed``."""
     if value not in allowed:
-        raise UsageError(
-            f"{one_line(shown(address))}: {name} is {shortened(value)}; allowed is {' or '.join(allowed)}"
-        )
+        raise _wrong(address, f"{name} is {shortened(value)}; allowed is {' or '.join(allowed)}")
     return value
+
+
+def _wrong(address: str, words: str) -> UsageError:
+    return UsageError(f"{one_line(shown(address))}: {words}")

@@ -3,6 +3,8 @@ the value, what was allowed, and what to do next. Beside them, what makes foreig
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 LONGEST_LINE = 200  # characters of what a foreign error says
 LONGEST_OWN = 2000  # of what one of clesr says: two long paths have room
 
@@ -54,6 +56,13 @@ def first_line(error: BaseException) -> str:
     most = LONGEST_OWN if isinstance(error, ClesrError) else LONGEST_LINE
     line = said[: 4 * most].strip().split("\n")[0] or type(error).__name__
     return line if len(line) <= most else line[:most] + "..."
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """``error``, then what it was raised from or after, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class WriteRule:
             raise SinkError(f"{path} is a folder; give the name of a file in it")
         if not stat.S_ISREG(state.st_mode):
             raise SinkError(f"{path} is {kind_of(state)}, which is never replaced; give the name of a file")
-        if self._is_input(path, state):
+        if self._is_input(path):
             raise UsageError(f"{path} is an input of this command and is never replaced; give another name")
         if session is not None:
             raise SinkError(
@@ -101,21 +101,13 @@ class WriteRule:
                 raise UsageError(f"{path} is named for two outputs; give each a name of its own")
             seen.add(place)
 
-    def _is_input(self, path: Path, state: os.stat_result) -> bool:
-        places = [(state.st_dev, state.st_ino)]
-        for folder in _folders_above(path):
-            with contextlib.suppress(OSError):
-                above = folder.stat()
-                places.append((above.st_dev, above.st_ino))
-        for taken in (*self.inputs, *_settings):
-            with contextlib.suppress(OSError):
-                known = taken.stat()
-                if (known.st_dev, known.st_ino) in places:
-                    return True
+    def _is_input(self, path: Path) -> bool:
+        taken = set(_places((*self.inputs, *_settings)))
+        if not taken.isdisjoint(_places((path, *_folders_above(path)))):
+            return True
         # What lies elsewhere, and in an input by a link; walked only where something would be replaced.
-        return self.overwrite and any(
-            (found.st_dev, found.st_ino) == places[0] for folder in self.inputs for found in _files_in(folder)
-        )
+        files = (Path(at, n) for folder in self.inputs for at, _, names in os.walk(folder) for n in names)
+        return self.overwrite and not set(_places((path,))).isdisjoint(_places(files))
 
 
 NEW = WriteRule()
@@ -138,20 +130,17 @@ class NewFile:
         if wait:
             sync(self.path)
         self._rule.check(self.final)
-        if self._rule.overwrite:
-            os.replace(self.path, self.final)
-        else:
-            self._name()
-        if wait:
-            with contextlib.suppress(OSError):  # not every file system syncs folders
-                sync(self.final.parent)
-
-    def _name(self) -> None:
         try:
-            name_new(self.path, self.final)
+            if self._rule.overwrite:
+                os.replace(self.path, self.final)
+            else:
+                name_new(self.path, self.final)
         except FileExistsError:
             self._rule.check(self.final)  # made by somebody since: says what it is
             raise
+        if wait:
+            with contextlib.suppress(OSError):  # not every file system syncs folders
+                sync(self.final.parent)
 
     def discard(self) -> None:
         """Delete it, unless it has its name."""
@@ -165,16 +154,15 @@ def new_file(final: Path, rule: WriteRule = NEW, *, wait: bool = True) -> Iterat
 
     Raises SinkError where the disk or folder is the reason, and what ``WriteRule.check`` raises.
     """
-    made = None
     try:
         made = NewFile(final, rule)
-        yield made.path
-        made.publish(wait=wait)
+        try:
+            yield made.path
+            made.publish(wait=wait)
+        finally:
+            made.discard()
     except OSError as error:
         raise cannot_write(final, error) from error
-    finally:
-        if made is not None:
-            made.discard()
 
 
 def write_file(
@@ -319,12 +307,12 @@ def _folders_above(path: Path) -> list[Path]:
     return [place, *place.parents]
 
 
-def _files_in(folder: Path) -> Iterator[os.stat_result]:
-    """What the files in ``folder`` are, links followed; nothing where it is no folder."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                yield os.stat(os.path.join(place, name))
+def _places(paths: Iterable[Path]) -> Iterator[tuple[int, int]]:
+    """Device and inode of each of ``paths`` that is there, links followed: what all names of a file share."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            yield state.st_dev, state.st_ino
 
 
 def _session_of(path: Path) -> Path | None:

@@ -10,7 +10,6 @@ import shutil
 import stat
 from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
-from types import TracebackType
 
 from clesr.engines.common.files import LONGEST_READ, create_new, hidden_name, kind_of, name_new, open_regular
 
@@ -38,9 +37,7 @@ class Folder:
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:

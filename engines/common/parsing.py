@@ -125,10 +125,10 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} {value!r} is not one of {', '.join(map(str, choices))}")
 
 
-def check_depth(value: object, deepest: int = DEEPEST) -> None:
-    """Raises ValueError where lists and tables of ``value`` lie deeper in one another, for what is ``Any``."""
+def check_depth(value: object) -> None:
+    """Raises ValueError where lists and tables of ``value`` lie too deep in one another, for what is ``Any``."""
     layer = [value]
-    for _ in range(deepest + 1):
+    for _ in range(DEEPEST + 1):
         layer = [part for one in layer for part in _parts(one)]
         if not layer:
             return
@@ -172,21 +172,15 @@ def _with_value(error: msgspec.ValidationError, data: Any) -> str:
     if place is None:
         return one_line(error)
     try:
-        value = json.loads(bytes(data) if isinstance(data, memoryview) else data) if _is_text(data) else data
+        text = bytes(data) if isinstance(data, memoryview) else data
+        value = json.loads(text) if isinstance(text, bytes | str) else text
         for key, index in _STEP.findall(place[1]):
             value = value[key] if key else value[int(index)]
     except (ValueError, LookupError, TypeError, RecursionError):
         return one_line(error)
     shown = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return one_line(
-        ValueError(
-            f"{place[1].lstrip('.')} is {shown[:60]}: {message[0].lower()}{message[1 : place.start()]}"
-        )
-    )
-
-
-def _is_text(data: object) -> bool:
-    return isinstance(data, bytes | memoryview | str)
+    expected = message[0].lower() + message[1 : place.start()]
+    return one_line(f"{place[1].lstrip('.')} is {shown[:60]}: {expected}")
 
 
 def _parts(value: object) -> list[Any]:

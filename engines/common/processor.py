@@ -9,14 +9,18 @@ from pathlib import Path
 
 
 @functools.cache
+def cpu_info() -> dict[str, str]:
+    """What Linux says of the first core, such as ``model name`` and ``flags``; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def cpu_name() -> str:
     """The processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine() or "CPU"
+    return cpu_info().get("model name") or platform.processor() or platform.machine() or "CPU"
 
 
 def core_count() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
-from clesr.engines.common.errors import ClesrError, printable
+from clesr.engines.common.errors import ClesrError, chain, printable
 
 SHORTEST = 3  # characters of a secret that is looked for by itself; shorter ones stand in every text
 LONG = 8  # characters of one that is also looked for inside longer words
@@ -62,12 +62,11 @@ def hiding_secrets(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        said = str(error)
-        cleaned = without_secrets(said, address)
-        if cleaned == said and not _chain_tells(error, address):
+        told = map(str, chain(error))  # all that a traceback shows
+        if all(without_secrets(text, address) == text for text in told):
             raise
         kind = type(error) if isinstance(error, ClesrError) else ClesrError
-        raise kind(cleaned).with_traceback(error.__traceback__) from None
+        raise kind(without_secrets(str(error), address)).with_traceback(error.__traceback__) from None
 
 
 def without_secrets(text: str, address: str) -> str:
@@ -77,9 +76,7 @@ def without_secrets(text: str, address: str) -> str:
     for form in (address, re.sub("/+", "/", address)):  # as it is, and as a path would have it
         text = text.replace(form, shown(address)).replace(repr(form)[1:-1], shown(address))
     for secret in secrets_of(address):
-        if (
-            len(secret) < LONG and secret.isalnum()
-        ):  # it may stand in a longer word, such as a hash, by chance
+        if len(secret) < LONG and secret.isalnum():  # may stand in a hash by chance
             text = re.sub(rf"(?<!\w){secret}(?!\w)", HIDDEN, text)
         else:
             text = text.replace(secret, HIDDEN)
@@ -128,13 +125,3 @@ def _options(query: str) -> str:
         name + equals + value if name in _OPTIONS else f"{name}={HIDDEN}" if equals else HIDDEN
         for name, equals, value in pairs
     )
-
-
-def _chain_tells(error: BaseException, address: str) -> bool:
-    """Whether what ``error`` came from says a secret, which a traceback would show."""
-    cause = error.__cause__ or error.__context__
-    while cause is not None:
-        if without_secrets(str(cause), address) != str(cause):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False

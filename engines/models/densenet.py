@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
+from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from clesr.engines.common.parsing import check_choice
@@ -68,18 +68,9 @@ class DenseNet(nn.Module):
         base: str = "none"
         levels: LevelNames = ()
 
-    def __init__(
-        self,
-        scale: int,
-        *,
-        blocks: int = 12,
-        layers: int = 8,
-        growth: int = 16,
-        skip: str = "none",
-        base: str = "none",
-        levels: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, scale: int, **arguments: Any) -> None:
         super().__init__()
+        blocks, layers, growth, skip, base, levels = astuple(self.Arguments(**arguments))
         check_choice("skip", skip, SKIPS)
         check_choice("base", base, BASES)
         self.scale, self.skip, self.levels = scale, skip, tuple(levels)

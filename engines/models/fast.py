@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
+from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from clesr.engines.models.layers import BicubicUp, LevelNames, Tell, activated, conv3
@@ -25,8 +25,9 @@ class FastSR(nn.Module):
         depth: Annotated[int, Meta(ge=2, le=256)] = 8
         levels: LevelNames = ()
 
-    def __init__(self, scale: int, *, channels: int = 32, depth: int = 8, levels: Sequence[str] = ()) -> None:
+    def __init__(self, scale: int, **arguments: Any) -> None:
         super().__init__()
+        channels, depth, levels = astuple(self.Arguments(**arguments))
         self.scale, self.levels = scale, tuple(levels)
         self.tell = Tell(len(levels)) if levels else None
         self.base = BicubicUp(scale)

@@ -72,10 +72,7 @@ class BicubicUp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if _in_mixed_precision(x):
             with torch.autocast(x.device.type, enabled=False):
-                return self._enlarge(x.float())
-        return self._enlarge(x)
-
-    def _enlarge(self, x: Tensor) -> Tensor:
+                return self.forward(x.float())
         return F.pixel_shuffle(bicubic_phases(x, self.taps), self.scale)
 
 

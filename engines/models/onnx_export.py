@@ -54,11 +54,8 @@ def export_onnx(
 
     dtype = PRECISIONS[precision]
     module = copy.deepcopy(model.module).to(dtype)
-    dynamic = None
-    if shape is None:
-        sides = {2: torch.export.Dim("height", min=SMALLEST, max=LARGEST)}
-        sides[3] = torch.export.Dim("width", min=SMALLEST, max=LARGEST)
-        dynamic = (sides,)
+    height, width = (torch.export.Dim(name, min=SMALLEST, max=LARGEST) for name in ("height", "width"))
+    dynamic = ({2: height, 3: width},) if shape is None else None
     example = torch.zeros(1, 1, *(shape or (TRACED, TRACED)), dtype=dtype)
     with quiet("torch.onnx", logging.ERROR):
         program = torch.onnx.export(

@@ -10,6 +10,7 @@ layers, so that a precision such as bf16 does not round it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -116,14 +117,11 @@ def count_operations(model: nn.Module, height: int, width: int) -> int:
         pixels = output.shape[-1] * output.shape[-2]
         total += 2 * module.weight.numel() * pixels
 
-    hooks = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
-    try:
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            names = level_names(model)
-            levels = (torch.zeros(1, len(names), device=device),) if names else ()
-            model(torch.zeros(1, 1, height, width, device=device), *levels)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    device, names = next(model.parameters()).device, level_names(model)
+    levels = (torch.zeros(1, len(names), device=device),) if names else ()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                hooks.enter_context(module.register_forward_hook(add))
+        model(torch.zeros(1, 1, height, width, device=device), *levels)
     return total

@@ -7,15 +7,17 @@ that takes nothing any more is given up, so that what waits for it stays bounded
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from clesr.engines.common.clock import Clock
+from clesr.pipeline.messages import SafeLogger, stream_name
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
 from clesr.pipeline.session.video import CLUSTER_MS
 from clesr.pipeline.session.writer import Commit, SessionWriter
 
+log = SafeLogger(logging.getLogger(__name__))
 SYNC_NS = 400_000_000  # between the beginnings of two commits
 LOSS_NS = 1_000_000_000  # what a power cut may cost
 DEAD_NS = 30_000_000_000  # without any progress after which a disk is given up
@@ -38,7 +40,7 @@ class Wait:
         return self._waited_ns > DEAD_NS
 
 
-class Watchdog:
+class DiskWatchdog:
     """Whether the recorder thread came on while there has been no room for frames. It counts its ``steps``; the source
     thread sets ``wait`` to None when a frame found room."""
 
@@ -86,11 +88,10 @@ class Committer:
     Once that has returned, ``reports`` has a line for each closed session and ``errors`` what ended one early.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self.reports: list[str] = []
         self.errors: list[str] = []
-        self._pool = ThreadPoolExecutor(1, "clesr committer")
+        self._pool = ThreadPoolExecutor(1, "clesr committer", stream_name.set, (stream_name.get(),))
         self._pool.submit(int)  # starts the thread while there is memory for it
         self._sessions: dict[SessionWriter, _Progress] = {}
         self._endings: list[Future[None]] = []
@@ -115,7 +116,7 @@ class Committer:
             session.saving = self._pool.submit(session.commit.save)
         if now_ns - session.safe_ns > LOSS_NS - CLUSTER_MS * 1_000_000 and not session.said:
             session.said = True
-            self._tell(
+            log.warning(
                 f"the recording {writer.path} reaches the disk late: a power cut now would cost more than the "
                 "last second; a faster disk helps"
             )
@@ -151,7 +152,7 @@ class Committer:
             if failure is None:
                 self.reports.append(_report(writer))
                 if announce:
-                    self._tell(f"recorded {self.reports[-1]}")
+                    log.info(f"recorded {self.reports[-1]}")
                 return
             try:
                 end = _save(writer, failure)
@@ -165,7 +166,7 @@ class Committer:
 
     def _tell_end(self, writer: SessionWriter, failure: Exception) -> None:
         failure.__traceback__ = None  # its frames hold what holds it: a circle that only gc frees
-        self._tell(f"the recording {writer.path} ends: {cause(failure)}; the live view goes on")
+        log.error(f"the recording {writer.path} ends: {cause(failure)}; the live view goes on")
 
 
 def _save(writer: SessionWriter, failure: Exception) -> str:

@@ -15,11 +15,9 @@ from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
     MANIFEST,
     DamagedError,
-    FileFacts,
     MovedError,
     SessionError,
     SessionInfo,
-    digest_open,
     format_manifest,
 )
 
@@ -87,14 +85,13 @@ class SessionFolder(Folder):
         for file in files:
             self._check_file(file)
         try:
-            found = _identity(os.stat(self.path))
-        except (FileNotFoundError, NotADirectoryError):
-            found = None
+            if os.path.samestat(os.stat(self.path), os.fstat(self.descriptor)):
+                return
         except PermissionError:
             self._check_exists()
             return  # a folder above was closed to us: nothing says that this one moved, and writing needs no name
-        if found == _identity(os.fstat(self.descriptor)):
-            return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         self._check_exists()
         now = self.where()
         happened = f"was moved to {now}" if now is not None else "was mounted over, or its disk detached,"
@@ -103,15 +100,14 @@ class SessionFolder(Folder):
     @property
     def deleted(self) -> bool:
         """Whether the folder is gone, with all that is in it."""
-        return os.fstat(self.descriptor).st_nlink == 0 or (
-            self._name.endswith(DELETED) and self.where() is None
-        )
+        unlinked = os.fstat(self.descriptor).st_nlink == 0
+        return unlinked or (self._name.endswith(DELETED) and self.where() is None)
 
     def where(self) -> str | None:
         """Where the folder is now, None where no name leads to it: it was deleted, or something was mounted over it."""
         now = self._name
         try:
-            return now if _identity(os.stat(now)) == _identity(os.fstat(self.descriptor)) else None
+            return now if os.path.samestat(os.stat(now), os.fstat(self.descriptor)) else None
         except OSError:
             return None
 
@@ -123,10 +119,10 @@ class SessionFolder(Folder):
     def _check_file(self, file: Held) -> None:
         held = os.fstat(file.descriptor)
         try:
-            found = _identity(os.stat(file.name, dir_fd=self.descriptor, follow_symlinks=False))
+            found = os.stat(file.name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             found = None
-        if found != _identity(held):
+        if found is None or not os.path.samestat(found, held):
             self._check_exists()
             happened = "deleted" if found is None else "replaced"
             raise DamagedError(f"{self.path / file.name} was {happened} while it was recorded")
@@ -140,7 +136,7 @@ class SessionFolder(Folder):
             raise DamagedError(f"the folder {self.path} was deleted while it was recorded")
 
 
-class Journal:
+class FrameJournal:
     """``frames.jsonl`` while it is written: the new ``file``, locked, whose lines are chained from ``session`` (its id)
     on. Raises OSError."""
 
@@ -164,13 +160,5 @@ class Journal:
         self.size += len(lines)
         self.chain, self.count = chain, self.count + count
 
-    def digest(self) -> FileFacts:
-        """Size and digest of what is in it."""
-        return digest_open(self.file)
-
     def close(self) -> None:
         self.file.close()
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import os
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,7 +38,7 @@ Which = Literal["raw", "sr"]
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionReader:
     """An opened session folder."""
 
     folder: Path
@@ -116,13 +116,13 @@ def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[tu
             yield line, record, chain
 
 
-def read_session(folder: Path) -> Session:
+def read_session(folder: Path) -> SessionReader:
     """The session in ``folder``; raises SessionError where there is none, or of a version that is not known."""
     path = Path(folder) / MANIFEST
     if not os.path.lexists(path):
         raise SessionError(f"{folder} is no session: there is no {MANIFEST} in it")
     try:
-        return Session(Path(folder), parse_manifest(read_part(path, MANIFEST_BYTES), str(path)))
+        return SessionReader(Path(folder), parse_manifest(read_part(path, MANIFEST_BYTES), str(path)))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -147,15 +147,10 @@ def demux(path: Path) -> Generator[Packet, None, None]:
         raise SessionError(str(error)) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    with container:
+    with container, suppress(av.error.FFmpegError):  # to where the file was cut
         stream = container.streams.video[0]
         decoder, position = VideoDecoder(stream), 0
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):
-                return
+        for packet in container.demux(stream):
             if not packet.size:
                 continue
             pictures = list(decoder.decode(packet)) or [Damage("the decoder gave no image for it")]

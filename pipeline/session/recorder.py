@@ -1,8 +1,8 @@
 """The recorder of a live run: every captured frame as it was, whatever becomes of engine and display.
 
-    source thread: capture, lose, spoil, prepared, settle -\\
-    engine thread: settle                                   >  messages -> recorder thread -> committer
-    sink thread: write (encodes the SR image)             -/           encodes, writes       syncs, closes
+    source thread: capture, lose, spoil, settle -\\
+    engine thread: settle                         >  messages -> recorder thread -> committer
+    sink thread: write (encodes the SR image)   -/           encodes, writes       syncs, closes
 
 So an outcome always comes after its frame, and no lock is needed.
 """
@@ -16,11 +16,13 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, PreparedFrame, Result, Timeline
 from clesr.pipeline.frame_queue import Closed, Policy
+from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.session.format import TICK, Record, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
@@ -29,7 +31,6 @@ from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.video.encoding import encoder_threads
-from clesr.pipeline.video.timeline import Timeline
 
 __all__ = ["Recorder", "RecorderSettings"]
 
@@ -100,7 +101,7 @@ class Recorder(FrameObserver):
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
     never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
     fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError. Nothing
-    else ends a recording: neither frames that cannot be encoded, nor a ``tell`` that raises.
+    else ends a recording: neither frames that cannot be encoded, nor a logging handler that raises.
     """
 
     name = "recorder"
@@ -114,25 +115,17 @@ class Recorder(FrameObserver):
         sr_shape: Callable[[tuple[int, int]], tuple[int, int]],
         settings: RecorderSettings | None = None,
         clock: Clock = SYSTEM,
-        tell: Callable[[str], None] = lambda _message: None,
     ) -> None:
-        def tell_safely(message: str) -> None:
-            with suppress(
-                Exception
-            ):  # a terminal or pipe that is gone must not end a recording; what is said in
-                tell(message)  # vain here stands in the session too, or is raised when the recorder is closed
-
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or FPS
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
-        self._segments = Segments(provenance, fps=self._fps, tell=tell_safely)
+        self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
-        self._timeline = Timeline(
-            TICK, 1 / Fraction(self._fps).limit_denominator(1001)
-        )  # of the source thread
+        period = 1 / Fraction(self._fps).limit_denominator(1001)
+        self._timeline = Timeline(TICK, period)  # of the source thread
         self._encoder: ImageEncoder | None = None  # of the sink thread
-        self._thread = threading.Thread(target=self._work, name="clesr recorder", daemon=True)
+        self._thread = stream_thread("clesr recorder", self._work)
         self._thread.start()
 
     # --- any thread
@@ -151,7 +144,7 @@ class Recorder(FrameObserver):
     def alarm(self) -> str | None:
         """Where a recording that was asked for ended early, or could not begin: why, in a line; else None. It stays,
         whatever is recorded later; ``close`` says the same, as an error."""
-        return self._segments.alarm
+        return self._segments.alarm or next(reversed(self._segments.failures), None)
 
     def start(self, folder: Path, *, or_next: bool = False) -> None:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
@@ -195,17 +188,21 @@ class Recorder(FrameObserver):
         if self._queue.over_budget and self._trigger.armed and self._watchdog.full():
             self._segments.declare_dead()  # no frame may ever come that would find no room
 
-    def prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        self._post(self._segments.on_prepared, number, time_ns, levels)
-
     # --- source and engine thread
 
-    def settle(self, number: int, outcome: Outcome, reason: str = "") -> None:
-        self._post(self._segments.on_settled, number, {"outcome": outcome}, None, reason)
+    def settle(
+        self, number: int, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
+    ) -> None:
+        values: dict[str, Any] = {"outcome": outcome}
+        if prepared is not None:
+            values |= {"prepared_ns": prepared.prepared_ns, "levels": prepared.levels}
+        self._post(self._segments.on_settled, number, values, None, reason)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         values = {
             "outcome": result.outcome,
+            "prepared_ns": result.times.prepared,
+            "levels": result.levels,
             "submitted_ns": result.times.submitted,
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,

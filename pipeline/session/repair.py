@@ -34,7 +34,14 @@ from clesr.pipeline.session.format import (
     hash_bytes,
     parse_line,
 )
-from clesr.pipeline.session.reader import DamagedLine, Packet, Session, chained_lines, demux, read_session
+from clesr.pipeline.session.reader import (
+    DamagedLine,
+    Packet,
+    SessionReader,
+    chained_lines,
+    demux,
+    read_session,
+)
 from clesr.pipeline.session.video import MatroskaFile, hash_pixels
 from clesr.pipeline.video.decode import Damage, open_container
 
@@ -71,7 +78,7 @@ def repair(folder: Path) -> list[str]:
 
 
 class _Repair:
-    def __init__(self, session: Session, opened: Folder) -> None:
+    def __init__(self, session: SessionReader, opened: Folder) -> None:
         self.opened = opened
         self.folder, self.info = session.folder, session.info
         self.work = session.folder / WORK

@@ -3,6 +3,7 @@ somebody takes the folder away."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sized
 from dataclasses import replace
@@ -13,7 +14,8 @@ from typing import Any
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Image
-from clesr.pipeline.session.commit import DEAD, Committer, Watchdog
+from clesr.pipeline.messages import SafeLogger
+from clesr.pipeline.session.commit import DEAD, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance
@@ -21,6 +23,7 @@ from clesr.pipeline.session.preroll import PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
+log = SafeLogger(logging.getLogger(__name__))
 AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
 WITHIN_NS = 60_000_000_000
 IN_A_ROW = 25  # frames of one format after which a segment of their own begins all the same
@@ -65,13 +68,13 @@ class Segments:
     there, and ``errors`` says so. ``reports`` has a line for each session, after ``close``.
     """
 
-    def __init__(self, provenance: Provenance, *, fps: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, provenance: Provenance, *, fps: float) -> None:
         self.settings, self.clock = provenance.settings, provenance.clock
         self.trigger = Trigger(armed=self.settings.retro_s > 0)
-        self.watchdog = Watchdog(self.clock)
+        self.watchdog = DiskWatchdog(self.clock)
         self.key_wanted = True  # of the next SR image: that it needs none before it
         self.open: dict[int, Entry] = {}  # entries that will still change, by number; any thread may look
-        self._provenance, self._fps, self._tell = provenance, fps, tell
+        self._provenance, self._fps = provenance, fps
         self._opening: Path | None = None  # what is recorded into from the next image on
         self._early: deque[Entry] = deque(maxlen=EARLY)  # frames without an image that came since
         self._writer: SessionWriter | None = None
@@ -81,26 +84,22 @@ class Segments:
         self._changes = _Changes()
         self._without: set[str] = set()  # why frames of this session have no pixels, as far as that was told
         self._reached_ns = self.clock.now_ns()  # frames that came until then were worked on
-        self._committer = Committer(tell)
-        self._alarm: str | None = None
+        self._came = False  # a frame, since it was looked which commits are due
+        self._committer = Committer()
         self._alarms: list[str] = []  # what went wrong outside sessions
-        self.reports = self._committer.reports
-
-    @property
-    def alarm(self) -> str | None:
-        """Any thread: what went wrong last with a recording that was asked for, None where nothing did."""
-        return self._alarm or next(reversed(self._committer.errors), None)
+        self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
+        self.reports, self.failures = self._committer.reports, self._committer.errors
 
     @property
     def errors(self) -> list[str]:
         """After ``close``: what went wrong, a line each."""
-        return [*self._alarms, *self._committer.errors]
+        return [*self._alarms, *self.failures]
 
     def declare_dead(self) -> None:
         """Source thread: the disk takes nothing."""
         self.trigger.disarm()
-        self._alarm = f"{DEAD}: the recording ends"
-        self._tell(self._alarm)
+        self.alarm = f"{DEAD}: the recording ends"
+        log.error(self.alarm)
 
     def handle(self, message: Callable[[], None] | None, waiting: Sized) -> None:
         """Do the work of ``message``; other messages are ``waiting``.
@@ -110,11 +109,18 @@ class Segments:
         try:
             if message is not None:
                 message()
+            now = self.clock.now_ns()
             if not waiting:
-                self._reached_ns = self.clock.now_ns()
-                self._commit_when_due(self._reached_ns)
+                self._reached_ns = now
+            if self._came or not waiting:
+                self._came = False
+                self._commit_when_due(now)
         except Exception as error:  # noqa: BLE001 - as said
-            self._give_up(error)
+            writers = self._writers()
+            for writer in writers:
+                self._end(writer, error)
+            if not writers:
+                self._raise_alarm(f"the recorder failed: {type(error).__name__}: {first_line(error)}")
 
     def close(self) -> None:
         """Nothing comes any more: return when every session is closed."""
@@ -169,11 +175,6 @@ class Segments:
             self._without_pixels(entry, reason)
         self.admit(entry)
 
-    def on_prepared(self, number: int, time_ns: int, levels: tuple[float, float] | None) -> None:
-        entry = self.open.get(number)
-        if entry is not None:
-            entry.record = replace(entry.record, prepared_ns=time_ns, levels=levels)
-
     def on_settled(
         self, number: int, values: dict[str, Any], engine: EngineInfo | None = None, reason: str = ""
     ) -> None:
@@ -217,7 +218,7 @@ class Segments:
             self._guarded(self._writer, partial(self._writer.add, entry))
         elif wanted:
             self._preroll.add(entry)
-        self._commit_when_due(self.clock.now_ns())
+        self._came = True
 
     def _commit_when_due(self, now_ns: int) -> None:
         """Begin the commits that are due: looked at with each captured frame, and when nothing waits."""
@@ -242,7 +243,7 @@ class Segments:
         kind = reason.partition(":")[0]
         if self._writer is not None and kind not in self._without:
             self._without.add(kind)
-            self._tell(
+            log.warning(
                 f"frames are missing from the recording {self._writer.path} ({reason}); their numbers are in it"
             )
 
@@ -297,7 +298,7 @@ class Segments:
             return
         self._writer, self.key_wanted = writer, True
         self._without.clear()
-        self._tell(f"recording to {folder}")
+        log.info(f"recording to {folder}")
         for earlier in entries:
             self._guarded(writer, partial(writer.add, earlier))
 
@@ -340,7 +341,7 @@ class Segments:
             self._closing.remove(writer)
         self._forget(writer)
         if failure is not None:
-            self._alarm = f"the recording {writer.path} ended early: {cause(failure)}"
+            self.alarm = f"the recording {writer.path} ended early: {cause(failure)}"
         self._committer.end(writer, failure, announce=announce)
         if current:
             self.trigger.recording = False
@@ -354,22 +355,14 @@ class Segments:
         """The recording goes on in a folder after the ``last``, where one can be made beside it."""
         self._open_folder(last, next_folder, above=False)
         if self._opening is not None:
-            self._tell(f"{why}: the recording goes on in {self._opening}")
-
-    def _give_up(self, error: Exception) -> None:
-        """``error`` came where nobody expected one: close what is open with what is there."""
-        writers = self._writers()
-        for writer in writers:
-            self._end(writer, error)
-        if not writers:
-            self._raise_alarm(f"the recorder failed: {type(error).__name__}: {first_line(error)}")
+            log.warning(f"{why}: the recording goes on in {self._opening}")
 
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""
-        self._alarm = message
+        self.alarm = message
         if message not in self._alarms and len(self._alarms) < ALARMS:
             self._alarms.append(message)
-            self._tell(message)
+            log.error(message)
 
     def _forget(self, writer: SessionWriter | None) -> None:
         """Entries of ``writer``, or of none, change no more."""

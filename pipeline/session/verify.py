@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,23 +182,19 @@ class _Check:
 
     def _files(self) -> None:
         """What a closed session should state, and the digests of its files."""
+        files = self.info.files
         if self.info.closed:
-            absent = [
-                name for name in ("totals", "lines", "chain", "files") if getattr(self.info, name) is None
-            ]
-            if absent:
+            fields = ("totals", "lines", "chain", "files")
+            if absent := [name for name in fields if getattr(self.info, name) is None]:
                 self.problems.append(
                     f"{MANIFEST} states no {', '.join(absent)}, though the session is closed"
                 )
-            for name in (RAW, SR, FRAMES):
-                if (
-                    self.info.files is not None
-                    and name not in self.info.files
-                    and (self.folder / name).exists()
-                ):
-                    self.problems.append(f"{MANIFEST} states no digest of {name}")
-        for name, stated in (self.info.files or {}).items():
-            self.problems += filter(None, [self._wrong_file(name, stated)])
+            unstated = [name for name in (RAW, SR, FRAMES) if files is not None and name not in files]
+            found = (name for name in unstated if (self.folder / name).exists())
+            self.problems += [f"{MANIFEST} states no digest of {name}" for name in found]
+        for name, stated in (files or {}).items():
+            if problem := self._wrong_file(name, stated):
+                self.problems.append(problem)
 
     def _wrong_file(self, name: str, stated: FileFacts) -> str | None:
         path = self.folder / name
@@ -317,10 +313,9 @@ def _missing(records: list[Record]) -> Iterator[Missing]:
     for what in ("raw", "sr"):
         run: Missing | None = None
         for record in records:
-            reason = _why(record, what)
-            last = record.number + record.count - 1
-            if run is not None and reason == run.reason and record.number == run.last + 1:
-                run = Missing(what, run.first, last, reason)
+            reason, last = _why(record, what), record.number + record.count - 1
+            if run is not None and (run.reason, run.last + 1) == (reason, record.number):
+                run = replace(run, last=last)
                 continue
             if run is not None:
                 yield run
@@ -331,15 +326,12 @@ def _missing(records: list[Record]) -> Iterator[Missing]:
 
 def _why(record: Record, what: str) -> str | None:
     """Why ``record`` has no image of this kind; None where it has one."""
-    if what == "raw":
-        if record.raw_index is not None:
-            return None
-        return (
-            str(record.outcome) if record.outcome is Outcome.LOST else record.reason or "no reason is given"
-        )
-    if record.sr_index is not None or record.outcome in PIXELLESS:
+    raw = what == "raw"
+    if (record.raw_index if raw else record.sr_index) is not None:
+        return None
+    if not raw and record.outcome in PIXELLESS:
         return None  # said under raw
-    if record.outcome is Outcome.STALE:
+    if record.outcome is (Outcome.LOST if raw else Outcome.STALE):
         return str(record.outcome)
     return record.reason or "no reason is given"
 

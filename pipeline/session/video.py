@@ -141,7 +141,7 @@ class DurableFile:
     """
 
     def __init__(self, path: Path, file: FileIO | None = None) -> None:
-        self.file = path.open("xb+", buffering=0) if file is None else file
+        self.file = file or FileIO(path, "x+")
         self.name = str(path)
         self.size = 0
         self.given_up = False  # what is still written goes nowhere

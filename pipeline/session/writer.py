@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, Held, Journal, SessionFolder
+from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, FrameJournal, Held, SessionFolder
 from clesr.pipeline.session.format import (
     FRAMES,
     RAW,
@@ -22,6 +22,7 @@ from clesr.pipeline.session.format import (
     SessionError,
     SessionInfo,
     count_records,
+    digest_open,
     format_lines,
 )
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, MatroskaFile
@@ -66,7 +67,7 @@ class Commit:
     manifest: SessionInfo | None  # where it changed
     videos: tuple[MatroskaFile, ...]
     held: tuple[Held, ...]  # the session's files as they are
-    journal: Journal
+    journal: FrameJournal
     records: list[Record]
 
     def save(self, *, check: bool = True) -> None:
@@ -107,7 +108,7 @@ class SessionWriter:
             self._manifest_due = True
             with self.folder.create(RESERVE) as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, RESERVE_BYTES)
-            self._journal = Journal(self.folder.create(FRAMES), info.id)
+            self._journal = FrameJournal(self.folder.create(FRAMES), info.id)
         except BaseException:
             self.folder.close()
             raise
@@ -252,7 +253,7 @@ class SessionWriter:
             totals=dict(self.totals),
             lines=self._journal.count,
             chain=self._journal.chain,
-            files=facts | {FRAMES: self._journal.digest()},
+            files=facts | {FRAMES: digest_open(self._journal.file)},
         )
         self.folder.write_manifest(self.info)
         self.bytes = self.folder.size()

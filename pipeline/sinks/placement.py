@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import math
-import threading
+from collections import deque
 from dataclasses import dataclass, field
 
 TITLE = "clesr"
+MOST_KEYS = 64  # that wait for a window
 
 
 class Keyboard:
     """The keys pressed in any window go to all of them, to each once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[object, list[int]] = {}
-        self._lock = threading.Lock()
+        self._windows: list[deque[int]] = []
+
+    def join(self) -> deque[int]:
+        """The keys that are pressed from now on, for one more window to take; the oldest go where it takes none."""
+        self._windows.append(deque(maxlen=MOST_KEYS))
+        return self._windows[-1]
 
     def press(self, key: int) -> None:
-        with self._lock:
-            for keys in self._waiting.values():
-                keys.append(key)
-
-    def pressed(self, window: object) -> list[int]:
-        """The keys since ``window`` asked last."""
-        with self._lock:
-            keys = self._waiting.get(window, [])
-            self._waiting[window] = []
-        return keys
-
-    def forget(self, window: object) -> None:
-        with self._lock:
-            self._waiting.pop(window, None)
+        for keys in self._windows:
+            keys.append(key)
 
 
 @dataclass(frozen=True, slots=True)

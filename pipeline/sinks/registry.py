@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule
@@ -13,9 +12,6 @@ from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import hiding_secrets
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sinks.placement import WindowPlacement
-
-if TYPE_CHECKING:
-    from clesr.pipeline.video.hardware_encoding import Encode
 
 ALLOWED = (
     "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, igtl://ADDRESS:PORT, or a file that ends in .mkv, .mp4, "
@@ -32,7 +28,7 @@ class SinkOptions:
     fps: float | None = None
     partial_ok: bool = True
     place: WindowPlacement | None = None
-    encode: Encode | None = None
+    encode: str = "cpu"
     overlay: str | None = None
     pixel_um: float | None = None
     rule: WriteRule = NEW
@@ -61,7 +57,7 @@ def open_sink(
     fps: float | None = None,
     partial_ok: bool = True,
     place: WindowPlacement | None = None,
-    encode: Encode | None = None,
+    encode: str = "cpu",
     overlay: str | None = None,
     pixel_um: float | None = None,
     rule: WriteRule = NEW,

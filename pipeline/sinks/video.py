@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,7 @@ from clesr.engines.common.files import (
     numbered,
     partial_name,
 )
-from clesr.pipeline.frame import Image, Result
+from clesr.pipeline.frame import Image, Result, Timeline
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.video.encoding import (
@@ -29,15 +30,15 @@ from clesr.pipeline.video.encoding import (
     choose_tick,
     is_readable,
 )
-from clesr.pipeline.video.hardware_encoding import Encode
-from clesr.pipeline.video.timeline import Timeline
+from clesr.pipeline.video.hardware_encoding import by_hardware
 
+log = logging.getLogger(__name__)
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _FinishedFile:
     """A finished file that still has its temporary name."""
 
     file: NewFile
@@ -70,7 +71,7 @@ class VideoFile:
         self.suffix = self.path.suffix.lower()
         check_codec(options.codec, self.suffix)
         self._codec, self._crf, self._fps = options.codec, options.crf, options.fps or FPS
-        self._encode, self._rule = options.encode or Encode(), options.rule
+        self._encode, self._rule = options.encode, options.rule
         self._recent: deque[Result] = deque(maxlen=RECENT)
         self._partial_ok = self._complete = options.partial_ok
         self._writer: VideoWriter | None = None
@@ -78,7 +79,7 @@ class VideoFile:
         self._kind: tuple[object, ...] = ()
         self._begun = 0  # files
         self._number = 0  # of the last one
-        self._finished: list[_Part] = []
+        self._finished: list[_FinishedFile] = []
         self._said: list[str] = []
         self._broken: str | None = None
         self._closed = False
@@ -149,7 +150,7 @@ class VideoFile:
             self._finish()
         if self._partial_ok:
             self._publish()
-        encoding = self._encode.by_hardware(encoding, image.shape)
+        encoding = by_hardware(self._encode, encoding, image.shape)
         if self._file is None:
             self._file = self._next()
         else:
@@ -171,8 +172,8 @@ class VideoFile:
 
     def _leave_hardware(self, why: str) -> None:
         """Go on by the processor. Raises SinkError."""
-        self._encode.tell(f"encoding by the processor from here on, in another file; the card failed: {why}")
-        self._encode = Encode()
+        log.warning(f"encoding by the processor from here on, in another file; the card failed: {why}")
+        self._encode = "cpu"
         try:
             self._finish()
         except (av.FFmpegError, OSError) as error:
@@ -195,12 +196,12 @@ class VideoFile:
                 f"{frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
                 f"({width}x{height}, {writer.encoding.name})"
             )
-            self._finished.append(_Part(file, words))
+            self._finished.append(_FinishedFile(file, words))
             self._file = None
         else:
             self._begun -= 1  # its name is free
         if late:
-            self._encode = Encode()
+            self._encode = "cpu"
             for result in late:
                 self._put(result)
 

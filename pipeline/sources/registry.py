@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from clesr.engines.common.addresses import check_address
@@ -19,9 +18,6 @@ from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import conceal, hiding_secrets, shown
 from clesr.pipeline.source import Pace, Source
 from clesr.pipeline.sources.pacing import Paced, parse_pace
-
-if TYPE_CHECKING:
-    from clesr.pipeline.video.hardware_decoding import Decoding
 
 NETWORK = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtp", "srt", "rtmp", "rtmps")
 ADDRESSES = (
@@ -50,7 +46,7 @@ class SourceOptions:
     clock: Clock = SYSTEM
     count: bool = False
     timeout: float = 5.0
-    decoding: Decoding | None = None
+    decode: str = "cpu"
 
 
 DEFAULTS = SourceOptions()
@@ -62,13 +58,13 @@ _PARTS = {
     **dict.fromkeys(NETWORK, "video.stream:open_stream"),
     "/dev/": "v4l2.address:open_camera",
     ".mkt": "images.mkt:open_mkt",
-    **dict.fromkeys(IMAGE_SUFFIXES, "images.stack:open_images"),
-    **dict.fromkeys(TIFF_SUFFIXES, "images.stack:open_tiff"),
+    **dict.fromkeys(IMAGE_SUFFIXES, "images.files:open_images"),
+    **dict.fromkeys(TIFF_SUFFIXES, "images.tiff:open_tiff"),
     ".sdp": "video.stream:open_sdp",
     "*": "video.file:VideoSource",
     f"*/{_SESSION}": "session:SessionSource",
     "*/raw.mkv": "video.file:open_raw_recording",
-    "*/": "images.stack:open_images",
+    "*/": "images.files:open_images",
 }
 SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(
     "clesr.sources", {name: f"clesr.pipeline.sources.{place}" for name, place in _PARTS.items()}
@@ -85,7 +81,7 @@ def open_source(
     loop: bool = False,
     count: bool = False,
     timeout: float = 5.0,
-    decoding: Decoding | None = None,
+    decode: str = "cpu",
 ) -> Source:
     """The source at ``address``, one of ADDRESSES, or of what other packages add (``SOURCES``).
 
@@ -93,8 +89,8 @@ def open_source(
     again at its end. ``count`` makes ``info.frames`` of video files exact, by reading the file once.
     ``timeout`` is how many seconds a network stream may take to answer, and later be silent before it counts as
     lost. Cameras take options in the address: ``/dev/video0?size=640x480&fps=30&format=GREY&gain=4``, where what
-    is not size, fps or format is a control of the camera. ``decoding`` says what decodes video, the
-    processor by default. ::
+    is not size, fps or format is a control of the camera. ``decode`` says what decodes video: ``cpu``,
+    ``gpu``, or ``auto``, a graphics card for large images. ::
 
         source = open_source("demo:?size=256&fps=12")
         item = source.read(timeout=1.0)  # a Frame, a Corrupt one, or None
@@ -104,7 +100,7 @@ def open_source(
     check_address(address)
     conceal(address)
     pace = parse_pace(pace)
-    options = SourceOptions(clock, count, timeout, decoding)
+    options = SourceOptions(clock, count, timeout, decode)
     with hiding_secrets(address):
         source = _opened(address, options)
     if source.info.live or address.startswith("demo:"):  # the phantom has a pace of its own
@@ -146,9 +142,7 @@ def _find_recording(path: Path) -> tuple[str, str]:
     if not os.path.exists(path):
         raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
-        if os.path.lexists(
-            path / _SESSION
-        ):  # whatever it is: a damaged session is not taken for anything else
+        if os.path.lexists(path / _SESSION):  # a damaged session is not taken for anything else
             return f"*/{_SESSION}", str(path)
         held = (name for name in SOURCES if name.startswith("*/") and os.path.isfile(path / name[2:]))
         return next(held, "*/"), str(path)

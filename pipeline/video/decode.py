@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,17 +17,22 @@ from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, siz
 from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Image
-from clesr.pipeline.video.ffv1 import SliceCheck
-from clesr.pipeline.video.hardware_decoding import Decoded, Decoding, hardware_decoder, reason
+from clesr.pipeline.video.hardware_decoding import Decoded, hardware_decoder, reason
 from clesr.pipeline.video.header import header_problem
 from clesr.pipeline.video.luma import luma
 
 AWAITED = 128  # pictures that a decoder may hold back for reordering, at most
+_UNKNOWN = "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
 _UNKNOWN_BITS = 24  # a pixel, where a header does not tell
 _THREADS = min(4, core_count())
 _INTRA = ("ffv1", "mjpeg")  # FFmpeg does not mark these as intra-only, or not in every version
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
 
+# FFV1 (RFC 9043, 4.9): a slice ends with its size (3 bytes), a status (1) and a CRC-32 (4) whose bits run
+# from the top of each byte, as in MPEG. zlib has the same polynomial with bits from the bottom.
+_TRAILER = 8
+_ONES = 0xFFFFFFFF
+_MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 # What FFmpeg and PyAV raise for damaged or hostile data.
 FAULTS = (av.error.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError)
@@ -51,12 +57,15 @@ def open_container(
     """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
     stored = stored_bytes(address)
     if stored is not None:
-        _check_header(Path(address.removeprefix("file:")), address)
+        _check_header(address)
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
+    except av.error.InvalidDataError as error:
+        raise SourceError(f"{shown(address)}: {_UNKNOWN}") from error
     except (*FAULTS, OSError) as error:
-        raise SourceError(f"{shown(address)}: {_open_problem(error)}") from error
+        problem = f"cannot be opened ({reason(error)}); check the address and that the sender is running"
+        raise SourceError(f"{shown(address)}: {problem}") from error
     try:
         _check_video(container, address, stored)
     except BaseException:
@@ -65,9 +74,9 @@ def open_container(
     return container
 
 
-def _check_header(path: Path, address: str) -> None:
+def _check_header(address: str) -> None:
     try:
-        problem = header_problem(path)
+        problem = header_problem(Path(address.removeprefix("file:")))
     except OSError as error:
         problem = f"cannot be opened ({error.strerror}); check the path"
     if problem is not None:
@@ -92,12 +101,6 @@ def _check_video(container: av.container.InputContainer, address: str, stored: i
         raise SourceError(f"{shown(address)}: {problem}")
 
 
-def _open_problem(error: Exception) -> str:
-    if isinstance(error, av.error.InvalidDataError):
-        return "not a video that FFmpeg can read, or its beginning or index is damaged; try it with ffprobe"
-    return f"cannot be opened ({reason(error)}); check the address and that the sender is running"
-
-
 def _is_intra(context: VideoCodecContext) -> bool:
     return context.codec.intra_only or context.name in _INTRA
 
@@ -109,9 +112,7 @@ def _kept(context: VideoCodecContext) -> int:
 class VideoDecoder:
     """Decodes ``stream``. Slice threads only: they hold no frame back, and an error belongs to its packet."""
 
-    def __init__(
-        self, stream: av.VideoStream, decoding: Decoding | None = None, *, stored: int | None = None
-    ) -> None:
+    def __init__(self, stream: av.VideoStream, decode: str = "cpu", *, stored: int | None = None) -> None:
         context = stream.codec_context
         stream.thread_type = "SLICE"
         stream.thread_count = _THREADS
@@ -120,7 +121,7 @@ class VideoDecoder:
             options["err_detect"] = "crccheck+explode"
         context.options = options
         self._context = context
-        self._hardware = hardware_decoder(context, decoding)
+        self._hardware = hardware_decoder(context, decode)
         self._checksums = SliceCheck() if context.name == "ffv1" else None
         # Times of packets whose picture has not come yet. Hidden VP8 packets and second fields have none.
         self._allowed: tuple[int, int] | None = None  # a size that was found to be allowed
@@ -128,11 +129,10 @@ class VideoDecoder:
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> Iterator[DecodedImage | Damage]:
         """What ``packet`` completes: usually one picture, none while the decoder reorders."""
-        if self._checksums is not None:
-            problem = self._checksums.problem(bytes(packet), key=packet.is_keyframe)
-            if problem is not None:
-                yield Damage(problem)
-                return
+        damage = self._checksums and self._checksums.problem(bytes(packet), key=packet.is_keyframe)
+        if damage:
+            yield Damage(damage)
+            return
         if self._awaited is not None and packet.pts is not None and not packet.is_discard:
             self._awaited[packet.pts] = None
         try:
@@ -174,8 +174,7 @@ class VideoDecoder:
             self._awaited = None
         size = frame.height, frame.width
         if size != self._allowed:
-            problem = size_problem(size)
-            if problem is not None:
+            if problem := size_problem(size):
                 return Damage(problem)
             self._allowed = size
         if frame.is_corrupt:
@@ -188,3 +187,40 @@ class VideoDecoder:
     def _received(self, pts: int | None) -> None:
         if self._awaited is not None and pts is not None:
             self._awaited.pop(pts, None)
+
+
+class SliceCheck:
+    """Tells damaged packets of one FFV1 stream from good ones.
+
+    FFmpeg's decoder patches a slice whose checksum is wrong with the image before it and says so only in its log: a
+    recording that is to be lossless must not pass such a frame on as measured.
+
+    A stream without checksums (FFV1 before version 3, ``slicecrc=0``) is not judged: what is checked begins
+    with the first packet whose checksums hold. Frames that are predicted from a damaged one are damaged too.
+    """
+
+    def __init__(self) -> None:
+        self._protected = False
+        self._broken = False
+
+    def problem(self, packet: bytes, *, key: bool) -> str | None:
+        """What is wrong with ``packet`` (a key frame or not), in one line, or None."""
+        if intact(packet):
+            self._protected = True
+            self._broken = self._broken and not key
+        elif self._protected:
+            self._broken = True
+            return "its FFV1 checksum does not match its data"
+        return "it builds on a damaged FFV1 frame" if self._broken else None
+
+
+def intact(packet: bytes) -> bool:
+    """Whether the slices fill ``packet`` exactly and the checksum of each holds."""
+    mirrored = packet.translate(_MIRROR)
+    end = len(packet)
+    while end >= _TRAILER:
+        start = end - _TRAILER - int.from_bytes(packet[end - _TRAILER : end - _TRAILER + 3], "big")
+        if start < 0 or zlib.crc32(memoryview(mirrored)[start:end], _ONES) != _ONES:
+            return False
+        end = start
+    return end == 0 and len(packet) > 0

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 
 import av
@@ -107,19 +108,14 @@ def _options(codec: str, library: str, deep: bool, shape: tuple[int, int], crf: 
     if library == "ffv1":
         slices = "1" if min(shape) == 1 else "4"  # two by two, which a line of pixels cannot be cut into
         # Rice coding is up to twice as fast as range coding, which FFV1 demands above 8 bits.
-        return {
-            "level": "3",
-            "slices": slices,
-            "slicecrc": "1",
-            "context": "0",
-            "coder": "1" if deep else "0",
-        }
+        coder = "1" if deep else "0"
+        return {"level": "3", "slices": slices, "slicecrc": "1", "context": "0", "coder": coder}
     options = {"preset": "ultrafast", "tune": "zerolatency"}
     if library == "libx265":
         options["x265-params"] = f"log-level=none:pools={encoder_threads()}"
-    return options | (
-        {"qp": "0"} if codec == "h264-lossless" else {"crf": str(CRF[library] if crf is None else crf)}
-    )
+    if codec == "h264-lossless":
+        return options | {"qp": "0"}
+    return options | {"crf": str(CRF[library] if crf is None else crf)}
 
 
 def _check_library(library: str) -> None:
@@ -153,19 +149,14 @@ def encoder_threads() -> int:
     return max(1, min(4, cores // 4))
 
 
-class _File:
+class _File(FileIO):
     """A file as PyAV writes it. Given its name only, PyAV writes header and end itself and holds the interpreter's lock
     meanwhile: a disk that does not answer would stop every thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
-        self.name = str(path)
-        self.seek, self.tell, self.close = self._file.seek, self._file.tell, self._file.close
-
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
         rest = memoryview(data)
         while rest:
-            rest = rest[self._file.write(rest) :]
+            rest = rest[super().write(rest) :]
         return len(data)
 
 
@@ -195,7 +186,7 @@ class VideoWriter:
         self.inside = 0
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
-        self._file = _File(path)
+        self._file = _File(str(path), "w")
         try:
             self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
         except BaseException:
@@ -224,8 +215,7 @@ class VideoWriter:
     def write(self, image: Image, ticks: int) -> None:
         """Encode ``image``, to be shown at ``ticks`` of the file's clock."""
         self._picture.make_writable()
-        plane = self._picture.planes[0]
-        height, width = self.shape
+        plane, (height, width) = self._picture.planes[0], self.shape
         rows = np.frombuffer(memoryview(plane), image.dtype).reshape(
             height, plane.line_size // image.itemsize
         )
@@ -241,15 +231,10 @@ class VideoWriter:
         if self._closed:
             return
         self._closed = True
-        try:
+        with self._file, self._container:
             if self.frames:
                 with contextlib.suppress(EncoderFailed):
                     self._encode(None)
-        finally:
-            try:
-                self._container.close()
-            finally:
-                self._file.close()
 
     def _encode(self, picture: VideoFrame | None) -> None:
         try:

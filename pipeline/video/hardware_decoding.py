@@ -7,6 +7,7 @@ fails later, the processor decodes again from the last key frames, so that no pi
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from av.codec.hwaccel import HWAccel
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.luma import fetched_luma, luma
 
+log = logging.getLogger(__name__)
 BY_HARDWARE = "decoding on a graphics card by"  # how the line begins that says so
 LARGE = 1280 * 720  # pixels from which "auto" takes hardware: smaller pictures cost the processor little
 SAME = 2  # pictures that must agree before the card goes on alone
@@ -33,15 +35,6 @@ _LATE = 64  # pictures by which a card may be later than the processor
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 Decoded = tuple[av.VideoFrame, Image | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """What decodes video: ``cpu`` the processor, ``gpu`` a graphics card where one gives the same pictures, ``auto``
-    such a card for large pictures. ``tell`` gets one line: which of the two it was, and why not the other."""
-
-    choice: str = "cpu"
-    tell: Callable[[str], None] = lambda _line: None
 
 
 class Context(Protocol):
@@ -106,31 +99,27 @@ def open_backend(context: av.VideoCodecContext) -> tuple[str, Context] | str:
     return "; ".join(reasons)
 
 
-def hardware_decoder(context: av.VideoCodecContext, decoding: Decoding | None) -> HardwareDecoder | None:
-    """What decodes in place of ``context`` where ``decoding`` wants a card and one opens."""
-    if decoding is None:
-        return None
+def hardware_decoder(context: av.VideoCodecContext, choice: str) -> HardwareDecoder | None:
+    """What decodes in place of ``context``; None where the processor does. ``choice`` is ``cpu`` for that, ``gpu`` for
+    a graphics card where one gives the same pictures, ``auto`` for such a card where pictures are large."""
     small = context.width * context.height < LARGE
-    if decoding.choice == "cpu" or (decoding.choice == "auto" and small):
+    if choice == "cpu" or (choice == "auto" and small):
         return None
     opened = open_backend(context)
     if isinstance(opened, str):
-        decoding.tell(f"decoding by the processor ({opened})")
+        log.info(f"decoding by the processor ({opened})")
         return None
-    return HardwareDecoder(context, *opened, decoding.tell)
+    return HardwareDecoder(context, *opened)
 
 
 class HardwareDecoder:
     """The decoder of a stream, with a card that takes over once its pictures have proved the same.
 
-    ``pictures`` gives each picture, with its luma where the card decoded it: the processor's luma bit for bit. ``tell``
-    gets one line, which of the two decodes and why not the other, and another one where the card fails later.
+    ``pictures`` gives each picture, with its luma where the card decoded it: the processor's luma bit for bit.
     """
 
-    def __init__(
-        self, context: av.VideoCodecContext, name: str, backend: Context, tell: Callable[[str], None]
-    ) -> None:
-        self._processor, self._name, self._backend, self._tell = context, name, backend, tell
+    def __init__(self, context: av.VideoCodecContext, name: str, backend: Context) -> None:
+        self._processor, self._name, self._backend = context, name, backend
         self._software = context.pix_fmt or ""
         self._by: Callable[[Packet | None], Iterator[Decoded]] = self._by_both
         self._seen: dict[int, tuple[av.VideoFrame, Image]] = {}  # by the card, not yet by the processor
@@ -174,7 +163,7 @@ class HardwareDecoder:
         except (av.error.FFmpegError, ValueError) as error:
             self._give_up(reason(error))
         if self._same >= SAME:
-            self._tell(f"{BY_HARDWARE} {self._name}: its first pictures equal the processor's")
+            log.info(f"{BY_HARDWARE} {self._name}: its first pictures equal the processor's")
             ahead = list(self._seen.values())
             self._skip = set(self._expected)
             self._begin(self._by_hardware)
@@ -225,7 +214,7 @@ class HardwareDecoder:
             raise ValueError("it gives no pictures")
 
     def _give_up(self, why: str) -> None:
-        self._tell(f"decoding by the processor; not by {self._name} ({why})")
+        log.info(f"decoding by the processor; not by {self._name} ({why})")
         self._same = 0
         self._groups.clear()
         self._begin(self._by_processor)
@@ -240,11 +229,9 @@ class HardwareDecoder:
             self._groups.append([])
         self._groups[-1].append(packet)
         kept = sum(len(group) for group in self._groups)
-        if kept > _KEPT_PACKETS or (kept % 64 == 0 and self._kept_bytes() > _KEPT_BYTES):
+        size = 0 if kept % 64 else sum(packet.size for group in self._groups for packet in group)
+        if kept > _KEPT_PACKETS or size > _KEPT_BYTES:
             self._groups.popleft()
-
-    def _kept_bytes(self) -> int:
-        return sum(packet.size for group in self._groups for packet in group)
 
     @staticmethod
     def _time(frame: av.VideoFrame) -> int:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import EncoderFailed, Encoding, VideoWriter
 from clesr.pipeline.video.luma import luma
 
+log = logging.getLogger(__name__)
 LARGE = 1280 * 720  # pixels from which "auto" tries a card: smaller images cost the processor little
 TRIED = 8  # images
 FAITHFUL_DB = 42.0  # PSNR of the trial's images, at least, where the codec is lossy
@@ -30,6 +33,10 @@ class HardwareEncoder:
     pixels: str
     options: Mapping[str, str]
     quality: str
+
+    def encoding(self, name: str, quality: str) -> Encoding:
+        options = {**self.options, self.quality: quality}
+        return Encoding(name, self.library, self.pixels, 0, options, hardware=True)
 
 
 _NVENC = {"preset": "p4", "tune": "ll", "rc": "constqp", "bf": "0", "delay": "0", "zerolatency": "1"}
@@ -47,38 +54,25 @@ ENCODERS: dict[str, tuple[HardwareEncoder, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Encode:
-    """What encodes video: ``cpu`` the processor, ``gpu`` a graphics card where a trial is faithful, ``auto`` such a
-    card for large images. ``tell`` gets one line: which of the two it was, and why not the other."""
-
-    choice: str = "cpu"
-    tell: Callable[[str], None] = lambda _line: None
-
-    def by_hardware(self, encoding: Encoding, shape: tuple[int, int]) -> Encoding:
-        """How a card encodes (H, W) images as ``encoding`` does, or ``encoding`` itself where none may or can."""
-        small = shape[0] * shape[1] < LARGE
-        if self.choice == "cpu" or (self.choice == "auto" and small) or encoding.name not in ENCODERS:
-            return encoding
-        if shape[0] % 2 or shape[1] % 2:
-            self.tell(f"encoding by the processor (a card takes even sizes, not {shape[1]}x{shape[0]})")
-            return encoding
-        reasons = []
-        for encoder in ENCODERS[encoding.name]:
-            tried = _of(encoder, encoding)
-            problem = trial(encoder.library, encoding.name, tried.options[encoder.quality], shape)
-            if problem is None:
-                self.tell(f"encoding by {encoder.library}: a trial came back faithfully")
-                return tried
-            reasons.append(f"{encoder.library}: {problem}")
-        self.tell(f"encoding by the processor; not by {'; '.join(reasons)}")
+def by_hardware(choice: str, encoding: Encoding, shape: tuple[int, int]) -> Encoding:
+    """How a graphics card encodes (H, W) images as ``encoding`` does, or ``encoding`` itself where none may or can.
+    ``choice`` is ``cpu`` for the processor, ``gpu`` for a card where a trial is faithful, ``auto`` for such a card
+    where images are large."""
+    small = shape[0] * shape[1] < LARGE
+    if choice == "cpu" or (choice == "auto" and small) or encoding.name not in ENCODERS:
         return encoding
-
-
-def _of(encoder: HardwareEncoder, encoding: Encoding) -> Encoding:
-    quality = encoding.options.get("crf", "0")  # 0 where nothing may be lost
-    options = {**encoder.options, encoder.quality: quality}
-    return replace(encoding, library=encoder.library, pixels=encoder.pixels, options=options, hardware=True)
+    if shape[0] % 2 or shape[1] % 2:
+        log.info(f"encoding by the processor (a card takes even sizes, not {shape[1]}x{shape[0]})")
+        return encoding
+    reasons, quality = [], encoding.options.get("crf", "0")  # 0 where nothing may be lost
+    for encoder in ENCODERS[encoding.name]:
+        problem = trial(encoder.library, encoding.name, quality, shape)
+        if problem is None:
+            log.info(f"encoding by {encoder.library}: a trial came back faithfully")
+            return encoder.encoding(encoding.name, quality)
+        reasons.append(f"{encoder.library}: {problem}")
+    log.info(f"encoding by the processor; not by {'; '.join(reasons)}")
+    return encoding
 
 
 @cache
@@ -88,12 +82,10 @@ def trial(library: str, name: str, quality: str, shape: tuple[int, int]) -> str 
     A few images are encoded, decoded by the processor and compared.
     """
     encoder = next(encoder for encoder in ENCODERS[name] if encoder.library == library)
-    options = {**encoder.options, encoder.quality: quality}
-    encoding = Encoding(name, library, encoder.pixels, 0, options, hardware=True)
     with tempfile.TemporaryDirectory(prefix="clesr-") as folder:
         path = Path(folder) / "trial.mkv"
         try:
-            images = write_pattern(path, encoding, shape)
+            images = write_pattern(path, encoder.encoding(name, quality), shape)
             with av.open(str(path)) as container:
                 decoded = [luma(frame) for frame in container.decode(video=0)]
         except (av.FFmpegError, EncoderFailed) as error:
@@ -116,11 +108,9 @@ def write_pattern(path: Path, encoding: Encoding, shape: tuple[int, int]) -> lis
 def _unfaithful(images: list[Image], decoded: list[Image], *, exactly: bool) -> str | None:
     if len(decoded) != len(images):
         return f"{len(decoded)} of {len(images)} images came back"
-    errors = [np.square(a.astype(np.float64) - b).mean() for a, b in zip(images, decoded, strict=True)]
-    worst = max(errors)
     if exactly:
-        return "the images came back changed" if worst else None
-    db = 10 * np.log10(255**2 / worst) if worst else np.inf
+        return None if np.array_equal(images, decoded) else "the images came back changed"
+    db = min(cv2.PSNR(a, b) for a, b in zip(images, decoded, strict=True))
     return f"the images came back with {db:.0f} dB only" if db < FAITHFUL_DB else None
 
 

@@ -93,15 +93,9 @@ def _converted(frame: av.VideoFrame, bits: int) -> Image:
     form = frame.format
     if form.is_rgb or form.has_palette:
         image = frame.reformat(format="rgb24" if bits <= 8 else "rgb48le").to_ndarray()
-        return _owned(cv2.cvtColor(_native(image), cv2.COLOR_RGB2GRAY))
+        return _owned(cv2.cvtColor(_owned(image), cv2.COLOR_RGB2GRAY))
     image = frame.reformat(format="gray" if bits <= 8 else "gray16le").to_ndarray()
-    return _owned(_native(image))
-
-
-def _native(image: NDArray[np.generic]) -> Image:
-    dtype: type[np.uint8 | np.uint16] = np.uint8 if image.dtype.itemsize == 1 else np.uint16
-    native: Image = image.astype(dtype, copy=False)
-    return native
+    return _owned(image)
 
 
 def _owned(image: NDArray[np.generic]) -> Image:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from heard import hear
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clesr.engines import cache
 from clesr.engines.cache import Cache, cache_folder, pack, unpack
-from clesr.engines.notes import note, noting
 
 KEY = {"model": "ab12", "shape": "256x256", "gpu": "NVIDIA Test", "driver": "580.1"}
 CONTENT = pack(KEY, b"an engine" * 9)
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
-    lines: list[str] = []
-    with noting(lines.append):
-        yield lines
+def said() -> list[str]:
+    return hear()
 
 
 @pytest.fixture
@@ -135,25 +132,24 @@ def test_a_disk_that_takes_nothing_is_survived(
     assert [path.suffix for path in store.folder.iterdir()] == [".engine"], "nothing half-written may stay"
 
 
-def test_writers_and_readers_at_once_do_no_harm(store: Cache) -> None:
+def test_writers_and_readers_at_once_do_no_harm(store: Cache, said: list[str]) -> None:
     """Each has its own temporary file, so threads stand for processes."""
     payloads = [bytes([i]) * 200_000 for i in range(4)]
     wrong: list[object] = []
 
     def write(payload: bytes) -> None:
-        with noting(wrong.append):
-            for _ in range(10):
-                store.write("densenet", KEY, payload)
-                found = store.read("densenet", KEY)
-                if found not in payloads:
-                    wrong.append(found)
+        for _ in range(10):
+            store.write("densenet", KEY, payload)
+            found = store.read("densenet", KEY)
+            if found not in payloads:
+                wrong.append(found)
 
     threads = [threading.Thread(target=write, args=(payload,)) for payload in payloads]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert wrong == said == []
     assert len(list(store.folder.iterdir())) == 1
 
 
@@ -164,15 +160,3 @@ def test_the_folder_is_the_users_or_the_one_asked_for(
     assert cache_folder().name == "clesr"
     monkeypatch.setenv("CLESR_CACHE_DIR", str(tmp_path))
     assert cache_folder() == tmp_path
-
-
-def test_notes_go_to_the_innermost_listener_once() -> None:
-    outer: list[str] = []
-    inner: list[str] = []
-    note("nobody hears this")
-    with noting(outer.append):
-        with noting(inner.append):
-            note("a")
-            note("a")
-        note("b")
-    assert (outer, inner) == (["b"], ["a"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import hear
 from random_models import random_image, random_model
 
 from clesr.engines import factory as selection
@@ -75,10 +76,11 @@ def test_the_first_that_works_is_taken_and_one_reason_given(monkeypatch: pytest.
         fake("wrong", lambda sr: sr // 2, rank=3),
         fake("dead", lambda sr: sr * 0, rank=4),
     )
-    said: list[str] = []
-    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    engine = open_engine("auto", MODEL, 2, SHAPE)
     assert engine.info.engine == "good"
-    assert said == [f"engine: {engine.info}; not broken fp32 on a test (it would not start){FASTER}"]
+    assert (
+        engine.info.choice == f"engine: {engine.info}; not broken fp32 on a test (it would not start){FASTER}"
+    )
     alive = [e.info.engine for e in opened if not e._closed]
     assert alive == ["good"]
 
@@ -104,9 +106,8 @@ def test_the_line_has_one_reason_and_none_for_what_is_not_there(
     having(
         monkeypatch, *(fake(f"a{i}", rank=i, **more) for i, more in enumerate(faster)), fake("good", rank=5), *slower
     )  # fmt: skip
-    said: list[str] = []
-    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
-    assert said == [f"engine: good fp32 on a test, fast x2{words}"]
+    engine = open_engine("auto", MODEL, 2, SHAPE)
+    assert engine.info.choice == f"engine: good fp32 on a test, fast x2{words}"
     assert engine.info.engine == "good"
 
 
@@ -148,9 +149,9 @@ def test_one_that_gives_nonsense_in_its_self_test_is_passed_over(
 ) -> None:
     change, words = NONSENSE[name]
     having(monkeypatch, fake("bad", change, rank=1, kind=kind), fake("good", rank=2))  # type: ignore[arg-type]
-    said: list[str] = []
-    assert open_engine("auto", MODEL, 2, SHAPE, explain=said.append).info.engine == "good"
-    assert re.search(words, said[0])
+    info = open_engine("auto", MODEL, 2, SHAPE).info
+    assert info.engine == "good"
+    assert re.search(words, info.choice)
     assert [e.info.engine for e in opened if not e._closed] == ["good"]
 
 
@@ -168,10 +169,10 @@ def test_whatever_a_candidate_raises_it_is_passed_over(
 
     bad = fake("bad", raising, rank=1) if what == "compute" else fake("bad", rank=1, open=raising)
     having(monkeypatch, bad, fake("good", rank=2))
-    said: list[str] = []
-    assert open_engine("auto", MODEL, 2, SHAPE, explain=said.append).info.engine == "good"
-    assert first_line(error) in said[-1]
-    assert all("\n" not in line for line in said)
+    info = open_engine("auto", MODEL, 2, SHAPE).info
+    assert info.engine == "good"
+    assert first_line(error) in info.choice
+    assert "\n" not in info.choice
 
 
 @pytest.mark.parametrize("lie", [{"lr_shape": (4, 4)}, {"scale": 4}, {"model": None}])
@@ -186,20 +187,18 @@ def test_one_that_is_not_for_what_was_asked_is_passed_over(
         return engine
 
     having(monkeypatch, fake("bad", rank=1, open=lying), good)
-    said: list[str] = []
-    open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
-    assert "not bad" in said[0]
+    assert "not bad" in open_engine("auto", MODEL, 2, SHAPE).info.choice
     assert [e._closed for e in opened] == [True, False]
 
 
 @pytest.mark.parametrize("change", [lambda _sr: None, lambda sr: 1 // int(sr.mean() < 0)])
 def test_a_model_whose_engine_fails_in_its_trial_gives_way(change: Callable[[Image], Any]) -> None:
-    candidates, said = {"densenet": fake("bad", change, rank=1), "fast": fake("good", rank=2)}, list[str]()
+    candidates, said = {"densenet": fake("bad", change, rank=1), "fast": fake("good", rank=2)}, hear()
 
     def open_one(model: Model, shape: tuple[int, int]) -> Engine:
         return candidates[model.name].open(MODEL, shape, None)
 
-    assert choose_model(2, SHAPE, 10.0, open_one, said.append).name == "fast"
+    assert choose_model(2, SHAPE, 10.0, open_one).name == "fast"
     assert said[0].startswith("model fast: densenet does not run here (")
     assert all(e._closed for e in opened)
 
@@ -250,9 +249,9 @@ def test_bf16_is_passed_over_for_a_network_that_does_not_carry_the_image(
 ) -> None:
     having(monkeypatch, fake("a", rank=1, precision="bf16"), fake("b", rank=2))
     srcnn = random_model("srcnn", 2)
-    said: list[str] = []
-    assert open_engine("auto", srcnn, 2, SHAPE, explain=said.append).info.engine == "b"
-    assert "not a bf16 on a test (it rounds the image" in said[0]
+    info = open_engine("auto", srcnn, 2, SHAPE).info
+    assert info.engine == "b"
+    assert "not a bf16 on a test (it rounds the image" in info.choice
     assert open_engine("auto", srcnn, 2, SHAPE, precision="bf16").info.engine == "a"
     assert open_engine("auto", MODEL, 2, SHAPE).info.engine == "a"
 
@@ -284,12 +283,11 @@ def test_wrong_use_is_one_line(arguments: tuple[object, ...], options: dict[str,
 
 @pytest.mark.parametrize("method", ["bicubic", "bilinear", "nearest"])
 def test_interpolations_need_no_weights(method: str) -> None:
-    said: list[str] = []
-    engine = open_engine("auto", method, 4, (5, 6), explain=said.append)
+    engine = open_engine("auto", method, 4, (5, 6))
     engine.submit(random_image((5, 6)))
     assert engine.collect().shape == (20, 24)
     engine.close()
-    assert said == [f"engine: {engine.info}"]
+    assert engine.info.choice == f"engine: {engine.info}"
 
 
 def test_self_test_limits() -> None:
@@ -351,16 +349,15 @@ def test_on_a_gpu_the_engine_itself_is_tested_in_two_corners(monkeypatch: pytest
 
 
 def test_this_machine_takes_an_engine_and_says_which() -> None:
-    said: list[str] = []
-    engine = open_engine("auto", MODEL, 2, SHAPE, explain=said.append)
+    engine = open_engine("auto", MODEL, 2, SHAPE)
     lr = random_image(SHAPE)
     engine.submit(lr)
     assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 4
     engine.close()
-    assert said[-1].startswith(f"engine: {engine.info}")
+    assert engine.info.choice.startswith(f"engine: {engine.info}")
     faster = [o for o in engines() if not str(engine.info).startswith(str(o)) and o.rank < 30]
     if not any(o.present for o in faster):
-        assert said == [f"engine: {engine.info}"]
+        assert engine.info.choice == f"engine: {engine.info}"
 
 
 def test_this_machines_engines_are_listed_fastest_first() -> None:

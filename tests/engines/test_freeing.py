@@ -105,7 +105,7 @@ def use(engine: Engine) -> list[weakref.ref[object]]:
 
 def use_up_scaled(make: Callable[[], Engine], *, consistent: bool = True) -> list[weakref.ref[object]]:
     """The same by an Upscaler, which goes on living; with what it had made for the engine."""
-    upscaler = LiveEngine(lambda _shape: make(), 2, ManualClock(), lambda _: None, consistent=consistent)
+    upscaler = LiveEngine(lambda _shape: make(), 2, ManualClock(), consistent=consistent)
     upscaler.open(SHAPE)
     held = [weakref.ref[object](upscaler.engine), weakref.ref[object](upscaler._check)]
     for number in range(3):
@@ -142,7 +142,7 @@ def test_an_engine_that_was_refused_is_gone() -> None:
         return engine
 
     made: list[weakref.ref[FakeEngine]] = []
-    upscaler = LiveEngine(lying, 2, ManualClock(), lambda _: None)
+    upscaler = LiveEngine(lying, 2, ManualClock())
     for _ in range(2):
         with pytest.raises(EngineError):
             upscaler.open(SHAPE)

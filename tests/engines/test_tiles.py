@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from heard import hear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import random_image, random_model
@@ -23,7 +24,6 @@ from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.memory import is_out_of_memory
 from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.notes import noting
 from clesr.engines.reference import upscale
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
 from clesr.engines.worker import WorkerEngine
@@ -154,9 +154,8 @@ def caused() -> Exception:
 )
 def test_tiles_are_halved_until_they_fit_and_the_user_is_told_once(error: Callable[[], Exception]) -> None:
     asked: list[tuple[int, int]] = []
-    said: list[str] = []
-    with noting(said.append):
-        engine = open_fitting(needing(40_000, error, asked), (300, 400))
+    said = hear()
+    engine = open_fitting(needing(40_000, error, asked), (300, 400))
     assert asked == [(300, 400), (300, 264), (214, 264), (214, 164)]
     (line,) = said
     assert line.startswith("400x300 pixels are too many for the memory of")
@@ -169,9 +168,8 @@ def test_tiles_are_halved_until_they_fit_and_the_user_is_told_once(error: Callab
 
 def test_what_fits_is_not_cut_and_not_spoken_of() -> None:
     asked: list[tuple[int, int]] = []
-    said: list[str] = []
-    with noting(said.append):
-        open_fitting(needing(10**6, MemoryError, asked), (300, 400)).close()
+    said = hear()
+    open_fitting(needing(10**6, MemoryError, asked), (300, 400)).close()
     assert (asked, said) == ([(300, 400)], [])
 
 
@@ -207,10 +205,10 @@ def test_any_engine_falls_back_to_tiles_and_says_so(monkeypatch: pytest.MonkeyPa
         name="fake", kind="cpu", device="a test", precision="fp32", rank=1, open=start
     )
     monkeypatch.setattr(selection, "ENGINES", {"fake": lambda: [candidate]})
-    said: list[str] = []
-    engine = open_engine("auto", MODEL, 2, (120, 300), explain=said.append)
+    said = hear()
+    engine = open_engine("auto", MODEL, 2, (120, 300))
     assert said[0].endswith(f"computed in 4 tiles of 139x120 with a halo of {HALO} pixels")
-    assert said[1].startswith("engine: openvino fp32 on")
+    assert engine.info.choice.startswith("engine: openvino fp32 on")
     lr = random_image((120, 300))
     engine.submit(lr)
     assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 1

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from heard import hear
 from random_models import random_model
 
 from clesr.engines import factory as selection
@@ -98,10 +99,10 @@ def choose(
         o.name: functools.partial(list, [x for x in candidates if x.name == o.name]) for o in candidates
     }
     monkeypatch.setattr(selection, "ENGINES", table)
-    said: list[str] = []
-    engine = open_engine("auto", MODEL, 2, shape, explain=said.append)
+    said = hear()
+    engine = open_engine("auto", MODEL, 2, shape)
     engine.close()
-    return engine.info.engine, said
+    return engine.info.engine, [*said, engine.info.choice]
 
 
 def refuse(*_: object) -> Engine:

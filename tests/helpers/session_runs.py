@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from heard import hear
 from support import FakeEngine, ScriptedSource, ShiftedClock, Step
 
 from clesr.engines.common.clock import Clock
@@ -47,11 +48,10 @@ def make_run(
     factory: Any = FakeEngine,
     prepare: Prepare | None = None,
     clock: Clock = CLOCK,
-    tell: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> tuple[Pipeline, list[str]]:
-    """A pipeline with a recorder, and the list of what both say; ``tell`` gets what the recorder says instead."""
-    said: list[str] = []
+    """A pipeline with a recorder, and the list of what both say."""
+    said = hear()
     source, prepared = (
         ScriptedSource(script, live=live, clock=clock),
         prepare or Prepare(window=Window("full")),
@@ -62,7 +62,6 @@ def make_run(
         sr_shape=lambda raw: (2 * prepared.shape(raw)[0], 2 * prepared.shape(raw)[1]),
         settings=RecorderSettings(**settings),
         clock=clock,
-        tell=tell or said.append,
     )
     run = Pipeline(
         source,
@@ -72,7 +71,6 @@ def make_run(
         prepare=prepared,
         recorder=recorder,
         clock=clock,
-        tell=said.append,
         patience=UNHURRIED,
     )
     return run, said

@@ -70,7 +70,7 @@ def cycle(kind: str = "well", frames: int = 8) -> list[weakref.ref[object]]:
         ListSink(name="other"),
         Screen(name="screen", policy=Policy.DROP_OLDEST),
     ]
-    engine = shared(factory, 2, lambda _line: None) if kind == "shared" else factory
+    engine = shared(factory, 2) if kind == "shared" else factory
     run = Pipeline(source, engine, sinks, scale=2)
     if kind in ("sink breaks", "source breaks"):
         with pytest.raises((SinkError, SourceError)):

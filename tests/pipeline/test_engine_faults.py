@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import hear
 from hypothesis import given
 from hypothesis import strategies as st
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource
@@ -68,9 +69,9 @@ def run(
     make: Callable[[tuple[int, int]], FakeEngine], dtype: type = np.uint8
 ) -> tuple[Pipeline, list[Result], list[str]]:
     """FRAMES pictures through engines that ``make`` opens."""
-    sink, told = ListSink(), list[str]()
+    sink, told = ListSink(), hear()
     source = ScriptedSource([picture(i, dtype) for i in range(FRAMES)], shape=SHAPE)
-    pipeline = Pipeline(source, make, [sink], scale=2, tell=told.append)
+    pipeline = Pipeline(source, make, [sink], scale=2)
     pipeline.run()
     return pipeline, sink.results, told
 
@@ -214,9 +215,9 @@ def test_opening_again_may_raise_whatever_it_likes(what: str, error: BaseExcepti
 
 def _run_closing(factory: Factory) -> tuple[Pipeline, list[Result], list[str]]:
     """As ``run``, where closing at the end may be told as the run's error."""
-    sink, told = ListSink(), list[str]()
+    sink, told = ListSink(), hear()
     source = ScriptedSource([picture(i) for i in range(FRAMES)], shape=SHAPE)
-    pipeline = Pipeline(source, factory, [sink], scale=2, tell=told.append)
+    pipeline = Pipeline(source, factory, [sink], scale=2)
     try:
         pipeline.run()
     except Exception:  # noqa: BLE001 - what closing raised
@@ -437,7 +438,7 @@ def test_it_tells_since_when_the_oldest_frame_is_in_flight_and_an_engine_being_o
         look()
         return Looking(shape)
 
-    upscaler = LiveEngine(factory, 2, clock, lambda _: None)
+    upscaler = LiveEngine(factory, 2, clock)
     start = clock.now_ns()
     look()
     upscaler.open(SHAPE)
@@ -456,7 +457,7 @@ def test_it_tells_since_when_the_oldest_frame_is_in_flight_and_an_engine_being_o
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1), KeyboardInterrupt()], ids=repr)
 def test_nothing_is_in_flight_after_a_refused_frame(error: BaseException) -> None:
-    upscaler = LiveEngine(Factory(raising(error), "submit"), 2, ManualClock(), lambda _: None)
+    upscaler = LiveEngine(Factory(raising(error), "submit"), 2, ManualClock())
     for number in range(FAULTY):
         upscaler.submit(job(number))
         upscaler.collect()
@@ -486,11 +487,11 @@ def test_a_first_frame_too_large_to_enlarge_ends_the_run_in_one_line(monkeypatch
 def test_a_later_frame_too_large_to_enlarge_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message of a peer ends no examination."""
     monkeypatch.setattr(results, "MOST_PIXELS", 4 * SHAPE[0] * SHAPE[1])
-    said: list[str] = []
+    said = hear()
     shapes = [SHAPE, (44, 48), SHAPE]
     source = ScriptedSource([picture(number, shape=shape) for number, shape in enumerate(shapes)])
     sink = ListSink()
-    pipeline = Pipeline(source, FakeEngine, [sink], scale=2, tell=said.append)
+    pipeline = Pipeline(source, FakeEngine, [sink], scale=2)
     pipeline.run()
     assert pipeline.ledger.outcomes[Outcome.FAILED] == 1
     assert [result.frame.number for result in sink.results] == [0, 2]
@@ -510,7 +511,7 @@ def test_a_shared_engine_that_ends_leaves_no_stream_waiting() -> None:
     """Whatever closing raises."""
     engine = FakeEngine(SHAPE)
     engine.close = raising(SystemExit(2))  # type: ignore[method-assign]
-    thread = EngineStage(lambda: LiveEngine(lambda _shape: engine, 2, ManualClock(), lambda _: None))
+    thread = EngineStage(lambda: LiveEngine(lambda _shape: engine, 2, ManualClock()))
     source = ScriptedSource([picture(0)], shape=SHAPE)
     pipeline = Pipeline(source, thread, [ListSink()], scale=2)
     with pytest.raises(EngineError, match="SystemExit"):

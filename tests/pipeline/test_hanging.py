@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import hear
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
 
 from clesr.engines.common.clock import SYSTEM
@@ -77,11 +78,11 @@ def record(
     source: ScriptedSource, folder: Path, *sinks: object, **options: Any
 ) -> tuple[Pipeline, list[str]]:
     """A pipeline that records into ``folder``, and what it tells."""
-    said: list[str] = []
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), tell=said.append)
+    said = hear()
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
     factory = options.pop("factory", FakeEngine)
     options = {"patience": SHORT, **options}
-    run = Pipeline(source, factory, sinks, scale=2, recorder=recorder, tell=said.append, **options)  # type: ignore[arg-type]
+    run = Pipeline(source, factory, sinks, scale=2, recorder=recorder, **options)  # type: ignore[arg-type]
     run.start_recording(folder)
     return run, said
 
@@ -154,7 +155,7 @@ def test_the_last_sink_that_breaks_ends_a_run_that_records_nothing() -> None:
 def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_it_misses(
     tmp_path: Path,
 ) -> None:
-    clock, gate, said = ManualClock(), threading.Event(), list[str]()
+    clock, gate, said = ManualClock(), threading.Event(), hear()
     file = ListSink(name="out.mkv", on_write=lambda _r: assert_set(gate))
     display = ListSink(name="display", policy=Policy.DROP_OLDEST)
 
@@ -179,7 +180,7 @@ def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_
 
     run = Pipeline(
         ScriptedSource(script(), live=True, clock=clock), FakeEngine, [file, display], scale=2,
-        clock=clock, tell=said.append, patience=Patience(told=10**6),
+        clock=clock, patience=Patience(told=10**6),
     )  # fmt: skip
     summary = run.run()
     assert run.ledger.outcomes[Outcome.UPSCALED] == 70
@@ -337,11 +338,11 @@ def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
 
 
 def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
-    clock, said = ManualClock(), list[str]()
+    clock, said = ManualClock(), hear()
     pulse = Pulse(clock)
     part, dog = (
         Part(pulse, "the engine has not answered", "the engine answers again"),
-        Watchdog(Patience(), said.append),
+        Watchdog(Patience()),
     )
 
     def call(seconds: int) -> None:
@@ -363,7 +364,7 @@ def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
 
 
 def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading.Event) -> None:
-    clock, heard, seen = ManualClock(), list[str](), list[Status]()
+    clock, heard, seen = ManualClock(), hear(), list[Status]()
 
     def said() -> list[str]:
         return [line for line in heard if line.startswith("the engine")]
@@ -397,7 +398,6 @@ def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading
         [sink],
         scale=2,
         clock=clock,
-        tell=heard.append,
     )
     run.run()
     assert said()[0].startswith("the engine has not answered for ")

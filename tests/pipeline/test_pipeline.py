@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from heard import hear
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
 
 from clesr.engines.common.clock import SYSTEM
@@ -115,9 +116,9 @@ def test_frames_that_a_camera_took_before_the_engine_was_ready_are_passed_over()
 
 
 def test_corrupt_frames_are_counted_and_named() -> None:
-    messages: list[str] = []
+    messages = hear()
     script: list[Step] = [make_frame(0), Corrupt(1, 0, "bad block"), make_frame(2)]
-    run = pipeline(ScriptedSource(script), ListSink(), tell=messages.append)
+    run = pipeline(ScriptedSource(script), ListSink())
     summary = run.run()
     assert counts(run) == {Outcome.UPSCALED: 2, Outcome.CORRUPT: 1}
     assert "bad block" in messages[0]
@@ -126,16 +127,14 @@ def test_corrupt_frames_are_counted_and_named() -> None:
 
 def test_an_engine_that_raises_on_frame_7_degrades_and_comes_back() -> None:
     engines: list[FakeEngine] = []
-    messages: list[str] = []
+    messages = hear()
 
     def factory(shape: tuple[int, int]) -> FakeEngine:
         engines.append(FakeEngine(shape, fails=(7,)))
         return engines[-1]
 
     sink = ListSink()
-    run = pipeline(
-        ScriptedSource(make_frame(i) for i in range(20)), sink, factory=factory, tell=messages.append
-    )
+    run = pipeline(ScriptedSource(make_frame(i) for i in range(20)), sink, factory=factory)
     states: list[State] = []
     sink.on_write = lambda _r: states.append(run.status().state)
     summary = run.run()
@@ -301,8 +300,8 @@ def test_a_sink_that_breaks_does_not_stop_the_others_and_is_raised_at_the_end() 
             raise SinkError("no space left")
 
     broken, good = ListSink(name="broken", on_write=full), ListSink(name="good")
-    messages: list[str] = []
-    run = pipeline(ScriptedSource(make_frame(i) for i in range(50)), broken, good, tell=messages.append)
+    messages = hear()
+    run = pipeline(ScriptedSource(make_frame(i) for i in range(50)), broken, good)
     with pytest.raises(SinkError, match="no space left"):
         run.run()
     assert len(broken.results) == 3
@@ -374,13 +373,13 @@ def test_a_screen_runs_on_a_thread_of_its_own_and_can_stop_the_run() -> None:
 
 def test_a_recording_slower_than_its_own_pace_says_so_once() -> None:
     clock = ManualClock()
-    messages: list[str] = []
+    messages = hear()
 
     def slow(_result: Result) -> None:
         clock.advance(0.2)
 
     source = ScriptedSource((make_frame(i) for i in range(60)), fps=25.0, clock=clock)
-    run = pipeline(source, ListSink(on_write=slow), clock=clock, tell=messages.append)
+    run = pipeline(source, ListSink(on_write=slow), clock=clock)
     run.run()
     assert len(messages) == 1
     assert "later than its own pace" in messages[0]

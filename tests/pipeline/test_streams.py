@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from heard import hear
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
 
 from clesr.engines.common.clock import SYSTEM, Clock
@@ -24,7 +25,7 @@ Factory = Callable[[tuple[int, int]], FakeEngine]
 
 
 def shared(factory: Factory = FakeEngine, *, scale: int = 2, clock: Clock = SYSTEM) -> EngineStage:
-    return EngineStage(partial(LiveEngine, factory, scale, clock, lambda _message: None))
+    return EngineStage(partial(LiveEngine, factory, scale, clock))
 
 
 def pipeline(engine: EngineStage, source: ScriptedSource, *sinks: Sink, **options: object) -> Pipeline:
@@ -237,8 +238,8 @@ def test_a_failure_of_the_shared_engine_degrades_its_streams_and_it_is_opened_ag
         return opened[-1]
 
     clock = ManualClock()
-    messages: list[str] = []
-    engine = EngineStage(partial(LiveEngine, factory, 2, clock, messages.append))
+    messages = hear()
+    engine = EngineStage(partial(LiveEngine, factory, 2, clock))
     written = [threading.Semaphore(0), threading.Semaphore(0)]
 
     def repair() -> None:
@@ -375,8 +376,8 @@ def test_the_trial_takes_what_is_faster_and_says_so(
         "clesr.pipeline.sharing._rate",
         lambda _shapes, _scale, factory: (rates[isinstance(factory, EngineStage)], None),
     )
-    said: list[str] = []
-    assert choose_sharing([(8, 10)] * 2, fps, 2, FakeEngine, FakeEngine, said.append) is shares
+    said = hear()
+    assert choose_sharing([(8, 10)] * 2, fps, 2, FakeEngine, FakeEngine) is shares
     assert len(said) == 1
     assert ("an engine each" in said[0]) is not shares
 
@@ -386,14 +387,14 @@ def test_the_trial_runs_both_ways_and_survives_an_engine_that_does_not_open(
 ) -> None:
     monkeypatch.setattr("clesr.pipeline.sharing.TRIAL_S", 0.02)
     opened = Opened()
-    said: list[str] = []
-    choose_sharing([(8, 10)] * 2, 1e9, 2, opened, opened, said.append)
+    said = hear()
+    choose_sharing([(8, 10)] * 2, 1e9, 2, opened, opened)
     assert len(opened.engines) == 3
     assert all(engine.closed for engine in opened.engines)
 
     def full(_shape: tuple[int, int]) -> FakeEngine:
         raise EngineError("out of memory")
 
-    assert choose_sharing([(8, 10)] * 2, 1e9, 2, opened, full, said.append)
+    assert choose_sharing([(8, 10)] * 2, 1e9, 2, opened, full)
     assert "out of memory" in said[-1]
-    assert choose_sharing([(8, 10)] * 2, 1e9, 2, full, full, said.append)
+    assert choose_sharing([(8, 10)] * 2, 1e9, 2, full, full)

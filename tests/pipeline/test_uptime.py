@@ -10,7 +10,7 @@ from session_runs import PERIOD_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, ShiftedClock, Step
 
 from clesr.pipeline.frame import Frame, Outcome
-from clesr.pipeline.session.commit import DEAD_NS, Committer, Watchdog
+from clesr.pipeline.session.commit import DEAD_NS, Committer, DiskWatchdog
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import SessionWriter
@@ -52,7 +52,7 @@ def test_a_recording_holds_and_has_the_same_times(tmp_path: Path, now_ns: int, l
 @BOOTED
 def test_a_disk_is_given_up_after_the_same_time(now_ns: int) -> None:
     clock = ManualClock(now_ns)
-    watchdog = Watchdog(clock)
+    watchdog = DiskWatchdog(clock)
     assert not watchdog.full()
     for _ in range(10):
         clock.advance(DEAD_NS / 1e10)
@@ -70,7 +70,7 @@ def test_the_first_commit_is_due_at_once(tmp_path: Path, now_ns: int) -> None:
     prepare = writer.prepare_commit
     writer.prepare_commit = lambda: begun.append(1) or prepare()  # type: ignore[method-assign,func-returns-value]
     clock = ManualClock(now_ns)
-    committer = Committer(lambda _line: None)
+    committer = Committer()
     committer.commit_when_due(writer, clock.now_ns(), clock.now_ns())
     assert begun
     committer.end(writer)

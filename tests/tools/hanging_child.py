@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from clesr.engines import opener
 from clesr.engines.common.files import WriteRule
 from clesr.engines.factory import open_engine
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.tools import entry, live_run
-from clesr.tools.common import engines
 
 FRAMES = 12  # that pass before
 
@@ -61,7 +61,7 @@ class Window(Sink):
 
 
 def break_it(part: str) -> None:
-    opening = {"engine opening": (engines, "open_engine"), "source opening": (live_run, "open_source")}
+    opening = {"engine opening": (opener, "open_engine"), "source opening": (live_run, "open_source")}
     if part in opening:
         module, name = opening[part]
         setattr(module, name, after(1, getattr(module, name)))
@@ -72,7 +72,7 @@ def break_it(part: str) -> None:
             engine.collect = after(FRAMES, engine.collect)  # type: ignore[method-assign]
             return engine
 
-        setattr(engines, "open_engine", opened)  # noqa: B010 - which the module does not export
+        setattr(opener, "open_engine", opened)  # noqa: B010 - which the module does not export
     elif part == "source":
         from clesr.pipeline.sources.simulator.demo import DemoSource
 

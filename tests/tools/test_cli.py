@@ -14,12 +14,12 @@ import torch
 from commands import Run, one_line
 from numpy.typing import NDArray
 
+from clesr.engines import opener as opening
 from clesr.engines.degrade import Degrader
 from clesr.engines.factory import engines
 from clesr.engines.models import weights
 from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, load_model, save_model
-from clesr.tools.common import engines as opening
 
 
 @pytest.fixture

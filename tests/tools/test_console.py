@@ -6,6 +6,7 @@ import io
 import re
 
 import pytest
+from heard import hear
 from rich.console import Console
 
 from clesr.tools.common import console
@@ -26,9 +27,8 @@ def lines_of(
     monkeypatch: pytest.MonkeyPatch, calls: list[tuple[float, float]], total: float | None
 ) -> list[str]:
     """What is said off a terminal where ``calls`` are (seconds since the one before, completed)."""
-    clock, said = Clock(), list[str]()
+    clock, said = Clock(), hear()
     monkeypatch.setattr(console, "SYSTEM", clock)
-    monkeypatch.setattr(console, "tell", said.append)
     monkeypatch.setattr(console, "console", Console(file=io.StringIO()))
     with progress_bar("live", total, unit="frames") as advance:
         for seconds, completed in calls:

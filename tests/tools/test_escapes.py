@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from session_runs import frames, record
 from clesr.pipeline.session.format import format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.sinks.window.hud import FONT, _cut
-from clesr.tools.common.console import tell
+from clesr.tools.common.console import user_logging
 from clesr.tools.common.stderr import stderr
 
 EVIL = "\x1b]0;x\x07\x1b[31m\u202e\nclesr: error: forged"
@@ -32,7 +33,8 @@ def harmless(*texts: str) -> bool:
 
 
 def test_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    tell(f"broken: {EVIL} [bold]:bomb: \udcff")
+    with user_logging():
+        logging.getLogger("clesr.test").info(f"broken: {EVIL} [bold]:bomb: \udcff")
     assert stderr.settle()
     assert capfd.readouterr().err == f"broken: {SPELLED} [bold]:bomb: \\udcff\n"
 

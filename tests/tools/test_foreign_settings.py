@@ -190,10 +190,10 @@ class _Stored:
 
 def test_every_foreign_value_in_a_remembered_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {"milliseconds": {"a": 1.0}, "reasons": {"b": "c"}}
-    monkeypatch.setattr(choice, "_place", lambda *_: ("n", {}))
     texts = [json.dumps(replaced(whole, place, new)) for place in places(whole) for new in FOREIGN]
     for text in [*texts, "[" * 100_000, "[]", ""]:
-        monkeypatch.setattr(choice, "_remembered", lambda text=text: _Stored(text.encode()))
+        stored = _Stored(text.encode())
+        monkeypatch.setattr(choice, "_remembered", lambda *_, stored=stored: (stored, "n", {}))
         trial = choice.recall(None, (1, 1), [])  # type: ignore[arg-type]
         assert trial is None or trial.fastest_first([]) == []
 

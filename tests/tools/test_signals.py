@@ -103,9 +103,9 @@ def test_ctrl_c_while_something_is_opened_that_never_opens_leaves_no_file(
 @slow
 def test_ctrl_c_while_an_engine_is_slowly_opened_is_one_line(start: Start, tmp_path: Path) -> None:
     script = (
-        "import time; from clesr.tools import entry; from clesr.tools.common import engines\n"
+        "import time; from clesr.tools import entry; from clesr.engines import opener\n"
         "def slow(*a, **k): print('opens', flush=True); time.sleep(600)\n"
-        "engines.open_engine = slow; entry.live_main()"
+        "opener.open_engine = slow; entry.live_main()"
     )
     options = ["--source", "demo:?size=64", "--display", "none", "--record", str(tmp_path / "s")]
     process = start.launch([sys.executable, "-c", script, *options])  # type: ignore[attr-defined]

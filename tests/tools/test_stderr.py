@@ -21,11 +21,14 @@ PATIENCE_S = 60
 BROKEN = ["reader gone", "frozen pipe", "frozen terminal", "closed", "full disk"]
 TELLING = """
 import sys, threading
-from clesr.tools.common.console import tell
+import logging
+from clesr.tools.common.console import user_logging
 from clesr.tools.common.stderr import stderr
-worker = threading.Thread(target=lambda: [tell(f"line {i} {'x' * 100}") for i in range(5000)])
-worker.start()
-worker.join()
+log = logging.getLogger("clesr.test")
+worker = threading.Thread(target=lambda: [log.info(f"line {i} {'x' * 100}") for i in range(5000)])
+with user_logging():
+    worker.start()
+    worker.join()
 stderr.settle(0.2)
 print("done")
 """

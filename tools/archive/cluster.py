@@ -6,12 +6,12 @@ installed: what travels are names and frame ranges, never images.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from clesr.tools.archive.messages import Answer, Failure, Hello, Task
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.worker import Worker, token_file, versions
 
+log = logging.getLogger(__name__)
 AHEAD = 2  # tasks a worker has at most: the one it does, and the next
 WAIT_S = 0.2
 STARTING_S = 30.0  # without any worker, before the user is told what is waited for
@@ -69,15 +70,15 @@ class RayExecutor:
         address: str,
         workers: int | None = None,
         gpus: float = 1.0,
-        tell: Callable[[str], None],
     ) -> None:
-        self._settings, self._out, self._tell = settings, out, tell
+        self._settings, self._out = settings, out
         with ExitStack() as stack:
-            stack.enter_context(_silenced())
+            # Ray prints what it thinks of lost workers, whatever its log level.
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
             self._ray = _connect(address)
             self._quiet = stack.pop_all()
         if address == "local":
-            tell(f"this machine's own cluster listens on {LOOPBACK} alone: no other machine can reach it")
+            log.info(f"this machine's own cluster listens on {LOOPBACK} alone: no other machine can reach it")
         self._token = uuid.uuid4().hex
         put_part(token_file(out), self._token.encode())
         having = self._ray.cluster_resources()
@@ -172,7 +173,7 @@ class RayExecutor:
                 f"{where} has other weights under the name {self._settings.model}; update clesr there"
             )
         actor.ready = True
-        self._tell(f"worker {hello.process} on {hello.host}: {hello.engine}")
+        log.info(f"worker {hello.process} on {hello.host}: {hello.engine}")
 
     def _collect(self, actor: _Actor) -> list[tuple[Task, Answer]]:
         """The oldest answer of ``actor``; of one that is lost, all its tasks. Only the task that it was at counts as
@@ -194,7 +195,7 @@ class RayExecutor:
         self._losses += 1
         if self._losses > LOSSES * self._wanted:
             raise ClesrError(f"{self._losses} workers in a row were lost, the last: {reason}")
-        self._tell(f"a worker was lost, another takes its place: {reason}")
+        log.warning(f"a worker was lost, another takes its place: {reason}")
         self._ray.kill(actor.handle)
         self._actors[self._actors.index(actor)] = self._start()
 
@@ -205,14 +206,7 @@ class RayExecutor:
             self._reminder_ns = now
         elif now - self._reminder_ns > STARTING_S * 1e9:
             self._reminder_ns = now
-            self._tell(f"waiting for the cluster: no worker with {self._resources} has started yet")
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Nothing on standard output: Ray prints there what it thinks of lost workers, whatever its log level."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        yield
+            log.warning(f"waiting for the cluster: no worker with {self._resources} has started yet")
 
 
 def _connect(address: str) -> Any:

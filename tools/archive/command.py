@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
-from clesr.pipeline.prepare import Roi, Window
+from clesr.pipeline.settings import UpscaleSettings
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
 from clesr.pipeline.video.encoding import check_codec
 from clesr.tools.archive.eta import Survey, following
@@ -23,14 +24,12 @@ from clesr.tools.archive.report import LISTED, Report
 from clesr.tools.archive.runner import Runner
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
 from clesr.tools.archive.tree import Tree, is_session
-from clesr.tools.common.console import tell
-from clesr.tools.common.signals import stopping_on_signals
+from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
 
-INTERRUPTED = 130
-AS_GIVEN = ("model", "engine", "device", "precision", "piece", "frames", "consistent", "threads", "overwrite")
+log = logging.getLogger(__name__)
 
 
-def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
+def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
     """Do what is not done yet of the archive ``root`` into ``out``; the exit status.
 
     Raises UsageError for folders and settings that cannot work, ClesrError where nothing can go on or files are
@@ -40,31 +39,31 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
     settings = _settings(options)
     if contains(out, root):
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
-    rule = WriteRule.of(options["overwrite"], root, options["model"])
-    rule.check_all(options["summary"])
+    rule = WriteRule.of(options.overwrite, root, options.model)
+    rule.check_all(options.summary)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with Folder(out) as opened:
             opened.folder(*WORK, make=True).close()
     except OSError as error:
         raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
-    with locked(out / FOLDER / "lock", tell), closing(Journal(out)) as journal:
+    with locked(out / FOLDER / "lock"), closing(Journal(out)) as journal:
         if journal.damaged:
-            tell(
+            log.warning(
                 f"{journal.path}: {journal.damaged} damaged lines are passed over; their files are done again"
             )
         settings = _remembered(settings, journal)
         report, tree, stopped = _run(root, out, settings, journal, options)
     if tree.left_out:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in tree.left_out.most_common(8))
-        tell(f"left out, no kind of image or video known here: {kinds}")
+        log.warning(f"left out, no kind of image or video known here: {kinds}")
     for name, reason in report.listed:
-        tell(f"broken: {name}: {reason}")
-    tell(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
-    if options["summary"]:
-        write_json(Path(options["summary"]), report.as_json(), rule)
+        log.warning(f"broken: {name}: {reason}")
+    log.info(f"{report.done} files up-scaled, {report.skipped} found finished, {report.broken} broken")
+    if options.summary:
+        write_json(Path(options.summary), report.as_json(), rule)
     if stopped:
-        tell("stopped: the same command goes on from here")
+        log.info("stopped: the same command goes on from here")
         return INTERRUPTED
     with Folder(out) as opened, opened.folder(FOLDER) as folder:
         folder.remove_tree(WORK[-1])
@@ -79,7 +78,7 @@ def upscale_tree(root: Path, out: Path, options: dict[str, Any]) -> int:
 
 
 def _run(
-    root: Path, out: Path, settings: Settings, journal: Journal, options: dict[str, Any]
+    root: Path, out: Path, settings: Settings, journal: Journal, options: UpscaleSettings
 ) -> tuple[Report, Tree, bool]:
     with ExitStack() as stack:
         executor = stack.enter_context(closing(_executor(settings, out, options)))
@@ -87,13 +86,13 @@ def _run(
             settings = _identified(replace(settings, model=executor.choose_model()))
             executor.configure(settings)
         _tell_replaced(journal, settings, root)
-        journal.begin(settings.recorded(), settings.identity, chosen=options["model"] == "auto")
+        journal.begin(settings.recorded(), settings.identity, chosen=options.model == "auto")
         tree = Tree(root, out)
         survey = stack.enter_context(closing(Survey(Tree(root, out))))
-        runner = Runner(executor, tree, journal, settings, out, deep=options["reread"])
+        runner = Runner(executor, tree, journal, settings, out, deep=options.reread)
 
         def stop() -> None:
-            tell("stopping: finished files are kept, and so are finished pieces of long ones")
+            log.info("stopping: finished files are kept, and so are finished pieces of long ones")
             runner.stop()
 
         with stopping_on_signals(stop), following(runner.report, executor, survey):
@@ -106,32 +105,27 @@ def _tell_replaced(journal: Journal, settings: Settings, root: Path) -> None:
     above = root.resolve().parent if is_session(root) else root  # the names of inputs begin here
     count = sum((above / name).exists() for name in journal.made_otherwise(settings.identity))
     if count:
-        tell(f"{count} results of earlier runs with other settings are made anew and replaced")
+        log.info(f"{count} results of earlier runs with other settings are made anew and replaced")
 
 
-def _executor(settings: Settings, out: Path, options: dict[str, Any]) -> Executor:
-    if not options["cluster"]:
+def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Executor:
+    if not options.cluster:
         from clesr.tools.archive.worker import LocalExecutor
 
-        return LocalExecutor(settings, out, tell)
+        return LocalExecutor(settings, out)
     from clesr.tools.archive.cluster import RayExecutor
 
-    address, workers, gpus = options["cluster"], options["workers"], options["gpus"]
-    return RayExecutor(settings, out, address=address, workers=workers, gpus=gpus, tell=tell)
+    address, workers, gpus = options.cluster, options.workers, options.gpus
+    return RayExecutor(settings, out, address=address, workers=workers, gpus=gpus)
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    codec = "ffv1" if options["codec"] == "auto" else options["codec"]
+def _settings(options: UpscaleSettings) -> Settings:
+    codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
-    settings = Settings(
-        scale=int(options["scale"]),
-        model_sha256="",
-        roi=Roi.parse(options["roi"]) if options["roi"] else None,
-        window=Window.parse(options["window"]),
-        codec=codec,
-        **{name: options[name] for name in AS_GIVEN},
-    )
-    return _identified(settings)
+    named: dict[str, Any] = {
+        each.name: getattr(options, each.name, "") for each in fields(Settings)
+    }  # no hash yet
+    return _identified(Settings(**named | {"codec": codec}))
 
 
 def _identified(settings: Settings) -> Settings:
@@ -149,5 +143,5 @@ def _remembered(settings: Settings, journal: Journal) -> Settings:
     model = journal.chosen.get(settings.scale)
     if settings.model != "auto" or model is None:
         return settings
-    tell(f"model {model}, as in the run before")
+    log.info(f"model {model}, as in the run before")
     return _identified(replace(settings, model=model))

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Image, Outcome
+from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.settings import PATIENCE_FPS, EngineSettings
+from clesr.pipeline.settings import PATIENCE_FPS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.messages import SegmentPlan
-from clesr.tools.archive.recording import open_part
+from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
 from clesr.tools.archive.settings import Settings
-from clesr.tools.common.engines import EngineOpener
 
 OPEN_SIZES = 2  # whose engines stay open
 
@@ -30,16 +31,8 @@ class Stopped(Exception):
 class EnginePool:
     """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
 
-    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
-        wanted = EngineSettings(
-            scale=settings.scale,
-            model=settings.model,
-            engine=settings.engine,
-            device=settings.device,
-            precision=settings.precision,
-            threads=settings.threads,
-        )
-        self.opener = EngineOpener(wanted, PATIENCE_FPS, tell)
+    def __init__(self, settings: Settings) -> None:
+        self.opener = EngineOpener.of(settings, PATIENCE_FPS)
         self.shape = (0, 0)
         self.described = ""
         self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()
@@ -111,7 +104,7 @@ class Computation:
         scan, settings = plan.scan, self.settings
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
-        source = open_part(plan.file.path, span)
+        source = open_range(plan.file.path, span)
         try:
             still = StillFile(path) if path.suffix != ".mkv" else None
             video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)
@@ -119,7 +112,6 @@ class Computation:
             source.close()
             raise
         sink = Strict(still or video)
-        said: list[str] = []
         completed = limit is not None
 
         def on_end() -> None:
@@ -128,35 +120,34 @@ class Computation:
             if still is not None:
                 still.complete()
 
-        pipeline = Pipeline(
-            source,
-            self.engines,
-            [sink],
-            scale=settings.scale,
-            prepare=Prepare(roi=settings.roi, window=scan.window),
-            consistent=settings.consistent,
-            limits=Limits(limit, None),
-            tell=said.append,
-            on_end=on_end,
-        )
+        with naming(None):  # what is to be said of a file stands in the journal
+            pipeline = Pipeline(
+                source,
+                self.engines,
+                [sink],
+                scale=settings.scale,
+                prepare=Prepare(roi=settings.roi, window=scan.window),
+                consistent=settings.consistent,
+                limits=Limits(limit, None),
+                on_end=on_end,
+            )
         if limit is not None and still is not None:
             still.complete()
-        summary = self._run(pipeline, said)
+        summary = self._run(pipeline)
         if self._stopped or not completed:
             raise Stopped
         frames = summary.outcomes[Outcome.UPSCALED]
-        note = next((line for line in said if "corrupt" in line), "")
+        note = next((line for line in summary.notes if "corrupt" in line), "")
         return SegmentInfo(frames, summary.captured - frames, sink.shape, self.engines.described, note)
 
-    def _run(self, pipeline: Pipeline, said: list[str]) -> Summary:
-        """Raises EngineError with what the pipeline ``said`` of its engine."""
+    def _run(self, pipeline: Pipeline) -> Summary:
         self._pipeline = pipeline
         if self._stopped:
             pipeline.abort()
         try:
             return pipeline.run()
-        except EngineError as error:
+        except EngineError:
             self.engines.close()  # nobody knows what a failed engine gives next: another one tries the segment again
-            raise EngineError("; ".join([str(error), *(r for r in said if "engine failed" in r)])) from error
+            raise
         finally:
             self._pipeline = None

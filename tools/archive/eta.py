@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from clesr.tools.archive.messages import Executor
 from clesr.tools.archive.report import Report
 from clesr.tools.archive.tree import InputFile, Unreadable, kind
-from clesr.tools.common.console import console, progress_bar
+from clesr.tools.common.console import progress_bar, repeating
 
-EVERY_S = 0.5
 MEGA = 1e6
 
 
@@ -60,23 +59,14 @@ def expected_pixels(report: Report, survey: Survey) -> float | None:
 def following(report: Report, executor: Executor, survey: Survey) -> Iterator[None]:
     """A progress bar over the whole tree while the block runs: megapixels of input, so that large frames count for
     more; time left; files."""
-    done = threading.Event()
 
-    def follow() -> None:
-        with progress_bar("archive", None, unit="Mpixel") as advance:
-            while not done.wait(EVERY_S if console.is_terminal else 1.0):
-                total = expected_pixels(report, survey)
-                ready = report.pixels + executor.progress()
-                advance(ready / MEGA, _describe(report, survey), total and max(total, ready) / MEGA)
-            advance(report.pixels / MEGA, _describe(report, survey))
+    def show() -> None:
+        total = expected_pixels(report, survey)
+        ready = report.pixels + executor.progress()
+        advance(ready / MEGA, _describe(report, survey), total and max(total, ready) / MEGA)
 
-    thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
-    thread.start()
-    try:
+    with progress_bar("archive", None, unit="Mpixel") as advance, repeating(show):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _describe(report: Report, survey: Survey) -> str:

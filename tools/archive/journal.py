@@ -17,7 +17,7 @@ from msgspec import Meta
 from clesr import __version__
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.folders import LONGEST, Folder, relative_parts
-from clesr.engines.common.parsing import parse_json
+from clesr.engines.common.parsing import Count, Int64, convert, parse_json
 
 FORMAT = 1
 NAME = "archive.jsonl"
@@ -33,7 +33,6 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Word = Annotated[str, Meta(max_length=LONGEST)]
 
 
@@ -48,7 +47,7 @@ class JournalEntry:
     status: Status
     reason: str = ""
     size: Count = 0
-    mtime_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] = 0
+    mtime_ns: Int64 = 0
     input_sha256: Word = ""
     settings: Word = ""
     model_sha256: Word = ""
@@ -66,15 +65,10 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Format:
-    format: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Line:
     """A line that begins a run, where it has one; else the line is a JournalEntry."""
 
-    run: _Format | None = None
+    run: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +83,6 @@ class _Used:
 class _Run:
     chosen: bool
     settings: _Used
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A line that begins a run of this format."""
-
-    run: _Run
 
 
 class Journal:
@@ -167,15 +154,15 @@ class Journal:
             if begun is None:
                 entry = parse_json(line, JournalEntry)
                 self._keep(entry, entry.input, at)
-            elif begun.format <= FORMAT:
-                run = parse_json(line, _Begun).run
-                if run.chosen:
-                    self.chosen[run.settings.scale] = run.settings.model
+                return
+            found = convert(begun.get("format"), int)
+            if found > FORMAT:
+                raise SinkError(f"{self.path} has format {found}; this clesr knows {FORMAT}; update clesr")
+            run = convert(begun, _Run)
+            if run.chosen:
+                self.chosen[run.settings.scale] = run.settings.model
         except ValueError:
             self.damaged += bool(line.strip())
-            return
-        if begun is not None and begun.format > FORMAT:
-            raise SinkError(f"{self.path} has format {begun.format}; this clesr knows {FORMAT}; update clesr")
 
     def _keep(self, entry: JournalEntry, name: str, at: int) -> None:
         settings = "" if entry.status is Status.FAILED else entry.settings

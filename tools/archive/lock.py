@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.folders import Folder
 
+log = logging.getLogger(__name__)
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 @contextmanager
-def locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``. The system gives it up when the process ends, however it ends: a lock that a
     killed run left is free. Raises SinkError where another run holds it, on this machine or another."""
     try:
@@ -35,7 +37,7 @@ def locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
                 raise SinkError(
                     f"another run ({holder}) writes to {path.parent.parent}; wait for its end, or choose another folder"
                 ) from error
-            tell(
+            log.warning(
                 f"{path.parent.parent} has no file locks ({error.strerror}): start no second run on it meanwhile"
             )
         file.truncate(0)

@@ -63,9 +63,7 @@ class Event(Enum):
     """Answers that need no more words."""
 
     SEGMENT_DONE = auto()  # the segment is finished
-    INSEPARABLE = (
-        auto()
-    )  # the input does not decode in parts as it does in sequence: it is to be done as a whole
+    INSEPARABLE = auto()  # the input does not decode in parts as it does in sequence: to be done as a whole
     HALTED = auto()  # ``stop`` was called before the step was through
 
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from clesr.engines.common.errors import EndOfSource, SourceError
+from clesr.engines.common.errors import SourceError
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
 from clesr.pipeline.source import Source
+from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
-from clesr.pipeline.sources.images.stack import open_images, open_tiff
+from clesr.pipeline.sources.images.tiff import open_tiff
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
 from clesr.pipeline.sources.video.ranges import (
-    ImagesPart,
+    FrameRange,
     NotApart,
-    Span,
-    VideoPart,
+    VideoRange,
+    image_range,
     index_video,
     split_images,
     split_video,
 )
+from clesr.tools.data.images import frames_of
 
 SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are measured
 
@@ -39,15 +40,15 @@ class Scan:
     shape: tuple[int, int]
     fps: float | None
     origin: int | None
-    spans: tuple[Span, ...]
+    spans: tuple[FrameRange, ...]
     window: Window
 
 
 def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: int | None) -> Scan:
     """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; raises
     SourceError, and UsageError for a ``roi`` that leaves the frame."""
-    samples: tuple[Span, ...] = ()
-    spans: tuple[Span, ...] = ()
+    samples: tuple[FrameRange, ...] = ()
+    spans: tuple[FrameRange, ...] = ()
     origin: int | None = None
     numbered = open_numbered(path)
     if numbered is None:
@@ -72,12 +73,12 @@ def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: in
     return Scan(frames, shape, fps, origin, spans, window)
 
 
-def open_part(path: Path, span: Span | None) -> Source:
+def open_range(path: Path, span: FrameRange | None) -> Source:
     """A source of the frames of ``span``, or of all."""
     if span is None:
         return open_source(str(path), pace="max")
     images = open_numbered(path)
-    return VideoPart(path, span) if images is None else ImagesPart(images, span)
+    return VideoRange(path, span) if images is None else image_range(images, span)
 
 
 def open_numbered(path: Path) -> IndexedSource | None:
@@ -90,12 +91,12 @@ def open_numbered(path: Path) -> IndexedSource | None:
     return open_images(path) if suffix in IMAGE_SUFFIXES else None
 
 
-def _samples(path: Path, spans: tuple[Span, ...], frames: int) -> list[Image]:
+def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int) -> list[Image]:
     """Images spread evenly over the recording."""
     try:
         images = []
         for span in spans:
-            with closing(open_part(path, span)) as source:
+            with closing(open_range(path, span)) as source:
                 images.append(_frame(source).image)
         if images:
             return images
@@ -103,20 +104,12 @@ def _samples(path: Path, spans: tuple[Span, ...], frames: int) -> list[Image]:
         pass
     step = max(1, frames // SAMPLES)
     with closing(open_source(str(path), pace="max")) as source:
-        return [frame.image for frame in _frames(source) if frame.number % step == 0]
-
-
-def _frames(source: Source) -> Iterator[Frame]:
-    with suppress(EndOfSource):
-        while True:
-            item = source.read(1.0)
-            if isinstance(item, Frame):
-                yield item
+        return [frame.image for frame in frames_of(source) if frame.number % step == 0]
 
 
 def _frame(source: Source) -> Frame:
     """The next frame that can be decoded. Raises SourceError where there is none."""
-    frame = next(_frames(source), None)
+    frame = next(frames_of(source), None)
     if frame is None:
         raise SourceError(f"{source.info.address}: no frame in it can be decoded")
     return frame

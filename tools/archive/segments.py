@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
 
 import av
 import numpy as np
-from msgspec import Meta
 
 from clesr.engines.common.errors import EngineError, SinkError
 from clesr.engines.common.files import sync
 from clesr.engines.common.folders import check_part, put_part, read_part
-from clesr.engines.common.parsing import parse_json
+from clesr.engines.common.parsing import Count, parse_json
 from clesr.pipeline.frame import Frame, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sink import Sink
@@ -26,7 +24,6 @@ from clesr.pipeline.video.encoding import VideoWriter, choose_encoding
 TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
 ASSUMED_FPS = 25.0  # of recordings without times
 LONGEST_NOTE = 1 << 16  # bytes
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 # Bit-exact: otherwise Matroska files carry random numbers, and no two are the same.
 CONTAINER = {"fflags": "bitexact", "cluster_time_limit": "1000"}
 
@@ -96,7 +93,7 @@ class Strict:
 
     def write(self, result: Result) -> None:
         if result.outcome is Outcome.FAILED:
-            raise EngineError(f"the engine failed on frame {result.frame.number}")
+            raise EngineError(f"the engine failed on frame {result.frame.number} ({result.reason})")
         self.shape = (result.lr.shape[0], result.lr.shape[1])
         self._sink.write(result)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from clesr.engines.common.files import kind_of
-from clesr.pipeline.sources.images.stack import natural_key
+from clesr.pipeline.sources.images.files import natural_key
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
@@ -126,13 +126,14 @@ def _entry(name: str, path: Path, target: str) -> InputFile | Unreadable:
 
 def _targets(paths: list[Path]) -> list[str]:
     """The names of the results: each input's own with a new suffix; where two would be the same, after its suffix."""
-    short = [path.name + ".mkv" if path.is_dir() else path.stem + _suffix(path) for path in paths]
+    short = [path.name + ".mkv" if path.is_dir() else path.stem + result_suffix(path) for path in paths]
     count = Counter(short)
-    long = [path.name + (".session.mkv" if path.is_dir() else _suffix(path)) for path in paths]
+    long = [path.name + (".session.mkv" if path.is_dir() else result_suffix(path)) for path in paths]
     return [s if count[s] == 1 else n for s, n in zip(short, long, strict=True)]
 
 
-def _suffix(path: Path) -> str:
+def result_suffix(path: Path) -> str:
+    """The suffix of what is made of ``path``: a stack becomes a stack, an image a PNG, and all else a video."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return ".tif"

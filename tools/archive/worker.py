@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -47,11 +46,9 @@ class _Finished(JournalEntry):
 class Worker:
     """Does the steps of inputs, one at a time, with engines that stay open. ``out`` is the output folder."""
 
-    def __init__(
-        self, settings: Settings, out: Path, tell: Callable[[str], None] = lambda _line: None
-    ) -> None:
+    def __init__(self, settings: Settings, out: Path) -> None:
         self.settings, self.out = settings, out
-        self.engines = EnginePool(settings, tell)
+        self.engines = EnginePool(settings)
         self._computation = Computation(settings, self.engines)
 
     def hello(self, token: str) -> Hello:

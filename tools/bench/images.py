@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clesr.engines.common.image import Pixels
 from clesr.tools.data.degrade import degrade
 from clesr.tools.data.images import read_entry
 
 DATA = "CLESR_DATA"
-
-Pixels = NDArray[np.uint8]
 
 
 def phantom(side: int, seed: int = 0) -> Pixels:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 import clesr
-from clesr.engines.common.processor import core_count, cpu_name
+from clesr.engines.common.processor import core_count, cpu_info, cpu_name
+from clesr.engines.gpu import driver_version
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
@@ -37,7 +38,7 @@ def environment() -> dict[str, Any]:
 def describe_machine() -> dict[str, Any]:
     """Processor, cores that this process may use, instruction sets that matter, memory in GB, system, GPU (None
     where torch finds none)."""
-    having = _cpu_flags()
+    having = cpu_info().get("flags", "").split()
     return {
         "cpu": cpu_name(),
         "cores": core_count(),
@@ -81,27 +82,10 @@ def _gpu() -> dict[str, Any]:
         "compute_capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "cuda": torch.version.cuda,
-        "driver": _driver(),
+        "driver": driver_version(),
     }
-
-
-def _driver() -> str | None:
-    """The version of the NVIDIA driver, from the kernel module."""
-    try:
-        words = Path("/proc/driver/nvidia/version").read_text().splitlines()[0].split()
-    except (OSError, IndexError):
-        return None
-    return next((word for word in words if word[0].isdigit() and "." in word), None)
 
 
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return {flag for line in lines[:64] if line.startswith("flags") for flag in line.split()}

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.image import Pixels
 from clesr.engines.engine import Engine
 from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
@@ -27,7 +27,6 @@ from clesr.tools.bench.power import ReadWatts, device_mb, mean_watts, resident_m
 from clesr.tools.bench.turns import by_device, in_flight, one_at_a_time, upscaled
 from clesr.tools.evaluation.metrics import psnr
 
-Pixels = NDArray[np.uint8]
 Pair = tuple[Pixels, Pixels]  # LR and HR
 
 WARM_UP_S = 0.3  # of each engine before its first turn: clocks rise, caches fill
@@ -131,24 +130,22 @@ def _opened(
     for candidate in candidates:
         waits = candidate.wait(case.model, case.shape)
         advance(f"{case}, opening {label(candidate)}{waits and ': ' + waits}")
-        before = device_mb(), resident_mb()
+        before, subject = (device_mb(), resident_mb()), None
         try:
-            engine = candidate.open(case.model, case.shape, plan.threads)
-        except EngineError as error:
-            out.append(_left_out(case, candidate, "unavailable", str(error)))
-            continue
-        subject = Subject(candidate, engine)
-        try:
-            sr = upscaled(engine, pair[0])
-            subject.device_mb = _grown(before[0], device_mb())
-            subject.host_mb = _grown(before[1], resident_mb())
+            subject = Subject(candidate, candidate.open(case.model, case.shape, plan.threads))
+            sr = upscaled(subject.engine, pair[0])
+            subject.device_mb, subject.host_mb = (
+                _grown(before[0], device_mb()),
+                _grown(before[1], resident_mb()),
+            )
             truth = reference(case.model, pair[0]) if truth is None else truth
             subject.quality = quality(sr, truth, pair[1], candidate.precision)
         except EngineError as error:
-            engine.close()
-            out.append(_left_out(case, candidate, "refused", str(error)))
-            continue
-        subjects.append(subject)
+            out.append(_left_out(case, candidate, "refused" if subject else "unavailable", str(error)))
+            if subject is not None:
+                subject.engine.close()
+        else:
+            subjects.append(subject)
     return subjects
 
 

@@ -21,9 +21,8 @@ def matrix_peaks(kind: str) -> dict[str, float]:
     for name, dtype in types.items():
         a, b = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        found[name] = round(
-            2 * side**3 / best_seconds(functools.partial(torch.mm, a, b, out=out), kind) / 1e9, 1
-        )
+        seconds = best_seconds(functools.partial(torch.mm, a, b, out=out), kind)
+        found[name] = round(2 * side**3 / seconds / 1e9, 1)
     return found
 
 

@@ -6,14 +6,14 @@ import ctypes
 import shutil
 import statistics
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from clesr.engines.gpu import NVML
+from clesr.engines.gpu import open_nvml
+from clesr.tools.common.console import repeating
 
 EVERY_S = 0.1  # between two readings of the power
 QUERY = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
@@ -30,15 +30,9 @@ def gpu_watts() -> ReadWatts | None:
 
 
 def _by_nvml() -> ReadWatts | None:
-    try:
-        nvml = ctypes.CDLL(NVML)
-    except OSError:
-        return None
-    card, milliwatts = ctypes.c_void_p(), ctypes.c_uint()
+    nvml, card, milliwatts = open_nvml(), ctypes.c_void_p(), ctypes.c_uint()
     uuid = f"GPU-{getattr(torch.cuda.get_device_properties(0), 'uuid', '')}"  # NVML counts cards that torch may not see
-    if nvml.nvmlInit_v2() != 0:
-        return None
-    if nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(card)) != 0:
+    if nvml is None or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(card)) != 0:
         return None
 
     def read() -> float | None:
@@ -58,24 +52,14 @@ def _by_nvidia_smi() -> float | None:
 @contextmanager
 def watching(read: ReadWatts | None, readings: list[float]) -> Iterator[None]:
     """While the block runs, append to ``readings`` what ``read`` gives every EVERY_S seconds."""
-    if read is None:
-        yield
-        return
-    done = threading.Event()
 
-    def watch(read: ReadWatts) -> None:
-        while not done.wait(EVERY_S):
-            watts = read()
-            if watts is not None:
-                readings.append(watts)
+    def look() -> None:
+        watts = read() if read is not None else None
+        if watts is not None:
+            readings.append(watts)
 
-    thread = threading.Thread(target=watch, args=(read,), name="clesr watts", daemon=True)
-    thread.start()
-    try:
+    with repeating(look, EVERY_S, at_end=False):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def mean_watts(readings: list[float]) -> float | None:

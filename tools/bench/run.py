@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from clesr.tools.bench.measure import BenchPlan, Case, Pair, measure_case
 from clesr.tools.bench.peak import bandwidth, matrix_peaks
 from clesr.tools.bench.power import gpu_watts, peak_resident_mb
 
+log = logging.getLogger(__name__)
 CPU_CASES = (
     ("fast", 2, (256, 256)),
     ("fast", 4, (256, 256)),
@@ -76,10 +78,8 @@ def wanted_candidates(
         o for o in having if settings.device in (None, o.kind) and settings.precision in (None, o.precision)
     ]
     wanted = [o for o in wanted if settings.precision or not o.on_request]
-    if settings.engines:
-        wanted = [o for o in wanted if o.name in settings.engines]
-    else:
-        wanted = _usual(wanted)
+    named = [o for o in wanted if o.name in settings.engines]
+    wanted = named if settings.engines else _usual(wanted)
     if not wanted:
         asked = " ".join(filter(None, [" or ".join(settings.engines), settings.precision, settings.device]))
         raise UsageError(f"there is no engine {asked}; leave --device and --precision out, or give others")
@@ -127,7 +127,6 @@ def bench(
     find_pair: Callable[[int, tuple[int, int]], Pair] = lr_and_hr,
     peaks: dict[str, dict[str, float]] | None = None,
     advance: Callable[[str], None] = lambda _what: None,
-    tell: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
     """Measure ``candidates`` by completed ``settings``; the result as JSON has it.
 
@@ -146,7 +145,7 @@ def bench(
             case, candidates, find_pair(case.model.scale, case.shape), peaks=peaks, plan=plan, advance=advance
         )
         for line in out:
-            tell(f"{line['case']}: {line['label']} {line['what']}: {line['reason']}")
+            log.warning(f"{line['case']}: {line['label']} {line['what']}: {line['reason']}")
         rows += found
         left_out += out
     peak = peak_resident_mb()

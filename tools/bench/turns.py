@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clesr.engines.backends.cuda.buffers import CudaSlot, SlotEngine
 from clesr.engines.common.clock import Clock
+from clesr.engines.common.image import Pixels
 from clesr.engines.engine import Engine
 from clesr.engines.results import collect_checked, run_frame
-
-Pixels = NDArray[np.uint8]
 
 
 def one_at_a_time(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> list[float]:

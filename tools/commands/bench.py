@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rich_click as click
 from rich.console import Console
 
 from clesr.engines.common.files import WriteRule
 from clesr.engines.models.registry import SCALES
-from clesr.pipeline.settings import setting
-from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import (
-    general_options,
-    make_settings,
-    overwrite_option,
-    parse_size,
-    settings_options,
-)
+from clesr.pipeline.settings import overwriting, setting
+from clesr.tools.common.console import progress_bar
+from clesr.tools.common.options import command, parse_size
 
+log = logging.getLogger(__name__)
 _what, _how_long, _output = (partial(setting, panel=panel) for panel in ("What", "How long", "Output"))
 MODELS, SIZE = ("densenet", "fast"), "256x256"
 
@@ -55,20 +51,14 @@ class BenchOptions:
     threads: int | None = _how_long(None, "Processor threads.  [default: all]", "N", minimum=1)
     json_file: str | None = _output(None, "Write every figure as JSON.", "FILE", flag="--json")
     plot_file: str | None = _output(None, "Draw frames/s and latency.", "FILE.png", flag="--plot")
+    compare: tuple[str, str] | None = _output(
+        None, "Measure nothing; show two results beside each other.", "A.json B.json", nargs=2
+    )
+    overwrite: bool = overwriting("Output")
 
 
-@click.command()
-@settings_options(BenchOptions, panels=())
-@click.option(
-    "--compare",
-    panel="Output",
-    nargs=2,
-    metavar="A.json B.json",
-    help="Measure nothing; show two results beside each other.",
-)
-@overwrite_option("Output")
-@general_options()
-def bench(compare: tuple[str, str] | None, overwrite: bool, **given: Any) -> None:
+@command(BenchOptions)
+def bench(options: BenchOptions) -> None:
     """Measure the engines side by side: does this machine hold video rate, and for how many streams?
 
     The engines take turns on the same image. Frames/s are with two frames in flight; latency is from NumPy array to
@@ -83,13 +73,12 @@ def bench(compare: tuple[str, str] | None, overwrite: bool, **given: Any) -> Non
     """
     from clesr.tools.bench import plot, run, stored
 
-    options = make_settings(BenchOptions, given)
-    if compare:
-        _compare(compare)
+    if options.compare:
+        _compare(options.compare)
         return
     if options.plot_file:
         plot.check_plot()
-    rule = WriteRule.of(overwrite, *options.models)
+    rule = WriteRule.of(options.overwrite, *options.models)
     rule.check_all(options.json_file, options.plot_file)
     settings = run.Settings(
         engines=_engines(options.names),
@@ -103,10 +92,10 @@ def bench(compare: tuple[str, str] | None, overwrite: bool, **given: Any) -> Non
     _show(result)
     if options.json_file:
         stored.write(Path(options.json_file), result, rule)
-        tell(f"wrote {options.json_file}")
+        log.info(f"wrote {options.json_file}")
     if options.plot_file and result["rows"]:
         plot.draw(result, Path(options.plot_file), rule)
-        tell(f"wrote {options.plot_file}")
+        log.info(f"wrote {options.plot_file}")
     asked_and_refused = any(line["engine"] in options.names for line in result["left_out"])
     if asked_and_refused or not result["rows"]:
         raise SystemExit(1)
@@ -121,23 +110,17 @@ def _measure(settings: Any, threads: int | None) -> dict[str, Any]:
         torch.set_num_threads(threads)
     candidates, missing = run.wanted_candidates(settings, run.all_candidates())
     for candidate in missing:
-        tell(f"not measured: {candidate.name} {candidate.precision} ({candidate.reason})")
+        log.warning(f"not measured: {candidate.name} {candidate.precision} ({candidate.reason})")
     settings = run.completed(settings, candidates)
     steps = len(settings.cases) * len(candidates) * (1 + settings.repeats)
     about = run.estimate_s(settings, candidates)
-    tell(
+    log.info(
         f"{len(settings.cases)} cases, {len(candidates)} engines: about {about:.0f} s, more where an engine "
         "compiles or a frame takes long"
     )
-    done = 0
+    done = itertools.count(1)
     with progress_bar("bench", steps, unit="turns") as move:
-
-        def advance(what: str) -> None:
-            nonlocal done
-            done += 1
-            move(done, what)
-
-        return run.bench(settings, candidates, threads=threads, advance=advance, tell=tell)
+        return run.bench(settings, candidates, threads=threads, advance=lambda what: move(next(done), what))
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -11,38 +13,37 @@ import rich_click as click
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.engines.models.registry import SCALES
-from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import general_options, parse_size
+from clesr.pipeline.settings import setting
+from clesr.tools.common.console import progress_bar
+from clesr.tools.common.options import command, parse_size
 
 if TYPE_CHECKING:
     from clesr.engines.backends.tensorrt.engine import CompiledEngine
     from clesr.engines.models.weights import Model
 
+log = logging.getLogger(__name__)
 DEFAULT_MODEL = "densenet"
-DEFAULT_SIZE = "256x256"
 SMALLEST = 8  # pixels a side
 
 
-@click.command()
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Which engines are built."""
+
+    scales: tuple[str, ...] = setting(
+        (),
+        "Of models given by name; more than once for several.  [default: all that the model has]",
+        choices=SCALES,
+        flag="--scale",
+    )
+    sizes: tuple[str, ...] = setting(
+        ("256x256",), "Of the LR images; more than once for several.", "WIDTHxHEIGHT", flag="--size"
+    )
+
+
+@command(BuildOptions)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option(
-    "--scale",
-    "scales",
-    type=click.Choice([str(scale) for scale in SCALES]),
-    multiple=True,
-    help="Of models given by name; more than once for several.  [default: all that the model has]",
-)
-@click.option(
-    "--size",
-    "sizes",
-    metavar="WIDTHxHEIGHT",
-    multiple=True,
-    default=[DEFAULT_SIZE],
-    show_default=True,
-    help="Of the LR images; more than once for several.",
-)
-@general_options()
-def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ...]) -> None:
+def build(options: BuildOptions, models: tuple[str, ...]) -> None:
     """Compile TensorRT engines for MODELs (shipped names or .safetensors files; densenet if none is given).
 
     An engine belongs to one model, one size, this graphics card and its driver. It takes minutes to build and is
@@ -54,15 +55,13 @@ def build(models: tuple[str, ...], scales: tuple[str, ...], sizes: tuple[str, ..
     - `clesr build runs/mine/weights.safetensors`
     """
     from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
-    from clesr.engines.notes import noting
 
-    shapes = [parse_size(size, SMALLEST) for size in sizes]
-    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in scales]))
+    shapes = [parse_size(size, SMALLEST) for size in options.sizes]
+    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in options.scales]))
     reason = why_not()
     if reason:
         raise EngineError(f"there is no engine to build on this machine: {reason}")
-    with noting(tell):
-        build_all([CompiledEngine(model, shape) for model in found for shape in shapes])
+    build_all([CompiledEngine(model, shape) for model in found for shape in shapes])
 
 
 def build_all(engines: Sequence[CompiledEngine]) -> None:
@@ -76,16 +75,16 @@ def build_all(engines: Sequence[CompiledEngine]) -> None:
             label = f"{engine.model}, {engine.shape[1]}x{engine.shape[0]}"
             advance(done, label)
             if engine.find() is not None:
-                tell(f"{label}: already there")
+                log.info(f"{label}: already there")
                 continue
             start = perf_counter()
             try:
                 engine.build()
             except ClesrError as error:
                 failed += 1
-                tell(f"{label}: {error}")
+                log.error(f"{label}: {error}")
             else:
-                tell(f"{label}: built in {perf_counter() - start:.0f} s")
+                log.info(f"{label}: built in {perf_counter() - start:.0f} s")
         advance(len(engines), "")
     if failed:
         raise EngineError(f"{failed} of {len(engines)} engines could not be built")

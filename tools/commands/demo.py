@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rich_click as click
-
-from clesr.pipeline.settings import LiveSettings
-from clesr.tools.common.options import general_options, overwrite_option
+from clesr.pipeline.settings import LiveSettings, overwriting, setting
+from clesr.tools.common.options import command
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
 ADDRESS = "demo:?size=256&fps=25&seed=3"
 SCALE = 4
 CROP = 56  # LR pixels a side of the part that the picture shows enlarged
@@ -21,16 +22,17 @@ PANEL = 448  # pixels a side of a panel
 BAR = 40  # height of the captions
 
 
-@click.command()
-@click.option(
-    "--output", "-o", default="demo", show_default=True, metavar="FOLDER", help="Where the files go."
-)
-@click.option(
-    "--seconds", type=float, default=10.0, show_default=True, metavar="S", help="Length of the run."
-)
-@overwrite_option()
-@general_options()
-def demo(output: str, seconds: float, overwrite: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """How long, and where to."""
+
+    output: str = setting("demo", "Where the files go.", "FOLDER", names=("-o",))
+    seconds: float = setting(10.0, "Length of the run.", "S")
+    overwrite: bool = overwriting()
+
+
+@command(DemoOptions)
+def demo(options: DemoOptions) -> None:
     """Run the live path for ten seconds on a simulated endomicroscope and write what came out.
 
     Writes demo.mp4 (the up-scaled video), summary.json (frames by outcome, rate, latency) and demo.png (input,
@@ -42,31 +44,30 @@ def demo(output: str, seconds: float, overwrite: bool) -> None:
     from clesr.engines.common.files import WriteRule, write_file
     from clesr.pipeline.sinks.registry import open_sink
     from clesr.pipeline.sources.registry import open_source
-    from clesr.tools.common.console import tell
     from clesr.tools.live_run import Stream, run_live
 
-    folder = Path(output)
+    folder = Path(options.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SinkError(f"the folder {folder} cannot be made: {error.strerror}") from error
-    rule, picture = WriteRule(overwrite), folder / "demo.png"
+    rule, picture = WriteRule(options.overwrite), folder / "demo.png"
     rule.check_all(folder / "demo.mp4", folder / "summary.json", picture)
     settings = LiveSettings(
         source=ADDRESS,
         scale=SCALE,
         model="fast",
         display="none",
-        seconds=seconds,
+        seconds=options.seconds,
         summary=str(folder / "summary.json"),
-        overwrite=overwrite,
+        overwrite=options.overwrite,
     )
     source = open_source(ADDRESS)
     video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps, rule=rule)
     run_live([settings], [Stream(settings, source, [video])])
-    tell(f"wrote {folder / 'summary.json'}")
+    log.info(f"wrote {folder / 'summary.json'}")
     write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
-    tell(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
+    log.info(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
 
 
 def draw() -> NDArray[np.uint8]:
@@ -75,9 +76,7 @@ def draw() -> NDArray[np.uint8]:
     import numpy as np
 
     from clesr.engines.common.resample import quantise, resize
-    from clesr.engines.factory import open_engine
-    from clesr.engines.models.weights import find_model
-    from clesr.engines.results import run_frame
+    from clesr.engines.upscaler import upscale
     from clesr.pipeline.frame import Frame
     from clesr.pipeline.sources.simulator.demo import DemoSource
 
@@ -85,9 +84,7 @@ def draw() -> NDArray[np.uint8]:
     frame = source.read(1.0)
     assert isinstance(frame, Frame)
     lr = frame.image
-    engine = open_engine("auto", find_model("fast", SCALE), SCALE, (lr.shape[0], lr.shape[1]))
-    sr = run_frame(engine, lr)
-    engine.close()
+    sr = upscale(lr, SCALE, "fast")
     truth = source.truth(frame.number, SCALE)
     source.close()
     bicubic = quantise(resize(lr, *sr.shape), lr.dtype)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import rich_click as click
 
-from clesr.tools.common.options import general_options
+from clesr.tools.common.options import settings_options
 
 
 @click.command()
-@general_options()
+@settings_options()
 def doctor() -> None:
     """Say what this machine has, which engine would run and why, and what to install."""
     from clesr.tools.doctor_report import report

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import rich_click as click
 
@@ -14,10 +14,11 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule
 from clesr.engines.common.text import presentable
 from clesr.engines.models.registry import SCALES
-from clesr.pipeline.settings import setting
-from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import general_options, make_settings, overwrite_option, settings_options
+from clesr.pipeline.settings import overwriting, setting
+from clesr.tools.common.console import progress_bar
+from clesr.tools.common.options import command
 
+log = logging.getLogger(__name__)
 RESULTS = ("table.md", "rows.csv", "rows.json", "scale.png", "gain.png")  # and figures named by their images
 _what, _output = (partial(setting, panel=panel) for panel in ("What", "Output"))
 GREEDY = ("--data", "--scales", "--methods", "--picture", "--degradation")
@@ -77,13 +78,11 @@ class EvaluateOptions:
         minimum=0,
         above_zero=True,
     )
+    overwrite: bool = overwriting()
 
 
-@click.command(cls=Greedy)
-@settings_options(EvaluateOptions, panels=())
-@overwrite_option()
-@general_options()
-def evaluate(overwrite: bool, **given: Any) -> None:
+@command(EvaluateOptions, cls=Greedy)
+def evaluate(options: EvaluateOptions) -> None:
     """Measure methods on images whose truth is known: shrink each, up-scale it, compare.
 
     Prints PSNR, SSIM and time by method and scale, with 95 % intervals and the difference to bicubic, image by
@@ -102,8 +101,7 @@ def evaluate(overwrite: bool, **given: Any) -> None:
     from clesr.tools.evaluation import report
     from clesr.tools.evaluation.methods import wanted_methods
 
-    options = make_settings(EvaluateOptions, given)
-    rule = _write_rule(overwrite, options)
+    rule = _write_rule(options)
     if options.output and options.figures:
         _figures_module()
     wanted = wanted_methods(_words(options.methods))
@@ -123,7 +121,6 @@ def evaluate(overwrite: bool, **given: Any) -> None:
             degradations=suffered,
             engine=options.engine,
             pictured=shown if options.output and options.figures else (),
-            tell=tell,
             advance=lambda done: advance(done, ""),
         )
     if not rows:
@@ -134,23 +131,22 @@ def evaluate(overwrite: bool, **given: Any) -> None:
         click.echo(presentable(line))
     if options.json_file:
         report.write(Path(options.json_file), report.json_text(rows), rule)
-        tell(f"wrote {options.json_file}")
+        log.info(f"wrote {options.json_file}")
     if options.output:
         folder = Path(options.output)
         report.write(folder / "table.md", table, rule)
         report.write(folder / "rows.csv", report.csv_text(rows), rule)
         report.write(folder / "rows.json", report.json_text(rows), rule)
-        drawn = []
-        if options.figures:
-            drawn = _figures_module().draw_all(folder, lines, pictures, options.pixel_size, rule)
-        tell(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
+        drawing = (folder, lines, pictures, options.pixel_size, rule)
+        drawn = _figures_module().draw_all(*drawing) if options.figures else []
+        log.info(f"wrote {', '.join(['table.md', 'rows.csv', 'rows.json', *drawn])} to {folder}")
 
 
-def _write_rule(overwrite: bool, options: EvaluateOptions) -> WriteRule:
+def _write_rule(options: EvaluateOptions) -> WriteRule:
     """What may be replaced; raises ClesrError where a result may not be written."""
     from clesr.tools.data.images import named_files
 
-    rule = WriteRule.of(overwrite, *_words(options.methods), *named_files(options.data))
+    rule = WriteRule.of(options.overwrite, *_words(options.methods), *named_files(options.data))
     folder = Path(options.output) if options.output else None
     rule.check_all(options.json_file, *(folder / name for name in RESULTS if folder))
     return rule

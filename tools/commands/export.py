@@ -2,61 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
 import rich_click as click
 
-from clesr.pipeline.settings import setting
-from clesr.tools.common.options import general_options, overwrite_option, settings_options
-from clesr.tools.export.patient import REGIONS
-
-CODECS = ("h264", "hevc", "hevc10", "hevc12")
-_what, _output, _privacy = (partial(setting, panel=panel) for panel in ("What", "Output", "Privacy"))
+from clesr.tools.common.options import command
+from clesr.tools.export.options import ExportOptions
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What to export, and how."""
-
-    what: str | None = _what(
-        None,
-        "Super-resolved or captured images; both go to NAME.raw.SUFFIX and NAME.sr.SUFFIX.  [default: sr; "
-        "both for DICOM]",
-        choices=("sr", "raw", "both"),
-    )
-    frames: str | None = _what(None, "Only the frames with these numbers, both included.", "A-B")
-    frame: tuple[int, ...] = _what((), "PNG: the frame with this number; may be repeated.", "N")
-    every: float | None = _what(None, "PNG: a still every S seconds.", "S")
-    output: str = _output(
-        ..., "Ends in .mp4, .ome.tif, .dcm or .png, which is the format.", "FILE", names=("-o",)
-    )
-    codec: str | None = _output(
-        None, "MP4: h264, or hevc (8 bit), hevc10, hevc12.  [default: h264]", choices=CODECS
-    )
-    crf: int | None = _output(None, "MP4: quality, 0 best, 51 worst.", "N", minimum=0, maximum=51)
-    burn_in: bool = _output(False, "Draw time, scale, model and a warning into the images.")
-    pixel_size: float | None = _output(
-        None, "Side of a captured pixel in micrometres, where the session has none.", "UM"
-    )
-    mask: tuple[str, ...] = _privacy((), "Blank this part of the captured image; may be repeated.", "X,Y,W,H")
-    keep_metadata: bool = _privacy(False, "Copy date, source and title. Without it none is copied.")
-    patient: str | None = _privacy(
-        None, "DICOM: patient and study from this TOML or JSON file.  [default: anonymous]", "FILE"
-    )
-    region: str | None = _privacy(
-        None, f"DICOM: what was looked at: {', '.join(REGIONS)}.", "NAME", choices=tuple(REGIONS)
-    )
-    text_free: bool = _privacy(False, "DICOM: you have looked, and nobody's name stands in the images.")
-
-
-@click.command()
+@command(ExportOptions)
 @click.argument("session")
-@settings_options(ExportOptions, panels=())
-@overwrite_option("Output")
-@general_options()
-def export(session: str, output: str, **options: Any) -> None:
+def export(options: ExportOptions, session: str) -> None:
     """Write SESSION, or a plain recording, for other programs.
 
     - `.mp4`: H.264 or HEVC for players and browsers, every frame at its true time
@@ -76,4 +30,4 @@ def export(session: str, output: str, **options: Any) -> None:
     """
     from clesr.tools.export.run import export_files
 
-    export_files(session, output, options)
+    export_files(session, options)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
 from clesr.engines.common.text import presentable
-from clesr.tools.common.options import general_options
+from clesr.pipeline.settings import setting
+from clesr.tools.common.options import command
 
 
-@click.command()
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions:
+    """How it is shown."""
+
+    as_json: bool = setting(False, "Print JSON instead of lines.", flag="--json")
+
+
+@command(InfoOptions)
 @click.argument("path", metavar="PATH")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
-@general_options()
-def info(path: str, as_json: bool) -> None:
+def info(options: InfoOptions, path: str) -> None:
     """Show what PATH is: a session folder, a weights file, or a recording that clesr can read."""
     facts = describe(path)
-    for line in [json.dumps(facts, indent=2)] if as_json else map(presentable, lines(facts)):
+    for line in [json.dumps(facts, indent=2)] if options.as_json else map(presentable, lines(facts)):
         print(line)
 
 
@@ -38,8 +45,7 @@ def describe(path: str) -> dict[str, Any]:
     if file.suffix == ".safetensors":
         model = load_model(file)
         return {"kind": "model", **asdict(model.descriptor), "sha256": model.sha256}
-    source = open_source(path, pace="max", count=True)
-    try:
+    with closing(open_source(path, pace="max", count=True)) as source:
         facts = source.info
         return {
             "kind": "live source" if facts.live else "recording",
@@ -49,8 +55,6 @@ def describe(path: str) -> dict[str, Any]:
             "fps": facts.fps,
             "seconds": round(facts.frames / facts.fps, 3) if facts.frames and facts.fps else None,
         }
-    finally:
-        source.close()
 
 
 def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -6,14 +6,13 @@ from typing import Any
 
 import rich_click as click
 
-from clesr.pipeline.settings import LiveSettings, option_name
+from clesr.pipeline.settings import PANELS, LiveSettings, option_name
 from clesr.tools.common.naming import name_streams, spread
-from clesr.tools.common.options import general_options, make_settings, per_stream, settings_options
+from clesr.tools.common.options import make_settings, per_stream, settings_options
 
 
 @click.command()
-@settings_options(LiveSettings)
-@general_options()
+@settings_options(LiveSettings, panels=PANELS)
 def live(**options: Any) -> None:
     """Up-scale live: a camera, a recording or a network stream to a window, a video file or the network.
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from clesr.tools.common.options import general_options
+from clesr.pipeline.settings import setting
+from clesr.tools.common.options import command
 
 if TYPE_CHECKING:
     from clesr.engines.models.weights import Model
 
 
-@click.command()
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions:
+    """How it is shown."""
+
+    as_json: bool = setting(False, "Print JSON instead of a table.", flag="--json")
+
+
+@command(ModelsOptions)
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@general_options()
-def models(file: str | None, as_json: bool) -> None:
+def models(options: ModelsOptions, file: str | None) -> None:
     """List the models that ship with clesr, or describe one weights FILE."""
     from rich.console import Console
     from rich.table import Table
@@ -28,13 +33,9 @@ def models(file: str | None, as_json: bool) -> None:
     from clesr.engines.models.weights import load_model, shipped
 
     found = [load_model(Path(file))] if file else [load_model(path) for path in shipped().values()]
-    if as_json:
-        rows = [{**asdict(model.descriptor), "sha256": model.sha256} for model in found]
-        json.dump(rows, sys.stdout, indent=2)
-        print()
-        return
-    if file:
-        print(json.dumps({**asdict(found[0].descriptor), "sha256": found[0].sha256}, indent=2))
+    rows = [{**asdict(model.descriptor), "sha256": model.sha256} for model in found]
+    if options.as_json or file:
+        print(json.dumps(rows if options.as_json else rows[0], indent=2))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("model", "scale", "numbers", "GFLOP", "test, dB over bicubic", "identity"):

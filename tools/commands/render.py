@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import rich_click as click
 from click.core import ParameterSource
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.settings import EngineSettings, setting
-from clesr.tools.common.options import general_options, settings_options
-
-INTERRUPTED = 130
+from clesr.pipeline.settings import PANELS, EngineSettings, setting
+from clesr.tools.common.options import command
+from clesr.tools.common.signals import INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +21,13 @@ class RenderSettings(EngineSettings):
     model: str = setting(
         "auto", panel="Up-scaling", metavar="NAME|FILE", help="Another model, name or file; with --output."
     )
+    output: str | None = setting(None, "Write a new session with the images.", "NEW", names=("-o",))
 
 
-@click.command(name="render")
+@command(RenderSettings, panels=PANELS)
 @click.argument("folder", metavar="SESSION", type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    "-o",
-    metavar="NEW",
-    type=click.Path(path_type=Path),
-    help="Write a new session with the images.",
-)
-@settings_options(RenderSettings)
-@general_options()
 @click.pass_context
-def render(context: click.RichContext, /, folder: Path, output: Path | None, **options: Any) -> None:
+def render(context: click.RichContext, options: RenderSettings, folder: Path) -> int:
     """Make the up-scaled images of SESSION again from its raw frames, with the model and settings that it states.
 
     Without --output they are compared with the recorded ones, frame by frame: exit status 1 where one differs by
@@ -54,15 +44,13 @@ def render(context: click.RichContext, /, folder: Path, output: Path | None, **o
 
     session = read_session(folder)
     given = {
-        name: value
-        for name, value in options.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        each.name: getattr(options, each.name)
+        for each in fields(EngineSettings)
+        if context.get_parameter_source(each.name) is not ParameterSource.DEFAULT
     }
     opener = RecordedEngine(session, given)
-    if output is not None:
-        if write_session(session, output, opener):
-            context.exit(INTERRUPTED)
-        return
+    if options.output is not None:
+        return INTERRUPTED if write_session(session, Path(options.output), opener) else 0
     if not opener.same_model:
         info = session.info
         raise UsageError(
@@ -70,3 +58,4 @@ def render(context: click.RichContext, /, folder: Path, output: Path | None, **o
             f"x{opener.scale}; write the images of another model into a new session with --output"
         )
     compare(session, opener)
+    return 0

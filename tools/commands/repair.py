@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import rich_click as click
 
-from clesr.tools.common.options import general_options
+from clesr.tools.common.options import settings_options
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
-@general_options()
+@settings_options()
 def repair(session: Path) -> None:
     """Close SESSION, whose recording was cut off by a crash or a power cut.
 
@@ -19,7 +22,6 @@ def repair(session: Path) -> None:
     has passed.
     """
     from clesr.pipeline.session.repair import repair as close_session
-    from clesr.tools.common.console import tell
 
     for line in close_session(session):
-        tell(line)
+        log.info(line)

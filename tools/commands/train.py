@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,27 +16,20 @@ import rich_click as click
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
 from clesr.engines.models.registry import SCALES
-from clesr.pipeline.settings import setting
-from clesr.tools.common.console import progress_bar, tell
-from clesr.tools.common.options import (
-    check_options,
-    general_options,
-    overwrite_option,
-    read_toml,
-    settings_options,
-)
-from clesr.tools.common.signals import stopping_on_signals
+from clesr.pipeline.settings import overwriting, setting
+from clesr.tools.common.console import progress_bar
+from clesr.tools.common.options import check_options, make_settings, read_toml, settings_options
+from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
 from clesr.tools.training.recipe import PANELS, Recipe
 
 if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
 
-
+log = logging.getLogger(__name__)
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
 NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
 _network, _machine = (partial(setting, panel=panel) for panel in ("Network", "Machine and output"))
-INTERRUPTED = 130
 RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
 
 
@@ -70,6 +64,7 @@ class TrainOptions:
     device: str = _machine("cpu", "", choices=("cpu", "cuda"))
     devices: int = _machine(1, "GPUs of this machine; torchrun sets its own.")
     threads: int | None = _machine(None, "Processor threads.  [default: all]", "N")
+    overwrite: bool = overwriting("Machine and output")
 
 
 def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
@@ -78,13 +73,6 @@ def _read_recipe(context: click.Context, _parameter: click.Parameter, path: str 
         return
     found = check_options(read_toml(Path(path), "the recipe"), context.command, path)
     context.default_map = {**(context.default_map or {}), **found}
-
-
-def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise UsageError(f"--milestones {text!r} is no list of epochs; write them as 50,200") from None
 
 
 @click.command()
@@ -98,17 +86,6 @@ def _parse_milestones(_context: click.Context, _parameter: click.Parameter, text
     callback=_read_recipe,
     help="Options from this TOML file, as a run leaves it in recipe.toml; those given here go first.",
 )
-@click.option(
-    "--milestones",
-    panel="Schedule",
-    default="50,200",
-    show_default=True,
-    metavar="EPOCH,EPOCH",
-    callback=_parse_milestones,
-    help="Epochs at which the learning rate falls.",
-)
-@overwrite_option("Machine and output")
-@general_options()
 def train(
     output: str, every: int, threads: int | None, device: str, devices: int, overwrite: bool, **options: Any
 ) -> None:
@@ -143,7 +120,7 @@ def train(
         return
     trainer = Trainer(recipe, Path(output), device=device, devices=devices)
     if trainer.first:
-        tell(_plan(trainer))
+        log.info(_plan(trainer))
     shown: float | None = None
     silent = 0
     stop = threading.Event()
@@ -160,9 +137,9 @@ def train(
             advance(progress.step, f"loss {progress.loss:.4f} {gain}")
             if progress.gain_db is not None and progress.gain_db != shown:
                 shown = progress.gain_db
-                tell(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
+                log.info(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
                 if progress.silent > silent:
-                    tell(
+                    log.warning(
                         f"{progress.silent} layers put out nothing but zeros and will learn no more; start again "
                         f"with a lower --learning-rate, now {recipe.learning_rate:g}, or with --warm-up"
                     )
@@ -172,12 +149,12 @@ def train(
             trainer.run(report, every=every, stopping=stop.is_set)
         except Stopped:
             if trainer.first:
-                tell(f"stopped at step {trainer.step}; the same command goes on from there")
+                log.info(f"stopped at step {trainer.step}; the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None
     if trainer.first:
         write_file(Path(output) / "recipe.toml", _as_toml(options), rule)
         weights = publish(trainer, rule)
-        tell(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
+        log.info(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
 
 
 def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
@@ -187,8 +164,7 @@ def _write_rule(recipe: Recipe, folder: Path, overwrite: bool) -> WriteRule:
     from clesr.tools.training import checkpoint
 
     resumed = (folder / checkpoint.NAME).is_file()
-    others = [recipe.test] if recipe.test else []
-    inputs = named_files([*recipe.data, *others])
+    inputs = named_files([*recipe.data, recipe.test or ""])
     rule = WriteRule.of(overwrite or resumed, recipe.init, recipe.teacher, *inputs)
     rule.check_all(*(folder / name for name in RESULTS))
     return rule
@@ -206,7 +182,7 @@ def _train_aplus(recipe: Recipe, folder: Path, rule: WriteRule) -> None:
     gain = (
         f"; {metrics['validation_gain_db']:+.2f} dB over bicubic" if "validation_gain_db" in metrics else ""
     )
-    tell(
+    log.info(
         f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB){gain}; compare it by `clesr evaluate --methods {path}`"
     )
 
@@ -223,34 +199,31 @@ def _plan(trainer: Trainer) -> str:
 
 def _recipe(options: dict[str, Any]) -> Recipe:
     """The recipe that the options say; raises UsageError where they do not fit together."""
-    given = {key: value for key, value in options.items() if value is not None}
-    asked = given.pop("architecture")
-    skip, base, channels, depth = (given.pop(key) for key in ("skip", "base", "channels", "depth"))
-    levels = given.pop("levels")
+    asked, channels, depth = (options[key] for key in ("architecture", "channels", "depth"))
     architecture, arguments = asked, dict[str, Any]()
     if asked == "densenet-paper":
         architecture, arguments = "densenet", {"skip": "none", "base": "none"}
     elif asked == "densenet":
-        arguments = {"skip": skip, "base": base}
+        arguments = {"skip": options["skip"], "base": options["base"]}
     elif asked == "fast":
         if channels < 1 or depth < 2:
             raise UsageError(
                 f"--channels {channels} --depth {depth}: at least 1 channel and 2 layers are needed"
             )
         arguments = {"channels": channels, "depth": depth}
-    if levels:
+    if options["levels"]:
         if asked not in ("densenet", "fast"):
             raise UsageError(f"--levels goes with densenet and fast, not with {asked}")
         from clesr.pipeline.noise import NAMES
 
         arguments["levels"] = NAMES
-    given |= {"scale": int(given["scale"]), "name": given.get("name") or asked}
-    return Recipe(architecture=architecture, arguments=arguments, **given)
+    known = [each.name for each in fields(Recipe)]
+    given = {name: value for name, value in options.items() if name in known and value is not None}
+    given |= {"scale": int(options["scale"]), "name": options["name"] or asked, "architecture": architecture}
+    return make_settings(Recipe, given | {"arguments": arguments})
 
 
 def _as_toml(options: dict[str, Any]) -> str:
     """The options of a run as TOML, for --recipe."""
     rows = {key: value for key, value in options.items() if value not in (None, ())}
-    if "milestones" in rows:
-        rows["milestones"] = ",".join(map(str, rows["milestones"]))
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())

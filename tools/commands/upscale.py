@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import rich_click as click
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.settings import UpscaleSettings
-from clesr.tools.common.options import general_options, make_settings, settings_options
+from clesr.pipeline.settings import PANELS, UpscaleSettings
+from clesr.tools.common.options import command
+from clesr.tools.common.signals import INTERRUPTED
 
 
-@click.command()
+@command(UpscaleSettings, panels=PANELS)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@settings_options(UpscaleSettings)
-@general_options()
-@click.pass_context
-def upscale(context: click.RichContext, /, inputs: tuple[str, ...], **options: Any) -> None:
+def upscale(settings: UpscaleSettings, inputs: tuple[str, ...]) -> int:
     """Up-scale recorded files: every frame, at its own time.
 
     INPUT is a video, a Cellvizio .mkt file, a TIFF stack, an image, or a folder of these. With a file name behind
@@ -35,17 +32,15 @@ def upscale(context: click.RichContext, /, inputs: tuple[str, ...], **options: A
     - `clesr upscale archive/ -o sr/ --cluster local`
     - `clesr upscale still.png -o still_x8.png --scale 8`
     """
-    from clesr.tools.upscale_run import INTERRUPTED, is_archive, upscale_files
+    from clesr.tools.upscale_run import is_archive, upscale_files
 
-    settings = make_settings(UpscaleSettings, options)
     paths, output = [Path(name) for name in inputs], Path(settings.output)
     if is_archive(paths, output):
         from clesr.tools.archive.command import upscale_tree
 
-        context.exit(upscale_tree(paths[0], output, options))
+        return upscale_tree(paths[0], output, settings)
     if settings.cluster:
         raise UsageError(
             f"--cluster is for one folder of recordings, not for {', '.join(inputs)}; give the folder"
         )
-    if upscale_files(paths, settings):
-        context.exit(INTERRUPTED)
+    return INTERRUPTED if upscale_files(paths, settings) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +13,25 @@ import rich_click as click
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.files import WriteRule, write_json
 from clesr.engines.common.text import presentable
+from clesr.pipeline.settings import overwriting, setting
 from clesr.tools.common.console import progress_bar
-from clesr.tools.common.options import general_options, overwrite_option
+from clesr.tools.common.options import command
 
 if TYPE_CHECKING:
     from clesr.pipeline.session.verify import Certificate, Missing
 
 
-@click.command()
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Where the certificate goes."""
+
+    json_file: str | None = setting(None, "Also write the certificate as JSON.", "FILE", flag="--json")
+    overwrite: bool = overwriting()
+
+
+@command(VerifyOptions)
 @click.argument("session", metavar="SESSION", type=click.Path(path_type=Path))
-@click.option("--json", "json_file", metavar="FILE", help="Also write the certificate as JSON.")
-@overwrite_option()
-@general_options()
-def verify(session: Path, json_file: str | None, overwrite: bool) -> None:
+def verify(options: VerifyOptions, session: Path) -> None:
     """Check that nothing in SESSION was lost or changed, and print its certificate of completeness.
 
     Every pixel is decoded and compared with its hash, every line with the line before it, every file with its
@@ -32,17 +39,19 @@ def verify(session: Path, json_file: str | None, overwrite: bool) -> None:
     """
     from clesr.pipeline.session.verify import verify as check_session
 
-    rule = WriteRule.of(overwrite, session)
-    rule.check_all(json_file)
+    rule = WriteRule.of(options.overwrite, session)
+    rule.check_all(options.json_file)
     with progress_bar(session.name, None, unit="images") as advance:
         certificate = check_session(session, lambda images: advance(images, ""))
     for line in describe(certificate):
         print(presentable(line))
-    if json_file is not None:
-        write_json(Path(json_file), certificate.as_json(), rule)
+    if options.json_file is not None:
+        write_json(Path(options.json_file), certificate.as_json(), rule)
     if not certificate.holds:
-        first = certificate.problems[0]
-        raise ClesrError(f"{session} does not hold: {first}" + _more(len(certificate.problems) - 1))
+        first, *others = certificate.problems
+        raise ClesrError(
+            f"{session} does not hold: {first}" + (f"; and {len(others)} more" if others else "")
+        )
 
 
 def describe(certificate: Certificate) -> list[str]:
@@ -86,7 +95,3 @@ def _missing(missing: Sequence[Missing]) -> Iterator[str]:
 
 def _size(shape: tuple[int, int]) -> str:
     return f"{shape[1]}x{shape[0]}"
-
-
-def _more(count: int) -> str:
-    return f"; and {count} more" if count > 0 else ""

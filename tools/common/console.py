@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator, Mapping
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,26 +23,55 @@ from rich.text import Text
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.text import presentable
+from clesr.pipeline.messages import stream_name
 from clesr.tools.common.stderr import stderr
 
 PLAIN_EVERY_S = 10.0
+VERBOSE = logging.Formatter("%(asctime)s.%(msecs)03d %(name)s: %(stream)s%(message)s", "%H:%M:%S")
+USUAL = logging.Formatter("%(stream)s%(message)s")
+LOOK_EVERY_S, TERMINAL_EVERY_S = 1.0, 0.2  # at what a progress bar shows
 
+log = logging.getLogger(__name__)
+clesr = logging.getLogger("clesr")
 console = Console(file=stderr, highlight=False, soft_wrap=True)  # type: ignore[arg-type]  # all that it uses is there
 
 
-def tell(message: str) -> None:
-    """One line for the user, on standard error; from any thread. Returns at once and never raises, whatever
-    becomes of the terminal."""
+class UserHandler(logging.Handler):
+    """Each message as one line for the user on standard error, under its stream's name where there are several. Returns
+    at once and never raises, whatever becomes of the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()  # of what is said once
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        stream = stream_name.get() if record.name.startswith("clesr.pipeline") else ""
+        if stream is None or message in self._said:
+            return
+        if record.name.startswith("clesr.engines"):
+            self._said.add(message)
+        record.stream = f"{stream}: " if stream else ""
+        line = presentable((USUAL if clesr.level > logging.DEBUG else VERBOSE).format(record))
+        try:
+            console.print(line, markup=False, emoji=False)
+        except Exception:  # noqa: BLE001 - no work may depend on what is only said
+            stderr.write(line + "\n")
+
+
+@contextmanager
+def user_logging() -> Iterator[None]:
+    """In the block clesr's loggers speak to the user, and to nobody else; ``clesr``'s level is how much they say."""
+    handler, level, propagate = UserHandler(), clesr.level, clesr.propagate
+    clesr.addHandler(handler)
+    clesr.setLevel(logging.INFO)
+    clesr.propagate = False  # libraries may have put a handler of their own at the root
     try:
-        console.print(presentable(message), markup=False, emoji=False)
-    except Exception:  # noqa: BLE001 - no work may depend on what is only said
-        stderr.write(presentable(message) + "\n")
-
-
-def tell_traceback() -> None:
-    """The exception at hand, with where it came from."""
-    for line in traceback.format_exc().splitlines():
-        tell(f"  {line}")
+        yield
+    finally:
+        clesr.removeHandler(handler)
+        clesr.setLevel(level)
+        clesr.propagate = propagate
 
 
 class TimeLeftColumn(TimeRemainingColumn):
@@ -81,20 +111,43 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
         TimeLeftColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     ]
-    if not console.is_terminal:
+    if not console.is_terminal or clesr.level > logging.INFO:
         yield {label: _plain_progress(label, total, unit) for label, total in totals.items()}
         return
     with Progress(*columns, console=console) as bars:
         yield {label: _bar(bars, label, total) for label, total in totals.items()}
 
 
+@contextmanager
+def repeating(
+    act: Callable[[], object], seconds: float | None = None, *, at_end: bool = True
+) -> Iterator[None]:
+    """While the block runs, call ``act`` on a thread of its own every so many ``seconds``, by default as often as a
+    progress bar wants it, and once more ``at_end``."""
+    every = seconds or (TERMINAL_EVERY_S if console.is_terminal else LOOK_EVERY_S)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(every):
+            act()
+        if at_end:
+            act()
+
+    thread = threading.Thread(target=work, name="clesr progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def _bar(bars: Progress, label: str, total: float | None) -> Advance:
     task = bars.add_task(presentable(label), total=total, note="")
 
     def advance(completed: float, note: str, total: float | None = None) -> None:
-        bars.update(
-            task, completed=completed, note=presentable(note), total=total
-        )  # None leaves the total as it is
+        # A total of None leaves it as it is.
+        bars.update(task, completed=completed, note=presentable(note), total=total)
 
     return advance
 
@@ -118,7 +171,7 @@ def _plain_progress(label: str, total: float | None, unit: str) -> Advance:
         if expected and completed > first:
             left = f", {_duration((now - start) * (expected - completed) / (completed - first))} left"
         of_all = f" of {expected:.0f}" if expected else ""
-        tell(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
+        log.info(f"{label}: {completed:.0f}{of_all} {unit}{left}{', ' + note if note else ''}")
 
     return advance
 

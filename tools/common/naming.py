@@ -57,15 +57,12 @@ def spread(option: str, values: Sequence[str], streams: Sequence[str]) -> list[s
     if len(values) == 1 and (len(streams) == 1 or PLACE in values[0]):
         values = [values[0]] * len(streams)
     if len(values) != len(streams):
+        times = "once" if len(values) == 1 else f"{len(values)} times"
         raise UsageError(
-            f"{option} is given {_times(len(values))} for {len(streams)} stream{'s' * (len(streams) > 1)}; give it "
+            f"{option} is given {times} for {len(streams)} stream{'s' * (len(streams) > 1)}; give it "
             f"once for each, in the order of --source, or once with {PLACE} in it, which becomes the stream's name"
         )
     spread_out = [value.replace(PLACE, name) for value, name in zip(values, streams, strict=True)]
     if len(set(spread_out)) < len(spread_out):
         raise UsageError(f"{option} {shown(spread_out[0])}: two streams cannot share it; put {PLACE} in it")
     return list(spread_out)
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

@@ -3,12 +3,14 @@ every command has."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields
+from functools import partial, wraps
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import rich_click as click
 from click.types import BoolParamType, ParamType, StringParamType
@@ -18,11 +20,12 @@ from clesr.engines.common.limits import DEFAULT_SIDE, OPTION, parse_side, set_ma
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import parse_toml, read_bounded, unreadable
 from clesr.engines.common.text import conceal
-from clesr.pipeline.settings import PANELS, Option, RunSettings, option_name
+from clesr.pipeline.settings import Option, option_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")
 LARGEST = 1 << 16  # bytes of a settings file
+LEVELS = {"verbose": logging.DEBUG, "quiet": logging.WARNING}
 NUMBERS: dict[str, type] = {"int": int, "float": float}
 
 
@@ -33,15 +36,35 @@ class Repeated(StringParamType):
         return [line for line in rv.splitlines() if line]
 
 
-def settings_options(*settings: type, panels: Sequence[str] = PANELS) -> Callable[[Command], Command]:
-    """The fields of the dataclasses ``settings`` as options of a command; ``panels`` of the help in this order."""
+def command(
+    settings: type, *, panels: Sequence[str] = (), **more: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A function as a command with the options of the dataclass ``settings``: it gets the settings that they make, and
+    by their names the command's arguments. ``panels`` are those of ``settings_options``, ``more`` is for click."""
+    names = [each.name for each, _ in _options(settings)]
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @wraps(function)
+        def run(**given: Any) -> Any:
+            return function(make_settings(settings, {name: given.pop(name) for name in names}), **given)
+
+        made: click.Command = click.command(**more)(settings_options(settings, panels=panels)(run))
+        return made
+
+    return decorate
+
+
+def settings_options(*settings: type, panels: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """The fields of the dataclasses ``settings`` as options of a command, and those that every command has. ``panels``
+    are the first of the help, in this order."""
     options = [pair for each in settings for pair in _options(each)]
-    used = dict.fromkeys(option.panel for _, option in options if option.panel)
+    used = [option.panel for _, option in options if option.panel]
+    ordered = dict.fromkeys([*(panel for panel in panels if panel in used), *used])
 
     def decorate(command: Command) -> Command:
-        for each, option in reversed(options):
-            command = _option(each, option)(command)
-        for panel in reversed([*(p for p in panels if p in used), *(p for p in used if p not in panels)]):
+        for add in reversed([*(_option(*pair) for pair in options), *_general_options()]):
+            command = add(command)
+        for panel in reversed(ordered):
             command = click.option_panel(panel)(command)
         return command
 
@@ -83,6 +106,7 @@ def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
         is_flag=flag or None,  # False would let it stand without a value
         type=None if flag else _type(each, option),
         multiple=several,
+        nargs=option.nargs,
         required=option.required,
         show_default=shown,
         panel=option.panel,
@@ -92,7 +116,7 @@ def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
 
 
 def _is_several(each: Field[Any], option: Option) -> bool:
-    return option.per_stream or str(each.type).startswith("tuple")
+    return option.per_stream or (str(each.type).startswith("tuple") and option.nargs == 1)
 
 
 def _type(each: Field[Any], option: Option) -> ParamType[Any] | type:
@@ -103,12 +127,8 @@ def _type(each: Field[Any], option: Option) -> ParamType[Any] | type:
     kind = NUMBERS.get(re.split(r"\W", str(each.type).removeprefix("tuple["))[0], str)
     if option.minimum is None and option.maximum is None:
         return kind
-    if kind is int:
-        return click.IntRange(
-            None if option.minimum is None else int(option.minimum),
-            None if option.maximum is None else int(option.maximum),
-        )
-    return click.FloatRange(option.minimum, option.maximum, min_open=option.above_zero)
+    bounded: Any = click.IntRange if kind is int else click.FloatRange
+    return cast(ParamType[Any], bounded(option.minimum, option.maximum, min_open=option.above_zero))
 
 
 def _value(each: Field[Any], option: Option, value: Any) -> Any:
@@ -122,34 +142,17 @@ def _value(each: Field[Any], option: Option, value: Any) -> Any:
     return value
 
 
-def general_options() -> Callable[[Command], Command]:
-    """--max-size, --config and --debug; they are handled before the command starts."""
-    options: list[Callable[[Command], Command]] = [
-        click.option(
-            OPTION,
-            metavar="PIXELS",
-            expose_value=False,
-            callback=_take_max_size,
-            help=f"Longest side of an image that is read; larger ones are refused.  [default: {DEFAULT_SIDE}]",
-        ),
-        click.option("--config", metavar="FILE", expose_value=False, help="Settings from this TOML file."),
-        click.option(
-            "--debug", is_flag=True, expose_value=False, help="Show a traceback where something fails."
-        ),
+def _general_options() -> list[Callable[[Command], Command]]:
+    """--max-size, --config, --quiet, --verbose and --debug; they are handled before the command starts."""
+    size = f"Longest side of an image that is read; larger ones are refused.  [default: {DEFAULT_SIDE}]"
+    option = partial(click.option, expose_value=False)
+    return [
+        option(OPTION, metavar="PIXELS", callback=_take_max_size, help=size),
+        option("--config", metavar="FILE", help="Settings from this TOML file."),
+        option("--quiet", is_flag=True, callback=_take_level, help="Show warnings and errors alone."),
+        option("--verbose", is_flag=True, callback=_take_level, help="Show more, with times and modules."),
+        option("--debug", is_flag=True, help="Show a traceback where something fails."),
     ]
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def overwrite_option(panel: str | None = None) -> Callable[[Command], Command]:
-    """--overwrite, as every run has it."""
-    option = next(option for each, option in _options(RunSettings) if each.name == "overwrite")
-    return click.option("--overwrite", is_flag=True, help=option.help, panel=panel)
 
 
 def parse_size(text: str, least: int = 1) -> tuple[int, int]:
@@ -164,6 +167,13 @@ def parse_size(text: str, least: int = 1) -> tuple[int, int]:
 def _take_max_size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         set_max_side(parse_side(value))
+
+
+def _take_level(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """With both it is --verbose that counts."""
+    logger = logging.getLogger("clesr")
+    if value and logger.level > logging.DEBUG:
+        logger.setLevel(LEVELS[str(parameter.name)])
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -191,20 +201,14 @@ def check_options(table: dict[str, Any], command: click.Command, where: str) -> 
     Raises UsageError, which begins with ``where``, for an option that is unknown or a value that no option takes.
     """
     known = {parameter.name: parameter for parameter in command.params if parameter.name}
-    return {
-        name: _checked(key, value, known[name], where)
-        for key, value in table.items()
-        if (name := _known(key, known, where))
-    }
-
-
-def _known(key: str, known: dict[str, click.Parameter], where: str) -> str:
-    name = key.replace("-", "_")
-    if name not in known:
-        raise UsageError(
-            f"{where}: there is no option {shortened(key, 80)}; there are {', '.join(sorted(known))}"
-        )
-    return name
+    checked = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            names = ", ".join(sorted(known))
+            raise UsageError(f"{where}: there is no option {shortened(key, 80)}; there are {names}")
+        checked[name] = _checked(key, value, known[name], where)
+    return checked
 
 
 def _checked(key: str, value: Any, parameter: click.Parameter, where: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -16,7 +17,9 @@ from clesr.tools.common.stderr import stderr
 if TYPE_CHECKING:
     from clesr.pipeline.pipeline import Pipeline
 
+log = logging.getLogger(__name__)
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 128 + signal.SIGINT  # exit status of what goes on where the same command is given again
 GRACE_S = 5.0  # for the main thread to end after an interrupt
 DRAIN_S = 8.0  # for what was captured to be finished, where nobody may be there to wait
 STOP_S = 12.0  # for a run to end once it was told to stop at once
@@ -82,21 +85,27 @@ def interruptible() -> Iterator[list[int]]:
     received: list[int] = []
     ended = threading.Event()
 
-    def insist(number: int) -> None:
-        if not ended.wait(GRACE_S):
-            end_process(number)
-
     def handle(number: int) -> None:
         received.append(number)
         if len(received) > 1:
             end_process(number)
-        threading.Thread(target=insist, args=(number,), daemon=True).start()
+        _unless(ended, GRACE_S, end_process, number)
 
     with on_signals(handle, on_main=_interrupt):
         try:
             yield received
         finally:
             ended.set()
+
+
+def _unless(ended: threading.Event, seconds: float, act: Callable[[int], object], number: int) -> None:
+    """Act on the signal ``number`` in so many seconds, unless the block that it is to end has ``ended``."""
+
+    def wait() -> None:
+        if not ended.wait(seconds):
+            act(number)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def end_process(number: int, message: str = "interrupted") -> None:
@@ -135,39 +144,33 @@ def draining_on_signals(*pipelines: Pipeline) -> Iterator[list[int]]:
     SIGTERM and SIGHUP, after which nobody may be there to insist, stop at once what is not drained after DRAIN_S.
     Where even that does not end the block within STOP_S, its recordings are closed and the process ends.
     """
-    from clesr.tools.common.console import tell  # what is not needed while all else is imported
 
     received: list[int] = []
     ended = threading.Event()
 
-    def rescue(number: int, seconds: float) -> None:
-        if not ended.wait(seconds):
-            for pipeline in pipelines:
-                pipeline.rescue(RESCUE_S)
-            end_process(number, "interrupted: what did not answer was given up")
+    def rescue(number: int) -> None:
+        for pipeline in pipelines:
+            pipeline.rescue(RESCUE_S)
+        end_process(number, "interrupted: what did not answer was given up")
 
     def abort(number: int) -> None:
         for pipeline in pipelines:
             pipeline.abort()
-        threading.Thread(target=rescue, args=(number, STOP_S), daemon=True).start()
-
-    def insist(number: int) -> None:
-        if not ended.wait(DRAIN_S):
-            abort(number)
+        _unless(ended, STOP_S, rescue, number)
 
     def handle(number: int) -> None:
         received.append(number)
         if len(received) == 2:
-            tell("stopping at once")
+            log.info("stopping at once")
             abort(number)
         elif len(received) == 1 and not all(pipeline.started for pipeline in pipelines):
-            threading.Thread(target=rescue, args=(number, GRACE_S), daemon=True).start()
+            _unless(ended, GRACE_S, rescue, number)
         elif len(received) == 1:
             for pipeline in pipelines:
                 pipeline.stop()
-            tell("stopping: what was captured is finished and written; once more stops at once")
+            log.info("stopping: what was captured is finished and written; once more stops at once")
             if number != signal.SIGINT:
-                threading.Thread(target=insist, args=(number,), daemon=True).start()
+                _unless(ended, DRAIN_S, abort, number)
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         if not all(pipeline.started for pipeline in pipelines):

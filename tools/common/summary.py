@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.table import Table
 
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import PERCENTILES
 from clesr.pipeline.status import Status, Summary
-from clesr.tools.common.console import console, progress_bars, tell
+from clesr.tools.common.console import console, progress_bars, repeating
 
-TERMINAL_EVERY_S = 0.2
+log = logging.getLogger(__name__)
 
 
 @contextmanager
-def following(streams: Mapping[str, tuple[Callable[[], Status], int | None]]) -> Iterator[None]:
-    """While the block runs, show each label's status and number of frames as a progress bar, or as lines off a
-    terminal."""
-    done = threading.Event()
+def following(runs: Mapping[str, tuple[Pipeline, int | None]]) -> Iterator[None]:
+    """While the block runs, show the status of each label's pipeline, which gets so many frames, as a progress bar, or
+    as lines off a terminal."""
 
-    def follow() -> None:
-        totals = {label: total for label, (_, total) in streams.items()}
-        every = TERMINAL_EVERY_S if console.is_terminal else 1.0
-        with progress_bars(totals, unit="frames") as bars:
-            last = False
-            while not last:
-                last = done.wait(every)
-                for label, (status, _) in streams.items():
-                    now = status()
-                    bars[label](now.captured, describe(now))
+    def show() -> None:
+        for label, (pipeline, _) in runs.items():
+            now = pipeline.status()
+            bars[label](now.captured, describe(now))
 
-    thread = threading.Thread(target=follow, name="clesr progress", daemon=True)
-    thread.start()
-    try:
+    totals = {label: total for label, (_, total) in runs.items()}
+    with progress_bars(totals, unit="frames") as bars, repeating(show):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def describe(status: Status) -> str:
@@ -81,16 +71,17 @@ def print_summary(summary: Summary) -> None:
         table.add_row(stage, *(f"{value:.1f}" for value in row.values()))
     if summary.captured > 1 or not summary.outcomes[Outcome.UPSCALED]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
-        tell(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
+        log.info(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
         if summary.latency_ms:
-            tell(f"{summary.fps:.1f} frames/s by {summary.engine}")
-            console.print(table)
+            log.info(f"{summary.fps:.1f} frames/s by {summary.engine}")
+            if log.isEnabledFor(logging.INFO):
+                console.print(table)
     if summary.fidelity:
-        tell(describe_fidelity(summary.fidelity))
+        log.info(describe_fidelity(summary.fidelity))
     for name, counts in summary.sinks.items():
         if counts["skipped"]:
-            tell(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped")
+            log.info(f"{name}: {counts['written']} shown or sent, {counts['skipped']} skipped")
     for line in summary.outputs:
         name = line.partition(":")[0]
         if name != "null":  # which keeps nothing
-            tell(line if name == "window" else f"wrote {line}")
+            log.info(line if name == "window" else f"wrote {line}")

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from clesr.engines.common.image import Pixels
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
 MACROBLOCK = 16
 RATE = 50_000_000  # bit/s: never what limits the quality
-
-Pixels = NDArray[np.uint8]
 
 
 def jpeg(image: Pixels, quality: int) -> Pixels:

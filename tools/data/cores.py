@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Floats
 
 JITTER = 0.08  # of the spacing: how far cores of the made bundle lie from their lattice
 APERTURE = 0.3  # of the spacing: standard deviation of what a core gathers
@@ -22,8 +23,6 @@ EXTENT = 128  # spacings a side of the made bundle; larger images see it mirrore
 LINE = 256
 FEWEST = 200  # cores that a pattern must show
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
 
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Floats, Pixels
 from clesr.engines.common.resample import quantise, resize
 from clesr.tools.data.compression import jpeg, mpeg
 from clesr.tools.data.cores import pattern_files, sampling
@@ -36,8 +36,6 @@ LIMITS: dict[str, tuple[float, float] | None] = {
 }  # fmt: skip
 SPACING_STEP = 0.05  # LR pixels: cores are worked out for these spacings, and kept
 
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Range = tuple[float, float]
 
 

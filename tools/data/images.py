@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import ClesrError, EndOfSource, UsageError
+from clesr.engines.common.image import Pixels
 from clesr.pipeline.frame import Frame
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
 
 SUFFIXES = (*IMAGE_SUFFIXES, *RECORDINGS)
 MOST_FRAMES = 64  # of one recording: neighbouring frames teach the same
-
-Pixels = NDArray[np.uint8]
 
 
 def image_files(entry: str) -> list[Path]:
@@ -73,17 +73,23 @@ def read_gray(path: Path) -> Pixels:
     return _to_8_bits([np.asarray(image)])[0]
 
 
+def frames_of(source: Source) -> Iterator[Frame]:
+    """The frames of a recording, but those that cannot be decoded."""
+    with suppress(EndOfSource):
+        while True:
+            item = source.read(1.0)
+            if isinstance(item, Frame):
+                yield item
+
+
 def _frames(path: Path) -> list[tuple[str, Pixels]]:
     """At most MOST_FRAMES frames of a recording, each unlike the one before it."""
     kept: list[tuple[int, NDArray[np.generic]]] = []
     every, last = 1, None
     try:
-        with closing(open_source(str(path), pace="max")) as source, suppress(EndOfSource):
-            while True:
-                frame = source.read(1.0)
-                if not isinstance(frame, Frame) or frame.number % every:
-                    continue
-                if last is not None and np.array_equal(frame.image, last):
+        with closing(open_source(str(path), pace="max")) as source:
+            for frame in frames_of(source):
+                if frame.number % every or (last is not None and np.array_equal(frame.image, last)):
                     continue
                 last = frame.image
                 kept.append((frame.number, frame.image))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import WeightsError
 from clesr.engines.common.files import NEW, WriteRule, write_file
+from clesr.engines.common.image import Floats, Pixels
 from clesr.engines.common.parsing import check_depth, one_line
 from clesr.engines.common.processor import cpu_name
 from clesr.engines.common.resample import quantise, resize
@@ -35,9 +36,6 @@ WINDOW = 3  # LR pixels a side of a patch; patches lie one LR pixel apart
 FEATURES = 4 * (2 * WINDOW) ** 2  # four derivatives, twice an LR pixel
 TENSORS = ("basis", "atoms", "regressors", "details")
 METADATA_KEY = "clesr-a+"
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

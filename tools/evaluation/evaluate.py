@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Pixels
 from clesr.pipeline.view import field_of_view
 from clesr.tools.data.degradations import Degradation
 from clesr.tools.data.degrade import crop_to_multiple, halve
 from clesr.tools.data.pairs import noise_of
-from clesr.tools.evaluation.methods import Pixels, label_methods, open_method
+from clesr.tools.evaluation.methods import label_methods, open_method
 from clesr.tools.evaluation.metrics import RADIUS, psnr, ssim, wrapped_psnr
 
+log = logging.getLogger(__name__)
 BASELINE = "bicubic"
 CLEAN = "clean"
 RESAMPLES = 10_000
@@ -92,7 +95,6 @@ def evaluate(
     degradations: Sequence[Degradation] = (Degradation(),),
     engine: str = "auto",
     pictured: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda _line: None,
     advance: Callable[[int], None] = lambda _done: None,
 ) -> tuple[list[Row], list[EvaluatedImage]]:
     """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, at the first
@@ -109,13 +111,13 @@ def evaluate(
             _check_measurable(name, _at(image, size), scale)
             cut += any(length % scale for length in _at(image, size).shape)
         if cut:
-            tell(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
+            log.warning(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
     called = label_methods(methods)
     rows: list[Row] = []
     pictures: list[EvaluatedImage] = []
     done = 0
     for scale in scales:
-        found = [open_method(name, scale, engine=engine, tell=tell, label=called[name]) for name in methods]
+        found = [open_method(name, scale, engine=engine, label=called[name]) for name in methods]
         opened = [method for method in found if method is not None]
         done += (len(found) - len(opened)) * len(images) * len(sizes) * len(degradations)
         try:
@@ -126,19 +128,10 @@ def evaluate(
                     made: dict[str, Pixels] = {}
                     for method in opened:
                         first = degradation == degradations[0]
-                        made[method.name], ms = method(lr, anew=first)
-                        measured = _measure(hr, made[method.name], mask)
+                        sr, ms = method(lr, anew=first)
+                        made[method.name], figures = sr, _measure(hr, sr, mask)
                         rows.append(
-                            Row(
-                                method=method.name,
-                                scale=scale,
-                                size=size,
-                                image=name,
-                                ms=ms,
-                                engine=method.engine,
-                                degradation=str(degradation),
-                                **measured,
-                            )
+                            Row(method.name, scale, size, name, *figures, ms, method.engine, str(degradation))
                         )
                         done += 1
                         advance(done)
@@ -172,15 +165,10 @@ def _check_measurable(name: str, image: Pixels, scale: int) -> None:
         )
 
 
-def _measure(hr: Pixels, sr: Pixels, mask: NDArray[np.bool_]) -> dict[str, float]:
-    """The figures of a Row that compare images."""
+def _measure(hr: Pixels, sr: Pixels, mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """The figures of a Row that compare images, in its order."""
     distance = np.abs(hr.astype(np.int16) - sr)[mask]
-    return {
-        "psnr": psnr(hr, sr, mask),
-        "psnr_wrapped": wrapped_psnr(hr, sr, mask),
-        "ssim": ssim(hr, sr, mask),
-        "l1": float(distance.mean()),
-    }
+    return psnr(hr, sr, mask), wrapped_psnr(hr, sr, mask), ssim(hr, sr, mask), float(distance.mean())
 
 
 def summarise(rows: Sequence[Row]) -> list[Line]:
@@ -192,9 +180,8 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
     for (size, scale, degradation, method), group in groups.items():
         base = groups.get((size, scale, degradation, BASELINE))
         pairs = [(row.psnr, b.psnr) for row, b in zip(group, base or group, strict=True)]
-        gain = [
-            0.0 if ours == theirs else ours - theirs for ours, theirs in pairs
-        ]  # both may be exact: infinite
+        # Both may be exact: infinite.
+        gain = [0.0 if ours == theirs else ours - theirs for ours, theirs in pairs]
         lines.append(
             Line(
                 method=method,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from clesr.engines.common.files import NEW, WriteRule, new_file
 from clesr.tools.evaluation.evaluate import EvaluatedImage, Line
 from clesr.tools.evaluation.metrics import psnr, ssim
+from clesr.tools.export.burn_in import bar_length
 
 CROP = 96  # HR pixels a side of what is shown enlarged
 WIDEST = 5  # panels in a row
@@ -157,24 +158,15 @@ def _liveliest(picture: EvaluatedImage) -> tuple[int, int, int]:
 def _scale_bar(axes: Axes, width: int, pixel_um: float | None) -> None:
     """A round length of about a quarter of ``width`` pixels, bottom left, in micrometres where they are known."""
     unit, a_pixel = ("px", 1.0) if pixel_um is None else ("\u00b5m", pixel_um)
-    most = width * a_pixel / 3
-    power = 10.0 ** np.floor(np.log10(most))
-    length = max(step * power for step in (1, 2, 5) if step * power <= most)
+    length = bar_length(width, a_pixel, 1 / 3)
     left, at = 0.05 * width, axes.get_ylim()[0] - 0.05 * width
     outline = [withStroke(linewidth=2.5, foreground="black")]
     axes.plot(
         [left, left + length / a_pixel], [at, at], color="white", linewidth=2.5, solid_capstyle="butt",
         path_effects=[withStroke(linewidth=4.5, foreground="black")],
     )  # fmt: skip
-    axes.text(
-        left,
-        at - 0.03 * width,
-        f"{length:g} {unit}",
-        color="white",
-        fontsize=8,
-        va="bottom",
-        path_effects=outline,
-    )
+    above, words = at - 0.03 * width, f"{length:g} {unit}"
+    axes.text(left, above, words, color="white", fontsize=8, va="bottom", path_effects=outline)
 
 
 def _figures(picture: EvaluatedImage, name: str) -> str:

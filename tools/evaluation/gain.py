@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clesr.engines.common.errors import WeightsError
+from clesr.engines.common.image import Pixels
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.models.registry import level_names
 from clesr.pipeline.noise import NAMES, estimate_levels
-from clesr.tools.data.pairs import Pair, Pixels
+from clesr.tools.data.pairs import Pair
 from clesr.tools.evaluation.metrics import psnr
 
 
@@ -28,20 +29,14 @@ def gain_over_bicubic(upscale: Callable[[Pixels], Pixels], pairs: Sequence[Pair]
 
 def upscale_image(module: nn.Module, lr: Pixels) -> Pixels:
     """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, in FP32 on the module's device; its levels are estimated
-    where the network takes them."""
-    device = next(module.parameters()).device
-    levels = (level_input(module, lr).to(device),) if level_names(module) else ()
+    where the network takes them. Raises WeightsError where these are not its levels."""
+    device, names = next(module.parameters()).device, level_names(module)
+    if names not in ((), NAMES):
+        raise WeightsError(
+            f"the network takes {', '.join(names)}; this clesr estimates {', '.join(NAMES)}; train it again"
+        )
+    levels = [torch.from_numpy(estimate_levels(lr).as_input())[None].to(device)] if names else []
     with torch.inference_mode():
         x = torch.from_numpy(np.ascontiguousarray(lr)).to(device)[None, None].float() / 255
         y = module(x, *levels)[0, 0].clamp(0, 1) * 255
     return np.asarray(y.round().to(torch.uint8).cpu().numpy())
-
-
-def level_input(module: nn.Module, lr: Pixels) -> Tensor:
-    """What ``module`` takes of the levels of ``lr``: (1, L). Raises WeightsError where these are not its levels."""
-    if level_names(module) != NAMES:
-        wanted = ", ".join(level_names(module))
-        raise WeightsError(
-            f"the network takes {wanted}; this clesr estimates {', '.join(NAMES)}; train it again"
-        )
-    return torch.from_numpy(estimate_levels(lr).as_input())[None]

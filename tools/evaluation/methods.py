@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Pixels
 from clesr.engines.common.processor import cpu_name
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
@@ -18,15 +17,15 @@ from clesr.engines.interpolation import METHODS as INTERPOLATIONS
 from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
+from clesr.engines.timing import seconds_a_frame
 from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
 from clesr.tools.evaluation.gain import upscale_image
 
+log = logging.getLogger(__name__)
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
 NAMES = (*ALL, "densenet-paper")
 RUNS, ENOUGH_S = 5, 2.0  # a frame is timed so often, or until so many seconds are over
-
-Pixels = NDArray[np.uint8]
 
 
 class Method:
@@ -48,12 +47,9 @@ class Method:
         engine = self._opened[shape]
         sr = np.asarray(run_frame(engine, lr), np.uint8)  # the first may do what later ones need not
         if anew or shape not in self._ms:
-            spans: list[float] = []
-            while len(spans) < RUNS and (not spans or sum(spans) < ENOUGH_S):
-                start = perf_counter()
-                run_frame(engine, lr)
-                spans.append(perf_counter() - start)
-            self._ms[shape] = 1e3 * median(spans)
+            self._ms[shape] = 1e3 * seconds_a_frame(
+                engine, lr, warm_ups=0, frames=(1, RUNS), enough_s=ENOUGH_S
+            )
         return sr, self._ms[shape]
 
     def close(self) -> None:
@@ -90,23 +86,21 @@ def _file_labels(path: Path) -> tuple[str, str, str]:
     return folder if path.stem == "weights" else path.stem, f"{folder}/{path.stem}", str(path)
 
 
-def open_method(
-    name: str, scale: int, *, engine: str, tell: Callable[[str], None], label: str | None = None
-) -> Method | None:
-    """The method ``name`` (or file) for ``scale``, in tables called ``label``; None, said by ``tell``, where it
-    has no weights for that scale."""
+def open_method(name: str, scale: int, *, engine: str, label: str | None = None) -> Method | None:
+    """The method ``name`` (or file) for ``scale``, in tables called ``label``; None, and a warning, where
+    it has no weights for that scale."""
     label = label or name
     if name in INTERPOLATIONS:
         return Method(name, scale, lambda shape: open_engine("auto", name, scale, shape))
     if name in NAMES:
         path = aplus.shipped().get(scale) if name == aplus.ARCHITECTURE else shipped().get((name, scale))
         if path is None:
-            tell(f"{name} has no weights for x{scale}: left out")
+            log.warning(f"{name} has no weights for x{scale}: left out")
             return None
         return _of_file(path, label, engine)
     found = _of_file(Path(name), label, engine)
     if found.scale != scale:
-        tell(f"{name} is for x{found.scale}: left out at x{scale}")
+        log.warning(f"{name} is for x{found.scale}: left out at x{scale}")
         return None
     return found
 

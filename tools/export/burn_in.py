@@ -111,9 +111,10 @@ def blend(image: Image, alpha: Alpha) -> Image:
     return np.rint(mixed).astype(image.dtype)
 
 
-def bar_length(width: int, pixel_um: float) -> float:
-    """Micrometres of a scale bar for an image of ``width`` pixels: 1, 2 or 5 times a power of ten."""
-    most = width * pixel_um * BAR_PART
+def bar_length(width: int, pixel_um: float, part: float = BAR_PART) -> float:
+    """Micrometres of a scale bar for an image of ``width`` pixels: 1, 2 or 5 times a power of ten, at most ``part`` of
+    the width."""
+    most = width * pixel_um * part
     power = 10.0 ** math.floor(math.log10(most))
     return max(step * power for step in STEPS if step * power <= most * (1 + 1e-9))
 

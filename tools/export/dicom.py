@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 
 from clesr.engines.common.errors import MissingDependencyError
 from clesr.pipeline.frame import Image
-from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
 from clesr.tools.export.patient import Patient
 
+log = logging.getLogger(__name__)
 MOST_BYTES = 2**31 - 2**20  # of pixels in one object: many readers fail above 2 GiB, the format ends at 4
 MOST_FRAMES = 4000  # whose times, at up to 16 characters each, fit the 65534 bytes of a Frame Time Vector
 NO_PIXELS = np.empty((0, 0), np.uint8)
@@ -48,7 +49,7 @@ class DicomExporter:
 
     def write(self, clip: Clip, path: Path, files: Files) -> list[str]:
         if clip.kind == "sr" and not self._series:
-            tell(
+            log.warning(
                 "the captured images are not exported with them, so the SR object names no source images (--what both)"
             )
         self._series += 1

@@ -25,9 +25,10 @@ from clesr import __version__
 from clesr.pipeline.frame import Image
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.patient import REGIONS, Patient
+from clesr.tools.export.patient import Patient
 
 MAKER = "clesr"
+ANONYMOUS = Patient(name="Anonymous^Patient", id="ANONYMOUS")
 DEIDENTIFIED = "clesr export: written without anything that the source says of the patient, and without dates"
 _ENDOSCOPIC = (VLEndoscopicImageStorage, VideoEndoscopicImageStorage)
 _LISTED = 8000  # frame numbers in one reference: at most 7 characters each in 65534 bytes
@@ -48,8 +49,9 @@ class Study:
     by number, as the sources of SR ones."""
 
     def __init__(self, patient: Patient | None, *, region: str | None, text_free: bool) -> None:
-        self._patient, self._region, self._text_free = patient, region, text_free
-        self._uid = (patient and patient.study_instance_uid) or generate_uid(prefix=None)
+        self._patient, self._anonymous = patient or ANONYMOUS, patient is None
+        self._region, self._text_free = region, text_free
+        self._uid = self._patient.study_instance_uid or generate_uid(prefix=None)
         self._series: dict[int, str] = defaultdict(lambda: generate_uid(prefix=None))
         self._sources: dict[int, FrameReference] = {}
 
@@ -79,11 +81,9 @@ class Study:
 
     def _add_patient(self, dataset: Dataset) -> None:
         patient = self._patient
-        dataset.PatientName = patient.name if patient else "Anonymous^Patient"
-        dataset.PatientID = patient.id if patient else "ANONYMOUS"
-        dataset.PatientBirthDate = patient.birth_date.replace("-", "") if patient else ""
-        dataset.PatientSex = patient.sex if patient else ""
-        if patient is None:
+        dataset.PatientName, dataset.PatientID = patient.name, patient.id
+        dataset.PatientBirthDate, dataset.PatientSex = patient.birth_date.replace("-", ""), patient.sex
+        if self._anonymous:
             dataset.PatientIdentityRemoved = "YES"
             dataset.DeidentificationMethod = DEIDENTIFIED[:_LONG_TEXT]
 
@@ -96,18 +96,19 @@ class Study:
         dataset.ContentTime = dataset.StudyTime or "000000"  # endoscopic objects must have one
         if begin and begin.tzinfo:
             dataset.TimezoneOffsetFromUTC = f"{begin:%z}"
-        if patient is None:
+        if self._anonymous:
             dataset.LongitudinalTemporalInformationModified = "UNMODIFIED" if begin else "REMOVED"
-        dataset.AccessionNumber = patient.accession_number if patient else ""
-        dataset.ReferringPhysicianName = patient.referring_physician if patient else ""
-        dataset.StudyID = (patient and patient.study_id) or "1"
-        if patient and patient.study_description:
+        dataset.AccessionNumber = patient.accession_number
+        dataset.ReferringPhysicianName = patient.referring_physician
+        dataset.StudyID = patient.study_id or "1"
+        if patient.study_description:
             dataset.StudyDescription = patient.study_description
-        if patient and patient.institution:
+        if patient.institution:
             dataset.InstitutionName = patient.institution
         dataset.Modality = "ES"
         if self._region:  # all regions that can be named are single ones, which have no side
-            dataset.AnatomicRegionSequence = [_coded(getattr(codes.SCT, REGIONS[self._region]))]
+            name = self._region.title().replace("-", "")
+            dataset.AnatomicRegionSequence = [_coded(getattr(codes.SCT, name))]
         else:
             dataset.Laterality = ""
         dataset.SeriesInstanceUID = self._series[place[0]]

@@ -13,23 +13,11 @@ from clesr.engines.common.parsing import parse_json, parse_toml, read_bounded, u
 
 LARGEST = 1 << 16  # bytes of a file
 SEXES = ("M", "F", "O")
-REGIONS = {  # by the names of their SNOMED CT codes in pydicom
-    "bile-duct": "BileDuct",
-    "bladder": "Bladder",
-    "brain": "Brain",
-    "cervix": "Cervix",
-    "colon": "Colon",
-    "duodenum": "Duodenum",
-    "esophagus": "Esophagus",
-    "ileum": "Ileum",
-    "larynx": "Larynx",
-    "oral-cavity": "OralCavity",
-    "pancreas": "Pancreas",
-    "pharynx": "Pharynx",
-    "rectum": "Rectum",
-    "stomach": "Stomach",
-}
-"""Regions of the body that endomicroscopes look at."""
+# Regions of the body that endomicroscopes look at; pydicom names their SNOMED CT codes BileDuct, Bladder and so on.
+REGIONS = (
+    "bile-duct", "bladder", "brain", "cervix", "colon", "duodenum", "esophagus", "ileum", "larynx", "oral-cavity",
+    "pancreas", "pharynx", "rectum", "stomach",
+)  # fmt: skip
 _FORM = "a table of texts with name and id, and as needed"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,10 +16,10 @@ from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import open_source
-from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Still
 from clesr.tools.export.selection import Selection, absent_error, thin
 
+log = logging.getLogger(__name__)
 LOSSLESS = ("ffv1", "rawvideo", "png", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "tiff")
 KEPT = ("title", "comment", "artist", "date", "creation_time", "location")
 
@@ -62,7 +63,7 @@ def _stills(source: Source, selection: Selection) -> Iterator[Still]:
         while True:
             item = source.read(1.0)
             if isinstance(item, Corrupt):
-                tell(f"frame {item.number} is left out: {item.reason}")
+                log.warning(f"frame {item.number} is left out: {item.reason}")
             elif isinstance(item, Frame):
                 if selection.end is not None and item.number > selection.end:
                     break

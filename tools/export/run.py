@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import itertools
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import WriteRule, numbered, split_suffix
@@ -15,122 +16,106 @@ from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
-from clesr.pipeline.session.reader import Session, read_session
-from clesr.tools.common.console import progress_bar, tell
+from clesr.pipeline.session.reader import SessionReader, read_session
+from clesr.pipeline.settings import option_name
+from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
 from clesr.tools.export.files import all_or_none
 from clesr.tools.export.mask import blank_raw, blank_sr
+from clesr.tools.export.options import ExportOptions
 from clesr.tools.export.patient import read_patient
 from clesr.tools.export.recording import recording_clip
 from clesr.tools.export.registry import exporters, options_of
 from clesr.tools.export.selection import Selection, parse_frames
 from clesr.tools.export.sessions import session_clip
 
+log = logging.getLogger(__name__)
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
-OWN = (
-    "codec",
-    "crf",
-    "patient",
-    "region",
-    "text_free",
-    "frame",
-    "every",
-)  # options that not every format has
+# Options that not every format has.
+OWN = ("codec", "crf", "patient", "region", "text_free", "frame", "every")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A clip and the file that it goes to."""
-
-    clip: Clip
-    path: Path
-
-
-def export_files(session: str, output: str, options: dict[str, Any]) -> None:
-    """Write what ``options`` of the command ask for of ``session`` to ``output``. Raises ClesrError."""
-    path = Path(output)
+def export_files(session: str, options: ExportOptions) -> None:
+    """Write what ``options`` of the command ask for of ``session``. Raises ClesrError."""
+    path = Path(options.output)
     name = _check(path, options)
-    patient = read_patient(Path(options["patient"])) if options["patient"] else None
-    own = {option: options[option] for option in options_of(name)} | ({"patient": patient} if patient else {})
+    patient = read_patient(Path(options.patient)) if options.patient else None
+    own = {option: getattr(options, option) for option in options_of(name)} | (
+        {"patient": patient} if patient else {}
+    )
     exporter = exporters[name](**own)
-    rule = WriteRule.of(options["overwrite"], session, options["patient"])
-    parts = _parts(session, path, options["what"] or exporter.what, options)
+    rule = WriteRule.of(options.overwrite, session, options.patient)
+    parts = _parts(session, path, options.what or exporter.what, options)
     if not exporter.named_by_frame:
-        rule.check_all(*(part.path for part in parts))
-    totals = [part.clip.total for part in parts]
+        rule.check_all(*(file for _, file in parts))
+    totals = [clip.total for clip, _ in parts]
     total = None if None in totals else sum(total or 0 for total in totals)
     with progress_bar(f"export {path.name}", total, unit="images") as advance, all_or_none(rule) as files:
-        count = _Count(advance)
-        parts = [Part(replace(p.clip, stills=count(p.clip.stills)), p.path) for p in parts]
-        said = [line for part in parts for line in exporter.write(part.clip, part.path, files)]
+        seen = itertools.count(1)
+
+        def counted(clip: Clip) -> Iterator[Still]:
+            for still in clip.stills:
+                yield still
+                advance(next(seen), "")
+
+        parts = [(replace(clip, stills=counted(clip)), file) for clip, file in parts]
+        said = [line for clip, file in parts for line in exporter.write(clip, file, files)]
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
     for line in said:
-        tell(f"wrote {line}")
+        log.info(f"wrote {line}")
 
 
-class _Count:
-    """Moves the progress bar with each image that passes."""
-
-    def __init__(self, advance: Callable[[float, str], None]) -> None:
-        self._advance, self._seen = advance, 0
-
-    def __call__(self, stills: Any) -> Iterator[Still]:
-        for still in stills:
-            yield still
-            self._seen += 1
-            self._advance(self._seen, "")
-
-
-def _check(path: Path, options: dict[str, Any]) -> str:
+def _check(path: Path, options: ExportOptions) -> str:
     """The name of the format; raises UsageError for options that do not fit it, and paths that cannot be written."""
     suffix = split_suffix(path)[1].lower()
     if suffix[1:] not in exporters:
         known = ", ".join(f".{name}" for name in exporters)
         raise UsageError(f"--output {path} ends in none of {known}, which name the format")
     for name in OWN:
-        if options[name] not in (None, False, ()) and name not in options_of(suffix[1:]):
+        if getattr(options, name) not in (None, False, ()) and name not in options_of(suffix[1:]):
             formats = ", ".join(f".{other}" for other in exporters if name in options_of(other))
-            raise UsageError(f"--{name.replace('_', '-')} is for {formats}, not for {suffix}")
+            raise UsageError(f"{option_name(name)} is for {formats}, not for {suffix}")
     for name in ("every", "pixel_size"):
-        if options[name] is not None and not options[name] > 0:
-            raise UsageError(f"--{name.replace('_', '-')} {options[name]:g} is not above 0")
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"{option_name(name)} {value:g} is not above 0")
     if not path.parent.is_dir():
         raise SinkError(f"{path}: there is no folder {path.parent}; create it, or choose another")
     return suffix[1:]
 
 
-def _selection(options: dict[str, Any]) -> Selection:
-    first, last = parse_frames(options["frames"]) if options["frames"] else (0, None)
-    return Selection(first, last, frozenset(options["frame"]), options["every"])
+def _selection(options: ExportOptions) -> Selection:
+    first, last = parse_frames(options.frames) if options.frames else (0, None)
+    return Selection(first, last, frozenset(options.frame), options.every)
 
 
-def _parts(address: str, path: Path, what: str, options: dict[str, Any]) -> list[Part]:
-    """What is to be written, and where to."""
-    selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options["mask"]]
-    keep = options["keep_metadata"]
-    dated = keep or options["patient"] is not None
-    pixel_um = options["pixel_size"]
+def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[tuple[Clip, Path]]:
+    """Clips, and the files that they go to."""
+    selection, regions = _selection(options), [Roi.parse(text, "--mask") for text in options.mask]
+    keep = options.keep_metadata
+    dated = keep or options.patient is not None
+    pixel_um = options.pixel_size
     if not (Path(address) / MANIFEST).is_file():
-        if options["what"] in ("sr", "both"):
+        if options.what in ("sr", "both"):
             raise UsageError(f"{shown(address)} is no session and has one kind of images; leave --what out")
         clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
-        return [Part(_edited(clip, regions, None, options), path)]
+        return [(_edited(clip, regions, None, options), path)]
     session = read_session(Path(address))
     if not session.info.closed:
-        tell(_unclosed(session, selection))
+        log.warning(_unclosed(session, selection))
     for region in regions:
         region.check(session.info.raw_shape, "--mask")
     parts = []
     for kind in KINDS[what]:
         clip = session_clip(session, kind, selection, pixel_um=pixel_um, dated=dated, named=keep)
         clip = _edited(clip, regions, session, options)
-        parts.append(Part(clip, numbered(path, kind) if what == "both" else path))
+        parts.append((clip, numbered(path, kind) if what == "both" else path))
     return parts
 
 
-def _unclosed(session: Session, selection: Selection) -> str:
+def _unclosed(session: SessionReader, selection: Selection) -> str:
     """What is missing of a session that was cut off, in one line."""
     records = [record for record in session.records() if record.number in selection]
     raw = sum(record.count for record in records if record.raw_index is None)
@@ -141,7 +126,7 @@ def _unclosed(session: Session, selection: Selection) -> str:
     )
 
 
-def _edited(clip: Clip, regions: list[Roi], session: Session | None, options: dict[str, Any]) -> Clip:
+def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, options: ExportOptions) -> Clip:
     """``clip`` with its regions blanked, then with words burnt in."""
     if regions:
         words = f"{len(regions)} region{'s' * (len(regions) > 1)} blanked"
@@ -149,9 +134,9 @@ def _edited(clip: Clip, regions: list[Roi], session: Session | None, options: di
             clip = clip.edited(blank_sr(regions, session.info.scale, _origin(session)), words)
         else:
             clip = clip.edited(blank_raw(regions), words)
-    if options["burn_in"]:
+    if options.burn_in:
         clip = clip.edited(
-            partial(_burnt, clip, stills=bool(options["frame"] or options["every"])), "words burnt in"
+            partial(_burnt, clip, stills=bool(options.frame or options.every)), "words burnt in"
         )
     return clip
 
@@ -161,10 +146,8 @@ def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
     return burn_words(still.image, words_of(clip, still), None if stills else clip.pixel_um)
 
 
-def _origin(session: Session) -> tuple[int, int]:
+def _origin(session: SessionReader) -> tuple[int, int]:
     """The corner of the region of interest."""
-    roi = recorded_settings(session.info).roi
-    if not roi:
-        return 0, 0
-    parsed = Roi.parse(roi)
-    return parsed.x, parsed.y
+    recorded = recorded_settings(session.info).roi
+    roi = Roi.parse(recorded) if recorded else None
+    return (roi.x, roi.y) if roi else (0, 0)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from clesr.engines.common.errors import ClesrError, printable
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import Record, SessionError
-from clesr.pipeline.session.reader import Session
+from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.video import hash_pixels
-from clesr.tools.common.console import tell
 from clesr.tools.export.clip import Clip, Derivation, Kind, Still
 from clesr.tools.export.selection import Selection, absent_error, thin
 
+log = logging.getLogger(__name__)
 LOSSLESS = "ffv1"
 
 
 def session_clip(
-    session: Session,
+    session: SessionReader,
     kind: Kind,
     selection: Selection,
     *,
@@ -66,7 +67,7 @@ def session_clip(
     )
 
 
-def _stills(session: Session, kind: Kind, selection: Selection, expected: int) -> Iterator[Still]:
+def _stills(session: SessionReader, kind: Kind, selection: Selection, expected: int) -> Iterator[Still]:
     found, started = 0, session.info.started_ns
     for record, image in session.images(kind):
         if record.number in selection:
@@ -80,10 +81,10 @@ def _stills(session: Session, kind: Kind, selection: Selection, expected: int) -
         words = f"{session.folder}: {expected - found} of {expected} {kind} images are missing from the video file"
         if session.info.closed:
             raise SessionError(f"{words}; `clesr verify` tells more")
-        tell(f"{words}, as the recording was cut off")
+        log.warning(f"{words}, as the recording was cut off")
 
 
-def _check(session: Session, kind: Kind, record: Record, image: Image) -> None:
+def _check(session: SessionReader, kind: Kind, record: Record, image: Image) -> None:
     """Raises SessionError where the pixels are not those that were recorded; a lossy codec cannot be asked."""
     if kind == "sr" and session.info.sr_codec != LOSSLESS:
         return

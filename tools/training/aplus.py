@@ -13,11 +13,11 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents
+from clesr.engines.common.image import Floats
 from clesr.engines.common.resample import resize
 from clesr.tools.data.pairs import Pair, load_pairs
 from clesr.tools.evaluation.aplus import About, APlus, features, patches_of
@@ -33,7 +33,6 @@ DETAILS = 32
 POOL = 200_000  # training patches; the publication has five million
 BLOCK = 64  # atoms whose neighbours are looked for at once
 
-Floats = NDArray[np.float32]
 Report = Callable[[str, float], None]
 
 
@@ -78,9 +77,8 @@ def train_aplus(
     if held:
         metrics["validation_gain_db"] = round(gain_over_bicubic(model.upscale, held), 3)
     if recipe.test:
-        metrics["test_gain_db"] = round(
-            gain_over_bicubic(model.upscale, load_pairs(recipe.test, recipe.scale)), 3
-        )
+        test = load_pairs(recipe.test, recipe.scale)
+        metrics["test_gain_db"] = round(gain_over_bicubic(model.upscale, test), 3)
     training = {**about.training, "minutes": round((monotonic() - start) / 60, 1)}
     path = folder / "weights.safetensors"
     make_parents(path)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.image import Pixels
 from clesr.pipeline.noise import NAMES, Floats, estimate_levels
 from clesr.tools.data.degradations import Degradation, Mix
 from clesr.tools.data.degrade import degrade_part, halve, surroundings
 from clesr.tools.data.images import read_entry
-from clesr.tools.data.pairs import Pair, Pixels, make_pair
+from clesr.tools.data.pairs import Pair, make_pair
 from clesr.tools.training.recipe import Recipe
 
 BLANK = 2.0  # standard deviation in 8-bit grey levels under which a patch teaches nothing

@@ -32,12 +32,9 @@ def publish(trainer: Trainer, rule: WriteRule = NEW) -> Path:
     descriptor = describe(trainer)
     path = trainer.folder / WEIGHTS
     sha256 = save_model(path, trainer.module, descriptor, rule)
-    side = 64
-    figures = (
-        count_parameters(trainer.module),
-        count_operations(trainer.module.to("meta"), side, side) / side**2,
-    )
-    write_file(trainer.folder / CARD, model_card(descriptor, sha256, *figures), rule)
+    parameters, side = count_parameters(trainer.module), 64
+    operations = count_operations(trainer.module.to("meta"), side, side) / side**2
+    write_file(trainer.folder / CARD, model_card(descriptor, sha256, parameters, operations), rule)
     with new_file(trainer.folder / CURVES, rule) as temporary:
         draw_curves(trainer.folder / LOG, temporary, descriptor)
     return path

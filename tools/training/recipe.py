@@ -15,6 +15,14 @@ SCHEDULES = ("steps", "cosine", "constant")
 PRECISIONS = ("32", "bf16")
 PANELS = ("Data", "Network", "Schedule", "Machine and output")  # of the help, in order
 _data, _network, _schedule, _machine = (partial(setting, panel=panel) for panel in PANELS)
+Epochs = tuple[int, ...]
+
+
+def _parse_milestones(text: str) -> Epochs:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"--milestones {text!r} is no list of epochs; write them as 50,200") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +87,9 @@ class Recipe:
     beta2: float = _schedule(0.999, "Adam's.")
     epsilon: float = _schedule(0.0001, "Adam's.")
     schedule: str = _schedule("steps", "steps: times --decay at each of --milestones.", choices=SCHEDULES)
-    milestones: tuple[int, ...] = (50, 200)
+    milestones: Epochs = _schedule(
+        "50,200", "Epochs at which the learning rate falls.", "EPOCH,EPOCH", parse=_parse_milestones
+    )
     decay: float = _schedule(0.1, "What it is multiplied by (the paper prints 10, which can only mean 1/10).")
     warm_up: int = _schedule(0, "Steps in which the learning rate rises at the start.", "STEPS")
     seed: int = _schedule(0, "Fixes initialisation and every batch.")

@@ -71,15 +71,8 @@ class Trainer:
         mix = parse_mix(recipe.degradation, recipe.core_patterns)
         pairs, self.held = load_data(recipe)
         self.names = sorted({pair.name for pair in pairs})
-        self.patches = Patches(
-            pairs,
-            scale=recipe.scale,
-            patch=recipe.patch,
-            seed=recipe.seed,
-            shift=recipe.shift,
-            mix=mix,
-            contrast=recipe.contrast,
-        )
+        drawn = {name: getattr(recipe, name) for name in ("scale", "patch", "seed", "shift", "contrast")}
+        self.patches = Patches(pairs, mix=mix, **drawn)
         # What the gain is measured on while training goes on: of a mix, some of what live frames suffer.
         self.validated = parse_degradations(",".join(VALIDATED)) if mix else []
         self.measured = degraded_pairs(self.held, self.validated, recipe.scale) if mix else self.held

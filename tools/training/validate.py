@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from clesr.engines.common.image import Pixels
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
 from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.pipeline.view import field_of_view
 from clesr.tools.data.degrade import degrade
-from clesr.tools.data.pairs import Pixels
 from clesr.tools.evaluation.gain import upscale_image
 
 PERCENTILE = 1.0

@@ -160,7 +160,7 @@ class CudaSlot:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._reprojected: Tensor | None = getattr(network, "reprojected", None)
-        self._pinned: list[PinnedMemory] = []
+        self._pinned: list[_PycudaMemory | _RegisteredMemory] = []
         try:
             self._pin()
             self._warm_up()
@@ -223,16 +223,11 @@ class CudaSlot:
             target.copy_(self._reprojected, non_blocking=True)  # type: ignore[arg-type]
 
 
-class PinnedMemory(Protocol):
-    """Page-locked memory: ``array`` until ``free``."""
-
-    array: Image
-
-    def free(self) -> None: ...
-
-
-def pinned(shape: tuple[int, ...], dtype: np.dtype[Any], *, write_only: bool = False) -> PinnedMemory:
-    """Page-locked memory for the current device, from pycuda where it is installed, else from torch.
+def pinned(
+    shape: tuple[int, ...], dtype: np.dtype[Any], *, write_only: bool = False
+) -> _PycudaMemory | _RegisteredMemory:
+    """Page-locked memory for the current device, ``array`` until ``free``; from pycuda where it is installed, else from
+    torch.
 
     ``write_only`` memory is write-combined where pycuda gives it: faster over the bus, slow to read.
     """

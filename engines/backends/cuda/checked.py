@@ -18,13 +18,13 @@ from clesr.engines.engine import EngineInfo
 BLOCK = 16  # LR pixels that one small matrix product makes
 
 
-def open_slots(info: EngineInfo, make_network: Callable[[torch.dtype], Network], *, depth: int) -> SlotEngine:
-    """An engine of ``depth`` slots, each with a network of ``make_network(dtype)`` for LR images of ``info.lr_shape``,
+def open_slots(info: EngineInfo, make_network: Callable[[torch.dtype], Network]) -> SlotEngine:
+    """An engine of two slots, each with a network of ``make_network(dtype)`` for LR images of ``info.lr_shape``,
     ready for 8-bit images. Its ``report`` is the network's. Raises EngineError where the GPU cannot run them."""
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
-            networks = [make_network(DTYPES[dtype]) for _ in range(depth)]
+            networks = [make_network(DTYPES[dtype]) for _ in range(engine.depth)]
             engine.report = getattr(networks[0], "report", list)()
             return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
         except Exception as error:
@@ -33,7 +33,7 @@ def open_slots(info: EngineInfo, make_network: Callable[[torch.dtype], Network],
                 f"{info.device} cannot run {model} at {info.lr_shape}: {first_line(error)}"
             ) from error
 
-    engine = SlotEngine(info, make_slots, depth=depth)
+    engine = SlotEngine(info, make_slots)
     engine.prepare(np.dtype(np.uint8))
     return engine
 

@@ -59,12 +59,7 @@ def _library() -> str:
 
 
 def open_cuda(
-    model: Model,
-    shape: tuple[int, int],
-    threads: int | None = None,
-    *,
-    slots: int = 2,
-    precision: str = "fp16",
+    model: Model, shape: tuple[int, int], threads: int | None = None, *, precision: str = "fp16"
 ) -> SlotEngine:
     """``threads`` means nothing here. The engine's ``report`` says what the kernels' measurements chose.
 
@@ -78,9 +73,7 @@ def open_cuda(
     if precision == "fp8":
         with engine_errors(f"{words} cannot run {model} in fp8"):
             check_fp8(model.module, shape, "cuda")
-    return open_slots(
-        info, lambda dtype: build_network(model.module, shape, dtype, "cuda", precision), depth=slots
-    )
+    return open_slots(info, lambda dtype: build_network(model.module, shape, dtype, "cuda", precision))
 
 
 def build_network(

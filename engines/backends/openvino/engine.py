@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,8 @@ from clesr.engines.worker import WorkerEngine
 
 if TYPE_CHECKING:
     import openvino as ov  # type: ignore[import-untyped]
+
+    from clesr.engines.backends.openvino.degrade import TensorDegrader
 
 INSTALL = "pip install openvino"
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -66,13 +70,14 @@ def open_openvino(
         properties["INFERENCE_NUM_THREADS"] = threads
     try:
         graph = build_graph(model.module, shape, precision)
-        compiled = _core().compile_model(graph, device.upper(), properties)
-        request = compiled.create_infer_request()
+        request = _core().compile_model(graph, device.upper(), properties).create_infer_request()
         words = _words(device)
     except (ImportError, RuntimeError) as error:
         raise EngineError(f"OpenVINO cannot run {model} on {device}: {_last_line(error)}") from error
     info = EngineInfo("openvino", words, precision, model.name, model.sha256, model.scale, shape)
-    return WorkerEngine(info, functools.partial(_infer, request))
+    if device != "cpu":
+        return WorkerEngine(info, Inference(request))
+    return ProcessorEngine(info, request, properties)
 
 
 def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> ov.Model:
@@ -98,12 +103,56 @@ def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> o
     return ov.Model([y.output(0)], [lr, levels], "clesr")
 
 
-def _infer(request: ov.InferRequest, lr: Image) -> Image:
-    request.get_input_tensor(0).data[...] = lr
-    request.get_input_tensor(1).data[...] = np.iinfo(lr.dtype).max
-    request.infer(share_inputs=True)
-    sr: Image = request.get_output_tensor().data.astype(lr.dtype)
-    return sr
+class Inference:
+    """LR images through ``request``, one at a time. With ``degrade`` each SR image is degraded again, to the end of
+    ``degraded``."""
+
+    def __init__(self, request: ov.InferRequest) -> None:
+        self.sr = request.get_output_tensor()
+        self.degrade: TensorDegrader | None = None
+        self.degraded: deque[Image] = deque()
+        self._request = request
+        self._lr, self._levels = (request.get_input_tensor(i).data for i in (0, 1))
+
+    def __call__(self, lr: Image) -> Image:
+        self._lr[...], self._levels[...] = lr, np.iinfo(lr.dtype).max
+        self._request.infer(share_outputs=True)
+        sr: Image = self.sr.data.astype(lr.dtype)
+        if self.degrade is not None:
+            self.degraded.append(self.degrade(lr.dtype))
+        return sr
+
+
+class ProcessorEngine(WorkerEngine):
+    """The engine on a CPU, which is :class:`~clesr.engines.engine.CheckingOnRequest`: a graph of its own, in FP32
+    whatever the precision of the network, degrades each image on the same threads."""
+
+    def __init__(self, info: EngineInfo, request: ov.InferRequest, properties: dict[str, object]) -> None:
+        self.reprojected: Sequence[Image] = ()
+        self._inference, self._properties = Inference(request), properties
+        self._degrade: TensorDegrader | None = None
+        super().__init__(info, self._inference)
+
+    def check(self, on: bool = True) -> None:
+        if on and self._degrade is None:
+            self._degrade = self._make_degrader()
+        self._inference.degrade = self._degrade if on else None
+
+    def collect(self) -> Image:
+        sr = super().collect()
+        degraded = self._inference.degraded
+        self.reprojected = (degraded.popleft(),) if degraded else ()
+        return sr
+
+    def _make_degrader(self) -> TensorDegrader:
+        from clesr.engines.backends.openvino.degrade import TensorDegrader, degrading_graph
+
+        shape, properties = self.info.lr_shape, self._properties | {"INFERENCE_PRECISION_HINT": HINTS["fp32"]}
+        try:
+            compiled = _core().compile_model(degrading_graph(shape, self.info.scale), "CPU", properties)
+            return TensorDegrader(compiled, self._inference.sr, shape[1])
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot degrade images of {shape}: {_last_line(error)}") from error
 
 
 @functools.cache

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from clesr import __version__
 from clesr.engines.backends.cuda.buffers import SlotEngine
@@ -20,8 +20,8 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_key, gpu_name
 from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.notes import note
 
+log = logging.getLogger(__name__)
 RANK = 3
 DEVICE = "cuda"
 PRECISION = "fp16"
@@ -69,39 +69,33 @@ class CompiledEngine:
 
     @property
     def name(self) -> str:
-        height, width = self.shape
-        return f"{self.model.name}-x{self.model.scale}-{width}x{height}"
+        return f"{self.model.name}-x{self.model.scale}-{self.shape[1]}x{self.shape[0]}"
 
     @property
     def key(self) -> Key:
         """Everything that the engine depends on, the code that makes the graph too."""
-        height, width = self.shape
-        return {
-            **self.model.key,
-            "shape": f"{width}x{height}",
-            "precision": PRECISION,
-            "engine": "tensorrt",
-            **_surroundings(),
-        }
+        what = {"shape": f"{self.shape[1]}x{self.shape[0]}", "precision": PRECISION, "engine": "tensorrt"}
+        return {**self.model.key, **what, **_surroundings()}
 
     def find(self) -> bytes | None:
-        """The engine on disk; a note says why one that is there is not used."""
+        """The engine on disk; a warning says why one that is there is not used."""
         return _engines().read(self.name, self.key)
 
-    def build(self) -> bytes:
-        """Make the engine, check that it runs in FP16 and keep it. Raises EngineError."""
-        convolutions = TypedNetwork(self.model.module).convolutions
+    def build(self) -> Any:
+        """Make the engine (an ``ICudaEngine``), check that it runs in FP16 and keep it. Raises EngineError."""
+        timings = Cache(cache_folder() / "tensorrt", "the timing cache", ".timings")
         try:
             program = export(self.model.module, self.shape, DEVICE)
-            content = tensorrt_build.build(program, _timings(), _surroundings())
-            layers = tensorrt_build.layers_as_json(tensorrt_build.deserialise(content))
+            content = tensorrt_build.build(program, timings, _surroundings())
+            engine = tensorrt_build.deserialise(content)
+            layers = tensorrt_build.layers_as_json(engine)
         except Exception as error:
             raise EngineError(
                 f"TensorRT cannot build {self.model} at {self.shape}: {first_line(error)}"
             ) from error
-        check_precision(layers, convolutions)
+        check_precision(layers, TypedNetwork(self.model.module).convolutions)
         _engines().write(self.name, self.key, content)
-        return content
+        return engine
 
 
 def to_build_first(model: Model, shape: tuple[int, int]) -> str:
@@ -109,17 +103,13 @@ def to_build_first(model: Model, shape: tuple[int, int]) -> str:
     height, width = shape
     if CompiledEngine(model, shape).find() is not None:
         return ""
-    is_shipped = (model.name, model.scale) in shipped() and find_model(
-        model.name, model.scale
-    ).sha256 == model.sha256
-    name = model.name if is_shipped else "FILE.safetensors"
+    named = (model.name, model.scale) in shipped() and find_model(model.name, model.scale)
+    name = model.name if named and named.sha256 == model.sha256 else "FILE.safetensors"
     command = f"clesr build {name} --scale {model.scale} --size {width}x{height}"
     return f"not built for {width}x{height} yet; `{command}` does it, in minutes"
 
 
-def open_tensorrt(
-    model: Model, shape: tuple[int, int], threads: int | None = None, *, slots: int = 2
-) -> SlotEngine:
+def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = None) -> SlotEngine:
     """``threads`` means nothing here. Takes the engine on disk, else builds it first, which takes minutes.
 
     Raises EngineError where the GPU cannot run ``model`` at ``shape``.
@@ -130,9 +120,7 @@ def open_tensorrt(
     words = torch.cuda.get_device_name()
     compiled = _load(CompiledEngine(model, shape))
     info = EngineInfo("tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape)
-    return open_slots(
-        info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE), depth=slots
-    )
+    return open_slots(info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE))
 
 
 def _load(wanted: CompiledEngine) -> Any:
@@ -142,17 +130,11 @@ def _load(wanted: CompiledEngine) -> Any:
         try:
             return tensorrt_build.deserialise(content)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with what was kept, it is built anew
-            note(f"the compiled engine {wanted.name} is not used: {first_line(error)}")
-    note(
+            log.warning(f"the compiled engine {wanted.name} is not used: {first_line(error)}")
+    log.info(
         f"building the compiled engine {wanted.name}, which takes minutes and is kept; `clesr build` does it beforehand"
     )
-    content = wanted.build()
-    try:
-        return tensorrt_build.deserialise(content)
-    except Exception as error:
-        raise EngineError(
-            f"TensorRT cannot load {wanted.model} at {wanted.shape}: {first_line(error)}"
-        ) from error
+    return wanted.build()
 
 
 class TensorRTNetwork:
@@ -203,19 +185,12 @@ class TensorRTNetwork:
                 raise EngineError(
                     f"the compiled engine's {name} is {dtype} {shape}, not FLOAT {tuple(buffer.shape)}"
                 )
-            self._set_address(name, buffer)
-
-    def _set_address(self, name: str, buffer: Tensor) -> None:
-        if not self._context.set_tensor_address(name, buffer.data_ptr()):
-            raise EngineError(f"TensorRT does not take the buffer for {name}")
+            if not self._context.set_tensor_address(name, buffer.data_ptr()):
+                raise EngineError(f"TensorRT does not take the buffer for {name}")
 
 
 def _engines() -> Cache:
     return Cache(cache_folder() / "tensorrt", "the compiled engine", ".engine")
-
-
-def _timings() -> Cache:
-    return Cache(cache_folder() / "tensorrt", "the timing cache", ".timings")
 
 
 def _surroundings() -> Key:

@@ -24,7 +24,7 @@ from clesr.engines.common.errors import SinkError, first_line
 from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window.hud import Canvas, draw
-from clesr.pipeline.sinks.window.shared_message import MOST_BYTES, SharedMessage
+from clesr.pipeline.sinks.window.window import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 
 LOOK_S = 0.01  # between two looks at keys and mouse

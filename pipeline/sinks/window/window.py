@@ -1,15 +1,20 @@
-"""The window on this machine's screen, in a process of its own: an X server that dies takes that one with it."""
+"""The window on this machine's screen, in a process of its own: an X server that dies takes that one with it.
+
+What is to be drawn goes there as a message in memory that both see."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
+import pickle
 import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
@@ -18,7 +23,6 @@ from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
-from clesr.pipeline.sinks.window.shared_message import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 
 QUIT_KEYS = (ord("q"), ord("Q"), 27)
@@ -28,6 +32,8 @@ START_S = 30.0  # for the process to start and find a screen
 ANSWER_S = 10.0  # for one drawing, before the window is given up
 CLOSE_S = 2.0
 KEPT = 4096  # bytes of what the process complained of
+MOST_BYTES = 65536  # of what the processes say by socket
+ALIGNED = 64  # bytes: where a part of a message may begin
 PROGRAM = "clesr.pipeline.sinks.window.process"
 
 
@@ -61,7 +67,7 @@ class DisplayWindow:
         self.shape: tuple[int, int] | None = None  # (H, W) of the window's inside, once it is drawn
         self.complaints = ""  # the last that the process wrote on its standard error
         self.answer_s = answer_s
-        self._keyboard, self._clock = place.keyboard, clock
+        self._keyboard, self._keys, self._clock = place.keyboard, place.keyboard.join(), clock
         self._newest: Result | None = None
         self._fresh = self._shut = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
@@ -105,7 +111,8 @@ class DisplayWindow:
     def refresh(self, status: Status) -> bool:
         before = self.overlay
         self._listen()
-        for key in self._keyboard.pressed(self):
+        while self._keys:
+            key = self._keys.popleft()
             if key in OVERLAY_KEYS:
                 self.overlay = not self.overlay
             if (action := self.actions.get(chr(key))) is not None:
@@ -124,7 +131,6 @@ class DisplayWindow:
 
     def close(self) -> str | None:
         if self._process.returncode is None:
-            self._keyboard.forget(self)
             with contextlib.suppress(SinkError):
                 if self._drawing is not None and select.select([self._socket], [], [], CLOSE_S / 2)[0]:
                     self._listen()
@@ -192,3 +198,59 @@ class DisplayWindow:
         if not self._process.stderr.closed:
             words = self._process.stderr.read() or b""  # all that is there
             self.complaints = (self.complaints + words.decode(errors="replace"))[-KEPT:]
+
+
+class SharedMessage:
+    """Room for one message, as large as it needs. The memory has no name, so nothing is left of it when both processes
+    have ended, in whatever way. ``descriptor`` is that of the other process, None where the memory is made.
+
+    Who writes and who reads is agreed on elsewhere. Messages are pickles with their arrays beside them, for a process
+    that trusts the writer: its parent.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self.descriptor = _new_memory() if descriptor is None else descriptor
+        self._map: mmap.mmap | None = None
+
+    def put(self, message: object) -> list[int]:
+        """Write ``message``; the sizes of its parts, which ``get`` needs."""
+        arrays: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
+        parts = [memoryview(head), *(array.raw() for array in arrays)]
+        sizes = [part.nbytes for part in parts]
+        end = sum(map(_aligned, sizes))
+        if self._map is None or len(self._map) < end:
+            os.ftruncate(self.descriptor, end)
+            self._map = mmap.mmap(self.descriptor, end)
+        at = 0
+        for part in parts:
+            self._map[at : at + part.nbytes] = part
+            at += _aligned(part.nbytes)
+        return sizes
+
+    def get(self, sizes: Sequence[int]) -> Any:
+        """The message, whose arrays lie in the shared memory: valid until the other process writes again."""
+        end = sum(map(_aligned, sizes))
+        if self._map is None or len(self._map) < end:
+            self._map = mmap.mmap(self.descriptor, end, access=mmap.ACCESS_READ)
+        whole, at, parts = memoryview(self._map), 0, []
+        for size in sizes:
+            parts.append(whole[at : at + size])
+            at += _aligned(size)
+        return pickle.loads(parts[0], buffers=parts[1:])
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor, self._map = -1, None
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNED) * ALIGNED
+
+
+def _new_memory() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("clesr")
+    with tempfile.TemporaryFile() as file:  # has no name either
+        return os.dup(file.fileno())

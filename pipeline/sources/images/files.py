@@ -1,43 +1,62 @@
-"""Image files, read by OpenCV one at a time."""
+"""Image files, read by OpenCV one at a time, and the folders that they are in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from clesr.engines.common.errors import SourceError
 from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.header import BadHeader, picture_alone, read_header
-from clesr.pipeline.sources.images.indexed import Unreadable, gray
+from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable, gray
+from clesr.pipeline.sources.registry import DEFAULTS, IMAGE_SUFFIXES, SourceOptions
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_BYTES_A_PIXEL = 16  # of a file, beside what is no picture
 _BESIDE = 64 << 20
 
 
-class ImageFiles:
-    """Image files in order; TIFF files among them give their first page."""
+def open_images(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSource:
+    """The images of a folder in natural order (``2.png`` before ``10.png``), or one image file.
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = files
+    8 or 16 bit, gray or colour (luma). A file that cannot be read, or is cut, is Corrupt. Other files are
+    passed over. Raises SourceError where there is no image.
+    """
+    path = Path(path)
+    try:
+        files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+    files = sorted((file for file in files if file.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    if not files:
+        raise SourceError(f"{path} has no images; looked for {', '.join(IMAGE_SUFFIXES)}")
+    shape: tuple[int, int] | None = None
+    try:
+        height, width = read_image(files[0]).shape
+        shape = height, width
+    except (Unreadable, OSError) as error:
+        if len(files) == 1:
+            raise SourceError(f"{error}; check how it was written or copied") from error
+    return IndexedSource(
+        lambda index: read_image(files[index]), len(files), str(path), clock=options.clock, shape=shape
+    )
 
-    def __len__(self) -> int:
-        return len(self._files)
 
-    def image(self, index: int) -> Image:
-        return read_image(self._files[index])
-
-    def close(self) -> None:
-        self._files = ()
+def natural_key(path: Path) -> list[str | int]:
+    """Sorts names as people do: digits by their value, letters whatever their case."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]
 
 
 def read_image(file: Path) -> Image:
-    """(H, W) uint8 or uint16 of an image file. Raises Unreadable and OSError."""
+    """(H, W) uint8 or uint16 of an image file, of a TIFF its first page. Raises Unreadable and OSError."""
     size = file.stat().st_size
     if not size:
         raise Unreadable(f"{file} is empty (0 bytes)")
@@ -56,8 +75,7 @@ def read_image(file: Path) -> Image:
         shape, memory = read_header(data)
     except BadHeader as error:
         raise Unreadable(f"{file} {error}") from None
-    problem = size_problem(shape, decoded=memory, stored=len(data))
-    if problem is not None:
+    if problem := size_problem(shape, decoded=memory, stored=len(data)):
         raise Unreadable(f"{file}: {problem}")
     return _decoded(picture_alone(data), file)
 

@@ -31,7 +31,7 @@ class ImageHeader(NamedTuple):
     memory: int
 
 
-class BadHeader(ValueError):
+class BadHeader(Exception):
     """No header of these formats; the message is one line."""
 
 
@@ -41,8 +41,6 @@ def read_header(data: bytes) -> ImageHeader:
         if data.startswith(begins):
             try:
                 return read(data)
-            except BadHeader:
-                raise
             except _SIZED_BY as error:
                 raise BadHeader(_UNREADABLE) from error
     raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000)")
@@ -116,11 +114,10 @@ def _jpeg(data: bytes) -> ImageHeader:
 
 def _bmp(data: bytes) -> ImageHeader:
     (size,) = struct.unpack_from("<I", data, 14)
-    width, height, bits = (
-        (*struct.unpack_from("<HH", data, 18), 24)
-        if size == 12
-        else (*struct.unpack_from("<ii", data, 18), struct.unpack_from("<H", data, 28)[0])
-    )
+    if size == 12:
+        width, height, bits = (*struct.unpack_from("<HH", data, 18), 24)
+    else:
+        width, height, bits = struct.unpack_from("<ii2xH", data, 18)
     height = abs(height)
     return ImageHeader((height, width), height * max(0, width) * (4 if bits == 32 else 3))
 
@@ -159,8 +156,7 @@ def _jpeg2000(data: bytes) -> ImageHeader:
     at = _codestream(data)
     if data[at : at + 4] != b"\xff\x4f\xff\x51":  # its begin, and its size behind that
         raise BadHeader("is damaged: it states no size")
-    x1, y1, x0, y0, tile_x, tile_y = struct.unpack_from(">6I", data, at + 8)
-    (samples,) = struct.unpack_from(">H", data, at + 40)
+    x1, y1, x0, y0, tile_x, tile_y, samples = struct.unpack_from(">6I8xH", data, at + 8)
     width, height = x1 - x0, y1 - y0
     if not (tile_x and tile_y) or -(-x1 // tile_x) * -(-y1 // tile_y) > 65_535:
         raise BadHeader("is damaged: its tiles are too many")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,46 +23,39 @@ class Unreadable(Exception):
     """One image cannot be read; its text is the reason, in one line."""
 
 
-class Images(Protocol):
-    """An opened recording."""
-
-    def __len__(self) -> int:
-        """How many images, those that cannot be read among them."""
-
-    def image(self, index: int) -> Image:
-        """(H, W) uint8 or uint16, C-contiguous. Raises Unreadable."""
-
-    def close(self) -> None:
-        """Give files back."""
-
-
 class IndexedSource:
-    """One frame an image, numbered by index, as fast as it is read. ``fps`` gives ``pts``, where known."""
+    """One frame an image, numbered by index, as fast as it is read. ``fps`` gives ``pts``, where known.
+
+    ``image`` gives the image of an index, (H, W) uint8 or uint16, C-contiguous, and raises Unreadable; ``count`` says
+    how many there are, those that cannot be read among them. ``release`` gives files back.
+    """
 
     def __init__(
         self,
-        images: Images,
+        image: Callable[[int], Image],
+        count: int,
         address: str,
         *,
+        release: Callable[[], None] = lambda: None,
         clock: Clock = SYSTEM,
         fps: float | None = None,
         shape: tuple[int, int] | None = None,
     ) -> None:
-        self.info = SourceInfo(address, live=False, fps=fps, shape=shape, frames=len(images))
-        self._images, self._clock = images, clock
+        self.info = SourceInfo(address, live=False, fps=fps, shape=shape, frames=count)
+        self._image, self._release, self._clock = image, release, clock
         self._time_base = 1 / Fraction(fps).limit_denominator(1000) if fps else None
-        self._next = 0
+        self._next, self._stop = 0, count
         self._lock = threading.Lock()
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
         """The next image; ``timeout`` does not matter, a file never waits. Raises EndOfSource."""
         with self._lock:
             number = self._next
-            if number >= len(self._images):
+            if number >= self._stop:
                 raise EndOfSource
             self._next += 1
             try:
-                image = self._images.image(number)
+                image = self._image(number)
                 pts = number if self._time_base is not None else None
                 return Frame(image, number, self._clock.now_ns(), pts, self._time_base)
             except Unreadable as error:
@@ -68,15 +63,15 @@ class IndexedSource:
             except Exception as error:  # noqa: BLE001 - whatever a library meets in a damaged image
                 return Corrupt(number, self._clock.now_ns(), f"cannot be read ({one_line(error)})")
 
-    def skip_to(self, number: int) -> None:
-        """Go on with image ``number``."""
-        with self._lock:
-            self._next = number
+    def restrict(self, start: int, stop: int) -> None:
+        """Give images ``start`` to ``stop`` (exclusive) alone."""
+        self._next, self._stop = start, min(stop, self._stop)
+        self.info = replace(self.info, frames=stop - start)
 
     def close(self) -> None:
         with self._lock:
-            self._next = len(self._images)
-            self._images.close()
+            self._next = self._stop
+            self._release()
 
 
 def gray(pixels: NDArray[Any], *, blue_first: bool) -> Image:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 # Then frames of little-endian int16 with 32 bytes after each.
 HEADER = 16
 GAP = 32
-_RATE_AT, _SIZE_AT = 5, 10
-_WIDTHS = (576, 512)
+_RATE_AND_SIZE = ">5xfxi"
+_EVEN_WIDTH, _WIDTH = 576, 512  # the first where the height is even
 _MIN_FPS, _MAX_FPS, _MAX_HEIGHT = 0.01, 1000.0, 4096
 
 
@@ -37,59 +36,43 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
         raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     try:
         fps, shape = parse_header(file.read(HEADER), str(path))
-        frames = MktFrames(file, shape, path.stat().st_size)
-        if not frames.whole:
+        size = 2 * math.prod(shape)
+        whole, rest = divmod(path.stat().st_size - HEADER + GAP, size + GAP)
+        if not whole:
             raise SourceError(f"{path} holds no whole frame of {shape[1]}x{shape[0]} pixels; is it complete?")
     except SourceError:
         file.close()
         raise
-    return IndexedSource(frames, str(path), clock=options.clock, fps=fps, shape=shape)
+
+    def image(index: int) -> Image:
+        file.seek(HEADER + index * (size + GAP))
+        data = file.read(size)
+        if len(data) < size:
+            raise Unreadable(f"the file ends in this frame: {len(data)} of its {size} bytes are there")
+        # Flipping the top bit of a two's-complement number adds 32768 to it, unsigned.
+        return (np.frombuffer(data, "<u2").reshape(shape) ^ 0x8000).astype(np.uint16, copy=False)
+
+    count = whole + (rest > GAP)  # with the one that the end of the file cuts
+    return IndexedSource(
+        image, count, str(path), release=file.close, clock=options.clock, fps=fps, shape=shape
+    )
 
 
 def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
     """Frames a second and (H, W). Raises SourceError where they are not those of a recording."""
     if len(header) < HEADER:
         raise SourceError(f"{name} has {len(header)} bytes, less than the {HEADER} of a Cellvizio header")
-    (fps,) = struct.unpack_from(">f", header, _RATE_AT)
-    (size,) = struct.unpack_from(">i", header, _SIZE_AT)
+    fps, size = struct.unpack_from(_RATE_AND_SIZE, header)
     if not (math.isfinite(fps) and _MIN_FPS <= fps <= _MAX_FPS):
         raise SourceError(
             f"{name} is no Cellvizio recording: frame rate {fps:g}, not in {_MIN_FPS:g} to {_MAX_FPS:g}"
         )
-    height, rest = divmod(size, 2 * _WIDTHS[0])
-    width = _WIDTHS[0]
-    if rest or height % 2:
-        width = _WIDTHS[1]
-        height, rest = divmod(size, 2 * width)
+    width = _EVEN_WIDTH if size % (4 * _EVEN_WIDTH) == 0 else _WIDTH
+    height, rest = divmod(size, 2 * width)
     if rest or not 0 < height <= _MAX_HEIGHT:
         raise SourceError(
             f"{name} is no Cellvizio recording: frames of {size} bytes, not rows of 576 or 512 pixels of 2 bytes"
         )
-    problem = size_problem((height, width))
-    if problem is not None:
+    if problem := size_problem((height, width)):
         raise SourceError(f"{name}: {problem}")
     return fps, (height, width)
-
-
-class MktFrames:
-    """The frames of an open file of ``size`` bytes, the one that its end cuts among them."""
-
-    def __init__(self, file: BinaryIO, shape: tuple[int, int], size: int) -> None:
-        self._file, self._shape = file, shape
-        self._bytes = 2 * shape[0] * shape[1]
-        self.whole, rest = divmod(size - HEADER + GAP, self._bytes + GAP)
-        self._cut = rest > GAP
-
-    def __len__(self) -> int:
-        return self.whole + self._cut
-
-    def image(self, index: int) -> Image:
-        self._file.seek(HEADER + index * (self._bytes + GAP))
-        data = self._file.read(self._bytes)
-        if len(data) < self._bytes:
-            raise Unreadable(f"the file ends in this frame: {len(data)} of its {self._bytes} bytes are there")
-        # Flipping the top bit of a two's-complement number adds 32768 to it, unsigned.
-        return (np.frombuffer(data, "<u2").reshape(self._shape) ^ 0x8000).astype(np.uint16, copy=False)
-
-    def close(self) -> None:
-        self._file.close()

@@ -1,7 +1,8 @@
-"""TIFF files: their pages, and the planes that one page describes."""
+"""TIFF stacks: their pages, and the planes that one page describes."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import lzma
 import math
@@ -21,7 +22,8 @@ from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.files import quiet_opencv
 from clesr.pipeline.sources.images.header import jpeg_shape
-from clesr.pipeline.sources.images.indexed import Unreadable, gray
+from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable, gray
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 
 MOST_PAGES = 1_000_000
 _LEAST_PAGE = 64  # bytes of a page that has what it must have
@@ -38,6 +40,33 @@ _UNREAD = (
     "avs", "bif", "eer", "fluoview", "indica", "mdgel", "mmstack", "ndpi", "ndtiff", "nih", "ome", "philips", "qpi",
     "scanimage", "scn", "sis", "svs",
 )  # fmt: skip
+
+
+def open_tiff(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSource:
+    """The pages of a TIFF file, one at a time: 8 or 16 bit, gray or colour (luma); one-page ImageJ stacks too.
+
+    Signed integers get half their range added. ``info.fps`` comes from ImageJ's metadata where they have it.
+    A page that cannot be read is Corrupt. Raises SourceError where the file is no TIFF stack of this kind.
+    """
+    path = Path(path)
+    tiff = open_file(path)
+    try:
+        planes = planes_of_one_page(tiff)
+        pages = PlaneStack(tiff, planes, path) if planes > 1 else TiffPages(tiff, path)
+        return IndexedSource(
+            pages.image,
+            len(pages),
+            str(path),
+            release=tiff.close,
+            clock=options.clock,
+            fps=imagej_fps(tiff),
+            shape=pages.shape,
+        )
+    except Exception as error:
+        tiff.close()
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"{path} is damaged: no page can be read ({one_line(error)})") from error
 
 
 def open_file(path: Path) -> tifffile.TiffFile:
@@ -89,8 +118,6 @@ class TiffPages:
         number = self._indices[index]
         try:
             return self._decoded(number)
-        except Unreadable as error:
-            raise Unreadable(f"page {number} cannot be read ({error})") from error
         except Exception as error:
             raise Unreadable(f"page {number} cannot be read ({one_line(error)})") from error
 
@@ -103,17 +130,13 @@ class TiffPages:
             if "imagecodecs" not in str(error):
                 raise
             with quiet_opencv():
-                flags = cv2.IMREAD_UNCHANGED
-                ok, pages = cv2.imreadmulti(str(self._path), start=number, count=1, flags=flags)
+                ok, pages = cv2.imreadmulti(str(self._path), number, 1, flags=cv2.IMREAD_UNCHANGED)
             if not ok:
                 raise Unreadable(page.compression.name) from error
             return gray(pages[0], blue_first=True)
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
             pixels = np.moveaxis(pixels, 0, -1)
         return _photometric(pixels, page)
-
-    def close(self) -> None:
-        self._tiff.close()
 
 
 class PlaneStack:
@@ -124,15 +147,13 @@ class PlaneStack:
         page = self._page = _page(tiff, 0)
         _check_dtype(page.dtype, path)
         self.shape: tuple[int, int] = (page.imagelength, page.imagewidth)
-        size = path.stat().st_size
-        problem = size_problem(self.shape)
-        if problem is not None:
+        if problem := size_problem(self.shape):
             raise SourceError(f"{path}: {problem}")
         self._tiff, self._start = tiff, page.dataoffsets[0]
         self._dtype = page.dtype.newbyteorder(tiff.byteorder)
         self._bytes: int = math.prod(self.shape) * self._dtype.itemsize
         self._stated = stated
-        self._whole: int = min(stated, max(0, size - self._start) // self._bytes)
+        self._whole: int = min(stated, max(0, path.stat().st_size - self._start) // self._bytes)
 
     def __len__(self) -> int:
         return self._whole + (self._whole < self._stated)
@@ -149,14 +170,14 @@ class PlaneStack:
             raise Unreadable(f"the file ends before the end of image {index}")
         return _photometric(np.frombuffer(data, self._dtype).reshape(self.shape), self._page)
 
-    def close(self) -> None:
-        self._tiff.close()
-
 
 def planes_of_one_page(tiff: tifffile.TiffFile) -> int:
     """How many gray images follow each other where one page describes them all; 1 for other files."""
     page = _page(tiff, 0)
-    if page.samplesperpixel != 1 or not page.is_contiguous or _has_second_page(tiff):
+    if page.samplesperpixel != 1 or not page.is_contiguous:
+        return 1
+    with contextlib.suppress(IndexError):
+        _page(tiff, 1)
         return 1
     pixels = math.prod(tiff.series[0].shape) // (page.imagelength * page.imagewidth) if tiff.series else 1
     stated = (tiff.imagej_metadata or {}).get("images", 1)
@@ -169,23 +190,14 @@ def imagej_fps(tiff: tifffile.TiffFile) -> float | None:
         metadata = tiff.imagej_metadata or {}
     except Exception:  # noqa: BLE001
         return None
-    interval = metadata.get("finterval")
-    rate = metadata.get("fps") or (
-        1 / interval if isinstance(interval, int | float) and interval > 0 else None
-    )
+    rate, interval = metadata.get("fps"), metadata.get("finterval")
+    if not rate and isinstance(interval, int | float) and interval > 0:
+        rate = 1 / interval
     return float(rate) if isinstance(rate, int | float) and 0.001 <= rate <= 1000 else None
 
 
 def _page(tiff: tifffile.TiffFile, number: int) -> Any:
     return tiff.pages[number]
-
-
-def _has_second_page(tiff: tifffile.TiffFile) -> bool:
-    try:
-        _page(tiff, 1)
-    except IndexError:
-        return False
-    return True
 
 
 def _page_list(tiff: tifffile.TiffFile, most: int) -> tuple[list[int], bool]:
@@ -238,8 +250,7 @@ def _check_page(page: Any, stored: int) -> None:
     if page.is_tiled:
         shapes.append((page.tilelength, page.tilewidth))
     for shape in shapes:
-        problem = size_problem(shape, decoded=math.prod(shape) * sample, stored=stored)
-        if problem is not None:
+        if problem := size_problem(shape, decoded=math.prod(shape) * sample, stored=stored):
             raise Unreadable(problem)
     if sum(page.databytecounts) > stored + math.prod(shapes[0]) * sample:
         raise Unreadable("its strips or tiles lie over one another")
@@ -256,8 +267,7 @@ def _check_segments(page: Any, size: int) -> None:
         file.seek(offset)
         data = file.read(count) if page.compression in (*_DEFLATE, _LZMA, _JPEG) else b""
         if page.compression == _JPEG:
-            problem = size_problem(jpeg_shape(data)) if data else None
-            if problem is not None:
+            if data and (problem := size_problem(jpeg_shape(data))):
                 raise Unreadable(problem)
         elif data and not _unpacks_to(data, size, page.compression):
             raise Unreadable(f"a part of it unpacks to more than the {size} bytes of its pixels")

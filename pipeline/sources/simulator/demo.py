@@ -77,19 +77,17 @@ def read_options(address: str, options: Mapping[str, Option]) -> dict[str, Any]:
     check_names(address, given, options)
     values = {name: option.default for name, option in options.items()}
     for name, text in given.items():
-        values[name] = _read(address, name, text, options[name])
+        option = options[name]
+        try:
+            values[name] = option.read(text)
+            accepted = option.accepts(values[name])
+        except (ValueError, ArithmeticError):
+            accepted = False
+        if not accepted:
+            raise UsageError(
+                f"{shortened(address)}: {name} is {shortened(text)}; allowed is {option.allowed}"
+            )
     return values
-
-
-def _read(address: str, name: str, text: str, option: Option) -> Any:
-    try:
-        value = option.read(text)
-        accepted = option.accepts(value)
-    except (ValueError, ArithmeticError):
-        accepted = False
-    if not accepted:
-        raise UsageError(f"{shortened(address)}: {name} is {shortened(text)}; allowed is {option.allowed}")
-    return value
 
 
 class DemoSource:

@@ -127,9 +127,8 @@ def _cells(
 ) -> Canvas:
     """Brightness of cells and the gaps between them; gaps are leaky in places and closed in others."""
     n, count = len(edge), int(labels.max()) + 1
-    leak = smooth_noise(rng, n, 30 / pitch) * np.float32(0.5) + smooth_noise(rng, n, 9 / pitch) * np.float32(
-        0.6
-    )
+    leak = smooth_noise(rng, n, 30 / pitch) * np.float32(0.5)
+    leak += smooth_noise(rng, n, 9 / pitch) * np.float32(0.6)
     width = np.float32(rng.uniform(0.6, 0.9)) * np.exp(np.float32(0.35) * leak)
     strength = np.float32(0.42) * np.exp(np.float32(0.55) * leak)
     strength *= (1 + np.float32(0.45) * smooth_noise(rng, n, 3.5 / pitch)).clip(0.1, None)

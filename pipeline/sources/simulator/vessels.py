@@ -160,9 +160,8 @@ def draw_trees(rng: np.random.Generator, tissue: Canvas, trees: list[Tree], pitc
                 cv2.circle(lumen, centre, round(16 * radius / pitch), 255, -1, cv2.LINE_AA, 4)
     share = cv2.GaussianBlur(lumen.astype(np.float32) / 255, (0, 0), 0.8 / pitch)
     depth = cv2.GaussianBlur(share, (0, 0), 2.0 / pitch)
-    plasma = np.exp(np.float32(0.1) * smooth_noise(rng, len(tissue), 2.5 / pitch)) * (
-        np.float32(0.4) + np.float32(0.8) * depth
-    )
+    plasma = np.exp(np.float32(0.1) * smooth_noise(rng, len(tissue), 2.5 / pitch))
+    plasma *= np.float32(0.4) + np.float32(0.8) * depth
     tissue *= 1 - np.float32(0.78) * share
     tissue += share * plasma + cv2.GaussianBlur(share, (0, 0), 5.0 / pitch) * np.float32(0.06)
 

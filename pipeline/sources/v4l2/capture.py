@@ -53,7 +53,7 @@ class Capture:
     def __init__(self, address: str, wanted: Wanted) -> None:
         self.address = address
         self._maps: list[mmap.mmap] = []
-        self._poller: select.poll | None = None
+        self._poller = select.poll()
         self._device = v4l2.Device(address)
         try:
             with explained(address):
@@ -63,13 +63,15 @@ class Capture:
                 self.fps = self._set_fps(wanted.fps)
                 set_controls(self._device, wanted.controls)
                 self._start()
+                self._poller.register(self._device.fileno(), select.POLLIN)
         except BaseException:
             self.close()
             raise
 
     def wait(self, timeout: float, wake: int) -> bool:
         """True when a buffer is ready within ``timeout`` seconds; False at once when ``wake`` is readable."""
-        ready = dict(self._poll(wake).poll(max(timeout, 0.0) * 1000))
+        self._poller.register(wake, select.POLLIN)
+        ready = dict(self._poller.poll(max(timeout, 0.0) * 1000))
         if wake in ready:
             return False
         events = ready.get(self._device.fileno(), 0)
@@ -94,16 +96,16 @@ class Capture:
 
     def close(self) -> None:
         """Give everything back, whatever state the device is in."""
-        if not self._device.closed:
-            with contextlib.suppress(OSError):
-                v4l2.stream_off(self._device, CAPTURE)
+        if self._device.closed:
+            return
+        with contextlib.suppress(OSError):
+            v4l2.stream_off(self._device, CAPTURE)
         while self._maps:
             self._maps.pop().close()
-        if not self._device.closed:
-            with contextlib.suppress(OSError):
-                v4l2.free_buffers(self._device, CAPTURE, MMAP)
-            with contextlib.suppress(OSError):
-                self._device.close()
+        with contextlib.suppress(OSError):
+            v4l2.free_buffers(self._device, CAPTURE, MMAP)
+        with contextlib.suppress(OSError):
+            self._device.close()
 
     def _check_kind(self) -> None:
         kinds = self._device.info.device_capabilities or self._device.info.capabilities
@@ -149,13 +151,6 @@ class Capture:
             self._maps.append(v4l2.mmap_from_buffer(self._device, buffer))
             v4l2.enqueue_buffer(self._device, CAPTURE, MMAP, 0, index)
         v4l2.stream_on(self._device, CAPTURE)
-
-    def _poll(self, wake: int) -> select.poll:
-        if self._poller is None:
-            self._poller = select.poll()
-            self._poller.register(self._device.fileno(), select.POLLIN)
-            self._poller.register(wake, select.POLLIN)
-        return self._poller
 
     def _copy(self, buffer: Any) -> tuple[Image | None, str]:
         if buffer.flags & v4l2.BufferFlag.ERROR:

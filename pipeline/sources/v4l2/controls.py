@@ -35,6 +35,7 @@ AUTOMATICS = {
     _IDS.EXPOSURE: (_IDS.EXPOSURE_AUTO, 1),
     _IDS.GAIN: (_IDS.AUTOGAIN, 0),
 }
+SWITCHES = (v4l2.MenuControl, v4l2.BooleanControl)  # others may depend on them, so they are set first
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -56,7 +57,7 @@ def set_controls(device: v4l2.Device, wanted: Mapping[str, str]) -> None:
         automatic, off = AUTOMATICS.get(name_id, (None, 0))
         if automatic in controls and automatic not in values and _is_allowed(controls[automatic], off):
             values[automatic] = off
-    for control_id in sorted(values, key=lambda key: not _is_switch(controls[key])):
+    for control_id in sorted(values, key=lambda key: not isinstance(controls[key], SWITCHES)):
         _write(controls[control_id], values[control_id], str(device.filename))
 
 
@@ -122,11 +123,6 @@ def _is_allowed(control: Control, value: int) -> bool:
     if isinstance(control, v4l2.MenuControl):
         return value in control.data
     return bool(control.minimum <= value <= control.maximum)
-
-
-def _is_switch(control: Control) -> bool:
-    """Whether other controls may depend on it, so that it is set first."""
-    return isinstance(control, v4l2.MenuControl | v4l2.BooleanControl)
 
 
 def _write(control: Control, value: int, address: str) -> None:

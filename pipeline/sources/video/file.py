@@ -37,7 +37,7 @@ class VideoSource:
     cut: one Corrupt before the end, whose reason says how much is there. FFV1 frames are checked against their
     checksums. ``pts`` and ``time_base`` are the stream's; where time stamps are missing or fall back they are
     made to rise. ``options.count`` reads the packets of the file once, without decoding, so that ``info.frames`` is
-    exact; else it is what the container states, or None. ``options.decoding`` says by what.
+    exact; else it is what the container states, or None. ``options.decode`` says by what.
 
     Raises SourceError where the file is missing, empty, not a video, or has no video in it.
     """
@@ -53,7 +53,7 @@ class VideoSource:
         stream = self._stream = self._container.streams.video[0]
         self._time_base = stream.time_base or Fraction(1, 90_000)
         self.codec = stream.codec_context.name
-        self._decoder = VideoDecoder(stream, options.decoding, stored=stored_bytes(self._address))
+        self._decoder = VideoDecoder(stream, options.decode, stored=stored_bytes(self._address))
         self._packets = self._container.demux(stream)
         fps = frame_rate(stream)
         frames = count_frames(self._address) if options.count else max(0, stream.frames) or None

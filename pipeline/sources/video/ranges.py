@@ -14,7 +14,6 @@ import av
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, file_address
@@ -29,7 +28,7 @@ class NotApart(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FrameRange:
     """Frames ``start`` to ``stop`` (exclusive). Of a video also where reading begins (``seek``, None: at the file's
     beginning), and the ``pts`` of its first and last frame; of other recordings those are None."""
 
@@ -83,7 +82,7 @@ def index_video(path: Path) -> Index:
     return Index(array("q", ordered), keys, cut or (problems[0] if problems else None))
 
 
-def split_video(index: Index, frames: int, length: int) -> tuple[Span, ...]:
+def split_video(index: Index, frames: int, length: int) -> tuple[FrameRange, ...]:
     """The first ``frames`` of a video in parts of ``length`` frames; empty where they are too few, or where reading
     in parts would decode more than it spares (``length`` frames from a part's key frame to its begin)."""
     if index.problem is not None or frames <= length:
@@ -97,22 +96,24 @@ def split_video(index: Index, frames: int, length: int) -> tuple[Span, ...]:
         begins = bisect.bisect_left(index.pts, seek[0]) if seek else 0
         if start - begins > length:
             return ()
-        spans.append(Span(start, stop, seek[1] if seek else None, index.pts[start], index.pts[stop - 1]))
+        spans.append(
+            FrameRange(start, stop, seek[1] if seek else None, index.pts[start], index.pts[stop - 1])
+        )
     return tuple(spans)
 
 
-def split_images(frames: int, length: int) -> tuple[Span, ...]:
+def split_images(frames: int, length: int) -> tuple[FrameRange, ...]:
     """The same for recordings whose images are had by number."""
     if frames <= length:
         return ()
-    return tuple(Span(start, min(start + length, frames)) for start in range(0, frames, length))
+    return tuple(FrameRange(start, min(start + length, frames)) for start in range(0, frames, length))
 
 
-class VideoPart:
+class VideoRange:
     """The frames of ``span``, numbered as in the whole video. ``read`` raises NotApart where they are not exactly
     those that the scan promised, or one is damaged: what a sequential read makes of that is what counts."""
 
-    def __init__(self, path: Path, span: Span, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, path: Path, span: FrameRange, *, clock: Clock = SYSTEM) -> None:
         self._span, self._number = span, span.start
         self._source = _open_at(path, span, clock)
         self.info = replace(self._source.info, frames=span.stop - span.start)
@@ -143,25 +144,13 @@ class VideoPart:
         self._source.close()
 
 
-class ImagesPart:
+def image_range(source: IndexedSource, span: FrameRange) -> IndexedSource:
     """The images of ``span`` out of a recording whose images are had by number."""
-
-    def __init__(self, source: IndexedSource, span: Span) -> None:
-        self._source, self._stop = source, span.stop
-        source.skip_to(span.start)
-        self.info: SourceInfo = replace(source.info, frames=span.stop - span.start)
-
-    def read(self, timeout: float) -> Frame | Corrupt | None:
-        item = self._source.read(timeout)
-        if item is not None and item.number >= self._stop:
-            raise EndOfSource
-        return item
-
-    def close(self) -> None:
-        self._source.close()
+    source.restrict(span.start, span.stop)
+    return source
 
 
-def _open_at(path: Path, span: Span, clock: Clock) -> VideoSource:
+def _open_at(path: Path, span: FrameRange, clock: Clock) -> VideoSource:
     """A source that begins at the key frame of ``span`` or before; raises NotApart where it lands behind it."""
     if span.seek is None:
         return VideoSource(path, SourceOptions(clock))
@@ -174,10 +163,9 @@ def _open_at(path: Path, span: Span, clock: Clock) -> VideoSource:
         if when is None or when > span.seek:
             raise NotApart(f"the file cannot be read from {span.seek} on")
         container.seek(span.seek, stream=stream, backward=True)
-    except av.FFmpegError as error:
+    except BaseException as error:
         container.close()
-        raise NotApart(f"cannot be read from {span.seek} on ({error.strerror})") from error
-    except BaseException:
-        container.close()
+        if isinstance(error, av.FFmpegError):
+            raise NotApart(f"cannot be read from {span.seek} on ({error.strerror})") from error
         raise
     return VideoSource(path, SourceOptions(clock), container)

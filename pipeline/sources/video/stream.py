@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 
 import av
 
-from clesr.engines.common.errors import EndOfSource, SourceError
+from clesr.engines.common.errors import SourceError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.source import Source, SourceInfo
+from clesr.pipeline.sources.receiving import ReceivingSource
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, frame_rate, frame_shape
 from clesr.pipeline.video.decode import FAULTS, Damage, DecodedImage, VideoDecoder, open_container
@@ -38,7 +40,7 @@ def open_sdp(path: str, options: SourceOptions) -> Source:
     return open_stream(f"file:{path}", options)
 
 
-class StreamSource:
+class StreamSource(ReceivingSource):
     """A live stream. A frame's time is its arrival, after decoding, by ``options.clock``.
 
     Numbers count from 0 at the first key frame. A thread receives; it keeps the newest frames where the reader
@@ -55,67 +57,35 @@ class StreamSource:
         retry: float = _RETRY,
         container: av.container.InputContainer | None = None,
     ) -> None:
+        super().__init__(_BUFFERED, Policy.DROP_OLDEST)
         self._address, self._options, self._retry = address, options, retry
         first = container or _connect(address, options.timeout)
         stream = first.streams.video[0]
         self.info = SourceInfo(address, live=True, fps=frame_rate(stream), shape=frame_shape(stream))
-        self._box: FrameQueue[Frame | Corrupt] = FrameQueue(_BUFFERED, Policy.DROP_OLDEST)
-        self._stop = threading.Event()
-        self._fault: Exception | None = None
         self._number = 0
-        self._thread = threading.Thread(target=self._run, args=(first,), name="clesr-stream", daemon=True)
-        self._thread.start()
+        self._start("clesr-stream", partial(self._receive, first))
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
-        try:
-            return self._box.get(timeout)
-        except Closed:
-            if self._fault is not None:
-                raise self._fault from None
-            raise EndOfSource from None
-
-    def close(self) -> None:
-        """Stop. A connection that is waiting for data is given up after its time-out, by its own thread."""
-        self._stop.set()
-        self._box.close()
-        self._thread.join(timeout=0.5)
-
-    def _run(self, container: av.container.InputContainer | None) -> None:
-        try:
-            while not self._stop.is_set():
-                if container is not None:
-                    self._receive(container)
-                    container = None
-                elif not self._stop.wait(self._retry):
-                    container = self._reconnected()
-        except Closed:
-            pass
-        except Exception as error:  # noqa: BLE001 - raised again by read, in the reader's thread
-            self._fault = error
-        finally:
+    def _receive(self, container: av.container.InputContainer | None) -> None:
+        while True:
             if container is not None:
-                container.close()
-            self._box.close()
+                self._hand_over(container)
+            if self._closing.wait(self._retry):
+                return
+            container = None
+            with suppress(SourceError):
+                container = _connect(self._address, self._options.timeout)
 
-    def _reconnected(self) -> av.container.InputContainer | None:
-        try:
-            return _connect(self._address, self._options.timeout)
-        except SourceError:
-            return None
-
-    def _receive(self, container: av.container.InputContainer) -> None:
-        """Hand over what comes until the stream breaks."""
+    def _hand_over(self, container: av.container.InputContainer) -> None:
+        """What comes, until the stream breaks or this source is closed."""
         with container:
-            stream = container.streams.video[0]
-            for item in _pictures(container, VideoDecoder(stream, self._options.decoding)):
+            pictures = _pictures(container, VideoDecoder(container.streams.video[0], self._options.decode))
+            while not self._closing.is_set() and (item := next(pictures, None)):
                 time_ns = self._options.clock.now_ns()
                 if isinstance(item, Damage):
                     self._box.put(Corrupt(self._number, time_ns, item.reason))
                 else:
                     self._box.put(Frame(item.image, self._number, time_ns))
                 self._number += 1
-                if self._stop.is_set():
-                    return
 
 
 def _pictures(

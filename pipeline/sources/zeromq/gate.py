@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import zmq
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import SourceError
 from clesr.pipeline.sources.zeromq.message import MAX_HEADER, Refused
-from clesr.pipeline.sources.zeromq.peer import CHUNK, Configure, Peer
+from clesr.pipeline.sources.zeromq.peer import CHUNK, Peer
 from clesr.pipeline.sources.zeromq.zmtp import PART_COST
 from clesr.pipeline.unix_sockets import UnixListener
 
@@ -39,13 +38,13 @@ class Gate:
         self,
         context: zmq.Context[Any],
         kind: int,
-        configure: Configure,
+        settings: Mapping[int, int | bytes],
         endpoint: str,
         *,
         listen: bool,
         most: int,
     ) -> None:
-        self._make = partial(Peer, context, kind, configure, most=most)
+        self._make = partial(Peer, context, kind, settings, most=most)
         self._most = most + MAX_HEADER * 2 + 4 * PART_COST  # of a whole message
         self._budget = max(BUDGET, 2 * (self._most + CHUNK))
         self._endpoint, self._next_dial = endpoint, 0
@@ -135,22 +134,19 @@ class Gate:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                try:
-                    connection, _ = self._listener.accept()
-                except BlockingIOError:
-                    raise
-                except OSError:
-                    return  # gone again, or no file descriptor left
-                now = SYSTEM.now_ns()
-                if len(self._peers) >= MOST_PEERS:
-                    longest = min(self._peers, key=lambda peer: peer.heard_ns)
-                    if now - longest.heard_ns < IDLE_NS:
-                        connection.close()
-                        continue
-                    self._end(longest)
-                self._add(connection, now)
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return  # nobody more, gone again, or no file descriptor left
+            now = SYSTEM.now_ns()
+            if len(self._peers) >= MOST_PEERS:
+                longest = min(self._peers, key=lambda peer: peer.heard_ns)
+                if now - longest.heard_ns < IDLE_NS:
+                    connection.close()
+                    continue
+                self._end(longest)
+            self._add(connection, now)
 
     def _dial(self) -> None:
         try:

@@ -57,8 +57,7 @@ def parse_header(data: bytes, size: int) -> MessageHeader:
         raise Refused(f"a header that {form}{said}") from None
     if header.version != VERSION:
         raise Refused(f"version {header.version}, not {VERSION}")
-    problem = size_problem(header.shape)
-    if problem is not None:
+    if problem := size_problem(header.shape):
         raise Refused(f"shape: {problem}")
     return header
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import zmq
@@ -21,11 +20,9 @@ _FORGIVEN = 1 << 16  # bytes of cost that heartbeats under encryption may leave 
 _SEALED = 33  # bytes by which encryption makes a part longer
 _KEPT_PARTS = 4  # of a message; one with so many is refused anyway
 
-Configure = Callable[["zmq.Socket[bytes]"], None]
-
 
 class Peer:
-    """The connection ``outer``, whose bytes go to a ZeroMQ socket of ``context`` that ``configure`` has set up.
+    """The connection ``outer``, whose bytes go to a ZeroMQ socket of ``context`` with these ``settings``.
 
     ``cost`` is about what ZeroMQ keeps of it. Nothing here waits. One thread uses it.
     """
@@ -34,7 +31,7 @@ class Peer:
         self,
         context: zmq.Context[Any],
         kind: int,
-        configure: Configure,
+        settings: Mapping[int, int | bytes],
         outer: socket.socket,
         *,
         most: int,
@@ -43,9 +40,8 @@ class Peer:
         self.outer = outer
         self.most = most  # bytes of the largest part
         self.cost, self.began_ns, self.heard_ns = 0, now, now
-        self.refused = self.rests_until_ns = (
-            0  # messages in a row that held no frame; when the next may be taken
-        )
+        self.refused = 0  # messages in a row that held no frame
+        self.rests_until_ns = 0  # when the next may be taken
         self.sent_content = self.ended = self.closed_by_zmq = self.refused_by_zmq = False
         self.meter = Meter(most + _SEALED)
         self._inward = memoryview(b"")  # bytes on their way to ZeroMQ, and to the peer
@@ -53,7 +49,8 @@ class Peer:
         outer.setblocking(False)
         self.messages = context.socket(kind)
         try:
-            configure(self.messages)
+            for option, value in settings.items():
+                self.messages.set(option, value)
             self.inner = _joined(self.messages)
         except BaseException:
             self.messages.close(0)
@@ -68,9 +65,8 @@ class Peer:
         outer = (zmq.POLLIN if takes else 0) | (zmq.POLLOUT if gives else 0)
         if outer:
             poller.register(self.outer, outer)
-        poller.register(
-            self.inner, (zmq.POLLIN if not self._outward else 0) | (zmq.POLLOUT if self._inward else 0)
-        )
+        inner = (0 if self._outward else zmq.POLLIN) | (zmq.POLLOUT if self._inward else 0)
+        poller.register(self.inner, inner)
 
     def rests(self, now: int) -> bool:
         """Whether it has to wait, after many messages without a frame."""
@@ -167,22 +163,18 @@ def _received(connection: socket.socket) -> bytes | None:
 
 def _joined(messages: zmq.Socket[bytes]) -> socket.socket:
     """Our end of a connection whose other end is ``messages``. Its name is gone before anybody else can use it."""
-    folder = tempfile.mkdtemp(prefix="clesr-")
-    try:
-        path = f"{folder}/zmq"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen(1)
-            inner = socket.socket(socket.AF_UNIX)
-            try:
-                inner.connect(path)
-                messages.set(zmq.USE_FD, listener.fileno())
-                messages.bind(f"ipc://{path}")
-            except BaseException:
-                inner.close()
-                raise
-            listener.detach()  # ZeroMQ's from now on
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = tempfile.TemporaryDirectory(prefix="clesr-", ignore_cleanup_errors=True)
+    with folder as place, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{place}/zmq")
+        listener.listen(1)
+        inner = socket.socket(socket.AF_UNIX)
+        try:
+            inner.connect(f"{place}/zmq")
+            messages.set(zmq.USE_FD, listener.fileno())
+            messages.bind(f"ipc://{place}/zmq")
+        except BaseException:
+            inner.close()
+            raise
+        listener.detach()  # ZeroMQ's from now on
     inner.setblocking(False)
     return inner

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from clesr.engines.common.addresses import check_names, choice, split_options
-from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
+from clesr.engines.common.errors import SourceError, UsageError
 from clesr.engines.common.files import keep
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
+from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.sources.receiving import ReceivingSource
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.zeromq.gate import Gate
 from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
@@ -29,11 +30,10 @@ OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", 
 HIGH_WATER = 8  # messages of each peer that wait in ZeroMQ for a reader that is late, where they are small
 WAITING = 1  # frames that wait behind it
 _BESIDE = 64  # bytes that encryption may add to a part
-_JOIN_S = 1.0
 MAX_GAP = 1_000_000  # a larger step in a sender's numbers is a new count, not lost frames
 
 
-class ZmqSource:
+class ZmqSource(ReceivingSource):
     """Frames that a SUB or PULL socket receives at ``zmq+tcp://host:port`` or ``zmq+ipc:///path``, live.
 
     | option | default | meaning |
@@ -54,50 +54,20 @@ class ZmqSource:
     """
 
     def __init__(self, address: str, options: SourceOptions = DEFAULTS) -> None:
+        super().__init__(WAITING, Policy.BLOCK)
         self.info = SourceInfo(address, live=True)
         endpoint, asked = parse_address(address)
         self._clock, self._topic, self._stream = options.clock, "topic" in asked, asked.get("stream")
         self._numbers = Renumbered()
-        self._box: FrameQueue[Frame | Corrupt] = FrameQueue(WAITING, Policy.BLOCK)
-        self._closing = threading.Event()
-        self._fault: Exception | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._doorkeeper: ThreadAuthenticator | None = None
-        try:
-            self._gate = self._opened(endpoint, asked)
-        except BaseException:
-            self._release()
-            raise
-        self._thread = threading.Thread(target=self._run, name="clesr-zeromq", daemon=True)
-        self._thread.start()
+        with ExitStack() as opened:
+            self._gate = _open_gate(endpoint, asked, opened)
+            self._opened = opened.pop_all()
+        self._start("clesr-zeromq", self._receive)
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
-        try:
-            return self._box.get(timeout)
-        except Closed:
-            if self._fault is not None:
-                raise self._fault from None
-            raise EndOfSource from None
-
-    def close(self) -> None:
-        """End. A connection that is being opened is given up after its time-out, by its own thread."""
-        self._closing.set()
-        self._box.close()
-        self._box.drain()
-        self._thread.join(timeout=_JOIN_S)
-
-    def _run(self) -> None:
-        try:
+    def _receive(self) -> None:
+        with self._opened:
             while not self._closing.is_set():
                 self._gate.wait(self._give, self._refuse)
-        except Closed:
-            pass
-        except Exception as error:  # noqa: BLE001 - raised again by read, in the reader's thread
-            self._fault = error
-        finally:
-            self._box.close()
-            self._gate.close()
-            self._release()
 
     def _give(self, parts: list[zmq.Frame]) -> bool:
         """One message; whether it held a frame."""
@@ -113,31 +83,6 @@ class ZmqSource:
 
     def _refuse(self, reason: str) -> None:
         self._box.put(Corrupt(self._numbers.next(), self._clock.now_ns(), f"refused {reason}"))
-
-    def _opened(self, endpoint: str, options: dict[str, str]) -> Gate:
-        listen = options.get("bind") == "1"
-        if "curve_clients" in options:
-            self._doorkeeper = _doorkeeper(self._context, options["curve_clients"])
-        kind = zmq.PULL if options.get("socket") == "pull" else zmq.SUB
-        curve, most = _curve_keys(options), max_pixels()
-        topic = options.get("topic", "")
-
-        def configure(socket: zmq.Socket[bytes]) -> None:
-            socket.set(zmq.LINGER, 0)
-            socket.set(zmq.RCVHWM, HIGH_WATER)
-            socket.set(zmq.MAXMSGSIZE, most + _BESIDE)
-            if kind == zmq.SUB:
-                socket.subscribe(topic)
-            if curve is not None:
-                curve.use(socket, listen=listen)
-
-        return Gate(self._context, kind, configure, endpoint, listen=listen, most=most)
-
-    def _release(self) -> None:
-        if self._doorkeeper is not None:
-            self._doorkeeper.stop()
-            self._doorkeeper = None
-        self._context.destroy(linger=0)
 
 
 class Renumbered:
@@ -173,21 +118,39 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     check_names(address, options, OPTIONS)
     choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
     bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
+    secret, server, clients = (name in options for name in ("curve_secret", "curve_server", "curve_clients"))
     if options.get("socket") == "pull" and "topic" in options:
-        raise UsageError(
-            f"{one_line(shown(address))}: PULL sockets have no topics; leave topic out, or use socket=sub"
-        )
-    if bind and "curve_server" in options:
-        raise UsageError(
-            f"{one_line(shown(address))}: curve_server is for who connects; with bind=1 give curve_secret"
-        )
-    if "curve_clients" in options and not (bind and "curve_secret" in options):
-        raise UsageError(f"{one_line(shown(address))}: curve_clients needs bind=1 and curve_secret")
-    if "curve_secret" in options and not (bind or "curve_server" in options):
-        raise UsageError(
-            f"{one_line(shown(address))}: curve_secret without bind=1 also needs curve_server, the sender's key"
-        )
-    return endpoint, options
+        problem = "PULL sockets have no topics; leave topic out, or use socket=sub"
+    elif bind and server:
+        problem = "curve_server is for who connects; with bind=1 give curve_secret"
+    elif clients and not (bind and secret):
+        problem = "curve_clients needs bind=1 and curve_secret"
+    elif secret and not (bind or server):
+        problem = "curve_secret without bind=1 also needs curve_server, the sender's key"
+    else:
+        return endpoint, options
+    raise UsageError(f"{one_line(shown(address))}: {problem}")
+
+
+def _open_gate(endpoint: str, options: dict[str, str], opened: ExitStack) -> Gate:
+    """The gate at ``endpoint``; what is to be closed goes into ``opened``."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    opened.callback(context.destroy, linger=0)
+    listen = options.get("bind") == "1"
+    if "curve_clients" in options:
+        opened.callback(_doorkeeper(context, options["curve_clients"]).stop)
+    kind, most = zmq.PULL if options.get("socket") == "pull" else zmq.SUB, max_pixels()
+    settings: dict[int, int | bytes] = {
+        zmq.LINGER: 0,
+        zmq.RCVHWM: HIGH_WATER,
+        zmq.MAXMSGSIZE: most + _BESIDE,
+        **_curve_settings(options, listen=listen),
+    }
+    if kind == zmq.SUB:
+        settings[zmq.SUBSCRIBE] = options.get("topic", "").encode()
+    gate = Gate(context, kind, settings, endpoint, listen=listen, most=most)
+    opened.callback(gate.close)
+    return gate
 
 
 def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
@@ -200,31 +163,20 @@ def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
     return doorkeeper
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Our key pair and, where we connect, the sender's public key."""
-
-    public: bytes
-    secret: bytes
-    server: bytes | None
-
-    def use(self, socket: zmq.Socket[bytes], *, listen: bool) -> None:
-        socket.curve_publickey, socket.curve_secretkey = self.public, self.secret
-        if listen:
-            socket.curve_server = True
-        else:
-            socket.curve_serverkey = self.server
-
-
-def _curve_keys(options: dict[str, str]) -> Curve | None:
-    """What to encrypt with, where keys are given; who connects without a key of its own gets a fresh one."""
-    server = _load_keys(options["curve_server"])[0] if "curve_server" in options else None
+def _curve_settings(options: dict[str, str], *, listen: bool) -> Mapping[int, int | bytes]:
+    """What encrypts, where keys are given; who connects without a key of its own gets a fresh one."""
     if "curve_secret" in options:
         public, secret = _load_keys(options["curve_secret"])
         if secret is None:
             raise SourceError(f"{options['curve_secret']} has no secret key; give the *.key_secret file")
-        return Curve(public, secret, server)
-    return Curve(*zmq.curve_keypair(), server) if server is not None else None
+    elif "curve_server" in options:
+        public, secret = zmq.curve_keypair()
+    else:
+        return {}
+    keys: dict[int, int | bytes] = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: secret}
+    if listen:
+        return keys | {zmq.CURVE_SERVER: 1}
+    return keys | {zmq.CURVE_SERVERKEY: _load_keys(options["curve_server"])[0]}
 
 
 def _load_keys(path: str) -> tuple[bytes, bytes | None]:

@@ -134,7 +134,7 @@ class Finished(ArchiveTarget):
         super().__init__(folder)
         self._work = work_folder(self.out) / SETTINGS.key(RECORD.input_sha256, "a.mkv")
         self._work.mkdir(parents=True)
-        self._worker = Worker(SETTINGS, self.out, lambda _line: None)
+        self._worker = Worker(SETTINGS, self.out)
 
     def seeds(self) -> list[bytes]:
         record = asdict(RECORD)

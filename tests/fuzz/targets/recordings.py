@@ -7,7 +7,7 @@ from random import Random
 
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.video.ranges import index_video, split_video
-from clesr.pipeline.video.ffv1 import SliceCheck, intact
+from clesr.pipeline.video.decode import SliceCheck, intact
 from fuzz.mutations import flip
 from fuzz.target import Target, drain
 

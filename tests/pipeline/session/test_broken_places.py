@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import shutil
 import weakref
@@ -347,15 +348,15 @@ def test_whatever_breaks_in_a_session_it_is_closed_and_the_view_goes_on(
 def test_an_error_that_nobody_expects_ends_the_session_and_another_can_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared, calls = Segments.on_prepared, []
+    settled, calls = Segments.on_settled, []
 
     def breaking(self: Segments, *arguments: object) -> None:
         calls.append(1)
         if len(calls) == 10:
             raise MemoryError
-        prepared(self, *arguments)  # type: ignore[arg-type]
+        settled(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Segments, "on_prepared", breaking)
+    monkeypatch.setattr(Segments, "on_settled", breaking)
 
     def script() -> Iterator[Step]:
         yield from frames(range(20))
@@ -399,10 +400,12 @@ def test_a_frame_for_which_there_is_no_memory_is_recorded_by_its_number(
     "error", [BrokenPipeError(), ValueError("I/O operation on closed file"), MemoryError()]
 )
 def test_a_listener_that_is_gone_ends_no_recording(tmp_path: Path, error: Exception) -> None:
-    def tell(_message: str) -> None:
-        raise error
+    class Broken(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            raise error
 
-    run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))], tell=tell)
+    logging.getLogger("clesr.pipeline.session").addHandler(Broken())
+    run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
     run.start_recording(tmp_path / "s")
     run.run()
     assert [verify(tmp_path / name).totals["raw"] for name in ("s", "s-2")] == [10, 10]

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from heard import hear
 from session_runs import frames, make_run, record
 from support import ManualClock, Step, until
 
@@ -100,8 +101,7 @@ def test_frames_that_wait_for_the_recorder_count_as_late_too(tmp_path: Path, beh
     (tmp_path / "b").mkdir()
     writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info)
     clock, tick = ManualClock(), threading.Event()
-    said: list[str] = []
-    committer = Committer(said.append)
+    said, committer = hear(), Committer()
     for _ in range(4):
         clock.advance(0.45)
         for _ in range(20):  # the disk is fast: what is late are the frames

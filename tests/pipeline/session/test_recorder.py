@@ -333,7 +333,7 @@ def test_an_sr_image_that_comes_before_the_first_raw_one_is_no_fault(tmp_path: P
     source = SourceInfo("scripted", True, 25.0)
     provenance = Provenance(source, 2, lambda raw: (2 * raw[0], 2 * raw[1]), RecorderSettings(), CLOCK)
     segments, images = (
-        Segments(provenance, fps=25.0, tell=lambda _line: None),
+        Segments(provenance, fps=25.0),
         ImageFormat((12, 18), np.dtype(np.uint8)),
     )
     messages: list[Callable[[], None]] = [

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from heard import hear
 from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Result
@@ -17,7 +18,7 @@ from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.video import VideoFile
 from clesr.pipeline.video import hardware_encoding
 from clesr.pipeline.video.encoding import EncoderFailed, VideoWriter, choose_encoding
-from clesr.pipeline.video.hardware_encoding import Encode, HardwareEncoder, trial
+from clesr.pipeline.video.hardware_encoding import HardwareEncoder, by_hardware, trial
 
 MakeResult = Callable[..., Result]
 SHAPE = (48, 64)
@@ -51,7 +52,7 @@ def decode(path: Path) -> list[NDArray[Any]]:
         return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
 
 
-def record(path: Path, make_result: MakeResult, count: int, encode: Encode) -> str:
+def record(path: Path, make_result: MakeResult, count: int, encode: str) -> str:
     sink = VideoFile(path, SinkOptions("h264-lossless", fps=25, encode=encode))
     for number in range(count):
         sink.write(make_result(image(number), number=number))
@@ -64,42 +65,42 @@ def test_a_card_whose_trial_comes_back_is_taken_and_loses_nothing(
     install: Callable[..., None], tmp_path: Path, make_result: MakeResult
 ) -> None:
     install(AT_ONCE)
-    said: list[str] = []
-    record(tmp_path / "a.mkv", make_result, 12, Encode("gpu", said.append))
+    said = hear()
+    record(tmp_path / "a.mkv", make_result, 12, "gpu")
     assert said == ["encoding by libx264: a trial came back faithfully"]
     np.testing.assert_array_equal(decode(tmp_path / "a.mkv"), [image(n) for n in range(12)])
 
 
 def test_a_card_that_changes_images_is_not_taken(install: Callable[..., None]) -> None:
-    said: list[str] = []
+    said = hear()
     lossless = choose_encoding("h264-lossless", ".mkv", np.dtype(np.uint8), SHAPE)
     install(AT_ONCE | {"qp": "20"}, "b")  # an option that is not the quality: qp stays
-    assert Encode("gpu", said.append).by_hardware(lossless, SHAPE) is lossless
+    assert by_hardware("gpu", lossless, SHAPE) is lossless
     install(AT_ONCE | {"qp": "45"}, "b")
     lossy = choose_encoding("h264", ".mkv", np.dtype(np.uint8), SHAPE)
-    assert Encode("gpu", said.append).by_hardware(lossy, SHAPE) is lossy
+    assert by_hardware("gpu", lossy, SHAPE) is lossy
     assert "came back changed" in said[0]
     assert "dB only" in said[1]
 
 
 def test_the_real_encoders_give_a_reason_or_are_faithful(tmp_path: Path, make_result: MakeResult) -> None:
     """On a machine that may have a card or not: the images are on disk either way."""
-    said: list[str] = []
-    record(tmp_path / "a.mkv", make_result, 5, Encode("gpu", said.append))
+    said = hear()
+    record(tmp_path / "a.mkv", make_result, 5, "gpu")
     assert len(said) == 1
     assert said[0].startswith(("encoding by the processor; not by h264_nvenc: ", "encoding by h264_nvenc: "))
     np.testing.assert_array_equal(decode(tmp_path / "a.mkv"), [image(n) for n in range(5)])
 
 
 def test_auto_leaves_small_images_and_other_codecs_to_the_processor() -> None:
-    said: list[str] = []
+    said = hear()
     for codec in ("h264", "ffv1"):
         encoding = choose_encoding(codec, ".mkv", np.dtype(np.uint8), SHAPE)
-        assert Encode("auto", said.append).by_hardware(encoding, SHAPE) is encoding
-        assert Encode("cpu", said.append).by_hardware(encoding, (1024, 1024)) is encoding
+        assert by_hardware("auto", encoding, SHAPE) is encoding
+        assert by_hardware("cpu", encoding, (1024, 1024)) is encoding
     assert said == []
     odd = choose_encoding("h264", ".mkv", np.dtype(np.uint8), (47, 64))
-    assert Encode("gpu", said.append).by_hardware(odd, (47, 64)) is odd
+    assert by_hardware("gpu", odd, (47, 64)) is odd
     assert "even sizes" in said[0]
 
 
@@ -130,8 +131,8 @@ def test_where_a_card_fails_the_processor_goes_on_with_every_image(
         encode(writer, picture)
 
     monkeypatch.setattr(VideoWriter, "_encode", failing)
-    said: list[str] = []
-    words = record(tmp_path / "a.mkv", make_result, 30, Encode("gpu", said.append))
+    said = hear()
+    words = record(tmp_path / "a.mkv", make_result, 30, "gpu")
     files = sorted(tmp_path.iterdir(), key=lambda p: len(p.name))
     got = [picture for path in files for picture in decode(path)]
     np.testing.assert_array_equal(got, [image(n) for n in range(30)])
@@ -153,7 +154,7 @@ def test_a_card_that_fails_at_the_end_loses_nothing(
         encode(writer, picture)
 
     monkeypatch.setattr(VideoWriter, "_encode", failing)
-    record(tmp_path / "a.mkv", make_result, 30, Encode("gpu"))
+    record(tmp_path / "a.mkv", make_result, 30, "gpu")
     files = sorted(tmp_path.iterdir(), key=lambda p: len(p.name))
     assert [path.name for path in files] == ["a.mkv", "a.2.mkv"]
     got = [picture for path in files for picture in decode(path)]

@@ -446,7 +446,7 @@ def test_tiles_that_a_tiff_has_not_take_no_memory(tmp_path: Path) -> None:
 PEAK = """
 import json, resource, sys, time
 from clesr.engines.common.errors import ClesrError, EndOfSource
-from clesr.pipeline.sources.images import stack
+from clesr.pipeline.sources.images import tiff
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.video import file
 begin, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

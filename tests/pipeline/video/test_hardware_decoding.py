@@ -10,12 +10,13 @@ import av
 import av.error
 import numpy as np
 import pytest
+from heard import hear
 from recordings import drifting, read_all, write_video
 
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video import hardware_decoding as hardware
-from clesr.pipeline.video.hardware_decoding import Decoding, HardwareBackend
+from clesr.pipeline.video.hardware_decoding import HardwareBackend
 from clesr.pipeline.video.luma import fetched_luma, luma
 
 FORMATS = [
@@ -91,8 +92,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def decoded(path: Path, choice: str) -> tuple[list[Frame], list[str]]:
-    said: list[str] = []
-    frames, corrupt = read_all(open_source(str(path), pace="max", decoding=Decoding(choice, said.append)))
+    said = hear()
+    frames, corrupt = read_all(open_source(str(path), pace="max", decode=choice))
     assert not corrupt
     return frames, said
 

@@ -142,9 +142,7 @@ def test_the_same_command_again_does_nothing_and_changes_are_done_again(
 def test_the_engine_of_a_model_that_was_chosen_is_named_once(
     run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "clesr.tools.common.engines.choose_model", lambda scale, *_trial: find_model("fast", scale)
-    )
+    monkeypatch.setattr("clesr.engines.opener.choose_model", lambda scale, *_trial: find_model("fast", scale))
     code, err = run(archive, tmp_path / "out", "--model", "auto", "--engine", "torch")
     assert code == 0, err
     assert sum(line.startswith("engine: ") for line in err.splitlines()) == 1, err
@@ -324,7 +322,7 @@ def test_ctrl_c_keeps_what_is_finished(start: Start, run: Run, archive: Path, tm
     assert kept
     assert "Traceback" not in err
     settings = Settings(scale=2, model="nearest", model_sha256="", piece=PIECE)
-    worker = Worker(settings, out, print)
+    worker = Worker(settings, out)
     state = (archive / "0.mkv").stat()
     file = InputFile("0.mkv", archive / "0.mkv", "0.mkv", state.st_size, state.st_mtime_ns)
     plan = worker.do(Task(file))
@@ -347,13 +345,13 @@ def test_a_file_finished_just_before_the_kill_is_not_done_again(archive: Path, t
             work_folder(out).mkdir(parents=True)
             state = (archive / name).stat()
             file = InputFile(name, archive / name, target, state.st_size, state.st_mtime_ns)
-            first = Worker(settings, out, print)
+            first = Worker(settings, out)
             if not published:
                 first._publish = lambda *_arguments: None  # type: ignore[method-assign]
             done = first.do(Task(file))
             assert isinstance(done, Done)
             assert (out / target).exists() == published
-            second = Worker(settings, out, print)
+            second = Worker(settings, out)
             second.segment = None  # type: ignore[method-assign, assignment]  # nothing may be computed
             assert second.do(Task(file)) == done
             assert results(out) == {target: done.entry.output_sha256}
@@ -363,14 +361,14 @@ def test_an_input_that_changes_meanwhile_is_not_taken_for_done(archive: Path, tm
     out = tmp_path / "out"
     work_folder(out).mkdir(parents=True)
     path = archive / "x.png"
-    worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), out, print)
+    worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), out)
     with pytest.raises(SourceError, match="it changed while it was read"):
         worker.begin(InputFile("x.png", path, "x.png", path.stat().st_size, 1))
     assert not (out / "x.png").exists()
 
 
 def test_an_input_that_is_not_seen_is_told_with_the_machine(archive: Path, tmp_path: Path) -> None:
-    worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), tmp_path, print)
+    worker = Worker(Settings(scale=2, model="nearest", model_sha256=""), tmp_path)
     answer = worker.do(Task(InputFile("y.png", archive / "y.png", "y.png", 1, 1)))
     assert isinstance(answer, Failure)
     assert answer.again

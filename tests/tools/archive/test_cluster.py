@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from archive_support import Start, results, wait_until
+from heard import hear
 from recordings import drifting, write_video
 
 from clesr.engines.common.errors import ClesrError, MissingDependencyError
@@ -173,7 +174,7 @@ def test_ray_that_would_listen_to_others_is_not_used(monkeypatch: pytest.MonkeyP
     ray.shutdown = lambda: ended.append(True)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
     with pytest.raises(ClesrError, match="would listen to other machines"):
-        cluster.RayExecutor(SETTINGS, tmp_path, address="local", tell=print)
+        cluster.RayExecutor(SETTINGS, tmp_path, address="local")
     assert ended
 
 
@@ -190,7 +191,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with pytest.raises(ClesrError, match=f"{words}.*; give local, auto, or HOST:PORT"):
-        cluster.RayExecutor(SETTINGS, tmp_path, address=address, tell=print)
+        cluster.RayExecutor(SETTINGS, tmp_path, address=address)
     print("standard output is back")
     assert "is back" in capsys.readouterr().out
 
@@ -200,7 +201,7 @@ def test_without_ray_the_command_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'clesr\[cluster\]'"):
-        cluster.RayExecutor(SETTINGS, tmp_path, address="local", tell=print)
+        cluster.RayExecutor(SETTINGS, tmp_path, address="local")
 
 
 class FakeRay:
@@ -264,8 +265,8 @@ def executor_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Exe
     def begin(ray: FakeRay, **more: object) -> tuple[cluster.RayExecutor, list[str]]:
         work_folder(tmp_path).mkdir(parents=True, exist_ok=True)
         monkeypatch.setattr(cluster, "_connect", lambda _address: ray)
-        said: list[str] = []
-        executors.append(cluster.RayExecutor(SETTINGS, tmp_path, address="x:1", tell=said.append, **more))  # type: ignore[arg-type]
+        said = hear()
+        executors.append(cluster.RayExecutor(SETTINGS, tmp_path, address="x:1", **more))  # type: ignore[arg-type]
         return executors[-1], said
 
     yield begin

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from heard import hear
 
 from clesr.engines.common.errors import SinkError
 from clesr.tools.archive.journal import Journal, JournalEntry, Status
@@ -19,7 +20,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from clesr.tools.archive.lock import locked
-with locked(Path(sys.argv[1]), print):
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -104,13 +105,13 @@ def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(
     tmp_path: Path, holder: subprocess.Popen[str]
 ) -> None:
     path = tmp_path / "out" / ".archive" / "lock"
-    said: list[str] = []
+    said = hear()
     with pytest.raises(
         SinkError, match=rf"another run \(process {holder.pid} on .*\) writes to {tmp_path}/out; wait"
     ):
-        locked(path, said.append).__enter__()
+        locked(path).__enter__()
     holder.kill()
     holder.wait()
-    with locked(path, said.append):
+    with locked(path):
         assert path.read_text().startswith("process ")
     assert said == []

@@ -11,7 +11,7 @@ import pytest
 
 from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.prepare import Window
-from clesr.pipeline.sources.video.ranges import Span
+from clesr.pipeline.sources.video.ranges import FrameRange
 from clesr.tools.archive.eta import Survey, expected_pixels
 from clesr.tools.archive.journal import Journal, JournalEntry, Status
 from clesr.tools.archive.messages import (
@@ -36,7 +36,7 @@ Trouble = Callable[[Task, int], "Answer | None"]
 
 
 def plan_of(file: InputFile, segments: int) -> SegmentPlan:
-    spans = tuple(Span(10 * i, 10 * i + 10) for i in range(segments))
+    spans = tuple(FrameRange(10 * i, 10 * i + 10) for i in range(segments))
     return SegmentPlan(
         file,
         "hash of " + file.name,

@@ -18,11 +18,11 @@ import pytest
 import tifffile
 from recordings import drifting, noise, write_video
 
-from clesr.pipeline.session.reader import Session, read_session
+from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.tools import cli
 
 Run = Callable[..., tuple[int, str]]
-Recorded = tuple[Session, dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]]
+Recorded = tuple[SessionReader, dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]]
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def out(tmp_path: Path) -> Iterator[Path]:
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
 
 
-def first_sr(session: Session) -> int:
+def first_sr(session: SessionReader) -> int:
     """The number of the first frame that was super-resolved."""
     return next(record.number for record in session.records() if record.sr_index is not None)
 
 
-def capture_times(session: Session, kind: str) -> list[int]:
+def capture_times(session: SessionReader, kind: str) -> list[int]:
     """Nanoseconds since the first captured frame."""
     numbered = [(r.raw_index if kind == "raw" else r.sr_index, r.captured_ns) for r in session.records()]
     return [time - session.info.started_ns for index, time in numbered if index is not None]
@@ -216,7 +216,7 @@ def test_a_plain_video_has_no_derivation(name: str, video: Path, run: Run, out: 
 def test_metadata_is_copied_only_when_asked_for(video: Path, run: Run, out: Path, tmp_path: Path) -> None:
     named = tmp_path / "named.mkv"
     with av.open(str(video)) as source, av.open(str(named), "w") as target:
-        target.metadata.update({"title": "Erika Mustermann", "creation_time": "2026-01-02T03:04:05Z"})
+        target.metadata.update({"title": "Erika Mustermann", "creation_time": "1987-01-02T03:04:05Z"})
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.size:
@@ -226,7 +226,7 @@ def test_metadata_is_copied_only_when_asked_for(video: Path, run: Run, out: Path
         assert run("export", named, "-o", out / name)[0] == 0
         data = (out / name).read_bytes()
         assert b"Mustermann" not in data
-        assert b"2026" not in data.replace(b"2026-1", b"")
+        assert b"1987" not in data
         assert run("export", named, "-o", out / name, "--keep-metadata", "--overwrite")[0] == 0
         assert b"Mustermann" in (out / name).read_bytes()
 

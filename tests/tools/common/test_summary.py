@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from heard import hear
 
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.status import State, Summary
 from clesr.tools.common import summary
 
 
-def test_only_files_and_messages_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(summary, "tell", said.append)
+def test_only_files_and_messages_are_written() -> None:
+    said = hear()
     summary.print_summary(
         Summary(
             source="demo:", captured=3, outcomes={outcome: 3 * (outcome is Outcome.UPSCALED) for outcome in Outcome},

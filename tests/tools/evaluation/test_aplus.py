@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from heard import hear
 
 from clesr.engines.common.errors import UsageError, WeightsError
 from clesr.engines.common.resample import resize
@@ -109,7 +110,9 @@ def test_too_few_patches_and_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_shipped(scale: int) -> None:
     path = aplus.shipped()[scale]
     assert path.stat().st_size < 12e6
-    method = open_method("a+", scale, engine="auto", tell=pytest.fail)
+    said = hear()
+    method = open_method("a+", scale, engine="auto")
+    assert said == []
     assert method is not None
     lr = texture(9, 40)
     sr, ms = method(lr)

@@ -215,7 +215,7 @@ def conv3(
     ``weights`` are (3, 3, C_in, C_out) FP16, ``bias`` (C_out,) FP32; channels are multiples of 16, C_out a power of
     two. ``partial`` (H, W, C_out) is added in place of the bias. Where ``out`` has fewer channels
     than the weights, the sums of the others go to ``scratch`` (H, W, the rest), without ReLU. ``x`` may be a
-    plane, which is faster. ``early`` as in ``Plan.options``.
+    plane, which is faster. ``early`` as in ``launch_options``.
     """
     height, width, c_in = x.shape
     c_out, c_now = weights.shape[-1], out.shape[-1]
@@ -228,7 +228,7 @@ def conv3(
         pitch_of(out), out.stride(1), pitch_of(rest), rest.stride(1), C_IN=c_in, C_OUT=c_out, C_NOW=c_now,
         HAS_PARTIAL=partial is not None, ROWS=plan.rows, MERGE=plan.merge, MARGIN=has_margin(x),
         BLOCK_M=plan.block_m, BLOCK_K=step(c_in, plan.block_k), CACHE=plan.cache, EARLY=early and not INTERPRETED,
-        **plan.options(early),
+        **launch_options(plan.warps, plan.stages, early),
     )  # fmt: skip
 
 
@@ -271,8 +271,8 @@ def first_conv3(lr: Tensor, weights: Tensor, bias: Tensor, out: Tensor, *, early
     block = 8192 if INTERPRETED else BLOCK
     launch(
         _first_kernel, triton.cdiv(height * width, block),
-        lr, weights, bias, out, height, width, pitch_of(out), levels_of(lr), C_OUT=weights.shape[-1], BLOCK_M=block,
-        EARLY=early and not INTERPRETED, **launch_options(early=early),
+        lr, weights, bias, out, height, width, pitch_of(out), float(torch.iinfo(lr.dtype).max),
+        C_OUT=weights.shape[-1], BLOCK_M=block, EARLY=early and not INTERPRETED, **launch_options(early=early),
     )  # fmt: skip
 
 
@@ -382,20 +382,16 @@ def launch_up(
 ) -> None:  # fmt: skip
     """Start a ``kernel`` that begins as ``_up_kernel`` and takes ``more`` behind the gain, and ``constants``."""
     c_in, c_out = weights.shape[-2:]
-    block_k, bulk = step(c_in, plan.block_k), 0
-    source: tuple[object, object] = x, weights
-    if plan.bulk:
-        source, bulk = (
-            bulk_views(x, weights, plan.block_m, block_n, block_k),
-            2 if weights.stride(3) == 1 else 1,
-        )
+    block_k = step(c_in, plan.block_k)
+    bulk = 0 if not plan.bulk else 2 if weights.stride(3) == 1 else 1
+    source = bulk_views(x, weights, plan.block_m, block_n, block_k) if bulk else (x, weights)
     launch(
         kernel, programs(x.shape[0], pitch_of(x), plan) * (4 * c_out // block_n),
         *source, bias, bias if gain is None else gain, *more, *x.shape[:2], pitch_of(x), x.stride(1),
         x.storage_offset() // x.stride(1), weights.stride(0), weights.stride(3), weights.stride(4), C_IN=c_in,
         C_OUT=c_out, HAS_GAIN=gain is not None, ROWS=plan.rows, MARGIN=has_margin(x), BLOCK_M=plan.block_m,
         BLOCK_N=block_n, BLOCK_K=block_k, CACHE=plan.cache, BULK=bulk, EARLY=early and not INTERPRETED,
-        **constants, **plan.options(early),
+        **constants, **launch_options(plan.warps, plan.stages, early),
     )  # fmt: skip
 
 
@@ -420,11 +416,6 @@ def bulk_views(x: Tensor, weights: Tensor, block_m: int, block_n: int, block_k: 
         raise ValueError("weights of these strides cannot be read by the tensor copy engine; pack them first")
     source = TensorDescriptor.from_tensor(pixels, [block_m, block_k])
     return source, TensorDescriptor.from_tensor(flat, block)
-
-
-def levels_of(image: Tensor) -> float:
-    """White of an image as the kernels read it."""
-    return 255.0 if image.dtype == torch.uint8 else 65535.0
 
 
 @triton.jit(do_not_specialize=SIZES)

@@ -22,12 +22,11 @@ from clesr.engines.backends.cuda.kernels.fp8 import activation_gains, pack_phase
 from clesr.engines.backends.cuda.kernels.plan import PROJECT, TRUNK, UP, Plan, worth_measuring
 from clesr.engines.backends.cuda.kernels.planes import pitch_of, plane, planes
 from clesr.engines.backends.cuda.kernels.tail import TAPS, finish, project
-from clesr.engines.backends.cuda.kernels.trunk import dense_blocks, multiprocessors, pack_trunk
+from clesr.engines.backends.cuda.kernels.trunk import LAYERS, dense_blocks, multiprocessors, pack_trunk
 from clesr.engines.backends.cuda.kernels.tuner import FORMS, Choice, Tuner, card_tuner
 from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
 
 GROWTH = 16  # channels of a dense layer: the narrowest tile of a matrix unit
-LAYERS = 8
 LAYERED = Plan()  # stands for a launch a layer, beside the plans of TRUNK
 CHECKS = 20  # runs that must agree before the dense blocks run in one launch
 
@@ -99,20 +98,22 @@ class DenseNetKernels:
 
     def run(self) -> None:
         """Read ``self.lr``, write ``self.sr``."""
-        self._run(self._low_steps)
-        self.run_blocks()
-        self._run(self._head_steps)
+        self._run([*self._low_steps, *self._blocks(), *self._head_steps])
+
+    def run_blocks(self) -> None:
+        """The dense blocks alone, by ``whole``."""
+        self._run(self._blocks())
 
     def _run(self, steps: list[Step]) -> None:
         for step in steps:
             step.run(self._plans.get(step.key or ""), self._early)
 
-    def run_blocks(self) -> None:
-        """The dense blocks alone, by ``whole``."""
-        if self.whole is None:
-            self._run(self._block_steps)
-        else:
-            self._whole_step(self.whole)
+    def _blocks(self) -> list[Step]:
+        """The dense blocks, by ``whole``."""
+        whole = self.whole
+        if whole is None:
+            return self._block_steps
+        return [Step("dense blocks", lambda _plan, _early: self._whole_step(whole))]
 
     def _whole_step(self, plan: Plan) -> None:
         dense_blocks(
@@ -121,12 +122,8 @@ class DenseNetKernels:
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Each kernel of a run by name, in order, for kernel-by-kernel times."""
-        blocks = self._block_steps
-        if self.whole is not None:
-            blocks = [Step("dense blocks", lambda plan, _early: self._whole_step(plan or TRUNK[0]))]
-        for step in (*self._low_steps, *blocks, *self._head_steps):
-            plan = self.whole if step.name == "dense blocks" else self._plans.get(step.key or "")
-            yield step.name, lambda step=step, plan=plan: step.run(plan, False)  # type: ignore[misc]
+        for step in (*self._low_steps, *self._blocks(), *self._head_steps):
+            yield step.name, functools.partial(step.run, self._plans.get(step.key or ""), False)
 
     def report(self) -> list[str]:
         """What was chosen on this card, a line for each kind of kernel."""
@@ -155,11 +152,8 @@ class DenseNetKernels:
         trunk = f"trunk-{len(self._block_steps)}-{self.shape[0]}x{self.shape[1]}"
         new = [key for key in standing if tuner.recall(key, plans[key]) is None]
         if new:
-            jobs = (
-                []
-                if tuner.recall(trunk, whole)
-                else [functools.partial(self._whole_step, plan) for plan in TRUNK]
-            )
+            trunks = () if tuner.recall(trunk, whole) else TRUNK
+            jobs = [functools.partial(self._whole_step, plan) for plan in trunks]
             jobs += [functools.partial(step.run, None, False) for step in self._different_steps()]
             jobs += [functools.partial(standing[key].run, plan, False) for key in new for plan in plans[key]]
             tuner.compile(jobs)
@@ -214,9 +208,11 @@ class DenseNetKernels:
         self._early = early
         self.run()
 
-    def _key(self, kind: str, c_in: int, c_out: int, height: int, width: int) -> str:
+    def _key(self, kind: str, x: Tensor, conv: _Conv) -> str:
+        height, width, c_in = x.shape
         precision = self.precision if kind in (UP, PROJECT) else "fp16"
-        return f"{kind}-{precision}-{c_in}-{c_out}-{height}x{width}"
+        shared = max(c_in, 3 * GROWTH)  # the short ones go with the longest of them
+        return f"{kind}-{precision}-{shared}-{conv.weights.shape[-1]}-{height}x{width}"
 
     def _plane(self, height: int, width: int, channels: int, dtype: torch.dtype = torch.float16) -> Tensor:
         return plane(height, width, channels, dtype, self._device)
@@ -252,40 +248,27 @@ class DenseNetKernels:
         self, name: str, layers: list[_Conv], x: Tensor, out: Tensor, scratch: Tensor
     ) -> Iterator[Step]:
         one, two, three, four, ahead, six, seven, eight = layers
-        g = GROWTH
-        yield self._conv(f"{name}, layer 1", x, one, out[..., :g])
-        for i, layer in enumerate((two, three, four), 1):
-            yield self._conv(
-                f"{name}, layer {i + 1}", out[..., : i * g], layer, out[..., i * g : (i + 1) * g]
-            )
-        yield self._conv(
-            f"{name}, layer 5 and ahead", out[..., : 4 * g], ahead, out[..., 4 * g : 5 * g], scratch=scratch
-        )
-        for i, layer in enumerate((six, seven, eight)):
-            target, waiting = out[..., (5 + i) * g : (6 + i) * g], scratch[..., i * g : (i + 1) * g]
-            yield self._conv(
-                f"{name}, layer {i + 6}", out[..., 4 * g : (5 + i) * g], layer, target, partial=waiting
-            )
 
-    def _conv(
-        self,
-        name: str,
-        x: Tensor,
-        conv: _Conv,
-        out: Tensor,
-        *,
-        partial: Tensor | None = None,
-        scratch: Tensor | None = None,
-    ) -> Step:
-        height, width, c_in = x.shape
-        c_out = conv.weights.shape[-1]
-        kind = kind_of(c_out)
-        shared = 3 * GROWTH if c_in < 3 * GROWTH else c_in  # the short ones go with the longest of them
+        def of(first: int, last: int) -> Tensor:
+            """The channels of layers ``first`` to ``last``."""
+            return out[..., (first - 1) * GROWTH : last * GROWTH]
+
+        yield self._conv(f"{name}, layer 1", x, one, of(1, 1))
+        for i, layer in enumerate((two, three, four), 2):
+            yield self._conv(f"{name}, layer {i}", of(1, i - 1), layer, of(i, i))
+        yield self._conv(f"{name}, layer 5 and ahead", of(1, 4), ahead, of(5, 5), scratch=scratch)
+        for i, layer in enumerate((six, seven, eight), 6):
+            waiting = scratch[..., (i - 6) * GROWTH : (i - 5) * GROWTH]
+            yield self._conv(f"{name}, layer {i}", of(5, i - 1), layer, of(i, i), partial=waiting)
+
+    def _conv(self, name: str, x: Tensor, conv: _Conv, out: Tensor, **sums: Tensor) -> Step:
+        """``sums`` are ``partial`` or ``scratch`` of ``conv3``."""
 
         def run(plan: Plan | None, early: bool) -> None:
-            conv3(x, conv.weights, conv.bias, out, partial=partial, scratch=scratch, plan=plan, early=early)
+            conv3(x, conv.weights, conv.bias, out, plan=plan, early=early, **sums)
 
-        return Step(name, run, kind, self._key(kind, shared, c_out, height, width))
+        kind = kind_of(conv.weights.shape[-1])
+        return Step(name, run, kind, self._key(kind, x, conv))
 
     def _head(self, module: DenseNet, gains: list[float]) -> Iterator[Step]:
         """From the trunk's output to the image. ``gains`` are those of each doubling's input."""
@@ -300,20 +283,18 @@ class DenseNetKernels:
             dtype = torch.float8_e4m3fn if narrow else torch.float16
             out = self._plane(height << i, width << i, stage.weights.shape[-1], dtype)
             self.between.append(out)
-            key = self._key(UP, x.shape[2], stage.weights.shape[-1], *x.shape[:2])
-            yield Step(f"doubling {i}", _bound_up(x, stage, out, gains[i]), UP, key)
+            yield Step(f"doubling {i}", _bound_up(x, stage, out, gains[i]), UP, self._key(UP, x, stage))
             x = out
         projected = torch.empty((*x.shape[:2], 4, 9), dtype=torch.float16, device=self._device)
         self.between.append(projected)
-        key = self._key(PROJECT, x.shape[2], stages[-1].weights.shape[-1], *x.shape[:2])
         taps = torch.zeros((module.last.in_channels, TAPS), dtype=torch.float16, device=self._device)
         taps[:, :9] = module.last.weight.detach()[0].flatten(1).to(taps)
-        *_, (weights, offsets, gain) = stages
+        last = stages[-1]
 
         def run(plan: Plan | None, early: bool) -> None:
-            project(x, weights, offsets, taps, projected, gain=gain, plan=plan, early=early)
+            project(x, last.weights, last.bias, taps, projected, gain=last.gain, plan=plan, early=early)
 
-        yield Step(f"doubling {len(stages)}, projected", run, PROJECT, key)
+        yield Step(f"doubling {len(stages)}, projected", run, PROJECT, self._key(PROJECT, x, last))
         assert module.last.bias is not None
         bias = module.last.bias.detach().to(self._device, torch.float32)
         base = None

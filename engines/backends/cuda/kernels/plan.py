@@ -13,7 +13,7 @@ import triton
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One way to run a convolution.
 
@@ -26,7 +26,6 @@ class Plan:
     """
 
     rows: int = 1
-    merge: bool = False
     block_m: int = 128
     block_n: int = 128
     block_k: int = 64
@@ -34,6 +33,7 @@ class Plan:
     stages: int = 3
     cache: str = ""
     bulk: bool = False
+    merge: bool = False
     share: int = 1
 
     def __str__(self) -> str:
@@ -42,13 +42,10 @@ class Plan:
         shared = f", {self.share} a multiprocessor" if self.share > 1 else ""
         return f"{form} {tile}, {self.warps} warps, {self.stages} stages{self.cache and ' ' + self.cache}{shared}"
 
-    def options(self, early: bool) -> dict[str, Any]:
-        """What the compiler is told; ``early`` starts a kernel while the one before it ends (Hopper and later)."""
-        return launch_options(self.warps, self.stages, early)
-
 
 def launch_options(warps: int = 4, stages: int = 3, early: bool = False) -> dict[str, Any]:
-    """Compiler options of a launch; none in the interpreter."""
+    """Compiler options of a launch; none in the interpreter. ``early`` starts a kernel while the one before it ends
+    (Hopper and later)."""
     if INTERPRETED:
         return {}
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
@@ -102,15 +99,7 @@ _INTERPRETED = {
 
 
 def _narrow(rows: int, block_m: int, block_k: int, warps: int, stages: int) -> Plan:
-    return replace(_tile(rows, block_m, 16, block_k, warps, stages), merge=True)
-
-
-def _tile(
-    rows: int, block_m: int, block_n: int, block_k: int, warps: int, stages: int, cache: str = "", bulk: bool = False
-) -> Plan:  # fmt: skip
-    return Plan(
-        rows=rows, block_m=block_m, block_n=block_n, block_k=block_k, warps=warps, stages=stages, cache=cache, bulk=bulk
-    )  # fmt: skip
+    return Plan(rows, block_m, 16, block_k, warps, stages, merge=True)
 
 
 _HOPPER: dict[str, list[Plan]] = {
@@ -122,36 +111,36 @@ _HOPPER: dict[str, list[Plan]] = {
         _narrow(4, 128, 32, 8, 3),
         _narrow(2, 128, 64, 8, 2),
         _narrow(1, 64, 64, 4, 3),
-        _tile(1, 128, 16, 64, 4, 4, ".ca"),
-        _tile(4, 64, 16, 32, 4, 2, ".ca"),
+        Plan(1, 128, 16, 64, 4, 4, ".ca"),
+        Plan(4, 64, 16, 32, 4, 2, ".ca"),
     ],
     AHEAD: [
-        _tile(2, 64, 64, 64, 4, 2),
-        _tile(4, 64, 64, 32, 4, 2),
-        _tile(2, 64, 64, 32, 4, 3, ".ca"),
-        _tile(1, 128, 64, 64, 4, 4, ".ca"),
-        _tile(1, 128, 64, 64, 4, 4),
-        _tile(1, 64, 64, 64, 4, 4, ".ca"),
+        Plan(2, 64, 64, 64, 4, 2),
+        Plan(4, 64, 64, 32, 4, 2),
+        Plan(2, 64, 64, 32, 4, 3, ".ca"),
+        Plan(1, 128, 64, 64, 4, 4, ".ca"),
+        Plan(1, 128, 64, 64, 4, 4),
+        Plan(1, 64, 64, 64, 4, 4, ".ca"),
     ],
-    WIDE: [_tile(1, 128, 128, 64, 8, 3)],
+    WIDE: [Plan(1, 128, 128, 64, 8, 3)],
     UP: [
-        _tile(1, 128, 256, 64, 8, 4, bulk=True),
-        _tile(1, 128, 128, 64, 4, 3, bulk=True),
-        _tile(1, 256, 128, 64, 8, 4, bulk=True),
-        _tile(1, 128, 128, 64, 8, 3, bulk=True),
-        _tile(1, 128, 128, 64, 8, 3, ".ca"),
-        _tile(2, 128, 128, 32, 8, 3),
-        _tile(4, 64, 128, 32, 8, 3),
+        Plan(1, 128, 256, 64, 8, 4, bulk=True),
+        Plan(1, 128, 128, 64, 4, 3, bulk=True),
+        Plan(1, 256, 128, 64, 8, 4, bulk=True),
+        Plan(1, 128, 128, 64, 8, 3, bulk=True),
+        Plan(1, 128, 128, 64, 8, 3, ".ca"),
+        Plan(2, 128, 128, 32, 8, 3),
+        Plan(4, 64, 128, 32, 8, 3),
     ],
 }
 _HOPPER[PROJECT] = _HOPPER[UP]
 # In FP8 a step is 128 channels, and a second set of sums takes registers: wider tiles spill.
 _FP8 = [
-    _tile(1, 128, 128, 128, 8, 3, bulk=True),
-    _tile(1, 128, 128, 128, 4, 3, bulk=True),
-    _tile(1, 128, 128, 64, 8, 4, bulk=True),
-    _tile(1, 256, 128, 128, 8, 3, bulk=True),
-    _tile(1, 128, 128, 128, 8, 3, ".ca"),
+    Plan(1, 128, 128, 128, 8, 3, bulk=True),
+    Plan(1, 128, 128, 128, 4, 3, bulk=True),
+    Plan(1, 128, 128, 64, 8, 4, bulk=True),
+    Plan(1, 256, 128, 128, 8, 3, bulk=True),
+    Plan(1, 128, 128, 128, 8, 3, ".ca"),
 ]
 _AMPERE: dict[str, list[Plan]] = {
     NARROW: [
@@ -159,23 +148,23 @@ _AMPERE: dict[str, list[Plan]] = {
         _narrow(4, 64, 16, 4, 3),
         _narrow(2, 128, 32, 4, 2),
         _narrow(1, 128, 32, 4, 4),
-        _tile(1, 128, 16, 64, 4, 3, ".ca"),
-        _tile(4, 64, 16, 32, 4, 2),
+        Plan(1, 128, 16, 64, 4, 3, ".ca"),
+        Plan(4, 64, 16, 32, 4, 2),
     ],
     AHEAD: [
-        _tile(2, 64, 64, 32, 4, 3),
-        _tile(1, 128, 64, 64, 4, 3, ".ca"),
-        _tile(1, 128, 64, 64, 4, 3),
-        _tile(1, 64, 64, 64, 4, 3, ".ca"),
+        Plan(2, 64, 64, 32, 4, 3),
+        Plan(1, 128, 64, 64, 4, 3, ".ca"),
+        Plan(1, 128, 64, 64, 4, 3),
+        Plan(1, 64, 64, 64, 4, 3, ".ca"),
     ],
-    WIDE: [_tile(1, 128, 128, 64, 8, 3)],
+    WIDE: [Plan(1, 128, 128, 64, 8, 3)],
     UP: [
-        _tile(1, 128, 128, 32, 4, 4),
-        _tile(1, 128, 128, 64, 4, 3),
-        _tile(1, 128, 128, 64, 8, 3),
-        _tile(1, 128, 256, 32, 8, 3),
-        _tile(1, 256, 128, 32, 8, 3),
-        _tile(2, 64, 128, 32, 8, 3),
+        Plan(1, 128, 128, 32, 4, 4),
+        Plan(1, 128, 128, 64, 4, 3),
+        Plan(1, 128, 128, 64, 8, 3),
+        Plan(1, 128, 256, 32, 8, 3),
+        Plan(1, 256, 128, 32, 8, 3),
+        Plan(2, 64, 128, 32, 8, 3),
     ],
 }
 _AMPERE[PROJECT] = _AMPERE[UP]

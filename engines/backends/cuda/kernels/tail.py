@@ -8,11 +8,12 @@ adds the logit of the bicubic image, and stores integer levels.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from clesr.engines.backends.cuda.kernels.conv import SIZES, _enter, _group, _up_sums, launch_up, levels_of
+from clesr.engines.backends.cuda.kernels.conv import SIZES, _enter, _group, _up_sums, launch_up
 from clesr.engines.backends.cuda.kernels.plan import INTERPRETED, PROJECT, Plan, launch, launch_options, usual
 from clesr.engines.models.densenet import LOGIT_MARGIN
 
@@ -127,12 +128,13 @@ def finish(
     is added, or None; ``bias`` the last convolution's, one FP32.
     """
     height, width = lr.shape
+    levels = float(torch.iinfo(lr.dtype).max)
     block = min(BLOCK, triton.next_power_of_2(width))
     lines = 64 if INTERPRETED else 1
     count = triton.cdiv(out.shape[0], lines) * triton.cdiv(width, block)
     launch(
         _finish_kernel, count,
-        projected, lr, bias if base is None else base, bias, out, height, width, levels_of(lr), LOGIT_MARGIN,
+        projected, lr, bias if base is None else base, bias, out, height, width, levels, LOGIT_MARGIN,
         SCALE=out.shape[0] // height, HAS_BASE=base is not None, LINES=lines, N=block, EARLY=early and not INTERPRETED,
         **launch_options(early=early),
     )  # fmt: skip

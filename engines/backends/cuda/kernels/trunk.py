@@ -23,7 +23,6 @@ from clesr.engines.backends.cuda.kernels.plan import INTERPRETED, Plan, launch, 
 from clesr.engines.backends.cuda.kernels.planes import pitch_of
 
 LAYERS = 8
-CHANNELS = 128
 POLLS = 1 << 20  # of a program's flags in one launch at most: about a second; a frame takes a millisecond
 REGISTERS = 1 << 16  # of a multiprocessor
 LEAST_NEAR = 16  # tiles a program waits for: fewer would only mean another kernel for narrow images

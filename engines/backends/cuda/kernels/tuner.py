@@ -23,6 +23,7 @@ from triton.errors import TritonError
 
 from clesr.engines.backends.cuda.kernels.plan import Plan, only_compiling
 from clesr.engines.cache import Cache, Key, cache_folder
+from clesr.engines.common.errors import chain
 from clesr.engines.common.parsing import convert, parse_json
 from clesr.engines.common.processor import core_count
 
@@ -32,10 +33,7 @@ REPLAYS = 7
 COMPILING = 0.75  # of the time that is left, at most, for compiling before measuring
 FORMS = (Plan(rows=2), Plan(rows=1))  # stand for a form of launch and for its absence
 CLOSE = 1.2  # times the shortest: plans that are measured again, for a card that had yet to raise its clocks
-BROKEN = (
-    "Triton Error",
-    "PassManager::run failed",
-)  # RuntimeErrors of a launch refused, a kernel not compiled
+BROKEN = ("Triton Error", "PassManager::run failed")  # of a launch that was refused, a kernel not compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +130,10 @@ class Tuner:
         except (TritonError, ValueError, AssertionError):  # too much memory, or registers, or a load it lacks
             return None
         except RuntimeError as error:
-            if not _broken(error):
-                raise
-            return None
+            # The end of a graph's capture in which a launch was refused raises an error of its own.
+            if any(words in str(one) for one in chain(error) for words in BROKEN):
+                return None
+            raise
 
     def _kept(self, key: str) -> tuple[Cache, str, Key] | None:
         """Where the choice for ``key`` is kept; None where none is."""
@@ -157,16 +156,6 @@ class Tuner:
         kept = self._kept(key)
         if kept is not None:
             kept[0].write(*kept[1:], json.dumps(asdict(choice)).encode())
-
-
-def _broken(error: BaseException | None) -> bool:
-    """Whether ``error``, or what came before it, says that a plan does not run: the end of a graph's capture in which
-    a launch was refused raises an error of its own."""
-    while error is not None:
-        if any(words in str(error) for words in BROKEN):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def measure_on_card(run: Callable[[], None]) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import fake_tensorrt
 import numpy as np
 import pytest
 import torch
+from heard import hear
 from random_models import SMALL_DENSENET, random_image, random_model
 
 from clesr.engines.backends.tensorrt import engine as tensorrt_engine
@@ -21,7 +21,6 @@ from clesr.engines.backends.tensorrt.engine import (
 )
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.weights import find_model
-from clesr.engines.notes import noting
 from clesr.engines.reference import upscale
 
 MODEL = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic")
@@ -29,11 +28,9 @@ SHAPE = (10, 14)
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
-    """The notes of the test."""
-    lines: list[str] = []
-    with noting(lines.append):
-        yield lines
+def said() -> list[str]:
+    """The messages of the test."""
+    return hear()
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +100,7 @@ def test_a_file_that_is_not_right_is_built_anew_and_the_user_told(
     open_tensorrt(MODEL, SHAPE).close()
     (path,) = folder.glob("*.engine")
     content = bytearray(path.read_bytes())
-    words, again = "its checksum does not fit, it was cut or altered", list[str]()
+    words = "its checksum does not fit, it was cut or altered"
     if damage == "cut":
         path.write_bytes(content[:-100])
     elif damage == "flip":
@@ -122,15 +119,13 @@ def test_a_file_that_is_not_right_is_built_anew_and_the_user_told(
             CompiledEngine(MODEL, SHAPE).name, CompiledEngine(MODEL, SHAPE).key, b"something"
         )
         words = "TensorRT does not take the serialised engine"
-    for lines in (said, again):
-        lines.clear()
-        with noting(lines.append):
-            open_tensorrt(MODEL, SHAPE).close()
-    assert len(trt.builds) == 2
-    assert len(said) == 2
+    said.clear()
+    open_tensorrt(MODEL, SHAPE).close()
+    assert len(trt.builds) == len(said) == 2
     assert words in said[0]
     assert "building" in said[1]
-    assert again == []
+    open_tensorrt(MODEL, SHAPE).close()
+    assert len(said) == 2
 
 
 def test_networks_with_the_same_weights_are_told_apart(trt: fake_tensorrt.FakeTensorRT) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
-from clesr.pipeline.sinks.window.shared_message import SharedMessage
+from clesr.pipeline.sinks.window.window import SharedMessage
 
 
 def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(

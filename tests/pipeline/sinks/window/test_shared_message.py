@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clesr.pipeline.frame import Result
-from clesr.pipeline.sinks.window.shared_message import SharedMessage
+from clesr.pipeline.sinks.window.window import SharedMessage
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -18,7 +18,8 @@ from recordings import noise, read_all
 
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources.images.stack import natural_key, open_images, open_tiff
+from clesr.pipeline.sources.images.files import natural_key, open_images
+from clesr.pipeline.sources.images.tiff import open_tiff
 
 PAGES = np.stack(noise(6, (33, 21), np.uint16))
 BYTES = np.stack(noise(6, (33, 21)))

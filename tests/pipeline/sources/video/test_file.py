@@ -22,7 +22,7 @@ from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import RisingTimes, VideoSource, count_frames
-from clesr.pipeline.video.ffv1 import intact
+from clesr.pipeline.video.decode import intact
 
 
 def damaged(path: Path, packet_number: int, *, mark: bytes = b"") -> None:

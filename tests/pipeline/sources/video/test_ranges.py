@@ -13,9 +13,9 @@ from clesr.pipeline.frame import Frame
 from clesr.pipeline.sources.images.mkt import open_mkt
 from clesr.pipeline.sources.video.file import VideoSource
 from clesr.pipeline.sources.video.ranges import (
-    ImagesPart,
     NotApart,
-    VideoPart,
+    VideoRange,
+    image_range,
     index_video,
     split_images,
     split_video,
@@ -47,7 +47,7 @@ def parts_of(path: Path, length: int) -> list[Frame]:
     ]
     frames: list[Frame] = []
     for span in reversed(spans):  # each by itself
-        got, damaged = read_all(VideoPart(path, span))
+        got, damaged = read_all(VideoRange(path, span))
         assert not damaged
         frames = got + frames
     return frames
@@ -81,7 +81,7 @@ def test_parts_of_a_16_bit_cellvizio_recording(tmp_path: Path) -> None:
     path = tmp_path / "a.mkt"
     path.write_bytes(mkt_bytes([n.view(np.int16) for n in noise(7, (2, 576), np.uint16)], 12.0))
     given, _ = read_all(open_mkt(path))
-    got = [f for span in split_images(7, 3) for f in read_all(ImagesPart(open_mkt(path), span))[0]]
+    got = [f for span in split_images(7, 3) for f in read_all(image_range(open_mkt(path), span))[0]]
     assert_same(got, given)
 
 
@@ -115,7 +115,7 @@ def test_damage_within_a_part_is_told(tmp_path: Path) -> None:
     hurt = []
     for span in spans:
         try:
-            assert len(read_all(VideoPart(path, span))[0]) == 10
+            assert len(read_all(VideoRange(path, span))[0]) == 10
         except NotApart:
             hurt.append(span.start)
     assert hurt == [10]
@@ -133,7 +133,7 @@ def test_a_part_that_is_not_where_it_was_promised_is_refused(tmp_path: Path) -> 
         replace(span, stop=99),
     ):
         with pytest.raises(NotApart):
-            read_all(VideoPart(path, wrong))
+            read_all(VideoRange(path, wrong))
 
 
 def test_a_stream_whose_packets_have_no_times_of_their_own_is_not_taken_apart(tmp_path: Path) -> None:

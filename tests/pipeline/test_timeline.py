@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clesr.pipeline.frame import Frame
-from clesr.pipeline.video.timeline import Timeline
+from clesr.pipeline.frame import Frame, Timeline
 
 IMAGE = np.zeros((2, 2), np.uint8)
 MS = Fraction(1, 1000)
