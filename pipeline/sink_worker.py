@@ -62,6 +62,7 @@ class SinkWorker:
         self._clock, self._full_s = clock, full_s
         self._full_since_ns: int | None = None
         self._behind = False
+        self._live = sink if isinstance(sink, LiveSink) else None
         self._closing, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -146,7 +147,7 @@ class SinkWorker:
         self._thread.start()
 
     def _run(self, host: Host) -> None:
-        live = self.sink if isinstance(self.sink, LiveSink) else None
+        live = self._live
         try:
             while self.error is None and self._feed():
                 if live is not None and self.error is None:
@@ -164,7 +165,7 @@ class SinkWorker:
     def _feed(self) -> bool:
         """Write the next result; False when no more will come."""
         try:
-            result = self.queue.get(REFRESH_S if isinstance(self.sink, LiveSink) else None)
+            result = self.queue.get(None if self._live is None else REFRESH_S)
         except Closed:
             return False
         if result is not None:

@@ -40,5 +40,5 @@ class FastSR(nn.Module):
         features = x
         for conv in self.body:
             features = activated(conv, features, told)
-        detail = F.pixel_shuffle(self.last(features), self.scale)
-        return torch.clamp(self.base(x) + detail, 0, 1)
+        phases = self.base.phases(x) + self.last(features)
+        return F.pixel_shuffle(torch.clamp(phases, 0, 1), self.scale)

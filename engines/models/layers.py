@@ -70,10 +70,14 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.phases(x), self.scale)
+
+    def phases(self, x: Tensor) -> Tensor:
+        """The image before its pixels are shuffled, (N, scale**2, H, W)."""
         if _in_mixed_precision(x):
             with torch.autocast(x.device.type, enabled=False):
-                return self.forward(x.float())
-        return F.pixel_shuffle(bicubic_phases(x, self.taps), self.scale)
+                return self.phases(x.float())
+        return bicubic_phases(x, self.taps)
 
 
 def bicubic_phases(x: Tensor, taps: Tensor) -> Tensor:

@@ -50,8 +50,15 @@ def next_folder(folder: Path) -> Path:
     if not (stem and number.isdigit()):
         stem, number = folder.name, "1"
     ends = (f"-{following}" for following in count(int(number) + 1))
-    names = (os.fsdecode(os.fsencode(stem)[: LONGEST - len(end)]) + end for end in ends)
+    names = (_cut(stem, LONGEST - len(end)) + end for end in ends)
     return next(path for path in map(folder.with_name, names) if not path.exists())
+
+
+def _cut(name: str, most: int) -> str:
+    """The whole characters of ``name`` that fit into ``most`` bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 def free_folder(folder: Path) -> Path:

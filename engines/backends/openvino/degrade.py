@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import openvino as ov  # type: ignore[import-untyped]
 import openvino.opset13 as ops  # type: ignore[import-untyped]
@@ -12,23 +14,27 @@ from clesr.engines.common.resample import Level, cubic_kernel, quantise
 BLOCK = 16  # LR columns that one group of channels makes: the float32 numbers of a vector register
 
 
-class TensorDegrader:
-    """The degradation of what stands in the memory of ``sr``, by a compiled :func:`degrading_graph`. ``width`` is that
-    of the LR image."""
+class GraphDegrader:
+    """The degradation of SR images for LR ``shape`` (H, W), by graphs that ``prepared`` compiles."""
 
-    def __init__(self, compiled: ov.CompiledModel, sr: ov.Tensor, width: int) -> None:
-        self._request = compiled.create_infer_request()
-        self._request.set_input_tensor(sr)
-        self._lr = self._request.get_output_tensor().data[:, :width]
+    def __init__(
+        self, shape: tuple[int, int], scale: int, prepared: Callable[[ov.Model], ov.InferRequest]
+    ) -> None:
+        self._width = shape[1]
+        self._requests = {
+            np.dtype(dtype): prepared(degrading_graph(shape, scale, dtype)) for dtype in (np.uint8, np.uint16)
+        }
 
-    def __call__(self, dtype: np.dtype[Level]) -> NDArray[Level]:
-        """The LR image (H, W) in ``dtype``, rounded."""
-        self._request.infer(share_outputs=True)
-        return quantise(self._lr, dtype)
+    def __call__(self, sr: NDArray[Level]) -> NDArray[Level]:
+        """The LR image (H, W) of ``sr`` (scale * H, scale * W), in its dtype, rounded."""
+        request = self._requests[sr.dtype]
+        request.set_input_tensor(ov.Tensor(sr, shared_memory=True))
+        request.infer(share_outputs=True)
+        return quantise(request.get_output_tensor().data[:, : self._width], sr.dtype)
 
 
-def degrading_graph(shape: tuple[int, int], scale: int) -> ov.Model:
-    """SR image (scale * H, scale * W) float32 in, LR image (H, W') float32 out, not rounded; W' is W rounded up to
+def degrading_graph(shape: tuple[int, int], scale: int, dtype: type[np.generic]) -> ov.Model:
+    """SR image (scale * H, scale * W) of ``dtype`` in, LR image (H, W') float32 out, not rounded; W' is W rounded up to
     whole blocks, and what is beyond W is of no meaning. ``shape`` is (H, W), ``scale`` even.
 
     The numbers are those of :class:`~clesr.engines.degrade.Degrader`: zeros beyond the border, and each sum divided by
@@ -38,8 +44,10 @@ def degrading_graph(shape: tuple[int, int], scale: int) -> ov.Model:
     height, width = shape
     cells, cell = 2 * -(-width // BLOCK), BLOCK * scale // 2
     margin = 3 * scale // 2
-    sr = ops.parameter([height * scale, width * scale], np.float32, "sr")
-    x = ops.pad(sr, _ints(0, 0), _ints(0, cells * cell - width * scale), "constant") if width % BLOCK else sr
+    sr = ops.parameter([height * scale, width * scale], dtype, "sr")
+    x = ops.convert(sr, np.float32)
+    if width % BLOCK:
+        x = ops.pad(x, _ints(0, 0), _ints(0, cells * cell - width * scale), "constant")
     x = ops.reshape(x, _ints(1, height * scale, cells, cell), False)
     x = ops.transpose(x, _ints(0, 3, 1, 2))
     taps = cubic_kernel((np.arange(4 * scale) - 2 * scale + 0.5) / scale) / scale

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from clesr.engines.backends.openvino.winograd import TiledDenseNet
@@ -22,10 +24,11 @@ from clesr.engines.worker import WorkerEngine
 if TYPE_CHECKING:
     import openvino as ov  # type: ignore[import-untyped]
 
-    from clesr.engines.backends.openvino.degrade import TensorDegrader
+    from clesr.engines.backends.openvino.degrade import GraphDegrader
 
 INSTALL = "pip install openvino"
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+RUNS = {2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.complex128}  # what is copied at once, by its bytes
 RANKS = {("gpu", "fp16"): 20, ("gpu", "fp32"): 25, ("cpu", "bf16"): 30, ("cpu", "fp32"): 40}
 
 
@@ -84,8 +87,9 @@ def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> o
     """``network`` with the conversion from and to integers: inputs ``lr`` (H, W) and ``levels``, the dtype's
     largest value, output (sH, sW) rounded, halves to even, all float32 with integer values.
 
-    One graph serves 8 and 16 bit. For fp32 DenseNet's up-sampling is rewritten (see winograd.py), for bf16 the image is
-    read in parts, since it would be rounded to a grey level.
+    A pixel shuffle at the end is left to :func:`shuffled`, which moves the rounded pixels in whole runs: the output is
+    then (H, W, s, s). One graph serves 8 and 16 bit. For fp32 DenseNet's up-sampling is rewritten (see winograd.py),
+    for bf16 the image is read in parts, since it would be rounded to a grey level.
     """
     import openvino as ov
     import openvino.opset13 as ops  # type: ignore[import-untyped]
@@ -98,9 +102,28 @@ def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> o
     lr = ops.parameter([height, width], np.float32, "lr")
     levels = ops.parameter([], np.float32, "levels")
     x = (Symbol(lr) / Symbol(levels))[None, None]
-    y = apply(network, in_parts(x) if precision == "bf16" else x)[0, 0] * Symbol(levels)
+    y = apply(network, in_parts(x) if precision == "bf16" else x)
+    last = y.output.get_node()
+    if last.get_type_name() == "DepthToSpace":
+        phases = Symbol(last.input_value(0)).permute(0, 2, 3, 1)
+        y = phases.reshape(*phases.shape[1:3], *[math.isqrt(phases.shape[3])] * 2)
+    else:
+        y = y[0, 0]
+    y = y * Symbol(levels)
     y = ops.round(ops.relu(ops.minimum(y.output, levels)), "half_to_even")
     return ov.Model([y.output(0)], [lr, levels], "clesr")
+
+
+def shuffled(phases: Image) -> Image:
+    """``phases`` (H, W, s, s), which is C-contiguous, as pixels (s * H, s * W); another image as it is."""
+    if phases.ndim == 2:
+        return phases
+    height, width, scale, _ = phases.shape
+    sr = np.empty((height * scale, width * scale), phases.dtype)
+    run = RUNS[scale * phases.itemsize]
+    lines: NDArray[np.generic] = sr.view(run).reshape(height, scale, width)
+    np.copyto(lines.transpose(0, 2, 1), phases.view(run)[..., 0])
+    return sr
 
 
 class Inference:
@@ -108,18 +131,17 @@ class Inference:
     ``degraded``."""
 
     def __init__(self, request: ov.InferRequest) -> None:
-        self.sr = request.get_output_tensor()
-        self.degrade: TensorDegrader | None = None
+        self.degrade: GraphDegrader | None = None
         self.degraded: deque[Image] = deque()
-        self._request = request
+        self._request, self._sr = request, request.get_output_tensor()
         self._lr, self._levels = (request.get_input_tensor(i).data for i in (0, 1))
 
     def __call__(self, lr: Image) -> Image:
         self._lr[...], self._levels[...] = lr, np.iinfo(lr.dtype).max
         self._request.infer(share_outputs=True)
-        sr: Image = self.sr.data.astype(lr.dtype)
+        sr = shuffled(self._sr.data.astype(lr.dtype))
         if self.degrade is not None:
-            self.degraded.append(self.degrade(lr.dtype))
+            self.degraded.append(self.degrade(sr))
         return sr
 
 
@@ -130,7 +152,7 @@ class ProcessorEngine(WorkerEngine):
     def __init__(self, info: EngineInfo, request: ov.InferRequest, properties: dict[str, object]) -> None:
         self.reprojected: Sequence[Image] = ()
         self._inference, self._properties = Inference(request), properties
-        self._degrade: TensorDegrader | None = None
+        self._degrade: GraphDegrader | None = None
         super().__init__(info, self._inference)
 
     def check(self, on: bool = True) -> None:
@@ -144,15 +166,20 @@ class ProcessorEngine(WorkerEngine):
         self.reprojected = (degraded.popleft(),) if degraded else ()
         return sr
 
-    def _make_degrader(self) -> TensorDegrader:
-        from clesr.engines.backends.openvino.degrade import TensorDegrader, degrading_graph
+    def _make_degrader(self) -> GraphDegrader:
+        from clesr.engines.backends.openvino.degrade import GraphDegrader
 
-        shape, properties = self.info.lr_shape, self._properties | {"INFERENCE_PRECISION_HINT": HINTS["fp32"]}
+        info, properties = self.info, self._properties | {"INFERENCE_PRECISION_HINT": HINTS["fp32"]}
+
+        def prepared(graph: ov.Model) -> ov.InferRequest:
+            return _core().compile_model(graph, "CPU", properties).create_infer_request()
+
         try:
-            compiled = _core().compile_model(degrading_graph(shape, self.info.scale), "CPU", properties)
-            return TensorDegrader(compiled, self._inference.sr, shape[1])
+            return GraphDegrader(info.lr_shape, info.scale, prepared)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot degrade images of {shape}: {_last_line(error)}") from error
+            raise EngineError(
+                f"OpenVINO cannot degrade images of {info.lr_shape}: {_last_line(error)}"
+            ) from error
 
 
 @functools.cache

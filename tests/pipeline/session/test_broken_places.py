@@ -179,6 +179,7 @@ def test_a_recording_with_the_longest_name_goes_on_under_a_shorter_one(tmp_path:
     run, _ = make_run([*frames(range(10)), *frames(range(10, 20), shape=(20, 30))])
     run.start_recording(tmp_path / name)
     run.run()
+    assert all(path.name.encode() for path in tmp_path.iterdir())  # no character is cut in two
     certificates = [verify(path) for path in tmp_path.iterdir()]
     assert [c.totals["raw"] for c in certificates] == [10, 10]
     assert all(c.problems == () for c in certificates)

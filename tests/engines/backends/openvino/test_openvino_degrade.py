@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import openvino as ov  # type: ignore[import-untyped]
 import pytest
+import torch
+import torch.nn.functional as F
 
-from clesr.engines.backends.openvino.degrade import TensorDegrader, degrading_graph
-from clesr.engines.backends.openvino.engine import open_openvino
+from clesr.engines.backends.openvino.degrade import GraphDegrader
+from clesr.engines.backends.openvino.engine import open_openvino, shuffled
 from clesr.engines.common.resample import resize
 from clesr.engines.degrade import Degrader
 from clesr.engines.engine import CheckingOnRequest, Engine, SelfChecking, SelfCorrecting
@@ -33,7 +35,7 @@ CASES = [
 
 def noise(shape: tuple[int, int], dtype: type, seed: int = 0) -> Image:
     """Noise over the full range, so that borders and clipping show."""
-    image: Image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    image: Image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
     return image
 
 
@@ -44,12 +46,25 @@ def test_the_graph_gives_what_the_plain_degradation_gives(
 ) -> None:
     """Up to the very border, for any width."""
     sr, top = noise((shape[0] * scale, shape[1] * scale), dtype), np.iinfo(dtype).max
-    compiled = ov.Core().compile_model(
-        degrading_graph(shape, scale), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    found = TensorDegrader(compiled, ov.Tensor(sr.astype(np.float32)), shape[1])(np.dtype(dtype))
-    assert (found.dtype, found.shape) == (dtype, shape)
+
+    def prepared(graph: ov.Model) -> ov.InferRequest:
+        return (
+            ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+        )
+
+    found = GraphDegrader(shape, scale, prepared)(sr)
+    assert found.dtype == np.dtype(dtype)
+    assert found.shape == shape
     assert np.abs(found - np.clip(resize(sr, *shape), 0, top)).max() < 0.5 + 1e-6 * top
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_phases_are_shuffled_as_torch_does(scale: int, dtype: type) -> None:
+    phases = noise((scale**2 * 5, 7), dtype).reshape(1, scale**2, 5, 7)
+    pixels = F.pixel_shuffle(torch.from_numpy(phases.astype(np.int64)), scale)[0, 0].numpy()
+    in_lines = np.ascontiguousarray(phases.transpose(0, 2, 3, 1)).reshape(5, 7, scale, scale)
+    assert np.array_equal(shuffled(in_lines), pixels)
 
 
 @pytest.fixture(params=["fp32", "bf16"])
