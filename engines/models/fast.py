@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import astuple
 from torch import Tensor, nn
 
-from clesr.engines.models.layers import BicubicUp, LevelNames, Tell, activated, conv3
+from clesr.engines.models.layers import BicubicPhases, LevelNames, Tell, activated, conv3
 
 
 class FastSR(nn.Module):
@@ -30,7 +30,7 @@ class FastSR(nn.Module):
         channels, depth, levels = astuple(self.Arguments(**arguments))
         self.scale, self.levels = scale, tuple(levels)
         self.tell = Tell(len(levels)) if levels else None
-        self.base = BicubicUp(scale)
+        self.base = BicubicPhases(scale)
         widths = [1] + [channels] * (depth - 1)
         self.body = nn.ModuleList(conv3(a, b, bool(levels)) for a, b in itertools.pairwise(widths))
         self.last = conv3(channels, scale * scale)
@@ -40,5 +40,5 @@ class FastSR(nn.Module):
         features = x
         for conv in self.body:
             features = activated(conv, features, told)
-        phases = self.base.phases(x) + self.last(features)
+        phases = self.base(x) + self.last(features)
         return F.pixel_shuffle(torch.clamp(phases, 0, 1), self.scale)

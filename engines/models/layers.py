@@ -56,8 +56,9 @@ def activated(conv: nn.Module, x: Tensor, told: Tensor | None) -> Tensor:
     return F.relu(conv(x) if told is None else conv(x, told))
 
 
-class BicubicUp(nn.Module):
-    """Bicubic up-sampling as one fixed 5x5 convolution and a pixel shuffle; edges are repeated.
+class BicubicPhases(nn.Module):
+    """Bicubic up-sampling as one fixed 5x5 convolution, whose output (N, scale**2, H, W) a pixel shuffle makes the
+    image; edges are repeated.
 
     Never in mixed precision: bf16 would round the image itself to a grey level.
     """
@@ -70,14 +71,17 @@ class BicubicUp(nn.Module):
         self.register_buffer("taps", torch.from_numpy(polyphase_taps(scale)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.phases(x), self.scale)
-
-    def phases(self, x: Tensor) -> Tensor:
-        """The image before its pixels are shuffled, (N, scale**2, H, W)."""
         if _in_mixed_precision(x):
             with torch.autocast(x.device.type, enabled=False):
-                return self.phases(x.float())
+                return bicubic_phases(x.float(), self.taps)
         return bicubic_phases(x, self.taps)
+
+
+class BicubicUp(BicubicPhases):
+    """The bicubic image itself, (N, 1, scale * H, scale * W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(super().forward(x), self.scale)
 
 
 def bicubic_phases(x: Tensor, taps: Tensor) -> Tensor:

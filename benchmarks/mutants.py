@@ -1,0 +1,183 @@
+"""Whether tests notice faults: small faults put into the product one at a time, and what the tests of that module say.
+
+python benchmarks/mutants.py [--each 12] [--only pipeline/prepare.py] [--output FILE]
+
+The faults are those of cosmic-ray (pip install cosmic-ray), a sample of them for each module, in a copy of the tree.
+Those in type annotations and in what decorators say are left out: they change nothing that runs. What survives stays
+in the result with the ``reason`` that was written for it there, by hand, the time before.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+from common import ROOT, environment
+
+from clesr.engines.common.files import OWN, write_json
+
+PIPELINE = "tests/pipeline/test_"
+SESSION = "tests/pipeline/session/test_"
+EXPORT = "tests/tools/export/test_"
+RUN = [f"{PIPELINE}{name}.py" for name in ("pipeline", "engine_faults", "continuity", "streams", "hanging")]
+RECORDED = [f"{SESSION}{name}.py" for name in ("verify", "repair", "recorder", "commit", "foreign_sessions")]
+TESTS = {
+    "pipeline/capture.py": RUN,
+    "pipeline/ending.py": RUN,
+    "pipeline/engine_stage.py": RUN,
+    "pipeline/fidelity.py": [f"{PIPELINE}fidelity.py", *RUN],
+    "pipeline/frame.py": [f"{PIPELINE}timeline.py", *RUN],
+    "pipeline/frame_queue.py": [f"{PIPELINE}frame_queue.py", *RUN],
+    "pipeline/live_engine.py": RUN,
+    "pipeline/pipeline.py": RUN,
+    "pipeline/prepare.py": [f"{PIPELINE}prepare.py"],
+    "pipeline/sink_worker.py": RUN,
+    "pipeline/stats.py": [f"{PIPELINE}stats.py", *RUN],
+    "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
+    **{
+        f"pipeline/session/{name}.py": RECORDED
+        for name in (
+            "commit",
+            "folder",
+            "format",
+            "frames",
+            "manifest",
+            "preroll",
+            "reader",
+            "recorder",
+            "repair",
+        )
+    },
+    **{f"pipeline/session/{name}.py": RECORDED for name in ("segments", "verify", "video", "writer")},
+    **{
+        f"tools/export/{name}.py": ["tests/tools/export"]
+        for name in (
+            "burn_in",
+            "clip",
+            "dicom",
+            "dicom_header",
+            "files",
+            "mask",
+            "mp4",
+            "ome_tiff",
+            "patient",
+        )
+    },
+    **{
+        f"tools/export/{name}.py": ["tests/tools/export"]
+        for name in ("run", "selection", "sessions", "stills")
+    },
+}
+SLOWER = 4.0  # times what the tests take without a fault, after which one is noticed: something hangs
+
+Mutant = dict[str, Any]
+
+
+@click.command()
+@click.option("--each", default=12, show_default=True, help="Faults tried for each module.")
+@click.option("--only", multiple=True, help="This module alone; may be given several times.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--output", default="benchmarks/results/mutants.json", show_default=True)
+def main(each: int, only: tuple[str, ...], seed: int, output: str) -> None:
+    """Try faults in every module and write what survived."""
+    written = Path(output).absolute()
+    known = {_key(mutant): mutant.get("reason", "") for mutant in _survivors_of(written)}
+    modules, survivors = [], []
+    with tempfile.TemporaryDirectory(prefix="clesr-mutants-") as folder:
+        _copy(Path(folder))
+        os.chdir(folder)
+        for module in only or TESTS:
+            row, survived = _try(module, each, random.Random(f"{seed} {module}"))
+            modules.append(row)
+            survivors += [mutant | {"reason": known.get(_key(mutant), "")} for mutant in survived]
+            click.echo(f"{module}: {row['noticed']} of {row['tried']} noticed")
+    result = {"benchmark": "mutants", **environment(), "seed": seed, "each": each}
+    write_json(written, result | {"modules": modules, "survivors": survivors}, OWN)
+    click.echo(f"wrote {output}")
+
+
+def _copy(folder: Path) -> None:
+    """The tree as git would commit it."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).exists() or (ROOT / name).is_symlink():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    os.environ |= {"PYTHONPATH": str(folder / ".import"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _try(module: str, each: int, chance: random.Random) -> tuple[dict[str, Any], list[Mutant]]:
+    """The counts of ``module``, and what survived."""
+    from cosmic_ray.mutating import mutate_and_test
+    from cosmic_ray.work_item import TestOutcome
+
+    command = f"{shlex.quote(sys.executable)} -m pytest -q -x -p no:cacheprovider {' '.join(TESTS[module])}"
+    command += " -m 'not slow and not cuda and not hardware'"
+    start = perf_counter()
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    most_s = 10 + SLOWER * (perf_counter() - start)
+    possible = list(_possible(Path(module)))
+    tried = chance.sample(possible, min(each, len(possible)))
+    survivors: list[Mutant] = []
+    for mutation in tried:
+        found = mutate_and_test([mutation], command, most_s)
+        if found.test_outcome == TestOutcome.SURVIVED:
+            survivors.append({"module": module, "function": mutation.definition_name, **_change(found.diff)})
+    row = {"module": module, "possible": len(possible), "tried": len(tried)}
+    return row | {"noticed": len(tried) - len(survivors)}, survivors
+
+
+def _possible(module: Path) -> Iterator[Any]:
+    """The faults that change what runs."""
+    from cosmic_ray.commands import init
+    from cosmic_ray.work_db import WorkDB
+
+    silent = list(_silent(ast.parse(module.read_text())))
+    with tempfile.TemporaryDirectory() as folder:
+        work = WorkDB(str(Path(folder) / "work.sqlite"), WorkDB.Mode.create)
+        init([module], work, {})
+        for item in work.work_items:
+            (mutation,) = item.mutations
+            if not any(begin <= tuple(mutation.start_pos) < end for begin, end in silent):
+                yield mutation
+
+
+def _silent(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where annotations and decorators stand: line and column of their begin and end."""
+    for node in ast.walk(tree):
+        parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        for part in (*parts, *getattr(node, "decorator_list", ())):
+            if part is not None:
+                yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+
+
+def _change(diff: str) -> dict[str, str]:
+    """The lines that a fault takes away and puts in their place."""
+    lines = [line for line in diff.splitlines() if line[:3] not in ("---", "+++")]
+    taken, put = ([line[1:].strip() for line in lines if line[:1] == sign] for sign in "-+")
+    return {"line": " ".join(taken), "fault": " ".join(put)}
+
+
+def _survivors_of(written: Path) -> list[Mutant]:
+    return json.loads(written.read_text())["survivors"] if written.exists() else []
+
+
+def _key(mutant: Mutant) -> tuple[str, ...]:
+    return mutant["module"], mutant["line"], mutant["fault"]
+
+
+if __name__ == "__main__":
+    main()
