@@ -8,6 +8,8 @@ FUZZ_SECONDS ?= 120
 FUZZ_SEED ?= 1
 INSTALLED = $(VENV)/.installed
 READY = $(VENV)/.ready
+LINTERS = $(VENV)/.linters
+WRITERS = $(VENV)/.writers
 
 .PHONY: demo test test-slow fuzz lint docs bench clean
 
@@ -20,6 +22,14 @@ $(READY): $(INSTALLED)
 	$(INSTALL) '.[test]'
 	touch $@
 
+$(LINTERS): $(READY)
+	$(INSTALL) '.[lint]'
+	touch $@
+
+$(WRITERS): $(INSTALLED)
+	$(INSTALL) '.[docs]'
+	touch $@
+
 demo: $(INSTALLED)
 	$(RUN)/clesr demo --output demo --overwrite
 
@@ -27,21 +37,19 @@ test: $(READY)
 	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware'
 
 test-slow: $(READY)
-	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda and not hardware'
+	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda and not hardware' --durations 20
 
 fuzz: $(READY)
 	cd tests && PYTHONPATH=helpers ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
-lint: $(READY)
-	$(INSTALL) '.[lint]'
+lint: $(LINTERS)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/mypy tests benchmarks
 	$(RUN)/lint-imports
 
-docs: $(INSTALLED)
-	$(INSTALL) '.[docs]'
+docs: $(WRITERS)
 	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet --site-dir site
 
 bench: $(READY)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     ROOT / "README.md",
-    ROOT / "docs" / "internals" / "recordings.md",
+    *(ROOT / "docs" / "internals").glob("*.md"),
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "engines" / "models" / "shipped" / "MODEL_CARD.md",
 )
@@ -230,6 +230,30 @@ def memory() -> str:
     )
 
 
+def mutants() -> str:
+    """The planted faults: how many the tests notice, and the others with the reason why they stay."""
+    data = _load("mutants")
+    counts = [
+        [f"`{m['module']}`", str(m["possible"]), str(m["tried"]), str(m["noticed"])] for m in data["modules"]
+    ]
+    total = [str(sum(m[what] for m in data["modules"])) for what in ("possible", "tried", "noticed")]
+    left = [
+        [f"`{m['module']}`, `{m['function'] or 'the module'}`", _code(m["line"]), _code(m["fault"]), m["reason"]]
+        for m in data["survivors"]
+    ]
+    return "\n\n".join(
+        [
+            table(["module", "possible", "tried", "noticed"], [*counts, ["all", *total]]),
+            "Not noticed:",
+            table(["where", "line", "fault", "why it stays"], left),
+        ]
+    )
+
+
+def _code(line: str) -> str:
+    return "`" + line.replace("|", "\\|") + "`"
+
+
 def readings() -> str:
     """The readings of the paper's text, each after the same budget."""
     data = _load("readings")
@@ -330,6 +354,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "evaluation": evaluation,
     "degradations": degradations,
     "memory": memory,
+    "mutants": mutants,
     "readings": readings,
     "search": search,
     "archive": archive,
