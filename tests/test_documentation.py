@@ -225,7 +225,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stocked(stock: Path, folder: Path, run: Run) -> Path:
     """``folder`` with the files, a recorded session, a training and two results of the bench."""
     if not (stock / "examination").exists():
-        made = folder.parent / "made"
+        made = stock.with_name(f"{stock.name}-made")
         shutil.copytree(stock, made)
         os.chdir(made)
         fast = ("--model", "fast", "--scale", "4")
