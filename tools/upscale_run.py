@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.errors import ClesrError, UsageError, on_error
 from clesr.engines.common.files import WriteRule
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
@@ -115,11 +115,8 @@ def _run(
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
     source = open_source(str(job.source), pace="max", count=True, decode=settings.decode)
-    try:
+    with on_error(source.close):
         sink = _open_target(job.target, settings, source.info.fps, rule)
-    except BaseException:
-        source.close()
-        raise
     pipeline = Pipeline(
         source,
         opener,

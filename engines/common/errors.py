@@ -3,7 +3,8 @@ the value, what was allowed, and what to do next. Beside them, what makes foreig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LONGEST_LINE = 200  # characters of what a foreign error says
 LONGEST_OWN = 2000  # of what one of clesr says: two long paths have room
@@ -43,6 +44,16 @@ class MissingDependencyError(ClesrError):
 
 class EndOfSource(Exception):
     """Raised by ``Source.read`` after the last frame. Not a failure."""
+
+
+@contextmanager
+def on_error(undo: Callable[[], object]) -> Iterator[None]:
+    """Call ``undo`` where the block raises, whatever that is; the error goes on."""
+    try:
+        yield
+    except BaseException:
+        undo()
+        raise
 
 
 def first_line(error: BaseException) -> str:

@@ -6,12 +6,14 @@ import os
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 import av
 import numpy as np
 
+from clesr.engines.common.errors import on_error
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, FrameJournal, Held, SessionFolder
 from clesr.pipeline.session.format import (
@@ -103,15 +105,12 @@ class SessionWriter:
         self._videos: dict[str, MatroskaFile] = {}
         self._base_ticks: int | None = None
         self.folder = SessionFolder(path)
-        try:
+        with on_error(self.folder.close):
             self.folder.write_manifest(info, wait=False)
             self._manifest_due = True
             with self.folder.create(RESERVE) as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, RESERVE_BYTES)
             self._journal = FrameJournal(self.folder.create(FRAMES), info.id)
-        except BaseException:
-            self.folder.close()
-            raise
 
     def add(self, entry: Entry) -> None:
         """Take ``entry``, in order of number, with the images that it has."""
@@ -214,12 +213,11 @@ class SessionWriter:
 
     def _begin_video(self, name: str, encoder: ImageEncoder) -> MatroskaFile:
         file = self.folder.create(name)
-        try:
+        with (
+            on_error(partial(self.folder.remove, name)),
+            on_error(file.close),
+        ):  # a part of a header is no video
             self._videos[name] = MatroskaFile(self.path / name, encoder, file)
-        except BaseException:
-            file.close()
-            self.folder.remove(name)  # a part of a header is no video
-            raise
         return self._videos[name]
 
     def _worked(self, engine: EngineInfo, number: int) -> None:

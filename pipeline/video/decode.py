@@ -12,7 +12,7 @@ import av
 import av.error
 from av.video.codeccontext import VideoCodecContext
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import SourceError, on_error
 from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
@@ -66,11 +66,8 @@ def open_container(
     except (*FAULTS, OSError) as error:
         problem = f"cannot be opened ({reason(error)}); check the address and that the sender is running"
         raise SourceError(f"{shown(address)}: {problem}") from error
-    try:
+    with on_error(container.close):
         _check_video(container, address, stored)
-    except BaseException:
-        container.close()
-        raise
     return container
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from clesr.engines.common.errors import SinkError, UsageError
+from clesr.engines.common.errors import SinkError, UsageError, on_error
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Frame, Image
 
@@ -187,11 +187,8 @@ class VideoWriter:
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
         self._file = _File(str(path), "w")
-        try:
+        with on_error(self._file.close):
             self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
-        except BaseException:
-            self._file.close()
-            raise
         self._container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         stream = self._container.add_stream(encoding.library, rate=rate, options=dict(encoding.options))

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from clesr import __version__
-from clesr.engines.common.errors import SinkError
+from clesr.engines.common.errors import SinkError, on_error
 from clesr.engines.common.folders import LONGEST, Folder, relative_parts
 from clesr.engines.common.parsing import Count, Int64, convert, parse_json
 
@@ -98,11 +97,10 @@ class Journal:
         self.chosen: dict[int, str] = {}  # the model that "auto" was, by scale
         self.damaged = 0
         try:
-            with ExitStack() as stack:
-                with Folder(folder) as opened:
-                    self._file = stack.enter_context(opened.open_own(NAME))
+            with Folder(folder) as opened:
+                self._file = opened.open_own(NAME)
+            with on_error(self._file.close):
                 self._read()
-                stack.pop_all()
         except OSError as error:
             raise SinkError(f"{self.path} cannot be read and written: {error.strerror}") from error
 
