@@ -31,8 +31,6 @@ class LiveEngine:
     said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
     by it (pipeline/fidelity.py).
 
-    Any thread may read ``oldest_ns``, when the oldest frame in flight was submitted, and ``opening_ns``, since when an
-    engine is being opened; None where there is none.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -43,9 +41,6 @@ class LiveEngine:
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
-        self.oldest_ns: int | None = None
-        self.opening_ns: int | None = None
-        self.full = False  # whether as many frames are in flight as the engine takes
         self._check: FidelityCheck | None = None
         self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
         self._shape, self._depth = (0, 0), 1
@@ -57,14 +52,15 @@ class LiveEngine:
 
     def open(self, shape: tuple[int, int]) -> None:
         """Open an engine for LR ``shape`` (H, W) in place of the present one; raises what that raises."""
-        self.opening_ns = self.clock.now_ns()
-        try:
-            self.close()
-            check_size(shape, self.scale)
-            with _no_exit("opened"):
-                self.engine = self._opened(shape)
-        finally:
-            self.opening_ns = None
+        self.close()
+        check_size(shape, self.scale)
+        with _no_exit("opened"):
+            self.engine = self._opened(shape)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many frames are in flight as the engine takes."""
+        return len(self._in_flight) >= self._depth
 
     @property
     def waiting(self) -> int:
@@ -138,7 +134,6 @@ class LiveEngine:
         if self.failure or self.engine is None or self._interrupted:
             return False
         self._in_flight.append(prepared)
-        self._look_at_flight()
         started = False
         try:
             self.engine.submit(prepared.lr)
@@ -151,7 +146,6 @@ class LiveEngine:
         finally:
             if not started:
                 self._in_flight.pop()
-                self._look_at_flight()
         return started
 
     def _collect_all(self) -> None:
@@ -171,7 +165,6 @@ class LiveEngine:
             result = self._fallback(prepared)
         self._ready.append(result)
         self._in_flight.popleft()
-        self._look_at_flight()
 
     def _upscaled(self, prepared: PreparedFrame) -> Result:
         """What the engine makes of ``prepared``, the oldest in flight; raises what is wrong with it."""
@@ -193,10 +186,6 @@ class LiveEngine:
         results = list(self._ready)
         self._ready.clear()
         return results
-
-    def _look_at_flight(self) -> None:
-        self.oldest_ns = self._in_flight[0].submitted_ns if self._in_flight else None
-        self.full = len(self._in_flight) >= self._depth
 
     def _fail(self, error: BaseException) -> None:
         """Take the engine out of service: it is opened again before a later frame."""

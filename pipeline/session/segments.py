@@ -114,7 +114,9 @@ class Segments:
                 self._reached_ns = now
             if self._came or not waiting:
                 self._came = False
-                self._commit_when_due(now)
+                for writer in self._writers():
+                    commit = partial(self._committer.commit_when_due, writer, self._reached_ns, now)
+                    self._guarded(writer, commit)
         except Exception as error:  # noqa: BLE001 - as said
             writers = self._writers()
             for writer in writers:
@@ -219,12 +221,6 @@ class Segments:
         elif wanted:
             self._preroll.add(entry)
         self._came = True
-
-    def _commit_when_due(self, now_ns: int) -> None:
-        """Begin the commits that are due: looked at with each captured frame, and when nothing waits."""
-        for writer in self._writers():
-            commit = partial(self._committer.commit_when_due, writer, self._reached_ns, now_ns)
-            self._guarded(writer, commit)
 
     def _belongs(self, entry: Entry, images: ImageFormat) -> bool:
         """Whether a frame goes into the session, or begins one of its own (see _Changes)."""

@@ -258,7 +258,9 @@ def _numbers(records: list[Record], expected: int) -> Iterator[str]:
     """Every number from the first, which is ``expected``, to the last has one line."""
     for record in records:
         if record.number > expected:
-            yield f"{_range(expected, record.number - 1)} no line in {FRAMES}, and nothing explains that"
+            last = record.number - 1
+            missing = f"frame {last} has" if last == expected else f"frames {expected} to {last} have"
+            yield f"{missing} no line in {FRAMES}, and nothing explains that"
         elif record.number < expected:
             yield f"frame {record.number} has two lines in {FRAMES}"
         expected = max(expected, record.number + record.count)
@@ -334,10 +336,6 @@ def _why(record: Record, what: str) -> str | None:
     if record.outcome is (Outcome.LOST if raw else Outcome.STALE):
         return str(record.outcome)
     return record.reason or "no reason is given"
-
-
-def _range(first: int, last: int) -> str:
-    return f"frame {first} has" if first == last else f"frames {first} to {last} have"
 
 
 def _words(totals: Counter[str]) -> str:

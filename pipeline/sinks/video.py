@@ -77,8 +77,7 @@ class VideoFile:
         self._writer: VideoWriter | None = None
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()
-        self._begun = 0  # files
-        self._number = 0  # of the last one
+        self._number = 0  # of the last file
         self._finished: list[_FinishedFile] = []
         self._said: list[str] = []
         self._broken: str | None = None
@@ -155,7 +154,6 @@ class VideoFile:
             self._file = self._next()
         else:
             self._number = max(self._number, 1)
-        self._begun += 1
         tick = choose_tick(self.suffix, result.frame, self._fps)
         self._timeline = Timeline(tick, 1 / Fraction(self._fps))
         self._writer = VideoWriter(self._file.path, encoding, image.shape, tick=tick, fps=self._fps)
@@ -198,8 +196,6 @@ class VideoFile:
             )
             self._finished.append(_FinishedFile(file, words))
             self._file = None
-        else:
-            self._begun -= 1  # its name is free
         if late:
             self._encode = "cpu"
             for result in late:

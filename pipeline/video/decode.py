@@ -57,7 +57,12 @@ def open_container(
     """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
     stored = stored_bytes(address)
     if stored is not None:
-        _check_header(address)
+        try:
+            problem = header_problem(Path(address.removeprefix("file:")))
+        except OSError as error:
+            problem = f"cannot be opened ({error.strerror}); check the path"
+        if problem is not None:
+            raise SourceError(f"{shown(address)} {problem}")
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
@@ -69,15 +74,6 @@ def open_container(
     with on_error(container.close):
         _check_video(container, address, stored)
     return container
-
-
-def _check_header(address: str) -> None:
-    try:
-        problem = header_problem(Path(address.removeprefix("file:")))
-    except OSError as error:
-        problem = f"cannot be opened ({error.strerror}); check the path"
-    if problem is not None:
-        raise SourceError(f"{shown(address)} {problem}")
 
 
 def stored_bytes(address: str) -> int | None:

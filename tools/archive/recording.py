@@ -21,7 +21,6 @@ from clesr.pipeline.sources.video.ranges import (
     FrameRange,
     NotApart,
     VideoRange,
-    image_range,
     index_video,
     split_images,
     split_video,
@@ -78,7 +77,10 @@ def open_range(path: Path, span: FrameRange | None) -> Source:
     if span is None:
         return open_source(str(path), pace="max")
     images = open_numbered(path)
-    return VideoRange(path, span) if images is None else image_range(images, span)
+    if images is None:
+        return VideoRange(path, span)
+    images.restrict(span.start, span.stop)
+    return images
 
 
 def open_numbered(path: Path) -> IndexedSource | None:

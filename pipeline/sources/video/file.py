@@ -135,7 +135,8 @@ class VideoSource:
     def _shortfall(self) -> str | None:
         """What says that the file was cut, where its container states what it should hold."""
         kind, stated = self._container.format.name, self._stream.frames
-        if kind == "mpegts" and _cut_in_packet(Path(self._address)):
+        size = stored_bytes(self._address) or 0
+        if kind == "mpegts" and all(size % packet for packet in (188, 192, 204)):
             return "the file ends early: in the middle of a transport packet"
         if kind.startswith("mov") and self._demuxed < stated:
             return f"the file ends early: {self._demuxed} of the {stated} frames that it states are there"
@@ -222,11 +223,6 @@ def file_address(address: str) -> str:
     if path.is_file() and not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
     return f"file:{path}"
-
-
-def _cut_in_packet(path: Path) -> bool:
-    """Whether a transport stream's length fits none of the packet sizes there are."""
-    return path.is_file() and all(path.stat().st_size % size for size in (188, 192, 204))
 
 
 def _matroska_length(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:

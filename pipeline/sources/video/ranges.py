@@ -14,7 +14,6 @@ import av
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, file_address
 from clesr.pipeline.video.decode import open_container
@@ -142,12 +141,6 @@ class VideoRange:
 
     def close(self) -> None:
         self._source.close()
-
-
-def image_range(source: IndexedSource, span: FrameRange) -> IndexedSource:
-    """The images of ``span`` out of a recording whose images are had by number."""
-    source.restrict(span.start, span.stop)
-    return source
 
 
 def _open_at(path: Path, span: FrameRange, clock: Clock) -> VideoSource:
