@@ -18,8 +18,6 @@ from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Fidelity, Image
 from clesr.pipeline.view import TILE, eight_bits, field_of_view
 
-__all__ = ["MOST_DB", "REFRESH", "TILE", "FidelityCheck", "Tiles", "decibels", "squared_difference"]
-
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
 REFRESH = 64  # frames after which the field of view is looked for again

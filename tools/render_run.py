@@ -24,9 +24,9 @@ from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
-from clesr.pipeline.session.manifest import recorded_settings
+from clesr.pipeline.session.manifest import RecorderSettings, recorded_settings
 from clesr.pipeline.session.reader import SessionReader
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.session import SessionSource
 from clesr.tools.common.console import progress_bar
 from clesr.tools.common.summary import print_summary

@@ -11,12 +11,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from fractions import Fraction
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, get_type_hints
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -71,8 +71,7 @@ def cause(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of ``frames.jsonl``: a captured frame, or ``count`` numbers in a row that the source lost.
 
     Times are monotonic nanoseconds; ``ticks`` is the presentation time in both video files, in milliseconds since the
@@ -218,10 +217,9 @@ def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
     if tail != chain.encode() + b'"}\n':
         raise ValueError("was changed, or does not follow the line before it")
     try:
-        values = parse_json(body + b"}", _Line)
+        return parse_json(body + b"}", Record), chain
     except ValueError as error:
         raise ValueError(f"holds what this format does not know ({error})") from error
-    return Record(**msgspec.structs.asdict(values)), chain
 
 
 def format_manifest(info: SessionInfo) -> bytes:
@@ -265,13 +263,4 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
-def _declared(field: Field[Any]) -> tuple[str, Any] | tuple[str, Any, Any]:
-    kind = _HINTS[field.name]
-    return (field.name, kind) if field.default is MISSING else (field.name, kind, field.default)
-
-
-_DEFAULTS = [(f.name, f.default) for f in fields(Record)]
-_HINTS = get_type_hints(Record, include_extras=True)
-_Line = msgspec.defstruct(
-    "_Line", [_declared(f) for f in fields(Record)], forbid_unknown_fields=True, kw_only=True
-)
+_DEFAULTS = [(f.name, f.default) for f in msgspec.structs.fields(Record)]

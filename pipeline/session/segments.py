@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sized
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
@@ -183,7 +184,7 @@ class Segments:
         entry = self.open.get(number)
         if entry is None:
             return
-        entry.record = replace(entry.record, **values)
+        entry.record = structs.replace(entry.record, **values)
         if reason:
             entry.explain(reason)
         entry.settled, entry.sr_due, entry.engine = True, "collected_ns" in values, engine

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from msgspec import structs
 
 from clesr.engines.common.errors import on_error
 from clesr.engines.engine import EngineInfo
@@ -53,7 +54,7 @@ class Entry:
         """Add ``reason`` to those that the record has."""
         reasons = [self.record.reason] if self.record.reason else []
         if reason and reason not in reasons:
-            self.record = replace(self.record, reason="; ".join([*reasons, reason]))
+            self.record = structs.replace(self.record, reason="; ".join([*reasons, reason]))
 
     @property
     def size(self) -> int:
@@ -122,10 +123,10 @@ class SessionWriter:
             if self._base_ticks is None:
                 self._base_ticks = record.ticks
             ticks = record.ticks - self._base_ticks
-            entry.record = replace(record, ticks=ticks)
+            entry.record = structs.replace(record, ticks=ticks)
         if raw is not None:
             video = self._videos.get(RAW) or self._begin_video(RAW, raw.encoder)
-            entry.record = replace(entry.record, raw_index=video.count, raw_hash=raw.pixels)
+            entry.record = structs.replace(entry.record, raw_index=video.count, raw_hash=raw.pixels)
             video.mux(raw.data, ticks, key=raw.key)
         if entry.sr is not None:
             self.add_sr(entry)
@@ -143,7 +144,9 @@ class SessionWriter:
         else:
             video = self._videos.get(SR) or self._begin_video(SR, sr.encoder)
             self.needs_key = False
-            entry.record = replace(entry.record, sr_index=video.count, sr_hash=sr.pixels, sr_coded=sr.coded)
+            entry.record = structs.replace(
+                entry.record, sr_index=video.count, sr_hash=sr.pixels, sr_coded=sr.coded
+            )
             video.mux(sr.data, entry.record.ticks or 0, key=sr.key)
 
     def complete(self, entry: Entry) -> None:
@@ -265,7 +268,7 @@ class SessionWriter:
     def _forget_pixels(self, entry: Entry) -> None:
         """Writing failed: ``entry`` has only the pixels that are on the disk."""
         if not self._holds(RAW, entry.record.raw_index):
-            entry.record = replace(entry.record, raw_index=None, raw_hash=None)
+            entry.record = structs.replace(entry.record, raw_index=None, raw_hash=None)
         if not self._holds(SR, entry.record.sr_index):
-            entry.record = replace(entry.record, sr_index=None, sr_hash=None, sr_coded=None)
+            entry.record = structs.replace(entry.record, sr_index=None, sr_hash=None, sr_coded=None)
         entry.explain(UNWRITTEN)
