@@ -97,11 +97,6 @@ class FidelityCheck:
         worst_at = None if worst is None else self._tiles.at(worst)
         return sr, Fidelity(db, before_db, worst_db, worst_at, self.limit_db, own)
 
-    def judge(self, lr: Image, sr: Image, reprojected: Sequence[Image] = ()) -> tuple[Image, Fidelity, str]:
-        """As a call; and why ``sr`` surely is no up-scaled image of ``lr``, empty where it may be."""
-        sr, found = self(lr, sr, reprojected)
-        return sr, found, no_upscaled_image(lr, found)
-
 
 def no_upscaled_image(lr: Image, found: Fidelity) -> str:
     """Why an image with the figures ``found`` surely is no up-scaled one of ``lr``, in words; empty where it may be.

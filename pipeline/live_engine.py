@@ -12,7 +12,7 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
-from clesr.pipeline.fidelity import FidelityCheck
+from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 
 log = logging.getLogger(__name__)
@@ -61,11 +61,6 @@ class LiveEngine:
     def full(self) -> bool:
         """Whether as many frames are in flight as the engine takes."""
         return len(self._in_flight) >= self._depth
-
-    @property
-    def waiting(self) -> int:
-        """Frames submitted, whose results were not yet taken."""
-        return len(self._in_flight) + len(self._ready)
 
     def submit(self, prepared: PreparedFrame) -> list[Result]:
         """Start ``prepared``. Returns the results that had to come first or came at once, oldest first.
@@ -174,8 +169,8 @@ class LiveEngine:
         image = collect_checked(engine, prepared.lr, self.scale)
         name = engine.info.engine
         reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
-        image, found, wrong = check.judge(prepared.lr, image, reprojected)
-        if wrong:
+        image, found = check(prepared.lr, image, reprojected)
+        if wrong := no_upscaled_image(prepared.lr, found):
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
             self._failures = 0

@@ -43,7 +43,8 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     jobs = plan(inputs, Path(settings.output))
     rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
     rule.check_all(*(job.target for job in jobs), settings.summary)
-    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS)
+    stills = all(job.source.suffix.lower() in IMAGE_SUFFIXES and job.target.suffix in STILLS for job in jobs)
+    opener = EngineOpener.of(settings, None if stills else PATIENCE_FPS)  # stills have no rate to hold
     broken: list[str] = []
     for index, job in enumerate(jobs):
         label = job.source.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {job.source.name}"
@@ -103,11 +104,6 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
         taken.add(target)
         jobs.append(Job(path, target))
     return jobs
-
-
-def _are_stills(jobs: list[Job]) -> bool:
-    """Whether each input is one image, so that there is no rate to hold."""
-    return all(job.source.suffix.lower() in IMAGE_SUFFIXES and job.target.suffix in STILLS for job in jobs)
 
 
 def _run(

@@ -8,11 +8,19 @@ import hashlib
 import os
 import shutil
 import stat
-from io import BufferedRandom, BufferedReader, FileIO
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
 from clesr.engines.common.errors import on_error
-from clesr.engines.common.files import LONGEST_READ, create_new, hidden_name, kind_of, name_new, open_regular
+from clesr.engines.common.files import (
+    LONGEST_READ,
+    WholeFile,
+    create_new,
+    hidden_name,
+    kind_of,
+    name_new,
+    open_regular,
+)
 
 LONGEST = 4096  # characters of a name with folders
 
@@ -85,9 +93,9 @@ class Folder:
         """The regular file ``name`` for reading and appending; made where it is missing."""
         return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
 
-    def create(self, name: str) -> FileIO:
+    def create(self, name: str) -> WholeFile:
         """The new file ``name``, unbuffered, to write and read."""
-        return FileIO(create_new(_single(name), self.descriptor), "r+")
+        return WholeFile(create_new(_single(name), self.descriptor), "r+")
 
     def put(self, name: str, data: bytes, *, wait: bool = True) -> None:
         """``data`` as the file ``name``, in place of the one before, so that a crash leaves the one or the other;
@@ -95,9 +103,7 @@ class Folder:
         temporary = hidden_name(_single(name))
         with on_error(lambda: self.remove(temporary)):
             with self.create(temporary) as file:
-                view = memoryview(data)
-                while len(view):
-                    view = view[file.write(view) :]
+                file.write(data)
                 if wait:
                     os.fsync(file.fileno())
             self.move(temporary, self, name, replace=True)

@@ -6,11 +6,11 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable
-from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from clesr.engines.common.files import WholeFile
 from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
     MANIFEST,
@@ -147,7 +147,7 @@ class FrameJournal:
     """``frames.jsonl`` while it is written: the new ``file``, locked, whose lines are chained from ``session`` (its id)
     on. Raises OSError."""
 
-    def __init__(self, file: FileIO, session: str) -> None:
+    def __init__(self, file: WholeFile, session: str) -> None:
         self.file = file
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.chain, self.count, self.size = session, 0, 0
@@ -156,10 +156,8 @@ class FrameJournal:
         """Bring ``count`` ``lines`` to the disk, the last with this ``chain`` value; where that fails, none of them is
         in the file. Any thread, one at a time."""
         self.file.seek(self.size)
-        view = memoryview(lines)
         try:
-            while len(view):
-                view = view[self.file.write(view) :]
+            self.file.write(lines)
             os.fdatasync(self.file.fileno())
         except OSError:
             self.file.truncate(self.size)

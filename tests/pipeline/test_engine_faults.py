@@ -430,7 +430,8 @@ def test_nothing_is_in_flight_after_a_refused_frame(error: BaseException) -> Non
         assert result.outcome is Outcome.FAILED
     except KeyboardInterrupt:
         assert isinstance(error, KeyboardInterrupt)
-    assert upscaler.waiting == 0
+    assert not upscaler._in_flight
+    assert not upscaler._ready
 
 
 def test_a_first_frame_too_large_to_enlarge_ends_the_run_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

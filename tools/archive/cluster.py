@@ -139,8 +139,6 @@ class RayExecutor:
             self._ray.shutdown()
             self._quiet.close()
 
-    # --- starting and losing
-
     def _start(self) -> _Actor:
         remote = self._ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **self._resources)
         handle = remote.remote(self._settings, self._out)

@@ -122,9 +122,7 @@ def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Execut
 def _settings(options: UpscaleSettings) -> Settings:
     codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
-    named: dict[str, Any] = {
-        each.name: getattr(options, each.name, "") for each in fields(Settings)
-    }  # no hash yet
+    named: dict[str, Any] = {each.name: getattr(options, each.name, "") for each in fields(Settings)}
     return _identified(Settings(**named | {"codec": codec}))
 
 

@@ -93,8 +93,6 @@ class Runner:
         self._stop.set()
         self.executor.stop()
 
-    # --- what comes next
-
     def _next(self) -> Task | None:
         while self._ready:
             task = self._ready.popleft()
@@ -142,8 +140,6 @@ class Runner:
         self.report.passed[kind(entry.input)] += entry.size
         if entry.status is Status.PARTIAL:
             self.report.list_broken(entry.input, entry.reason)
-
-    # --- what became of it
 
     def _take(self, task: Task, answer: Answer) -> None:
         if task.plan is not None and not self._current(task):
@@ -220,8 +216,6 @@ class Runner:
             entry = replace(entry, size=file.size, mtime_ns=file.mtime_ns)
         self.journal.add(entry)
         self.report.list_broken(name, reason)
-
-    # --- small parts
 
     def _current(self, task: Task) -> bool:
         state = self._open.get(task.file.name)

@@ -161,8 +161,6 @@ class Worker:
         """From any thread: LR pixels of the present segment that are done."""
         return self._computation.progress()
 
-    # --- the parts of begin
-
     def _left_by_a_killed_run(self, file: InputFile, key: str) -> JournalEntry | None:
         """The entry of a file that was finished just before its run was killed."""
         try:
@@ -188,8 +186,6 @@ class Worker:
         *folders, name = relative_parts(file.target)
         with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
             self._check_place(there, name, file)
-
-    # --- the parts of finish
 
     def _entry(self, plan: SegmentPlan, segments: list[SegmentInfo], result: Path) -> JournalEntry:
         file, frames = plan.file, sum(info.frames for info in segments)

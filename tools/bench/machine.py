@@ -17,7 +17,7 @@ from clesr.engines.gpu import driver_version
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
-PACKAGES = (
+PACKAGES = (  # that do the work
     "torch",
     "triton",
     "openvino",
@@ -32,7 +32,8 @@ COMMIT = "CLESR_COMMIT"  # says the commit where the files were copied without t
 
 def environment() -> dict[str, Any]:
     """``machine``, ``versions``, ``commit``, for JSON."""
-    return {"machine": describe_machine(), "versions": describe_versions(), "commit": git_commit()}
+    own = {"clesr": clesr.__version__, "python": platform.python_version()}
+    return {"machine": describe_machine(), "versions": own | versions_of(PACKAGES), "commit": git_commit()}
 
 
 def describe_machine() -> dict[str, Any]:
@@ -49,11 +50,6 @@ def describe_machine() -> dict[str, Any]:
         **(_gpu() if torch.cuda.is_available() else {}),
         "load": round(os.getloadavg()[0], 2),
     }
-
-
-def describe_versions() -> dict[str, str]:
-    """clesr, Python, and those of the packages that do the work which are installed."""
-    return {"clesr": clesr.__version__, "python": platform.python_version(), **versions_of(PACKAGES)}
 
 
 def git_commit() -> str:

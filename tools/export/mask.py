@@ -11,19 +11,6 @@ from clesr.tools.export.clip import Still
 MARGIN = 2  # pixels of the captured image around a region in SR images: what a network or bicubic carries over its edge
 
 
-def blank_raw(regions: Sequence[Roi]) -> Callable[[Still], Image]:
-    """An edit that makes ``regions`` of captured images black. Raises UsageError where one leaves the image."""
-
-    def edit(still: Still) -> Image:
-        blanked = still.image.copy()
-        for region in regions:
-            region.check((blanked.shape[0], blanked.shape[1]), "--mask")
-            region.cut(blanked)[...] = 0
-        return blanked
-
-    return edit
-
-
 def blank_sr(regions: Sequence[Roi], scale: int, origin: tuple[int, int]) -> Callable[[Still], Image]:
     """An edit that makes ``regions`` of captured images, with MARGIN around them, black in the SR images.
 

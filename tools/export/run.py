@@ -18,11 +18,12 @@ from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.pipeline.settings import option_name
+from clesr.pipeline.sources.masked import blank
 from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
 from clesr.tools.export.files import all_or_none
-from clesr.tools.export.mask import blank_raw, blank_sr
+from clesr.tools.export.mask import blank_sr
 from clesr.tools.export.options import ExportOptions
 from clesr.tools.export.patient import read_patient
 from clesr.tools.export.recording import recording_clip
@@ -133,7 +134,7 @@ def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, optio
         if clip.kind == "sr" and session is not None:
             clip = clip.edited(blank_sr(regions, session.info.scale, _origin(session)), words)
         else:
-            clip = clip.edited(blank_raw(regions), words)
+            clip = clip.edited(lambda still: blank(still.image, regions), words)
     if options.burn_in:
         clip = clip.edited(
             partial(_burnt, clip, stills=bool(options.frame or options.every)), "words burnt in"

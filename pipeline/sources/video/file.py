@@ -72,7 +72,11 @@ class VideoSource:
                 if self._ended:
                     raise EndOfSource
                 self._advance()
-            return self._numbered(self._ready.popleft())
+            item, number, time_ns = self._ready.popleft(), self._number, self._clock.now_ns()
+            self._number += 1
+            if isinstance(item, Damage):
+                return Corrupt(number, time_ns, item.reason)
+            return Frame(item.image, number, time_ns, self._times.rising(item.pts), self._time_base)
 
     def close(self) -> None:
         with self._lock:
@@ -93,13 +97,6 @@ class VideoSource:
             except FAULTS as error:
                 return f"a part of it cannot be read ({reason(error)})"
             return self._shortfall()
-
-    def _numbered(self, item: DecodedImage | Damage) -> Frame | Corrupt:
-        number, time_ns = self._number, self._clock.now_ns()
-        self._number += 1
-        if isinstance(item, Damage):
-            return Corrupt(number, time_ns, item.reason)
-        return Frame(item.image, number, time_ns, self._times.rising(item.pts), self._time_base)
 
     def _advance(self) -> None:
         """Read one packet."""

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import av
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, file_address
 from clesr.pipeline.video.decode import open_container
 
@@ -112,9 +110,9 @@ class VideoRange:
     """The frames of ``span``, numbered as in the whole video. ``read`` raises NotApart where they are not exactly
     those that the scan promised, or one is damaged: what a sequential read makes of that is what counts."""
 
-    def __init__(self, path: Path, span: FrameRange, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, path: Path, span: FrameRange) -> None:
         self._span, self._number = span, span.start
-        self._source = _open_at(path, span, clock)
+        self._source = _open_at(path, span)
         self.info = replace(self._source.info, frames=span.stop - span.start)
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
@@ -143,10 +141,10 @@ class VideoRange:
         self._source.close()
 
 
-def _open_at(path: Path, span: FrameRange, clock: Clock) -> VideoSource:
+def _open_at(path: Path, span: FrameRange) -> VideoSource:
     """A source that begins at the key frame of ``span`` or before; raises NotApart where it lands behind it."""
     if span.seek is None:
-        return VideoSource(path, SourceOptions(clock))
+        return VideoSource(path)
     container = open_container(file_address(str(path)))
     try:
         stream = container.streams.video[0]
@@ -161,4 +159,4 @@ def _open_at(path: Path, span: FrameRange, clock: Clock) -> VideoSource:
         if isinstance(error, av.FFmpegError):
             raise NotApart(f"cannot be read from {span.seek} on ({error.strerror})") from error
         raise
-    return VideoSource(path, SourceOptions(clock), container)
+    return VideoSource(path, container=container)
