@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clesr.engines.common.errors import ClesrError, UsageError, on_error
+from clesr.engines.common.errors import WHY, ClesrError, UsageError, on_error, told_as
 from clesr.engines.common.files import WriteRule
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
@@ -90,10 +90,8 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
         raise UsageError(
             f"{output} is neither a folder nor a file of a kind that is written ({', '.join(OUTPUTS)})"
         )
-    try:
+    with told_as(ClesrError, f"the folder {output} cannot be made: {WHY}"):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClesrError(f"the folder {output} cannot be made: {error.strerror}") from error
     taken: set[Path] = set()
     jobs: list[Job] = []
     for path in inputs:

@@ -46,6 +46,20 @@ class EndOfSource(Exception):
     """Raised by ``Source.read`` after the last frame. Not a failure."""
 
 
+WHY = "{why}"  # in the words of ``told_as``: what the error says
+
+
+@contextmanager
+def told_as(
+    kind: type[Exception], words: str, caught: type[Exception] | tuple[type[Exception], ...] = OSError
+) -> Iterator[None]:
+    """What is ``caught`` in the block is raised as a ``kind`` that says ``words``, with the reason in place of WHY."""
+    try:
+        yield
+    except caught as error:
+        raise kind(words.replace(WHY, getattr(error, "strerror", None) or str(error))) from error
+
+
 @contextmanager
 def on_error(undo: Callable[[], object]) -> Iterator[None]:
     """Call ``undo`` where the block raises, whatever that is; the error goes on."""

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.files import WholeFile
 from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
@@ -29,17 +30,13 @@ DELETED = " (deleted)"  # what Linux puts behind the name of what is gone
 
 def make_folder(folder: Path, *, above: bool = True) -> None:
     """Make ``folder`` and those ``above`` it; raises SessionError where it cannot be, or has something in it."""
-    try:
+    with told_as(SessionError, f"no recording can be made in {folder} ({WHY}); choose another folder"):
         folder.mkdir(parents=above, exist_ok=True)
         if any(folder.iterdir()):
             raise SessionError(f"{folder} is not empty; give a new folder for the recording")
         probe = folder / RESERVE
         probe.write_bytes(b"")
         probe.unlink()
-    except OSError as error:
-        raise SessionError(
-            f"no recording can be made in {folder} ({error.strerror}); choose another folder"
-        ) from error
     if shutil.disk_usage(folder).free < 4 * RESERVE_BYTES:
         raise SessionError(f"no recording can be made in {folder}: the disk is full; free some space")
 

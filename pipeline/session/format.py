@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 from msgspec import Meta
 
-from clesr.engines.common.errors import ClesrError, first_line
+from clesr.engines.common.errors import WHY, ClesrError, first_line, told_as
 from clesr.engines.common.parsing import Count, Int64, check_depth, parse_json
 from clesr.pipeline.frame import Outcome
 
@@ -239,7 +239,7 @@ def manifest_hash(text: bytes) -> tuple[str, bool]:
 
 def parse_manifest(text: bytes, name: str) -> SessionInfo:
     """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
-    try:
+    with told_as(SessionError, f"{name} is damaged ({WHY}); restore the session from a copy", ValueError):
         version = parse_json(text, _Versioned).version
         if version != VERSION:
             raise SessionError(
@@ -250,8 +250,6 @@ def parse_manifest(text: bytes, name: str) -> SessionInfo:
         started = datetime.fromisoformat(info.started)
         if started.tzinfo is None or not 1900 < started.year < 3000:
             raise ValueError(f"started is {info.started}: expected a time with its offset from UTC")
-    except ValueError as error:
-        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
     return info
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.folders import check_part, read_part
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.format import (
@@ -94,12 +95,8 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda _images: None) 
     Raises SessionError where there is no session of a known format, or where its files cannot be read.
     """
     session = read_session(folder)
-    try:
+    with told_as(SessionError, f"{folder} cannot be checked ({WHY}); check the disk and the rights"):
         return _Check(session.folder, session.info, advance).run()
-    except OSError as error:
-        raise SessionError(
-            f"{folder} cannot be checked ({error.strerror}); check the disk and the rights"
-        ) from error
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import ClesrError, MissingDependencyError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, MissingDependencyError, UsageError, told_as
 from clesr.engines.common.folders import put_part
 from clesr.engines.common.processor import core_count
 from clesr.tools.archive.messages import Answer, Failure, Hello, Task
@@ -242,12 +242,8 @@ def _check_answers(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"--cluster {address} is no address; {ADVICE}")
-    try:
+    with told_as(ClesrError, f"--cluster {address} does not answer ({WHY}); {ADVICE}"):
         socket.create_connection((host, int(port)), ANSWER_S).close()
-    except OSError as error:
-        raise ClesrError(
-            f"--cluster {address} does not answer ({error.strerror or error}); {ADVICE}"
-        ) from error
 
 
 def _resources(having: dict[str, float], settings: Settings, gpus: float) -> dict[str, Any]:

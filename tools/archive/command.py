@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from clesr.engines.common.errors import ClesrError, SinkError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, SinkError, UsageError, told_as
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
@@ -41,12 +41,10 @@ def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
     rule = WriteRule.of(options.overwrite, root, options.model)
     rule.check_all(options.summary)
-    try:
+    with told_as(SinkError, f"the folder {out} cannot be made: {WHY}; choose another"):
         out.mkdir(parents=True, exist_ok=True)
         with Folder(out) as opened:
             opened.folder(*WORK, make=True).close()
-    except OSError as error:
-        raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
     with locked(out / FOLDER / "lock"), closing(Journal(out)) as journal:
         if journal.damaged:
             log.warning(

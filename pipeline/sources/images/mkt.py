@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clesr.engines.common.errors import SourceError, on_error
+from clesr.engines.common.errors import WHY, SourceError, on_error, told_as
 from clesr.engines.common.limits import size_problem
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable
@@ -30,10 +30,8 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
     Raises SourceError where the file cannot be read or its header is implausible.
     """
     path = Path(path)
-    try:
+    with told_as(SourceError, f"{path}: cannot be opened ({WHY}); check the path"):
         file = path.open("rb")
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     with on_error(file.close):
         fps, shape = parse_header(file.read(HEADER), str(path))
         size = 2 * math.prod(shape)
