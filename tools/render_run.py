@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,10 @@ class Differences:
 def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    upscaler = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
-    try:
+    live = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
+    with closing(live) as upscaler:
         for record, sr in session.images("sr"):
             if record.outcome not in (Outcome.UPSCALED, None):
                 continue
@@ -141,8 +141,6 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
                 yield *waiting.popleft(), result.image
         for result in upscaler.drain():
             yield *waiting.popleft(), result.image
-    finally:
-        upscaler.close()
 
 
 def _is_consistent(session: SessionReader) -> bool:

@@ -130,12 +130,10 @@ class Recorder(FrameObserver):
 
     @property
     def recording(self) -> bool:
-        """Whether captured frames are being recorded now."""
         return self._trigger.recording
 
     @property
     def armed(self) -> bool:
-        """Whether frames are recorded, or kept for a recording that may begin."""
         return self._trigger.armed
 
     @property

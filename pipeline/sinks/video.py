@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,14 +34,6 @@ from clesr.pipeline.video.hardware_encoding import by_hardware
 log = logging.getLogger(__name__)
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
-
-
-@dataclass(frozen=True, slots=True)
-class _FinishedFile:
-    """A finished file that still has its temporary name."""
-
-    file: NewFile
-    words: str
 
 
 class VideoFile:
@@ -78,7 +69,9 @@ class VideoFile:
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()
         self._number = 0  # of the last file
-        self._finished: list[_FinishedFile] = []
+        self._finished: list[
+            tuple[NewFile, str]
+        ] = []  # which still have their temporary names, and words on them
         self._said: list[str] = []
         self._broken: str | None = None
         self._closed = False
@@ -194,7 +187,7 @@ class VideoFile:
                 f"{frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
                 f"({width}x{height}, {writer.encoding.name})"
             )
-            self._finished.append(_FinishedFile(file, words))
+            self._finished.append((file, words))
             self._file = None
         if late:
             self._encode = "cpu"
@@ -204,14 +197,10 @@ class VideoFile:
     def _publish(self) -> None:
         """Give finished files their names."""
         while self._finished:
-            part = self._finished[0]
-            end = ""
-            if not self._complete:
-                end = ", stopped before the end of the input"
-                part.file.publish(partial_name(part.file.final, self._rule))
-            else:
-                part.file.publish()
-            self._said.append(f"{part.file.final}: {part.words}{end}")
+            file, words = self._finished[0]
+            file.publish(None if self._complete else partial_name(file.final, self._rule))
+            end = "" if self._complete else ", stopped before the end of the input"
+            self._said.append(f"{file.final}: {words}{end}")
             del self._finished[0]
 
     def _fail(self, error: BaseException) -> None:

@@ -113,10 +113,9 @@ class Broadcast:
         self._connections.add(peer)
         self.served += 1
         try:
-            while await reader.read(RECEIVED):
-                pass
-        except OSError:
-            pass  # gone
+            with contextlib.suppress(OSError):  # gone
+                while await reader.read(RECEIVED):
+                    pass
         finally:
             self._connections.discard(peer)
             sending.cancel()

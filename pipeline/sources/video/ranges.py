@@ -6,6 +6,7 @@ import bisect
 import itertools
 from array import array
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,10 +67,8 @@ def index_video(path: Path) -> Index:
             seek = packet.pts if packet.dts is None else min(packet.pts, packet.dts)
             keys.append((packet.pts, seek))
 
-    try:
+    with closing(source):
         cut = source.scan(visit)
-    finally:
-        source.close()
     ordered = sorted(times)
     if any(a == b for a, b in itertools.pairwise(ordered)):
         problems.append("two frames have the same time")
