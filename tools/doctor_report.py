@@ -26,6 +26,7 @@ from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video.encoding import Encoding, choose_encoding
 from clesr.pipeline.video.hardware_decoding import BY_HARDWARE
 from clesr.pipeline.video.hardware_encoding import by_hardware, write_pattern
+from clesr.tools.common.console import handled
 from clesr.tools.data.images import frames_of
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
@@ -105,32 +106,18 @@ def _codecs() -> Iterator[str]:
 
 def _hardware() -> Iterator[str]:
     """What graphics cards can do with video, tried on a few images."""
+    said = BufferingHandler(1000)  # what is logged of video: for the report, in place of standard error
     for label, codec in {"H.264": "h264", "HEVC": "hevc"}.items():
         try:
             encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
-            with _logged() as records:
+            with handled(logging.getLogger("clesr.pipeline.video"), said):
                 _decode(encoding)
-                line = records[-1].getMessage()
+                line = said.buffer[-1].getMessage()
                 yield f"{'ok' if line.startswith(BY_HARDWARE) else '--'}  {label}: {line}"
                 encodes = by_hardware("gpu", encoding, TRIED).hardware
-                yield f"{'ok' if encodes else '--'}  {label}: {records[-1].getMessage()}"
+                yield f"{'ok' if encodes else '--'}  {label}: {said.buffer[-1].getMessage()}"
         except (ClesrError, av.FFmpegError) as error:
             yield f"--  {label} in hardware cannot be tried: {error}"
-
-
-@contextlib.contextmanager
-def _logged() -> Iterator[list[logging.LogRecord]]:
-    """What is logged of video in the block: for the report, in place of standard error."""
-    logger, handler = logging.getLogger("clesr.pipeline.video"), BufferingHandler(1000)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield handler.buffer
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
 
 
 def _decode(encoding: Encoding) -> None:

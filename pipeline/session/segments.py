@@ -42,16 +42,12 @@ class _Changes:
     def __init__(self) -> None:
         self._followed: deque[int] = deque(maxlen=AT_ONCE)
         self._images: ImageFormat | None = None
-        self._row = 0
+        self.row = 0  # frames of one format that came last
 
     def met(self, images: ImageFormat) -> None:
         """A frame of this format came."""
-        self._row = self._row + 1 if images == self._images else 1
+        self.row = self.row + 1 if images == self._images else 1
         self._images = images
-
-    def lasting(self) -> bool:
-        """Whether enough frames in a row were of one format."""
-        return self._row >= IN_A_ROW
 
     def few(self, now_ns: int) -> bool:
         """Whether a new folder may be begun at once."""
@@ -228,7 +224,7 @@ class Segments:
         self._changes.met(images)
         if self._writer is None or images == self._writer.images:
             return True
-        if self._changes.few(entry.record.captured_ns) or self._changes.lasting():
+        if self._changes.few(entry.record.captured_ns) or self._changes.row >= IN_A_ROW:
             return True
         entry.other = True
         self._without_pixels(entry, f"other size: {images} in a recording of {self._writer.images}")

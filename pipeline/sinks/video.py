@@ -11,13 +11,7 @@ from pathlib import Path
 import av
 
 from clesr.engines.common.errors import ClesrError, SinkError
-from clesr.engines.common.files import (
-    MOST_NUMBERS,
-    NewFile,
-    cannot_write,
-    numbered,
-    partial_name,
-)
+from clesr.engines.common.files import MOST_NUMBERS, NewFile, cannot_write, numbered, partial_name
 from clesr.pipeline.frame import Image, Result, Timeline
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions

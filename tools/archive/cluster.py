@@ -63,13 +63,7 @@ class RayExecutor:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        out: Path,
-        *,
-        address: str,
-        workers: int | None = None,
-        gpus: float = 1.0,
+        self, settings: Settings, out: Path, *, address: str, workers: int | None = None, gpus: float = 1.0
     ) -> None:
         self._settings, self._out = settings, out
         with ExitStack() as stack:

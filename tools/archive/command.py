@@ -20,8 +20,7 @@ from clesr.tools.archive.eta import Survey, following
 from clesr.tools.archive.journal import Journal
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.messages import Executor
-from clesr.tools.archive.report import LISTED, Report
-from clesr.tools.archive.runner import Runner
+from clesr.tools.archive.runner import LISTED, Report, Runner
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
 from clesr.tools.archive.tree import Tree, is_session
 from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals

@@ -25,7 +25,7 @@ from clesr.tools.export.burn_in import (
     wrap,
 )
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.mask import MARGIN, blank_sr
+from clesr.tools.export.run import MARGIN, blank_sr
 from clesr.tools.export.stills import PngExporter
 
 Save = Callable[..., list[str]]
