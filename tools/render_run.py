@@ -120,7 +120,9 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
     prepare = RecordedPrepare(session)
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
-    live = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
+    live = LiveEngine(
+        opener, opener.scale, SYSTEM, consistent=bool(recorded_settings(session.info).consistent)
+    )
     with closing(live) as upscaler:
         for record, sr in session.images("sr"):
             if record.outcome not in (Outcome.UPSCALED, None):
@@ -143,10 +145,6 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
             yield *waiting.popleft(), result.image
 
 
-def _is_consistent(session: SessionReader) -> bool:
-    return bool(recorded_settings(session.info).consistent)
-
-
 def write_session(session: SessionReader, output: Path, opener: EngineOpener) -> bool:
     """Render ``session`` into the new session ``output``; whether that was interrupted."""
     make_folder(output)
@@ -166,7 +164,7 @@ def write_session(session: SessionReader, output: Path, opener: EngineOpener) ->
         scale=opener.scale,
         prepare=prepare,
         recorder=recorder,
-        consistent=_is_consistent(session),
+        consistent=bool(recorded_settings(info).consistent),
     )
     pipeline.start_recording(output)
     try:

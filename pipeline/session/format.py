@@ -166,10 +166,7 @@ def by_position(records: Iterable[Record], name: str) -> dict[int, Record]:
 
 def hash_bytes(*parts: bytes | memoryview) -> str:
     """BLAKE2b-256 over ``parts`` in a row, as hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=HASH_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+    return hashlib.blake2b(b"".join(parts), digest_size=HASH_BYTES).hexdigest()
 
 
 def digest_file(path: Path) -> FileFacts:

@@ -36,6 +36,14 @@ from clesr.pipeline.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 PIXELLESS = (Outcome.LOST, Outcome.CORRUPT)
+STATED = (
+    "closed",
+    "ended",
+    "started",
+    "source",
+    "model",
+    "model_hash",
+)  # in a certificate as the session has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,7 @@ class Certificate:
             "complete": self.holds
             and not self.totals.get("unrecorded")
             and not self.totals.get("unfinished"),
-            "closed": self.info.closed,
-            "ended": self.info.ended,
-            "started": self.info.started,
-            "source": self.info.source,
-            "model": self.info.model,
-            "model_hash": self.info.model_hash,
+            **{name: getattr(self.info, name) for name in STATED},
             "totals": self.totals,
             "missing": [asdict(missing) for missing in self.missing],
             "problems": list(self.problems),

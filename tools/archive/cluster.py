@@ -77,7 +77,9 @@ class RayExecutor:
         put_part(token_file(out), self._token.encode())
         having = self._ray.cluster_resources()
         self._resources = _resources(having, settings, gpus)
-        fitting = _fitting(having, self._resources)
+        shares = {"CPU": self._resources["num_cpus"], "GPU": self._resources["num_gpus"]}
+        rooms = (having.get(kind, 0.0) / share for kind, share in shares.items() if share)
+        fitting = max(1, int(min(rooms)))  # workers that the cluster has room for
         self._wanted = min(workers or fitting, fitting)
         self._settings = replace(settings, threads=settings.threads or self._resources["num_cpus"])
         self._actors = [self._start() for _ in range(self._wanted)]
@@ -245,12 +247,6 @@ def _resources(having: dict[str, float], settings: Settings, gpus: float) -> dic
     threads = min(settings.threads or 1, max(1, int(having.get("CPU", 1))))
     on_gpu = having.get("GPU") and settings.device != "cpu"
     return {"num_cpus": threads, "num_gpus": gpus if on_gpu else 0}
-
-
-def _fitting(having: dict[str, float], worker: dict[str, Any]) -> int:
-    """How many workers a cluster has room for, at least one."""
-    shares = {"CPU": worker["num_cpus"], "GPU": worker["num_gpus"]}
-    return max(1, int(min(having.get(kind, 0.0) / share for kind, share in shares.items() if share)))
 
 
 def _line(error: BaseException | None) -> str:
