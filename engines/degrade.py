@@ -125,19 +125,16 @@ class Degrader:
 
     def __call__(self, sr: Image) -> Image:
         """The LR image (H, W) of ``sr`` (scale * H, scale * W) uint8 or uint16, in its dtype, rounded."""
-        for first in range(0, len(self._rows.weights), self._take):
-            self._shrink_rows(sr, first)
-        self._columns.across(self._half, self._lr)
-        return _levels(self._lr[: self.shape[0], : self.shape[1]], 0.0, sr)
-
-    def _shrink_rows(self, sr: Image, first: int) -> None:
-        """The lines of the ``_take`` blocks from ``first`` on. What ``_part`` holds beyond the image weighs nothing."""
         rows, columns = self._rows, self._columns
-        blocks = slice(first, first + self._take)
-        top = first * rows.step - rows.reach  # the row of the image that the part begins with
-        begin, end = max(top, 0), min(top + len(self._part), sr.shape[0])
-        self._part[begin - top : end - top, columns.reach : columns.reach + sr.shape[1]] = sr[begin:end]
-        rows.down_blocks(blocks, self._part, self._half[first * BLOCK : (first + self._take) * BLOCK])
+        for first in range(0, len(rows.weights), self._take):
+            top = first * rows.step - rows.reach  # the row of the image that the part begins with
+            begin, end = max(top, 0), min(top + len(self._part), sr.shape[0])
+            # What the part holds beyond the image weighs nothing.
+            self._part[begin - top : end - top, columns.reach : columns.reach + sr.shape[1]] = sr[begin:end]
+            half = self._half[first * BLOCK : (first + self._take) * BLOCK]
+            rows.down_blocks(slice(first, first + self._take), self._part, half)
+        columns.across(self._half, self._lr)
+        return _levels(self._lr[: self.shape[0], : self.shape[1]], 0.0, sr)
 
 
 class Corrector:

@@ -32,7 +32,18 @@ def gpu_key() -> dict[str, str]:
 
 def driver_version() -> str:
     """The NVIDIA driver's version, such as 580.65.06; ``unknown`` where nothing tells it."""
-    return _by_nvml() or _by_kernel_module() or "unknown"
+    nvml, text = open_nvml(), ctypes.create_string_buffer(96)
+    if (
+        nvml is not None
+        and nvml.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text))) == 0
+        and text.value
+    ):
+        return text.value.decode(errors="replace")
+    with contextlib.suppress(OSError):
+        match = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", KERNEL_MODULE.read_text(errors="replace"))
+        if match:
+            return match[1]
+    return "unknown"
 
 
 def open_nvml() -> ctypes.CDLL | None:
@@ -42,18 +53,3 @@ def open_nvml() -> ctypes.CDLL | None:
     except OSError:
         return None
     return nvml if nvml.nvmlInit_v2() == 0 else None
-
-
-def _by_nvml() -> str:
-    nvml, text = open_nvml(), ctypes.create_string_buffer(96)
-    if nvml is None or nvml.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text))) != 0:
-        return ""
-    return text.value.decode(errors="replace")
-
-
-def _by_kernel_module() -> str:
-    with contextlib.suppress(OSError):
-        match = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", KERNEL_MODULE.read_text(errors="replace"))
-        if match:
-            return match[1]
-    return ""

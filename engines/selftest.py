@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from clesr.engines.candidate import EngineCandidate
-from clesr.engines.common.errors import EngineError
+from clesr.engines.common.errors import EngineError, on_error
 from clesr.engines.engine import Engine
 from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
@@ -93,13 +93,10 @@ def _opened(
     """
     with engine_errors("it does not start"):
         engine = candidate.open(model, shape, threads)
-    try:
+    with on_error(engine.close):
         check_opened(engine, shape, model.scale)
         if parts:
             _compare_parts(engine, model, parts, device)
-    except BaseException:
-        engine.close()
-        raise
     return engine
 
 

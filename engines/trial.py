@@ -21,10 +21,7 @@ RUNS = 3
 
 
 def choose_model(
-    scale: int,
-    shape: tuple[int, int],
-    fps: float,
-    open_one: Callable[[Model, tuple[int, int]], Engine],
+    scale: int, shape: tuple[int, int], fps: float, open_one: Callable[[Model, tuple[int, int]], Engine]
 ) -> Model:
     """The best shipped model that does ``fps`` frames a second of LR ``shape`` (H, W) on this machine.
 

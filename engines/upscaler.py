@@ -92,7 +92,10 @@ class Upscaler:
                 lr.flags.writeable = False
                 while waiting and (waiting[0].shape != lr.shape or len(waiting) >= self._opened.depth):
                     yield collect_checked(self._opened, waiting.popleft(), self.scale)
-                self._open_for((lr.shape[0], lr.shape[1])).submit(lr)
+                if self._engine is None or self._engine.info.lr_shape != lr.shape:
+                    self.close()
+                    self._engine = self._opener((lr.shape[0], lr.shape[1]))
+                self._engine.submit(lr)
                 waiting.append(lr)
             while waiting:
                 yield collect_checked(self._opened, waiting.popleft(), self.scale)
@@ -123,12 +126,6 @@ class Upscaler:
     def _opened(self) -> Engine:
         if self._engine is None:
             raise RuntimeError("the Upscaler was closed while images were on their way")
-        return self._engine
-
-    def _open_for(self, shape: tuple[int, int]) -> Engine:
-        if self._engine is None or self._engine.info.lr_shape != shape:
-            self.close()
-            self._engine = self._opener(shape)
         return self._engine
 
 

@@ -27,14 +27,13 @@ T = TypeVar("T")
 
 @dataclass(eq=False, slots=True)
 class SharedEngine:
-    """A live engine, the LR shape it is open for, the streams that use it, and those of the frames in flight."""
+    """A live engine, the LR shape it is open for, the streams that use it, and those of the frames in flight, with the
+    count at which they were submitted."""
 
     live: LiveEngine
     shape: tuple[int, int]
     clients: set[EngineClient] = field(default_factory=set)
-    owners: deque[tuple[int, EngineClient]] = field(
-        default_factory=deque
-    )  # with the count at which they were submitted
+    owners: deque[tuple[int, EngineClient]] = field(default_factory=deque)
 
 
 @dataclass(eq=False, slots=True)

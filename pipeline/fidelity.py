@@ -18,8 +18,6 @@ from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Fidelity, Image
 from clesr.pipeline.view import TILE, eight_bits, field_of_view
 
-__all__ = ["MOST_DB", "REFRESH", "TILE", "FidelityCheck", "Tiles", "decibels", "squared_difference"]
-
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
 REFRESH = 64  # frames after which the field of view is looked for again
@@ -98,11 +96,6 @@ class FidelityCheck:
         worst_db = None if worst is None else decibels(float(tiles.flat[worst]), peak)
         worst_at = None if worst is None else self._tiles.at(worst)
         return sr, Fidelity(db, before_db, worst_db, worst_at, self.limit_db, own)
-
-    def judge(self, lr: Image, sr: Image, reprojected: Sequence[Image] = ()) -> tuple[Image, Fidelity, str]:
-        """As a call; and why ``sr`` surely is no up-scaled image of ``lr``, empty where it may be."""
-        sr, found = self(lr, sr, reprojected)
-        return sr, found, no_upscaled_image(lr, found)
 
 
 def no_upscaled_image(lr: Image, found: Fidelity) -> str:

@@ -27,13 +27,6 @@ class InvalidFrame(ValueError):
     """A frame is not of the form that Frame promises."""
 
 
-def read_only(image: Image) -> Image:
-    """``image`` for those that share it: whoever writes into it gets a ValueError."""
-    shared = image.view()
-    shared.flags.writeable = False
-    return shared
-
-
 def whole(what: str, value: int) -> int:
     """``value`` as an int, whatever library's it is; raises InvalidFrame where it is no whole number."""
     try:
@@ -66,7 +59,9 @@ class Frame:
             raise InvalidFrame(f"a frame is (H, W) uint8 or uint16, not {image.shape} {image.dtype}")
         if not image.flags.c_contiguous:
             raise InvalidFrame("a frame's image must be C-contiguous")
-        object.__setattr__(self, "image", read_only(image))
+        shared = image.view()
+        shared.flags.writeable = False  # whoever writes into it gets a ValueError
+        object.__setattr__(self, "image", shared)
         object.__setattr__(self, "number", whole("number", self.number))
         object.__setattr__(self, "time_ns", whole("time", self.time_ns))
         if self.number < 0:

@@ -12,7 +12,7 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
-from clesr.pipeline.fidelity import FidelityCheck
+from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ class LiveEngine:
     said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
     by it (pipeline/fidelity.py).
 
-    Any thread may read ``oldest_ns``, when the oldest frame in flight was submitted, and ``opening_ns``, since when an
-    engine is being opened; None where there is none.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -43,9 +41,6 @@ class LiveEngine:
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
-        self.oldest_ns: int | None = None
-        self.opening_ns: int | None = None
-        self.full = False  # whether as many frames are in flight as the engine takes
         self._check: FidelityCheck | None = None
         self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
         self._shape, self._depth = (0, 0), 1
@@ -57,19 +52,15 @@ class LiveEngine:
 
     def open(self, shape: tuple[int, int]) -> None:
         """Open an engine for LR ``shape`` (H, W) in place of the present one; raises what that raises."""
-        self.opening_ns = self.clock.now_ns()
-        try:
-            self.close()
-            check_size(shape, self.scale)
-            with _no_exit("opened"):
-                self.engine = self._opened(shape)
-        finally:
-            self.opening_ns = None
+        self.close()
+        check_size(shape, self.scale)
+        with _no_exit("opened"):
+            self.engine = self._opened(shape)
 
     @property
-    def waiting(self) -> int:
-        """Frames submitted, whose results were not yet taken."""
-        return len(self._in_flight) + len(self._ready)
+    def full(self) -> bool:
+        """Whether as many frames are in flight as the engine takes."""
+        return len(self._in_flight) >= self._depth
 
     def submit(self, prepared: PreparedFrame) -> list[Result]:
         """Start ``prepared``. Returns the results that had to come first or came at once, oldest first.
@@ -138,7 +129,6 @@ class LiveEngine:
         if self.failure or self.engine is None or self._interrupted:
             return False
         self._in_flight.append(prepared)
-        self._look_at_flight()
         started = False
         try:
             self.engine.submit(prepared.lr)
@@ -151,7 +141,6 @@ class LiveEngine:
         finally:
             if not started:
                 self._in_flight.pop()
-                self._look_at_flight()
         return started
 
     def _collect_all(self) -> None:
@@ -171,7 +160,6 @@ class LiveEngine:
             result = self._fallback(prepared)
         self._ready.append(result)
         self._in_flight.popleft()
-        self._look_at_flight()
 
     def _upscaled(self, prepared: PreparedFrame) -> Result:
         """What the engine makes of ``prepared``, the oldest in flight; raises what is wrong with it."""
@@ -181,8 +169,8 @@ class LiveEngine:
         image = collect_checked(engine, prepared.lr, self.scale)
         name = engine.info.engine
         reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
-        image, found, wrong = check.judge(prepared.lr, image, reprojected)
-        if wrong:
+        image, found = check(prepared.lr, image, reprojected)
+        if wrong := no_upscaled_image(prepared.lr, found):
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
             self._failures = 0
@@ -193,10 +181,6 @@ class LiveEngine:
         results = list(self._ready)
         self._ready.clear()
         return results
-
-    def _look_at_flight(self) -> None:
-        self.oldest_ns = self._in_flight[0].submitted_ns if self._in_flight else None
-        self.full = len(self._in_flight) >= self._depth
 
     def _fail(self, error: BaseException) -> None:
         """Take the engine out of service: it is opened again before a later frame."""

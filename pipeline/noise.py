@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clesr.engines.common.image import Floats, Pixels
 from clesr.pipeline.view import field_of_view
 
 NAMES = ("noise", "detail", "peaks", "blocks")
@@ -23,12 +24,9 @@ GRID = 8  # pixels a side of the blocks of JPEG and MPEG
 MEDIAN, TENTH = (
     0.6745,
     1.6449,
-)  # what half, and a tenth, of the magnitudes of a normal variable of deviation 1 exceed
+)  # half, and a tenth, of the magnitudes of a normal variable of deviation 1 are above
 HIGH = (1.0, -4.0, 6.0, -4.0, 1.0)  # fourth differences: along both axes, the highest frequencies
 MIDDLE = (1.0, 0.0, -2.0, 0.0, 1.0)  # second differences of every other pixel: half of these
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

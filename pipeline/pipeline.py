@@ -283,8 +283,6 @@ class Pipeline:
             fidelity=self.stats.fidelities.summary(),
         )
 
-    # --- threads
-
     def _read(self, start_ns: int) -> None:
         """Source thread."""
         try:
@@ -329,8 +327,6 @@ class Pipeline:
         log.error(f"{worker.sink.name} broke: {first_line(worker.error or SinkError('no reason'))}{going}")
         if not needing:
             self.stop()
-
-    # --- small parts
 
     @contextmanager
     def _keeping_errors(self) -> Iterator[None]:

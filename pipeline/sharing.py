@@ -44,11 +44,7 @@ def shared(factory: EngineFactory, scale: int, *, consistent: bool = False) -> E
 
 
 def choose_sharing(
-    shapes: Sequence[tuple[int, int]],
-    fps: float,
-    scale: int,
-    one: EngineFactory,
-    several: EngineFactory,
+    shapes: Sequence[tuple[int, int]], fps: float, scale: int, one: EngineFactory, several: EngineFactory
 ) -> bool:
     """Whether streams of LR ``shapes`` (H, W), together ``fps`` frames a second, had better share one engine of
     factory ``one`` for each shape than have an engine of ``several`` each. Says in one line what was measured.

@@ -31,18 +31,11 @@ class Patience:
 
 
 class Pulse:
-    """Since when a part is in a call: ``since_ns``, None outside one. A context manager around each call, or set by the
-    part itself."""
+    """Since when a part is in a call: ``since_ns``, which the part sets, None outside one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.since_ns: int | None = None
-
-    def __enter__(self) -> None:
-        self.since_ns = self._clock.now_ns()
-
-    def __exit__(self, *_error: object) -> None:
-        self.since_ns = None
 
     @property
     def busy_s(self) -> float:

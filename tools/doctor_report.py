@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import platform
@@ -18,7 +17,8 @@ import numpy as np
 
 from clesr import __version__
 from clesr.engines.candidate import EngineCandidate
-from clesr.engines.common.errors import ClesrError, EndOfSource
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.packages import version_of
 from clesr.engines.common.processor import core_count, cpu_name
 from clesr.engines.factory import engines, open_engine, why_not
 from clesr.engines.models.weights import Model, find_model, shipped
@@ -26,6 +26,8 @@ from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video.encoding import Encoding, choose_encoding
 from clesr.pipeline.video.hardware_decoding import BY_HARDWARE
 from clesr.pipeline.video.hardware_encoding import by_hardware, write_pattern
+from clesr.tools.common.console import handled
+from clesr.tools.data.images import frames_of
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
 EXAMPLE = (128, 128)
@@ -36,7 +38,8 @@ def report() -> Iterator[str]:
     """The lines of the report."""
     yield f"clesr {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
     yield f"processor: {cpu_name()}, {core_count()} cores for clesr"
-    yield "packages: " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    said = (f"{name} {version_of(name) or f'missing (pip install {name})'}" for name in PACKAGES)
+    yield f"packages: {', '.join(said)}"
     yield ""
     yield from _engines()
     yield ""
@@ -103,32 +106,18 @@ def _codecs() -> Iterator[str]:
 
 def _hardware() -> Iterator[str]:
     """What graphics cards can do with video, tried on a few images."""
+    said = BufferingHandler(1000)  # what is logged of video: for the report, in place of standard error
     for label, codec in {"H.264": "h264", "HEVC": "hevc"}.items():
         try:
             encoding = choose_encoding(codec, ".mp4", np.dtype(np.uint8), TRIED)
-            with _logged() as records:
+            with handled(logging.getLogger("clesr.pipeline.video"), said):
                 _decode(encoding)
-                line = records[-1].getMessage()
+                line = said.buffer[-1].getMessage()
                 yield f"{'ok' if line.startswith(BY_HARDWARE) else '--'}  {label}: {line}"
                 encodes = by_hardware("gpu", encoding, TRIED).hardware
-                yield f"{'ok' if encodes else '--'}  {label}: {records[-1].getMessage()}"
+                yield f"{'ok' if encodes else '--'}  {label}: {said.buffer[-1].getMessage()}"
         except (ClesrError, av.FFmpegError) as error:
             yield f"--  {label} in hardware cannot be tried: {error}"
-
-
-@contextlib.contextmanager
-def _logged() -> Iterator[list[logging.LogRecord]]:
-    """What is logged of video in the block: for the report, in place of standard error."""
-    logger, handler = logging.getLogger("clesr.pipeline.video"), BufferingHandler(1000)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield handler.buffer
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
 
 
 def _decode(encoding: Encoding) -> None:
@@ -136,14 +125,6 @@ def _decode(encoding: Encoding) -> None:
     with tempfile.TemporaryDirectory(prefix="clesr-") as folder:
         path = Path(folder) / "trial.mp4"
         write_pattern(path, encoding, TRIED)
-        source = open_source(str(path), pace="max", decode="gpu")
-        with contextlib.closing(source), contextlib.suppress(EndOfSource):
-            while True:
-                source.read(1.0)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return f"missing (pip install {package})"
+        with contextlib.closing(open_source(str(path), pace="max", decode="gpu")) as source:
+            for _ in frames_of(source):
+                pass

@@ -19,7 +19,8 @@ from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.manifest import RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sink import Sink

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
-from clesr.pipeline.session.manifest import recorded_settings
+from clesr.pipeline.session.manifest import RecorderSettings, recorded_settings
 from clesr.pipeline.session.reader import SessionReader
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.session import SessionSource
 from clesr.tools.common.console import progress_bar
 from clesr.tools.common.summary import print_summary
@@ -118,10 +118,12 @@ class Differences:
 def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
     """Record, recorded image, and image made again, of every frame that was up-scaled."""
     prepare = RecordedPrepare(session)
-    upscaler = LiveEngine(opener, opener.scale, SYSTEM, consistent=_is_consistent(session))
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
-    try:
+    live = LiveEngine(
+        opener, opener.scale, SYSTEM, consistent=bool(recorded_settings(session.info).consistent)
+    )
+    with closing(live) as upscaler:
         for record, sr in session.images("sr"):
             if record.outcome not in (Outcome.UPSCALED, None):
                 continue
@@ -141,12 +143,6 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
                 yield *waiting.popleft(), result.image
         for result in upscaler.drain():
             yield *waiting.popleft(), result.image
-    finally:
-        upscaler.close()
-
-
-def _is_consistent(session: SessionReader) -> bool:
-    return bool(recorded_settings(session.info).consistent)
 
 
 def write_session(session: SessionReader, output: Path, opener: EngineOpener) -> bool:
@@ -168,7 +164,7 @@ def write_session(session: SessionReader, output: Path, opener: EngineOpener) ->
         scale=opener.scale,
         prepare=prepare,
         recorder=recorder,
-        consistent=_is_consistent(session),
+        consistent=bool(recorded_settings(info).consistent),
     )
     pipeline.start_recording(output)
     try:

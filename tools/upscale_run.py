@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, UsageError, on_error, told_as
 from clesr.engines.common.files import WriteRule
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
@@ -43,7 +43,8 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     jobs = plan(inputs, Path(settings.output))
     rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
     rule.check_all(*(job.target for job in jobs), settings.summary)
-    opener = EngineOpener.of(settings, None if _are_stills(jobs) else PATIENCE_FPS)
+    stills = all(job.source.suffix.lower() in IMAGE_SUFFIXES and job.target.suffix in STILLS for job in jobs)
+    opener = EngineOpener.of(settings, None if stills else PATIENCE_FPS)  # stills have no rate to hold
     broken: list[str] = []
     for index, job in enumerate(jobs):
         label = job.source.name if len(jobs) == 1 else f"{index + 1}/{len(jobs)} {job.source.name}"
@@ -89,10 +90,8 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
         raise UsageError(
             f"{output} is neither a folder nor a file of a kind that is written ({', '.join(OUTPUTS)})"
         )
-    try:
+    with told_as(ClesrError, f"the folder {output} cannot be made: {WHY}"):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClesrError(f"the folder {output} cannot be made: {error.strerror}") from error
     taken: set[Path] = set()
     jobs: list[Job] = []
     for path in inputs:
@@ -105,21 +104,13 @@ def plan(inputs: list[Path], output: Path) -> list[Job]:
     return jobs
 
 
-def _are_stills(jobs: list[Job]) -> bool:
-    """Whether each input is one image, so that there is no rate to hold."""
-    return all(job.source.suffix.lower() in IMAGE_SUFFIXES and job.target.suffix in STILLS for job in jobs)
-
-
 def _run(
     job: Job, label: str, opener: EngineOpener, settings: UpscaleSettings, rule: WriteRule, *, first: bool
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
     source = open_source(str(job.source), pace="max", count=True, decode=settings.decode)
-    try:
+    with on_error(source.close):
         sink = _open_target(job.target, settings, source.info.fps, rule)
-    except BaseException:
-        source.close()
-        raise
     pipeline = Pipeline(
         source,
         opener,

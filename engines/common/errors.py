@@ -3,7 +3,8 @@ the value, what was allowed, and what to do next. Beside them, what makes foreig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LONGEST_LINE = 200  # characters of what a foreign error says
 LONGEST_OWN = 2000  # of what one of clesr says: two long paths have room
@@ -43,6 +44,30 @@ class MissingDependencyError(ClesrError):
 
 class EndOfSource(Exception):
     """Raised by ``Source.read`` after the last frame. Not a failure."""
+
+
+WHY = "{why}"  # in the words of ``told_as``: what the error says
+
+
+@contextmanager
+def told_as(
+    kind: type[Exception], words: str, caught: type[Exception] | tuple[type[Exception], ...] = OSError
+) -> Iterator[None]:
+    """What is ``caught`` in the block is raised as a ``kind`` that says ``words``, with the reason in place of WHY."""
+    try:
+        yield
+    except caught as error:
+        raise kind(words.replace(WHY, getattr(error, "strerror", None) or str(error))) from error
+
+
+@contextmanager
+def on_error(undo: Callable[[], object]) -> Iterator[None]:
+    """Call ``undo`` where the block raises, whatever that is; the error goes on."""
+    try:
+        yield
+    except BaseException:
+        undo()
+        raise
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -148,21 +149,38 @@ class NewFile:
             self.path.unlink(missing_ok=True)
 
 
+class WholeFile(FileIO):
+    """An unbuffered file that takes all that it is given, however little the system takes at once."""
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        rest = memoryview(data)
+        while rest:
+            rest = rest[super().write(rest) :]
+        return len(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """What the system refuses in the block becomes a SinkError: ``path`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 @contextlib.contextmanager
 def new_file(final: Path, rule: WriteRule = NEW, *, wait: bool = True) -> Iterator[Path]:
     """The temporary path of what gets its name at the end of the block, and is deleted where that raises.
 
     Raises SinkError where the disk or folder is the reason, and what ``WriteRule.check`` raises.
     """
-    try:
+    with writing(final):
         made = NewFile(final, rule)
         try:
             yield made.path
             made.publish(wait=wait)
         finally:
             made.discard()
-    except OSError as error:
-        raise cannot_write(final, error) from error
 
 
 def write_file(
@@ -180,10 +198,8 @@ def write_json(path: Path, value: Any, rule: WriteRule = NEW) -> None:
 
 def make_parents(path: Path) -> None:
     """The folders above ``path``. Raises SinkError."""
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path | str, error: OSError) -> SinkError:

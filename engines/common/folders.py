@@ -8,10 +8,19 @@ import hashlib
 import os
 import shutil
 import stat
-from io import BufferedRandom, BufferedReader, FileIO
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
-from clesr.engines.common.files import LONGEST_READ, create_new, hidden_name, kind_of, name_new, open_regular
+from clesr.engines.common.errors import on_error
+from clesr.engines.common.files import (
+    LONGEST_READ,
+    WholeFile,
+    create_new,
+    hidden_name,
+    kind_of,
+    name_new,
+    open_regular,
+)
 
 LONGEST = 4096  # characters of a name with folders
 
@@ -49,7 +58,7 @@ class Folder:
     def folder(self, *names: str, make: bool = False) -> Folder:
         """The folder of ``names``, one in the other; with ``make`` those that are missing are made."""
         here, path = os.dup(self.descriptor), self.path
-        try:
+        with on_error(lambda: os.close(here)):
             for name in names:
                 path = path / _single(name)
                 if make:
@@ -58,9 +67,6 @@ class Folder:
                 inner = _open_folder(name, here, path)
                 os.close(here)
                 here = inner
-        except BaseException:
-            os.close(here)
-            raise
         found = Folder.__new__(Folder)
         found.path, found.descriptor = path, here
         return found
@@ -87,25 +93,20 @@ class Folder:
         """The regular file ``name`` for reading and appending; made where it is missing."""
         return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
 
-    def create(self, name: str) -> FileIO:
+    def create(self, name: str) -> WholeFile:
         """The new file ``name``, unbuffered, to write and read."""
-        return FileIO(create_new(_single(name), self.descriptor), "r+")
+        return WholeFile(create_new(_single(name), self.descriptor), "r+")
 
     def put(self, name: str, data: bytes, *, wait: bool = True) -> None:
         """``data`` as the file ``name``, in place of the one before, so that a crash leaves the one or the other;
         without ``wait`` for the disk that holds for a killed process only. A link there is replaced, not followed."""
         temporary = hidden_name(_single(name))
-        try:
+        with on_error(lambda: self.remove(temporary)):
             with self.create(temporary) as file:
-                view = memoryview(data)
-                while len(view):
-                    view = view[file.write(view) :]
+                file.write(data)
                 if wait:
                     os.fsync(file.fileno())
             self.move(temporary, self, name, replace=True)
-        except BaseException:
-            self.remove(temporary)
-            raise
         if wait:
             os.fsync(self.descriptor)
 

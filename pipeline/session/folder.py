@@ -6,11 +6,12 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable
-from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from clesr.engines.common.errors import WHY, told_as
+from clesr.engines.common.files import WholeFile
 from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
     MANIFEST,
@@ -29,17 +30,13 @@ DELETED = " (deleted)"  # what Linux puts behind the name of what is gone
 
 def make_folder(folder: Path, *, above: bool = True) -> None:
     """Make ``folder`` and those ``above`` it; raises SessionError where it cannot be, or has something in it."""
-    try:
+    with told_as(SessionError, f"no recording can be made in {folder} ({WHY}); choose another folder"):
         folder.mkdir(parents=above, exist_ok=True)
         if any(folder.iterdir()):
             raise SessionError(f"{folder} is not empty; give a new folder for the recording")
         probe = folder / RESERVE
         probe.write_bytes(b"")
         probe.unlink()
-    except OSError as error:
-        raise SessionError(
-            f"no recording can be made in {folder} ({error.strerror}); choose another folder"
-        ) from error
     if shutil.disk_usage(folder).free < 4 * RESERVE_BYTES:
         raise SessionError(f"no recording can be made in {folder}: the disk is full; free some space")
 
@@ -147,7 +144,7 @@ class FrameJournal:
     """``frames.jsonl`` while it is written: the new ``file``, locked, whose lines are chained from ``session`` (its id)
     on. Raises OSError."""
 
-    def __init__(self, file: FileIO, session: str) -> None:
+    def __init__(self, file: WholeFile, session: str) -> None:
         self.file = file
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.chain, self.count, self.size = session, 0, 0
@@ -156,10 +153,8 @@ class FrameJournal:
         """Bring ``count`` ``lines`` to the disk, the last with this ``chain`` value; where that fails, none of them is
         in the file. Any thread, one at a time."""
         self.file.seek(self.size)
-        view = memoryview(lines)
         try:
-            while len(view):
-                view = view[self.file.write(view) :]
+            self.file.write(lines)
             os.fdatasync(self.file.fileno())
         except OSError:
             self.file.truncate(self.size)

@@ -11,17 +11,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from fractions import Fraction
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Annotated, Any, TypedDict, get_type_hints
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from msgspec import Meta
 
-from clesr.engines.common.errors import ClesrError, first_line
+from clesr.engines.common.errors import WHY, ClesrError, first_line, told_as
 from clesr.engines.common.parsing import Count, Int64, check_depth, parse_json
 from clesr.pipeline.frame import Outcome
 
@@ -71,8 +71,7 @@ def cause(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of ``frames.jsonl``: a captured frame, or ``count`` numbers in a row that the source lost.
 
     Times are monotonic nanoseconds; ``ticks`` is the presentation time in both video files, in milliseconds since the
@@ -167,10 +166,7 @@ def by_position(records: Iterable[Record], name: str) -> dict[int, Record]:
 
 def hash_bytes(*parts: bytes | memoryview) -> str:
     """BLAKE2b-256 over ``parts`` in a row, as hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=HASH_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+    return hashlib.blake2b(b"".join(parts), digest_size=HASH_BYTES).hexdigest()
 
 
 def digest_file(path: Path) -> FileFacts:
@@ -218,10 +214,9 @@ def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
     if tail != chain.encode() + b'"}\n':
         raise ValueError("was changed, or does not follow the line before it")
     try:
-        values = parse_json(body + b"}", _Line)
+        return parse_json(body + b"}", Record), chain
     except ValueError as error:
         raise ValueError(f"holds what this format does not know ({error})") from error
-    return Record(**msgspec.structs.asdict(values)), chain
 
 
 def format_manifest(info: SessionInfo) -> bytes:
@@ -241,7 +236,7 @@ def manifest_hash(text: bytes) -> tuple[str, bool]:
 
 def parse_manifest(text: bytes, name: str) -> SessionInfo:
     """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
-    try:
+    with told_as(SessionError, f"{name} is damaged ({WHY}); restore the session from a copy", ValueError):
         version = parse_json(text, _Versioned).version
         if version != VERSION:
             raise SessionError(
@@ -252,8 +247,6 @@ def parse_manifest(text: bytes, name: str) -> SessionInfo:
         started = datetime.fromisoformat(info.started)
         if started.tzinfo is None or not 1900 < started.year < 3000:
             raise ValueError(f"started is {info.started}: expected a time with its offset from UTC")
-    except ValueError as error:
-        raise SessionError(f"{name} is damaged ({error}); restore the session from a copy") from error
     return info
 
 
@@ -265,13 +258,4 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
-def _declared(field: Field[Any]) -> tuple[str, Any] | tuple[str, Any, Any]:
-    kind = _HINTS[field.name]
-    return (field.name, kind) if field.default is MISSING else (field.name, kind, field.default)
-
-
-_DEFAULTS = [(f.name, f.default) for f in fields(Record)]
-_HINTS = get_type_hints(Record, include_extras=True)
-_Line = msgspec.defstruct(
-    "_Line", [_declared(f) for f in fields(Record)], forbid_unknown_fields=True, kw_only=True
-)
+_DEFAULTS = [(f.name, f.default) for f in msgspec.structs.fields(Record)]

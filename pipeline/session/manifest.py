@@ -5,21 +5,20 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib import metadata
 from typing import Annotated, Any
 
 from msgspec import Meta
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.source import SourceInfo
 
-PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")
+PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")  # that make a recording and its SR images
 WAITING_BYTES = 256 << 20  # of images that may wait for the disk
 RETRO_BYTES = 1 << 30  # of encoded images that are kept in memory
 
@@ -94,19 +93,10 @@ class Provenance:
             dtype=dtype,
             sr_codec=self.settings.codec,
             settings=self.settings.settings,
-            versions=_versions(),
+            versions={"python": platform.python_version(), **versions_of(PACKAGES)},
         )
 
 
 def _sane(value: float | None) -> float | None:
     """``value`` where a session may state it: a rate or size beyond all sense is as good as none."""
     return value if value is not None and 1e-6 <= value <= 1e6 else None
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what makes a recording and its SR images."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

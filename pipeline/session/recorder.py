@@ -32,8 +32,6 @@ from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.video.encoding import encoder_threads
 
-__all__ = ["Recorder", "RecorderSettings"]
-
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
@@ -132,12 +130,10 @@ class Recorder(FrameObserver):
 
     @property
     def recording(self) -> bool:
-        """Whether captured frames are being recorded now."""
         return self._trigger.recording
 
     @property
     def armed(self) -> bool:
-        """Whether frames are recorded, or kept for a recording that may begin."""
         return self._trigger.armed
 
     @property

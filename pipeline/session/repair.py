@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+from msgspec import structs
 
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.files import sync
@@ -181,7 +182,7 @@ class _Repair:
                 continue
             lossless = self.info.sr_codec == "ffv1"
             assert not isinstance(packet.image, Damage)
-            raw[packet.ticks] = replace(
+            raw[packet.ticks] = structs.replace(
                 raw[packet.ticks],
                 sr_index=packet.position,
                 sr_hash=hash_pixels(packet.image) if lossless else None,

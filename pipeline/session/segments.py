@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sized
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
@@ -41,16 +42,12 @@ class _Changes:
     def __init__(self) -> None:
         self._followed: deque[int] = deque(maxlen=AT_ONCE)
         self._images: ImageFormat | None = None
-        self._row = 0
+        self.row = 0  # frames of one format that came last
 
     def met(self, images: ImageFormat) -> None:
         """A frame of this format came."""
-        self._row = self._row + 1 if images == self._images else 1
+        self.row = self.row + 1 if images == self._images else 1
         self._images = images
-
-    def lasting(self) -> bool:
-        """Whether enough frames in a row were of one format."""
-        return self._row >= IN_A_ROW
 
     def few(self, now_ns: int) -> bool:
         """Whether a new folder may be begun at once."""
@@ -114,7 +111,9 @@ class Segments:
                 self._reached_ns = now
             if self._came or not waiting:
                 self._came = False
-                self._commit_when_due(now)
+                for writer in self._writers():
+                    commit = partial(self._committer.commit_when_due, writer, self._reached_ns, now)
+                    self._guarded(writer, commit)
         except Exception as error:  # noqa: BLE001 - as said
             writers = self._writers()
             for writer in writers:
@@ -181,7 +180,7 @@ class Segments:
         entry = self.open.get(number)
         if entry is None:
             return
-        entry.record = replace(entry.record, **values)
+        entry.record = structs.replace(entry.record, **values)
         if reason:
             entry.explain(reason)
         entry.settled, entry.sr_due, entry.engine = True, "collected_ns" in values, engine
@@ -220,18 +219,12 @@ class Segments:
             self._preroll.add(entry)
         self._came = True
 
-    def _commit_when_due(self, now_ns: int) -> None:
-        """Begin the commits that are due: looked at with each captured frame, and when nothing waits."""
-        for writer in self._writers():
-            commit = partial(self._committer.commit_when_due, writer, self._reached_ns, now_ns)
-            self._guarded(writer, commit)
-
     def _belongs(self, entry: Entry, images: ImageFormat) -> bool:
         """Whether a frame goes into the session, or begins one of its own (see _Changes)."""
         self._changes.met(images)
         if self._writer is None or images == self._writer.images:
             return True
-        if self._changes.few(entry.record.captured_ns) or self._changes.lasting():
+        if self._changes.few(entry.record.captured_ns) or self._changes.row >= IN_A_ROW:
             return True
         entry.other = True
         self._without_pixels(entry, f"other size: {images} in a recording of {self._writer.images}")

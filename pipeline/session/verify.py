@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.folders import check_part, read_part
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.format import (
@@ -35,6 +36,14 @@ from clesr.pipeline.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 PIXELLESS = (Outcome.LOST, Outcome.CORRUPT)
+STATED = (
+    "closed",
+    "ended",
+    "started",
+    "source",
+    "model",
+    "model_hash",
+)  # in a certificate as the session has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +84,7 @@ class Certificate:
             "complete": self.holds
             and not self.totals.get("unrecorded")
             and not self.totals.get("unfinished"),
-            "closed": self.info.closed,
-            "ended": self.info.ended,
-            "started": self.info.started,
-            "source": self.info.source,
-            "model": self.info.model,
-            "model_hash": self.info.model_hash,
+            **{name: getattr(self.info, name) for name in STATED},
             "totals": self.totals,
             "missing": [asdict(missing) for missing in self.missing],
             "problems": list(self.problems),
@@ -94,12 +98,8 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda _images: None) 
     Raises SessionError where there is no session of a known format, or where its files cannot be read.
     """
     session = read_session(folder)
-    try:
+    with told_as(SessionError, f"{folder} cannot be checked ({WHY}); check the disk and the rights"):
         return _Check(session.folder, session.info, advance).run()
-    except OSError as error:
-        raise SessionError(
-            f"{folder} cannot be checked ({error.strerror}); check the disk and the rights"
-        ) from error
 
 
 @dataclass(slots=True)
@@ -258,7 +258,9 @@ def _numbers(records: list[Record], expected: int) -> Iterator[str]:
     """Every number from the first, which is ``expected``, to the last has one line."""
     for record in records:
         if record.number > expected:
-            yield f"{_range(expected, record.number - 1)} no line in {FRAMES}, and nothing explains that"
+            last = record.number - 1
+            missing = f"frame {last} has" if last == expected else f"frames {expected} to {last} have"
+            yield f"{missing} no line in {FRAMES}, and nothing explains that"
         elif record.number < expected:
             yield f"frame {record.number} has two lines in {FRAMES}"
         expected = max(expected, record.number + record.count)
@@ -334,10 +336,6 @@ def _why(record: Record, what: str) -> str | None:
     if record.outcome is (Outcome.LOST if raw else Outcome.STALE):
         return str(record.outcome)
     return record.reason or "no reason is given"
-
-
-def _range(first: int, last: int) -> str:
-    return f"frame {first} has" if first == last else f"frames {first} to {last} have"
 
 
 def _words(totals: Counter[str]) -> str:

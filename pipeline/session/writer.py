@@ -6,12 +6,15 @@ import os
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 import av
 import numpy as np
+from msgspec import structs
 
+from clesr.engines.common.errors import on_error
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, FrameJournal, Held, SessionFolder
 from clesr.pipeline.session.format import (
@@ -51,7 +54,7 @@ class Entry:
         """Add ``reason`` to those that the record has."""
         reasons = [self.record.reason] if self.record.reason else []
         if reason and reason not in reasons:
-            self.record = replace(self.record, reason="; ".join([*reasons, reason]))
+            self.record = structs.replace(self.record, reason="; ".join([*reasons, reason]))
 
     @property
     def size(self) -> int:
@@ -103,15 +106,12 @@ class SessionWriter:
         self._videos: dict[str, MatroskaFile] = {}
         self._base_ticks: int | None = None
         self.folder = SessionFolder(path)
-        try:
+        with on_error(self.folder.close):
             self.folder.write_manifest(info, wait=False)
             self._manifest_due = True
             with self.folder.create(RESERVE) as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, RESERVE_BYTES)
             self._journal = FrameJournal(self.folder.create(FRAMES), info.id)
-        except BaseException:
-            self.folder.close()
-            raise
 
     def add(self, entry: Entry) -> None:
         """Take ``entry``, in order of number, with the images that it has."""
@@ -123,10 +123,10 @@ class SessionWriter:
             if self._base_ticks is None:
                 self._base_ticks = record.ticks
             ticks = record.ticks - self._base_ticks
-            entry.record = replace(record, ticks=ticks)
+            entry.record = structs.replace(record, ticks=ticks)
         if raw is not None:
             video = self._videos.get(RAW) or self._begin_video(RAW, raw.encoder)
-            entry.record = replace(entry.record, raw_index=video.count, raw_hash=raw.pixels)
+            entry.record = structs.replace(entry.record, raw_index=video.count, raw_hash=raw.pixels)
             video.mux(raw.data, ticks, key=raw.key)
         if entry.sr is not None:
             self.add_sr(entry)
@@ -144,7 +144,9 @@ class SessionWriter:
         else:
             video = self._videos.get(SR) or self._begin_video(SR, sr.encoder)
             self.needs_key = False
-            entry.record = replace(entry.record, sr_index=video.count, sr_hash=sr.pixels, sr_coded=sr.coded)
+            entry.record = structs.replace(
+                entry.record, sr_index=video.count, sr_hash=sr.pixels, sr_coded=sr.coded
+            )
             video.mux(sr.data, entry.record.ticks or 0, key=sr.key)
 
     def complete(self, entry: Entry) -> None:
@@ -214,12 +216,11 @@ class SessionWriter:
 
     def _begin_video(self, name: str, encoder: ImageEncoder) -> MatroskaFile:
         file = self.folder.create(name)
-        try:
+        with (
+            on_error(partial(self.folder.remove, name)),
+            on_error(file.close),
+        ):  # a part of a header is no video
             self._videos[name] = MatroskaFile(self.path / name, encoder, file)
-        except BaseException:
-            file.close()
-            self.folder.remove(name)  # a part of a header is no video
-            raise
         return self._videos[name]
 
     def _worked(self, engine: EngineInfo, number: int) -> None:
@@ -267,7 +268,7 @@ class SessionWriter:
     def _forget_pixels(self, entry: Entry) -> None:
         """Writing failed: ``entry`` has only the pixels that are on the disk."""
         if not self._holds(RAW, entry.record.raw_index):
-            entry.record = replace(entry.record, raw_index=None, raw_hash=None)
+            entry.record = structs.replace(entry.record, raw_index=None, raw_hash=None)
         if not self._holds(SR, entry.record.sr_index):
-            entry.record = replace(entry.record, sr_index=None, sr_hash=None, sr_coded=None)
+            entry.record = structs.replace(entry.record, sr_index=None, sr_hash=None, sr_coded=None)
         entry.explain(UNWRITTEN)

@@ -8,7 +8,7 @@ import cv2
 import tifffile
 
 from clesr.engines.common.errors import SinkError
-from clesr.engines.common.files import NEW, NewFile, WriteRule, cannot_write, partial_name
+from clesr.engines.common.files import NEW, NewFile, WriteRule, partial_name, writing
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.frame_queue import Policy
 
@@ -29,19 +29,15 @@ class StillFile:
         self._pages, self._complete, self._said = 0, False, ""
         self._shape: tuple[int, ...] = ()
         self._shapes: dict[tuple[int, ...], None] = {}  # in the order in which they came
-        try:
+        with writing(path):
             self._file = NewFile(path, rule)
-        except OSError as error:
-            raise cannot_write(path, error) from error
         self._tiff = (
             None if path.suffix.lower() == ".png" else tifffile.TiffWriter(self._file.path, bigtiff=True)
         )
 
     def write(self, result: Result) -> None:
-        try:
+        with writing(self.path):
             self._write(result.image)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
         self._pages += 1
         self._shape = result.image.shape
         self._shapes[self._shape] = None
@@ -60,18 +56,14 @@ class StillFile:
             self._said = f"{self.path}: nothing written, no frame came"
             return self._said
         final = self.path if self._complete else partial_name(self.path, self._rule)
-        self._publish(final)
+        with writing(final):
+            try:
+                self._file.publish(final)
+            finally:
+                self._file.discard()
         sizes = ", ".join(f"{width}x{height}" for height, width in self._shapes)
         self._said = f"{final}: {self._pages} image{'s' * (self._pages > 1)} ({sizes})"
         return self._said
-
-    def _publish(self, final: Path) -> None:
-        try:
-            self._file.publish(final)
-        except OSError as error:
-            raise cannot_write(final, error) from error
-        finally:
-            self._file.discard()
 
     def _write(self, image: Image) -> None:
         if self._tiff is not None:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from clesr.engines.common.errors import ClesrError, SinkError
-from clesr.engines.common.files import (
-    MOST_NUMBERS,
-    NewFile,
-    cannot_write,
-    numbered,
-    partial_name,
-)
+from clesr.engines.common.files import MOST_NUMBERS, NewFile, cannot_write, numbered, partial_name
 from clesr.pipeline.frame import Image, Result, Timeline
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
@@ -35,14 +28,6 @@ from clesr.pipeline.video.hardware_encoding import by_hardware
 log = logging.getLogger(__name__)
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
-
-
-@dataclass(frozen=True, slots=True)
-class _FinishedFile:
-    """A finished file that still has its temporary name."""
-
-    file: NewFile
-    words: str
 
 
 class VideoFile:
@@ -77,9 +62,10 @@ class VideoFile:
         self._writer: VideoWriter | None = None
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()
-        self._begun = 0  # files
-        self._number = 0  # of the last one
-        self._finished: list[_FinishedFile] = []
+        self._number = 0  # of the last file
+        self._finished: list[
+            tuple[NewFile, str]
+        ] = []  # which still have their temporary names, and words on them
         self._said: list[str] = []
         self._broken: str | None = None
         self._closed = False
@@ -155,7 +141,6 @@ class VideoFile:
             self._file = self._next()
         else:
             self._number = max(self._number, 1)
-        self._begun += 1
         tick = choose_tick(self.suffix, result.frame, self._fps)
         self._timeline = Timeline(tick, 1 / Fraction(self._fps))
         self._writer = VideoWriter(self._file.path, encoding, image.shape, tick=tick, fps=self._fps)
@@ -196,10 +181,8 @@ class VideoFile:
                 f"{frames} frames, {self._timeline.seconds:.2f} s, {size:.1f} MB "
                 f"({width}x{height}, {writer.encoding.name})"
             )
-            self._finished.append(_FinishedFile(file, words))
+            self._finished.append((file, words))
             self._file = None
-        else:
-            self._begun -= 1  # its name is free
         if late:
             self._encode = "cpu"
             for result in late:
@@ -208,14 +191,10 @@ class VideoFile:
     def _publish(self) -> None:
         """Give finished files their names."""
         while self._finished:
-            part = self._finished[0]
-            end = ""
-            if not self._complete:
-                end = ", stopped before the end of the input"
-                part.file.publish(partial_name(part.file.final, self._rule))
-            else:
-                part.file.publish()
-            self._said.append(f"{part.file.final}: {part.words}{end}")
+            file, words = self._finished[0]
+            file.publish(None if self._complete else partial_name(file.final, self._rule))
+            end = "" if self._complete else ", stopped before the end of the input"
+            self._said.append(f"{file.final}: {words}{end}")
             del self._finished[0]
 
     def _fail(self, error: BaseException) -> None:

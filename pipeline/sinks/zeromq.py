@@ -9,17 +9,15 @@ the frames on which the engine failed.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 import zmq
-import zmq.auth
 
 from clesr.engines.common.errors import SinkError, UsageError, first_line
-from clesr.engines.common.files import keep
 from clesr.engines.common.text import shown
+from clesr.pipeline.curve import load_keys
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
@@ -158,23 +156,13 @@ def _use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, connect: b
         raise UsageError(
             "curve_secret with connect=1 also needs curve_server, the other side's public key file"
         )
-    public, secret = _load_keys(options["curve_secret"])
+    public, secret = load_keys(options["curve_secret"], SinkError)
     if secret is None:
         raise UsageError(
             f"{options['curve_secret']} has no secret key; give the file that ends in .key_secret"
         )
     socket.curve_publickey, socket.curve_secretkey = public, secret
     if connect:
-        socket.curve_serverkey = _load_keys(options["curve_server"])[0]
+        socket.curve_serverkey = load_keys(options["curve_server"], SinkError)[0]
     else:
         socket.curve_server = True
-
-
-def _load_keys(path: str) -> tuple[bytes, bytes | None]:
-    keep(path)
-    try:
-        return zmq.auth.load_certificate(Path(path))
-    except (OSError, ValueError) as error:
-        raise SinkError(
-            f"{path} is no readable CURVE certificate ({error}); make one with zmq.auth.create_certificates"
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame import Corrupt, Frame, Image
 from clesr.pipeline.prepare import Roi
 from clesr.pipeline.source import Source
 
@@ -20,22 +20,24 @@ class Masked:
         self.info = source.info
         self._source, self._regions = source, tuple(regions)
         if source.info.shape is not None:
-            self._check(source.info.shape)
+            for region in self._regions:
+                region.check(source.info.shape, "--mask")
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
         item = self._source.read(timeout)
         self.info = self._source.info
         if not isinstance(item, Frame):
             return item
-        self._check((item.image.shape[0], item.image.shape[1]))
-        image = item.image.copy()
-        for region in self._regions:
-            region.cut(image)[...] = 0
-        return replace(item, image=image)
+        return replace(item, image=blank(item.image, self._regions))
 
     def close(self) -> None:
         self._source.close()
 
-    def _check(self, shape: tuple[int, int]) -> None:
-        for region in self._regions:
-            region.check(shape, "--mask")
+
+def blank(image: Image, regions: Sequence[Roi]) -> Image:
+    """A copy of ``image`` with ``regions`` black. Raises UsageError where one leaves it."""
+    blanked = image.copy()
+    for region in regions:
+        region.check((image.shape[0], image.shape[1]), "--mask")
+        region.cut(blanked)[...] = 0
+    return blanked

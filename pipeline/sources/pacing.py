@@ -165,11 +165,7 @@ class Rounds:
         if not self._period and self._time is not None:
             self._period = shifted - self._time
         self._time = shifted
-        return (
-            item
-            if (self._number, pts) == (item.number, item.pts)
-            else replace(item, number=self._number, pts=pts)
-        )
+        return replace(item, number=self._number, pts=pts)
 
 
 def parse_pace(pace: Pace) -> Pace:

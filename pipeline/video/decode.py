@@ -12,7 +12,7 @@ import av
 import av.error
 from av.video.codeccontext import VideoCodecContext
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import SourceError, on_error
 from clesr.engines.common.limits import INTER_KEPT, INTRA_KEPT, most_pixels, size_problem, video_problem
 from clesr.engines.common.processor import core_count
 from clesr.engines.common.text import shown
@@ -57,7 +57,12 @@ def open_container(
     """An open container with at least one video stream, of pictures that are not too large. Raises SourceError."""
     stored = stored_bytes(address)
     if stored is not None:
-        _check_header(address)
+        try:
+            problem = header_problem(Path(address.removeprefix("file:")))
+        except OSError as error:
+            problem = f"cannot be opened ({error.strerror}); check the path"
+        if problem is not None:
+            raise SourceError(f"{shown(address)} {problem}")
     allowed = {"max_pixels": str(most_pixels(stored)), **(options or {})}
     try:
         container = av.open(address, timeout=timeout, options=allowed, metadata_errors="replace")
@@ -66,21 +71,9 @@ def open_container(
     except (*FAULTS, OSError) as error:
         problem = f"cannot be opened ({reason(error)}); check the address and that the sender is running"
         raise SourceError(f"{shown(address)}: {problem}") from error
-    try:
+    with on_error(container.close):
         _check_video(container, address, stored)
-    except BaseException:
-        container.close()
-        raise
     return container
-
-
-def _check_header(address: str) -> None:
-    try:
-        problem = header_problem(Path(address.removeprefix("file:")))
-    except OSError as error:
-        problem = f"cannot be opened ({error.strerror}); check the path"
-    if problem is not None:
-        raise SourceError(f"{shown(address)} {problem}")
 
 
 def stored_bytes(address: str) -> int | None:

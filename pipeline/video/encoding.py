@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from io import FileIO
 from pathlib import Path
 
 import av
@@ -14,7 +13,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from clesr.engines.common.errors import SinkError, UsageError
+from clesr.engines.common.errors import SinkError, UsageError, on_error
+from clesr.engines.common.files import WholeFile
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Frame, Image
 
@@ -149,17 +149,6 @@ def encoder_threads() -> int:
     return max(1, min(4, cores // 4))
 
 
-class _File(FileIO):
-    """A file as PyAV writes it. Given its name only, PyAV writes header and end itself and holds the interpreter's lock
-    meanwhile: a disk that does not answer would stop every thread."""
-
-    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        rest = memoryview(data)
-        while rest:
-            rest = rest[super().write(rest) :]
-        return len(data)
-
-
 class VideoWriter:
     """Gray images of one size and dtype into one file.
 
@@ -186,12 +175,11 @@ class VideoWriter:
         self.inside = 0
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
-        self._file = _File(str(path), "w")
-        try:
+        # Given the name only, PyAV writes header and end itself and holds the interpreter's lock meanwhile: a disk that
+        # does not answer would stop every thread.
+        self._file = WholeFile(str(path), "w")
+        with on_error(self._file.close):
             self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
-        except BaseException:
-            self._file.close()
-            raise
         self._container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         stream = self._container.add_stream(encoding.library, rate=rate, options=dict(encoding.options))

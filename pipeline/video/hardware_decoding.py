@@ -11,7 +11,6 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import av
@@ -44,21 +43,12 @@ class Context(Protocol):
         """Raises av.FFmpegError, EOFError after the last picture of a flush."""
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareBackend:
-    """A way to decode in hardware: its name for the user, and what opens it for a stream's decoder.
-
-    ``open`` raises av.FFmpegError, NotImplementedError or ValueError where this machine or PyAV lacks it.
-    """
-
-    name: str
-    open: Callable[[av.VideoCodecContext], Context]
+Open = Callable[[av.VideoCodecContext], Context]
 
 
-def _accelerated(
-    device: str, suffix: str = "", options: Mapping[str, str] | None = None
-) -> Callable[[av.VideoCodecContext], Context]:
-    """Decoders by name: FFmpeg's own with ``device`` behind them, or those whose names end in ``suffix``."""
+def _accelerated(device: str, suffix: str = "", options: Mapping[str, str] | None = None) -> Open:
+    """Decoders by name: FFmpeg's own with ``device`` behind them, or those whose names end in ``suffix``. Opening one
+    raises av.FFmpegError, NotImplementedError or ValueError where this machine or PyAV lacks it."""
 
     def create(context: av.VideoCodecContext) -> Context:
         # Not what decodes now: it may be a library that has no hardware behind it (libdav1d).
@@ -76,11 +66,11 @@ def _accelerated(
     return create
 
 
-BACKENDS = (
-    HardwareBackend("NVIDIA NVDEC", _accelerated("cuda")),
-    HardwareBackend("VAAPI", _accelerated("vaapi")),
-    HardwareBackend("Intel Quick Sync", _accelerated("qsv", "_qsv", {"async_depth": "1"})),
-)
+BACKENDS: dict[str, Open] = {
+    "NVIDIA NVDEC": _accelerated("cuda"),
+    "VAAPI": _accelerated("vaapi"),
+    "Intel Quick Sync": _accelerated("qsv", "_qsv", {"async_depth": "1"}),
+}
 
 
 def open_backend(context: av.VideoCodecContext) -> tuple[str, Context] | str:
@@ -91,11 +81,11 @@ def open_backend(context: av.VideoCodecContext) -> tuple[str, Context] | str:
     if _SOFTWARE.fullmatch(pixels) is None:
         return f"cards do not decode {pixels} pictures unchanged"
     reasons = []
-    for backend in BACKENDS:
+    for name, open_one in BACKENDS.items():
         try:
-            return backend.name, backend.open(context)
+            return name, open_one(context)
         except (av.error.FFmpegError, NotImplementedError, ValueError) as error:
-            reasons.append(f"not {backend.name}: {reason(error)}")
+            reasons.append(f"not {name}: {reason(error)}")
     return "; ".join(reasons)
 
 

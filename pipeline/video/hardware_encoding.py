@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -96,12 +97,9 @@ def trial(library: str, name: str, quality: str, shape: tuple[int, int]) -> str 
 def write_pattern(path: Path, encoding: Encoding, shape: tuple[int, int]) -> list[Image]:
     """A short video of (H, W) images in ``path``; the images. Raises what VideoWriter raises."""
     images = [_pattern(shape, number) for number in range(TRIED)]
-    writer = VideoWriter(path, encoding, shape, tick=Fraction(1, 1000), fps=25)
-    try:
+    with closing(VideoWriter(path, encoding, shape, tick=Fraction(1, 1000), fps=25)) as writer:
         for number, image in enumerate(images):
             writer.write(image, 40 * number)
-    finally:
-        writer.close()
     return images
 
 

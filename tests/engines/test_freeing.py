@@ -114,7 +114,7 @@ def use_up_scaled(make: Callable[[], Engine], *, consistent: bool = True) -> lis
         upscaler.drain()
     upscaler.close()
     assert upscaler.info is not None
-    return held if (upscaler.waiting, upscaler.engine) == (0, None) else []
+    return held if not upscaler._in_flight and not upscaler._ready and upscaler.engine is None else []
 
 
 @pytest.mark.usefixtures("no_collector")

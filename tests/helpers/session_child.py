@@ -15,7 +15,8 @@ from pathlib import Path
 from clesr.engines.factory import open_engine
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.manifest import RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.registry import open_source
 
 

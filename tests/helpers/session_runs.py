@@ -14,7 +14,8 @@ from clesr.engines.common.clock import Clock
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Window
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.manifest import RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.watchdog import Patience
 

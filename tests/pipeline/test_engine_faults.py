@@ -419,42 +419,6 @@ def job(number: int, shape: tuple[int, int] = SHAPE) -> PreparedFrame:
     return PreparedFrame(frame, frame.image, 0)
 
 
-def test_it_tells_since_when_the_oldest_frame_is_in_flight_and_an_engine_being_opened() -> None:
-    clock, seen = ManualClock(), list[tuple[int | None, int | None]]()
-
-    def look() -> None:
-        seen.append((upscaler.oldest_ns, upscaler.opening_ns))
-
-    class Looking(FakeEngine):
-        def submit(self, lr: Image) -> None:
-            look()
-            super().submit(lr)
-
-        def collect(self) -> Image:
-            look()
-            return super().collect()
-
-    def factory(shape: tuple[int, int]) -> FakeEngine:
-        look()
-        return Looking(shape)
-
-    upscaler = LiveEngine(factory, 2, clock)
-    start = clock.now_ns()
-    look()
-    upscaler.open(SHAPE)
-    for number in range(2):
-        clock.advance(1.0)
-        upscaler.submit(job(number))
-    clock.advance(1.0)
-    upscaler.collect()
-    upscaler.collect()
-    look()
-    one, two = start + 1_000_000_000, start + 2_000_000_000
-    none = (None, None)
-    assert seen == [none, (None, start), (one, None), (one, None), (one, None), (two, None), none]
-    upscaler.close()
-
-
 @pytest.mark.parametrize("error", [RuntimeError("no"), SystemExit(1), KeyboardInterrupt()], ids=repr)
 def test_nothing_is_in_flight_after_a_refused_frame(error: BaseException) -> None:
     upscaler = LiveEngine(Factory(raising(error), "submit"), 2, ManualClock())
@@ -466,8 +430,8 @@ def test_nothing_is_in_flight_after_a_refused_frame(error: BaseException) -> Non
         assert result.outcome is Outcome.FAILED
     except KeyboardInterrupt:
         assert isinstance(error, KeyboardInterrupt)
-    assert upscaler.oldest_ns is upscaler.opening_ns is None
-    assert upscaler.waiting == 0
+    assert not upscaler._in_flight
+    assert not upscaler._ready
 
 
 def test_a_first_frame_too_large_to_enlarge_ends_the_run_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

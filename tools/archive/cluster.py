@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import ClesrError, MissingDependencyError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, MissingDependencyError, UsageError, told_as
 from clesr.engines.common.folders import put_part
 from clesr.engines.common.processor import core_count
 from clesr.tools.archive.messages import Answer, Failure, Hello, Task
@@ -63,13 +63,7 @@ class RayExecutor:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        out: Path,
-        *,
-        address: str,
-        workers: int | None = None,
-        gpus: float = 1.0,
+        self, settings: Settings, out: Path, *, address: str, workers: int | None = None, gpus: float = 1.0
     ) -> None:
         self._settings, self._out = settings, out
         with ExitStack() as stack:
@@ -83,7 +77,9 @@ class RayExecutor:
         put_part(token_file(out), self._token.encode())
         having = self._ray.cluster_resources()
         self._resources = _resources(having, settings, gpus)
-        fitting = _fitting(having, self._resources)
+        shares = {"CPU": self._resources["num_cpus"], "GPU": self._resources["num_gpus"]}
+        rooms = (having.get(kind, 0.0) / share for kind, share in shares.items() if share)
+        fitting = max(1, int(min(rooms)))  # workers that the cluster has room for
         self._wanted = min(workers or fitting, fitting)
         self._settings = replace(settings, threads=settings.threads or self._resources["num_cpus"])
         self._actors = [self._start() for _ in range(self._wanted)]
@@ -138,8 +134,6 @@ class RayExecutor:
                 self._ray.kill(actor.handle)
             self._ray.shutdown()
             self._quiet.close()
-
-    # --- starting and losing
 
     def _start(self) -> _Actor:
         remote = self._ray.remote(Worker).options(max_restarts=0, max_task_retries=0, **self._resources)
@@ -244,12 +238,8 @@ def _check_answers(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"--cluster {address} is no address; {ADVICE}")
-    try:
+    with told_as(ClesrError, f"--cluster {address} does not answer ({WHY}); {ADVICE}"):
         socket.create_connection((host, int(port)), ANSWER_S).close()
-    except OSError as error:
-        raise ClesrError(
-            f"--cluster {address} does not answer ({error.strerror or error}); {ADVICE}"
-        ) from error
 
 
 def _resources(having: dict[str, float], settings: Settings, gpus: float) -> dict[str, Any]:
@@ -257,12 +247,6 @@ def _resources(having: dict[str, float], settings: Settings, gpus: float) -> dic
     threads = min(settings.threads or 1, max(1, int(having.get("CPU", 1))))
     on_gpu = having.get("GPU") and settings.device != "cpu"
     return {"num_cpus": threads, "num_gpus": gpus if on_gpu else 0}
-
-
-def _fitting(having: dict[str, float], worker: dict[str, Any]) -> int:
-    """How many workers a cluster has room for, at least one."""
-    shares = {"CPU": worker["num_cpus"], "GPU": worker["num_gpus"]}
-    return max(1, int(min(having.get(kind, 0.0) / share for kind, share in shares.items() if share)))
 
 
 def _line(error: BaseException | None) -> str:

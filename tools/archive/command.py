@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from clesr.engines.common.errors import ClesrError, SinkError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, SinkError, UsageError, told_as
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
@@ -20,8 +20,7 @@ from clesr.tools.archive.eta import Survey, following
 from clesr.tools.archive.journal import Journal
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.messages import Executor
-from clesr.tools.archive.report import LISTED, Report
-from clesr.tools.archive.runner import Runner
+from clesr.tools.archive.runner import LISTED, Report, Runner
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
 from clesr.tools.archive.tree import Tree, is_session
 from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
@@ -41,12 +40,10 @@ def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
     rule = WriteRule.of(options.overwrite, root, options.model)
     rule.check_all(options.summary)
-    try:
+    with told_as(SinkError, f"the folder {out} cannot be made: {WHY}; choose another"):
         out.mkdir(parents=True, exist_ok=True)
         with Folder(out) as opened:
             opened.folder(*WORK, make=True).close()
-    except OSError as error:
-        raise SinkError(f"the folder {out} cannot be made: {error.strerror}; choose another") from error
     with locked(out / FOLDER / "lock"), closing(Journal(out)) as journal:
         if journal.damaged:
             log.warning(
@@ -122,9 +119,7 @@ def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Execut
 def _settings(options: UpscaleSettings) -> Settings:
     codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
-    named: dict[str, Any] = {
-        each.name: getattr(options, each.name, "") for each in fields(Settings)
-    }  # no hash yet
+    named: dict[str, Any] = {each.name: getattr(options, each.name, "") for each in fields(Settings)}
     return _identified(Settings(**named | {"codec": codec}))
 
 

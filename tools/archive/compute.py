@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from clesr.engines.common.errors import EngineError
+from clesr.engines.common.errors import EngineError, on_error
 from clesr.engines.engine import Engine
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Image, Outcome
@@ -105,12 +105,9 @@ class Computation:
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
         source = open_range(plan.file.path, span)
-        try:
+        with on_error(source.close):
             still = StillFile(path) if path.suffix != ".mkv" else None
             video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)
-        except BaseException:
-            source.close()
-            raise
         sink = Strict(still or video)
         completed = limit is not None
 

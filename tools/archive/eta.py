@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from clesr.tools.archive.messages import Executor
-from clesr.tools.archive.report import Report
+from clesr.tools.archive.runner import Report
 from clesr.tools.archive.tree import InputFile, Unreadable, kind
 from clesr.tools.common.console import progress_bar, repeating
 

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from clesr import __version__
-from clesr.engines.common.errors import SinkError
+from clesr.engines.common.errors import WHY, SinkError, on_error, told_as
 from clesr.engines.common.folders import LONGEST, Folder, relative_parts
 from clesr.engines.common.parsing import Count, Int64, convert, parse_json
 
@@ -97,14 +96,11 @@ class Journal:
         self._at: dict[str, tuple[int, str]] = {}  # where the entry stands, and the settings of its result
         self.chosen: dict[int, str] = {}  # the model that "auto" was, by scale
         self.damaged = 0
-        try:
-            with ExitStack() as stack:
-                with Folder(folder) as opened:
-                    self._file = stack.enter_context(opened.open_own(NAME))
+        with told_as(SinkError, f"{self.path} cannot be read and written: {WHY}"):
+            with Folder(folder) as opened:
+                self._file = opened.open_own(NAME)
+            with on_error(self._file.close):
                 self._read()
-                stack.pop_all()
-        except OSError as error:
-            raise SinkError(f"{self.path} cannot be read and written: {error.strerror}") from error
 
     def begin(self, settings: Mapping[str, Any], identity: str, *, chosen: bool) -> None:
         """Note that a run with ``settings`` begins; ``chosen``: the model is what "auto" came to."""
@@ -169,14 +165,12 @@ class Journal:
         self._at[name] = at, sys.intern(settings)
 
     def _append(self, entry: Mapping[str, Any]) -> int:
-        try:
+        with told_as(SinkError, f"{self.path} cannot be written: {WHY}; free some space"):
             self._file.seek(0, os.SEEK_END)
             at = self._file.tell()
             self._file.write(json.dumps(entry).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise SinkError(f"{self.path} cannot be written: {error.strerror}; free some space") from error
         return at
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clesr.engines.common.errors import SinkError
+from clesr.engines.common.errors import WHY, SinkError, told_as
 from clesr.engines.common.folders import Folder
 
 log = logging.getLogger(__name__)
@@ -22,11 +22,8 @@ _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``. The system gives it up when the process ends, however it ends: a lock that a
     killed run left is free. Raises SinkError where another run holds it, on this machine or another."""
-    try:
-        with Folder(path.parent) as folder:
-            file = folder.open_own(path.name)
-    except OSError as error:
-        raise SinkError(f"the lock {path} cannot be opened: {error.strerror}") from error
+    with told_as(SinkError, f"the lock {path} cannot be opened: {WHY}"), Folder(path.parent) as folder:
+        file = folder.open_own(path.name)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

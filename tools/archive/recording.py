@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from clesr.pipeline.sources.video.ranges import (
     FrameRange,
     NotApart,
     VideoRange,
-    image_range,
     index_video,
     split_images,
     split_video,
@@ -78,7 +77,10 @@ def open_range(path: Path, span: FrameRange | None) -> Source:
     if span is None:
         return open_source(str(path), pace="max")
     images = open_numbered(path)
-    return VideoRange(path, span) if images is None else image_range(images, span)
+    if images is None:
+        return VideoRange(path, span)
+    images.restrict(span.start, span.stop)
+    return images
 
 
 def open_numbered(path: Path) -> IndexedSource | None:
@@ -93,15 +95,13 @@ def open_numbered(path: Path) -> IndexedSource | None:
 
 def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int) -> list[Image]:
     """Images spread evenly over the recording."""
-    try:
+    with suppress(NotApart):
         images = []
         for span in spans:
             with closing(open_range(path, span)) as source:
                 images.append(_frame(source).image)
         if images:
             return images
-    except NotApart:
-        pass
     step = max(1, frames // SAMPLES)
     with closing(open_source(str(path), pace="max")) as source:
         return [frame.image for frame in frames_of(source) if frame.number % step == 0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import stat
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.folders import Folder, relative_parts
@@ -24,12 +25,38 @@ from clesr.tools.archive.messages import (
     Step,
     Task,
 )
-from clesr.tools.archive.report import Report
 from clesr.tools.archive.settings import WORK, Settings
 from clesr.tools.archive.tree import InputFile, Unreadable, kind, partial_target
 
 ATTEMPTS = 3  # at one step, before a file counts as broken
 LONGEST_REASON = 2000  # characters
+LISTED = 20  # broken files that are listed by name at the end; the journal has them all
+
+
+@dataclass
+class Report:
+    """What a run has come to: files finished now, found finished, and broken (name and reason of the first); frames and
+    LR pixels done. ``met`` has bytes and LR pixels of all files begun by suffix, ``passed`` the bytes of those found
+    finished: what the time left is reckoned from."""
+
+    done: int = 0
+    skipped: int = 0
+    broken: int = 0
+    listed: list[tuple[str, str]] = field(default_factory=list)
+    frames: int = 0
+    pixels: int = 0
+    latest: str = ""
+    met: dict[str, tuple[int, int]] = field(default_factory=dict)
+    passed: Counter[str] = field(default_factory=Counter)
+
+    def list_broken(self, name: str, reason: str) -> None:
+        self.broken += 1
+        if len(self.listed) < LISTED:
+            self.listed.append((name, reason))
+
+    def as_json(self) -> dict[str, Any]:
+        shown = ("done", "skipped", "broken", "listed", "frames", "pixels")
+        return {name: getattr(self, name) for name in shown}
 
 
 @dataclass
@@ -93,8 +120,6 @@ class Runner:
         self._stop.set()
         self.executor.stop()
 
-    # --- what comes next
-
     def _next(self) -> Task | None:
         while self._ready:
             task = self._ready.popleft()
@@ -142,8 +167,6 @@ class Runner:
         self.report.passed[kind(entry.input)] += entry.size
         if entry.status is Status.PARTIAL:
             self.report.list_broken(entry.input, entry.reason)
-
-    # --- what became of it
 
     def _take(self, task: Task, answer: Answer) -> None:
         if task.plan is not None and not self._current(task):
@@ -220,8 +243,6 @@ class Runner:
             entry = replace(entry, size=file.size, mtime_ns=file.mtime_ns)
         self.journal.add(entry)
         self.report.list_broken(name, reason)
-
-    # --- small parts
 
     def _current(self, task: Task) -> bool:
         state = self._open.get(task.file.name)

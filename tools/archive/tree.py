@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clesr.engines.common.files import kind_of
+from clesr.engines.common.files import SESSION, kind_of
 from clesr.pipeline.sources.images.files import natural_key
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session
-SESSION_FILES = ("session.json", "frames.jsonl")  # a folder with RAW and one of these is a session
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def partial_target(target: str) -> str:
 
 def is_session(folder: Path) -> bool:
     """Whether ``folder`` is what a recorded session leaves."""
-    return (folder / RAW).is_file() and any((folder / name).is_file() for name in SESSION_FILES)
+    return (folder / RAW).is_file() and any((folder / name).is_file() for name in SESSION)
 
 
 def _entry(name: str, path: Path, target: str) -> InputFile | Unreadable:

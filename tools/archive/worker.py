@@ -107,7 +107,9 @@ class Worker:
         left = self._left_by_a_killed_run(file, key)
         if left is not None:
             return Done(left)
-        self._check_target(file)
+        *folders, name = relative_parts(file.target)  # which may not get its name: then nothing is computed
+        with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
+            self._check_place(there, name, file)
         asked = self.settings
         seen = scan(file.path, roi=asked.roi, window=asked.window, segment=asked.piece, limit=asked.frames)
         plan = SegmentPlan(file, digest, key, seen)
@@ -161,8 +163,6 @@ class Worker:
         """From any thread: LR pixels of the present segment that are done."""
         return self._computation.progress()
 
-    # --- the parts of begin
-
     def _left_by_a_killed_run(self, file: InputFile, key: str) -> JournalEntry | None:
         """The entry of a file that was finished just before its run was killed."""
         try:
@@ -182,14 +182,6 @@ class Worker:
                 return entry if there.sha256(name) == entry.output_sha256 else None
         except (OSError, ValueError):
             return None
-
-    def _check_target(self, file: InputFile) -> None:
-        """Raises ClesrError, before anything is computed, where the result may not get its name."""
-        *folders, name = relative_parts(file.target)
-        with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
-            self._check_place(there, name, file)
-
-    # --- the parts of finish
 
     def _entry(self, plan: SegmentPlan, segments: list[SegmentInfo], result: Path) -> JournalEntry:
         file, frames = plan.file, sum(info.frames for info in segments)

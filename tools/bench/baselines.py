@@ -6,15 +6,14 @@ network, so that only the network's kernels differ.
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
+from clesr.engines.backends.cuda.engine import TorchNetwork, half_precision
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
@@ -46,14 +45,13 @@ def open_baseline(
         raise EngineError(f"{name} cannot start: {NO_GPU}")
     words = torch.cuda.get_device_name()
     info = EngineInfo(name, words, "fp16", model.name, model.sha256, model.scale, shape)
-    half = copy.deepcopy(model.module).to("cuda", torch.float16)
-    half = half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = torch.compile(half, mode="max-autotune-no-cudagraphs", dynamic=False) if compiled else half
+    half = half_precision(model.module, "cuda")
+    network: Any = torch.compile(half, mode="max-autotune-no-cudagraphs", dynamic=False) if compiled else half
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
             return [
-                CudaSlot(HalfNetwork(network, shape, model.scale, DTYPES[dtype], "cuda"), captured=compiled)
+                CudaSlot(TorchNetwork(network, shape, model.scale, DTYPES[dtype], "cuda"), captured=compiled)
                 for _ in range(SLOTS)
             ]
         except Exception as error:
@@ -62,26 +60,3 @@ def open_baseline(
     engine = SlotEngine(info, make_slots, depth=SLOTS)
     engine.prepare(np.dtype(np.uint8))
     return engine
-
-
-class HalfNetwork:
-    """A Network (``backends/cuda/buffers.py``) around ``network``, which maps FP16 (1, 1, H, W) to (1, 1, sH, sW)."""
-
-    def __init__(
-        self,
-        network: Any,
-        shape: tuple[int, int],
-        scale: int,
-        dtype: torch.dtype,
-        device: str,
-    ) -> None:
-        self.lr = torch.zeros(shape, dtype=dtype, device=device)
-        self.sr = torch.zeros((shape[0] * scale, shape[1] * scale), dtype=dtype, device=device)
-        self._network = network
-        self._levels = torch.iinfo(dtype).max
-
-    @torch.no_grad()
-    def run(self) -> None:
-        x = (self.lr.float() / self._levels).half()[None, None]
-        y: Tensor = self._network(x)[0, 0].float() * self._levels
-        self.sr.copy_(torch.clamp(torch.round(y), 0, self._levels))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import clesr
+from clesr.engines.common.packages import versions_of
 from clesr.engines.common.processor import core_count, cpu_info, cpu_name
 from clesr.engines.gpu import driver_version
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
-PACKAGES = (
+PACKAGES = (  # that do the work
     "torch",
     "triton",
     "openvino",
@@ -32,7 +32,8 @@ COMMIT = "CLESR_COMMIT"  # says the commit where the files were copied without t
 
 def environment() -> dict[str, Any]:
     """``machine``, ``versions``, ``commit``, for JSON."""
-    return {"machine": describe_machine(), "versions": describe_versions(), "commit": git_commit()}
+    own = {"clesr": clesr.__version__, "python": platform.python_version()}
+    return {"machine": describe_machine(), "versions": own | versions_of(PACKAGES), "commit": git_commit()}
 
 
 def describe_machine() -> dict[str, Any]:
@@ -51,28 +52,14 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_versions() -> dict[str, str]:
-    """clesr, Python, and those of the packages that do the work which are installed."""
-    versions = {"clesr": clesr.__version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
 def git_commit() -> str:
     """The commit of the working tree, with ``+`` where something is changed; empty outside of the repository."""
     if COMMIT in os.environ:
         return os.environ[COMMIT]
-    try:
-        if Path(_git("rev-parse", "--show-toplevel")) != ROOT:
-            return ""  # installed into some other repository's environment
-        changed = "+" if _git("status", "--porcelain", "-uno") else ""
-        return _git("rev-parse", "--short=12", "HEAD") + changed
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    if Path(git("rev-parse", "--show-toplevel")) != ROOT:
+        return ""  # none, or that of the environment into which this was installed
+    changed = "+" if git("status", "--porcelain", "-uno") else ""
+    return git("rev-parse", "--short=12", "HEAD") + changed
 
 
 def _gpu() -> dict[str, Any]:
@@ -86,6 +73,10 @@ def _gpu() -> dict[str, Any]:
     }
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+def git(*arguments: str) -> str:
+    """What git says of the folder of clesr's code; empty where it cannot say."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
     return done.stdout.strip()

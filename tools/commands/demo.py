@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.pipeline.settings import LiveSettings, overwriting, setting
 from clesr.tools.common.options import command
 
@@ -47,10 +48,8 @@ def demo(options: DemoOptions) -> None:
     from clesr.tools.live_run import Stream, run_live
 
     folder = Path(options.output)
-    try:
+    with told_as(SinkError, f"the folder {folder} cannot be made: {WHY}"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"the folder {folder} cannot be made: {error.strerror}") from error
     rule, picture = WriteRule(options.overwrite), folder / "demo.png"
     rule.check_all(folder / "demo.mp4", folder / "summary.json", picture)
     settings = LiveSettings(

@@ -110,7 +110,10 @@ def evaluate(options: EvaluateOptions) -> None:
     suffered = parse_degradations(",".join(options.degradation))
     images = [item for entry in options.data for item in read_entry(entry)]
     shown = list(options.picture) or [images[0][0]]
-    _check_names(shown, [name for name, _ in images])
+    names = [name for name, _ in images]
+    for name in shown:
+        if name not in names:
+            raise UsageError(f"--picture {name} is not among the images; there are {', '.join(names)}")
     total = len(wanted) * len(factors) * len(sizes) * len(suffered) * len(images)
     with progress_bar("evaluate", total, unit="images") as advance:
         rows, pictures = evaluation.evaluate(
@@ -172,9 +175,3 @@ def _scales(words: list[str]) -> list[int]:
         if word not in allowed:
             raise UsageError(f"--scales {word} is not one of {', '.join(allowed)}")
     return [allowed[word] for word in dict.fromkeys(words)]
-
-
-def _check_names(wanted: list[str], names: list[str]) -> None:
-    for name in wanted:
-        if name not in names:
-            raise UsageError(f"--picture {name} is not among the images; there are {', '.join(names)}")

@@ -152,7 +152,9 @@ def train(
                 log.info(f"stopped at step {trainer.step}; the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None
     if trainer.first:
-        write_file(Path(output) / "recipe.toml", _as_toml(options), rule)
+        given = {key: value for key, value in options.items() if value not in (None, ())}
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in given.items()]
+        write_file(Path(output) / "recipe.toml", "".join(lines), rule)
         weights = publish(trainer, rule)
         log.info(f"wrote {weights} ({weights.stat().st_size / 1e6:.1f} MB); use it with --model {weights}")
 
@@ -221,9 +223,3 @@ def _recipe(options: dict[str, Any]) -> Recipe:
     given = {name: value for name, value in options.items() if name in known and value is not None}
     given |= {"scale": int(options["scale"]), "name": options["name"] or asked, "architecture": architecture}
     return make_settings(Recipe, given | {"arguments": arguments})
-
-
-def _as_toml(options: dict[str, Any]) -> str:
-    """The options of a run as TOML, for --recipe."""
-    rows = {key: value for key, value in options.items() if value not in (None, ())}
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())

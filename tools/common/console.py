@@ -62,16 +62,23 @@ class UserHandler(logging.Handler):
 @contextmanager
 def user_logging() -> Iterator[None]:
     """In the block clesr's loggers speak to the user, and to nobody else; ``clesr``'s level is how much they say."""
-    handler, level, propagate = UserHandler(), clesr.level, clesr.propagate
-    clesr.addHandler(handler)
-    clesr.setLevel(logging.INFO)
-    clesr.propagate = False  # libraries may have put a handler of their own at the root
+    with handled(clesr, UserHandler()):
+        yield
+
+
+@contextmanager
+def handled(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    """In the block what ``logger`` says, from INFO on, goes to ``handler`` alone."""
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries may have put a handler of their own at the root
     try:
         yield
     finally:
-        clesr.removeHandler(handler)
-        clesr.setLevel(level)
-        clesr.propagate = propagate
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 class TimeLeftColumn(TimeRemainingColumn):

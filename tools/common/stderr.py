@@ -8,6 +8,7 @@ import queue
 import select
 import sys
 import threading
+from contextlib import suppress
 from typing import TextIO
 
 MOST = 2000  # texts that may wait; later ones are left out and counted
@@ -28,11 +29,9 @@ class DetachedStream(io.TextIOBase):
         if target is None:
             return len(text)
         if not _is_descriptor_2(target):
-            try:  # in memory, or a file that somebody put in its place
+            with suppress(OSError, ValueError):  # in memory, or a file that somebody put in its place
                 target.write(text)
                 target.flush()
-            except (OSError, ValueError):
-                pass
         elif self._waiting.qsize() >= MOST:
             self._left_out += 1
         else:
@@ -95,14 +94,12 @@ def _is_descriptor_2(target: TextIO) -> bool:
 
 def _write(data: bytes) -> None:
     rest = memoryview(data)
-    try:
+    with suppress(OSError, ValueError):  # gone, or full: nobody can be told
         while rest:
             try:
                 rest = rest[os.write(2, rest) :]
             except BlockingIOError:  # somebody else made it so
                 select.select([], [2], [])
-    except (OSError, ValueError):
-        pass  # gone, or full: nobody can be told
 
 
 stderr = DetachedStream()

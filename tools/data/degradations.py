@@ -50,11 +50,6 @@ class Degradation:
         written = [name if LIMITS[name] is None else f"{name}={value:g}" for name, value in self.parts]
         return "+".join(written) or "clean"
 
-    @property
-    def plain(self) -> bool:
-        """Whether it is the clean bicubic reduction."""
-        return all(name in ("clean", "bicubic") for name, _ in self.parts)
-
     def __call__(self, hr: Pixels, scale: int, rng: np.random.Generator) -> Pixels:
         """The LR image (H, W) uint8 of ``hr`` (scale * H, scale * W) uint8."""
         values = dict(self.parts)

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
 from clesr.engines.common.files import NEW, WriteRule, new_file
 from clesr.tools.evaluation.evaluate import EvaluatedImage, Line
@@ -62,7 +61,8 @@ def crops(picture: EvaluatedImage, pixel_um: float | None = None) -> Figure:
     figure, axes = _grid(
         1 + len(panels), f"{picture.image}, x{picture.scale}; crops of {side} x {side} HR pixels"
     )
-    _show(axes[0], picture.hr, "whole image, truth")
+    axes[0].imshow(picture.hr, cmap="gray", vmin=0, vmax=255)
+    _name(axes[0], "whole image, truth", f"{picture.hr.shape[1]} x {picture.hr.shape[0]} pixels")
     axes[0].add_patch(Rectangle((x, y), side, side, fill=False, edgecolor="yellow", linewidth=1.5))
     low, high = np.percentile(picture.hr[cut], (0.5, 99.5))
     for panel, (name, image) in zip(axes[1:], panels, strict=False):
@@ -189,11 +189,6 @@ def _grid(count: int, title: str) -> tuple[Figure, list[Axes]]:
         panel.set_visible(False)
     figure.suptitle(title, fontsize=10)
     return figure, axes
-
-
-def _show(axes: Axes, image: NDArray[np.uint8], name: str) -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-    _name(axes, name, f"{image.shape[1]} x {image.shape[0]} pixels")
 
 
 def _name(axes: Axes, name: str, below: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -33,15 +32,8 @@ DEIDENTIFIED = "clesr export: written without anything that the source says of t
 _ENDOSCOPIC = (VLEndoscopicImageStorage, VideoEndoscopicImageStorage)
 _LISTED = 8000  # frame numbers in one reference: at most 7 characters each in 65534 bytes
 _LONG_TEXT, _SHORT_TEXT = 64, 1024
-
-
-@dataclass(frozen=True, slots=True)
-class FrameReference:
-    """A frame in an object of the study."""
-
-    sop_class: str
-    sop_instance: str
-    frame: int  # from 1
+FrameReference = tuple[str, str, int]
+"""A frame in an object of the study: SOP class and instance, and its number from 1."""
 
 
 class Study:
@@ -75,8 +67,7 @@ class Study:
             dataset.DerivationDescription = "; ".join(clip.edits)[:_SHORT_TEXT]
         if clip.kind == "raw":
             for index, still in enumerate(shown, 1):
-                source = FrameReference(dataset.SOPClassUID, dataset.SOPInstanceUID, index)
-                self._sources[still.number] = source
+                self._sources[still.number] = dataset.SOPClassUID, dataset.SOPInstanceUID, index
         return dataset
 
     def _add_patient(self, dataset: Dataset) -> None:
@@ -218,12 +209,12 @@ def _references(shown: Sequence[Still], sources: Mapping[int, FrameReference]) -
     """The raw frames from which the ``shown`` ones came, object by object."""
     frames: dict[tuple[str, str], list[int]] = defaultdict(list)
     whole: dict[str, int] = defaultdict(int)
-    for source in sources.values():
-        whole[source.sop_instance] += 1
+    for _, instance, _ in sources.values():
+        whole[instance] += 1
     for still in shown:
         if still.number in sources:
-            source = sources[still.number]
-            frames[source.sop_class, source.sop_instance].append(source.frame)
+            sop_class, instance, frame = sources[still.number]
+            frames[sop_class, instance].append(frame)
     items = []
     for (sop_class, instance), numbers in frames.items():
         all_of_it = len(numbers) == whole[instance]

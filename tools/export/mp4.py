@@ -11,6 +11,7 @@ import numpy as np
 
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
+from clesr.pipeline.view import eight_bits
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
@@ -68,8 +69,7 @@ def _fitted(image: Image, codec: str) -> Image:
     """``image`` as the codec and players take it."""
     if codec in ("hevc10", "hevc12"):
         return image
-    if image.dtype != np.uint8:
-        image = (image >> 8).astype(np.uint8)
+    image = eight_bits(image)
     odd = [(0, side % 2) for side in image.shape]
     return np.pad(image, odd, mode="edge") if any(end for _, end in odd) else image
 

@@ -18,6 +18,7 @@ REGIONS = (
     "bile-duct", "bladder", "brain", "cervix", "colon", "duodenum", "esophagus", "ileum", "larynx", "oral-cavity",
     "pancreas", "pharynx", "rectum", "stomach",
 )  # fmt: skip
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _FORM = "a table of texts with name and id, and as needed"
 
 
@@ -58,7 +59,7 @@ class Patient:
             raise UsageError(f"patient: sex {self.sex!r} is not one of {', '.join(SEXES)}")
         if self.birth_date and not _is_date(self.birth_date):
             raise UsageError(f"patient: birth_date {self.birth_date!r} is not a date such as 1960-12-31")
-        if self.study_instance_uid and not _is_uid(self.study_instance_uid):
+        if self.study_instance_uid and not _UID.fullmatch(self.study_instance_uid):
             raise UsageError(f"patient: study_instance_uid {self.study_instance_uid!r} is not a DICOM UID")
 
 
@@ -85,7 +86,3 @@ def _is_date(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-def _is_uid(text: str) -> bool:
-    return len(text) <= 64 and re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", text) is not None

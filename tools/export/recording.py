@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -59,7 +60,7 @@ def recording_clip(
 def _stills(source: Source, selection: Selection) -> Iterator[Still]:
     origin: Fraction | None = None
     absent = set(selection.only)
-    try:
+    with closing(source), suppress(EndOfSource):
         while True:
             item = source.read(1.0)
             if isinstance(item, Corrupt):
@@ -72,10 +73,6 @@ def _stills(source: Source, selection: Selection) -> Iterator[Still]:
                 if item.number in selection:
                     absent.discard(item.number)
                     yield Still(item.number, round((seconds - origin) * 10**9), item.image)
-    except EndOfSource:
-        pass
-    finally:
-        source.close()
     if absent:
         raise absent_error(source.info.address, "raw", map(str, sorted(absent)))
 

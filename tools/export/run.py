@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,11 @@ from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.pipeline.settings import option_name
+from clesr.pipeline.sources.masked import blank
 from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
 from clesr.tools.export.files import all_or_none
-from clesr.tools.export.mask import blank_raw, blank_sr
 from clesr.tools.export.options import ExportOptions
 from clesr.tools.export.patient import read_patient
 from clesr.tools.export.recording import recording_clip
@@ -32,6 +32,7 @@ from clesr.tools.export.sessions import session_clip
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
+MARGIN = 2  # pixels of the captured image around a region in SR images: what a network or bicubic carries over its edge
 # Options that not every format has.
 OWN = ("codec", "crf", "patient", "region", "text_free", "frame", "every")
 
@@ -133,12 +134,31 @@ def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, optio
         if clip.kind == "sr" and session is not None:
             clip = clip.edited(blank_sr(regions, session.info.scale, _origin(session)), words)
         else:
-            clip = clip.edited(blank_raw(regions), words)
+            clip = clip.edited(lambda still: blank(still.image, regions), words)
     if options.burn_in:
         clip = clip.edited(
             partial(_burnt, clip, stills=bool(options.frame or options.every)), "words burnt in"
         )
     return clip
+
+
+def blank_sr(regions: Sequence[Roi], scale: int, origin: tuple[int, int]) -> Callable[[Still], Image]:
+    """An edit that makes ``regions`` of captured images, with MARGIN around them, black in the SR images.
+
+    ``origin`` (x, y) is the corner of the part of the captured image from which the SR images were made.
+    """
+
+    def grown(begin: int, size: int) -> slice:
+        return slice(max(0, begin - MARGIN) * scale, max(0, begin + size + MARGIN) * scale)
+
+    def edit(still: Still) -> Image:
+        blanked = still.image.copy()
+        for region in regions:
+            columns = grown(region.x - origin[0], region.width)
+            blanked[grown(region.y - origin[1], region.height), columns] = 0
+        return blanked
+
+    return edit
 
 
 def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:

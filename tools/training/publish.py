@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import platform
-import subprocess
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from clesr.engines.common.files import NEW, WriteRule, new_file, write_file
 from clesr.engines.common.processor import cpu_name
 from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import Descriptor, identity, load_model, save_model
+from clesr.tools.bench.machine import git
 from clesr.tools.data.pairs import degraded_pairs, load_pairs
 from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training.train import LOG, Trainer
@@ -80,7 +80,7 @@ def describe(trainer: Trainer) -> Descriptor:
         },
         metrics=metrics,
         fidelity=fidelity_limit(trainer.module, recipe.scale, [pair.lr for pair in trainer.held], phantoms()),
-        commit=_git_commit(),
+        commit=git("rev-parse", "HEAD") or None,
     )
 
 
@@ -171,11 +171,3 @@ def machine(trainer: Trainer) -> str:
 
 def _identity(weights: str | None) -> str | None:
     return weights and identity(load_model(Path(weights)).module.state_dict())
-
-
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, UsageError, told_as
 from clesr.engines.common.files import OWN, write_file
 from clesr.engines.common.parsing import one_line, parse_json, read_bounded, unreadable
 from clesr.engines.models.densenet import DenseBlock
@@ -144,10 +144,8 @@ class Trainer:
 
     def _prepare_folder(self) -> None:
         """Fail now, not hours later, where the folder cannot hold a checkpoint."""
-        try:
+        with told_as(ClesrError, f"the folder {self.folder} cannot be made: {WHY}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ClesrError(f"the folder {self.folder} cannot be made: {error.strerror}") from error
         if not self.step:
             self._checkpoint()
 

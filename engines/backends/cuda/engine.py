@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from importlib import metadata
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from clesr.engines.backends.cuda.buffers import Network, SlotEngine
 from clesr.engines.backends.cuda.checked import open_slots
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.packages import version_of
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_name
 from clesr.engines.models.weights import Model
@@ -52,10 +53,8 @@ def _is_present(precision: str) -> bool:
 
 def _library() -> str:
     """The installed Triton with its version; empty where there is none."""
-    try:
-        return f"triton {metadata.version('triton')}"
-    except metadata.PackageNotFoundError:
-        return ""
+    version = version_of("triton")
+    return f"triton {version}" if version else ""
 
 
 def open_cuda(
@@ -94,7 +93,14 @@ def build_network(
     except UnsupportedNetworkError:
         if precision == "fp8":
             raise
-    return TorchNetwork(module, shape, dtype, device)
+    scale = int(module.scale)  # type: ignore[arg-type]
+    return TorchNetwork(half_precision(module, device), shape, scale, dtype, device)
+
+
+def half_precision(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """A copy of ``module`` in FP16 and channels-last on ``device``."""
+    half = copy.deepcopy(module).to(device, torch.float16)
+    return half.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def check_fp8(module: nn.Module, shape: tuple[int, int], device: torch.device | str) -> None:
@@ -114,21 +120,24 @@ def check_fp8(module: nn.Module, shape: tuple[int, int], device: torch.device | 
 
 
 class TorchNetwork:
-    """``module`` in FP16 and channels-last by torch's own kernels; integers to FP16 and back on the device."""
+    """``network``, which maps FP16 (1, 1, H, W) to (1, 1, sH, sW), by torch; integers to FP16 and back there."""
 
     def __init__(
-        self, module: nn.Module, shape: tuple[int, int], dtype: torch.dtype, device: torch.device | str
+        self,
+        network: Callable[[Tensor], Tensor],
+        shape: tuple[int, int],
+        scale: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
     ) -> None:
-        scale = int(module.scale)  # type: ignore[arg-type]
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros((shape[0] * scale, shape[1] * scale), dtype=dtype, device=device)
-        half = copy.deepcopy(module).to(device, torch.float16)
-        self._module = half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network
         self._levels = torch.iinfo(dtype).max
 
     @torch.inference_mode()
     def run(self) -> None:
         """Read ``lr``, write ``sr``. What it needs in between comes from torch's pool, in a graph from the graph's."""
         x = (self.lr.float() / self._levels).half()[None, None]
-        y: Tensor = self._module(x)[0, 0].float() * self._levels
+        y = self._network(x)[0, 0].float() * self._levels
         self.sr.copy_(torch.clamp(torch.round(y), 0, self._levels))

@@ -10,7 +10,6 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.export import ExportedProgram
 
 from clesr.engines.cache import Cache, Key
 from clesr.engines.common.errors import EngineError
+from clesr.engines.common.packages import versions_of
 from clesr.engines.common.quiet import quiet
 
 DISTRIBUTIONS = ("torch-tensorrt", "torch-tensorrt-rtx")
@@ -30,10 +30,8 @@ def library() -> str:
     """The installed package and its TensorRT, with versions, such as torch-tensorrt 2.13.0, tensorrt 11.0.0.114;
     empty where none is installed."""
     for name, runtime in zip(DISTRIBUTIONS, ("tensorrt", "tensorrt_rtx"), strict=True):
-        try:
-            return f"{name} {metadata.version(name)}, {runtime} {metadata.version(runtime)}"
-        except metadata.PackageNotFoundError:
-            continue
+        if len(found := versions_of((name, runtime))) == 2:
+            return ", ".join(f"{package} {version}" for package, version in found.items())
     return ""
 
 

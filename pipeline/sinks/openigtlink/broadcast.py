@@ -88,9 +88,7 @@ class Broadcast:
             await server.serve_forever()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            asyncio.CancelledError
-        ):  # at the end, of which Python 3.11 would write a trace
+        with contextlib.suppress(asyncio.CancelledError):  # at the end; Python 3.11 would write a trace of it
             await self._serve(reader, writer)
 
     async def _dial(self, host: str, port: int) -> None:
@@ -115,10 +113,9 @@ class Broadcast:
         self._connections.add(peer)
         self.served += 1
         try:
-            while await reader.read(RECEIVED):
-                pass
-        except OSError:
-            pass  # gone
+            with contextlib.suppress(OSError):  # gone
+                while await reader.read(RECEIVED):
+                    pass
         finally:
             self._connections.discard(peer)
             sending.cancel()

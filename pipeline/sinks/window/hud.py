@@ -11,7 +11,7 @@ from clesr.engines.common.errors import printable
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
 from clesr.pipeline.status import State, Status
-from clesr.pipeline.view import TILE
+from clesr.pipeline.view import TILE, eight_bits
 
 Canvas = heat.Canvas
 Colour = tuple[int, int, int]  # blue, green, red
@@ -67,9 +67,8 @@ def draw(
     if status.stalled and result is not None:
         cv2.convertScaleAbs(canvas, canvas, DIMMED)
     size = text_size(shape[1])
-    top = _strip(
-        canvas, [*alarm_lines(status), *top_lines(status), *fidelity_lines(result)], size, at_top=True
-    )
+    alarm = [[Words(status.alarm, RED)]] if status.alarm else []
+    top = _strip(canvas, [*alarm, *top_lines(status), *fidelity_lines(result)], size, at_top=True)
     bottom = _strip(canvas, bottom_lines(status), size, at_top=False)
     if overlay and result is not None and result.check is not None:
         _legend(canvas, heat.Scale.of(result.check.limit_db), canvas.shape[0] - bottom, size)
@@ -118,11 +117,6 @@ def age_text(age_ns: int | None) -> str:
     if age_ns is None:
         return "-"
     return f"{age_ns / 1e6:.0f} ms" if age_ns < 10e9 else f"{age_ns / 1e9:.0f} s"
-
-
-def alarm_lines(status: Status) -> list[list[Words]]:
-    """What must not be overlooked, first of all; usually nothing."""
-    return [[Words(status.alarm, RED)]] if status.alarm else []
 
 
 def top_lines(status: Status) -> list[list[Words]]:
@@ -192,7 +186,7 @@ def _fit(image: Image, shape: tuple[int, int], out: Canvas | None) -> Canvas:
     height, width = shape
     top, left, rows, columns = _place(image.shape, shape)
     method = cv2.INTER_AREA if rows < image.shape[0] else cv2.INTER_LINEAR
-    gray = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+    gray = eight_bits(image)
     if (rows, columns) != image.shape:
         gray = cv2.resize(gray, (columns, rows), interpolation=method)  # type: ignore[assignment]
     canvas = out if out is not None and out.shape == (height, width, 3) else _blank(shape)

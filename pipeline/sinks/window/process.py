@@ -20,7 +20,7 @@ from typing import Any
 
 import cv2
 
-from clesr.engines.common.errors import SinkError, first_line
+from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
 from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window.hud import Canvas, draw
@@ -132,10 +132,8 @@ class _ScreenIterator(ctypes.Structure):
 
 def _ask_x11(display: str) -> tuple[int, int] | None:
     """The size of the X server's first screen, None where it does not let us in."""
-    try:
+    with told_as(SinkError, f"a window needs libxcb ({WHY}); install the package libxcb1"):
         xcb = ctypes.CDLL("libxcb.so.1")
-    except OSError as error:
-        raise SinkError(f"a window needs libxcb ({error}); install the package libxcb1") from error
     xcb.xcb_connect.restype = ctypes.c_void_p
     xcb.xcb_connect.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     xcb.xcb_get_setup.restype = ctypes.c_void_p

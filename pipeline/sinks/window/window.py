@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import SinkError
+from clesr.engines.common.errors import SinkError, on_error
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
@@ -92,13 +92,10 @@ class DisplayWindow:
             others.close()
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
-        try:
+        with on_error(self._end):
             if not select.select([self._socket], [], [], START_S)[0]:
                 self._fail(f"the window has not opened within {START_S:.0f} s; run with --display none")
             self._listen()
-        except BaseException:
-            self._end()
-            raise
 
     @property
     def pid(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import WHY, SourceError, told_as
 from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
@@ -30,10 +30,8 @@ def open_images(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedS
     passed over. Raises SourceError where there is no image.
     """
     path = Path(path)
-    try:
+    with told_as(SourceError, f"{path}: cannot be opened ({WHY}); check the path"):
         files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     files = sorted((file for file in files if file.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
     if not files:
         raise SourceError(f"{path} has no images; looked for {', '.join(IMAGE_SUFFIXES)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import WHY, SourceError, on_error, told_as
 from clesr.engines.common.limits import size_problem
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable
@@ -30,19 +30,14 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
     Raises SourceError where the file cannot be read or its header is implausible.
     """
     path = Path(path)
-    try:
+    with told_as(SourceError, f"{path}: cannot be opened ({WHY}); check the path"):
         file = path.open("rb")
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
-    try:
+    with on_error(file.close):
         fps, shape = parse_header(file.read(HEADER), str(path))
         size = 2 * math.prod(shape)
         whole, rest = divmod(path.stat().st_size - HEADER + GAP, size + GAP)
         if not whole:
             raise SourceError(f"{path} holds no whole frame of {shape[1]}x{shape[0]} pixels; is it complete?")
-    except SourceError:
-        file.close()
-        raise
 
     def image(index: int) -> Image:
         file.seek(HEADER + index * (size + GAP))

@@ -125,7 +125,8 @@ class Phantom:
         self._lr_sprites = np.stack([self._thinned(_filtered(s, taps)) for s in padded])
         self._lock = Lock()
         fine = self.size * -(-CANVAS // self.size)
-        self._lr_light = _shrink(_light(fine), self.size)
+        matrix = resampling(fine, self.size).matrix()
+        self._lr_light = np.asarray(matrix @ _light(fine) @ matrix.T, np.float32)
         self._inside = (self._lr_light > 0.5 * self._lr_light.max()).astype(np.float32)
 
     def _thinned(self, image: Canvas) -> Canvas:
@@ -228,11 +229,6 @@ def _lanczos3(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _filtered(image: Canvas, taps: Canvas) -> Canvas:
     filtered = cv2.sepFilter2D(image, cv2.CV_32F, taps, taps, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(filtered, np.float32)
-
-
-def _shrink(image: Canvas, side: int) -> Canvas:
-    matrix = resampling(len(image), side).matrix()
-    return np.asarray(matrix @ image @ matrix.T, np.float32)
 
 
 def _light(side: int) -> Canvas:

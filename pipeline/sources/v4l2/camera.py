@@ -14,7 +14,7 @@ from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.v4l2.capture import Capture, Captured
 from clesr.pipeline.sources.v4l2.modes import Wanted
-from clesr.pipeline.sources.v4l2.pixels import FORMATS, PixelFormat, find_format
+from clesr.pipeline.sources.v4l2.pixels import find_format
 
 PROBE_NS = 250_000_000  # how often an absent camera is looked for
 WRAP = 1 << 32  # the driver's sequence is an unsigned 32-bit number
@@ -44,7 +44,8 @@ class CameraSource:
         controls: Mapping[str, str] = {},
         clock: Clock = SYSTEM,
     ) -> None:
-        wanted = Wanted(size, fps, _parse_format(pixel_format), dict(controls))
+        asked = None if pixel_format is None else find_format(pixel_format)
+        wanted = Wanted(size, fps, asked, dict(controls))
         self._device, self._clock = device, clock
         self._capture: Capture | None = Capture(device, wanted)
         self._wanted = replace(wanted, size=self._capture.size, pixel_format=self._capture.pixel_format)
@@ -123,13 +124,3 @@ class CameraSource:
 def _info(capture: Capture) -> SourceInfo:
     width, height = capture.size
     return SourceInfo(capture.address, live=True, fps=capture.fps, shape=(height, width))
-
-
-def _parse_format(name: str | None) -> PixelFormat | None:
-    if name is None:
-        return None
-    found = find_format(name)
-    if found is None:
-        names = ", ".join(known.name for known in FORMATS)
-        raise UsageError(f"pixel format {name!r} is not one that clesr reads; give one of {names}")
-    return found

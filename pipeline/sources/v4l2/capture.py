@@ -14,7 +14,7 @@ from typing import Any
 
 from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import SourceError, on_error
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.v4l2.controls import set_controls
 from clesr.pipeline.sources.v4l2.modes import (
@@ -55,18 +55,14 @@ class Capture:
         self._maps: list[mmap.mmap] = []
         self._poller = select.poll()
         self._device = v4l2.Device(address)
-        try:
-            with explained(address):
-                self._device.open()
-                self._check_kind()
-                self._set_format(wanted)
-                self.fps = self._set_fps(wanted.fps)
-                set_controls(self._device, wanted.controls)
-                self._start()
-                self._poller.register(self._device.fileno(), select.POLLIN)
-        except BaseException:
-            self.close()
-            raise
+        with on_error(self.close), explained(address):
+            self._device.open()
+            self._check_kind()
+            self._set_format(wanted)
+            self.fps = self._set_fps(wanted.fps)
+            set_controls(self._device, wanted.controls)
+            self._start()
+            self._poller.register(self._device.fileno(), select.POLLIN)
 
     def wait(self, timeout: float, wake: int) -> bool:
         """True when a buffer is ready within ``timeout`` seconds; False at once when ``wake`` is readable."""

@@ -13,6 +13,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
+from clesr.engines.common.errors import UsageError
 from clesr.engines.common.limits import decoder_pixels, most_pixels
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.header import BadHeader, jpeg_shape
@@ -48,10 +49,15 @@ FORMATS = (
 )
 
 
-def find_format(name: str) -> PixelFormat | None:
-    """The format called ``name`` in any case, MJPEG for MJPG; None where clesr cannot read it."""
+def find_format(name: str) -> PixelFormat:
+    """The format called ``name`` in any case, MJPEG for MJPG. Raises UsageError for one that clesr cannot read."""
+    formats = {known.name: known for known in FORMATS}
     wanted = name.strip().upper().replace("MJPEG", "MJPG")
-    return next((known for known in FORMATS if known.name == wanted), None)
+    if wanted not in formats:
+        raise UsageError(
+            f"pixel format {name!r} is not one that clesr reads; give one of {', '.join(formats)}"
+        )
+    return formats[wanted]
 
 
 class Damaged(ValueError):

@@ -72,7 +72,11 @@ class VideoSource:
                 if self._ended:
                     raise EndOfSource
                 self._advance()
-            return self._numbered(self._ready.popleft())
+            item, number, time_ns = self._ready.popleft(), self._number, self._clock.now_ns()
+            self._number += 1
+            if isinstance(item, Damage):
+                return Corrupt(number, time_ns, item.reason)
+            return Frame(item.image, number, time_ns, self._times.rising(item.pts), self._time_base)
 
     def close(self) -> None:
         with self._lock:
@@ -93,13 +97,6 @@ class VideoSource:
             except FAULTS as error:
                 return f"a part of it cannot be read ({reason(error)})"
             return self._shortfall()
-
-    def _numbered(self, item: DecodedImage | Damage) -> Frame | Corrupt:
-        number, time_ns = self._number, self._clock.now_ns()
-        self._number += 1
-        if isinstance(item, Damage):
-            return Corrupt(number, time_ns, item.reason)
-        return Frame(item.image, number, time_ns, self._times.rising(item.pts), self._time_base)
 
     def _advance(self) -> None:
         """Read one packet."""
@@ -135,7 +132,8 @@ class VideoSource:
     def _shortfall(self) -> str | None:
         """What says that the file was cut, where its container states what it should hold."""
         kind, stated = self._container.format.name, self._stream.frames
-        if kind == "mpegts" and _cut_in_packet(Path(self._address)):
+        size = stored_bytes(self._address) or 0
+        if kind == "mpegts" and all(size % packet for packet in (188, 192, 204)):
             return "the file ends early: in the middle of a transport packet"
         if kind.startswith("mov") and self._demuxed < stated:
             return f"the file ends early: {self._demuxed} of the {stated} frames that it states are there"
@@ -222,11 +220,6 @@ def file_address(address: str) -> str:
     if path.is_file() and not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
     return f"file:{path}"
-
-
-def _cut_in_packet(path: Path) -> bool:
-    """Whether a transport stream's length fits none of the packet sizes there are."""
-    return path.is_file() and all(path.stat().st_size % size for size in (188, 192, 204))
 
 
 def _matroska_length(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:

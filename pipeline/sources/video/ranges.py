@@ -6,16 +6,14 @@ import bisect
 import itertools
 from array import array
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 
-from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.images.indexed import IndexedSource
-from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, file_address
 from clesr.pipeline.video.decode import open_container
 
@@ -69,10 +67,8 @@ def index_video(path: Path) -> Index:
             seek = packet.pts if packet.dts is None else min(packet.pts, packet.dts)
             keys.append((packet.pts, seek))
 
-    try:
+    with closing(source):
         cut = source.scan(visit)
-    finally:
-        source.close()
     ordered = sorted(times)
     if any(a == b for a, b in itertools.pairwise(ordered)):
         problems.append("two frames have the same time")
@@ -113,9 +109,9 @@ class VideoRange:
     """The frames of ``span``, numbered as in the whole video. ``read`` raises NotApart where they are not exactly
     those that the scan promised, or one is damaged: what a sequential read makes of that is what counts."""
 
-    def __init__(self, path: Path, span: FrameRange, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, path: Path, span: FrameRange) -> None:
         self._span, self._number = span, span.start
-        self._source = _open_at(path, span, clock)
+        self._source = _open_at(path, span)
         self.info = replace(self._source.info, frames=span.stop - span.start)
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
@@ -144,16 +140,10 @@ class VideoRange:
         self._source.close()
 
 
-def image_range(source: IndexedSource, span: FrameRange) -> IndexedSource:
-    """The images of ``span`` out of a recording whose images are had by number."""
-    source.restrict(span.start, span.stop)
-    return source
-
-
-def _open_at(path: Path, span: FrameRange, clock: Clock) -> VideoSource:
+def _open_at(path: Path, span: FrameRange) -> VideoSource:
     """A source that begins at the key frame of ``span`` or before; raises NotApart where it lands behind it."""
     if span.seek is None:
-        return VideoSource(path, SourceOptions(clock))
+        return VideoSource(path)
     container = open_container(file_address(str(path)))
     try:
         stream = container.streams.video[0]
@@ -168,4 +158,4 @@ def _open_at(path: Path, span: FrameRange, clock: Clock) -> VideoSource:
         if isinstance(error, av.FFmpegError):
             raise NotApart(f"cannot be read from {span.seek} on ({error.strerror})") from error
         raise
-    return VideoSource(path, SourceOptions(clock), container)
+    return VideoSource(path, container=container)

@@ -93,13 +93,11 @@ def _pictures(
 ) -> Iterator[DecodedImage | Damage]:
     """From the first key frame on: who joins late cannot see what builds on an image sent before."""
     joining = _JOINING
-    try:
+    with suppress(*FAULTS):  # lost, or silent for too long: what was received is still shown
         for packet in container.demux(container.streams.video[0]):
             joining = 0 if packet.is_keyframe else max(0, joining - 1)
             if packet.size and not joining:
                 yield from decoder.decode(packet)
-    except FAULTS:
-        pass  # lost, or silent for too long: what was received is still shown
     yield from decoder.flush()
 
 

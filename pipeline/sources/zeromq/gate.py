@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import SourceError, on_error
 from clesr.pipeline.sources.zeromq.message import MAX_HEADER, Refused
 from clesr.pipeline.sources.zeromq.peer import CHUNK, Peer
 from clesr.pipeline.sources.zeromq.zmtp import PART_COST
@@ -184,11 +184,8 @@ def _connected(endpoint: str) -> socket.socket:
     if endpoint.startswith("tcp://"):
         return socket.create_connection(_tcp_place(endpoint), _DIAL_S)
     connection = socket.socket(socket.AF_UNIX)
-    try:
+    with on_error(connection.close):
         connection.connect(_unix_name(endpoint))
-    except OSError:
-        connection.close()
-        raise
     return connection
 
 

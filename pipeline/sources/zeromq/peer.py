@@ -6,10 +6,12 @@ import contextlib
 import socket
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import zmq
 
+from clesr.engines.common.errors import on_error
 from clesr.pipeline.sources.zeromq.message import Refused
 from clesr.pipeline.sources.zeromq.zmtp import MOST_PARTS, PART_COST, Meter
 
@@ -48,13 +50,10 @@ class Peer:
         self._outward = memoryview(b"")
         outer.setblocking(False)
         self.messages = context.socket(kind)
-        try:
+        with on_error(partial(self.messages.close, 0)):
             for option, value in settings.items():
                 self.messages.set(option, value)
             self.inner = _joined(self.messages)
-        except BaseException:
-            self.messages.close(0)
-            raise
 
     def interests(self, poller: zmq.Poller, *, forward: bool, now: int) -> None:
         """Register what is waited for; ``forward`` says whether more may go to ZeroMQ."""
@@ -168,13 +167,10 @@ def _joined(messages: zmq.Socket[bytes]) -> socket.socket:
         listener.bind(f"{place}/zmq")
         listener.listen(1)
         inner = socket.socket(socket.AF_UNIX)
-        try:
+        with on_error(inner.close):
             inner.connect(f"{place}/zmq")
             messages.set(zmq.USE_FD, listener.fileno())
             messages.bind(f"ipc://{place}/zmq")
-        except BaseException:
-            inner.close()
-            raise
         listener.detach()  # ZeroMQ's from now on
     inner.setblocking(False)
     return inner

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from clesr.engines.common.addresses import check_names, choice, split_options
 from clesr.engines.common.errors import SourceError, UsageError
-from clesr.engines.common.files import keep
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
+from clesr.pipeline.curve import load_keys
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.source import SourceInfo
@@ -166,7 +165,7 @@ def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
 def _curve_settings(options: dict[str, str], *, listen: bool) -> Mapping[int, int | bytes]:
     """What encrypts, where keys are given; who connects without a key of its own gets a fresh one."""
     if "curve_secret" in options:
-        public, secret = _load_keys(options["curve_secret"])
+        public, secret = load_keys(options["curve_secret"], SourceError)
         if secret is None:
             raise SourceError(f"{options['curve_secret']} has no secret key; give the *.key_secret file")
     elif "curve_server" in options:
@@ -176,14 +175,4 @@ def _curve_settings(options: dict[str, str], *, listen: bool) -> Mapping[int, in
     keys: dict[int, int | bytes] = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: secret}
     if listen:
         return keys | {zmq.CURVE_SERVER: 1}
-    return keys | {zmq.CURVE_SERVERKEY: _load_keys(options["curve_server"])[0]}
-
-
-def _load_keys(path: str) -> tuple[bytes, bytes | None]:
-    keep(path)
-    try:
-        return zmq.auth.load_certificate(Path(path))
-    except (OSError, ValueError) as error:
-        raise SourceError(
-            f"{path} is no readable CURVE certificate ({error}); make one with zmq.auth.create_certificates"
-        ) from error
+    return keys | {zmq.CURVE_SERVERKEY: load_keys(options["curve_server"], SourceError)[0]}

@@ -20,8 +20,9 @@ from support import ManualClock, Step, until
 
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
 from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.recorder import Recorder, RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.segments import AT_ONCE, Segments
 from clesr.pipeline.session.verify import verify

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
@@ -169,7 +170,7 @@ def test_a_number_without_a_line_is_named_even_where_the_hashes_are_right(whole:
 
 def test_a_number_with_two_lines_is_named_even_where_the_hashes_are_right(whole: Path, scratch: Path) -> None:
     def twice(records: list[Record]) -> list[Record]:
-        return [replace(r, number=9) if r.number == 8 else r for r in records]
+        return [structs.replace(r, number=9) if r.number == 8 else r for r in records]
 
     said = rewritten(whole, scratch, twice)
     assert "frame 8 has no line" in said
@@ -178,14 +179,14 @@ def test_a_number_with_two_lines_is_named_even_where_the_hashes_are_right(whole:
 
 def test_time_that_runs_backwards_is_named(whole: Path, scratch: Path) -> None:
     def back(records: list[Record]) -> list[Record]:
-        return [replace(r, captured_ns=5) if r.number == 9 else r for r in records]
+        return [structs.replace(r, captured_ns=5) if r.number == 9 else r for r in records]
 
     assert "frame 9 was captured before the frame before it" in rewritten(whole, scratch, back)
 
 
 def test_a_stage_out_of_order_is_named(whole: Path, scratch: Path) -> None:
     def swap(records: list[Record]) -> list[Record]:
-        return [replace(r, submitted_ns=r.collected_ns, collected_ns=r.submitted_ns) for r in records]
+        return [structs.replace(r, submitted_ns=r.collected_ns, collected_ns=r.submitted_ns) for r in records]
 
     assert "passed the stages in a wrong order" in rewritten(whole, scratch, swap)
 

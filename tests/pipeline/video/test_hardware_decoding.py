@@ -16,7 +16,6 @@ from recordings import drifting, read_all, write_video
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video import hardware_decoding as hardware
-from clesr.pipeline.video.hardware_decoding import HardwareBackend
 from clesr.pipeline.video.luma import fetched_luma, luma
 
 FORMATS = [
@@ -85,7 +84,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
             opened.append(FakeCard(context, spoil))
             return opened[-1]
 
-        monkeypatch.setattr(hardware, "BACKENDS", (HardwareBackend("a fake card", open_one),))
+        monkeypatch.setattr(hardware, "BACKENDS", {"a fake card": open_one})
         return opened
 
     return put

@@ -25,8 +25,7 @@ from clesr.tools.archive.messages import (
     Task,
 )
 from clesr.tools.archive.recording import Scan
-from clesr.tools.archive.report import Report
-from clesr.tools.archive.runner import ATTEMPTS, Runner
+from clesr.tools.archive.runner import ATTEMPTS, Report, Runner
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.tree import InputFile, Unreadable
 

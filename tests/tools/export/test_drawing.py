@@ -13,6 +13,7 @@ import pytest
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.prepare import Roi
+from clesr.pipeline.sources.masked import blank
 from clesr.tools.export.burn_in import (
     DIM,
     Lettering,
@@ -24,7 +25,7 @@ from clesr.tools.export.burn_in import (
     wrap,
 )
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.mask import MARGIN, blank_raw, blank_sr
+from clesr.tools.export.run import MARGIN, blank_sr
 from clesr.tools.export.stills import PngExporter
 
 Save = Callable[..., list[str]]
@@ -39,7 +40,7 @@ def flat(value: int, side: int, dtype: type = np.uint8) -> Image:
 
 def test_a_region_of_a_captured_image_is_black_and_nothing_else_changes() -> None:
     image = flat(100, 40)
-    blanked = blank_raw([Roi(3, 5, 10, 2), Roi(30, 30, 10, 10)])(Still(0, 0, image))
+    blanked = blank(image, [Roi(3, 5, 10, 2), Roi(30, 30, 10, 10)])
     assert (blanked[5:7, 3:13] == 0).all()
     assert (blanked[30:, 30:] == 0).all()
     assert (blanked == 100).sum() == 40 * 40 - 20 - 100
@@ -48,7 +49,7 @@ def test_a_region_of_a_captured_image_is_black_and_nothing_else_changes() -> Non
 
 def test_a_region_that_leaves_the_image_is_refused() -> None:
     with pytest.raises(UsageError, match="--mask 30,0,11,5 leaves the 40x40 frame"):
-        blank_raw([Roi(30, 0, 11, 5)])(Still(0, 0, flat(100, 40)))
+        blank(flat(100, 40), [Roi(30, 0, 11, 5)])
 
 
 def test_a_region_is_black_in_the_sr_image_with_a_margin() -> None:

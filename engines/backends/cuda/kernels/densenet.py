@@ -24,6 +24,7 @@ from clesr.engines.backends.cuda.kernels.planes import pitch_of, plane, planes
 from clesr.engines.backends.cuda.kernels.tail import TAPS, finish, project
 from clesr.engines.backends.cuda.kernels.trunk import LAYERS, dense_blocks, multiprocessors, pack_trunk
 from clesr.engines.backends.cuda.kernels.tuner import FORMS, Choice, Tuner, card_tuner
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
 
 GROWTH = 16  # channels of a dense layer: the narrowest tile of a matrix unit
@@ -82,12 +83,10 @@ class DenseNetKernels:
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros([side * self.scale for side in shape], dtype=dtype, device=device)
         gains = activation_gains(module, shape) if precision == "fp8" else [1.0] * len(module.up)
-        try:
+        with told_as(UnsupportedNetworkError, WHY, ValueError):  # a plane too large
             self._low_steps = list(self._low_level(module))
             self._block_steps = list(self._dense_blocks(module))
             self._head_steps = list(self._head(module, gains))
-        except ValueError as error:  # a plane too large
-            raise UnsupportedNetworkError(str(error)) from error
         self._plans: dict[str, Plan] = {}
         self._choices: dict[str, Choice] = {}
         self._early = False

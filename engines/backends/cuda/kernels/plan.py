@@ -79,7 +79,6 @@ def step(channels: int, most: int) -> int:
 
 
 NARROW, AHEAD, WIDE, UP, PROJECT = "narrow", "ahead", "wide", "up", "project"
-KINDS = (NARROW, AHEAD, WIDE, UP, PROJECT)
 
 _SAFE = {
     NARROW: Plan(rows=2, merge=True, block_m=64, block_n=16, block_k=32, warps=4, stages=3),

@@ -9,7 +9,7 @@ from random_models import random_image, random_model
 
 from clesr.engines.backends.cuda.buffers import DTYPES
 from clesr.engines.backends.cuda.checked import CheckedNetwork
-from clesr.engines.backends.cuda.engine import TorchNetwork
+from clesr.engines.backends.cuda.engine import TorchNetwork, half_precision
 from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Image
 
@@ -19,8 +19,9 @@ MODEL = {scale: random_model("fast", scale, channels=8, depth=3) for scale in (2
 def run(lr: Image, scale: int, *, correct: bool, dtype: torch.dtype) -> tuple[CheckedNetwork, Image]:
     """The checked network after ``lr``, its outputs poisoned first; and the image of the network alone."""
     shape = (lr.shape[0], lr.shape[1])
-    alone = TorchNetwork(MODEL[scale].module, shape, dtype, "cpu")
-    checked = CheckedNetwork(TorchNetwork(MODEL[scale].module, shape, dtype, "cpu"), correct=correct)
+    half = half_precision(MODEL[scale].module, "cpu")
+    alone = TorchNetwork(half, shape, scale, dtype, "cpu")
+    checked = CheckedNetwork(TorchNetwork(half, shape, scale, dtype, "cpu"), correct=correct)
     checked.sr.fill_(123)
     checked.reprojected.fill_(123)
     for network in (alone, checked):

@@ -10,7 +10,7 @@ from random_models import SMALL_DENSENET, random_image, random_model
 from clesr.engines import factory as selection
 from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.cuda.buffers import DTYPES
-from clesr.engines.backends.cuda.engine import TorchNetwork, open_cuda
+from clesr.engines.backends.cuda.engine import TorchNetwork, half_precision, open_cuda
 from clesr.engines.common.errors import EngineError
 from clesr.engines.reference import upscale
 
@@ -35,7 +35,9 @@ def test_without_a_gpu_it_says_so() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_that_the_kernels_do_not_know_run_by_torch(name: str, dtype: type) -> None:
     model, lr = NETWORKS[name], random_image((13, 21), dtype)
-    network = TorchNetwork(model.module, (13, 21), DTYPES[np.dtype(dtype)], "cpu")
+    network = TorchNetwork(
+        half_precision(model.module, "cpu"), (13, 21), model.scale, DTYPES[np.dtype(dtype)], "cpu"
+    )
     network.lr.copy_(torch.from_numpy(lr))
     network.run()
     levels = np.iinfo(dtype).max

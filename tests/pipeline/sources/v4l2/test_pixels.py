@@ -7,15 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.v4l2.pixels import FORMATS, BufferDecoder, Damaged, PixelFormat, find_format
+from clesr.engines.common.errors import UsageError
+from clesr.pipeline.sources.v4l2.pixels import FORMATS, BufferDecoder, Damaged, find_format
 
 SIZE = (6, 4)  # width, height
-
-
-def known(name: str) -> PixelFormat:
-    found = find_format(name)
-    assert found is not None
-    return found
 
 
 def padded(rows: NDArray[np.generic], stride: int) -> bytes:
@@ -45,10 +40,13 @@ def smooth(width: int = 160, height: int = 120) -> NDArray[np.uint8]:
 
 
 def test_format_names() -> None:
-    assert known("mjpeg") is known("MJPG")
-    assert known(" y10 ").fourcc == "Y10 "
-    assert find_format("RGB3") is None
-    assert known("GREY").code == 0x59455247
+    assert find_format("mjpeg") is find_format("MJPG")
+    assert find_format(" y10 ").fourcc == "Y10 "
+    with pytest.raises(
+        UsageError, match="pixel format 'RGB3' is not one that clesr reads; give one of Y16, "
+    ):
+        find_format("RGB3")
+    assert find_format("GREY").code == 0x59455247
     assert [pixel_format.bits for pixel_format in FORMATS] == [16, 12, 10, 8, 8, 8, 8]
 
 
@@ -57,7 +55,7 @@ def test_format_names() -> None:
 def test_deep_gray_is_shifted_to_the_top(name: str, bits: int, stride: int) -> None:
     samples = np.arange(24).reshape(4, 6) * 2741 % (1 << bits)
     samples[3, 5] = (1 << bits) - 1
-    image = BufferDecoder(known(name), SIZE, stride).decode(padded(samples.astype("<u2"), stride))
+    image = BufferDecoder(find_format(name), SIZE, stride).decode(padded(samples.astype("<u2"), stride))
     assert image.dtype == np.uint16
     assert image.flags.c_contiguous
     np.testing.assert_array_equal(image, samples.astype(np.uint16) << (16 - bits))
@@ -66,37 +64,37 @@ def test_deep_gray_is_shifted_to_the_top(name: str, bits: int, stride: int) -> N
 @pytest.mark.parametrize("stride", [0, 6, 9])
 def test_grey_with_and_without_padding(stride: int) -> None:
     samples = np.arange(24, dtype=np.uint8).reshape(4, 6) * 9
-    image = BufferDecoder(known("GREY"), SIZE, stride).decode(padded(samples, max(stride, 6)))
+    image = BufferDecoder(find_format("GREY"), SIZE, stride).decode(padded(samples, max(stride, 6)))
     np.testing.assert_array_equal(image, samples)
 
 
 def test_the_last_line_needs_no_padding() -> None:
     samples = np.arange(24, dtype=np.uint8).reshape(4, 6)
     data = padded(samples, 9)[:-3]
-    np.testing.assert_array_equal(BufferDecoder(known("GREY"), SIZE, 9).decode(data), samples)
+    np.testing.assert_array_equal(BufferDecoder(find_format("GREY"), SIZE, 9).decode(data), samples)
     with pytest.raises(Damaged, match="32 bytes came, 6x4 GREY has 33"):
-        BufferDecoder(known("GREY"), SIZE, 9).decode(data[:-1])
+        BufferDecoder(find_format("GREY"), SIZE, 9).decode(data[:-1])
 
 
 def test_yuyv_gives_its_luma() -> None:
     luma = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
     packed = np.full((4, 12), 0x55, np.uint8)
     packed[:, ::2] = luma
-    image = BufferDecoder(known("YUYV"), SIZE, 20).decode(padded(packed, 20))
+    image = BufferDecoder(find_format("YUYV"), SIZE, 20).decode(padded(packed, 20))
     np.testing.assert_array_equal(image, luma)
     assert image.flags.c_contiguous
 
 
 def test_nv12_gives_its_first_plane() -> None:
     luma = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
-    image = BufferDecoder(known("NV12"), SIZE, 8).decode(padded(luma, 8) + b"\x55\xaa" * 8)
+    image = BufferDecoder(find_format("NV12"), SIZE, 8).decode(padded(luma, 8) + b"\x55\xaa" * 8)
     np.testing.assert_array_equal(image, luma)
 
 
 @pytest.mark.parametrize("name", ["GREY", "Y16", "YUYV"])
 def test_the_image_is_a_copy(name: str) -> None:
     data = bytearray(b"\x11" * 96)
-    image = BufferDecoder(known(name), SIZE, 0).decode(memoryview(data))
+    image = BufferDecoder(find_format(name), SIZE, 0).decode(memoryview(data))
     before = image.copy()
     data[:] = b"\x77" * 96
     np.testing.assert_array_equal(image, before)
@@ -109,7 +107,7 @@ def test_jpeg_luma(colour: bool, strip: bool) -> None:
     jpeg = jpeg_of(np.stack([gray] * 3, axis=-1) if colour else gray)
     data = without_huffman_tables(jpeg) if strip else jpeg
     assert (len(data) < len(jpeg)) is strip
-    image = BufferDecoder(known("MJPG"), (160, 120), 0).decode(data + b"\0" * 40)
+    image = BufferDecoder(find_format("MJPG"), (160, 120), 0).decode(data + b"\0" * 40)
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - gray).max() <= 6
 
@@ -118,7 +116,7 @@ def test_damaged_jpeg_is_refused_and_the_next_one_decodes() -> None:
     rng = np.random.default_rng(5)
     jpeg = jpeg_of((smooth() // 2 + rng.integers(0, 100, (120, 160))).astype(np.uint8))
     middle = len(jpeg) // 2
-    decoder = BufferDecoder(known("MJPG"), (160, 120), 0)
+    decoder = BufferDecoder(find_format("MJPG"), (160, 120), 0)
     whole = decoder.decode(jpeg)
     for data, reason in (
         (b"", "begin"),

@@ -15,11 +15,11 @@ from clesr.pipeline.sources.video.file import VideoSource
 from clesr.pipeline.sources.video.ranges import (
     NotApart,
     VideoRange,
-    image_range,
     index_video,
     split_images,
     split_video,
 )
+from clesr.tools.archive.recording import open_range
 
 KINDS = {
     "ffv1.mkv": ("ffv1", None, {"g": "1"}),
@@ -81,7 +81,7 @@ def test_parts_of_a_16_bit_cellvizio_recording(tmp_path: Path) -> None:
     path = tmp_path / "a.mkt"
     path.write_bytes(mkt_bytes([n.view(np.int16) for n in noise(7, (2, 576), np.uint16)], 12.0))
     given, _ = read_all(open_mkt(path))
-    got = [f for span in split_images(7, 3) for f in read_all(image_range(open_mkt(path), span))[0]]
+    got = [f for span in split_images(7, 3) for f in read_all(open_range(path, span))[0]]
     assert_same(got, given)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clesr.engines.backends.cuda.kernels import conv, tail
 from clesr.engines.backends.cuda.kernels.densenet import pack_phases
-from clesr.engines.backends.cuda.kernels.plan import KINDS, Plan, step, usual, worth_measuring
+from clesr.engines.backends.cuda.kernels.plan import _SAFE, Plan, step, usual, worth_measuring
 from clesr.engines.backends.cuda.kernels.planes import has_margin, plane
 
 ODD = (33, 47)
@@ -120,7 +120,7 @@ def test_bulk_copies_refuse_what_they_cannot_read(device: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "fp8"])
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 9), (9, 0), (12, 0)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", _SAFE)
 def test_plans_worth_measuring(kind: str, capability: tuple[int, int], precision: str) -> None:
     plans = worth_measuring(kind, capability, precision)
     assert len(set(plans)) == len(plans)
