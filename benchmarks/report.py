@@ -238,7 +238,12 @@ def mutants() -> str:
     ]
     total = [str(sum(m[what] for m in data["modules"])) for what in ("possible", "tried", "noticed")]
     left = [
-        [f"`{m['module']}`, `{m['function'] or 'the module'}`", _code(m["line"]), _code(m["fault"]), m["reason"]]
+        [
+            f"`{m['module']}`, `{m['function'] or 'the module'}`",
+            _code(m["line"]),
+            _code(m["fault"]),
+            m["reason"],
+        ]
         for m in data["survivors"]
     ]
     return "\n\n".join(

@@ -29,8 +29,7 @@ class LiveEngine:
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started
     said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
-    by it (pipeline/fidelity.py).
-
+    by it (pipeline/fidelity.py). ``full`` says that as many frames are in flight as the engine takes.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -41,6 +40,7 @@ class LiveEngine:
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
+        self.full = False
         self._check: FidelityCheck | None = None
         self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
         self._shape, self._depth = (0, 0), 1
@@ -56,11 +56,6 @@ class LiveEngine:
         check_size(shape, self.scale)
         with _no_exit("opened"):
             self.engine = self._opened(shape)
-
-    @property
-    def full(self) -> bool:
-        """Whether as many frames are in flight as the engine takes."""
-        return len(self._in_flight) >= self._depth
 
     def submit(self, prepared: PreparedFrame) -> list[Result]:
         """Start ``prepared``. Returns the results that had to come first or came at once, oldest first.
@@ -141,6 +136,7 @@ class LiveEngine:
         finally:
             if not started:
                 self._in_flight.pop()
+            self.full = len(self._in_flight) >= self._depth
         return started
 
     def _collect_all(self) -> None:
@@ -160,6 +156,7 @@ class LiveEngine:
             result = self._fallback(prepared)
         self._ready.append(result)
         self._in_flight.popleft()
+        self.full = False
 
     def _upscaled(self, prepared: PreparedFrame) -> Result:
         """What the engine makes of ``prepared``, the oldest in flight; raises what is wrong with it."""

@@ -85,12 +85,14 @@ class _Progress:
 class Committer:
     """One thread for all sessions of a recorder, whose thread calls the methods; they return at once, but ``close``.
 
-    Once that has returned, ``reports`` has a line for each closed session and ``errors`` what ended one early.
+    Before ``due_ns`` there is nothing to do. Once ``close`` has returned, ``reports`` has a line for each closed
+    session and ``errors`` what ended one early.
     """
 
     def __init__(self) -> None:
         self.reports: list[str] = []
         self.errors: list[str] = []
+        self.due_ns = 0
         self._pool = ThreadPoolExecutor(1, "clesr committer", stream_name.set, (stream_name.get(),))
         self._pool.submit(int)  # starts the thread while there is memory for it
         self._sessions: dict[SessionWriter, _Progress] = {}
@@ -120,12 +122,14 @@ class Committer:
                 f"the recording {writer.path} reaches the disk late: a power cut now would cost more than the "
                 "last second; a faster disk helps"
             )
+        saving = any(other.saving is not None for other in self._sessions.values())
+        self.due_ns = 0 if saving else SYNC_NS + min(other.begun_ns for other in self._sessions.values())
 
     def end(self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False) -> None:
         """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk."""
         if failure is not None:
             self._tell_end(writer, failure)
-        session = self._sessions.pop(writer, None)
+        session, self.due_ns = self._sessions.pop(writer, None), 0
         self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
 
     def close(self) -> None:

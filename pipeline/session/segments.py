@@ -109,7 +109,7 @@ class Segments:
             now = self.clock.now_ns()
             if not waiting:
                 self._reached_ns = now
-            if self._came or not waiting:
+            if (self._came or not waiting) and now >= self._committer.due_ns:
                 self._came = False
                 for writer in self._writers():
                     commit = partial(self._committer.commit_when_due, writer, self._reached_ns, now)
