@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.common.errors import EngineError, first_line, on_error
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
@@ -30,7 +30,6 @@ class LiveEngine:
     FAILED. ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started
     said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
     by it (pipeline/fidelity.py).
-
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -98,7 +97,7 @@ class LiveEngine:
 
     def _opened(self, shape: tuple[int, int]) -> Engine:
         engine = self.factory(shape)
-        try:
+        with on_error(engine.close):
             check_opened(engine, shape, self.scale)
             self._check = FidelityCheck(shape, self.scale, engine.info.limit_db, consistent=self.consistent)
             if isinstance(engine, CheckingOnRequest):
@@ -106,10 +105,6 @@ class LiveEngine:
             self._checking = engine if isinstance(engine, SelfChecking) else None
             if self.consistent and isinstance(engine, SelfCorrecting):
                 engine.correct()
-        except BaseException:
-            with suppress(Exception):  # the first error is the one that counts
-                engine.close()
-            raise
         self.info, self._shape, self._depth = engine.info, shape, engine.depth
         log.debug(f"opened for {shape[1]}x{shape[0]} pixels: {engine.info}")
         return engine
