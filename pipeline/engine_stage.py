@@ -170,7 +170,7 @@ class EngineStage:
             if shared is None:
                 self.wake.wait(IDLE_S)
                 return
-        elif not shared.live.full:
+        elif len(shared.owners) < shared.live.depth:
             return
         self._emit(shared, [self._call(shared.live.collect)])
 

@@ -28,8 +28,8 @@ class LiveEngine:
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started
-    said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
-    by it (pipeline/fidelity.py).
+    said of itself, ``depth`` how many frames it takes at a time. Every image of the engine is checked against the
+    measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py).
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -42,7 +42,7 @@ class LiveEngine:
         self.failure: str | None = None
         self._check: FidelityCheck | None = None
         self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
-        self._shape, self._depth = (0, 0), 1
+        self._shape, self.depth = (0, 0), 1
         self._in_flight: deque[PreparedFrame] = deque()
         self._ready: deque[Result] = deque()
         self._failures = 0
@@ -55,11 +55,6 @@ class LiveEngine:
         check_size(shape, self.scale)
         with _no_exit("opened"):
             self.engine = self._opened(shape)
-
-    @property
-    def full(self) -> bool:
-        """Whether as many frames are in flight as the engine takes."""
-        return len(self._in_flight) >= self._depth
 
     def submit(self, prepared: PreparedFrame) -> list[Result]:
         """Start ``prepared``. Returns the results that had to come first or came at once, oldest first.
@@ -105,7 +100,7 @@ class LiveEngine:
             self._checking = engine if isinstance(engine, SelfChecking) else None
             if self.consistent and isinstance(engine, SelfCorrecting):
                 engine.correct()
-        self.info, self._shape, self._depth = engine.info, shape, engine.depth
+        self.info, self._shape, self.depth = engine.info, shape, engine.depth
         log.debug(f"opened for {shape[1]}x{shape[0]} pixels: {engine.info}")
         return engine
 
