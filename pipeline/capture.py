@@ -182,9 +182,8 @@ class CaptureStage:
 
     def _limit_reached(self, start_ns: int) -> bool:
         frames, seconds = self.limits.frames, self.limits.seconds
-        if frames is not None and self.captured >= frames:
-            return True
-        return seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9
+        enough = frames is not None and self.captured >= frames
+        return enough or (seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9)
 
 
 class Placed(NamedTuple):

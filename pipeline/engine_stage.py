@@ -170,7 +170,7 @@ class EngineStage:
             if shared is None:
                 self.wake.wait(IDLE_S)
                 return
-        elif not shared.live.full:
+        elif len(shared.owners) < shared.live.depth:
             return
         self._emit(shared, [self._call(shared.live.collect)])
 
@@ -207,16 +207,13 @@ class EngineStage:
                     client.taken.popleft()
                     client.emit(result)
 
-    def _drain(self, shared: SharedEngine) -> None:
-        self._emit(shared, self._call(shared.live.drain))
-
     def _place(self, client: EngineClient, shape: tuple[int, int]) -> SharedEngine:
         """Where ``client`` finds an engine for ``shape``."""
         present = client.shared
         if present is not None and present.shape == shape:
             return present
         if present is not None:
-            self._drain(present)
+            self._emit(present, self._call(present.live.drain))
         place = next((shared for shared in self._shared if shared.shape == shape), None)
         if place is None and present is not None and len(present.clients) == 1:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
@@ -245,7 +242,7 @@ class EngineStage:
         client.queue.close()
         try:
             if client.shared is not None:
-                self._drain(client.shared)
+                self._emit(client.shared, self._call(client.shared.live.drain))
         except BaseException as broken:  # noqa: BLE001 - as in _run
             error = error or broken
         self._leave(client)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import EngineError, first_line
+from clesr.engines.common.errors import EngineError, first_line, on_error
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
@@ -28,8 +28,8 @@ class LiveEngine:
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started
-    said of itself. Every image of the engine is checked against the measured one, and with ``consistent`` corrected
-    by it (pipeline/fidelity.py). ``full`` says that as many frames are in flight as the engine takes.
+    said of itself, ``depth`` how many frames it takes at a time. Every image of the engine is checked against the
+    measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py).
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -40,10 +40,9 @@ class LiveEngine:
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
-        self.full = False
         self._check: FidelityCheck | None = None
         self._checking: SelfChecking | None = None  # the engine, where it has done a part of the check
-        self._shape, self._depth = (0, 0), 1
+        self._shape, self.depth = (0, 0), 1
         self._in_flight: deque[PreparedFrame] = deque()
         self._ready: deque[Result] = deque()
         self._failures = 0
@@ -93,7 +92,7 @@ class LiveEngine:
 
     def _opened(self, shape: tuple[int, int]) -> Engine:
         engine = self.factory(shape)
-        try:
+        with on_error(engine.close):
             check_opened(engine, shape, self.scale)
             self._check = FidelityCheck(shape, self.scale, engine.info.limit_db, consistent=self.consistent)
             if isinstance(engine, CheckingOnRequest):
@@ -101,11 +100,7 @@ class LiveEngine:
             self._checking = engine if isinstance(engine, SelfChecking) else None
             if self.consistent and isinstance(engine, SelfCorrecting):
                 engine.correct()
-        except BaseException:
-            with suppress(Exception):  # the first error is the one that counts
-                engine.close()
-            raise
-        self.info, self._shape, self._depth = engine.info, shape, engine.depth
+        self.info, self._shape, self.depth = engine.info, shape, engine.depth
         log.debug(f"opened for {shape[1]}x{shape[0]} pixels: {engine.info}")
         return engine
 
@@ -136,7 +131,6 @@ class LiveEngine:
         finally:
             if not started:
                 self._in_flight.pop()
-            self.full = len(self._in_flight) >= self._depth
         return started
 
     def _collect_all(self) -> None:
@@ -156,7 +150,6 @@ class LiveEngine:
             result = self._fallback(prepared)
         self._ready.append(result)
         self._in_flight.popleft()
-        self.full = False
 
     def _upscaled(self, prepared: PreparedFrame) -> Result:
         """What the engine makes of ``prepared``, the oldest in flight; raises what is wrong with it."""

@@ -39,6 +39,8 @@ class SinkWorker:
     """A sink with its queue, which sets ``wake`` at every change, and what became of the results sent to it.
 
     Whatever the sink raises is kept as ``error``: it takes nothing more, and is closed at the end like the others.
+    ``takes`` and ``put`` are of the engine thread, the other public methods of the main one.
+
     ``full_s``, where given, is how long a sink without room may keep the engine waiting; after that it misses what it
     has no room for, which is counted, until it has caught up.
     """
@@ -65,8 +67,6 @@ class SinkWorker:
         self._live = sink if isinstance(sink, LiveSink) else None
         self._closing, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-
-    # --- engine thread
 
     def takes(self, in_flight: int) -> bool:
         """Whether one result more than ``in_flight`` can be offered without waiting."""
@@ -104,8 +104,6 @@ class SinkWorker:
         if isinstance(self.sink, SkippingSink):
             self.sink.skip(result)
 
-    # --- main thread
-
     def start(self, host: Host) -> None:
         """Begin to feed the sink."""
         self._begin(self._run, host)
@@ -139,8 +137,6 @@ class SinkWorker:
         self.skipped += 1 + len(self.queue.drain())
         self.fed.set()
         self._closed.set()
-
-    # --- sink thread
 
     def _begin(self, work: Callable[..., None], *arguments: object) -> None:
         self._thread = stream_thread(f"clesr {self.sink.name}", work, *arguments)

@@ -137,7 +137,9 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))
             results = upscaler.submit(job)
-            for result in [*results, *([upscaler.collect()] if upscaler.full else [])]:
+            if len(waiting) - len(results) >= upscaler.depth:
+                results.append(upscaler.collect())
+            for result in results:
                 if result.outcome is Outcome.FAILED:
                     raise EngineError(f"frame {result.frame.number}: {upscaler.failure}")
                 yield *waiting.popleft(), result.image

@@ -4,7 +4,7 @@ the value, what was allowed, and what to do next. Beside them, what makes foreig
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 LONGEST_LINE = 200  # characters of what a foreign error says
 LONGEST_OWN = 2000  # of what one of clesr says: two long paths have room
@@ -62,11 +62,12 @@ def told_as(
 
 @contextmanager
 def on_error(undo: Callable[[], object]) -> Iterator[None]:
-    """Call ``undo`` where the block raises, whatever that is; the error goes on."""
+    """Call ``undo`` where the block raises, whatever that is; the error goes on, and not one of ``undo``."""
     try:
         yield
     except BaseException:
-        undo()
+        with suppress(Exception):
+            undo()
         raise
 
 

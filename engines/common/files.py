@@ -36,8 +36,6 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
 _settings: dict[Path, None] = {}  # files of settings and keys, which are inputs of every command
 
 

@@ -126,8 +126,6 @@ class Recorder(FrameObserver):
         self._thread = stream_thread("clesr recorder", self._work)
         self._thread.start()
 
-    # --- any thread
-
     @property
     def recording(self) -> bool:
         return self._trigger.recording
@@ -152,8 +150,6 @@ class Recorder(FrameObserver):
         """End the recording; the session is closed when the last of its frames has its outcome."""
         self._trigger.recording = False
         self._queue.put(self._segments.stop)
-
-    # --- source thread
 
     def capture(self, frame: Frame, remark: str = "") -> None:
         """Waits for the disk only where the source is recorded input."""
@@ -184,8 +180,6 @@ class Recorder(FrameObserver):
         if self._queue.over_budget and self._trigger.armed and self._watchdog.full():
             self._segments.declare_dead()  # no frame may ever come that would find no room
 
-    # --- source and engine thread
-
     def settle(
         self, number: int, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
     ) -> None:
@@ -208,8 +202,6 @@ class Recorder(FrameObserver):
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
             self._queue.put(partial(work, *arguments))
-
-    # --- sink thread
 
     def write(self, result: Result) -> None:
         """Encode the SR image. Waits for the disk: then the engine sheds frames, and the raw ones come through."""
@@ -248,8 +240,6 @@ class Recorder(FrameObserver):
         if self._segments.errors:
             raise SessionError("; ".join(self._segments.errors))
         return "; ".join(self._segments.reports) or None
-
-    # --- recorder thread
 
     def _work(self) -> None:
         """Hand messages on until the queue is closed and empty. Whatever breaks, it goes on."""

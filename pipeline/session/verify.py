@@ -156,18 +156,16 @@ class _Check:
                 records.append(record)
         except FileNotFoundError:
             self.problems.append(f"{FRAMES} is missing{self._cut_off}")
-            return records
         except OSError as error:
             self.problems.append(f"{FRAMES} cannot be read: {error.strerror}")
-            return records
         except ValueError as error:
             self.problems.append(f"{FRAMES}: {error}; what follows is not vouched for")
-            return records
-        if self.info.closed and (self.info.lines, self.info.chain) != (len(records), previous):
-            self.problems.append(
-                f"{FRAMES} has {len(records)} lines and not the {self.info.lines} that {MANIFEST} states, "
-                "or they are others"
-            )
+        else:
+            if self.info.closed and (self.info.lines, self.info.chain) != (len(records), previous):
+                self.problems.append(
+                    f"{FRAMES} has {len(records)} lines and not the {self.info.lines} that {MANIFEST} states, "
+                    "or they are others"
+                )
         return records
 
     def _ledger(self, totals: Counter[str]) -> None:

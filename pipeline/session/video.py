@@ -9,6 +9,7 @@ import os
 import re
 from contextlib import suppress
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,6 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import UsageError
-from clesr.engines.common.files import WholeFile
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Image
 from clesr.pipeline.session.format import (
@@ -140,8 +140,8 @@ class DurableFile:
     The digest is BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of ``PIECE`` bytes.
     """
 
-    def __init__(self, path: Path, file: WholeFile | None = None) -> None:
-        self.file = file or WholeFile(path, "x+")
+    def __init__(self, path: Path, file: FileIO | None = None) -> None:
+        self.file = file or FileIO(path, "x+")
         self.name = str(path)
         self.size = 0
         self.given_up = False  # what is still written goes nowhere
@@ -157,7 +157,9 @@ class DurableFile:
                 if found < self.size
                 else f"{self.name} was written to by another program while it was recorded"
             )
-        self.file.write(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self.file.fileno(), rest) :]
         end = self.file.tell()
         self.size = max(self.size, end)
         self._digests += [None] * (-(-self.size // PIECE) - len(self._digests))
@@ -209,7 +211,7 @@ class MatroskaFile:
     file with the ``written`` ones.
     """
 
-    def __init__(self, path: Path, source: ImageEncoder | VideoStream, file: WholeFile | None = None) -> None:
+    def __init__(self, path: Path, source: ImageEncoder | VideoStream, file: FileIO | None = None) -> None:
         self.disk = DurableFile(path, file)
         self._container = av.open(
             self.disk,

@@ -216,10 +216,8 @@ class SessionWriter:
 
     def _begin_video(self, name: str, encoder: ImageEncoder) -> MatroskaFile:
         file = self.folder.create(name)
-        with (
-            on_error(partial(self.folder.remove, name)),
-            on_error(file.close),
-        ):  # a part of a header is no video
+        # A part of a header is no video.
+        with on_error(partial(self.folder.remove, name)), on_error(file.close):
             self._videos[name] = MatroskaFile(self.path / name, encoder, file)
         return self._videos[name]
 

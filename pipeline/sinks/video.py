@@ -63,9 +63,7 @@ class VideoFile:
         self._timeline = Timeline(Fraction(1, 1000), 1 / Fraction(self._fps))
         self._kind: tuple[object, ...] = ()
         self._number = 0  # of the last file
-        self._finished: list[
-            tuple[NewFile, str]
-        ] = []  # which still have their temporary names, and words on them
+        self._finished: list[tuple[NewFile, str]] = []  # under temporary names, and words on them
         self._said: list[str] = []
         self._broken: str | None = None
         self._closed = False

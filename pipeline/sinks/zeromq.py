@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 import zmq
 
-from clesr.engines.common.errors import SinkError, UsageError, first_line
+from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
 from clesr.engines.common.text import shown
 from clesr.pipeline.curve import load_keys
 from clesr.pipeline.frame import Outcome, Result
@@ -54,13 +54,8 @@ class Publisher:
         self._listener: UnixListener | None = None
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(zmq.PUB)
-        try:
+        with on_error(self.close):
             self._open(endpoint, options)
-        except BaseException:
-            self._context.destroy(linger=0)
-            if self._listener is not None:
-                self._listener.forget()
-            raise
 
     def _open(self, endpoint: str, options: dict[str, str]) -> None:
         connect = options.get("connect", "0") == "1"

@@ -165,7 +165,8 @@ class Rounds:
         if not self._period and self._time is not None:
             self._period = shifted - self._time
         self._time = shifted
-        return replace(item, number=self._number, pts=pts)
+        same = (self._number, pts) == (item.number, item.pts)
+        return item if same else replace(item, number=self._number, pts=pts)
 
 
 def parse_pace(pace: Pace) -> Pace:

@@ -18,15 +18,8 @@ from clesr.engines.gpu import driver_version
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
 PACKAGES = (  # that do the work
-    "torch",
-    "triton",
-    "openvino",
-    "torch-tensorrt",
-    "torch-tensorrt-rtx",
-    "numpy",
-    "opencv-python",
-    "av",
-)
+    "torch", "triton", "openvino", "torch-tensorrt", "torch-tensorrt-rtx", "numpy", "opencv-python", "av",
+)  # fmt: skip
 COMMIT = "CLESR_COMMIT"  # says the commit where the files were copied without their repository
 
 

@@ -13,8 +13,6 @@ from clesr.tools.bench.figures import PERCENTILES, VIDEO_RATE
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
-NOTHING = ""
-
 
 def case_of(row: Row) -> str:
     """Model, scale and LR width x height, as people say it."""
@@ -35,7 +33,7 @@ def by_case(rows: Sequence[Row]) -> dict[str, list[Row]]:
 SPEED: tuple[Column, ...] = (
     ("engine", lambda row: str(row["label"])),
     ("frames/s", lambda row: figure(row["frames_s"])),
-    ("times\nslowest", lambda row: f"{max(1.0, *row['over'].values()):.2f}" if row["over"] else NOTHING),
+    ("times\nslowest", lambda row: f"{max(1.0, *row['over'].values()):.2f}" if row["over"] else ""),
     ("streams\nat 30", lambda row: str(row["streams_30"])),
     ("in flight\n/ single", lambda row: f"{row['depth_gain']:.2f}"),
     *(
@@ -47,7 +45,7 @@ SPEED: tuple[Column, ...] = (
 )
 COST: tuple[Column, ...] = (
     ("GFLOP/s", lambda row: f"{row['gflop_s']:.0f}"),
-    ("of\npeak", lambda row: NOTHING if row["of_peak"] is None else f"{100 * row['of_peak']:.0f} %"),
+    ("of\npeak", lambda row: "" if row["of_peak"] is None else f"{100 * row['of_peak']:.0f} %"),
     ("device\nMB", lambda row: whole(row["device_mb"])),
     ("host\nMB", lambda row: whole(row["host_mb"])),
     ("W", lambda row: whole(row["watts"])),
@@ -153,7 +151,7 @@ COMPARED: tuple[Column, ...] = (
 def figure(value: float | None) -> str:
     """Three figures that count, as people write them; empty for None."""
     if value is None:
-        return NOTHING
+        return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -163,4 +161,4 @@ def signed(value: float) -> str:
 
 
 def whole(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.0f}"
+    return "" if value is None else f"{value:.0f}"

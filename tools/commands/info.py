@@ -49,10 +49,7 @@ def describe(path: str) -> dict[str, Any]:
         facts = source.info
         return {
             "kind": "live source" if facts.live else "recording",
-            "address": facts.address,
-            "shape": facts.shape,
-            "frames": facts.frames,
-            "fps": facts.fps,
+            **{name: getattr(facts, name) for name in ("address", "shape", "frames", "fps")},
             "seconds": round(facts.frames / facts.fps, 3) if facts.frames and facts.fps else None,
         }
 

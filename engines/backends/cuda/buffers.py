@@ -6,7 +6,6 @@ collects never waits but in ``collect``, and nothing is allocated after the firs
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import weakref
 from collections import deque
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clesr.engines.common.errors import EngineError
+from clesr.engines.common.errors import EngineError, on_error
 from clesr.engines.common.image import Image
 from clesr.engines.engine import EngineInfo
 from clesr.engines.memory import free_memory, is_out_of_memory
@@ -161,14 +160,10 @@ class CudaSlot:
         self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._reprojected: Tensor | None = getattr(network, "reprojected", None)
         self._pinned: list[_PycudaMemory | _RegisteredMemory] = []
-        try:
+        with on_error(self.close):
             self._pin()
             self._warm_up()
             self._run: Callable[[], None] = self._captured() if captured else self._frame
-        except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one that counts
-                self.close()
-            raise
 
     def start(self) -> None:
         with torch.cuda.stream(self._stream):

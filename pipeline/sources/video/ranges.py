@@ -12,7 +12,7 @@ from pathlib import Path
 
 import av
 
-from clesr.engines.common.errors import EndOfSource
+from clesr.engines.common.errors import WHY, EndOfSource, on_error, told_as
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.sources.video.file import VideoSource, file_address
 from clesr.pipeline.video.decode import open_container
@@ -145,7 +145,8 @@ def _open_at(path: Path, span: FrameRange) -> VideoSource:
     if span.seek is None:
         return VideoSource(path)
     container = open_container(file_address(str(path)))
-    try:
+    seeking = told_as(NotApart, f"cannot be read from {span.seek} on ({WHY})", av.FFmpegError)
+    with on_error(container.close), seeking:
         stream = container.streams.video[0]
         container.seek(span.seek, stream=stream, backward=True)
         landed = next((packet for packet in container.demux(stream) if packet.size), None)
@@ -153,9 +154,4 @@ def _open_at(path: Path, span: FrameRange) -> VideoSource:
         if when is None or when > span.seek:
             raise NotApart(f"the file cannot be read from {span.seek} on")
         container.seek(span.seek, stream=stream, backward=True)
-    except BaseException as error:
-        container.close()
-        if isinstance(error, av.FFmpegError):
-            raise NotApart(f"cannot be read from {span.seek} on ({error.strerror})") from error
-        raise
     return VideoSource(path, container=container)
