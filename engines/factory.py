@@ -27,6 +27,7 @@ ENGINES: Registry[Callable[[], list[EngineCandidate]]] = Registry(
         "openvino": "clesr.engines.backends.openvino.engine:candidates",
         "torch": "clesr.engines.backends.torch:candidates",
     },
+    EngineError,
 )
 LAST = 100  # rank of what cannot be loaded
 ROUNDING = "it rounds the image, which this network has nowhere else; --precision bf16 takes it all the same"

@@ -17,6 +17,7 @@ from clesr.engines.models.weights import Descriptor, read_descriptor, shipped
 from clesr.engines.opener import EngineOpener
 from clesr.engines.results import collect_checked
 
+BUSY = "a stream of this Upscaler is not at its end; take all of its images first, or use another Upscaler"
 PATIENCE_FPS = 2.0  # that the best model must reach to be taken by "auto"
 
 
@@ -69,10 +70,13 @@ class Upscaler:
         threads: int | None = None,
         fps: float = PATIENCE_FPS,
     ) -> None:
+        if type(scale) is not int:
+            raise UsageError(f"scale {scale!r} is no whole number; give 2, 4 or 8")
         self.scale = scale
         options = {"device": device, "precision": precision, "threads": threads}
         self._opener = EngineOpener(scale, model, engine, fps=fps, **options)
         self._engine: Engine | None = None
+        self._streaming = False
 
     def __call__(self, image: NDArray[Any]) -> Image:
         """The super-resolved image of ``image``: (H, W) uint8 or uint16 gives (scale * H, scale * W), same dtype."""
@@ -83,13 +87,25 @@ class Upscaler:
         """The super-resolved images of ``images``, in their order. The next are on their way while one is computed,
         as many as the engine takes, so that this is faster than one call after the other.
 
-        Each image is copied: its memory may be used again for the next.
+        Each image is copied: its memory may be used again for the next. One stream at a time: before its end another
+        one, or a call, raises UsageError. Where ``images`` raises, the results of those before come first. Where not
+        all results are taken, the engine is closed, and opened again for the next image.
         """
+        if self._streaming:
+            raise UsageError(BUSY)
+        self._streaming = True
         waiting: deque[Image] = deque()
+        failure: Exception | None = None
+        arrays = iter(images)
         try:
-            for image in images:
-                lr: Image = np.array(_checked(image), order="C")
-                lr.flags.writeable = False
+            while True:
+                try:
+                    lr = _copied(next(arrays))
+                except StopIteration:
+                    break
+                except Exception as error:  # noqa: BLE001 - raised again after the results of what came before
+                    failure = error
+                    break
                 while waiting and (waiting[0].shape != lr.shape or len(waiting) >= self._opened.depth):
                     yield collect_checked(self._opened, waiting.popleft(), self.scale)
                 if self._engine is None or self._engine.info.lr_shape != lr.shape:
@@ -99,7 +115,10 @@ class Upscaler:
                 waiting.append(lr)
             while waiting:
                 yield collect_checked(self._opened, waiting.popleft(), self.scale)
+            if failure is not None:
+                raise failure
         finally:
+            self._streaming = False
             if waiting:  # not everything was taken, or something broke: the rest is given up with the engine
                 self.close()
 
@@ -129,13 +148,15 @@ class Upscaler:
         return self._engine
 
 
-def _checked(image: NDArray[Any]) -> Image:
+def _copied(image: NDArray[Any]) -> Image:
     if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
         what = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UsageError(
-            f"an image is an array (H, W) of uint8 or uint16, not {what}; convert it to gray first"
-        )
-    return image
+        colour = isinstance(image, np.ndarray) and image.ndim == 3
+        hint = "convert it to gray first" if colour else "convert it first"
+        raise UsageError(f"an image is an array (H, W) of uint8 or uint16, not {what}; {hint}")
+    copied = np.array(image, order="C")
+    copied.flags.writeable = False
+    return copied
 
 
 def models() -> list[Descriptor]:

@@ -16,7 +16,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.models.registry import SCALES
 
 if TYPE_CHECKING:
-    from clesr.pipeline.prepare import Roi, Window
+    from clesr.pipeline.prepare import Prepare, Roi, Window
     from clesr.pipeline.source import Pace
 
 VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
@@ -80,6 +80,14 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def check_above_zero(settings: Any) -> None:
+    """Raise UsageError where an option of the dataclass ``settings`` that must be above zero is not."""
+    for each in fields(settings):
+        value, option = getattr(settings, each.name), each.metadata.get("option")
+        if option is not None and option.above_zero and value is not None and not value > 0:
+            raise UsageError(f"{option_name(each.name)} {value} is not positive")
+
+
 def _parsed(place: str, *more: str) -> Callable[[str], Any]:
     """The function at ``place``, a ``module:name`` of the pipeline that is loaded when there is a text to parse."""
     return lambda text: resolve_name(f"clesr.pipeline.{place}")(text, *more)
@@ -112,10 +120,7 @@ class EngineSettings:
     )
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value, option = getattr(self, each.name), each.metadata.get("option")
-            if option is not None and option.above_zero and value is not None and not value > 0:
-                raise UsageError(f"{option_name(each.name)} {value} is not positive")
+        check_above_zero(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +159,12 @@ class RunSettings(EngineSettings):
         "gpu for large images.",
         choices=PROCESSORS,
     )
+
+    def prepare(self) -> Prepare:
+        """What makes LR images of captured frames."""
+        from clesr.pipeline.prepare import Prepare
+
+        return Prepare(roi=self.roi, window=self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,8 @@ def test_names_that_do_not_exist_are_refused_at_once() -> None:
         clesr.Upscaler(2, "fasst.safetensors")
     with pytest.raises(clesr.UsageError, match="scale 3"):
         clesr.upscale(np.zeros((4, 4), np.uint8), 3, "bicubic")
+    with pytest.raises(clesr.UsageError, match="scale '2' is no whole number"):
+        clesr.upscale(np.zeros((4, 4), np.uint8), "2", "fast")  # type: ignore[arg-type]
     with pytest.raises(clesr.UsageError, match="engine 'cudda'"):
         clesr.upscale(np.zeros((4, 4), np.uint8), 2, "fast", engine="cudda")
 
@@ -182,6 +184,35 @@ def test_what_is_left_of_a_stream_does_not_come_later(opened: list[FakeEngine]) 
             list(upscaler.stream(np.full((4, 4), number, np.uint8) for number in (12, 13, 14)))
         assert upscaler(np.full((4, 4), 78, np.uint8)).max() == 78
     assert all(engine.closed for engine in opened)
+
+
+def test_streams_that_would_mix_are_refused(opened: list[FakeEngine]) -> None:
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        yield from (np.full((4, 4), number, np.uint8) for number in range(5))
+
+    with clesr.Upscaler(2, "bicubic") as upscaler:
+        stream, other = upscaler.stream(camera()), upscaler.stream(camera())
+        assert next(stream).max() == 0
+        with pytest.raises(clesr.UsageError, match="is not at its end"):
+            next(other)
+        with pytest.raises(clesr.UsageError, match="is not at its end"):
+            upscaler(np.full((4, 4), 77, np.uint8))
+        assert [sr.max() for sr in stream] == [1, 2, 3, 4]
+        assert upscaler(np.full((4, 4), 77, np.uint8)).max() == 77
+    assert len(opened) == 1
+
+
+def test_what_came_before_a_camera_broke_is_not_lost(opened: list[FakeEngine]) -> None:
+    def camera() -> Iterator[NDArray[np.uint8]]:
+        yield from (np.full((4, 4), number, np.uint8) for number in range(4))
+        raise OSError("unplugged")
+
+    found: list[int] = []
+    with clesr.Upscaler(2, "bicubic") as upscaler:
+        with pytest.raises(OSError, match="unplugged"):
+            found.extend(int(sr.max()) for sr in upscaler.stream(camera()))
+        assert not opened[0].closed
+    assert found == [0, 1, 2, 3]
 
 
 def test_a_session_into_arrays(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def _pipeline(
 ) -> tuple[Pipeline, Recordings]:
     """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
-    prepare = Prepare(roi=settings.roi, window=settings.window)
+    prepare = settings.prepare()
     with _naming(settings, count):
         recorder = make_recorder(settings, stream.source.info, prepare)
         pipeline = Pipeline(
@@ -259,9 +259,9 @@ def _choose_engines(
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:
     """(H, W) of what the engine will read; None where it is not known, or the run itself will say why not."""
-    shape, roi = stream.source.info.shape, stream.settings.roi
+    shape = stream.source.info.shape
     try:
-        return Prepare(roi=roi).shape(shape) if shape is not None else None
+        return stream.settings.prepare().shape(shape) if shape is not None else None
     except UsageError:
         return None
 

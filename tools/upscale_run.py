@@ -11,7 +11,6 @@ from clesr.engines.common.files import WriteRule
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Limits, Pipeline
-from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.settings import PATIENCE_FPS, UpscaleSettings
 from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
@@ -116,7 +115,7 @@ def _run(
         opener,
         [sink],
         scale=settings.scale,
-        prepare=Prepare(roi=settings.roi, window=settings.window),
+        prepare=settings.prepare(),
         consistent=settings.consistent,
         limits=Limits(settings.frames, None),
         on_end=sink.complete,

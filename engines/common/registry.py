@@ -3,10 +3,14 @@ registry, or an entry point of another package."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
 
+from clesr.engines.common.errors import ClesrError, first_line
+
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -21,18 +25,21 @@ class Registry(Generic[T]):
         mycamera = "clesr_mycamera:open_mycamera"
     """
 
-    def __init__(self, group: str, parts: Mapping[str, str]) -> None:
-        self.group = group
+    def __init__(self, group: str, parts: Mapping[str, str], error: type[ClesrError] = ClesrError) -> None:
+        self.group, self._error = group, error
         self._places = dict(parts)
         self._loaded: dict[str, T] = {}
         self._foreign: dict[str, EntryPoint] | None = None  # looked for once, when they are needed
 
     def __getitem__(self, name: str) -> T:
-        """The part ``name``. Raises KeyError where there is none, and whatever loading it raises."""
+        """The part ``name``. Raises KeyError where there is none, whatever loading one of clesr's own raises, and
+        ``error`` where one of another package does not load."""
         if name not in self._loaded:
             place = self._places.get(name)
-            found = EntryPoint(name, place, self.group) if place else self._installed()[name]
-            self._loaded[name] = cast(T, found.load())
+            part = (
+                EntryPoint(name, place, self.group).load() if place else self._load(self._installed()[name])
+            )
+            self._loaded[name] = cast(T, part)
         return self._loaded[name]
 
     def __contains__(self, name: str) -> bool:
@@ -56,5 +63,23 @@ class Registry(Generic[T]):
 
     def _installed(self) -> dict[str, EntryPoint]:
         if self._foreign is None:
-            self._foreign = {entry.name: entry for entry in entry_points(group=self.group)}
+            self._foreign = {}
+            for entry in entry_points(group=self.group):
+                if entry.name in self._places:
+                    log.warning(f"{_named(entry)} cannot take the place of clesr's own")
+                else:
+                    self._foreign[entry.name] = entry
         return self._foreign
+
+    def _load(self, entry: EntryPoint) -> object:
+        try:
+            return entry.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._error(f"{_named(entry)} does not load: {first_line(error)}") from error
+
+
+def _named(entry: EntryPoint) -> str:
+    package = f" of the package {entry.dist.name}" if entry.dist else ""
+    return f"{entry.name} in {entry.group}{package} ({entry.value})"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from clesr.engines.common.errors import UsageError
+from clesr.engines.common.errors import SinkError, UsageError
 from clesr.engines.common.files import NEW, WriteRule
 from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import hiding_secrets
@@ -43,7 +43,9 @@ _PARTS = {
     **dict.fromkeys((".mkv", ".mp4", ".mov", ".avi"), "video:VideoFile"),
 }
 SINKS: Registry[Callable[[str, SinkOptions], Sink]] = Registry(
-    "clesr.sinks", {name: f"clesr.pipeline.sinks.{place}" for name, place in _PARTS.items()}
+    "clesr.sinks",
+    {name: f"clesr.pipeline.sinks.{place}" for name, place in _PARTS.items()},
+    SinkError,
 )
 """What opens an address, by its scheme (``igtl``) or its begin (``zmq+``), by the whole of it (``window``), or by
 the suffix of a file (``.mkv``)."""

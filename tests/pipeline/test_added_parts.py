@@ -153,5 +153,7 @@ def test_what_is_added_is_named_and_its_failures_are_told() -> None:
         open_sink("takin:7")
     with pytest.raises(SourceError, match=r"broken:1 cannot be opened \(no such thing\)"):
         open_source("broken:1")
-    with pytest.raises(SourceError, match=r"missing:1 cannot be opened .*nothing"):
+    with pytest.raises(
+        SourceError, match=r"^missing in clesr\.sources .*\(clesr_mycamera:nothing\) does not load: .*nothing"
+    ):
         open_source("missing:1")

@@ -8,10 +8,10 @@ import rich_click as click
 
 from clesr.pipeline.settings import PANELS, LiveSettings, option_name
 from clesr.tools.common.naming import name_streams, spread
-from clesr.tools.common.options import make_settings, per_stream, settings_options
+from clesr.tools.common.options import CONTEXT, make_settings, per_stream, settings_options
 
 
-@click.command()
+@click.command(context_settings=CONTEXT)
 @settings_options(LiveSettings, panels=PANELS)
 def live(**options: Any) -> None:
     """Up-scale live: a camera, a recording or a network stream to a window, a video file or the network.

@@ -20,11 +20,12 @@ from clesr.engines.common.limits import DEFAULT_SIDE, OPTION, parse_side, set_ma
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import parse_toml, read_bounded, unreadable
 from clesr.engines.common.text import conceal
-from clesr.pipeline.settings import Option, option_name
+from clesr.pipeline.settings import Option, check_above_zero, option_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")
 LARGEST = 1 << 16  # bytes of a settings file
+CONTEXT = {"help_option_names": ["-h", "--help"]}  # of click
 LEVELS = {"verbose": logging.DEBUG, "quiet": logging.WARNING}
 NUMBERS: dict[str, type] = {"int": int, "float": float}
 
@@ -48,6 +49,7 @@ def command(
         def run(**given: Any) -> Any:
             return function(make_settings(settings, {name: given.pop(name) for name in names}), **given)
 
+        more["context_settings"] = CONTEXT
         made: click.Command = click.command(**more)(settings_options(settings, panels=panels)(run))
         return made
 
@@ -75,9 +77,11 @@ def make_settings(settings: type[Settings], values: Mapping[str, Any]) -> Settin
     """``settings`` of the ``values`` that its options got; values of other names are its fields as they are. Raises
     UsageError where one cannot be used."""
     known = {each.name: (each, option) for each, option in _options(settings)}
-    return settings(
+    made = settings(
         **{name: _value(*known[name], value) if name in known else value for name, value in values.items()}
     )
+    check_above_zero(made)
+    return made
 
 
 def per_stream(settings: type) -> list[str]:
@@ -110,7 +114,7 @@ def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
         required=option.required,
         show_default=shown,
         panel=option.panel,
-        help=option.help,
+        help=option.help.replace("*", r"\*"),  # which the help's Markdown would take for itself
         **more,
     )
 

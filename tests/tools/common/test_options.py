@@ -27,6 +27,13 @@ class NewSettings(EngineSettings):
     marks: tuple[int, ...] = setting((), "Where to mark.", "N", panel="New things", parse=int)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherSettings:
+    """Those of a command that opens no engine."""
+
+    gain: float = setting(1.5, "How much brighter.", "FACTOR", above_zero=True)
+
+
 @pytest.fixture
 def made() -> Iterator[list[NewSettings]]:
     """What the command `new` makes of its options."""
@@ -91,6 +98,8 @@ def test_a_field_has_its_help_in_its_panel(made: list[NewSettings]) -> None:
 def test_what_cannot_work_is_refused_wherever_it_came_from(made: list[NewSettings]) -> None:
     with pytest.raises(UsageError, match=r"^--gain -1.0 is not positive$"):
         run("--gain", "-1")
+    with pytest.raises(UsageError, match=r"^--gain 0.0 is not positive$"):
+        make_settings(OtherSettings, {"gain": 0.0})
     result = CliRunner().invoke(clesr, ["new", "--gain"])
     assert (result.exit_code, "requires an argument" in result.output) == (2, True)
     with pytest.raises(UsageError, match=r"^--threads 0 is not positive$"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 class NpyExporter:
     what, named_by_frame = "sr", False
 
-    def __init__(self, *, crf=None):
+    def __init__(self, *, crf=None, own=3):
         self.crf = crf
 
     def write(self, clip, path, files):
@@ -50,6 +51,19 @@ def test_a_package_adds_a_format(recording: Path, run: Run, tmp_path: Path) -> N
     assert f"wrote {out}: 2 images, quality 7" in err
     np.testing.assert_array_equal(np.load(out), np.stack(drifting(4, (48, 64))[1:3]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.npy", "packages"]
+
+
+def test_a_package_that_does_not_load_is_named(
+    recording: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "clesr_npy", raising=False)
+    (tmp_path / "packages" / "clesr_npy.py").write_text("raise SystemExit(3)")
+    code, _, err = run("clesr", "export", recording, "-o", tmp_path / "out.npy")
+    assert code == 1
+    assert err == (
+        "clesr: error: npy in clesr.exporters of the package clesr-npy (clesr_npy:NpyExporter) does not load: "
+        "SystemExit: 3\n"
+    )
 
 
 def test_options_of_other_formats_and_unknown_ones_are_named(
