@@ -77,7 +77,8 @@ class Registry(Generic[T]):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self._error(f"{_named(entry)} does not load: {first_line(error)}") from error
+            why = f"{type(error).__name__}: {first_line(error)}"
+            raise self._error(f"{_named(entry)} does not load ({why})") from error
 
 
 def _named(entry: EntryPoint) -> str:

@@ -154,6 +154,6 @@ def test_what_is_added_is_named_and_its_failures_are_told() -> None:
     with pytest.raises(SourceError, match=r"broken:1 cannot be opened \(no such thing\)"):
         open_source("broken:1")
     with pytest.raises(
-        SourceError, match=r"^missing in clesr\.sources .*\(clesr_mycamera:nothing\) does not load: .*nothing"
+        SourceError, match=r"^missing in clesr\.sources .*\(clesr_mycamera:nothing\) does not load .*nothing"
     ):
         open_source("missing:1")

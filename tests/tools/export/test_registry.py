@@ -61,8 +61,8 @@ def test_a_package_that_does_not_load_is_named(
     code, _, err = run("clesr", "export", recording, "-o", tmp_path / "out.npy")
     assert code == 1
     assert err == (
-        "clesr: error: npy in clesr.exporters of the package clesr-npy (clesr_npy:NpyExporter) does not load: "
-        "SystemExit: 3\n"
+        "clesr: error: npy in clesr.exporters of the package clesr-npy (clesr_npy:NpyExporter) does not load "
+        "(SystemExit: 3)\n"
     )
 
 
