@@ -45,6 +45,13 @@ class EngineCandidate:
     open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False, default=_cannot_open)
     wait: Callable[[Model, tuple[int, int]], str] = field(repr=False, default=lambda _model, _shape: "")
 
+    def __post_init__(self) -> None:
+        for each in ("name", "kind", "device", "precision", "reason"):
+            if not isinstance(getattr(self, each), str):
+                raise EngineError(f"an engine's {each} is {getattr(self, each)!r}, not a text")
+        if type(self.rank) is not int:
+            raise EngineError(f"the rank of {self.name} is {self.rank!r}, not a whole number")
+
     @property
     def available(self) -> bool:
         return not self.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -45,7 +46,10 @@ def engines(name: str = "auto") -> list[EngineCandidate]:
 def _candidates(name: str) -> list[EngineCandidate]:
     try:
         with engine_errors("it cannot be loaded"):
-            return ENGINES[name]()
+            found: object = ENGINES[name]()
+            if not isinstance(found, list) or not all(isinstance(one, EngineCandidate) for one in found):
+                raise EngineError(f"it gives {reprlib.repr(found)} in place of a list of EngineCandidate")
+            return found
     except ClesrError as error:
         return [
             EngineCandidate(

@@ -93,7 +93,8 @@ def _opened(
     """
     with engine_errors("it does not start"):
         engine = candidate.open(model, shape, threads)
-    with on_error(engine.close):
+        close = engine.close
+    with on_error(close), engine_errors("it is no engine"):
         check_opened(engine, shape, model.scale)
         if parts:
             _compare_parts(engine, model, parts, device)

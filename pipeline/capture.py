@@ -14,13 +14,14 @@ from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.results import check_size
 from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome, PreparedFrame
 from clesr.pipeline.frame_queue import Closed, FrameQueue
+from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.seldom import Seldom
 from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.watchdog import Pulse
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 KEPT = 20  # notes
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 BUFFERED_NS = 1_000_000_000  # after which no frame comes any more that has waited in a driver since the start

@@ -14,8 +14,9 @@ from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChec
 from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
+from clesr.pipeline.messages import SafeLogger
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
 EngineFactory = Callable[[tuple[int, int]], Engine]

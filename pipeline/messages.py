@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -29,7 +29,13 @@ def stream_thread(name: str, work: Callable[..., object], *arguments: object) ->
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """For what must go on whatever the handlers of an application raise."""
+    """For what must go on whatever the handlers of an application raise. Records have the ``stream`` that they are
+    about."""
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {"stream": stream_name.get()}}
 
     def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
         with suppress(Exception):

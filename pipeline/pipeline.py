@@ -24,7 +24,7 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
-from clesr.pipeline.messages import naming, stream_name, stream_thread
+from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sink import Sink
@@ -34,7 +34,7 @@ from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import State, Status, Summary
 from clesr.pipeline.watchdog import Part, Patience, Watchdog
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 __all__ = ["Limits", "Pipeline", "run_together"]
 
 

@@ -12,11 +12,11 @@ from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.live_engine import EngineFactory, LiveEngine
-from clesr.pipeline.messages import naming
+from clesr.pipeline.messages import SafeLogger, naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.source import SourceInfo
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 TRIAL_S = 0.7  # for each of the two ways
 ENOUGH = 1.2  # times the sources' rate: then several engines need not be tried
 GAIN = 1.1  # how much faster several must be, because they take more memory

@@ -11,12 +11,12 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.messages import stream_thread
+from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
 from clesr.pipeline.status import Status
 from clesr.pipeline.watchdog import Pulse, left_behind
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
 REFRESH_S = 0.015  # between two refreshes of what a person looks at
 

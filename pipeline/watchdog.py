@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clesr.engines.common.clock import Clock
+from clesr.pipeline.messages import SafeLogger
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 SLOWER = 3.0  # times the longest call so far: what is slow by nature is not taken for hung
 
 left_behind: list[threading.Thread] = []  # threads that were given up: the interpreter must not wait for them

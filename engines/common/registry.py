@@ -4,7 +4,7 @@ registry, or an entry point of another package."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
 
@@ -64,9 +64,9 @@ class Registry(Generic[T]):
     def _installed(self) -> dict[str, EntryPoint]:
         if self._foreign is None:
             self._foreign = {}
-            for entry in entry_points(group=self.group):
-                if entry.name in self._places:
-                    log.warning(f"{_named(entry)} cannot take the place of clesr's own")
+            for entry in _entries(self.group):
+                if entry.name in self._places or entry.name in self._foreign:
+                    log.warning(f"{_named(entry)} is passed over: the name is taken")
                 else:
                     self._foreign[entry.name] = entry
         return self._foreign
@@ -79,6 +79,14 @@ class Registry(Generic[T]):
         except BaseException as error:
             why = f"{type(error).__name__}: {first_line(error)}"
             raise self._error(f"{_named(entry)} does not load ({why})") from error
+
+
+def _entries(group: str) -> Iterable[EntryPoint]:
+    try:
+        return entry_points(group=group)
+    except Exception as error:  # noqa: BLE001 - whatever the files of some installed package say
+        log.warning(f"what other packages add to {group} is not known: {first_line(error)}")
+        return ()
 
 
 def _named(entry: EntryPoint) -> str:

@@ -14,6 +14,7 @@ from clesr.engines.common.errors import ClesrError, SinkError
 from clesr.engines.common.files import MOST_NUMBERS, NewFile, cannot_write, numbered, partial_name
 from clesr.pipeline.frame import Image, Result, Timeline
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.video.encoding import (
     EncoderFailed,
@@ -25,7 +26,7 @@ from clesr.pipeline.video.encoding import (
 )
 from clesr.pipeline.video.hardware_encoding import by_hardware
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 RECENT = 64  # images that a card may hold back
 FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
 

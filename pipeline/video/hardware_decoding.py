@@ -19,9 +19,10 @@ import numpy as np
 from av.codec.hwaccel import HWAccel
 
 from clesr.pipeline.frame import Image
+from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.video.luma import fetched_luma, luma
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 BY_HARDWARE = "decoding on a graphics card by"  # how the line begins that says so
 LARGE = 1280 * 720  # pixels from which "auto" takes hardware: smaller pictures cost the processor little
 SAME = 2  # pictures that must agree before the card goes on alone

@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 
 from clesr.pipeline.frame import Image
+from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.video.encoding import EncoderFailed, Encoding, VideoWriter
 from clesr.pipeline.video.luma import luma
 
-log = logging.getLogger(__name__)
+log = SafeLogger(logging.getLogger(__name__))
 LARGE = 1280 * 720  # pixels from which "auto" tries a card: smaller images cost the processor little
 TRIED = 8  # images
 FAITHFUL_DB = 42.0  # PSNR of the trial's images, at least, where the codec is lossy

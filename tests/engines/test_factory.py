@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -173,6 +174,25 @@ def test_whatever_a_candidate_raises_it_is_passed_over(
     assert info.engine == "good"
     assert first_line(error) in info.choice
     assert "\n" not in info.choice
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        lambda: None,
+        lambda: [42],
+        lambda: [fake("bad", rank="first")],
+        lambda: [fake("bad", rank=1, open=lambda *_: 42)],
+        lambda: sys.exit("bye"),
+    ],
+)
+def test_a_foreign_engine_that_is_none_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, candidates: Callable[[], Any]
+) -> None:
+    table = {"bad": candidates, "good": lambda: [fake("good", rank=2)]}
+    monkeypatch.setattr(selection, "ENGINES", table)
+    assert open_engine("auto", MODEL, 2, SHAPE).info.engine == "good"
+    assert all(selection.why_not(found, MODEL, SHAPE) for found in engines("bad"))
 
 
 @pytest.mark.parametrize("lie", [{"lr_shape": (4, 4)}, {"scale": 4}, {"model": None}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.live_engine import LiveEngine
+from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Pipeline
 
 SHAPE = (40, 48)
@@ -237,6 +239,26 @@ def test_an_interrupt_stays_one_and_no_frame_is_lost(what: str) -> None:
     assert [r.frame.number for r in sink.results] == list(range(len(sink.results)))
     assert len(sink.results) >= FAULTY
     assert factory.opened[0].closed
+
+
+def test_handlers_of_an_application_that_raise_end_no_run() -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(f"{vars(record)['stream']}: {record.getMessage()}")
+            raise ValueError("a handler broke")
+
+    said: list[str] = []
+    handler, logger = Raising(), logging.getLogger("clesr")
+    logger.addHandler(handler)
+    try:
+        source, sink = ScriptedSource([picture(i) for i in range(FRAMES)], shape=SHAPE), ListSink()
+        with naming("left"):
+            pipeline = Pipeline(source, Factory(raising(RuntimeError("gone"))), [sink], scale=2)
+        pipeline.run()
+    finally:
+        logger.removeHandler(handler)
+    assert [r.frame.number for r in sink.results] == list(range(FRAMES))
+    assert any(line.startswith("left: the engine failed") for line in said)
 
 
 def info(**changes: object) -> EngineInfo:

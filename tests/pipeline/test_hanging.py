@@ -445,3 +445,16 @@ def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: th
     with pytest.raises(SourceError, match="given up"):
         run.run()
     run.ledger.check()
+
+
+def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
+    clock, said = ManualClock(), hear()
+    pulse, watchdog = Pulse(clock), Watchdog(Patience())
+    parts = [Part(pulse, "the engine has not answered", "the engine answers again")]
+    pulse.since_ns = clock.now_ns()
+    clock.advance(2.9)
+    watchdog.look(parts)
+    assert said == []
+    clock.advance(0.2)
+    watchdog.look(parts)
+    assert said == ["the engine has not answered for 3 s"]

@@ -258,6 +258,12 @@ AT_ODDS: dict[str, tuple[Change, str]] = {
     ),
     "one line for many frames": (_line(0, count=2), "was not lost at the source"),
     "levels the wrong way": (_line(0, levels=[9.0, 9.0]), "black at level 9 and white at 9"),
+    "other raw pixels": (_line(0, raw_hash="0" * 64), "raw.mkv: frame 0 has other pixels than its line says"),
+    "other SR pixels": (_line(0, sr_hash="0" * 64), "sr.mkv: frame 0 has other pixels than its line says"),
+    "another coded picture": (
+        _line(0, sr_coded="0" * 64),
+        "sr.mkv: frame 0 is not the coded picture of its line",
+    ),
     "another time": (_line(1, ticks=41), "is shown at 40 ms, its line says 41"),
     "another size": (_manifest(raw_shape=[18, 12]), "states other images"),
     "another depth": (_manifest(dtype="uint16"), "states other images"),
