@@ -32,8 +32,8 @@ class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
     and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
     text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
-    is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together. ``flag``
-    is the option where it is not named as its field, ``names`` are other spellings."""
+    is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together.
+    ``names`` are other spellings of the option, which is named as its field."""
 
     help: str
     panel: str | None = None
@@ -48,7 +48,6 @@ class Option:
     per_stream: bool = False
     negative: bool = False
     nargs: int = 1
-    flag: str | None = None
     names: tuple[str, ...] = ()
 
 

@@ -28,15 +28,14 @@ Cases = tuple[tuple[str, int, tuple[int, int]], ...]
 class BenchOptions:
     """What to measure, for how long, and where the result goes."""
 
-    models: tuple[str, ...] = _what((), "Repeat for more.", "NAME|FILE", flag="--model")
-    scales: tuple[str, ...] = _what((), "Repeat for more.", choices=SCALES, flag="--scale")
-    sizes: tuple[str, ...] = _what((), "Of the LR image.  Repeat for more.", "WIDTHxHEIGHT", flag="--size")
-    names: tuple[str, ...] = _what(
+    model: tuple[str, ...] = _what((), "Repeat for more.", "NAME|FILE")
+    scale: tuple[str, ...] = _what((), "Repeat for more.", choices=SCALES)
+    size: tuple[str, ...] = _what((), "Of the LR image.  Repeat for more.", "WIDTHxHEIGHT")
+    engine: tuple[str, ...] = _what(
         (),
         "cuda, tensorrt, openvino, torch, torch-eager or torch-compile (FP16 by PyTorch alone), or all.  "
         "Repeat for more.  [default: what this machine has, but torch-compile, whose tuning takes minutes]",
         "NAME",
-        flag="--engine",
     )
     device: str | None = _what(None, "Engines of this device alone.", choices=("cpu", "cuda", "gpu"))
     precision: str | None = _what(None, "Engines of this precision alone: fp32, bf16, fp16, fp8.", "NAME")
@@ -49,8 +48,8 @@ class BenchOptions:
     )
     repeats: int = _how_long(3, "Turns that the engines take; the median counts.", minimum=1)
     threads: int | None = _how_long(None, "Processor threads.  [default: all]", "N", minimum=1)
-    json_file: str | None = _output(None, "Write every figure as JSON.", "FILE", flag="--json")
-    plot_file: str | None = _output(None, "Draw frames/s and latency.", "FILE.png", flag="--plot")
+    json: str | None = _output(None, "Write every figure as JSON.", "FILE")
+    plot: str | None = _output(None, "Draw frames/s and latency.", "FILE.png")
     compare: tuple[str, str] | None = _output(
         None, "Measure nothing; show two results beside each other.", "A.json B.json", nargs=2
     )
@@ -76,27 +75,27 @@ def bench(options: BenchOptions) -> None:
     if options.compare:
         _compare(options.compare)
         return
-    if options.plot_file:
+    if options.plot:
         plot.check_plot()
-    rule = WriteRule.of(options.overwrite, *options.models)
-    rule.check_all(options.json_file, options.plot_file)
+    rule = WriteRule.of(options.overwrite, *options.model)
+    rule.check_all(options.json, options.plot)
     settings = run.Settings(
-        engines=_engines(options.names),
+        engines=_engines(options.engine),
         device=options.device,
         precision=options.precision,
-        cases=_cases(options.models, options.scales, options.sizes),
+        cases=_cases(options.model, options.scale, options.size),
         seconds=options.seconds,
         repeats=options.repeats,
     )
     result = _measure(settings, options.threads)
     _show(result)
-    if options.json_file:
-        stored.write(Path(options.json_file), result, rule)
-        log.info(f"wrote {options.json_file}")
-    if options.plot_file and result["rows"]:
-        plot.draw(result, Path(options.plot_file), rule)
-        log.info(f"wrote {options.plot_file}")
-    asked_and_refused = any(line["engine"] in options.names for line in result["left_out"])
+    if options.json:
+        stored.write(Path(options.json), result, rule)
+        log.info(f"wrote {options.json}")
+    if options.plot and result["rows"]:
+        plot.draw(result, Path(options.plot), rule)
+        log.info(f"wrote {options.plot}")
+    asked_and_refused = any(line["engine"] in options.engine for line in result["left_out"])
     if asked_and_refused or not result["rows"]:
         raise SystemExit(1)
 

@@ -30,14 +30,13 @@ SMALLEST = 8  # pixels a side
 class BuildOptions:
     """Which engines are built."""
 
-    scales: tuple[str, ...] = setting(
+    scale: tuple[str, ...] = setting(
         (),
         "Of models given by name; more than once for several.  [default: all that the model has]",
         choices=SCALES,
-        flag="--scale",
     )
-    sizes: tuple[str, ...] = setting(
-        ("256x256",), "Of the LR images; more than once for several.", "WIDTHxHEIGHT", flag="--size"
+    size: tuple[str, ...] = setting(
+        ("256x256",), "Of the LR images; more than once for several.", "WIDTHxHEIGHT"
     )
 
 
@@ -56,8 +55,8 @@ def build(options: BuildOptions, models: tuple[str, ...]) -> None:
     """
     from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
 
-    shapes = [parse_size(size, SMALLEST) for size in options.sizes]
-    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in options.scales]))
+    shapes = [parse_size(size, SMALLEST) for size in options.size]
+    found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in options.scale]))
     reason = why_not()
     if reason:
         raise EngineError(f"there is no engine to build on this machine: {reason}")

@@ -68,7 +68,7 @@ class EvaluateOptions:
     output: str | None = _output(
         None, "Where table.md, rows.csv, rows.json and the figures go.", "FOLDER", names=("-o",)
     )
-    json_file: str | None = _output(None, "The rows as JSON.", "FILE", flag="--json")
+    json: str | None = _output(None, "The rows as JSON.", "FILE")
     figures: bool = _output(True, "Draw figures into --output.", negative=True)
     picture: tuple[str, ...] = _output((), "Images shown in the figures.  [default: the first]", "NAME ...")
     pixel_size: float | None = _output(
@@ -132,9 +132,9 @@ def evaluate(options: EvaluateOptions) -> None:
     table = report.markdown(lines) + report.engines(rows)
     for line in table.splitlines():
         click.echo(presentable(line))
-    if options.json_file:
-        report.write(Path(options.json_file), report.json_text(rows), rule)
-        log.info(f"wrote {options.json_file}")
+    if options.json:
+        report.write(Path(options.json), report.json_text(rows), rule)
+        log.info(f"wrote {options.json}")
     if options.output:
         folder = Path(options.output)
         report.write(folder / "table.md", table, rule)
@@ -151,7 +151,7 @@ def _write_rule(options: EvaluateOptions) -> WriteRule:
 
     rule = WriteRule.of(options.overwrite, *_words(options.methods), *named_files(options.data))
     folder = Path(options.output) if options.output else None
-    rule.check_all(options.json_file, *(folder / name for name in RESULTS if folder))
+    rule.check_all(options.json, *(folder / name for name in RESULTS if folder))
     return rule
 
 

@@ -20,7 +20,7 @@ from clesr.tools.common.options import command
 class InfoOptions:
     """How it is shown."""
 
-    as_json: bool = setting(False, "Print JSON instead of lines.", flag="--json")
+    json: bool = setting(False, "Print JSON instead of lines.")
 
 
 @command(InfoOptions)
@@ -28,7 +28,7 @@ class InfoOptions:
 def info(options: InfoOptions, path: str) -> None:
     """Show what PATH is: a session folder, a weights file, or a recording that clesr can read."""
     facts = describe(path)
-    for line in [json.dumps(facts, indent=2)] if options.as_json else map(presentable, lines(facts)):
+    for line in [json.dumps(facts, indent=2)] if options.json else map(presentable, lines(facts)):
         print(line)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ModelsOptions:
     """How it is shown."""
 
-    as_json: bool = setting(False, "Print JSON instead of a table.", flag="--json")
+    json: bool = setting(False, "Print JSON instead of a table.")
 
 
 @command(ModelsOptions)
@@ -34,8 +34,8 @@ def models(options: ModelsOptions, file: str | None) -> None:
 
     found = [load_model(Path(file))] if file else [load_model(path) for path in shipped().values()]
     rows = [{**asdict(model.descriptor), "sha256": model.sha256} for model in found]
-    if options.as_json or file:
-        print(json.dumps(rows if options.as_json else rows[0], indent=2))
+    if options.json or file:
+        print(json.dumps(rows if options.json else rows[0], indent=2))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("model", "scale", "numbers", "GFLOP", "test, dB over bicubic", "identity"):

@@ -60,10 +60,10 @@ class TrainOptions:
         names=("-o",),
     )
     name: str | None = _machine(None, "Name of the model.  [default: the architecture]")
-    every: int = _machine(200, "Steps between checkpoints and validation.")
+    every: int = _machine(200, "Steps between checkpoints and validation.", minimum=1)
     device: str = _machine("cpu", "", choices=("cpu", "cuda"))
-    devices: int = _machine(1, "GPUs of this machine; torchrun sets its own.")
-    threads: int | None = _machine(None, "Processor threads.  [default: all]", "N")
+    devices: int = _machine(1, "GPUs of this machine; torchrun sets its own.", minimum=1)
+    threads: int | None = _machine(None, "Processor threads.  [default: all]", "N", minimum=1)
     overwrite: bool = overwriting("Machine and output")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class VerifyOptions:
     """Where the certificate goes."""
 
-    json_file: str | None = setting(None, "Also write the certificate as JSON.", "FILE", flag="--json")
+    json: str | None = setting(None, "Also write the certificate as JSON.", "FILE")
     overwrite: bool = overwriting()
 
 
@@ -40,13 +40,13 @@ def verify(options: VerifyOptions, session: Path) -> None:
     from clesr.pipeline.session.verify import verify as check_session
 
     rule = WriteRule.of(options.overwrite, session)
-    rule.check_all(options.json_file)
+    rule.check_all(options.json)
     with progress_bar(session.name, None, unit="images") as advance:
         certificate = check_session(session, lambda images: advance(images, ""))
     for line in describe(certificate):
         print(presentable(line))
-    if options.json_file is not None:
-        write_json(Path(options.json_file), certificate.as_json(), rule)
+    if options.json is not None:
+        write_json(Path(options.json), certificate.as_json(), rule)
     if not certificate.holds:
         first, *others = certificate.problems
         raise ClesrError(

@@ -97,7 +97,7 @@ def _options(settings: type) -> list[tuple[Field[Any], Option]]:
 
 def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
     flag, several = each.type == "bool", _is_several(each, option)
-    name = option.flag or option_name(each.name)
+    name = option_name(each.name)
     shown = option.negative or (option.default not in (None, ()) and not flag)
     more: dict[str, Any] = {"metavar": option.metavar} if option.metavar else {}
     if shown or flag:
