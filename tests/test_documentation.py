@@ -1,4 +1,4 @@
-"""Every command and every Python block of README and docs works.
+"""Every command and every Python block of README, docs and examples works.
 
 A command is parsed by the real command line in the fast tests, and run in the slow ones: in a folder that has the files
 that the pages speak of, with a simulated endomicroscope in place of a camera and few frames, steps and pixels. A block
@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import zmq
 from commands import Run
-from documents import PAGES, ROOT, Command, blocks, commands, name
+from documents import EXAMPLES, PAGES, ROOT, Command, blocks, commands, name
 from recordings import drifting, write_video
 
 import clesr
@@ -66,8 +66,8 @@ WRITTEN = ("-o", "--output", "--out", "--record", "--json", "--plot", "--summary
 
 
 def pages(*languages: str) -> pytest.MarkDecorator:
-    """A test for each page that has blocks in one of ``languages``."""
-    found = [page for page in PAGES if blocks(page, *languages)]
+    """A test for each page, or program of examples, that has blocks in one of ``languages``."""
+    found = [page for page in (*PAGES, *EXAMPLES) if blocks(page, *languages)]
     return pytest.mark.parametrize("page", found, ids=map(name, found))
 
 
