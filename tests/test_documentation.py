@@ -41,7 +41,7 @@ LACKING = {
 }
 CLESR = ("clesr", "clesr-live")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LANGUAGES = {"bash", "console", "python", "toml", "text", "mermaid"}
+LANGUAGES = {"bash", "console", "python", "toml", "text"}
 GROUPS = {f"clesr.{kind}" for kind in ("sources", "sinks", "models", "engines", "exporters", "commands")}
 
 CAMERA = "demo:?size=256&fps=25&seed=1"
