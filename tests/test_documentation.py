@@ -275,11 +275,6 @@ def test_a_recorded_session_is_read() -> None:
     exec(compile(block.text, str(block), "exec", dont_inherit=True), {"clesr": clesr})
 
 
-def test_the_api_page_has_every_public_name() -> None:
-    page = (ROOT / "docs" / "api.md").read_text()
-    assert {*re.findall(r"^::: clesr\.(\w+)$", page, re.MULTILINE), "__version__"} == set(clesr.__all__)
-
-
 def briefly(command: Command) -> tuple[str, ...]:
     """The words of ``command``, with stand-ins for what this machine lacks, and less to do."""
     words = list(command.words)
