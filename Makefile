@@ -14,11 +14,13 @@ WRITERS = $(VENV)/.writers
 .PHONY: demo test test-slow fuzz lint docs bench clean
 
 $(INSTALLED): pyproject.toml
+	@echo "Installing clesr and what it needs into $(VENV): PyTorch is large, this takes some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
 	touch $@
 
 $(READY): $(INSTALLED)
+	@echo "Installing what the tests need into $(VENV): this takes some minutes."
 	$(INSTALL) '.[test]'
 	touch $@
 

@@ -2,12 +2,13 @@
 
     python examples/own_source.py OUTPUT.mkv
 
-A package that others install names ``open_noise`` as an entry point of ``clesr.sources`` instead of adding it.
+A package that others install names ``Noise`` as an entry point of ``clesr.sources`` instead of adding it.
 """
 
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,8 @@ class Noise:
         if self._number == self.info.frames:
             raise clesr.EndOfSource
         image = np.random.default_rng(self._number).integers(0, 256, (64, 64), np.uint8)
-        return clesr.Frame(image, self._number, self._clock.now_ns())
+        now, due = self._clock.now_ns(), Fraction(1, 25)  # seconds from frame to frame: it is a recording
+        return clesr.Frame(image, self._number, now, pts=self._number, time_base=due)
 
     def close(self) -> None: ...
 

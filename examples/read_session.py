@@ -1,7 +1,9 @@
 """A recorded session, checked and read into NumPy arrays.
 
-clesr live demo: --record session --seconds 5
-python examples/read_session.py session
+    clesr live --source demo: --display none --record session --seconds 5
+    python examples/read_session.py session
+
+A frame that was lost or came damaged has no images: None stands in their place.
 """
 
 from __future__ import annotations

@@ -52,8 +52,9 @@ class Option:
 
 
 def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
-    """A field of a settings dataclass that is an option as well, with its ``Option``; one whose default is ``...`` must
-    be given. Its type is ``bool`` for a flag, ``int``, ``float``, ``str``, or a tuple for what may be repeated."""
+    """A field of a settings dataclass that is an option as well, with its ``Option``. Its type is ``bool`` for a flag,
+    ``int``, ``float``, ``str``, or a tuple for what may be repeated. A ``default`` of ``...`` (an Ellipsis) is none:
+    the user must give the option."""
     if default is ...:
         default, option["required"] = MISSING, True
     stated = Option(help=help, metavar=metavar, default=None if default is MISSING else default, **option)

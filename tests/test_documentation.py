@@ -1,4 +1,4 @@
-"""Every command and every Python block of README and docs works.
+"""Every command and every Python block of README, docs and examples works.
 
 A command is parsed by the real command line in the fast tests, and run in the slow ones: in a folder that has the files
 that the pages speak of, with a simulated endomicroscope in place of a camera and few frames, steps and pixels. A block
@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import zmq
 from commands import Run
-from documents import PAGES, ROOT, Command, blocks, commands, name
+from documents import EXAMPLES, PAGES, ROOT, Command, blocks, commands, name
 from recordings import drifting, write_video
 
 import clesr
@@ -41,7 +41,7 @@ LACKING = {
 }
 CLESR = ("clesr", "clesr-live")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LANGUAGES = {"bash", "console", "python", "toml", "text", "mermaid"}
+LANGUAGES = {"bash", "console", "python", "toml", "text"}
 GROUPS = {f"clesr.{kind}" for kind in ("sources", "sinks", "models", "engines", "exporters", "commands")}
 
 CAMERA = "demo:?size=256&fps=25&seed=1"
@@ -66,8 +66,8 @@ WRITTEN = ("-o", "--output", "--out", "--record", "--json", "--plot", "--summary
 
 
 def pages(*languages: str) -> pytest.MarkDecorator:
-    """A test for each page that has blocks in one of ``languages``."""
-    found = [page for page in PAGES if blocks(page, *languages)]
+    """A test for each page, or program of examples, that has blocks in one of ``languages``."""
+    found = [page for page in (*PAGES, *EXAMPLES) if blocks(page, *languages)]
     return pytest.mark.parametrize("page", found, ids=map(name, found))
 
 
@@ -273,11 +273,6 @@ def test_every_command_does_its_work(
 def test_a_recorded_session_is_read() -> None:
     (block,) = [block for block in blocks(ROOT / "docs" / "library.md") if block.needs == "session"]
     exec(compile(block.text, str(block), "exec", dont_inherit=True), {"clesr": clesr})
-
-
-def test_the_api_page_has_every_public_name() -> None:
-    page = (ROOT / "docs" / "api.md").read_text()
-    assert {*re.findall(r"^::: clesr\.(\w+)$", page, re.MULTILINE), "__version__"} == set(clesr.__all__)
 
 
 def briefly(command: Command) -> tuple[str, ...]:

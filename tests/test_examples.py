@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import av
 import pytest
+from documents import EXAMPLES, ROOT, commands
 from session_runs import frames, record
 
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = ROOT / "examples"
 
 
 def run(folder: Path, name: str, *arguments: str) -> list[str]:
@@ -59,7 +62,7 @@ def test_read_session(tmp_path: Path) -> None:
 
 def test_own_source(tmp_path: Path) -> None:
     (line,) = run(tmp_path, "own_source.py", "out.mkv")
-    assert line.startswith("out.mkv: 10 frames")
+    assert line.startswith("out.mkv: 10 frames, 0.40 s")
     with av.open(str(tmp_path / "out.mkv")) as container:
         shapes = {frame.to_ndarray(format="gray").shape for frame in container.decode(video=0)}
     assert shapes == {(128, 128)}
@@ -70,7 +73,15 @@ def test_own_model(tmp_path: Path) -> None:
     assert (tmp_path / "sharpen-x2.safetensors").is_file()
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_what_an_example_says_of_itself_is_so(path: Path) -> None:
+    said = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert ("python", f"examples/{path.name}") in [command.words[:2] for command in commands(path)]
+    for name in re.findall(r"``(\w+)``", said):
+        assert re.search(rf"^(class|def) {name}\b", path.read_text(), re.MULTILINE), f"there is no {name}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_are_short_and_tested(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 40
     assert f"def test_{path.stem}(" in Path(__file__).read_text()

@@ -1,7 +1,8 @@
-"""The fenced blocks of README and docs, and the commands in them."""
+"""The fenced blocks of README and docs, the docstrings of examples, and the commands in them."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FENCED = re.compile(
     r"^(?:<!-- needs: (?P<needs>[^>]+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -48,8 +50,11 @@ def name(page: Path) -> str:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """Those of ``page`` in one of ``languages``, in their order."""
+    """Those of ``page`` in one of ``languages``, in their order. Of a program: what is indented in its docstring."""
     text = page.read_text()
+    if page.suffix == ".py":
+        shown = re.findall(r"^    .+\n", ast.get_docstring(ast.parse(text), clean=False) or "", re.MULTILINE)
+        return [Block(page, 1, "bash", "", "".join(shown))] if "bash" in languages and shown else []
     found = []
     for match in FENCED.finditer(text):
         line = text.count("\n", 0, match.start("language")) + 1
