@@ -38,7 +38,7 @@ demo: $(INSTALLED)
 test: $(READY)
 	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware'
 
-test-slow: $(READY)
+test-slow: $(READY) $(WRITERS)
 	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda and not hardware' --durations 20
 
 fuzz: $(READY)

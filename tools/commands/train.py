@@ -15,7 +15,7 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
-from clesr.engines.models.registry import SCALES
+from clesr.engines.models.registry import NETWORKS, SCALES
 from clesr.pipeline.settings import overwriting, setting
 from clesr.tools.common.console import progress_bar
 from clesr.tools.common.options import check_options, make_settings, read_toml, settings_options
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
-NETWORKS = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
+OWN = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
 _network, _machine = (partial(setting, panel=panel) for panel in ("Network", "Machine and output"))
 RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
 
@@ -39,9 +39,10 @@ class TrainOptions:
 
     architecture: str = _network(
         "densenet",
-        "densenet-paper is the paper's text to the letter: --skip none --base none.  a+ is no network: of "
-        "the other options --data, --test, --hold-out, --shrunk, --patch, --scale and --seed matter to it.",
-        choices=NETWORKS,
+        f"{', '.join(OWN)}, or what another package adds.  densenet-paper is the paper's text to the letter: --skip "
+        "none --base none.  a+ is no network: of the other options --data, --test, --hold-out, --shrunk, --patch, "
+        "--scale and --seed matter to it.",
+        "NAME",
     )
     scale: int = _network(4, "", choices=SCALES)
     skip: str = _network("add", "densenet: how low-level features are joined.", choices=SKIPS)
@@ -213,6 +214,9 @@ def _recipe(options: dict[str, Any]) -> Recipe:
                 f"--channels {channels} --depth {depth}: at least 1 channel and 2 layers are needed"
             )
         arguments = {"channels": channels, "depth": depth}
+    elif asked not in OWN and asked not in NETWORKS:
+        names = ", ".join(dict.fromkeys((*OWN, *NETWORKS)))
+        raise UsageError(f"--architecture {asked!r} is not one of {names}")
     if options["levels"]:
         if asked not in ("densenet", "fast"):
             raise UsageError(f"--levels goes with densenet and fast, not with {asked}")

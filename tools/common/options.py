@@ -96,7 +96,7 @@ def _options(settings: type) -> list[tuple[Field[Any], Option]]:
 
 
 def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
-    flag, several = each.type == "bool", _is_several(each, option)
+    flag, several = _words(each) == "bool", _is_several(each, option)
     name = option_name(each.name)
     shown = option.negative or (option.default not in (None, ()) and not flag)
     more: dict[str, Any] = {"metavar": option.metavar} if option.metavar else {}
@@ -120,7 +120,12 @@ def _option(each: Field[Any], option: Option) -> Callable[[Command], Command]:
 
 
 def _is_several(each: Field[Any], option: Option) -> bool:
-    return option.per_stream or (str(each.type).startswith("tuple") and option.nargs == 1)
+    return option.per_stream or (_words(each).startswith("tuple") and option.nargs == 1)
+
+
+def _words(each: Field[Any]) -> str:
+    """The type of ``each`` as it is written."""
+    return each.type.__name__ if type(each.type) is type else str(each.type)
 
 
 def _type(each: Field[Any], option: Option) -> ParamType[Any] | type:
@@ -128,7 +133,7 @@ def _type(each: Field[Any], option: Option) -> ParamType[Any] | type:
         return click.Choice([str(choice) for choice in option.choices])
     if option.per_stream:
         return Repeated()
-    kind = NUMBERS.get(re.split(r"\W", str(each.type).removeprefix("tuple["))[0], str)
+    kind = NUMBERS.get(re.split(r"\W", _words(each).removeprefix("tuple["))[0], str)
     if option.minimum is None and option.maximum is None:
         return kind
     bounded: Any = click.IntRange if kind is int else click.FloatRange

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from commands import Run
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.factory import open_engine
 from clesr.engines.models.densenet import DenseNet
-from clesr.engines.models.registry import level_names
+from clesr.engines.models.fast import FastSR
+from clesr.engines.models.registry import NETWORKS, level_names
 from clesr.engines.models.weights import load_model
 from clesr.pipeline.noise import NAMES
 from clesr.pipeline.view import field_of_view
@@ -339,9 +341,26 @@ def test_the_command_takes_degradations_and_its_recipe_repeats_them(images: Path
     assert one.sha256 == two.sha256
 
 
+def test_a_network_of_another_package_is_trained(images: Path, tmp_path: Path, run: Run) -> None:
+    NETWORKS.add("copied", FastSR)
+    try:
+        code, _, err = run(
+            "clesr", "train", "--data", images, "--architecture", "copied", "--scale", "2",
+            "--steps", "2", "--batch", "2", "--patch", "16", "--every", "2", "-o", tmp_path / "run",
+        )  # fmt: skip
+        assert code == 0, err
+        assert isinstance(load_model(tmp_path / "run" / "weights.safetensors").module, FastSR)
+    finally:
+        NETWORKS.remove("copied")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (
+            ["--architecture", "shallow"],
+            "--architecture 'shallow' is not one of densenet, densenet-paper, fast",
+        ),
         (["--architecture", "srcnn", "--levels"], "--levels goes with densenet and fast, not with srcnn"),
         (["--degradation", "fog=2"], "--degradation fog=2: 'fog' is not one of clean"),
     ],
