@@ -127,7 +127,9 @@ def _try(module: str, each: int, chance: random.Random) -> tuple[dict[str, Any],
     command = f"{shlex.quote(sys.executable)} -m pytest -q -x -p no:cacheprovider {' '.join(TESTS[module])}"
     command += " -m 'not slow and not cuda and not hardware'"
     start = perf_counter()
-    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    unchanged = subprocess.run(shlex.split(command), capture_output=True, text=True)
+    if unchanged.returncode:
+        raise click.ClickException(f"the tests of {module} fail without a fault:\n{unchanged.stdout[-4000:]}")
     most_s = 10 + SLOWER * (perf_counter() - start)
     possible = list(_possible(Path(module)))
     tried = chance.sample(possible, min(each, len(possible)))

@@ -342,7 +342,7 @@ def test_the_command_takes_degradations_and_its_recipe_repeats_them(images: Path
 
 
 def test_a_network_of_another_package_is_trained(images: Path, tmp_path: Path, run: Run) -> None:
-    NETWORKS.add("copied", FastSR)
+    NETWORKS.add("copied", FastSR)  # type: ignore[arg-type]
     try:
         code, _, err = run(
             "clesr", "train", "--data", images, "--architecture", "copied", "--scale", "2",
