@@ -107,7 +107,8 @@ def secrets_of(address: str) -> list[str]:
 
 
 def _is_local(text: str) -> bool:
-    """Whether ``text`` names something on this machine, or the phantom."""
+    """Whether ``text`` names something on this machine, or the phantom; a stream's name may stand before it."""
+    text = re.sub(r"^\w+=(?=demo:|\.{0,2}/)", "", text)
     path = text.startswith(("/", "./", "../")) and "://" not in text
     return path or text.startswith("demo:") or os.path.exists(text)
 

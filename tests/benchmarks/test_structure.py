@@ -47,10 +47,10 @@ def test_imports_are_shallow_and_go_one_way() -> None:
 def test_a_frame_passes_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a video file to a sink and a session.
 
-    The limits leave room for busy machines, on which the threads that wait look more often for each frame, and commits
-    come with each.
+    25 and 120 are the limits. Busy machines have a little more: there the threads that wait look more often for each
+    frame, and commits come with each.
     """
     monkeypatch.delenv("DISPLAY", raising=False)
     way = structure.follow_frames()
-    assert way["files"] <= 30, way["by_file"]
-    assert way["changes_of_file"] <= 160
+    assert way["files"] <= 27, way["by_file"]
+    assert way["changes_of_file"] <= 130

@@ -101,6 +101,8 @@ def test_errors_keep_their_class_and_those_without_a_secret_their_cause() -> Non
         ("http://host/a.mkv?x=1", "http://host/a.mkv?..."),
         ("rtsp://host/x?at=a@b", "rtsp://..."),
         ("demo:?size=64&fps=12", "demo:?size=64&fps=12"),
+        ("left=demo:?size=64&fps=12", "left=demo:?size=64&fps=12"),
+        ("left=/dev/video0?size=64x64&format=GREY", "left=/dev/video0?size=64x64&format=GREY"),
         ("zmq+tcp://host:5555?stream=left&topic=a", "zmq+tcp://host:5555?stream=left&topic=a"),
         ("zmq+tcp://host:5555?password=a", "zmq+tcp://host:5555?password=..."),
         ("/dev/video0?format=GREY&gain=4", "/dev/video0?format=GREY&gain=4"),
