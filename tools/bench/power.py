@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import shutil
 import statistics
 import subprocess
@@ -67,14 +68,14 @@ def mean_watts(readings: list[float]) -> float | None:
     return round(statistics.fmean(readings), 1) if readings else None
 
 
-def resident_mb() -> float | None:
+def resident_mb() -> float:
     """Memory of this process that is in RAM, now."""
-    return _status_mb("VmRSS:")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def peak_resident_mb() -> float | None:
+def peak_resident_mb() -> float:
     """The most that :func:`resident_mb` ever was."""
-    return _status_mb("VmHWM:")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def device_mb() -> float | None:
@@ -84,12 +85,3 @@ def device_mb() -> float | None:
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
     return (total - free) / 1e6
-
-
-def _status_mb(field: str) -> float | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    kilobytes = next((line.split()[1] for line in lines if line.startswith(field)), None)
-    return None if kilobytes is None else int(kilobytes) * 1024 / 1e6

@@ -49,9 +49,7 @@ def test_without_a_gpu_there_is_no_power_and_no_device_memory() -> None:
 
 def test_memory_of_the_process() -> None:
     now, peak = power.resident_mb(), power.peak_resident_mb()
-    assert now is not None
-    assert peak is not None
-    assert 50 < now <= peak
+    assert 50 < now <= peak + 1  # the system counts both in its own time
 
 
 def test_peaks_are_by_precision() -> None:
