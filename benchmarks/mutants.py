@@ -30,7 +30,10 @@ from clesr.engines.common.files import OWN, write_json
 
 PIPELINE = "tests/pipeline/test_"
 SESSION = "tests/pipeline/session/test_"
-EXPORT = "tests/tools/export/test_"
+SESSION_MODULES = (
+    "commit folder format frames manifest preroll reader recorder repair segments verify video writer"
+)
+EXPORT_MODULES = "burn_in clip dicom dicom_header files mp4 ome_tiff patient run selection sessions stills"
 RUN = [f"{PIPELINE}{name}.py" for name in ("pipeline", "engine_faults", "continuity", "streams", "hanging")]
 RECORDED = [f"{SESSION}{name}.py" for name in ("verify", "repair", "recorder", "commit", "foreign_sessions")]
 TESTS = {
@@ -46,39 +49,8 @@ TESTS = {
     "pipeline/sink_worker.py": RUN,
     "pipeline/stats.py": [f"{PIPELINE}stats.py", *RUN],
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
-    **{
-        f"pipeline/session/{name}.py": RECORDED
-        for name in (
-            "commit",
-            "folder",
-            "format",
-            "frames",
-            "manifest",
-            "preroll",
-            "reader",
-            "recorder",
-            "repair",
-        )
-    },
-    **{f"pipeline/session/{name}.py": RECORDED for name in ("segments", "verify", "video", "writer")},
-    **{
-        f"tools/export/{name}.py": ["tests/tools/export"]
-        for name in (
-            "burn_in",
-            "clip",
-            "dicom",
-            "dicom_header",
-            "files",
-            "mask",
-            "mp4",
-            "ome_tiff",
-            "patient",
-        )
-    },
-    **{
-        f"tools/export/{name}.py": ["tests/tools/export"]
-        for name in ("run", "selection", "sessions", "stills")
-    },
+    **dict.fromkeys([f"pipeline/session/{name}.py" for name in SESSION_MODULES.split()], RECORDED),
+    **dict.fromkeys([f"tools/export/{name}.py" for name in EXPORT_MODULES.split()], ["tests/tools/export"]),
 }
 SLOWER = 4.0  # times what the tests take without a fault, after which one is noticed: something hangs
 
