@@ -4,7 +4,7 @@ python benchmarks/mutants.py [--each 12] [--only pipeline/prepare.py] [--output 
 
 The faults are those of cosmic-ray (pip install cosmic-ray), a sample of them for each module, in a copy of the tree.
 Those in type annotations and in what decorators say are left out: they change nothing that runs. What survives stays
-in the result with the ``reason`` that was written for it there, by hand, the time before.
+in the result with the ``reason`` that was written for it there by hand, and so do modules that are not tried again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ SESSION_MODULES = (
 EXPORT_MODULES = "burn_in clip dicom dicom_header files mp4 ome_tiff patient run selection sessions stills"
 RUN = [f"{PIPELINE}{name}.py" for name in ("pipeline", "engine_faults", "continuity", "streams", "hanging")]
 RECORDED = [f"{SESSION}{name}.py" for name in ("verify", "repair", "recorder", "commit", "foreign_sessions")]
+RECORDED.append("tests/test_library.py")
+EXPORTED = ["tests/tools/export", "tests/tools/commands/test_export.py"]
 TESTS = {
     "pipeline/capture.py": RUN,
     "pipeline/ending.py": RUN,
@@ -49,8 +51,8 @@ TESTS = {
     "pipeline/sink_worker.py": RUN,
     "pipeline/stats.py": [f"{PIPELINE}stats.py", *RUN],
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
-    **dict.fromkeys([f"pipeline/session/{name}.py" for name in SESSION_MODULES.split()], RECORDED),
-    **dict.fromkeys([f"tools/export/{name}.py" for name in EXPORT_MODULES.split()], ["tests/tools/export"]),
+    **{f"pipeline/session/{name}.py": RECORDED for name in SESSION_MODULES.split()},
+    **{f"tools/export/{name}.py": EXPORTED for name in EXPORT_MODULES.split()},
 }
 SLOWER = 4.0  # times what the tests take without a fault, after which one is noticed: something hangs
 
@@ -65,18 +67,21 @@ Mutant = dict[str, Any]
 def main(each: int, only: tuple[str, ...], seed: int, output: str) -> None:
     """Try faults in every module and write what survived."""
     written = Path(output).absolute()
-    known = {_key(mutant): mutant.get("reason", "") for mutant in _survivors_of(written)}
-    modules, survivors = [], []
+    result = json.loads(written.read_text()) if written.exists() else {"modules": [], "survivors": []}
+    known = {_key(mutant): mutant["reason"] for mutant in result["survivors"]}
     with tempfile.TemporaryDirectory(prefix="clesr-mutants-") as folder:
         _copy(Path(folder))
         os.chdir(folder)
         for module in only or TESTS:
             row, survived = _try(module, each, random.Random(f"{seed} {module}"))
-            modules.append(row)
-            survivors += [mutant | {"reason": known.get(_key(mutant), "")} for mutant in survived]
             click.echo(f"{module}: {row['noticed']} of {row['tried']} noticed")
-    result = {"benchmark": "mutants", **environment(), "seed": seed, "each": each}
-    write_json(written, result | {"modules": modules, "survivors": survivors}, OWN)
+            survivors = [mutant | {"reason": known.get(_key(mutant), "")} for mutant in survived]
+            added = {"modules": [row], "survivors": survivors}
+            result |= {"benchmark": "mutants", **environment(), "seed": seed}
+            for what, new in added.items():
+                kept = [each for each in result[what] if each["module"] != module]
+                result[what] = sorted([*kept, *new], key=lambda each: str(each["module"]))
+            write_json(written, result, OWN)
     click.echo(f"wrote {output}")
 
 
@@ -143,10 +148,6 @@ def _change(diff: str) -> dict[str, str]:
     lines = [line for line in diff.splitlines() if line[:3] not in ("---", "+++")]
     taken, put = ([line[1:].strip() for line in lines if line[:1] == sign] for sign in "-+")
     return {"line": " ".join(taken), "fault": " ".join(put)}
-
-
-def _survivors_of(written: Path) -> list[Mutant]:
-    return json.loads(written.read_text())["survivors"] if written.exists() else []
 
 
 def _key(mutant: Mutant) -> tuple[str, ...]:
