@@ -31,7 +31,7 @@ from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training import checkpoint
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data
-from clesr.tools.training.recipe import DEFAULTS, Recipe, Schedule
+from clesr.tools.training.recipe import DEFAULTS, Recipe, TrainingSchedule
 from clesr.tools.training.validate import silent_layers
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Trainer:
         # What the gain is measured on while training goes on: of a mix, some of what live frames suffer.
         self.validated = parse_degradations(",".join(VALIDATED)) if mix else []
         self.measured = degraded_pairs(self.held, self.validated, recipe.scale) if mix else self.held
-        self.schedule = Schedule(recipe, self.patches.covering)
+        self.schedule = TrainingSchedule(recipe, self.patches.covering)
         self.fabric = _launch(device, devices)
         rank, world = self.fabric.global_rank, self.fabric.world_size
         if recipe.batch % world:

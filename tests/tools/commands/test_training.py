@@ -33,7 +33,7 @@ from clesr.tools.training import publish as publishing
 from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data, split_weight
 from clesr.tools.training.publish import publish
-from clesr.tools.training.recipe import Recipe, Schedule
+from clesr.tools.training.recipe import Recipe, TrainingSchedule
 from clesr.tools.training.train import Progress, Stopped, Trainer
 from clesr.tools.training.validate import silent_layers
 
@@ -355,7 +355,7 @@ def test_options_of_degradations_that_cannot_be(
 
 def test_the_papers_schedule() -> None:
     paper = Recipe(name="paper", architecture="densenet", scale=4)
-    plan = Schedule(paper, covering_patches=1280)
+    plan = TrainingSchedule(paper, covering_patches=1280)
     assert (plan.epoch_steps, plan.steps) == (10, 3000)
     assert [plan.learning_rate(step) for step in (0, 499, 500, 1999, 2000, 2999)] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]
