@@ -237,7 +237,7 @@ def manifest_hash(text: bytes) -> tuple[str, bool]:
 def parse_manifest(text: bytes, name: str) -> SessionInfo:
     """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
     with told_as(SessionError, f"{name} is damaged ({WHY}); restore the session from a copy", ValueError):
-        version = parse_json(text, _Versioned).version
+        version = parse_json(text, _SessionVersion).version
         if version != VERSION:
             raise SessionError(
                 f"{name} has format version {version}, this clesr reads {VERSION}; update clesr"
@@ -254,7 +254,7 @@ def _cut(value: Any) -> Any:
     return value[:LONGEST_TEXT] if isinstance(value, str) else value
 
 
-class _Versioned(msgspec.Struct):
+class _SessionVersion(msgspec.Struct):
     version: int
 
 

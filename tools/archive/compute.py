@@ -24,7 +24,7 @@ from clesr.tools.archive.settings import Settings
 OPEN_SIZES = 2  # whose engines stay open
 
 
-class Stopped(Exception):
+class SegmentStopped(Exception):
     """``stop`` was called while a segment was computed."""
 
 
@@ -100,7 +100,7 @@ class Computation:
         return pipeline.ledger.captured * height * width if pipeline is not None else 0
 
     def run(self, plan: SegmentPlan, index: int, path: Path) -> SegmentInfo:
-        """Segment ``index`` of ``plan`` into the new ``path``. Raises Stopped, NotApart, OSError, ClesrError."""
+        """Segment ``index`` of ``plan`` into the new ``path``. Raises SegmentStopped, NotApart, OSError, ClesrError."""
         scan, settings = plan.scan, self.settings
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
@@ -132,7 +132,7 @@ class Computation:
             still.complete()
         summary = self._run(pipeline)
         if self._stopped or not completed:
-            raise Stopped
+            raise SegmentStopped
         frames = summary.outcomes[Outcome.UPSCALED]
         note = next((line for line in summary.notes if "corrupt" in line), "")
         return SegmentInfo(frames, summary.captured - frames, sink.shape, self.engines.described, note)

@@ -24,7 +24,7 @@ from clesr.engines.common.folders import Folder, put_part, read_part, relative_p
 from clesr.engines.common.parsing import parse_json
 from clesr.engines.models.weights import Model
 from clesr.pipeline.sources.video.ranges import NotApart
-from clesr.tools.archive.compute import Computation, EnginePool, Stopped
+from clesr.tools.archive.compute import Computation, EnginePool, SegmentStopped
 from clesr.tools.archive.journal import LONGEST_LINE, FileStatus, JournalEntry, Word, recorded, spelled
 from clesr.tools.archive.messages import Answer, Done, Event, Failure, Fatal, Hello, SegmentPlan, Step, Task
 from clesr.tools.archive.recording import scan
@@ -78,7 +78,7 @@ class Worker:
             return self._step(task)
         except NotApart:
             return Event.INSEPARABLE
-        except Stopped:
+        except SegmentStopped:
             return Event.HALTED
         except (OSError, ClesrError) as error:
             if _spares_no_file(error):

@@ -42,7 +42,7 @@ LOG_BYTES = 64 << 20  # at most
 COLUMNS = "step,epoch,seconds,learning_rate,loss,gain_db"
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """Training was asked to stop; a checkpoint of the step it had reached is on disk."""
 
 
@@ -118,7 +118,7 @@ class Trainer:
         """Train to the recipe's last step; ``report`` is called after every step.
 
         A checkpoint, a line of the log and the gain on held-out images come ``every`` steps. Where
-        ``stopping`` turns true a checkpoint is written and Stopped raised. Raises ClesrError where the loss
+        ``stopping`` turns true a checkpoint is written and TrainingStopped raised. Raises ClesrError where the loss
         is no number or the disk is full.
         """
         self._prepare_folder()
@@ -140,7 +140,7 @@ class Trainer:
             report(Progress(self.step, self.schedule.steps, mean, gain, silent))
             if stop and self.step < self.schedule.steps:
                 self._checkpoint()
-                raise Stopped
+                raise TrainingStopped
 
     def _prepare_folder(self) -> None:
         """Fail now, not hours later, where the folder cannot hold a checkpoint."""

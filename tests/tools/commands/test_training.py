@@ -34,7 +34,7 @@ from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data, split_weight
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Recipe, TrainingSchedule
-from clesr.tools.training.train import Progress, Stopped, Trainer
+from clesr.tools.training.train import Progress, Trainer, TrainingStopped
 from clesr.tools.training.validate import silent_layers
 
 pytestmark = pytest.mark.usefixtures("few_phantoms")
@@ -96,7 +96,7 @@ def test_stopped_and_resumed_is_trained_in_one_go_to_the_bit(
     straight = Trainer(recipe(images), tmp_path / "straight")
     straight.run(every=4)
     broken = Trainer(recipe(images), tmp_path / "broken")
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         broken.run(every=4, stopping=lambda: broken.step + 1 >= stop_at)
     resumed = Trainer(recipe(images), tmp_path / "broken")
     assert resumed.step == stop_at
@@ -317,7 +317,7 @@ def test_a_mix_is_taken_up_again_to_the_bit(images: Path, tmp_path: Path) -> Non
     straight = Trainer(recipe(images, degradation=MIX), tmp_path / "straight")
     straight.run(every=6)
     broken = Trainer(recipe(images, degradation=MIX), tmp_path / "broken")
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         broken.run(every=6, stopping=lambda: broken.step + 1 >= 7)
     resumed = Trainer(recipe(images, degradation=MIX), tmp_path / "broken")
     resumed.run(every=6)
