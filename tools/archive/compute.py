@@ -18,7 +18,7 @@ from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
-from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
+from clesr.tools.archive.segments import FailFastSink, SegmentFile, SegmentInfo
 from clesr.tools.archive.settings import Settings
 
 OPEN_SIZES = 2  # whose engines stay open
@@ -29,7 +29,7 @@ class SegmentStopped(Exception):
 
 
 class EnginePool:
-    """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
+    """Lends engines by LR shape; called as a pipeline's OpenEngine. One at a time is lent."""
 
     def __init__(self, settings: Settings) -> None:
         self.opener = EngineOpener.of(settings, PATIENCE_FPS)
@@ -108,7 +108,7 @@ class Computation:
         with on_error(source.close):
             still = StillFile(path) if path.suffix != ".mkv" else None
             video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)
-        sink = Strict(still or video)
+        sink = FailFastSink(still or video)
         completed = limit is not None
 
         def on_end() -> None:

@@ -29,9 +29,9 @@ from clesr.tools.data.degradations import parse_degradations, parse_mix
 from clesr.tools.data.pairs import degraded_pairs
 from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training import checkpoint
-from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data
 from clesr.tools.training.recipe import DEFAULTS, Recipe, TrainingSchedule
+from clesr.tools.training.single_process import SingleProcess
 from clesr.tools.training.validate import silent_layers
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _upscaled(called: Callable[..., Any], network: nn.Module, lr: Tensor, levels
     return made
 
 
-def _launch(device: str, devices: int) -> Fabric | Alone:
+def _launch(device: str, devices: int) -> Fabric | SingleProcess:
     """The processes that train: those of torchrun, else ``devices`` of this machine. Only several need Lightning."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no NVIDIA GPU; use --device cpu")
@@ -260,7 +260,7 @@ def _launch(device: str, devices: int) -> Fabric | Alone:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world or devices))
     several = (world or devices) > 1
     if not several and importlib.util.find_spec("lightning") is None:
-        return Alone(device)
+        return SingleProcess(device)
     from lightning.fabric import Fabric
 
     with warnings.catch_warnings():

@@ -30,10 +30,10 @@ from clesr.tools.evaluation.gain import upscale_image
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training import checkpoint
 from clesr.tools.training import publish as publishing
-from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data, split_weight
 from clesr.tools.training.publish import publish
 from clesr.tools.training.recipe import Recipe, TrainingSchedule
+from clesr.tools.training.single_process import SingleProcess
 from clesr.tools.training.train import Progress, Trainer, TrainingStopped
 from clesr.tools.training.validate import silent_layers
 
@@ -177,7 +177,7 @@ def test_without_lightning_one_process_trains_the_same(
         if name == "without":
             monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
         trainer = Trainer(recipe(images, precision=precision), tmp_path / name)
-        assert isinstance(trainer.fabric, Alone) == (name == "without")
+        assert isinstance(trainer.fabric, SingleProcess) == (name == "without")
         trainer.run(every=6)
         ends.append(trainer)
     for key, value in ends[0].module.state_dict().items():
