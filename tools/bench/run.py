@@ -17,7 +17,7 @@ from clesr.engines.models.weights import find_model
 from clesr.tools.bench import baselines, stored
 from clesr.tools.bench.images import DATA, lr_and_hr
 from clesr.tools.bench.machine import environment
-from clesr.tools.bench.measure import BenchPlan, Case, Pair, measure_case
+from clesr.tools.bench.measure import BenchPlan, Case, ImagePair, measure_case
 from clesr.tools.bench.peak import bandwidth, matrix_peaks
 from clesr.tools.bench.power import gpu_watts, peak_resident_mb
 
@@ -124,7 +124,7 @@ def bench(
     *,
     threads: int | None = None,
     plan: BenchPlan | None = None,
-    find_pair: Callable[[int, tuple[int, int]], Pair] = lr_and_hr,
+    find_pair: Callable[[int, tuple[int, int]], ImagePair] = lr_and_hr,
     peaks: dict[str, dict[str, float]] | None = None,
     advance: Callable[[str], None] = lambda _what: None,
 ) -> dict[str, Any]:

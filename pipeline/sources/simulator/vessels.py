@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.simulator.tissue import Canvas, Crypt, smooth_noise
+from clesr.pipeline.sources.simulator.tissue import Crypt, Plane, smooth_noise
 
 STEP_UM = 1.0  # between the points of a path
 ANGLES = 32  # directions in which an erythrocyte is drawn
@@ -150,7 +150,7 @@ def cells_in_sight(
     return places[seen], angles[seen], shades[seen]
 
 
-def draw_trees(rng: np.random.Generator, tissue: Canvas, trees: list[VesselTree], pitch: float) -> None:
+def draw_trees(rng: np.random.Generator, tissue: Plane, trees: list[VesselTree], pitch: float) -> None:
     """Put the capillaries, full of plasma, into ``tissue``; the epithelium above them shows through."""
     lumen = np.zeros(tissue.shape, np.uint8)
     extent = len(tissue) * pitch
@@ -167,7 +167,7 @@ def draw_trees(rng: np.random.Generator, tissue: Canvas, trees: list[VesselTree]
     tissue += share * plasma + cv2.GaussianBlur(share, (0, 0), 5.0 / pitch) * np.float32(0.06)
 
 
-def erythrocyte_sprites(pitch: float, psf: float) -> Canvas:
+def erythrocyte_sprites(pitch: float, psf: float) -> Plane:
     """(ANGLES, k, k): the light that an erythrocyte takes, 0 to 1, seen with a Gaussian PSF of ``psf`` um."""
     half = 2 * int(np.ceil((max(ERYTHROCYTE_UM) + 4 * psf) / pitch / 2))
     y, x = np.mgrid[-half : half + 1, -half : half + 1] * pitch
