@@ -38,7 +38,7 @@ from clesr.tools.archive.messages import Executor
 from clesr.tools.archive.runner import Runner
 from clesr.tools.archive.segments import SegmentFile, join
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import Tree
+from clesr.tools.archive.tree import ArchiveTree
 from clesr.tools.archive.worker import LocalExecutor, work_folder
 
 RESULT = ROOT / "benchmarks" / "results" / "archive.json"
@@ -119,7 +119,7 @@ def _timed_run(
             while executor.free() < AHEAD * workers:
                 executor.wait()
         started = perf_counter()
-        report = Runner(executor, Tree(archive, out), journal, settings, out).run()
+        report = Runner(executor, ArchiveTree(archive, out), journal, settings, out).run()
         ended = perf_counter()
     assert report.broken == 0, report.listed
     return {

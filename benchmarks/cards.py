@@ -19,7 +19,7 @@ from stage import folder, leave
 from clesr.engines.candidate import EngineCandidate
 from clesr.tools.bench import baselines
 from clesr.tools.bench.report import WIDE, case_of, figure, machine_line, tables
-from clesr.tools.bench.run import GPU_CASES, Settings, all_candidates, bench, completed
+from clesr.tools.bench.run import GPU_CASES, BenchSettings, all_candidates, bench, completed
 from clesr.tools.bench.stored import write
 
 HELD = ("densenet", 4, (256, 256))  # the case of the promises
@@ -69,25 +69,25 @@ def _line(what: str, met: bool, wanted: str) -> str:
 
 def runs(
     candidates: list[EngineCandidate], rival: str | None, dry: bool
-) -> list[tuple[Settings, list[EngineCandidate]]]:
+) -> list[tuple[BenchSettings, list[EngineCandidate]]]:
     """What to measure, most important first; ``rival`` against the ``cuda`` engine and eager PyTorch at one case."""
     if dry:
-        return [(Settings(cases=DRY, seconds=0.05, repeats=2), candidates)]
+        return [(BenchSettings(cases=DRY, seconds=0.05, repeats=2), candidates)]
     if rival:
         return [
             (
-                Settings(cases=(HELD,), seconds=3.0),
+                BenchSettings(cases=(HELD,), seconds=3.0),
                 [o for o in candidates if o.name in (rival, "cuda", baselines.EAGER)],
             )
         ]
     usual = [candidate for candidate in candidates if candidate.name not in RIVALS]
     rest = tuple(case for case in GPU_CASES if case not in (HELD, LIGHT))
     lengths = {HELD: 3.0, LIGHT: 2.0} | dict.fromkeys(rest, 1.5)
-    return [(Settings(cases=(case,), seconds=seconds), usual) for case, seconds in lengths.items()]
+    return [(BenchSettings(cases=(case,), seconds=seconds), usual) for case, seconds in lengths.items()]
 
 
 def measured(
-    plans: list[tuple[Settings, list[EngineCandidate]]], limit: float, path: Path
+    plans: list[tuple[BenchSettings, list[EngineCandidate]]], limit: float, path: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """The results of all, written to ``path`` as they come, and what was not begun within ``limit`` seconds."""
     begin = perf_counter()

@@ -17,7 +17,7 @@ from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.common.console import progress_bar, user_logging
 from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.images import read_entry
-from clesr.tools.evaluation.evaluate import Line, Row, evaluate, summarise
+from clesr.tools.evaluation.evaluate import ImageScore, MethodSummary, evaluate, summarise
 from clesr.tools.evaluation.methods import label_methods, wanted_methods
 
 BASELINE = "bicubic"
@@ -27,7 +27,7 @@ SUFFERED = (
 )  # fmt: skip
 
 
-def as_record(line: Line) -> dict[str, Any]:
+def as_record(line: MethodSummary) -> dict[str, Any]:
     assert line.gain is not None
     return {
         "method": line.method,
@@ -51,7 +51,9 @@ def identities(methods: list[str], scales: list[int]) -> dict[str, str]:
     return found
 
 
-def measure(images: list[tuple[str, Any]], methods: list[str], scales: list[int], engine: str) -> list[Row]:
+def measure(
+    images: list[tuple[str, Any]], methods: list[str], scales: list[int], engine: str
+) -> list[ImageScore]:
     suffered = parse_degradations(",".join(SUFFERED))
     total = len(images) * len(methods) * len(scales) * len(suffered)
     with user_logging(), progress_bar("degradations", total, unit="images") as on:

@@ -24,7 +24,7 @@ from clesr.engines.models.weights import save_model
 from clesr.tools.bench.images import DATA
 from clesr.tools.training.publish import describe
 from clesr.tools.training.recipe import Recipe
-from clesr.tools.training.train import Progress, Stopped, Trainer
+from clesr.tools.training.train import Progress, Trainer, TrainingStopped
 
 EVERY_S = 15.0  # between two lines of progress
 
@@ -61,7 +61,7 @@ def train(trainer: Trainer, seconds: float) -> bool:
 
     try:
         trainer.run(report, stopping=lambda: monotonic() > end)
-    except Stopped:
+    except TrainingStopped:
         return False
     return True
 

@@ -18,7 +18,7 @@ from archive import estimate
 from clesr.engines.models.registry import count_operations, count_parameters
 from clesr.engines.models.weights import load_model, shipped
 from clesr.tools.bench.report import by_case, figure, signed
-from clesr.tools.evaluation.evaluate import Line, from_json, summarise
+from clesr.tools.evaluation.evaluate import MethodSummary, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -215,7 +215,7 @@ def _below_zero_bold(gain: float | None) -> str:
     return f"**{gain:+.2f}**" if gain < 0 else f"{gain:+.2f}"
 
 
-def _quality(line: Line | None) -> str:
+def _quality(line: MethodSummary | None) -> str:
     if line is None or line.gain is None:
         return ""
     return f"{line.psnr.value:.2f} ({line.gain.value:+.2f}) / {line.ssim.value:.3f}"

@@ -19,7 +19,7 @@ from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome
-from clesr.pipeline.live_engine import EngineFactory
+from clesr.pipeline.live_engine import OpenEngine
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.sharing import StillSource, shared
 from clesr.pipeline.sinks.registry import open_sink
@@ -32,7 +32,7 @@ SECONDS = 1.5
 SLOW = 5  # frames/s of the stream beside one that always has a frame
 
 
-def run(factory: EngineFactory | EngineStage, sources: list[Source], scale: int) -> list[Pipeline]:
+def run(factory: OpenEngine | EngineStage, sources: list[Source], scale: int) -> list[Pipeline]:
     """The pipelines of ``sources``, after SECONDS."""
     pipelines = [
         Pipeline(source, factory, [open_sink("null")], scale=scale, limits=Limits(seconds=SECONDS))
@@ -70,7 +70,7 @@ def main(output: str, model: str, scale: int, size: int) -> None:
     """Measure and write JSON."""
     weights = find_model(model, scale)
 
-    def opener(threads: int | None) -> EngineFactory:
+    def opener(threads: int | None) -> OpenEngine:
         def open_one(shape: tuple[int, int]) -> Engine:
             return open_engine("auto", weights, scale, shape, threads=threads)
 

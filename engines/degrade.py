@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from clesr.engines.common.image import Image
-from clesr.engines.common.resample import PRODUCT, Line, resampling
+from clesr.engines.common.resample import PRODUCT, LineFilter, resampling
 
 BLOCK = 4  # LR pixels that one matrix product makes
 CACHED = 2**19  # bytes of an SR image as float32 that are worked on at a time
@@ -24,7 +24,7 @@ SETTLED = 128  # LR pixels of a line after which its ends know nothing of each o
 Weights = NDArray[np.float32]
 
 
-def correction(count: int, scale: int, *, spread: int) -> Line:
+def correction(count: int, scale: int, *, spread: int) -> LineFilter:
     """What turns an error along a line of ``count`` LR pixels into the smallest correction of its ``scale * count`` SR
     pixels that takes it away: the Moore-Penrose inverse of the degradation, ``spread`` LR pixels to each side.
 
@@ -40,7 +40,7 @@ def correction(count: int, scale: int, *, spread: int) -> Line:
     rows = there[:, None] * scale + np.arange(scale)
     columns = (starts - here + there)[:, None] + np.arange(taps)
     weights = inverse[rows[:, :, None], columns[:, None, :]].reshape(count * scale, taps)
-    return Line(count, starts.repeat(scale), weights)
+    return LineFilter(count, starts.repeat(scale), weights)
 
 
 @functools.lru_cache(maxsize=16)
@@ -58,7 +58,7 @@ class Bands:
     long, the rows of the matrix count.
     """
 
-    def __init__(self, line: Line, *, height: int, step: int, reach: int) -> None:
+    def __init__(self, line: LineFilter, *, height: int, step: int, reach: int) -> None:
         rows, taps = line.weights.shape
         blocks, width = -(-rows // height), step + 2 * reach
         self.step, self.reach = step, reach

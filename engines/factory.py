@@ -1,4 +1,4 @@
-"""Which engine runs: what this machine has, fastest first, and why not the others."""
+"""Which engine runs: what this machine has, fastest first, and why not the others; ``open_engine`` opens it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine and model that were asked for, opened for any size of image."""
+"""The engine and model that were asked for, opened for any size of image by ``open_engine`` of factory.py."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ class EngineOpener:
     @staticmethod
     def of(settings: Any, fps: float | None) -> EngineOpener:
         """Of ``settings`` with fields that are called as the parameters here."""
-        named = {name: getattr(settings, name) for name in NAMES}
-        return EngineOpener(**named, fps=fps)
+        return EngineOpener(**{name: getattr(settings, name) for name in NAMES}, fps=fps)
 
     @property
     def model(self) -> Model | str | None:

@@ -33,7 +33,7 @@ WARM_UPS = 3
 FRAMES = (5, 50)  # timed, at least and at most
 ENOUGH_S = 1.0  # of timing one candidate
 
-Open = Callable[[EngineCandidate], Engine]
+OpenCandidate = Callable[[EngineCandidate], Engine]
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Trial:
 
 
 def pick(
-    candidates: Sequence[EngineCandidate], open_one: Open, model: Model, shape: tuple[int, int]
+    candidates: Sequence[EngineCandidate], open_one: OpenCandidate, model: Model, shape: tuple[int, int]
 ) -> tuple[Engine | None, EngineCandidate | None, Trial]:
     """The fastest of ``candidates`` that starts, opened, and the trial, which has a time or a reason for each.
 
@@ -72,7 +72,7 @@ def pick(
 
 
 def _open_first(
-    trial: Trial, candidates: Sequence[EngineCandidate], open_one: Open
+    trial: Trial, candidates: Sequence[EngineCandidate], open_one: OpenCandidate
 ) -> tuple[Engine | None, EngineCandidate | None]:
     """The fastest that starts now. One that does not loses its time."""
     for candidate in trial.fastest_first(candidates):
@@ -84,7 +84,7 @@ def _open_first(
     return None, None
 
 
-def time_candidates(candidates: Sequence[EngineCandidate], open_one: Open) -> Trial:
+def time_candidates(candidates: Sequence[EngineCandidate], open_one: OpenCandidate) -> Trial:
     """Open, time and close one of ``candidates`` after the other, until BUDGET_S are over."""
     trial, start = Trial(), perf_counter()
     for candidate in candidates:

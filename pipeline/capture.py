@@ -17,9 +17,9 @@ from clesr.pipeline.frame_queue import Closed, FrameQueue
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.seldom import Seldom
+from clesr.pipeline.rate_limiter import RateLimiter
 from clesr.pipeline.source import Source, SourceInfo
-from clesr.pipeline.watchdog import Pulse
+from clesr.pipeline.watchdog import CallTimer
 
 log = SafeLogger(logging.getLogger(__name__))
 KEPT = 20  # notes
@@ -62,7 +62,7 @@ class CaptureStage:
     scale: int
     queue: FrameQueue[PreparedFrame]
     observers: Sequence[FrameObserver]
-    idle: Pulse
+    idle: CallTimer
     limits: Limits
     clock: Clock
     stop: threading.Event
@@ -71,13 +71,14 @@ class CaptureStage:
     notes: Notes = field(default_factory=Notes)
     _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled
     _continuity: Continuity = field(init=False)
-    _corrupt: Seldom = field(init=False)
-    _unprepared: Seldom = field(init=False)
-    _placed: Seldom = field(init=False)
+    _corrupt: RateLimiter = field(init=False)
+    _unprepared: RateLimiter = field(init=False)
+    _placed: RateLimiter = field(init=False)
 
     def __post_init__(self) -> None:
         self._continuity = Continuity(self.source.info)
-        self._corrupt, self._unprepared, self._placed = (Seldom(self.notes.add, self.clock) for _ in range(3))
+        limiters = (RateLimiter(self.notes.add, self.clock) for _ in range(3))
+        self._corrupt, self._unprepared, self._placed = limiters
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""

@@ -12,7 +12,7 @@ from clesr.pipeline.capture import READ_S
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.source import Source
-from clesr.pipeline.watchdog import Patience, left_behind
+from clesr.pipeline.watchdog import Timeouts, left_behind
 
 
 class Ending:
@@ -25,13 +25,13 @@ class Ending:
         workers: Sequence[SinkWorker],
         recorder: Sink | None,
         *,
-        patience: Patience,
+        timeouts: Timeouts,
         clock: Clock,
     ) -> None:
         self.stop = threading.Event()
         self.aborted = self.source_given_up = False
         self._source, self._workers, self._recorder = source, workers, recorder
-        self._patience, self._clock = patience, clock
+        self._timeouts, self._clock = timeouts, clock
         self._since_ns = 0
 
     def begin(self) -> None:
@@ -50,7 +50,7 @@ class Ending:
     @property
     def engine_is_due(self) -> bool:
         """Whether the engine has had its time: none is set where the run was not aborted, engines may be slow."""
-        return self.aborted and self._since() >= self._patience.abort
+        return self.aborted and self._since() >= self._timeouts.abort
 
     def reading(self, thread: threading.Thread | None) -> bool:
         """Whether the source's ``thread`` may still bring frames."""
@@ -58,7 +58,7 @@ class Ending:
 
     def check_source(self, thread: threading.Thread | None) -> None:
         """Raises SourceError where ``thread`` should long have stopped reading: it is given up."""
-        limit = self._patience.abort if self.aborted else self._patience.close
+        limit = self._timeouts.abort if self.aborted else self._timeouts.close
         if thread is not None and self.stop.is_set() and self.reading(thread) and self._since() >= limit:
             self.source_given_up = True
             left_behind.append(thread)
@@ -67,12 +67,12 @@ class Ending:
 
     def check(self, worker: SinkWorker) -> bool:
         """Give ``worker`` up where its sink does not come back from a call; whether it was."""
-        patience, recorder = self._patience, worker.sink is self._recorder
+        timeouts, recorder = self._timeouts, worker.sink is self._recorder
         if self.aborted:
-            limit = patience.abort_recorder if recorder else patience.abort
+            limit = timeouts.abort_recorder if recorder else timeouts.abort
         else:
-            limit = patience.recorder if recorder else patience.close
-        due = worker.alive and worker.pulse.busy_s > limit
+            limit = timeouts.recorder if recorder else timeouts.close
+        due = worker.alive and worker.timer.busy_s > limit
         if due:
             worker.give_up()
         return due
@@ -102,7 +102,7 @@ class Ending:
         thread.start()
         while thread.is_alive():
             thread.join(READ_S)
-            limit = self._patience.abort if self.aborted else self._patience.close
+            limit = self._timeouts.abort if self.aborted else self._timeouts.close
             if thread.is_alive() and (self._clock.now_ns() - began_ns) / 1e9 > limit:
                 left_behind.append(thread)
                 raise SourceError(f"{self._source.info.address} cannot be closed: it does not answer")

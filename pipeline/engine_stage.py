@@ -16,7 +16,7 @@ from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.watchdog import Pulse, left_behind
+from clesr.pipeline.watchdog import CallTimer, left_behind
 
 WAITING = 2  # prepared frames of a stream that may wait for the engine
 IDLE_S = 0.1  # longest wait for a frame
@@ -72,7 +72,7 @@ class EngineStage:
     """
 
     def __init__(self, make_engine: Callable[[], LiveEngine], clock: Clock = SYSTEM) -> None:
-        self.pulse = Pulse(clock)  # in a call of an engine
+        self.timer = CallTimer(clock)  # in a call of an engine
         self.wake = threading.Event()  # set when a frame comes, a sink took one, a stream ends
         self._make_engine, self._clock, self._stream = make_engine, clock, stream_name.get()
         self._clients: deque[EngineClient] = deque()  # next turn first
@@ -128,7 +128,7 @@ class EngineStage:
         if self._thread is not None:
             left_behind.append(self._thread)
         client.queue.close()
-        error = EngineError(f"the engine has not answered for {self.pulse.busy_s:.0f} s and is given up")
+        error = EngineError(f"the engine has not answered for {self.timer.busy_s:.0f} s and is given up")
         client.ended([*taken, *client.queue.drain()], error)
         client.done.set()
 
@@ -176,11 +176,11 @@ class EngineStage:
 
     def _call(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """A call of an engine, which may never return."""
-        self.pulse.since_ns = self._clock.now_ns()
+        self.timer.since_ns = self._clock.now_ns()
         try:
             return work(*arguments, **options)
         finally:
-            self.pulse.since_ns = None
+            self.timer.since_ns = None
 
     def _next(self) -> EngineClient | None:
         """The stream whose turn it is; it goes behind the others."""

@@ -19,7 +19,8 @@ from clesr.pipeline.messages import SafeLogger
 log = SafeLogger(logging.getLogger(__name__))
 RETRY_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # waits before the engine is opened again, by failures in a row
 
-EngineFactory = Callable[[tuple[int, int]], Engine]
+OpenEngine = Callable[[tuple[int, int]], Engine]
+"""Opens an engine for an LR shape (H, W): an ``EngineOpener`` (engines/opener.py), or what stands in for one."""
 
 
 class LiveEngine:
@@ -35,8 +36,10 @@ class LiveEngine:
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
 
-    def __init__(self, factory: EngineFactory, scale: int, clock: Clock, *, consistent: bool = False) -> None:
-        self.factory, self.scale, self.clock = factory, scale, clock
+    def __init__(
+        self, open_engine: OpenEngine, scale: int, clock: Clock, *, consistent: bool = False
+    ) -> None:
+        self.open_engine, self.scale, self.clock = open_engine, scale, clock
         self.consistent = consistent
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
@@ -92,7 +95,7 @@ class LiveEngine:
                 engine.close()
 
     def _opened(self, shape: tuple[int, int]) -> Engine:
-        engine = self.factory(shape)
+        engine = self.open_engine(shape)
         with on_error(engine.close):
             check_opened(engine, shape, self.scale)
             self._check = FidelityCheck(shape, self.scale, engine.info.limit_db, consistent=self.consistent)

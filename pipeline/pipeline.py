@@ -23,7 +23,7 @@ from clesr.pipeline.ending import Ending, let_go
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.live_engine import EngineFactory, LiveEngine
+from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
@@ -32,7 +32,7 @@ from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.source import Source
 from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import State, Status, Summary
-from clesr.pipeline.watchdog import Part, Patience, Watchdog
+from clesr.pipeline.watchdog import Part, Timeouts, Watchdog
 
 log = SafeLogger(logging.getLogger(__name__))
 __all__ = ["Limits", "Pipeline", "run_together"]
@@ -46,13 +46,13 @@ class Pipeline:
     counted as stale. ``recorder`` sees every captured frame before anything else does, and takes the results as a
     sink. ``on_end`` is called before the sinks are closed when everything of a recorded source came through,
     without a stop or an error. ``consistent`` corrects images by what was measured; an EngineStage has a setting of
-    its own. ``patience`` is how long other parts may be silent.
+    its own. ``timeouts`` say how long other parts may be silent.
     """
 
     def __init__(
         self,
         source: Source,
-        factory: EngineFactory | EngineStage,
+        factory: OpenEngine | EngineStage,
         sinks: Sequence[Sink],
         *,
         scale: int,
@@ -62,7 +62,7 @@ class Pipeline:
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
         on_end: Callable[[], None] = lambda: None,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self.source, self.scale = source, scale
         self.prepare = prepare or Prepare()
@@ -74,9 +74,9 @@ class Pipeline:
         self._engine = factory
         self.recorder = recorder
         self._observers: tuple[FrameObserver, ...] = (self.stats, recorder) if recorder else (self.stats,)
-        self._patience, self._limits = patience or Patience(), limits or Limits()
+        self._timeouts, self._limits = timeouts or Timeouts(), limits or Limits()
         live = source.info.live
-        full_s = self._patience.full if live else None
+        full_s = self._timeouts.full if live else None
         self._workers = [
             SinkWorker(sink, factory.wake, clock=clock, full_s=full_s)
             for sink in (*sinks, *([recorder] if recorder else []))
@@ -87,7 +87,7 @@ class Pipeline:
         self._errors: list[BaseException] = []
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
-        self._ending = Ending(source, self._workers, recorder, patience=self._patience, clock=clock)
+        self._ending = Ending(source, self._workers, recorder, timeouts=self._timeouts, clock=clock)
         idle = self.stats.monitor.idle
         self._capture = CaptureStage(
             source,
@@ -100,16 +100,16 @@ class Pipeline:
             clock=clock,
             stop=self._ending.stop,
         )
-        self._watchdog = Watchdog(self._patience)
+        self._watchdog = Watchdog(self._timeouts)
         self._silent = ""  # what is to be said of the engine now
         self._described: tuple[EngineInfo | None, str] = None, ""
         address = source.info.address
-        self._engine_part = Part(factory.pulse, "the engine has not answered", "the engine answers again")
+        self._engine_part = Part(factory.timer, "the engine has not answered", "the engine answers again")
         self._source_part = Part(
             idle, f"no frame has come from {address}", f"frames come from {address} again"
         )
         self._sink_parts = [
-            Part(worker.pulse, f"{worker.sink.name} has not answered", f"{worker.sink.name} answers again")
+            Part(worker.timer, f"{worker.sink.name} has not answered", f"{worker.sink.name} answers again")
             for worker in self._workers
         ]
 
@@ -184,7 +184,7 @@ class Pipeline:
         if late:
             self._capture.notes.add(late)
         seconds, now = self._limits.seconds, self.clock.now_ns()
-        if seconds is not None and now - self._start_ns >= (seconds + self._patience.told) * 1e9:
+        if seconds is not None and now - self._start_ns >= (seconds + self._timeouts.told) * 1e9:
             self.stop()  # the source thread, which does so by itself, does not answer
         try:
             self._ending.check_source(self._source_thread)

@@ -11,7 +11,7 @@ import numpy as np
 from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.live_engine import EngineFactory, LiveEngine
+from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.source import SourceInfo
@@ -38,16 +38,16 @@ class StillSource:
         pass
 
 
-def shared(factory: EngineFactory, scale: int, *, consistent: bool = False) -> EngineStage:
-    """What pipelines are given in place of ``factory`` to share its engines; ``consistent`` is the Upscaler's."""
-    return EngineStage(partial(LiveEngine, factory, scale, SYSTEM, consistent=consistent))
+def shared(open_engine: OpenEngine, scale: int, *, consistent: bool = False) -> EngineStage:
+    """What pipelines are given in place of ``open_engine`` to share its engines; ``consistent`` is the Upscaler's."""
+    return EngineStage(partial(LiveEngine, open_engine, scale, SYSTEM, consistent=consistent))
 
 
 def choose_sharing(
-    shapes: Sequence[tuple[int, int]], fps: float, scale: int, one: EngineFactory, several: EngineFactory
+    shapes: Sequence[tuple[int, int]], fps: float, scale: int, one: OpenEngine, several: OpenEngine
 ) -> bool:
     """Whether streams of LR ``shapes`` (H, W), together ``fps`` frames a second, had better share one engine of
-    factory ``one`` for each shape than have an engine of ``several`` each. Says in one line what was measured.
+    ``one`` for each shape than have an engine of ``several`` each. Says in one line what was measured.
 
     An engine that does not open decides for sharing: the run itself says why.
     """
@@ -71,7 +71,7 @@ def choose_sharing(
 
 
 def _rate(
-    shapes: Sequence[tuple[int, int]], scale: int, factory: EngineFactory | EngineStage
+    shapes: Sequence[tuple[int, int]], scale: int, factory: OpenEngine | EngineStage
 ) -> tuple[float, BaseException | None]:
     """Frames a second of all streams together, and what broke."""
     pipelines = [

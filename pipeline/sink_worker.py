@@ -14,7 +14,7 @@ from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
 from clesr.pipeline.status import Status
-from clesr.pipeline.watchdog import Pulse, left_behind
+from clesr.pipeline.watchdog import CallTimer, left_behind
 
 log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
@@ -56,7 +56,7 @@ class SinkWorker:
         self.sink = sink
         size = 1 if sink.policy is Policy.DROP_OLDEST else RESULTS
         self.queue: FrameQueue[Result] = FrameQueue(size, sink.policy, wake)
-        self.pulse = Pulse(clock)
+        self.timer = CallTimer(clock)
         self.written = self.skipped = self.missed = 0
         self.error: BaseException | None = None
         self.report: str | None = None
@@ -130,7 +130,7 @@ class SinkWorker:
         """The sink does not come back from a call: nobody waits for it any more."""
         assert self._thread is not None
         left_behind.append(self._thread)
-        message = f"{self.sink.name} has not answered for {self.pulse.busy_s:.0f} s and is given up"
+        message = f"{self.sink.name} has not answered for {self.timer.busy_s:.0f} s and is given up"
         self.error = self.error or SinkError(message)
         log.warning(message)
         self.queue.close()
@@ -190,11 +190,11 @@ class SinkWorker:
 
     def _call(self, work: Callable[..., T], *arguments: Any) -> T | None:
         """What ``work`` of the sink gives; None where it raises, whatever that is."""
-        self.pulse.since_ns = self._clock.now_ns()
+        self.timer.since_ns = self._clock.now_ns()
         try:
             return work(*arguments)
         except BaseException as error:  # noqa: BLE001 - kept, and raised on the main thread after the others are closed
             self.error = self.error or error
             return None
         finally:
-            self.pulse.since_ns = None
+            self.timer.since_ns = None

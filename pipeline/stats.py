@@ -14,7 +14,7 @@ from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Outcome, PreparedFrame, Result
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.source import SourceInfo
-from clesr.pipeline.watchdog import Pulse
+from clesr.pipeline.watchdog import CallTimer
 
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 STAGES = ("prepare", "wait", "engine", "total")
@@ -154,7 +154,7 @@ class RateMonitor:
 
     def __init__(self, info: SourceInfo, clock: Clock) -> None:
         self._info, self._clock = info, clock
-        self.idle = Pulse(clock)  # while the source thread waits for a frame
+        self.idle = CallTimer(clock)  # while the source thread waits for a frame
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._interval_ns = 0.0

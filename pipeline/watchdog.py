@@ -18,7 +18,7 @@ left_behind: list[threading.Thread] = []  # threads that were given up: the inte
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds that other parts get. ``told``: in one call, before it is said; ``full``: that a sink without room may
     hold up a live run; ``close``: in one call at the end of a run, ``recorder`` where it is the recorder's; ``abort``
     and ``abort_recorder``: the same after an abort."""
@@ -31,7 +31,7 @@ class Patience:
     abort_recorder: float = 6.0
 
 
-class Pulse:
+class CallTimer:
     """Since when a part is in a call: ``since_ns``, which the part sets, None outside one."""
 
     def __init__(self, clock: Clock) -> None:
@@ -49,7 +49,7 @@ class Pulse:
 class Part:
     """A part that is watched, and the words for its silence: ``silent`` before "for N s", and ``back``."""
 
-    pulse: Pulse
+    timer: CallTimer
     silent: str
     back: str
 
@@ -68,13 +68,13 @@ class _Seen:
 class Watchdog:
     """Says once when a part does not come back from a call, and once when it has. One thread looks."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)  # by the words
 
     def look(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            seen, since = self._seen[part.silent], part.pulse.since_ns
+            seen, since = self._seen[part.silent], part.timer.since_ns
             if seen.since_ns != since:
                 if seen.told:
                     log.warning(f"{part.back}, after {seen.busy_s:.0f} s")
@@ -82,11 +82,11 @@ class Watchdog:
                 seen.since_ns, seen.busy_s, seen.told = since, 0.0, False
             if since is None:
                 continue
-            seen.busy_s = part.pulse.busy_s
-            if not seen.told and seen.busy_s > max(self._patience.told, SLOWER * seen.longest_s):
+            seen.busy_s = part.timer.busy_s
+            if not seen.told and seen.busy_s > max(self._timeouts.told, SLOWER * seen.longest_s):
                 seen.told = True
                 log.warning(f"{part.silent} for {seen.busy_s:.0f} s")
 
     def message(self, part: Part) -> str:
         """What is to be said of ``part`` now; empty where it answers."""
-        return f"{part.silent} for {part.pulse.busy_s:.0f} s" if self._seen[part.silent].told else ""
+        return f"{part.silent} for {part.timer.busy_s:.0f} s" if self._seen[part.silent].told else ""

@@ -14,7 +14,7 @@ from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.opener import ASSUMED_FPS, EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
-from clesr.pipeline.live_engine import EngineFactory
+from clesr.pipeline.live_engine import OpenEngine
 from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
@@ -210,9 +210,7 @@ def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
         write_json(Path(file), summary.as_json(), rule)
 
 
-def _pipeline(
-    stream: Stream, factory: EngineFactory | EngineStage, count: int
-) -> tuple[Pipeline, Recordings]:
+def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> tuple[Pipeline, Recordings]:
     """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
     prepare = settings.prepare()
@@ -239,9 +237,7 @@ def _naming(settings: LiveSettings, count: int) -> AbstractContextManager[None]:
     return naming(settings.stream if count > 1 else "")
 
 
-def _choose_engines(
-    streams: Sequence[Stream], opener: EngineOpener, share: str
-) -> EngineFactory | EngineStage:
+def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str) -> OpenEngine | EngineStage:
     """What the pipelines get their engines from; sets the rate that ``opener`` must hold."""
     opener.fps = sum(stream.fps or ASSUMED_FPS for stream in streams)
     if len(streams) == 1:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Side = Annotated[int, Meta(ge=1, le=65535)]  # of an image, in pixels
 
 DEEPEST = 32  # lists and tables in one another
 TOO_DEEP = f"is nested too deeply; at most {DEEPEST} lists and tables may lie in one another"

@@ -26,7 +26,7 @@ def cubic_kernel(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class LineFilter:
     """What each sample of a new line is made of. Shared: read only.
 
     Sample ``i`` is the sum over ``k`` of ``weights[i, k]``, float32, times sample ``starts[i] + k`` of the old line,
@@ -55,7 +55,7 @@ class Line:
 
 
 @functools.lru_cache(maxsize=64)
-def resampling(n_in: int, n_out: int) -> Line:
+def resampling(n_in: int, n_out: int) -> LineFilter:
     """What resamples a line of ``n_in`` samples to ``n_out``.
 
     Shrinking widens the kernel by the ratio (antialiasing); at the borders the kernel is cut and normalised again, as
@@ -68,7 +68,7 @@ def resampling(n_in: int, n_out: int) -> Line:
     starts = np.clip(np.floor(centres - 2 * stretch).astype(np.int64) + 1, 0, n_in - taps)
     weights = cubic_kernel((starts[:, None] + np.arange(taps) - centres[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
-    return Line(n_in, starts, weights.astype(np.float32))
+    return LineFilter(n_in, starts, weights.astype(np.float32))
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from clesr.engines.common.parsing import check_choice
-from clesr.engines.models.layers import BicubicUp, LevelNames, Tell, activated, conv3
+from clesr.engines.models.layers import BicubicUp, LevelEmbedding, LevelNames, activated, conv3
 
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
@@ -75,7 +75,7 @@ class DenseNet(nn.Module):
         check_choice("base", base, BASES)
         self.scale, self.skip, self.levels = scale, skip, tuple(levels)
         width, told = layers * growth, bool(levels)
-        self.tell = Tell(len(levels)) if told else None
+        self.tell = LevelEmbedding(len(levels)) if told else None
         self.low = nn.ModuleList([conv3(1, width // 2, told), conv3(width // 2, width, told)])
         self.blocks = nn.ModuleList(
             DenseBlock(width * (i + 1 if skip == "all" else 1), layers, growth, told) for i in range(blocks)

@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import astuple
 from torch import Tensor, nn
 
-from clesr.engines.models.layers import BicubicPhases, LevelNames, Tell, activated, conv3
+from clesr.engines.models.layers import BicubicPhases, LevelEmbedding, LevelNames, activated, conv3
 
 
 class FastSR(nn.Module):
@@ -29,7 +29,7 @@ class FastSR(nn.Module):
         super().__init__()
         channels, depth, levels = astuple(self.Arguments(**arguments))
         self.scale, self.levels = scale, tuple(levels)
-        self.tell = Tell(len(levels)) if levels else None
+        self.tell = LevelEmbedding(len(levels)) if levels else None
         self.base = BicubicPhases(scale)
         widths = [1] + [channels] * (depth - 1)
         self.body = nn.ModuleList(conv3(a, b, bool(levels)) for a, b in itertools.pairwise(widths))

@@ -32,7 +32,7 @@ class LevelConv(nn.Conv2d):
         return y if told is None else y + (told @ self.shift.T)[:, :, None, None]
 
 
-class Tell(nn.Module):
+class LevelEmbedding(nn.Module):
     """What a network makes of an image's levels, (N, L), for all of its layers: (N, TOLD)."""
 
     def __init__(self, levels: int) -> None:

@@ -189,12 +189,12 @@ def _read(path: Path) -> tuple[Descriptor, Header]:
     return _parse_descriptor(path, header.metadata[METADATA_KEY]), header
 
 
-class _Versioned(msgspec.Struct):
+class _DescriptorFormat(msgspec.Struct):
     format: int
 
 
 def _parse_descriptor(path: Path, text: str) -> Descriptor:
-    version = parse_metadata(path, text, _Versioned).format
+    version = parse_metadata(path, text, _DescriptorFormat).format
     if version != FORMAT:
         raise WeightsError(f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr")
     descriptor = parse_metadata(path, text, Descriptor)

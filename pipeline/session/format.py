@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from clesr.engines.common.errors import WHY, ClesrError, first_line, told_as
-from clesr.engines.common.parsing import Count, Int64, check_depth, parse_json
+from clesr.engines.common.parsing import Count, Int64, Side, check_depth, parse_json
 from clesr.pipeline.frame import Outcome
 
 VERSION = 1
@@ -40,9 +40,8 @@ _ZEROS = b"0" * (2 * HASH_BYTES)
 Text = Annotated[str, Meta(max_length=1 << 16)]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Ticks = Annotated[int, Meta(ge=-(2**53), le=2**53)]
-Level = Annotated[float, Meta(ge=-1e9, le=1e9)]
-Side = Annotated[int, Meta(ge=1, le=65535)]
-Rate = Annotated[float, Meta(ge=1e-6, le=1e6)]
+GreyLevel = Annotated[float, Meta(ge=-1e9, le=1e9)]
+FrameRate = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Micrometres = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Scalar = str | int | float | bool | None
 
@@ -92,7 +91,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ticks: Ticks | None = None
     outcome: Outcome | None = None
     fidelity: float | None = None
-    levels: tuple[Level, Level] | None = None
+    levels: tuple[GreyLevel, GreyLevel] | None = None
     raw_index: Count | None = None
     raw_hash: Hash | None = None
     sr_index: Count | None = None
@@ -123,7 +122,7 @@ class SessionInfo:
     first: Count
     source: Text
     live: bool
-    fps: Rate | None = None
+    fps: FrameRate | None = None
     pixel_um: Micrometres | None = None
     scale: Annotated[int, Meta(ge=2, le=8)]
     raw_shape: tuple[Side, Side]
@@ -237,7 +236,7 @@ def manifest_hash(text: bytes) -> tuple[str, bool]:
 def parse_manifest(text: bytes, name: str) -> SessionInfo:
     """The manifest in ``text``; raises SessionError, which names it ``name``, where it cannot be understood."""
     with told_as(SessionError, f"{name} is damaged ({WHY}); restore the session from a copy", ValueError):
-        version = parse_json(text, _Versioned).version
+        version = parse_json(text, _SessionVersion).version
         if version != VERSION:
             raise SessionError(
                 f"{name} has format version {version}, this clesr reads {VERSION}; update clesr"
@@ -254,7 +253,7 @@ def _cut(value: Any) -> Any:
     return value[:LONGEST_TEXT] if isinstance(value, str) else value
 
 
-class _Versioned(msgspec.Struct):
+class _SessionVersion(msgspec.Struct):
     version: int
 
 

@@ -43,7 +43,7 @@ class Paced:
         self._pace = parse_pace(pace)
         self._source, self._clock, self._reopen = source, clock, reopen
         self.info = replace(source.info, frames=None) if reopen else source.info
-        self._schedule = Schedule()
+        self._schedule = PlaybackSchedule()
         self._rounds = Rounds(source.info.fps)
         self._pending: Frame | Corrupt | None = None
         self._due_ns: int | None = None
@@ -106,7 +106,7 @@ class Paced:
         return self._schedule.after(round(SECOND / fps), self._clock.now_ns())
 
 
-class Schedule:
+class PlaybackSchedule:
     """When frames are due, on the clock's time."""
 
     def __init__(self) -> None:

@@ -33,21 +33,21 @@ _REMEMBERED = 4096  # times of pictures already given
 _LATE = 64  # pictures by which a card may be later than the processor
 
 
-Packet: TypeAlias = "av.Packet[av.VideoStream]"
+VideoPacket: TypeAlias = "av.Packet[av.VideoStream]"
 Decoded = tuple[av.VideoFrame, Image | None]
 
 
 class Context(Protocol):
     """What decodes: a codec context of PyAV."""
 
-    def decode(self, packet: Packet | None) -> Sequence[av.VideoFrame]:
+    def decode(self, packet: VideoPacket | None) -> Sequence[av.VideoFrame]:
         """Raises av.FFmpegError, EOFError after the last picture of a flush."""
 
 
-Open = Callable[[av.VideoCodecContext], Context]
+OpenContext = Callable[[av.VideoCodecContext], Context]
 
 
-def _accelerated(device: str, suffix: str = "", options: Mapping[str, str] | None = None) -> Open:
+def _accelerated(device: str, suffix: str = "", options: Mapping[str, str] | None = None) -> OpenContext:
     """Decoders by name: FFmpeg's own with ``device`` behind them, or those whose names end in ``suffix``. Opening one
     raises av.FFmpegError, NotImplementedError or ValueError where this machine or PyAV lacks it."""
 
@@ -67,7 +67,7 @@ def _accelerated(device: str, suffix: str = "", options: Mapping[str, str] | Non
     return create
 
 
-BACKENDS: dict[str, Open] = {
+BACKENDS: dict[str, OpenContext] = {
     "NVIDIA NVDEC": _accelerated("cuda"),
     "VAAPI": _accelerated("vaapi"),
     "Intel Quick Sync": _accelerated("qsv", "_qsv", {"async_depth": "1"}),
@@ -112,15 +112,15 @@ class HardwareDecoder:
     def __init__(self, context: av.VideoCodecContext, name: str, backend: Context) -> None:
         self._processor, self._name, self._backend = context, name, backend
         self._software = context.pix_fmt or ""
-        self._by: Callable[[Packet | None], Iterator[Decoded]] = self._by_both
+        self._by: Callable[[VideoPacket | None], Iterator[Decoded]] = self._by_both
         self._seen: dict[int, tuple[av.VideoFrame, Image]] = {}  # by the card, not yet by the processor
         self._expected: dict[int, Image] = {}  # by the processor, not yet by the card
         self._same = 0
-        self._groups: deque[list[Packet]] = deque(maxlen=2)  # packets, each list from a key frame on
+        self._groups: deque[list[VideoPacket]] = deque(maxlen=2)  # packets, each list from a key frame on
         self._given: deque[int] = deque(maxlen=_REMEMBERED)  # times of pictures
         self._skip: set[int] = set()  # of pictures that one decoder gave and the other still has
 
-    def pictures(self, packet: Packet | None) -> Iterator[Decoded]:
+    def pictures(self, packet: VideoPacket | None) -> Iterator[Decoded]:
         """What ``packet`` completes, None for the rest.
 
         Raises av.FFmpegError where the processor's decoder does, EOFError after the rest.
@@ -135,11 +135,11 @@ class HardwareDecoder:
                 self._given.append(frame.pts)
             yield frame, image
 
-    def _by_processor(self, packet: Packet | None) -> Iterator[Decoded]:
+    def _by_processor(self, packet: VideoPacket | None) -> Iterator[Decoded]:
         for frame in self._processor.decode(packet):
             yield frame, None
 
-    def _by_both(self, packet: Packet | None) -> Iterator[Decoded]:
+    def _by_both(self, packet: VideoPacket | None) -> Iterator[Decoded]:
         try:
             frames = self._processor.decode(packet)
         except av.error.FFmpegError:
@@ -160,7 +160,7 @@ class HardwareDecoder:
             self._begin(self._by_hardware)
             yield from ahead
 
-    def _by_hardware(self, packet: Packet | None) -> Iterator[Decoded]:
+    def _by_hardware(self, packet: VideoPacket | None) -> Iterator[Decoded]:
         try:
             if packet is not None and packet.is_corrupt:
                 raise ValueError("a damaged packet, and cards do not say which pictures are made up")
@@ -172,7 +172,7 @@ class HardwareDecoder:
         else:
             yield from made
 
-    def _again(self, packet: Packet | None, why: str) -> Iterator[Decoded]:
+    def _again(self, packet: VideoPacket | None, why: str) -> Iterator[Decoded]:
         """Decode from the kept key frames on; what was given is skipped."""
         kept = [*itertools.chain.from_iterable(self._groups)]
         self._skip = set(self._given)
@@ -187,7 +187,7 @@ class HardwareDecoder:
         if packet is None:
             yield from self._by_processor(None)
 
-    def _made(self, packet: Packet | None) -> list[tuple[av.VideoFrame, Image]]:
+    def _made(self, packet: VideoPacket | None) -> list[tuple[av.VideoFrame, Image]]:
         """The card's pictures. Raises ValueError where they are not of the form that was tried."""
         made = []
         for frame in self._backend.decode(packet):
@@ -210,12 +210,12 @@ class HardwareDecoder:
         self._groups.clear()
         self._begin(self._by_processor)
 
-    def _begin(self, by: Callable[[Packet | None], Iterator[Decoded]]) -> None:
+    def _begin(self, by: Callable[[VideoPacket | None], Iterator[Decoded]]) -> None:
         self._seen.clear()
         self._expected.clear()
         self._by = by
 
-    def _keep(self, packet: Packet) -> None:
+    def _keep(self, packet: VideoPacket) -> None:
         if packet.is_keyframe or not self._groups:
             self._groups.append([])
         self._groups[-1].append(packet)

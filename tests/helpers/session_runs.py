@@ -17,10 +17,10 @@ from clesr.pipeline.prepare import Prepare, Window
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.watchdog import Patience
+from clesr.pipeline.watchdog import Timeouts
 
 START_NS, PERIOD_NS = 10**12, 40_000_000
-UNHURRIED = Patience(full=24 * 3600.0)  # by a clock that moves with the frames, however slow the threads are
+UNHURRIED = Timeouts(full=24 * 3600.0)  # by a clock that moves with the frames, however slow the threads are
 CLOCK = ShiftedClock()  # on which all that begins at START_NS is past, however short ago the machine booted
 
 
@@ -72,7 +72,7 @@ def make_run(
         prepare=prepared,
         recorder=recorder,
         clock=clock,
-        patience=UNHURRIED,
+        timeouts=UNHURRIED,
     )
     return run, said
 

@@ -24,9 +24,9 @@ from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.status import State, Status
-from clesr.pipeline.watchdog import Part, Patience, Pulse, Watchdog
+from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog
 
-SHORT = Patience(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)
+SHORT = Timeouts(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)
 SHAPE = (16, 20)
 
 
@@ -81,7 +81,7 @@ def record(
     said = hear()
     recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
     factory = options.pop("factory", FakeEngine)
-    options = {"patience": SHORT, **options}
+    options = {"timeouts": SHORT, **options}
     run = Pipeline(source, factory, sinks, scale=2, recorder=recorder, **options)  # type: ignore[arg-type]
     run.start_recording(folder)
     return run, said
@@ -180,7 +180,7 @@ def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_
 
     run = Pipeline(
         ScriptedSource(script(), live=True, clock=clock), FakeEngine, [file, display], scale=2,
-        clock=clock, patience=Patience(told=10**6),
+        clock=clock, timeouts=Timeouts(told=10**6),
     )  # fmt: skip
     summary = run.run()
     assert run.ledger.outcomes[Outcome.UPSCALED] == 70
@@ -339,21 +339,21 @@ def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
 
 def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
     clock, said = ManualClock(), hear()
-    pulse = Pulse(clock)
+    timer = CallTimer(clock)
     part, dog = (
-        Part(pulse, "the engine has not answered", "the engine answers again"),
-        Watchdog(Patience()),
+        Part(timer, "the engine has not answered", "the engine answers again"),
+        Watchdog(Timeouts()),
     )
 
     def call(seconds: int) -> None:
-        pulse.since_ns = clock.now_ns()
+        timer.since_ns = clock.now_ns()
         for _ in range(seconds):
             clock.advance(1)
             dog.look([part])
-        pulse.since_ns = clock.now_ns()  # the next call has begun before anybody looks
+        timer.since_ns = clock.now_ns()  # the next call has begun before anybody looks
         clock.advance(0.1)
         dog.look([part])
-        pulse.since_ns = None
+        timer.since_ns = None
 
     call(3)
     call(8)
@@ -441,7 +441,7 @@ def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
 
 def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: threading.Event) -> None:
     camera = Camera(on_read=lambda number: assert_set(release) if number == 3 else None)
-    run = Pipeline(camera, FakeEngine, [ListSink()], scale=2, limits=Limits(seconds=0.1), patience=SHORT)
+    run = Pipeline(camera, FakeEngine, [ListSink()], scale=2, limits=Limits(seconds=0.1), timeouts=SHORT)
     with pytest.raises(SourceError, match="given up"):
         run.run()
     run.ledger.check()
@@ -449,9 +449,9 @@ def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: th
 
 def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
     clock, said = ManualClock(), hear()
-    pulse, watchdog = Pulse(clock), Watchdog(Patience())
-    parts = [Part(pulse, "the engine has not answered", "the engine answers again")]
-    pulse.since_ns = clock.now_ns()
+    timer, watchdog = CallTimer(clock), Watchdog(Timeouts())
+    parts = [Part(timer, "the engine has not answered", "the engine answers again")]
+    timer.since_ns = clock.now_ns()
     clock.advance(2.9)
     watchdog.look(parts)
     assert said == []

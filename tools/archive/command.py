@@ -22,7 +22,7 @@ from clesr.tools.archive.lock import locked
 from clesr.tools.archive.messages import Executor
 from clesr.tools.archive.runner import LISTED, Report, Runner
 from clesr.tools.archive.settings import FOLDER, WORK, Settings
-from clesr.tools.archive.tree import Tree, is_session
+from clesr.tools.archive.tree import ArchiveTree, is_session
 from clesr.tools.common.signals import INTERRUPTED, stopping_on_signals
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
 
 def _run(
     root: Path, out: Path, settings: Settings, journal: Journal, options: UpscaleSettings
-) -> tuple[Report, Tree, bool]:
+) -> tuple[Report, ArchiveTree, bool]:
     with ExitStack() as stack:
         executor = stack.enter_context(closing(_executor(settings, out, options)))
         if settings.model == "auto":
@@ -84,8 +84,8 @@ def _run(
             executor.configure(settings)
         _tell_replaced(journal, settings, root)
         journal.begin(settings.recorded(), settings.identity, chosen=options.model == "auto")
-        tree = Tree(root, out)
-        survey = stack.enter_context(closing(Survey(Tree(root, out))))
+        tree = ArchiveTree(root, out)
+        survey = stack.enter_context(closing(Survey(ArchiveTree(root, out))))
         runner = Runner(executor, tree, journal, settings, out, deep=options.reread)
 
         def stop() -> None:

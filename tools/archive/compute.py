@@ -18,18 +18,18 @@ from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
-from clesr.tools.archive.segments import SegmentFile, SegmentInfo, Strict
+from clesr.tools.archive.segments import FailFastSink, SegmentFile, SegmentInfo
 from clesr.tools.archive.settings import Settings
 
 OPEN_SIZES = 2  # whose engines stay open
 
 
-class Stopped(Exception):
+class SegmentStopped(Exception):
     """``stop`` was called while a segment was computed."""
 
 
 class EnginePool:
-    """Lends engines by LR shape; called as a pipeline's engine factory. One at a time is lent."""
+    """Lends engines by LR shape; called as a pipeline's OpenEngine. One at a time is lent."""
 
     def __init__(self, settings: Settings) -> None:
         self.opener = EngineOpener.of(settings, PATIENCE_FPS)
@@ -100,7 +100,7 @@ class Computation:
         return pipeline.ledger.captured * height * width if pipeline is not None else 0
 
     def run(self, plan: SegmentPlan, index: int, path: Path) -> SegmentInfo:
-        """Segment ``index`` of ``plan`` into the new ``path``. Raises Stopped, NotApart, OSError, ClesrError."""
+        """Segment ``index`` of ``plan`` into the new ``path``. Raises SegmentStopped, NotApart, OSError, ClesrError."""
         scan, settings = plan.scan, self.settings
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
@@ -108,7 +108,7 @@ class Computation:
         with on_error(source.close):
             still = StillFile(path) if path.suffix != ".mkv" else None
             video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)
-        sink = Strict(still or video)
+        sink = FailFastSink(still or video)
         completed = limit is not None
 
         def on_end() -> None:
@@ -132,7 +132,7 @@ class Computation:
             still.complete()
         summary = self._run(pipeline)
         if self._stopped or not completed:
-            raise Stopped
+            raise SegmentStopped
         frames = summary.outcomes[Outcome.UPSCALED]
         note = next((line for line in summary.notes if "corrupt" in line), "")
         return SegmentInfo(frames, summary.captured - frames, sink.shape, self.engines.described, note)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from clesr.tools.archive.messages import Executor
 from clesr.tools.archive.runner import Report
-from clesr.tools.archive.tree import InputFile, Unreadable, kind
+from clesr.tools.archive.tree import InputFile, UnreadableEntry, kind
 from clesr.tools.common.console import progress_bar, repeating
 
 MEGA = 1e6
@@ -18,7 +18,7 @@ MEGA = 1e6
 class Survey:
     """Bytes of all ``entries`` by suffix, added up in a thread of its own; ``whole`` when it is through."""
 
-    def __init__(self, entries: Iterable[InputFile | Unreadable]) -> None:
+    def __init__(self, entries: Iterable[InputFile | UnreadableEntry]) -> None:
         self.bytes: Counter[str] = Counter()
         self.files = 0
         self.whole = False

@@ -23,7 +23,7 @@ NAME = "archive.jsonl"
 LONGEST_LINE = 1 << 18  # bytes; what is longer no run wrote
 
 
-class Status(StrEnum):
+class FileStatus(StrEnum):
     """What came of a file: ``done`` whole; ``partial`` without frames that the input lost; ``failed`` not at all,
     tried again by the next run."""
 
@@ -43,7 +43,7 @@ class JournalEntry:
     ``engines`` names what computed."""
 
     input: Word
-    status: Status
+    status: FileStatus
     reason: str = ""
     size: Count = 0
     mtime_ns: Int64 = 0
@@ -161,7 +161,7 @@ class Journal:
             self.damaged += bool(line.strip())
 
     def _keep(self, entry: JournalEntry, name: str, at: int) -> None:
-        settings = "" if entry.status is Status.FAILED else entry.settings
+        settings = "" if entry.status is FileStatus.FAILED else entry.settings
         self._at[name] = at, sys.intern(settings)
 
     def _append(self, entry: Mapping[str, Any]) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.folders import Folder, relative_parts
-from clesr.tools.archive.journal import Journal, JournalEntry, Status, spelled
+from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry, spelled
 from clesr.tools.archive.messages import (
     Answer,
     Done,
@@ -26,7 +26,7 @@ from clesr.tools.archive.messages import (
     Task,
 )
 from clesr.tools.archive.settings import WORK, Settings
-from clesr.tools.archive.tree import InputFile, Unreadable, kind, partial_target
+from clesr.tools.archive.tree import InputFile, UnreadableEntry, kind, partial_target
 
 ATTEMPTS = 3  # at one step, before a file counts as broken
 LONGEST_REASON = 2000  # characters
@@ -78,7 +78,7 @@ class Runner:
     def __init__(
         self,
         executor: Executor,
-        entries: Iterable[InputFile | Unreadable],
+        entries: Iterable[InputFile | UnreadableEntry],
         journal: Journal,
         settings: Settings,
         out: Path,
@@ -88,7 +88,7 @@ class Runner:
         self.executor, self.journal, self.out = executor, journal, out
         self.report = Report()
         self._settings, self._identity, self._deep = settings, settings.identity, deep
-        self._entries: Iterator[InputFile | Unreadable] = iter(entries)
+        self._entries: Iterator[InputFile | UnreadableEntry] = iter(entries)
         self._ready: deque[Task] = deque()
         self._open: dict[str, _Open] = {}
         self._given = 0
@@ -128,7 +128,7 @@ class Runner:
         for entry in self._entries:
             if self._stop.is_set():
                 return None
-            if isinstance(entry, Unreadable):
+            if isinstance(entry, UnreadableEntry):
                 self._break(entry.name, entry.reason)
             elif (file := self._to_do(entry)) is not None:
                 return Task(file)
@@ -142,7 +142,7 @@ class Runner:
         if entry.output in (spelled(file.target), spelled(partial_target(file.target))):
             file = replace(file, earlier=entry.output_sha256)
         if (
-            entry.status is Status.FAILED
+            entry.status is FileStatus.FAILED
             or entry.settings != self._identity
             or not self._has_result(entry, file)
         ):
@@ -153,7 +153,7 @@ class Runner:
         return None
 
     def _has_result(self, entry: JournalEntry, file: InputFile) -> bool:
-        wanted = file.target if entry.status is Status.DONE else partial_target(file.target)
+        wanted = file.target if entry.status is FileStatus.DONE else partial_target(file.target)
         if entry.output != spelled(wanted):
             return False
         try:
@@ -165,7 +165,7 @@ class Runner:
     def _skip(self, entry: JournalEntry) -> None:
         self.report.skipped += 1
         self.report.passed[kind(entry.input)] += entry.size
-        if entry.status is Status.PARTIAL:
+        if entry.status is FileStatus.PARTIAL:
             self.report.list_broken(entry.input, entry.reason)
 
     def _take(self, task: Task, answer: Answer) -> None:
@@ -214,14 +214,14 @@ class Runner:
             self._skip(entry)
             return
         self.journal.add(entry)
-        if earlier is not None and earlier.status is Status.PARTIAL and entry.status is Status.DONE:
+        if earlier is not None and earlier.status is FileStatus.PARTIAL and entry.status is FileStatus.DONE:
             self._remove_partial(file, earlier)
         if self._open.pop(file.name, None) is None:
             self._count(file, entry.pixels)
             self.report.pixels += entry.pixels
         self.report.frames += entry.frames
         self._clear(entry)
-        if entry.status is Status.PARTIAL:
+        if entry.status is FileStatus.PARTIAL:
             self.report.list_broken(file.name, entry.reason)
         else:
             self.report.done += 1
@@ -238,7 +238,7 @@ class Runner:
     def _break(self, name: str, reason: str, file: InputFile | None = None) -> None:
         reason = " ".join(reason.split()).removeprefix(f"{file.path if file else name}: ")[:LONGEST_REASON]
         self._open.pop(name, None)
-        entry = JournalEntry(input=name, status=Status.FAILED, reason=reason, settings=self._identity)
+        entry = JournalEntry(input=name, status=FileStatus.FAILED, reason=reason, settings=self._identity)
         if file is not None:
             entry = replace(entry, size=file.size, mtime_ns=file.mtime_ns)
         self.journal.add(entry)

@@ -82,7 +82,7 @@ class SegmentFile:
         return round((frame.pts - self._origin) * frame.time_base / TICK)
 
 
-class Strict:
+class FailFastSink:
     """A ``sink`` that takes no substitute: where the engine failed on a frame, ``write`` raises EngineError."""
 
     policy = Policy.BLOCK

@@ -34,14 +34,14 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableEntry:
     """Something in the archive that cannot even be looked at; ``reason`` is one line."""
 
     name: str
     reason: str
 
 
-class Tree:
+class ArchiveTree:
     """The recordings under ``root``, folder by folder in natural order, found as they are asked for.
 
     Memory holds the names of the folders on the way only. ``out`` and hidden names are passed over. A link to a folder
@@ -54,7 +54,7 @@ class Tree:
         self.left_out: Counter[str] = Counter()
         self._outside: set[tuple[int, int]] = set()
 
-    def __iter__(self) -> Iterator[InputFile | Unreadable]:
+    def __iter__(self) -> Iterator[InputFile | UnreadableEntry]:
         self.left_out.clear()
         self._outside.clear()
         if is_session(self.root):
@@ -62,11 +62,11 @@ class Tree:
             return
         yield from self._folder(self.root, "")
 
-    def _folder(self, folder: Path, name: str) -> Iterator[InputFile | Unreadable]:
+    def _folder(self, folder: Path, name: str) -> Iterator[InputFile | UnreadableEntry]:
         try:
             paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
         except OSError as error:
-            yield Unreadable(name or str(folder), f"the folder cannot be read ({error.strerror})")
+            yield UnreadableEntry(name or str(folder), f"the folder cannot be read ({error.strerror})")
             return
         recordings: list[Path] = []
         folders: list[Path] = []
@@ -113,13 +113,13 @@ def is_session(folder: Path) -> bool:
     return (folder / RAW).is_file() and any((folder / name).is_file() for name in SESSION)
 
 
-def _entry(name: str, path: Path, target: str) -> InputFile | Unreadable:
+def _entry(name: str, path: Path, target: str) -> InputFile | UnreadableEntry:
     try:
         state = path.stat()
     except OSError as error:
-        return Unreadable(name, f"cannot be read ({error.strerror})")
+        return UnreadableEntry(name, f"cannot be read ({error.strerror})")
     if not stat.S_ISREG(state.st_mode):
-        return Unreadable(name, f"cannot be read (it is {kind_of(state)} and no file)")
+        return UnreadableEntry(name, f"cannot be read (it is {kind_of(state)} and no file)")
     return InputFile(name, path, target, state.st_size, state.st_mtime_ns)
 
 

@@ -24,8 +24,8 @@ from clesr.engines.common.folders import Folder, put_part, read_part, relative_p
 from clesr.engines.common.parsing import parse_json
 from clesr.engines.models.weights import Model
 from clesr.pipeline.sources.video.ranges import NotApart
-from clesr.tools.archive.compute import Computation, EnginePool, Stopped
-from clesr.tools.archive.journal import LONGEST_LINE, JournalEntry, Status, Word, recorded, spelled
+from clesr.tools.archive.compute import Computation, EnginePool, SegmentStopped
+from clesr.tools.archive.journal import LONGEST_LINE, FileStatus, JournalEntry, Word, recorded, spelled
 from clesr.tools.archive.messages import Answer, Done, Event, Failure, Fatal, Hello, SegmentPlan, Step, Task
 from clesr.tools.archive.recording import scan
 from clesr.tools.archive.segments import SegmentInfo, join, seal, sealed
@@ -78,7 +78,7 @@ class Worker:
             return self._step(task)
         except NotApart:
             return Event.INSEPARABLE
-        except Stopped:
+        except SegmentStopped:
             return Event.HALTED
         except (OSError, ClesrError) as error:
             if _spares_no_file(error):
@@ -101,7 +101,7 @@ class Worker:
         """Look at the input: a plan, or the finished file where one segment holds all of it."""
         digest = _sha256(file.path)
         if digest == file.known:
-            entry = JournalEntry(input=file.name, status=Status.DONE, input_sha256=digest)
+            entry = JournalEntry(input=file.name, status=FileStatus.DONE, input_sha256=digest)
             return Done(entry, unchanged=True)
         key = self.settings.key(digest, file.name)
         left = self._left_by_a_killed_run(file, key)
@@ -167,7 +167,7 @@ class Worker:
         """The entry of a file that was finished just before its run was killed."""
         try:
             found = parse_json(read_part(self._folder(key) / FINISHED, LONGEST_LINE), _Finished)
-            output = file.target if found.status is Status.DONE else partial_target(file.target)
+            output = file.target if found.status is FileStatus.DONE else partial_target(file.target)
             expected = spelled(file.name), spelled(output), self.settings.identity
             if (found.input, found.output, found.settings) != expected:
                 return None
@@ -190,7 +190,7 @@ class Worker:
         height, width = segments[0].shape
         return JournalEntry(
             input=file.name,
-            status=Status.PARTIAL if missing else Status.DONE,
+            status=FileStatus.PARTIAL if missing else FileStatus.DONE,
             reason=f"{missing} of {frames + missing} frames are corrupt ({note})" if missing else "",
             size=file.size,
             mtime_ns=file.mtime_ns,

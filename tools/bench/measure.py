@@ -27,7 +27,7 @@ from clesr.tools.bench.power import ReadWatts, device_mb, mean_watts, resident_m
 from clesr.tools.bench.turns import by_device, in_flight, one_at_a_time, upscaled
 from clesr.tools.evaluation.metrics import psnr
 
-Pair = tuple[Pixels, Pixels]  # LR and HR
+ImagePair = tuple[Pixels, Pixels]  # LR and HR
 
 WARM_UP_S = 0.3  # of each engine before its first turn: clocks rise, caches fill
 
@@ -85,7 +85,7 @@ def label(candidate: EngineCandidate) -> str:
 def measure_case(
     case: Case,
     candidates: Sequence[EngineCandidate],
-    pair: Pair,
+    pair: ImagePair,
     *,
     peaks: dict[str, dict[str, float]],
     plan: BenchPlan,
@@ -119,7 +119,7 @@ def measure_case(
 def _opened(
     case: Case,
     candidates: Sequence[EngineCandidate],
-    pair: Pair,
+    pair: ImagePair,
     plan: BenchPlan,
     out: list[dict[str, str]],
     advance: Callable[[str], None],

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from clesr.tools.bench.figures import PERCENTILES, VIDEO_RATE
 
-Row = dict[str, Any]
-Column = tuple[str, Callable[[Row], str]]
+BenchRow = dict[str, Any]
+Column = tuple[str, Callable[[BenchRow], str]]
 
 
-def case_of(row: Row) -> str:
+def case_of(row: BenchRow) -> str:
     """Model, scale and LR width x height, as people say it."""
     height, width = row["lr"]
     return (
@@ -22,9 +22,9 @@ def case_of(row: Row) -> str:
     )
 
 
-def by_case(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def by_case(rows: Sequence[BenchRow]) -> dict[str, list[BenchRow]]:
     """The rows of each case, fastest first."""
-    cases: dict[str, list[Row]] = {}
+    cases: dict[str, list[BenchRow]] = {}
     for row in rows:
         cases.setdefault(case_of(row), []).append(row)
     return {case: sorted(found, key=lambda row: -row["frames_s"]) for case, found in cases.items()}
@@ -67,7 +67,7 @@ def tables(result: dict[str, Any], width: int) -> Iterator[Table]:
             yield make_table(None, (SPEED[0], *COST), rows)
 
 
-def make_table(title: str | None, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+def make_table(title: str | None, columns: Sequence[Column], rows: Sequence[BenchRow]) -> Table:
     """``rows`` under ``columns``, but those that have no figure at all."""
     table = Table(
         title=title and Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False
@@ -115,7 +115,7 @@ def comparison(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Table | str]:
     yield f"B: {machine_line(b)}"
     ours, theirs = ({_key(row): row for row in result["rows"]} for result in (a, b))
     both = [{"A": ours[key], "B": theirs[key]} for key in ours if key in theirs]
-    cases: dict[str, list[Row]] = {}
+    cases: dict[str, list[BenchRow]] = {}
     for pair in both:
         cases.setdefault(case_of(pair["A"]), []).append(pair)
     for case, pairs in cases.items():
@@ -128,11 +128,11 @@ def comparison(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Table | str]:
         yield "the two have nothing in common to compare"
 
 
-def _key(row: Row) -> tuple[object, ...]:
+def _key(row: BenchRow) -> tuple[object, ...]:
     return row["model"], row["scale"], tuple(row["lr"]), row["label"]
 
 
-def _both(head: str, text: Callable[[Row], str]) -> tuple[Column, Column]:
+def _both(head: str, text: Callable[[BenchRow], str]) -> tuple[Column, Column]:
     """The same column of A and of B."""
     return (f"{head}\nA", lambda pair: text(pair["A"])), ("\nB", lambda pair: text(pair["B"]))
 

@@ -17,7 +17,7 @@ from clesr.engines.models.weights import find_model
 from clesr.tools.bench import baselines, stored
 from clesr.tools.bench.images import DATA, lr_and_hr
 from clesr.tools.bench.machine import environment
-from clesr.tools.bench.measure import BenchPlan, Case, Pair, measure_case
+from clesr.tools.bench.measure import BenchPlan, Case, ImagePair, measure_case
 from clesr.tools.bench.peak import bandwidth, matrix_peaks
 from clesr.tools.bench.power import gpu_watts, peak_resident_mb
 
@@ -40,7 +40,7 @@ WAYS = {"cuda": 3, "gpu": 2, "cpu": 2}  # of measuring an engine: one at a time,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class BenchSettings:
     """What to measure.
 
     ``engines`` are names of engines or baselines; empty: all but torch.compile, whose tuning takes minutes, and on a
@@ -64,7 +64,7 @@ def all_candidates() -> list[EngineCandidate]:
 
 
 def wanted_candidates(
-    settings: Settings, having: Sequence[EngineCandidate]
+    settings: BenchSettings, having: Sequence[EngineCandidate]
 ) -> tuple[list[EngineCandidate], list[EngineCandidate]]:
     """Those of ``having`` to measure, and those that are wanted but not available here.
 
@@ -101,7 +101,7 @@ def _usual(candidates: list[EngineCandidate]) -> list[EngineCandidate]:
     return [o for o in usual if o.kind != "cpu" or o is first_cpu]
 
 
-def completed(settings: Settings, candidates: Sequence[EngineCandidate]) -> Settings:
+def completed(settings: BenchSettings, candidates: Sequence[EngineCandidate]) -> BenchSettings:
     """``settings`` with the cases and seconds that stand for what was left open: on a GPU the paper's network, on a CPU
     the small one too."""
     on_gpu = any(candidate.kind == "cuda" for candidate in candidates)
@@ -112,19 +112,19 @@ def completed(settings: Settings, candidates: Sequence[EngineCandidate]) -> Sett
     )
 
 
-def estimate_s(settings: Settings, candidates: Sequence[EngineCandidate]) -> float:
+def estimate_s(settings: BenchSettings, candidates: Sequence[EngineCandidate]) -> float:
     """About how long a completed run takes; compilers and slow networks come on top."""
     assert settings.seconds is not None
     return len(settings.cases) * sum(WAYS[o.kind] * settings.seconds + OPENING_S for o in candidates)
 
 
 def bench(
-    settings: Settings,
+    settings: BenchSettings,
     candidates: Sequence[EngineCandidate],
     *,
     threads: int | None = None,
     plan: BenchPlan | None = None,
-    find_pair: Callable[[int, tuple[int, int]], Pair] = lr_and_hr,
+    find_pair: Callable[[int, tuple[int, int]], ImagePair] = lr_and_hr,
     peaks: dict[str, dict[str, float]] | None = None,
     advance: Callable[[str], None] = lambda _what: None,
 ) -> dict[str, Any]:

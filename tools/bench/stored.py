@@ -10,11 +10,10 @@ from msgspec import Meta
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents, write_json
-from clesr.engines.common.parsing import check_depth, convert, parse_json, read_bounded, unreadable
+from clesr.engines.common.parsing import Side, check_depth, convert, parse_json, read_bounded, unreadable
 
 NAME, FORMAT = "bench", 1
 LARGEST = 16 << 20  # bytes of a file
-Side = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class _Latency(msgspec.Struct):

@@ -79,7 +79,7 @@ def bench(options: BenchOptions) -> None:
         plot.check_plot()
     rule = WriteRule.of(options.overwrite, *options.model)
     rule.check_all(options.json, options.plot)
-    settings = run.Settings(
+    settings = run.BenchSettings(
         engines=_engines(options.engine),
         device=options.device,
         precision=options.precision,

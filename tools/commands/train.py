@@ -107,7 +107,7 @@ def train(
     import torch
 
     from clesr.tools.training.publish import publish
-    from clesr.tools.training.train import Progress, Stopped, Trainer
+    from clesr.tools.training.train import Progress, Trainer, TrainingStopped
 
     for name in ("lightning", "matplotlib"):
         if importlib.util.find_spec(name) is None:
@@ -148,7 +148,7 @@ def train(
 
         try:
             trainer.run(report, every=every, stopping=stop.is_set)
-        except Stopped:
+        except TrainingStopped:
             if trainer.first:
                 log.info(f"stopped at step {trainer.step}; the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None

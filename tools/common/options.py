@@ -23,7 +23,7 @@ from clesr.engines.common.text import conceal
 from clesr.pipeline.settings import Option, check_above_zero, option_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Settings = TypeVar("Settings")
+T = TypeVar("T")
 LARGEST = 1 << 16  # bytes of a settings file
 CONTEXT = {"help_option_names": ["-h", "--help"]}  # of click
 LEVELS = {"verbose": logging.DEBUG, "quiet": logging.WARNING}
@@ -73,7 +73,7 @@ def settings_options(*settings: type, panels: Sequence[str] = ()) -> Callable[[C
     return decorate
 
 
-def make_settings(settings: type[Settings], values: Mapping[str, Any]) -> Settings:
+def make_settings(settings: type[T], values: Mapping[str, Any]) -> T:
     """``settings`` of the ``values`` that its options got; values of other names are its fields as they are. Raises
     UsageError where one cannot be used."""
     known = {each.name: (each, option) for each, option in _options(settings)}

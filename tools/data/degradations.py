@@ -80,7 +80,7 @@ class Degradation:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DegradationChoice:
     """A degradation whose parameters lie in ranges, and how often it is drawn."""
 
     parts: tuple[tuple[str, Range], ...]
@@ -97,7 +97,7 @@ class Choice:
 class Mix:
     """Degradations to draw from, and raw frames of the bundles whose cores are among them."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[DegradationChoice, ...]
     patterns: tuple[str, ...] = field(default=())
 
     def draw(self, rng: np.random.Generator) -> Degradation:
@@ -129,7 +129,7 @@ def parse_degradations(text: str) -> list[Degradation]:
     return found
 
 
-def parse_choice(text: str) -> Choice:
+def parse_choice(text: str) -> DegradationChoice:
     """``noise=1..8+jpeg=50@2`` as a choice; raises UsageError for what is not understood."""
     written, at, weight = text.partition("@")
     parts = tuple(_parse_part(text, part) for part in written.split("+"))
@@ -142,7 +142,7 @@ def parse_choice(text: str) -> Choice:
         weight_value = 0.0
     if not 0 < weight_value < 1e6:
         raise UsageError(f"--degradation {text}: the weight {weight!r} is not a positive number")
-    return Choice(parts, weight_value)
+    return DegradationChoice(parts, weight_value)
 
 
 def _parse_part(text: str, part: str) -> tuple[str, Range]:

@@ -29,7 +29,7 @@ SIZES = {"native": 1, "half": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ImageScore:
     """One method on one image. ``psnr`` is the true one, ``psnr_wrapped`` the authors' own (see metrics), both in dB;
     ``l1`` the mean distance in grey levels; all inside the field of view. ``ms`` is the time a frame takes.
     ``degradation`` is what befell the LR image, as tools/data/degradations.py writes it."""
@@ -57,7 +57,7 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class MethodSummary:
     """What one method comes to at one scale and size. ``gain`` is the paired difference in PSNR to bicubic, dB;
     None where bicubic was not asked for."""
 
@@ -96,7 +96,7 @@ def evaluate(
     engine: str = "auto",
     pictured: Sequence[str] = (),
     advance: Callable[[int], None] = lambda _done: None,
-) -> tuple[list[Row], list[EvaluatedImage]]:
+) -> tuple[list[ImageScore], list[EvaluatedImage]]:
     """Rows for ``images`` (names and gray HR images), and the pictures of those named in ``pictured``, at the first
     size and under the first degradation.
 
@@ -113,7 +113,7 @@ def evaluate(
         if cut:
             log.warning(f"{cut} images lose up to {scale - 1} rows and columns, to be a multiple of x{scale}")
     called = label_methods(methods)
-    rows: list[Row] = []
+    rows: list[ImageScore] = []
     pictures: list[EvaluatedImage] = []
     done = 0
     for scale in scales:
@@ -130,9 +130,8 @@ def evaluate(
                         first = degradation == degradations[0]
                         sr, ms = method(lr, anew=first)
                         made[method.name], figures = sr, _measure(hr, sr, mask)
-                        rows.append(
-                            Row(method.name, scale, size, name, *figures, ms, method.engine, str(degradation))
-                        )
+                        which, how = (method.name, scale, size, name), (ms, method.engine, str(degradation))
+                        rows.append(ImageScore(*which, *figures, *how))
                         done += 1
                         advance(done)
                     if name in pictured and (size, degradation) == (sizes[0], degradations[0]):
@@ -166,14 +165,14 @@ def _check_measurable(name: str, image: Pixels, scale: int) -> None:
 
 
 def _measure(hr: Pixels, sr: Pixels, mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """The figures of a Row that compare images, in its order."""
+    """The figures of an ImageScore that compare images, in its order."""
     distance = np.abs(hr.astype(np.int16) - sr)[mask]
     return psnr(hr, sr, mask), wrapped_psnr(hr, sr, mask), ssim(hr, sr, mask), float(distance.mean())
 
 
-def summarise(rows: Sequence[Row]) -> list[Line]:
+def summarise(rows: Sequence[ImageScore]) -> list[MethodSummary]:
     """A line for each size, scale, degradation and method, in the order of ``rows``."""
-    groups: dict[tuple[str, int, str, str], list[Row]] = {}
+    groups: dict[tuple[str, int, str, str], list[ImageScore]] = {}
     for row in rows:
         groups.setdefault((row.size, row.scale, row.degradation, row.method), []).append(row)
     lines = []
@@ -183,7 +182,7 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
         # Both may be exact: infinite.
         gain = [0.0 if ours == theirs else ours - theirs for ours, theirs in pairs]
         lines.append(
-            Line(
+            MethodSummary(
                 method=method,
                 scale=scale,
                 size=size,
@@ -212,7 +211,7 @@ def bootstrap(values: Sequence[float]) -> Mean:
     return Mean(float(found.mean()), float(low), float(high))
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
+def as_json(rows: Sequence[ImageScore]) -> list[dict[str, object]]:
     """Rows as dictionaries, numbers rounded to what they mean; None for the PSNR of an exact image."""
     digits = {"psnr": 4, "psnr_wrapped": 4, "ssim": 5, "l1": 4, "ms": 2}
 
@@ -224,9 +223,7 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
     return [{key: rounded(key, value) for key, value in asdict(row).items()} for row in rows]
 
 
-def from_json(records: Sequence[Mapping[str, Any]]) -> list[Row]:
+def from_json(records: Sequence[Mapping[str, Any]]) -> list[ImageScore]:
     """The rows that :func:`as_json` made ``records`` of."""
     exact: Any = math.inf
-    return [
-        Row(**{key: exact if value is None else value for key, value in record.items()}) for record in records
-    ]
+    return [ImageScore(**{k: exact if v is None else v for k, v in record.items()}) for record in records]

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from clesr.engines.common.files import NEW, WriteRule, new_file
-from clesr.tools.evaluation.evaluate import EvaluatedImage, Line
+from clesr.tools.evaluation.evaluate import EvaluatedImage, MethodSummary
 from clesr.tools.evaluation.metrics import psnr, ssim
 from clesr.tools.export.burn_in import bar_length
 
@@ -27,7 +27,7 @@ mpl.use("Agg")
 
 def draw_all(
     folder: Path,
-    lines: Sequence[Line],
+    lines: Sequence[MethodSummary],
     pictures: Sequence[EvaluatedImage],
     pixel_um: float | None = None,
     rule: WriteRule = NEW,
@@ -89,7 +89,7 @@ def errors(picture: EvaluatedImage, pixel_um: float | None = None) -> Figure:
     return figure
 
 
-def gains(lines: Sequence[Line]) -> Figure:
+def gains(lines: Sequence[MethodSummary]) -> Figure:
     """PSNR over bicubic by method and scale, with 95 % intervals."""
     shown = [line for line in lines if line.gain is not None and line.method != "bicubic"]
     sizes = list(dict.fromkeys(line.size for line in shown))
@@ -115,7 +115,7 @@ def gains(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def losses(lines: Sequence[Line]) -> Figure:
+def losses(lines: Sequence[MethodSummary]) -> Figure:
     """The share of pixels that shrinking throws away, and every method's L1 distance, against scale (paper: Fig. 3)."""
     first = lines[0].size
     shown = [line for line in lines if line.size == first]

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clesr.engines.common.files import NEW, WriteRule, make_parents, write_file
-from clesr.tools.evaluation.evaluate import CLEAN, Line, Mean, Row, as_json
+from clesr.tools.evaluation.evaluate import CLEAN, ImageScore, Mean, MethodSummary, as_json
 
 HEAD = ("method", "PSNR, dB", "over bicubic, dB", "SSIM", "wrapped PSNR, dB", "L1, grey levels", "ms a frame")
 TITLES = {"native": "native size", "half": "shrunk by two first"}
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def markdown(lines: Sequence[MethodSummary]) -> str:
     """A table for each size, scale and degradation; intervals are 95 %, over images drawn anew."""
     parts = []
     for case in dict.fromkeys(map(_case, lines)):
@@ -30,11 +30,11 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(parts)
 
 
-def _case(line: Line) -> tuple[str, int, str]:
+def _case(line: MethodSummary) -> tuple[str, int, str]:
     return line.size, line.scale, line.degradation
 
 
-def engines(rows: Sequence[Row]) -> str:
+def engines(rows: Sequence[ImageScore]) -> str:
     """Which engine computed which methods, a line each."""
     found: dict[str, list[str]] = {}
     for row in rows:
@@ -44,7 +44,7 @@ def engines(rows: Sequence[Row]) -> str:
     return "".join(f"- {', '.join(methods)}: {engine}\n" for engine, methods in found.items())
 
 
-def _markdown_row(line: Line) -> str:
+def _markdown_row(line: MethodSummary) -> str:
     cells = (
         line.method,
         _interval(line.psnr, ".2f"),
@@ -61,7 +61,7 @@ def _interval(mean: Mean, form: str) -> str:
     return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[ImageScore]) -> str:
     """One line for each row, with a head."""
     records = as_json(rows)
     buffer = io.StringIO()
@@ -71,7 +71,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def json_text(rows: Sequence[Row]) -> str:
+def json_text(rows: Sequence[ImageScore]) -> str:
     """A list of rows."""
     return json.dumps(as_json(rows), indent=1) + "\n"
 

@@ -33,7 +33,7 @@ DETAILS = 32
 POOL = 200_000  # training patches; the publication has five million
 BLOCK = 64  # atoms whose neighbours are looked for at once
 
-Report = Callable[[str, float], None]
+Notify = Callable[[str, float], None]
 
 
 def train_aplus(
@@ -43,7 +43,7 @@ def train_aplus(
     atoms: int = ATOMS,
     neighbours: int = NEIGHBOURS,
     pool: int = POOL,
-    report: Report = lambda _what, _share: None,
+    report: Notify = lambda _what, _share: None,
     rule: WriteRule = NEW,
 ) -> Path:
     """Train A+ on the images of ``recipe`` (its data, scale, hold-out, shrunk, seed and test count) into ``folder``.
@@ -87,7 +87,7 @@ def train_aplus(
 
 
 def collect(
-    pairs: list[Pair], scale: int, pool: int, rng: np.random.Generator, report: Report
+    pairs: list[Pair], scale: int, pool: int, rng: np.random.Generator, report: Notify
 ) -> tuple[Floats, Floats]:
     """Features (N, 144) and residuals (N, 9 s**2) of at most ``pool`` patches, from each image by its weight, none
     blank or outside the field of view."""
@@ -125,7 +125,7 @@ def dictionary(samples: Floats, atoms: int, seed: int) -> Floats:
     return np.asarray(centres / np.linalg.norm(centres, axis=1, keepdims=True), np.float32)
 
 
-def regress(unit: Floats, residuals: Floats, anchors: Floats, neighbours: int, report: Report) -> Floats:
+def regress(unit: Floats, residuals: Floats, anchors: Floats, neighbours: int, report: Notify) -> Floats:
     """For each of ``anchors`` (K, d) the ridge regressor (9 s**2, d) of the samples that are nearest to it: features
     ``unit`` (N, d) of unit length, and ``residuals`` (N, 9 s**2), divided alike."""
     width = anchors.shape[1]

@@ -119,7 +119,7 @@ class Recipe:
 DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 
-class Schedule:
+class TrainingSchedule:
     """A recipe laid out over the training images: steps an epoch, steps in all, the learning rate of each."""
 
     def __init__(self, recipe: Recipe, covering_patches: int) -> None:

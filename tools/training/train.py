@@ -29,9 +29,9 @@ from clesr.tools.data.degradations import parse_degradations, parse_mix
 from clesr.tools.data.pairs import degraded_pairs
 from clesr.tools.evaluation.gain import gain_over_bicubic, upscale_image
 from clesr.tools.training import checkpoint
-from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data
-from clesr.tools.training.recipe import DEFAULTS, Recipe, Schedule
+from clesr.tools.training.recipe import DEFAULTS, Recipe, TrainingSchedule
+from clesr.tools.training.single_process import SingleProcess
 from clesr.tools.training.validate import silent_layers
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ LOG_BYTES = 64 << 20  # at most
 COLUMNS = "step,epoch,seconds,learning_rate,loss,gain_db"
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """Training was asked to stop; a checkpoint of the step it had reached is on disk."""
 
 
@@ -76,7 +76,7 @@ class Trainer:
         # What the gain is measured on while training goes on: of a mix, some of what live frames suffer.
         self.validated = parse_degradations(",".join(VALIDATED)) if mix else []
         self.measured = degraded_pairs(self.held, self.validated, recipe.scale) if mix else self.held
-        self.schedule = Schedule(recipe, self.patches.covering)
+        self.schedule = TrainingSchedule(recipe, self.patches.covering)
         self.fabric = _launch(device, devices)
         rank, world = self.fabric.global_rank, self.fabric.world_size
         if recipe.batch % world:
@@ -118,7 +118,7 @@ class Trainer:
         """Train to the recipe's last step; ``report`` is called after every step.
 
         A checkpoint, a line of the log and the gain on held-out images come ``every`` steps. Where
-        ``stopping`` turns true a checkpoint is written and Stopped raised. Raises ClesrError where the loss
+        ``stopping`` turns true a checkpoint is written and TrainingStopped raised. Raises ClesrError where the loss
         is no number or the disk is full.
         """
         self._prepare_folder()
@@ -140,7 +140,7 @@ class Trainer:
             report(Progress(self.step, self.schedule.steps, mean, gain, silent))
             if stop and self.step < self.schedule.steps:
                 self._checkpoint()
-                raise Stopped
+                raise TrainingStopped
 
     def _prepare_folder(self) -> None:
         """Fail now, not hours later, where the folder cannot hold a checkpoint."""
@@ -252,7 +252,7 @@ def _upscaled(called: Callable[..., Any], network: nn.Module, lr: Tensor, levels
     return made
 
 
-def _launch(device: str, devices: int) -> Fabric | Alone:
+def _launch(device: str, devices: int) -> Fabric | SingleProcess:
     """The processes that train: those of torchrun, else ``devices`` of this machine. Only several need Lightning."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no NVIDIA GPU; use --device cpu")
@@ -260,7 +260,7 @@ def _launch(device: str, devices: int) -> Fabric | Alone:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world or devices))
     several = (world or devices) > 1
     if not several and importlib.util.find_spec("lightning") is None:
-        return Alone(device)
+        return SingleProcess(device)
     from lightning.fabric import Fabric
 
     with warnings.catch_warnings():

@@ -51,7 +51,7 @@ class Slot(Protocol):
 
 DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
-Done = tuple[Image | BaseException, Sequence[Image]]  # what became of a frame, and its image degraded
+Finished = tuple[Image | BaseException, Sequence[Image]]  # what became of a frame, and its image degraded
 
 
 class SlotEngine:
@@ -72,7 +72,7 @@ class SlotEngine:
         self._slots: dict[np.dtype[Any], Sequence[Slot]] = {}
         self._turn = 0
         self._started: deque[Slot] = deque()
-        self._done: deque[Done] = deque()  # results taken out early, to free their slots
+        self._done: deque[Finished] = deque()  # results taken out early, to free their slots
         self._closed = False
 
     def submit(self, lr: Image) -> None:
@@ -139,7 +139,7 @@ class SlotEngine:
                 slot.close()
         self._slots.clear()
 
-    def _take_oldest(self) -> Done:
+    def _take_oldest(self) -> Finished:
         slot = self._started.popleft()
         try:
             slot.wait()

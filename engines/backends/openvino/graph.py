@@ -24,7 +24,7 @@ from clesr.engines.common.errors import EngineError
 from clesr.engines.common.resample import line_taps
 from clesr.engines.models.layers import bicubic_phases
 
-Index = int | slice | EllipsisType | None
+AxisIndex = int | slice | EllipsisType | None
 
 
 class Symbol:
@@ -59,7 +59,7 @@ class Symbol:
     def permute(self, *axes: int) -> Symbol:
         return Symbol(ops.transpose(self.output, np.array(axes, np.int64)))
 
-    def __getitem__(self, index: Index | tuple[Index, ...]) -> Symbol:
+    def __getitem__(self, index: AxisIndex | tuple[AxisIndex, ...]) -> Symbol:
         return Symbol(_slice(self, index if isinstance(index, tuple) else (index,)))
 
     def __add__(self, other: Operand) -> Symbol:
@@ -81,7 +81,7 @@ class Symbol:
 
 
 Operand = Symbol | Tensor | float
-Pair = int | Sequence[int]
+OneOrMore = int | Sequence[int]
 
 
 def apply(module: nn.Module, x: Symbol) -> Symbol:
@@ -110,7 +110,7 @@ def _node(value: Operand) -> Any:
     return ops.constant(np.float32(value))
 
 
-def _slice(x: Symbol, index: tuple[Index, ...]) -> Any:
+def _slice(x: Symbol, index: tuple[AxisIndex, ...]) -> Any:
     """numpy's basic indexing: one Slice, then the axes that integers remove and None adds."""
     rank = len(x.shape)
     if Ellipsis in index:
@@ -145,9 +145,9 @@ def _conv2d(
     x: Symbol,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
+    stride: OneOrMore = 1,
+    padding: OneOrMore = 0,
+    dilation: OneOrMore = 1,
     groups: int = 1,
 ) -> Any:
     if groups != 1:

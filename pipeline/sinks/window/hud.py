@@ -10,10 +10,10 @@ import numpy as np
 from clesr.engines.common.errors import printable
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
+from clesr.pipeline.sinks.window.overlay import Canvas
 from clesr.pipeline.status import State, Status
 from clesr.pipeline.view import TILE, eight_bits
 
-Canvas = heat.Canvas
 Colour = tuple[int, int, int]  # blue, green, red
 
 WHITE: Colour = (240, 240, 240)

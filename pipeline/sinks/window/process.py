@@ -23,7 +23,8 @@ import cv2
 from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
 from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.placement import WindowPlacement
-from clesr.pipeline.sinks.window.hud import Canvas, draw
+from clesr.pipeline.sinks.window.hud import draw
+from clesr.pipeline.sinks.window.overlay import Canvas
 from clesr.pipeline.sinks.window.window import MOST_BYTES, SharedMessage
 from clesr.pipeline.status import Status
 

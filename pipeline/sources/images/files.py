@@ -15,7 +15,7 @@ from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.header import BadHeader, picture_alone, read_header
-from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable, gray
+from clesr.pipeline.sources.images.indexed import IndexedSource, UnreadableImage, gray
 from clesr.pipeline.sources.registry import DEFAULTS, IMAGE_SUFFIXES, SourceOptions
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -39,7 +39,7 @@ def open_images(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedS
     try:
         height, width = read_image(files[0]).shape
         shape = height, width
-    except (Unreadable, OSError) as error:
+    except (UnreadableImage, OSError) as error:
         if len(files) == 1:
             raise SourceError(f"{error}; check how it was written or copied") from error
     return IndexedSource(
@@ -54,12 +54,12 @@ def natural_key(path: Path) -> list[str | int]:
 
 
 def read_image(file: Path) -> Image:
-    """(H, W) uint8 or uint16 of an image file, of a TIFF its first page. Raises Unreadable and OSError."""
+    """(H, W) uint8 or uint16 of an image file, of a TIFF its first page. Raises UnreadableImage and OSError."""
     size = file.stat().st_size
     if not size:
-        raise Unreadable(f"{file} is empty (0 bytes)")
+        raise UnreadableImage(f"{file} is empty (0 bytes)")
     if size > _MOST_BYTES_A_PIXEL * max_side() ** 2 + _BESIDE:
-        raise Unreadable(f"{file} has {size >> 20} MB, more than an image of {max_side()} pixels a side")
+        raise UnreadableImage(f"{file} has {size >> 20} MB, more than an image of {max_side()} pixels a side")
     with file.open("rb") as opened:
         begin = opened.read(4)
         if begin in _TIFF:
@@ -68,13 +68,13 @@ def read_image(file: Path) -> Image:
             return first_page(file)
         data = begin + opened.read(size)
     if _cut(data):
-        raise Unreadable(f"{file} is cut: its end is missing")
+        raise UnreadableImage(f"{file} is cut: its end is missing")
     try:
         shape, memory = read_header(data)
     except BadHeader as error:
-        raise Unreadable(f"{file} {error}") from None
+        raise UnreadableImage(f"{file} {error}") from None
     if problem := size_problem(shape, decoded=memory, stored=len(data)):
-        raise Unreadable(f"{file}: {problem}")
+        raise UnreadableImage(f"{file}: {problem}")
     return _decoded(picture_alone(data), file)
 
 
@@ -85,8 +85,8 @@ def _decoded(data: bytes, file: Path) -> Image:
         if pixels is not None:
             return gray(pixels, blue_first=True)
     except (cv2.error, MemoryError) as error:
-        raise Unreadable(f"{file} cannot be decoded ({one_line(error)})") from error
-    raise Unreadable(f"{file} is not an image that OpenCV can read")
+        raise UnreadableImage(f"{file} cannot be decoded ({one_line(error)})") from error
+    raise UnreadableImage(f"{file} is not an image that OpenCV can read")
 
 
 def _cut(data: bytes) -> bool:

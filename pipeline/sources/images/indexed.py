@@ -19,15 +19,15 @@ from clesr.pipeline.frame import Corrupt, Frame, Image
 from clesr.pipeline.source import SourceInfo
 
 
-class Unreadable(Exception):
+class UnreadableImage(Exception):
     """One image cannot be read; its text is the reason, in one line."""
 
 
 class IndexedSource:
     """One frame an image, numbered by index, as fast as it is read. ``fps`` gives ``pts``, where known.
 
-    ``image`` gives the image of an index, (H, W) uint8 or uint16, C-contiguous, and raises Unreadable; ``count`` says
-    how many there are, those that cannot be read among them. ``release`` gives files back.
+    ``image`` gives the image of an index, (H, W) uint8 or uint16, C-contiguous, and raises UnreadableImage; ``count``
+    says how many there are, those that cannot be read among them. ``release`` gives files back.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class IndexedSource:
                 image = self._image(number)
                 pts = number if self._time_base is not None else None
                 return Frame(image, number, self._clock.now_ns(), pts, self._time_base)
-            except Unreadable as error:
+            except UnreadableImage as error:
                 return Corrupt(number, self._clock.now_ns(), str(error))
             except Exception as error:  # noqa: BLE001 - whatever a library meets in a damaged image
                 return Corrupt(number, self._clock.now_ns(), f"cannot be read ({one_line(error)})")
@@ -77,7 +77,7 @@ class IndexedSource:
 def gray(pixels: NDArray[Any], *, blue_first: bool) -> Image:
     """(H, W) of what a reader gave: (H, W), (H, W, 1 or 2), or (H, W, 3 or 4) colour without its alpha.
 
-    Raises Unreadable.
+    Raises UnreadableImage.
     """
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2):
         pixels = pixels[..., 0]
@@ -89,16 +89,16 @@ def gray(pixels: NDArray[Any], *, blue_first: bool) -> Image:
         )
         return unsigned(cv2.cvtColor(unsigned(pixels), codes[pixels.shape[2] - 3]))
     if pixels.ndim != 2:
-        raise Unreadable(f"its pixels have the form {pixels.shape}, not that of an image")
+        raise UnreadableImage(f"its pixels have the form {pixels.shape}, not that of an image")
     return unsigned(pixels)
 
 
 def unsigned(pixels: NDArray[Any]) -> Image:
-    """The same order of values, as uint8 or uint16 over the full range, C-contiguous. Raises Unreadable."""
+    """The same order of values, as uint8 or uint16 over the full range, C-contiguous. Raises UnreadableImage."""
     if pixels.dtype == np.bool_:
         return np.ascontiguousarray(pixels).astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind not in "ui" or pixels.dtype.itemsize > 2:
-        raise Unreadable(f"it has {pixels.dtype} pixels; convert them to 8 or 16 bit integers first")
+        raise UnreadableImage(f"it has {pixels.dtype} pixels; convert them to 8 or 16 bit integers first")
     bits = 8 * pixels.dtype.itemsize
     whole = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
     image: Image = whole.view(np.uint8 if bits == 8 else np.uint16)

@@ -11,7 +11,7 @@ import numpy as np
 from clesr.engines.common.errors import WHY, SourceError, on_error, told_as
 from clesr.engines.common.limits import size_problem
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable
+from clesr.pipeline.sources.images.indexed import IndexedSource, UnreadableImage
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 
 # 16-byte header: frame rate, big-endian float32, at byte 5; frame size in bytes, big-endian int32, at byte 10.
@@ -43,7 +43,7 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
         file.seek(HEADER + index * (size + GAP))
         data = file.read(size)
         if len(data) < size:
-            raise Unreadable(f"the file ends in this frame: {len(data)} of its {size} bytes are there")
+            raise UnreadableImage(f"the file ends in this frame: {len(data)} of its {size} bytes are there")
         # Flipping the top bit of a two's-complement number adds 32768 to it, unsigned.
         return (np.frombuffer(data, "<u2").reshape(shape) ^ 0x8000).astype(np.uint16, copy=False)
 

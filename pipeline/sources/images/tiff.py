@@ -22,7 +22,7 @@ from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.files import quiet_opencv
 from clesr.pipeline.sources.images.header import jpeg_shape
-from clesr.pipeline.sources.images.indexed import IndexedSource, Unreadable, gray
+from clesr.pipeline.sources.images.indexed import IndexedSource, UnreadableImage, gray
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 
 MOST_PAGES = 1_000_000
@@ -81,16 +81,16 @@ def open_file(path: Path) -> tifffile.TiffFile:
 
 
 def first_page(path: Path) -> Image:
-    """The first image of a TIFF file. Raises Unreadable."""
+    """The first image of a TIFF file. Raises UnreadableImage."""
     try:
         with open_file(path) as tiff:
             return TiffPages(tiff, path, most=1).image(0)
     except SourceError as error:
-        raise Unreadable(str(error)) from error
-    except Unreadable as error:
-        raise Unreadable(f"{path}: {error}") from error
+        raise UnreadableImage(str(error)) from error
+    except UnreadableImage as error:
+        raise UnreadableImage(f"{path}: {error}") from error
     except Exception as error:
-        raise Unreadable(f"{path} is damaged ({one_line(error)})") from error
+        raise UnreadableImage(f"{path} is damaged ({one_line(error)})") from error
 
 
 class TiffPages:
@@ -114,12 +114,12 @@ class TiffPages:
 
     def image(self, index: int) -> Image:
         if index >= len(self._indices):
-            raise Unreadable("the file ends early: its list of pages is cut")
+            raise UnreadableImage("the file ends early: its list of pages is cut")
         number = self._indices[index]
         try:
             return self._decoded(number)
         except Exception as error:
-            raise Unreadable(f"page {number} cannot be read ({one_line(error)})") from error
+            raise UnreadableImage(f"page {number} cannot be read ({one_line(error)})") from error
 
     def _decoded(self, number: int) -> Image:
         page = _page(self._tiff, number)
@@ -132,7 +132,7 @@ class TiffPages:
             with quiet_opencv():
                 ok, pages = cv2.imreadmulti(str(self._path), number, 1, flags=cv2.IMREAD_UNCHANGED)
             if not ok:
-                raise Unreadable(page.compression.name) from error
+                raise UnreadableImage(page.compression.name) from error
             return gray(pages[0], blue_first=True)
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
             pixels = np.moveaxis(pixels, 0, -1)
@@ -160,14 +160,14 @@ class PlaneStack:
 
     def image(self, index: int) -> Image:
         if index >= self._whole:
-            raise Unreadable(
+            raise UnreadableImage(
                 f"the file ends before the end of image {index}: {self._whole} of the {self._stated} images that it "
                 f"states are there"
             )
         self._tiff.filehandle.seek(self._start + index * self._bytes)
         data = self._tiff.filehandle.read(self._bytes)
         if len(data) < self._bytes:
-            raise Unreadable(f"the file ends before the end of image {index}")
+            raise UnreadableImage(f"the file ends before the end of image {index}")
         return _photometric(np.frombuffer(data, self._dtype).reshape(self.shape), self._page)
 
 
@@ -238,39 +238,39 @@ def _check_dtype(dtype: np.dtype[Any] | None, path: Path) -> None:
 
 
 def _check_page(page: Any, stored: int) -> None:
-    """Raises Unreadable where a page would take more memory than is allowed: as a whole, or a strip or tile of it."""
+    """Raises UnreadableImage where a page would take more memory than is allowed: as a whole, or by a strip or tile."""
     if page.compression not in _COMPRESSIONS:
-        raise Unreadable(
+        raise UnreadableImage(
             f"its compression {page.compression!r} is not read; save it uncompressed or with deflate"
         )
     if page.imagedepth != 1 or page.dtype is None:
-        raise Unreadable("it is a volume or has no pixels; save its planes as pages")
+        raise UnreadableImage("it is a volume or has no pixels; save its planes as pages")
     sample = page.samplesperpixel * page.dtype.itemsize
     shapes = [(page.imagelength, page.imagewidth)]
     if page.is_tiled:
         shapes.append((page.tilelength, page.tilewidth))
     for shape in shapes:
         if problem := size_problem(shape, decoded=math.prod(shape) * sample, stored=stored):
-            raise Unreadable(problem)
+            raise UnreadableImage(problem)
     if sum(page.databytecounts) > stored + math.prod(shapes[0]) * sample:
-        raise Unreadable("its strips or tiles lie over one another")
+        raise UnreadableImage("its strips or tiles lie over one another")
     if math.prod(page.chunked) > max(len(page.dataoffsets), page.imagelength):
-        raise Unreadable("it states more tiles than it has")
+        raise UnreadableImage("it states more tiles than it has")
     if page.compression != _NONE:
         _check_segments(page, math.prod(page.chunks) * page.dtype.itemsize)
 
 
 def _check_segments(page: Any, size: int) -> None:
-    """Raises Unreadable where a strip or tile unpacks to more than its ``size`` in bytes."""
+    """Raises UnreadableImage where a strip or tile unpacks to more than its ``size`` in bytes."""
     file = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         file.seek(offset)
         data = file.read(count) if page.compression in (*_DEFLATE, _LZMA, _JPEG) else b""
         if page.compression == _JPEG:
             if data and (problem := size_problem(jpeg_shape(data))):
-                raise Unreadable(problem)
+                raise UnreadableImage(problem)
         elif data and not _unpacks_to(data, size, page.compression):
-            raise Unreadable(f"a part of it unpacks to more than the {size} bytes of its pixels")
+            raise UnreadableImage(f"a part of it unpacks to more than the {size} bytes of its pixels")
 
 
 def _unpacks_to(data: bytes, size: int, compression: int) -> bool:

@@ -25,7 +25,7 @@ SCHEME = "demo:"
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class DemoOption:
     """One option of an address: its value where it is not given, how to read it, and what is allowed.
 
     ``read`` raises ValueError, or gives a value for which ``accepts`` is false, for text that is not allowed.
@@ -37,20 +37,21 @@ class Option:
     allowed: str
 
 
-def whole(default: int | None, low: int, high: int | None = None) -> Option:
+def whole(default: int | None, low: int, high: int | None = None) -> DemoOption:
     """A whole number from ``low`` to ``high``."""
     allowed = f"a whole number from {low}" + (" up" if high is None else f" to {high}")
-    return Option(default, whole_number, lambda v: low <= v and (high is None or v <= high), allowed)
+    return DemoOption(default, whole_number, lambda v: low <= v and (high is None or v <= high), allowed)
 
 
-def number(default: float, low: float, high: float) -> Option:
+def number(default: float, low: float, high: float) -> DemoOption:
     """A decimal number from ``low`` to ``high``."""
-    return Option(default, decimal_number, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}")
+    allowed = f"a number from {low:g} to {high:g}"
+    return DemoOption(default, decimal_number, lambda v: low <= v <= high, allowed)
 
 
-OPTIONS: Mapping[str, Option] = {
+OPTIONS: Mapping[str, DemoOption] = {
     "size": whole(256, 64, 1024),
-    "fps": Option(
+    "fps": DemoOption(
         Fraction(12),
         rational_number,
         lambda v: Fraction(1, 10) <= v <= 1000,
@@ -58,15 +59,15 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "seed": whole(0, 0),
     "drop": number(0.0, 0.0, 0.9),
-    "bits": Option(8, whole_number, lambda v: v in (8, 16), "8 or 16"),
+    "bits": DemoOption(8, whole_number, lambda v: v in (8, 16), "8 or 16"),
     "noise": number(1.0, 0.0, 10.0),
     "fov": number(FOV_UM, 100.0, 600.0),
     "frames": whole(None, 1),
-    "pace": Option("live", str, lambda v: v in ("live", "max"), "live or max"),
+    "pace": DemoOption("live", str, lambda v: v in ("live", "max"), "live or max"),
 }
 
 
-def read_options(address: str, options: Mapping[str, Option]) -> dict[str, Any]:
+def read_options(address: str, options: Mapping[str, DemoOption]) -> dict[str, Any]:
     """The value of every option of a ``demo:`` or ``demo:?name=value&name=value`` address.
 
     Raises UsageError that names the option, its value and what is allowed.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.resample import cubic_kernel, quantise, resampling
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.simulator.tissue import PSF_UM, Canvas, place_crypts, render_tissue
+from clesr.pipeline.sources.simulator.tissue import PSF_UM, Plane, place_crypts, render_tissue
 from clesr.pipeline.sources.simulator.vessels import (
     cells_in_sight,
     draw_trees,
@@ -109,7 +109,7 @@ class Phantom:
         tissue *= np.float32(2.9 / (high - low))
         fine = cv2.resize(tissue, (n, n), interpolation=cv2.INTER_CUBIC) if thin > 1 else tissue
         fine = cv2.GaussianBlur(fine, (0, 0), PSF_UM / self.pitch)
-        self._canvas: Canvas = 1 - np.exp(-fine.clip(0.03, None))
+        self._canvas: Plane = 1 - np.exp(-fine.clip(0.03, None))
         self._plasma = cv2.resize(self._canvas, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
         self._sprites = erythrocyte_sprites(self.pitch, PSF_UM)
 
@@ -129,7 +129,7 @@ class Phantom:
         self._lr_light = np.asarray(matrix @ _light(fine) @ matrix.T, np.float32)
         self._inside = (self._lr_light > 0.5 * self._lr_light.max()).astype(np.float32)
 
-    def _thinned(self, image: Canvas) -> Canvas:
+    def _thinned(self, image: Plane) -> Plane:
         return np.ascontiguousarray(image[:: self._stride, :: self._stride])
 
     def clean(self, index: int) -> Image:
@@ -157,7 +157,7 @@ class Phantom:
             canvas = _filtered(canvas, _taps(_lanczos3, CANVAS / side))
         return self._levels(self._window(canvas, index, side, 1) * _light(side))
 
-    def _clean(self, index: int) -> Canvas:
+    def _clean(self, index: int) -> Plane:
         work, rest = self._lr_work, self._lr_canvas
         with self._lock:
             windows = self._bleed(work, self._lr_sprites, index, self._stride)
@@ -167,7 +167,7 @@ class Phantom:
         image *= self._lr_light
         return np.clip(image, 0, 1, out=image)
 
-    def _bleed(self, canvas: Canvas, sprites: Canvas, index: int, stride: int) -> list[tuple[slice, slice]]:
+    def _bleed(self, canvas: Plane, sprites: Plane, index: int, stride: int) -> list[tuple[slice, slice]]:
         """Draw the erythrocytes in sight on ``canvas``, which has every ``stride``-th pixel; gives where."""
         half, n = sprites.shape[1] // 2, len(canvas)
         start, end = (self.motion.at((index + k) / self.fps) for k in (0, 1))
@@ -188,7 +188,7 @@ class Phantom:
             windows.append((rows, columns))
         return windows
 
-    def _window(self, canvas: Canvas, index: int, side: int, stride: int) -> Canvas:
+    def _window(self, canvas: Plane, index: int, side: int, stride: int) -> Plane:
         """The field of view (side, side) out of ``canvas``.
 
         The scanner reads row by row while the probe moves, so the window leans the way the probe goes.
@@ -201,23 +201,23 @@ class Phantom:
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(canvas, matrix, (side, side), flags=flags), np.float32)
 
-    def _levels(self, image: Canvas) -> Image:
+    def _levels(self, image: Plane) -> Image:
         return quantise(image * np.float32(self.full), self.dtype)
 
 
 @lru_cache(maxsize=1)
-def _gaussian() -> Canvas:
+def _gaussian() -> Plane:
     """4096 equally likely values of a standard normal: drawing from them is faster than NumPy's own."""
     normal = NormalDist()
     return np.array([normal.inv_cdf((k + 0.5) / 4096) for k in range(4096)], np.float32)
 
 
-def _taps(kernel: Callable[[NDArray[np.float64]], NDArray[np.float64]], stretch: float) -> Canvas:
+def _taps(kernel: Callable[[NDArray[np.float64]], NDArray[np.float64]], stretch: float) -> Plane:
     """``kernel``, of support 3 or less, widened by ``stretch`` canvas pixels, sampled and normalised."""
     half = int(np.ceil(3 * stretch))
     weights = kernel(np.arange(-half, half + 1) / stretch)
     used = np.flatnonzero(weights)
-    taps: Canvas = (weights / weights.sum())[used[0] : used[-1] + 1].astype(np.float32)
+    taps: Plane = (weights / weights.sum())[used[0] : used[-1] + 1].astype(np.float32)
     return taps
 
 
@@ -226,15 +226,15 @@ def _lanczos3(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
 
 
-def _filtered(image: Canvas, taps: Canvas) -> Canvas:
+def _filtered(image: Plane, taps: Plane) -> Plane:
     filtered = cv2.sepFilter2D(image, cv2.CV_32F, taps, taps, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(filtered, np.float32)
 
 
-def _light(side: int) -> Canvas:
+def _light(side: int) -> Plane:
     """How much light comes through at each pixel of a (side, side) image: the disc, dimmer to its rim."""
     x = ((np.arange(side) + 0.5) / side - 0.5).astype(np.float32)
     r = np.hypot(x[:, None], x[None, :])
     disc = np.clip((np.float32(RADIUS) - r) * np.float32(side) + np.float32(0.5), 0, 1)
-    light: Canvas = disc * (1 - np.float32(VIGNETTE / RADIUS**2) * np.square(r))
+    light: Plane = disc * (1 - np.float32(VIGNETTE / RADIUS**2) * np.square(r))
     return light

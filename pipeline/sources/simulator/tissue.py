@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Canvas = NDArray[np.float32]
+Plane = NDArray[np.float32]
 
 PSF_UM = 0.3  # standard deviation; 0.7 um full width at half maximum
 CELL_UM = (9.0, 13.0)  # diameter
@@ -28,11 +28,11 @@ class Crypt:
     radius: float
 
 
-def smooth_noise(rng: np.random.Generator, n: int, wavelength: float) -> Canvas:
+def smooth_noise(rng: np.random.Generator, n: int, wavelength: float) -> Plane:
     """(n, n) noise of about unit variance whose finest structure is ``wavelength`` pixels across."""
     step = max(wavelength / 2, 1.0)
     k = int(np.ceil(n / step)) + 4
-    coarse: Canvas = rng.standard_normal((k, k), np.float32)
+    coarse: Plane = rng.standard_normal((k, k), np.float32)
     coarse -= coarse.mean()
     coarse /= coarse.std()
     side, begin = round(k * step), round(1.5 * step)
@@ -72,7 +72,7 @@ def place_cells(rng: np.random.Generator, extent: float, crypts: list[Crypt]) ->
     return cells[((cells > 0) & (cells < extent)).all(axis=1)]
 
 
-def _warp_maps(rng: np.random.Generator, n: int, pitch: float) -> tuple[Canvas, Canvas]:
+def _warp_maps(rng: np.random.Generator, n: int, pitch: float) -> tuple[Plane, Plane]:
     """Where each pixel looks into the regular tissue: stretched and squeezed over a hundred micrometres,
     wavy over ten."""
     direction = rng.uniform(0, np.pi)
@@ -87,8 +87,8 @@ def _warp_maps(rng: np.random.Generator, n: int, pitch: float) -> tuple[Canvas, 
 
 
 def _cell_maps(
-    rng: np.random.Generator, n: int, pitch: float, cells: NDArray[np.float64], maps: tuple[Canvas, Canvas]
-) -> tuple[Canvas, Canvas, NDArray[np.int32]]:
+    rng: np.random.Generator, n: int, pitch: float, cells: NDArray[np.float64], maps: tuple[Plane, Plane]
+) -> tuple[Plane, Plane, NDArray[np.int32]]:
     """Distance to the nearest cell border and to the cell's centre, um, and the cell's label, each (n, n)."""
     seeds = np.ones((n, n), np.uint8)
     columns, rows = np.clip((cells / pitch).astype(int), 0, n - 1).T
@@ -104,9 +104,7 @@ def _cell_maps(
     return edge * np.float32(pitch), centre * np.float32(pitch), warped.astype(np.int32)
 
 
-def render_tissue(
-    rng: np.random.Generator, n: int, pitch: float, crypts: list[Crypt]
-) -> tuple[Canvas, Canvas]:
+def render_tissue(rng: np.random.Generator, n: int, pitch: float, crypts: list[Crypt]) -> tuple[Plane, Plane]:
     """The mucosa without vessels, and how much light each place gives, each (n, n), at ``pitch`` um a pixel.
 
     Borders are bright because fluorescein stays between the cells; nuclei take up none; the light changes
@@ -123,8 +121,8 @@ def render_tissue(
 
 
 def _cells(
-    rng: np.random.Generator, pitch: float, edge: Canvas, centre: Canvas, labels: NDArray[np.int32]
-) -> Canvas:
+    rng: np.random.Generator, pitch: float, edge: Plane, centre: Plane, labels: NDArray[np.int32]
+) -> Plane:
     """Brightness of cells and the gaps between them; gaps are leaky in places and closed in others."""
     n, count = len(edge), int(labels.max()) + 1
     leak = smooth_noise(rng, n, 30 / pitch) * np.float32(0.5)
@@ -132,7 +130,7 @@ def _cells(
     width = np.float32(rng.uniform(0.6, 0.9)) * np.exp(np.float32(0.35) * leak)
     strength = np.float32(0.42) * np.exp(np.float32(0.55) * leak)
     strength *= (1 + np.float32(0.45) * smooth_noise(rng, n, 3.5 / pitch)).clip(0.1, None)
-    tissue: Canvas = np.exp(-np.square(edge / width)) * strength
+    tissue: Plane = np.exp(-np.square(edge / width)) * strength
     tissue += np.exp(-edge / np.float32(1.7)) * strength * np.float32(0.5)
     level = rng.normal(0.25, 0.055, count).clip(0.08, 0.5).astype(np.float32)
     nucleus = rng.choice([-0.45, -0.25, 0.0, 0.2], count).astype(np.float32)
@@ -144,7 +142,7 @@ def _cells(
 
 
 def _draw_crypt(
-    rng: np.random.Generator, tissue: Canvas, crypt: Crypt, pitch: float, maps: tuple[Canvas, Canvas]
+    rng: np.random.Generator, tissue: Plane, crypt: Crypt, pitch: float, maps: tuple[Plane, Plane]
 ) -> None:
     """Turn the ring of columnar cells at ``crypt`` into a gland: dim cells, a dark lumen, bright stroma."""
     reach = 1.6 * crypt.radius + WARP_UM

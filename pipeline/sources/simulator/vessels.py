@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.simulator.tissue import Canvas, Crypt, smooth_noise
+from clesr.pipeline.sources.simulator.tissue import Crypt, Plane, smooth_noise
 
 STEP_UM = 1.0  # between the points of a path
 ANGLES = 32  # directions in which an erythrocyte is drawn
@@ -36,7 +36,7 @@ class FlowPath:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tree:
+class VesselTree:
     """A capillary that branches: paths that share their first part, and the N cells that flow in them.
 
     ``starts`` (um) is where along its path each cell is at time zero, ``lanes`` which path it takes,
@@ -69,13 +69,13 @@ class Tree:
         return np.concatenate(places), np.concatenate(directions), np.concatenate(shades)
 
 
-def grow_trees(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> list[Tree]:
+def grow_trees(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> list[VesselTree]:
     """A few capillaries across a square of ``extent`` um, bending around the crypts."""
     count = round(rng.uniform(1.6, 2.6) * extent / 360)
     return [_grow_tree(rng, extent, crypts) for _ in range(count)]
 
 
-def _grow_tree(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> Tree:
+def _grow_tree(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> VesselTree:
     side = rng.uniform(0, 2 * np.pi)
     centre = np.full(2, extent / 2)
     start = centre + 0.62 * extent * np.array([np.cos(side), np.sin(side)])
@@ -95,7 +95,7 @@ def _grow_tree(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> 
     gaps = rng.uniform(*SPACING_UM, int(circuit / SPACING_UM[0]))
     starts = np.cumsum(gaps)
     starts = starts[starts < circuit]
-    return Tree(
+    return VesselTree(
         paths,
         speed=rng.uniform(*SPEED_UM_S),
         circuit=circuit,
@@ -137,9 +137,10 @@ def _path(rng: np.random.Generator, points: NDArray[np.float64], radii: NDArray[
     return FlowPath(points, angles, radii)
 
 
-def cells_in_sight(trees: list[Tree], seconds: float, centre: NDArray[np.float64], reach: float) -> Cells:
-    """The cells of all ``trees`` within ``reach`` um of ``centre``, without those that another one hides
-    where capillaries cross."""
+def cells_in_sight(
+    trees: list[VesselTree], seconds: float, centre: NDArray[np.float64], reach: float
+) -> Cells:
+    """The cells of all ``trees`` within ``reach`` um of ``centre``, but those that others hide at crossings."""
     each = [tree.cells(seconds) for tree in trees]
     places, angles, shades = (np.concatenate(parts) for parts in zip(*each, strict=True))
     inside = np.flatnonzero(np.square(places - centre).sum(axis=1) < reach**2)
@@ -149,7 +150,7 @@ def cells_in_sight(trees: list[Tree], seconds: float, centre: NDArray[np.float64
     return places[seen], angles[seen], shades[seen]
 
 
-def draw_trees(rng: np.random.Generator, tissue: Canvas, trees: list[Tree], pitch: float) -> None:
+def draw_trees(rng: np.random.Generator, tissue: Plane, trees: list[VesselTree], pitch: float) -> None:
     """Put the capillaries, full of plasma, into ``tissue``; the epithelium above them shows through."""
     lumen = np.zeros(tissue.shape, np.uint8)
     extent = len(tissue) * pitch
@@ -166,7 +167,7 @@ def draw_trees(rng: np.random.Generator, tissue: Canvas, trees: list[Tree], pitc
     tissue += share * plasma + cv2.GaussianBlur(share, (0, 0), 5.0 / pitch) * np.float32(0.06)
 
 
-def erythrocyte_sprites(pitch: float, psf: float) -> Canvas:
+def erythrocyte_sprites(pitch: float, psf: float) -> Plane:
     """(ANGLES, k, k): the light that an erythrocyte takes, 0 to 1, seen with a Gaussian PSF of ``psf`` um."""
     half = 2 * int(np.ceil((max(ERYTHROCYTE_UM) + 4 * psf) / pitch / 2))
     y, x = np.mgrid[-half : half + 1, -half : half + 1] * pitch

@@ -38,7 +38,7 @@ class FrameRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class VideoIndex:
     """What a scan of a video's packets tells without decoding: ``pts`` of its frames in the order shown, and of its
     key frames the pair (``pts``, where to seek). ``problem`` says in one line why it cannot be read in parts."""
 
@@ -51,7 +51,7 @@ class Index:
         return len(self.pts)
 
 
-def index_video(path: Path) -> Index:
+def index_video(path: Path) -> VideoIndex:
     """Read the packets of ``path`` once. Raises SourceError where it is no video."""
     source = VideoSource(path)
     codec = source.codec
@@ -75,10 +75,10 @@ def index_video(path: Path) -> Index:
     keys.sort()
     if not keys or (ordered and keys[0][0] > ordered[0]):
         problems.append("it does not begin with a key frame")
-    return Index(array("q", ordered), keys, cut or (problems[0] if problems else None))
+    return VideoIndex(array("q", ordered), keys, cut or (problems[0] if problems else None))
 
 
-def split_video(index: Index, frames: int, length: int) -> tuple[FrameRange, ...]:
+def split_video(index: VideoIndex, frames: int, length: int) -> tuple[FrameRange, ...]:
     """The first ``frames`` of a video in parts of ``length`` frames; empty where they are too few, or where reading
     in parts would decode more than it spares (``length`` frames from a part's key frame to its begin)."""
     if index.problem is not None or frames <= length:

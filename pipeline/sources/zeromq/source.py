@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.receiving import ReceivingSource
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
-from clesr.pipeline.sources.zeromq.gate import Gate
 from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
+from clesr.pipeline.sources.zeromq.peer_pool import PeerPool
 
 FORM = "zmq+tcp://host:port or zmq+ipc:///path"
 OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", "curve_clients")
@@ -59,14 +59,14 @@ class ZmqSource(ReceivingSource):
         self._clock, self._topic, self._stream = options.clock, "topic" in asked, asked.get("stream")
         self._numbers = Renumbered()
         with ExitStack() as opened:
-            self._gate = _open_gate(endpoint, asked, opened)
+            self._peers = _open_peers(endpoint, asked, opened)
             self._opened = opened.pop_all()
         self._start("clesr-zeromq", self._receive)
 
     def _receive(self) -> None:
         with self._opened:
             while not self._closing.is_set():
-                self._gate.wait(self._give, self._refuse)
+                self._peers.wait(self._give, self._refuse)
 
     def _give(self, parts: list[zmq.Frame]) -> bool:
         """One message; whether it held a frame."""
@@ -131,8 +131,8 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     raise UsageError(f"{one_line(shown(address))}: {problem}")
 
 
-def _open_gate(endpoint: str, options: dict[str, str], opened: ExitStack) -> Gate:
-    """The gate at ``endpoint``; what is to be closed goes into ``opened``."""
+def _open_peers(endpoint: str, options: dict[str, str], opened: ExitStack) -> PeerPool:
+    """The peers at ``endpoint``; what is to be closed goes into ``opened``."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     opened.callback(context.destroy, linger=0)
     listen = options.get("bind") == "1"
@@ -147,9 +147,9 @@ def _open_gate(endpoint: str, options: dict[str, str], opened: ExitStack) -> Gat
     }
     if kind == zmq.SUB:
         settings[zmq.SUBSCRIBE] = options.get("topic", "").encode()
-    gate = Gate(context, kind, settings, endpoint, listen=listen, most=most)
-    opened.callback(gate.close)
-    return gate
+    return opened.enter_context(
+        closing(PeerPool(context, kind, settings, endpoint, listen=listen, most=most))
+    )
 
 
 def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:

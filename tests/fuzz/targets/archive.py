@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
-from clesr.tools.archive.journal import NAME, Journal, JournalEntry, Status
+from clesr.tools.archive.journal import NAME, FileStatus, Journal, JournalEntry
 from clesr.tools.archive.messages import Answer, Failure, Task
 from clesr.tools.archive.runner import Runner
 from clesr.tools.archive.segments import sealed
@@ -23,7 +23,7 @@ INPUT = b"no video"
 SETTINGS = Settings(scale=2, model="bicubic", model_sha256="")
 RECORD = JournalEntry(
     input="a.mkv",
-    status=Status.DONE,
+    status=FileStatus.DONE,
     size=len(INPUT),
     input_sha256=hashlib.sha256(INPUT).hexdigest(),
     settings=SETTINGS.identity,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from recordings import noise, write_video
 
 from clesr.engines.common.errors import SinkError
-from clesr.tools.archive.journal import Journal, JournalEntry, Status
+from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry
 from clesr.tools.archive.settings import Settings
 from clesr.tools.archive.worker import work_folder
 
@@ -58,8 +58,10 @@ def sha256(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("status", Status)
-def test_the_journal_of_a_stranger_deletes_nothing(name: str, status: Status, place: Path, run: Run) -> None:
+@pytest.mark.parametrize("status", FileStatus)
+def test_the_journal_of_a_stranger_deletes_nothing(
+    name: str, status: FileStatus, place: Path, run: Run
+) -> None:
     name = name.replace("/VICTIM", str(place / "victim"))
     line: dict[str, object] = {"input": "a.png", "status": status, "output": name, "settings": "zz"}
     line |= {"output_sha256": sha256(place / "victim"), "output_size": 8}
@@ -77,7 +79,7 @@ def finished(place: Path, target: str, changes: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
     record = JournalEntry(
         input="a.png",
-        status=Status.DONE,
+        status=FileStatus.DONE,
         settings=made.identity,
         output=target,
         output_sha256=sha256(place / "victim"),
@@ -251,7 +253,9 @@ LINE = st.one_of(
         ]
     ),
 )
-GOOD = JournalEntry(input="good.mkv", status=Status.DONE, frames=3, output="good.mkv", output_sha256="0" * 64)
+GOOD = JournalEntry(
+    input="good.mkv", status=FileStatus.DONE, frames=3, output="good.mkv", output_sha256="0" * 64
+)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -264,9 +268,9 @@ def test_a_damaged_journal_is_passed_over_line_by_line(lines: list[bytes], cut: 
         with closing(Journal(tmp_path)) as journal:
             assert journal.find("good.mkv") == GOOD
             assert journal.find("a") is None or isinstance(journal.find("a"), JournalEntry)
-            journal.add(JournalEntry(input="new.mkv", status=Status.FAILED))
+            journal.add(JournalEntry(input="new.mkv", status=FileStatus.FAILED))
         with closing(Journal(tmp_path)) as journal:
-            assert journal.find("new.mkv") == JournalEntry(input="new.mkv", status=Status.FAILED)
+            assert journal.find("new.mkv") == JournalEntry(input="new.mkv", status=FileStatus.FAILED)
     except SinkError as error:
         assert "update clesr" in str(error)  # noqa: PT017 - a newer format
 

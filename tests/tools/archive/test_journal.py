@@ -11,7 +11,7 @@ import pytest
 from heard import hear
 
 from clesr.engines.common.errors import SinkError
-from clesr.tools.archive.journal import Journal, JournalEntry, Status
+from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.settings import Settings
 
@@ -26,14 +26,14 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def entry(name: str, status: Status = Status.DONE, **more: object) -> JournalEntry:
+def entry(name: str, status: FileStatus = FileStatus.DONE, **more: object) -> JournalEntry:
     return JournalEntry(input=name, status=status, settings=SETTINGS.identity, **more)  # type: ignore[arg-type]
 
 
 def test_the_latest_entry_of_a_name_counts(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.begin(SETTINGS.recorded(), SETTINGS.identity, chosen=True)
-    journal.add(entry("a", Status.FAILED))
+    journal.add(entry("a", FileStatus.FAILED))
     journal.add(entry("ä/b", frames=3, engines=("x", "y")))
     journal.add(entry("a", frames=2))
     for opened in (journal, Journal(tmp_path)):

@@ -13,7 +13,7 @@ from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.prepare import Window
 from clesr.pipeline.sources.video.ranges import FrameRange
 from clesr.tools.archive.eta import Survey, expected_pixels
-from clesr.tools.archive.journal import Journal, JournalEntry, Status
+from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry
 from clesr.tools.archive.messages import (
     Answer,
     Done,
@@ -27,7 +27,7 @@ from clesr.tools.archive.messages import (
 from clesr.tools.archive.recording import Scan
 from clesr.tools.archive.runner import ATTEMPTS, Report, Runner
 from clesr.tools.archive.settings import Settings
-from clesr.tools.archive.tree import InputFile, Unreadable
+from clesr.tools.archive.tree import InputFile, UnreadableEntry
 
 SETTINGS = Settings(scale=2, model="fast", model_sha256="ab")
 SOMEWHERE = Path("/archive/video.mkv")
@@ -48,7 +48,7 @@ def entry_of(file: InputFile, out: Path, frames: int) -> JournalEntry:
     (out / file.target).parent.mkdir(parents=True, exist_ok=True)
     (out / file.target).write_text(file.name)
     return JournalEntry(
-        input=file.name, status=Status.DONE, size=file.size, mtime_ns=file.mtime_ns, settings=SETTINGS.identity,
+        input=file.name, status=FileStatus.DONE, size=file.size, mtime_ns=file.mtime_ns, settings=SETTINGS.identity,
         input_sha256="hash of " + file.name, frames=frames, pixels=20 * frames, output=file.target,
         output_size=len(file.name),
     )  # fmt: skip
@@ -109,13 +109,13 @@ class FakeExecutor:
         pass
 
 
-def entries(count: int) -> Iterator[InputFile | Unreadable]:
+def entries(count: int) -> Iterator[InputFile | UnreadableEntry]:
     for number in range(count):
         yield InputFile(f"{number}.mkv", SOMEWHERE, f"{number}.mkv", 100, 5)
 
 
 def run_all(
-    out: Path, executor: FakeExecutor, found: Iterator[InputFile | Unreadable] | None = None
+    out: Path, executor: FakeExecutor, found: Iterator[InputFile | UnreadableEntry] | None = None
 ) -> tuple[Runner, Report]:
     with closing(Journal(out)) as journal:
         run = Runner(executor, entries(6) if found is None else found, journal, SETTINGS, out)
@@ -147,7 +147,7 @@ def test_of_100000_files_only_a_few_are_on_the_way(
     seen = 0
     most_ahead = most_held = 0
 
-    def lazily() -> Iterator[InputFile | Unreadable]:
+    def lazily() -> Iterator[InputFile | UnreadableEntry]:
         nonlocal seen, most_ahead, most_held
         for entry in entries(count):
             seen += 1
@@ -166,7 +166,7 @@ def test_of_100000_files_only_a_few_are_on_the_way(
 
 
 def quick_entry(file: InputFile, _out: Path, frames: int) -> JournalEntry:
-    return JournalEntry(input=file.name, status=Status.DONE, frames=frames)
+    return JournalEntry(input=file.name, status=FileStatus.DONE, frames=frames)
 
 
 def test_a_lost_worker_costs_an_attempt_and_nothing_else(tmp_path: Path) -> None:
@@ -215,8 +215,8 @@ def test_a_broken_file_is_tried_once_and_the_others_go_on(tmp_path: Path) -> Non
     def trouble(task: Task, _n: int) -> Answer | None:
         return Failure(f"{task.file.path}: no\nvideo") if task.file.name == "3.mkv" else None
 
-    def found() -> Iterator[InputFile | Unreadable]:
-        yield Unreadable("locked/", "the folder cannot be read")
+    def found() -> Iterator[InputFile | UnreadableEntry]:
+        yield UnreadableEntry("locked/", "the folder cannot be read")
         yield from entries(6)
 
     _, report = run_all(tmp_path, FakeExecutor(tmp_path, trouble=trouble), found())
@@ -263,7 +263,7 @@ def test_changed_inputs_settings_and_lost_results_are_done_again(tmp_path: Path)
     (tmp_path / "4.mkv").unlink()
     (tmp_path / "5.mkv").write_text("cut in the copying")
 
-    def changed() -> Iterator[InputFile | Unreadable]:
+    def changed() -> Iterator[InputFile | UnreadableEntry]:
         for entry in entries(6):
             assert isinstance(entry, InputFile)
             touched = entry.name in ("0.mkv", "1.mkv")
@@ -275,7 +275,8 @@ def test_changed_inputs_settings_and_lost_results_are_done_again(tmp_path: Path)
         asked[task.file.name] = task.file.known
         if task.file.name == "0.mkv":  # touched, with the same content
             return Done(
-                JournalEntry(input="0.mkv", status=Status.DONE, input_sha256=task.file.known), unchanged=True
+                JournalEntry(input="0.mkv", status=FileStatus.DONE, input_sha256=task.file.known),
+                unchanged=True,
             )
         return None
 
@@ -293,7 +294,7 @@ def test_changed_inputs_settings_and_lost_results_are_done_again(tmp_path: Path)
 
 
 def test_the_time_left_is_reckoned_from_pixels_a_byte(tmp_path: Path) -> None:
-    def found() -> Iterator[InputFile | Unreadable]:
+    def found() -> Iterator[InputFile | UnreadableEntry]:
         yield from entries(10)
         yield InputFile("a.png", Path("a.png"), "a.png", 50, 5)
         yield InputFile("b.png", Path("b.png"), "b.png", 50, 5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clesr.engines.common.files import contains
-from clesr.tools.archive.tree import InputFile, Tree, Unreadable
+from clesr.tools.archive.tree import ArchiveTree, InputFile, UnreadableEntry
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def put(path: Path, text: str = "x") -> Path:
     return path
 
 
-def walk(tree: Tree) -> dict[str, str]:
+def walk(tree: ArchiveTree) -> dict[str, str]:
     found = {}
     for entry in tree:
         assert isinstance(entry, InputFile), entry
@@ -46,7 +46,7 @@ def test_a_tree_is_mirrored_in_natural_order(archive: Path) -> None:
         "raw",
     ):
         put(archive / name)
-    tree = Tree(archive, archive.parent / "out")
+    tree = ArchiveTree(archive, archive.parent / "out")
     assert list(walk(tree).items()) == [
         ("a.mpeg", "a.mkv"),
         ("c.tiff", "c.tif"),
@@ -60,17 +60,17 @@ def test_a_tree_is_mirrored_in_natural_order(archive: Path) -> None:
 def test_a_session_is_one_recording_its_raw(archive: Path) -> None:
     for name in ("p/s1/raw.mkv", "p/s1/sr.mkv", "p/s1/session.json", "q/raw.mkv"):
         put(archive / name)
-    assert walk(Tree(archive, archive / "out")) == {"p/s1": "p/s1.mkv", "q/raw.mkv": "q/raw.mkv"}
-    entry = next(iter(Tree(archive, archive / "out")))
+    assert walk(ArchiveTree(archive, archive / "out")) == {"p/s1": "p/s1.mkv", "q/raw.mkv": "q/raw.mkv"}
+    entry = next(iter(ArchiveTree(archive, archive / "out")))
     assert isinstance(entry, InputFile)
     assert entry.path == archive / "p" / "s1" / "raw.mkv"
-    assert walk(Tree(archive / "p" / "s1", archive / "out")) == {"s1": "s1.mkv"}
+    assert walk(ArchiveTree(archive / "p" / "s1", archive / "out")) == {"s1": "s1.mkv"}
 
 
 def test_results_of_the_same_name_are_told_apart(archive: Path) -> None:
     for name in ("a.mpeg", "a.avi", "a/raw.mkv", "a/session.json", "b.png", "b.jpg"):
         put(archive / name)
-    assert walk(Tree(archive, archive / "out")) == {
+    assert walk(ArchiveTree(archive, archive / "out")) == {
         "a": "a.session.mkv",
         "a.avi": "a.avi.mkv",
         "a.mpeg": "a.mpeg.mkv",
@@ -88,7 +88,7 @@ def test_loops_of_links_end_and_nothing_comes_twice(archive: Path, tmp_path: Pat
     (archive / "b").symlink_to(archive / "a")
     (archive / "c").symlink_to(tmp_path / "elsewhere")
     (archive / "d").symlink_to(tmp_path / "elsewhere")
-    assert list(walk(Tree(archive, archive / "out"))) == ["a/x.png", "c/y.png"]
+    assert list(walk(ArchiveTree(archive, archive / "out"))) == ["a/x.png", "c/y.png"]
 
 
 def test_the_output_folder_within_the_archive_is_passed_over(archive: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_output_folder_within_the_archive_is_passed_over(archive: Path) -> N
     put(archive / "out" / "x.png")
     put(archive / "deep" / "link" / "z.png")
     (archive / "deep" / "out").symlink_to(archive / "out")
-    assert list(walk(Tree(archive, archive / "out"))) == ["x.png", "deep/link/z.png"]
+    assert list(walk(ArchiveTree(archive, archive / "out"))) == ["x.png", "deep/link/z.png"]
     assert contains(archive, archive / "deep")
     assert contains(archive, archive)
     assert not contains(archive / "out", archive)
@@ -114,8 +114,8 @@ def test_what_cannot_be_looked_at_is_listed(archive: Path, monkeypatch: pytest.M
         return listing(self)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    found = list(Tree(archive, archive / "out"))
-    assert [(e.name, e.reason) for e in found if isinstance(e, Unreadable)] == [
+    found = list(ArchiveTree(archive, archive / "out"))
+    assert [(e.name, e.reason) for e in found if isinstance(e, UnreadableEntry)] == [
         ("gone.png", "cannot be read (No such file or directory)"),
         ("locked/", "the folder cannot be read (Permission denied)"),
     ]
@@ -127,7 +127,7 @@ def test_the_walk_looks_no_further_than_it_is_asked(archive: Path, monkeypatch: 
     looked = []
     listing = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: looked.append(self) or listing(self))  # type: ignore[func-returns-value]
-    walker = iter(Tree(archive, archive / "out"))
+    walker = iter(ArchiveTree(archive, archive / "out"))
     for _ in range(3):
         next(walker)
     assert len(looked) == 4  # the root and three folders
@@ -136,6 +136,6 @@ def test_the_walk_looks_no_further_than_it_is_asked(archive: Path, monkeypatch: 
 def test_sizes_and_times_are_those_of_the_files(archive: Path) -> None:
     path = put(archive / "x.png", "12345")
     os.utime(path, ns=(7, 1_000_000_007))
-    entry = next(iter(Tree(archive, archive / "out")))
+    entry = next(iter(ArchiveTree(archive, archive / "out")))
     assert isinstance(entry, InputFile)
     assert (entry.size, entry.mtime_ns) == (5, 1_000_000_007)

@@ -26,7 +26,7 @@ def result(fake: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
     ) -> dict[str, Any]:
         monkeypatch.setattr(run, "find_model", lambda name, scale: MODEL)
         monkeypatch.setattr(run, "bandwidth", lambda kind: 3000.0)
-        settings = run.Settings(cases=(("fast", 2, SHAPE),), seconds=1.0)
+        settings = run.BenchSettings(cases=(("fast", 2, SHAPE),), seconds=1.0)
         return run.bench(
             settings,
             candidates,

@@ -13,7 +13,7 @@ from timed_engines import Bench
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.tools.bench import baselines, run
-from clesr.tools.bench.run import Settings, all_candidates, completed, estimate_s, wanted_candidates
+from clesr.tools.bench.run import BenchSettings, all_candidates, completed, estimate_s, wanted_candidates
 from clesr.tools.bench.stored import read, write
 
 Result = Callable[..., dict[str, Any]]
@@ -38,13 +38,13 @@ def named(candidates: list[Any]) -> list[str]:
 
 
 def test_without_a_gpu_the_cpus_engines_are_measured(fake: Bench) -> None:
-    available, missing = wanted_candidates(Settings(), card(fake, available=False))
+    available, missing = wanted_candidates(BenchSettings(), card(fake, available=False))
     assert named(available) == ["openvino bf16 cpu", "openvino fp32 cpu", "torch fp32 cpu"]
     assert named(missing) == ["cuda fp16 cuda", "torch fp32 cuda"]
 
 
 def test_with_a_gpu_its_engines_and_one_of_the_cpu(fake: Bench) -> None:
-    available, missing = wanted_candidates(Settings(), card(fake, available=True))
+    available, missing = wanted_candidates(BenchSettings(), card(fake, available=True))
     assert named(available) == [
         "cuda fp16 cuda",
         "torch fp32 cuda",
@@ -56,7 +56,9 @@ def test_with_a_gpu_its_engines_and_one_of_the_cpu(fake: Bench) -> None:
 
 def test_what_is_named_is_measured_on_the_device_named(fake: Bench) -> None:
     having = card(fake, available=True)
-    available, _ = wanted_candidates(Settings(engines=("torch", baselines.COMPILED), device="cuda"), having)
+    available, _ = wanted_candidates(
+        BenchSettings(engines=("torch", baselines.COMPILED), device="cuda"), having
+    )
     assert named(available) == ["torch fp32 cuda", "torch-compile fp16 cuda"]
 
 
@@ -66,43 +68,43 @@ def test_an_engine_for_a_gpu_without_one(name: str) -> None:
     with pytest.raises(
         EngineError, match=f"there is no NVIDIA GPU here, so the {name} engine cannot be measured"
     ):
-        wanted_candidates(Settings(engines=(name,)), all_candidates())
+        wanted_candidates(BenchSettings(engines=(name,)), all_candidates())
 
 
 def test_an_engine_that_is_not_installed_says_what_to_do(fake: Bench) -> None:
     missing = fake.candidate("other", kind="cpu", reason="pip install other")
     with pytest.raises(EngineError, match="the other engine cannot be measured: pip install other"):
-        wanted_candidates(Settings(engines=("other",)), [missing])
+        wanted_candidates(BenchSettings(engines=("other",)), [missing])
 
 
 def test_a_precision_narrows(fake: Bench) -> None:
     having = card(fake, available=True)
-    available, _ = wanted_candidates(Settings(precision="fp32", device="cpu"), having)
+    available, _ = wanted_candidates(BenchSettings(precision="fp32", device="cpu"), having)
     assert named(available) == ["openvino fp32 cpu", "torch fp32 cpu"]
 
 
 def test_what_is_on_request_has_to_be_named(fake: Bench) -> None:
     having = [fake.candidate("cuda"), fake.candidate("cuda", precision="fp8", on_request=True)]
-    assert named(wanted_candidates(Settings(engines=("cuda",)), having)[0]) == ["cuda fp16 cuda"]
-    assert named(wanted_candidates(Settings(precision="fp8"), having)[0]) == ["cuda fp8 cuda"]
+    assert named(wanted_candidates(BenchSettings(engines=("cuda",)), having)[0]) == ["cuda fp16 cuda"]
+    assert named(wanted_candidates(BenchSettings(precision="fp8"), having)[0]) == ["cuda fp8 cuda"]
 
 
 def test_names_that_cannot_be(fake: Bench) -> None:
     having = card(fake, available=True)
     with pytest.raises(UsageError, match="engine 'tensorflow' is unknown; choose from cuda, openvino, torch"):
-        wanted_candidates(Settings(engines=("tensorflow",)), having)
+        wanted_candidates(BenchSettings(engines=("tensorflow",)), having)
     with pytest.raises(UsageError, match="there is no engine cuda cpu; leave --device"):
-        wanted_candidates(Settings(engines=("cuda",), device="cpu"), having)
+        wanted_candidates(BenchSettings(engines=("cuda",), device="cpu"), having)
 
 
 def test_what_was_left_open_depends_on_the_machine(fake: Bench) -> None:
     gpu, cpu = fake.candidate("cuda"), fake.candidate("torch", kind="cpu")
-    assert completed(Settings(), [gpu, cpu]).cases == run.GPU_CASES
-    assert completed(Settings(), [gpu]).seconds == 2
-    assert completed(Settings(), [cpu]).cases == run.CPU_CASES
-    assert completed(Settings(seconds=5, cases=run.GPU_CASES[:1]), [cpu]).seconds == 5
+    assert completed(BenchSettings(), [gpu, cpu]).cases == run.GPU_CASES
+    assert completed(BenchSettings(), [gpu]).seconds == 2
+    assert completed(BenchSettings(), [cpu]).cases == run.CPU_CASES
+    assert completed(BenchSettings(seconds=5, cases=run.GPU_CASES[:1]), [cpu]).seconds == 5
     assert {case[1] for case in run.GPU_CASES} == {case[1] for case in run.CPU_CASES} == {2, 4, 8}
-    assert estimate_s(completed(Settings(), [cpu] * 3), [cpu] * 3) <= 60
+    assert estimate_s(completed(BenchSettings(), [cpu] * 3), [cpu] * 3) <= 60
 
 
 def test_a_result_comes_back_from_disk(fake: Bench, result: Result, tmp_path: Path) -> None:

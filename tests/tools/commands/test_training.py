@@ -32,11 +32,11 @@ from clesr.tools.evaluation.gain import upscale_image
 from clesr.tools.evaluation.metrics import psnr
 from clesr.tools.training import checkpoint
 from clesr.tools.training import publish as publishing
-from clesr.tools.training.alone import Alone
 from clesr.tools.training.patches import VALIDATED, Patches, load_data, split_weight
 from clesr.tools.training.publish import publish
-from clesr.tools.training.recipe import Recipe, Schedule
-from clesr.tools.training.train import Progress, Stopped, Trainer
+from clesr.tools.training.recipe import Recipe, TrainingSchedule
+from clesr.tools.training.single_process import SingleProcess
+from clesr.tools.training.train import Progress, Trainer, TrainingStopped
 from clesr.tools.training.validate import silent_layers
 
 pytestmark = pytest.mark.usefixtures("few_phantoms")
@@ -98,7 +98,7 @@ def test_stopped_and_resumed_is_trained_in_one_go_to_the_bit(
     straight = Trainer(recipe(images), tmp_path / "straight")
     straight.run(every=4)
     broken = Trainer(recipe(images), tmp_path / "broken")
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         broken.run(every=4, stopping=lambda: broken.step + 1 >= stop_at)
     resumed = Trainer(recipe(images), tmp_path / "broken")
     assert resumed.step == stop_at
@@ -179,7 +179,7 @@ def test_without_lightning_one_process_trains_the_same(
         if name == "without":
             monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
         trainer = Trainer(recipe(images, precision=precision), tmp_path / name)
-        assert isinstance(trainer.fabric, Alone) == (name == "without")
+        assert isinstance(trainer.fabric, SingleProcess) == (name == "without")
         trainer.run(every=6)
         ends.append(trainer)
     for key, value in ends[0].module.state_dict().items():
@@ -319,7 +319,7 @@ def test_a_mix_is_taken_up_again_to_the_bit(images: Path, tmp_path: Path) -> Non
     straight = Trainer(recipe(images, degradation=MIX), tmp_path / "straight")
     straight.run(every=6)
     broken = Trainer(recipe(images, degradation=MIX), tmp_path / "broken")
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         broken.run(every=6, stopping=lambda: broken.step + 1 >= 7)
     resumed = Trainer(recipe(images, degradation=MIX), tmp_path / "broken")
     resumed.run(every=6)
@@ -374,7 +374,7 @@ def test_options_of_degradations_that_cannot_be(
 
 def test_the_papers_schedule() -> None:
     paper = Recipe(name="paper", architecture="densenet", scale=4)
-    plan = Schedule(paper, covering_patches=1280)
+    plan = TrainingSchedule(paper, covering_patches=1280)
     assert (plan.epoch_steps, plan.steps) == (10, 3000)
     assert [plan.learning_rate(step) for step in (0, 499, 500, 1999, 2000, 2999)] == pytest.approx(
         [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]

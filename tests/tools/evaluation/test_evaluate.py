@@ -22,7 +22,7 @@ from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.degrade import degrade
 from clesr.tools.data.images import read_gray
 from clesr.tools.evaluation import methods
-from clesr.tools.evaluation.evaluate import Row, bootstrap, from_json, summarise
+from clesr.tools.evaluation.evaluate import ImageScore, bootstrap, from_json, summarise
 from clesr.tools.evaluation.methods import Method, label_methods
 from clesr.tools.evaluation.metrics import psnr
 
@@ -201,8 +201,8 @@ def test_images_that_cannot_be_measured(run: Run, tmp_path: Path) -> None:
     assert "small.png is 30x9: too small" in err
 
 
-def row(method: str, image: str, value: float) -> Row:
-    return Row(method, 4, "native", image, value, value, 0.5, 1.0, 1.0, "")
+def row(method: str, image: str, value: float) -> ImageScore:
+    return ImageScore(method, 4, "native", image, value, value, 0.5, 1.0, 1.0, "")
 
 
 def test_differences_are_paired() -> None:

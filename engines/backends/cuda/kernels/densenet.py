@@ -23,7 +23,7 @@ from clesr.engines.backends.cuda.kernels.plan import PROJECT, TRUNK, UP, Plan, w
 from clesr.engines.backends.cuda.kernels.planes import pitch_of, plane, planes
 from clesr.engines.backends.cuda.kernels.tail import TAPS, finish, project
 from clesr.engines.backends.cuda.kernels.trunk import LAYERS, dense_blocks, multiprocessors, pack_trunk
-from clesr.engines.backends.cuda.kernels.tuner import FORMS, Choice, Tuner, card_tuner
+from clesr.engines.backends.cuda.kernels.tuner import FORMS, TunedPlan, Tuner, card_tuner
 from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
 
@@ -43,7 +43,7 @@ class _Conv(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class KernelStep:
     """One kernel of a run: ``run(plan, early)``. Steps of one ``key`` share a plan; None for kernels without."""
 
     name: str
@@ -88,7 +88,7 @@ class DenseNetKernels:
             self._block_steps = list(self._dense_blocks(module))
             self._head_steps = list(self._head(module, gains))
         self._plans: dict[str, Plan] = {}
-        self._choices: dict[str, Choice] = {}
+        self._choices: dict[str, TunedPlan] = {}
         self._early = False
         self.whole: Plan | None = None  # of all dense blocks in one launch; None: layer by layer
         tuner = tuner or card_tuner(device)
@@ -103,16 +103,16 @@ class DenseNetKernels:
         """The dense blocks alone, by ``whole``."""
         self._run(self._blocks())
 
-    def _run(self, steps: list[Step]) -> None:
+    def _run(self, steps: list[KernelStep]) -> None:
         for step in steps:
             step.run(self._plans.get(step.key or ""), self._early)
 
-    def _blocks(self) -> list[Step]:
+    def _blocks(self) -> list[KernelStep]:
         """The dense blocks, by ``whole``."""
         whole = self.whole
         if whole is None:
             return self._block_steps
-        return [Step("dense blocks", lambda _plan, _early: self._whole_step(whole))]
+        return [KernelStep("dense blocks", lambda _plan, _early: self._whole_step(whole))]
 
     def _whole_step(self, plan: Plan) -> None:
         dense_blocks(
@@ -136,7 +136,7 @@ class DenseNetKernels:
         early = "yes" if self._early else "no"
         return [*lines, f"early start of kernels: {early}", f"dense blocks in one launch: {whole}"]
 
-    def tunable(self) -> dict[str, Step]:
+    def tunable(self) -> dict[str, KernelStep]:
         """The step that stands for each key: the last and widest of those that share it."""
         steps = (*self._low_steps, *self._block_steps, *self._head_steps)
         return {step.key: step for step in steps if step.key}
@@ -180,7 +180,7 @@ class DenseNetKernels:
         tuner.compile([functools.partial(step.run, plan, form) for step, plan in steps for form in forms])
         self._early = tuner.faster(early, self._run_early)
 
-    def _different_steps(self) -> list[Step]:
+    def _different_steps(self) -> list[KernelStep]:
         """One of each kernel: the blocks' are alike."""
         return [*self._low_steps, *self._block_steps[:LAYERS], *self._head_steps]
 
@@ -216,7 +216,7 @@ class DenseNetKernels:
     def _plane(self, height: int, width: int, channels: int, dtype: torch.dtype = torch.float16) -> Tensor:
         return plane(height, width, channels, dtype, self._device)
 
-    def _low_level(self, module: DenseNet) -> Iterator[Step]:
+    def _low_level(self, module: DenseNet) -> Iterator[KernelStep]:
         """Up to ``self._low``, and the memory of the dense blocks."""
         height, width = self.shape
         one, two = (self._load(conv) for conv in module.low)
@@ -225,12 +225,12 @@ class DenseNetKernels:
         self._low = self._planes[2]
         self._scratch = torch.empty((height, width, 3 * GROWTH), dtype=torch.float16, device=self._device)
         self.between = [first, self._planes, self._scratch]
-        yield Step(
+        yield KernelStep(
             "low 1", lambda _plan, early: first_conv3(self.lr, one.weights, one.bias, first, early=early)
         )
         yield self._conv("low 2", first, two, self._low)
 
-    def _dense_blocks(self, module: DenseNet) -> Iterator[Step]:
+    def _dense_blocks(self, module: DenseNet) -> Iterator[KernelStep]:
         """Up to the last block's output, which is ``self._features``."""
         layers = [[self._load(conv) for conv in _look_ahead(block)] for block in module.blocks]  # type: ignore[arg-type]
         self._packed = pack_trunk([[(layer.weights, layer.bias) for layer in block] for block in layers])
@@ -245,7 +245,7 @@ class DenseNetKernels:
 
     def _dense_block(
         self, name: str, layers: list[_Conv], x: Tensor, out: Tensor, scratch: Tensor
-    ) -> Iterator[Step]:
+    ) -> Iterator[KernelStep]:
         one, two, three, four, ahead, six, seven, eight = layers
 
         def of(first: int, last: int) -> Tensor:
@@ -260,16 +260,16 @@ class DenseNetKernels:
             waiting = scratch[..., (i - 6) * GROWTH : (i - 5) * GROWTH]
             yield self._conv(f"{name}, layer {i}", of(5, i - 1), layer, of(i, i), partial=waiting)
 
-    def _conv(self, name: str, x: Tensor, conv: _Conv, out: Tensor, **sums: Tensor) -> Step:
+    def _conv(self, name: str, x: Tensor, conv: _Conv, out: Tensor, **sums: Tensor) -> KernelStep:
         """``sums`` are ``partial`` or ``scratch`` of ``conv3``."""
 
         def run(plan: Plan | None, early: bool) -> None:
             conv3(x, conv.weights, conv.bias, out, plan=plan, early=early, **sums)
 
         kind = kind_of(conv.weights.shape[-1])
-        return Step(name, run, kind, self._key(kind, x, conv))
+        return KernelStep(name, run, kind, self._key(kind, x, conv))
 
-    def _head(self, module: DenseNet, gains: list[float]) -> Iterator[Step]:
+    def _head(self, module: DenseNet, gains: list[float]) -> Iterator[KernelStep]:
         """From the trunk's output to the image. ``gains`` are those of each doubling's input."""
         height, width = self.shape
         x, narrow = self._features, self.precision == "fp8"
@@ -277,12 +277,14 @@ class DenseNetKernels:
         if module.skip == "add" or narrow:
             source, low = x, self._low if module.skip == "add" else None
             first = x = self._plane(height, width, x.shape[2], torch.float8_e4m3fn) if narrow else x
-            yield Step("hand-over", lambda _plan, early: hand_over(source, low, first, gains[0], early=early))
+            yield KernelStep(
+                "hand-over", lambda _plan, early: hand_over(source, low, first, gains[0], early=early)
+            )
         for i, stage in enumerate(stages[:-1], 1):
             dtype = torch.float8_e4m3fn if narrow else torch.float16
             out = self._plane(height << i, width << i, stage.weights.shape[-1], dtype)
             self.between.append(out)
-            yield Step(f"doubling {i}", _bound_up(x, stage, out, gains[i]), UP, self._key(UP, x, stage))
+            yield KernelStep(f"doubling {i}", _bound_up(x, stage, out, gains[i]), UP, self._key(UP, x, stage))
             x = out
         projected = torch.empty((*x.shape[:2], 4, 9), dtype=torch.float16, device=self._device)
         self.between.append(projected)
@@ -293,13 +295,15 @@ class DenseNetKernels:
         def run(plan: Plan | None, early: bool) -> None:
             project(x, last.weights, last.bias, taps, projected, gain=last.gain, plan=plan, early=early)
 
-        yield Step(f"doubling {len(stages)}, projected", run, PROJECT, self._key(PROJECT, x, last))
+        yield KernelStep(f"doubling {len(stages)}, projected", run, PROJECT, self._key(PROJECT, x, last))
         assert module.last.bias is not None
         bias = module.last.bias.detach().to(self._device, torch.float32)
         base = None
         if module.base is not None:
             base = module.base.taps.reshape(-1, 5, 5).to(self._device, torch.float32).contiguous()
-        yield Step("image", lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, early=early))
+        yield KernelStep(
+            "image", lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, early=early)
+        )
 
     def _load(self, conv: nn.Module) -> _Conv:
         assert isinstance(conv, nn.Conv2d)

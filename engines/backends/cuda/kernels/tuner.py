@@ -37,7 +37,7 @@ BROKEN = ("Triton Error", "PassManager::run failed")  # of a launch that was ref
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TunedPlan:
     """What was chosen for one kernel: its ``plan``, the time of a run in microseconds, and of how many ``tried``."""
 
     plan: Plan
@@ -59,9 +59,9 @@ class Tuner:
     measure: Callable[[Callable[[], None]], float]
     seconds: float = SECONDS
     spent: float = 0.0
-    known: dict[str, Choice] = field(default_factory=dict)
+    known: dict[str, TunedPlan] = field(default_factory=dict)
 
-    def choose(self, key: str, plans: Sequence[Plan], run: Callable[[Plan], None]) -> Choice:
+    def choose(self, key: str, plans: Sequence[Plan], run: Callable[[Plan], None]) -> TunedPlan:
         """The fastest of ``plans``; the last where none could be measured in the time that is left.
 
         A plan that this card cannot run is passed over.
@@ -70,7 +70,7 @@ class Tuner:
         self.known[key] = stored
         return stored
 
-    def recall(self, key: str, plans: Sequence[Plan]) -> Choice | None:
+    def recall(self, key: str, plans: Sequence[Plan]) -> TunedPlan | None:
         """What was chosen earlier; None where nothing was, or a plan that is not among ``plans``."""
         stored = self.known.get(key) or self._read(key)
         return stored if stored is not None and stored.plan in plans else None
@@ -98,7 +98,7 @@ class Tuner:
         """Whether ``run(True)`` is faster than ``run(False)``."""
         return self.choose(key, FORMS, lambda plan: run(plan == FORMS[0])).plan == FORMS[0]
 
-    def _measured(self, key: str, plans: Sequence[Plan], run: Callable[[Plan], None]) -> Choice:
+    def _measured(self, key: str, plans: Sequence[Plan], run: Callable[[Plan], None]) -> TunedPlan:
         times: dict[Plan, float] = {}
         seen, started = 0, perf_counter()
         for plan in plans:
@@ -112,7 +112,7 @@ class Tuner:
             self._note(times, plan, run)
         self.spent += perf_counter() - started
         best = min(times, key=times.__getitem__, default=plans[-1])
-        choice = Choice(best, times.get(best, float("inf")) * 1e6, len(times))
+        choice = TunedPlan(best, times.get(best, float("inf")) * 1e6, len(times))
         if times and seen == len(plans):
             self._write(key, choice)
         return choice
@@ -142,17 +142,17 @@ class Tuner:
         whole = {"card": self.card, "triton": triton.__version__, "kernel": key}
         return Cache(self.folder, "the measured choice for a kernel", ".plan"), key, whole
 
-    def _read(self, key: str) -> Choice | None:
+    def _read(self, key: str) -> TunedPlan | None:
         kept = self._kept(key)
         content = kept and kept[0].read(*kept[1:])
         try:
             found = parse_json(content or b"{}", dict[str, Any])
-            stored = convert(found, Choice)
+            stored = convert(found, TunedPlan)
             return stored if asdict(stored.plan) == found["plan"] else None
         except ValueError:  # none yet, or of another clesr: measure again
             return None
 
-    def _write(self, key: str, choice: Choice) -> None:
+    def _write(self, key: str, choice: TunedPlan) -> None:
         kept = self._kept(key)
         if kept is not None:
             kept[0].write(*kept[1:], json.dumps(asdict(choice)).encode())

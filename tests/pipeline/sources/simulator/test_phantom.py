@@ -18,7 +18,7 @@ from clesr.pipeline.sources.simulator.phantom import (
     Phantom,
 )
 from clesr.pipeline.sources.simulator.tissue import CELL_UM, place_cells
-from clesr.pipeline.sources.simulator.vessels import ANGLES, HEART_HZ, FlowPath, Tree
+from clesr.pipeline.sources.simulator.vessels import ANGLES, HEART_HZ, FlowPath, VesselTree
 from clesr.tools.data.degrade import degrade
 
 
@@ -167,7 +167,7 @@ def test_erythrocytes_flow_at_the_speed_of_their_vessel() -> None:
     straight = FlowPath(
         np.stack([np.arange(k, dtype=float), np.zeros(k)], axis=1), np.zeros(k, np.intp), np.full(k, 4.0)
     )
-    tree = Tree(
+    tree = VesselTree(
         [straight],
         speed=120.0,
         circuit=float(k),

@@ -16,8 +16,8 @@ from support import until
 from clesr.engines.common import limits
 from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.zeromq import gate as zmq_gate
 from clesr.pipeline.sources.zeromq import peer as zmq_peer
+from clesr.pipeline.sources.zeromq import peer_pool
 from clesr.pipeline.sources.zeromq.message import Refused
 from clesr.pipeline.sources.zeromq.peer import CHUNK
 from clesr.pipeline.sources.zeromq.source import ZmqSource
@@ -102,9 +102,9 @@ class Pulling:
 @pytest.fixture
 def pulling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulling]:
     monkeypatch.setattr(limits, "_side", SIDE)
-    monkeypatch.setattr(zmq_gate, "BUDGET", 0)  # two of the largest images
-    monkeypatch.setattr(zmq_gate, "SMALL", 10_000)
-    monkeypatch.setattr(zmq_gate, "STALLED_NS", 200_000_000)
+    monkeypatch.setattr(peer_pool, "BUDGET", 0)  # two of the largest images
+    monkeypatch.setattr(peer_pool, "SMALL", 10_000)
+    monkeypatch.setattr(peer_pool, "STALLED_NS", 200_000_000)
     made = Pulling()
     yield made
     made.close()
@@ -213,7 +213,7 @@ def test_a_peer_that_was_heard_slowly_is_heard_again_when_it_sends_frames(
 
 
 def test_peers_are_at_most_so_many(pulling: Pulling, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zmq_gate, "MOST_PEERS", 4)
+    monkeypatch.setattr(peer_pool, "MOST_PEERS", 4)
     pulling.open += [socket.create_connection(("127.0.0.1", pulling.port), WAIT) for _ in range(12)]
     ended = 0
     for connection in pulling.open:
@@ -223,7 +223,7 @@ def test_peers_are_at_most_so_many(pulling: Pulling, monkeypatch: pytest.MonkeyP
                 assert data[0] == 0xFF  # our greeting
             ended += 1
     assert ended == 8
-    monkeypatch.setattr(zmq_gate, "IDLE_NS", 0)  # who is silent makes room
+    monkeypatch.setattr(peer_pool, "IDLE_NS", 0)  # who is silent makes room
     honest = pulling.honest()
     honest.send_multipart([header(8, 1), bytes(64)])
     assert isinstance(pulling.next(Frame), Frame)

@@ -9,7 +9,7 @@ from clesr.engines.common.clock import Clock
 FIRST_NS, LAST_NS = 1_000_000_000, 60_000_000_000  # between two lines: at first, and at most
 
 
-class Seldom:
+class RateLimiter:
     """Tells the first message; of those that follow one after a second, after two, four, and so on up to a minute, with
     how many were not told. After a minute of silence it begins anew. One thread."""
 

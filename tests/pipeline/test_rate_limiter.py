@@ -2,17 +2,17 @@ from __future__ import annotations
 
 from support import ManualClock
 
-from clesr.pipeline.seldom import Seldom
+from clesr.pipeline.rate_limiter import RateLimiter
 
 
 def test_many_of_a_kind_are_few_lines_and_none_is_forgotten() -> None:
     said: list[str] = []
     clock = ManualClock()
-    seldom = Seldom(said.append, clock)
+    limiter = RateLimiter(said.append, clock)
     for n in range(1000):
-        seldom(f"frame {n}")
+        limiter(f"frame {n}")
         clock.advance(0.04)
-    seldom.rest()
+    limiter.rest()
     assert said[0] == "frame 0"
     assert said[1] == "frame 25 (and 24 more like that)"
     assert len(said) == 7, "after 1, 3, 7, 15 and 31 s, and at the end"
@@ -24,10 +24,10 @@ def test_many_of_a_kind_are_few_lines_and_none_is_forgotten() -> None:
 def test_after_a_minute_of_silence_it_begins_anew() -> None:
     said: list[str] = []
     clock = ManualClock()
-    seldom = Seldom(said.append, clock)
+    limiter = RateLimiter(said.append, clock)
     for name in "abc":
-        seldom(name)
+        limiter(name)
     clock.advance(61)
-    seldom("d")
-    seldom.rest()
+    limiter("d")
+    limiter.rest()
     assert said == ["a", "d (and 2 more like that)"]

@@ -1,4 +1,4 @@
-"""All peers of a ZeroMQ source behind one gate, so that what ZeroMQ keeps of them together is bounded."""
+"""All peers of a ZeroMQ source, so that what ZeroMQ keeps of them together is bounded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIAL_S, _REDIAL_NS = 2.0, 100_000_000
 Parts = list[zmq.Frame]
 
 
-class Gate:
+class PeerPool:
     """Messages of the peers at ``endpoint`` (tcp:// or ipc://), which we listen at where ``listen``, else connect to.
 
     ``most`` is how many bytes the largest allowed part has. Raises SourceError where it cannot listen.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Moved = TypeVar("Moved", Tensor, nn.Module)
 
 
-class Alone:
+class SingleProcess:
     """The part of ``lightning.fabric.Fabric`` that a single process needs."""
 
     global_rank, world_size, is_global_zero = 0, 1, True
