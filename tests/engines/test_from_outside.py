@@ -105,7 +105,10 @@ def test_an_engine_of_another_package_is_chosen_and_checked_as_any_other() -> No
 
 
 def test_a_package_that_cannot_be_loaded_is_passed_over() -> None:
-    assert engines()[-1].reason == "it cannot be loaded: No module named 'clesr_missing'"
+    assert engines()[-1].reason == (
+        "broken in clesr.engines of the package clesr-other (clesr_missing:candidates) does not load "
+        "(ModuleNotFoundError: No module named 'clesr_missing')"
+    )
     open_engine("auto", "fast", 2, SHAPE, device="cpu").close()
-    with pytest.raises(EngineError, match=r"not broken fp32 on this machine \(it cannot be loaded"):
+    with pytest.raises(EngineError, match=r"not broken fp32 on this machine \(broken in clesr\.engines"):
         open_engine("broken", "fast", 2, SHAPE)
