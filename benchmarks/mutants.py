@@ -52,6 +52,7 @@ TESTS = {
     "pipeline/stats.py": [f"{PIPELINE}stats.py", *RUN],
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
     **{f"pipeline/session/{name}.py": RECORDED for name in SESSION_MODULES.split()},
+    "pipeline/session/folder.py": [*RECORDED, f"{SESSION}broken_places.py", f"{SESSION}links.py"],
     **{f"tools/export/{name}.py": EXPORTED for name in EXPORT_MODULES.split()},
 }
 SLOWER = 4.0  # times what the tests take without a fault, after which one is noticed: something hangs

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from heard import hear
 from pydicom.dataset import Dataset
 from recordings import noise
 
@@ -88,6 +89,25 @@ def read_pair(make_clip: MakeClip, folder: Path, **options: Any) -> tuple[Datase
     raw, sr = pair(make_clip, np.uint8, live=True, pixel_um=0.8)
     write({folder / "raw.dcm": raw, folder / "sr.dcm": sr}, region="colon", **options)
     return pydicom.dcmread(folder / "raw.dcm"), pydicom.dcmread(folder / "sr.dcm")
+
+
+@pytest.mark.parametrize(("dtype", "bits", "length"), [(np.uint8, 8, 36), (np.uint16, 16, 70)])
+def test_a_value_has_an_even_length_and_the_line_says_what_was_written(
+    make_clip: MakeClip, tmp_path: Path, dtype: type, bits: int, length: int
+) -> None:
+    path = tmp_path / "one.dcm"
+    (said,) = write({path: make_clip(noise(1, (5, 7), dtype))})
+    assert said.startswith(f"{path}: 1 frames, 7x5, {bits} bit, ")
+    assert len(pydicom.dcmread(path).PixelData) == length
+
+
+def test_an_sr_object_without_its_source_images_is_told_of(make_clip: MakeClip, tmp_path: Path) -> None:
+    said = hear()
+    raw, sr = pair(make_clip, np.uint8)
+    write({tmp_path / "raw.dcm": raw, tmp_path / "sr.dcm": sr})
+    assert said == []
+    write({tmp_path / "alone.dcm": sr})
+    assert [line.partition(", ")[0] for line in said] == ["the captured images are not exported with them"]
 
 
 def test_raw_and_sr_are_two_objects_of_one_study_the_second_derived(
