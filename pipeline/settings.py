@@ -105,7 +105,7 @@ class EngineSettings:
     model: str = _upscaling(
         "auto",
         "densenet (the paper's network), fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet "
-        "where a short trial holds the source's frame rate, else fast.",
+        f"where a short trial holds the source's frame rate (for files {PATIENCE_FPS:g} frames/s), else fast.",
         "NAME|FILE",
     )
     engine: str = _upscaling(
@@ -248,12 +248,6 @@ class LiveSettings(RunSettings):
 class UpscaleSettings(RunSettings):
     """`clesr upscale`: recorded files to files."""
 
-    model: str = _upscaling(
-        "auto",
-        "densenet, fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet where a short trial "
-        f"does {PATIENCE_FPS:g} frames/s, else fast.",
-        "NAME|FILE",
-    )
     output: str = _output(
         ..., "A file for one input, a folder for more.", "FILE|FOLDER", names=("--out", "-o")
     )

@@ -43,9 +43,7 @@ _PARTS = {
     **dict.fromkeys((".mkv", ".mp4", ".mov", ".avi"), "video:VideoFile"),
 }
 SINKS: Registry[Callable[[str, SinkOptions], Sink]] = Registry(
-    "clesr.sinks",
-    {name: f"clesr.pipeline.sinks.{place}" for name, place in _PARTS.items()},
-    SinkError,
+    "clesr.sinks", {name: f"clesr.pipeline.sinks.{place}" for name, place in _PARTS.items()}, SinkError
 )
 """What opens an address, by its scheme (``igtl``) or its begin (``zmq+``), by the whole of it (``window``), or by
 the suffix of a file (``.mkv``)."""

@@ -67,9 +67,7 @@ _PARTS = {
     "*/": "images.files:open_images",
 }
 SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(
-    "clesr.sources",
-    {name: f"clesr.pipeline.sources.{place}" for name, place in _PARTS.items()},
-    SourceError,
+    "clesr.sources", {name: f"clesr.pipeline.sources.{place}" for name, place in _PARTS.items()}, SourceError
 )
 """What opens an address, by its scheme (``demo``) or the suffix of a file (``.mkt``); a folder by the name of a file in
 it (``*/session.json``); other files by ``*``, other folders by ``*/``. It is given the address, or the file's path."""

@@ -118,11 +118,7 @@ def screen_size() -> tuple[int, int]:
 class _Screen(ctypes.Structure):
     """The beginning of xcb_screen_t (xproto.h)."""
 
-    _fields_ = (
-        ("words", ctypes.c_uint32 * 5),
-        ("width", ctypes.c_uint16),
-        ("height", ctypes.c_uint16),
-    )
+    _fields_ = (("words", ctypes.c_uint32 * 5), ("width", ctypes.c_uint16), ("height", ctypes.c_uint16))
 
 
 class _ScreenIterator(ctypes.Structure):

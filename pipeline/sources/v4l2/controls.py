@@ -25,10 +25,7 @@ KINDS = {
 
 # Drivers name the same control differently, so the two that matter most go by number, best first.
 _IDS = v4l2.ControlID
-ALIASES = {
-    "exposure": (_IDS.EXPOSURE_ABSOLUTE, _IDS.EXPOSURE),
-    "gain": (_IDS.GAIN, _IDS.ANALOGUE_GAIN),
-}
+ALIASES = {"exposure": (_IDS.EXPOSURE_ABSOLUTE, _IDS.EXPOSURE), "gain": (_IDS.GAIN, _IDS.ANALOGUE_GAIN)}
 # What must be off before they have an effect, and the value that is off.
 AUTOMATICS = {
     _IDS.EXPOSURE_ABSOLUTE: (_IDS.EXPOSURE_AUTO, 1),
