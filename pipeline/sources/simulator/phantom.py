@@ -132,6 +132,11 @@ class Phantom:
     def _thinned(self, image: Plane) -> Plane:
         return np.ascontiguousarray(image[:: self._stride, :: self._stride])
 
+    def clean(self, index: int) -> Image:
+        """The LR image (size, size) without noise: what antialiased bicubic makes of the truth, to within
+        half a grey level on average (more on the disc's rim)."""
+        return self._levels(self._clean(index))
+
     def measured(self, index: int) -> Image:
         """The LR image (size, size) with photon and read noise."""
         image = self._clean(index)
