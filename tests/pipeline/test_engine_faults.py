@@ -241,6 +241,25 @@ def test_an_interrupt_stays_one_and_no_frame_is_lost(what: str) -> None:
     assert factory.opened[0].closed
 
 
+def test_a_broken_engine_is_opened_again_after_ever_longer_waits() -> None:
+    clock, opened = ManualClock(), list[float]()
+    begun = clock.now_ns()
+
+    def broken(_shape: tuple[int, int]) -> FakeEngine:
+        opened.append((clock.now_ns() - begun) / 1e9)
+        raise EngineError("it does not start")
+
+    live = LiveEngine(broken, 2, clock)
+    for number in range(400):
+        frame = picture(number)
+        (result,) = live.submit(PreparedFrame(frame, frame.image, clock.now_ns()))
+        assert result.outcome is Outcome.FAILED
+        clock.advance(0.1)
+    waits = np.diff(opened)
+    assert waits[:6] == pytest.approx([0.1, 0.5, 1.0, 2.0, 5.0, 10.0], abs=0.11)
+    assert waits[6:] == pytest.approx(10.0, abs=0.11)
+
+
 def test_handlers_of_an_application_that_raise_end_no_run() -> None:
     class Raising(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -65,6 +65,11 @@ def test_close_wakes_a_waiting_writer() -> None:
     assert outcome == ["closed"]
 
 
+def test_before_anything_came_the_newest_always_has_room() -> None:
+    assert FrameQueue[int](1, Policy.DROP_OLDEST).room == math.inf
+    assert FrameQueue[int](3, Policy.BLOCK).room == 3
+
+
 def test_a_box_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         FrameQueue[int](0, Policy.BLOCK)

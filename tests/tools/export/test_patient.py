@@ -46,3 +46,20 @@ def test_what_dicom_does_not_allow_is_one_line(text: str, said: str, tmp_path: P
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent.toml cannot be read"):
         read_patient(tmp_path / "absent.toml")
+
+
+def test_the_longest_texts_and_the_largest_file_are_taken(tmp_path: Path) -> None:
+    patient = Patient(name="n" * 64, id="1", accession_number="a" * 16, study_id="s" * 16)
+    assert len(patient.name) == 64
+    text = 'name = "Doe^Jane"\nid = "7"\n#'
+    (tmp_path / "p.toml").write_text(text + "x" * ((1 << 16) - len(text)))
+    assert read_patient(tmp_path / "p.toml").id == "7"
+    (tmp_path / "p.toml").write_text(text + "x" * ((1 << 16) + 1 - len(text)))
+    with pytest.raises(UsageError, match="has 65537 bytes, at most 65536 are allowed"):
+        read_patient(tmp_path / "p.toml")
+
+
+def test_what_is_no_table_of_a_patient_says_what_one_has(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('name = "Doe^Jane"\n')
+    with pytest.raises(UsageError, match="with name and id, and as needed birth_date, sex, accession_number"):
+        read_patient(tmp_path / "p.toml")
