@@ -108,10 +108,10 @@ def test_a_type_that_is_missing_is_found() -> None:
     named = [
         name for module, text in Entry("clesr.Pipeline", "").annotations() for name, _ in _named(module, text)
     ]
-    assert {"Summary", "Prepare", "EngineFactory", "Image"} & set(named) == {
+    assert {"Summary", "Prepare", "OpenEngine", "Image"} & set(named) == {
         "Summary",
         "Prepare",
-        "EngineFactory",
+        "OpenEngine",
     }
     given = [
         name for module, text in Entry("clesr.engines", "").annotations() for name, _ in _named(module, text)
