@@ -35,7 +35,10 @@ SESSION_MODULES = (
 )
 EXPORT_MODULES = "burn_in clip dicom dicom_header files mp4 ome_tiff patient run selection sessions stills"
 RUN = [f"{PIPELINE}{name}.py" for name in ("pipeline", "engine_faults", "continuity", "streams", "hanging")]
-RECORDED = [f"{SESSION}{name}.py" for name in ("verify", "repair", "recorder", "commit", "manifest", "foreign_sessions")]
+RECORDED = [
+    f"{SESSION}{name}.py"
+    for name in ("verify", "repair", "recorder", "commit", "manifest", "foreign_sessions")
+]
 RECORDED.append("tests/test_library.py")
 EXPORTED = ["tests/tools/export", "tests/tools/commands/test_export.py"]
 TESTS = {

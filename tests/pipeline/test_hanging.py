@@ -22,6 +22,7 @@ from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
+from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.status import State, Status
 from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog
@@ -458,3 +459,16 @@ def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
     clock.advance(0.2)
     watchdog.look(parts)
     assert said == ["the engine has not answered for 3 s"]
+
+
+def test_a_sink_without_room_holds_the_engine_up_for_as_long_as_it_may() -> None:
+    clock, said = ManualClock(), hear()
+    worker = SinkWorker(ListSink(name="slow"), clock=clock, full_s=0.5)
+    assert worker.takes(3)
+    assert not worker.takes(4), "as many as it has room for are on their way"
+    clock.advance(0.49)
+    assert not worker.takes(4)
+    assert said == []
+    clock.advance(0.02)
+    assert worker.takes(4)
+    assert said == ["slow is too slow: results are missing from it from here on"]

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support import ManualClock
 
 from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
-from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate
+from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, RateMonitor
 
 
 def result(captured_ns: int, *spans_ms: float) -> Result:
@@ -31,7 +33,7 @@ def test_latency_percentiles_by_stage() -> None:
     latency = Latency()
     assert latency.percentiles() == {}
     for i in range(1, 101):
-        latency.add(result(0, 1, 2, i))
+        latency.add(result(10**15 + 7 * i, 1, 2, i))
     table = latency.percentiles()
     assert table["prepare"]["p50"] == pytest.approx(1, abs=1e-3)
     assert table["wait"]["p99"] == pytest.approx(2, abs=1e-3)
@@ -53,6 +55,16 @@ def test_rate() -> None:
         rate.add(i * 40_000_000)
     assert rate.recent() == pytest.approx(25)
     assert rate.overall() == pytest.approx(25)
+
+
+def test_the_period_of_a_source_that_does_not_say_it_follows_what_comes() -> None:
+    clock = ManualClock()
+    monitor = RateMonitor(SourceInfo("camera", True, None, (2, 2), None), clock)
+    assert monitor.shown_period_ns(0.0) is None
+    for seconds in (0.0, 0.04, 0.04, 0.14):
+        clock.advance(seconds)
+        monitor.arrives()
+    assert monitor.shown_period_ns(0.0) == pytest.approx(50_000_000, abs=2), "a tenth of the last interval"
 
 
 def test_fidelities_are_summed_up() -> None:
