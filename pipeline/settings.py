@@ -80,12 +80,17 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def check_above_zero(settings: Any) -> None:
-    """Raise UsageError where an option of the dataclass ``settings`` that must be above zero is not."""
+def check_values(settings: Any) -> None:
+    """Raise UsageError where an option of the dataclass ``settings`` must be above zero, or one of its choices."""
     for each in fields(settings):
         value, option = getattr(settings, each.name), each.metadata.get("option")
-        if option is not None and option.above_zero and value is not None and not value > 0:
+        if option is None or value is None or isinstance(value, tuple):
+            continue
+        if option.above_zero and not value > 0:
             raise UsageError(f"{option_name(each.name)} {value} is not positive")
+        if option.choices and value not in option.choices:
+            allowed = ", ".join(map(str, option.choices))
+            raise UsageError(f"{option_name(each.name)} {value!r} is not one of {allowed}")
 
 
 def _parsed(place: str, *more: str) -> Callable[[str], Any]:
@@ -120,7 +125,7 @@ class EngineSettings:
     )
 
     def __post_init__(self) -> None:
-        check_above_zero(self)
+        check_values(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +271,6 @@ class UpscaleSettings(RunSettings):
         1.0,
         "GPUs of one engine on the cluster, where it has any; 0.5 puts two engines on each.",
         "SHARE",
-        minimum=0,
         maximum=8,
         above_zero=True,
     )

@@ -64,7 +64,12 @@ class Registry(Generic[T]):
     def _installed(self) -> dict[str, EntryPoint]:
         if self._foreign is None:
             self._foreign = {}
-            for entry in _entries(self.group):
+            entries: Iterable[EntryPoint] = ()
+            try:
+                entries = entry_points(group=self.group)
+            except Exception as error:  # noqa: BLE001 - whatever the files of some installed package say
+                log.warning(f"what other packages add to {self.group} is not known: {first_line(error)}")
+            for entry in entries:
                 if entry.name in self._places or entry.name in self._foreign:
                     log.warning(f"{_named(entry)} is passed over: the name is taken")
                 else:
@@ -79,14 +84,6 @@ class Registry(Generic[T]):
         except BaseException as error:
             why = f"{type(error).__name__}: {first_line(error)}"
             raise self._error(f"{_named(entry)} does not load ({why})") from error
-
-
-def _entries(group: str) -> Iterable[EntryPoint]:
-    try:
-        return entry_points(group=group)
-    except Exception as error:  # noqa: BLE001 - whatever the files of some installed package say
-        log.warning(f"what other packages add to {group} is not known: {first_line(error)}")
-        return ()
 
 
 def _named(entry: EntryPoint) -> str:

@@ -43,7 +43,6 @@ class BenchOptions:
         None,
         "Of each measurement: one frame at a time, frames in flight.  [default: 1; on an NVIDIA GPU 2]",
         "S",
-        minimum=0,
         above_zero=True,
     )
     repeats: int = _how_long(3, "Turns that the engines take; the median counts.", minimum=1)

@@ -75,7 +75,6 @@ class EvaluateOptions:
         None,
         "Micrometres a pixel of the images, for scale bars.  [default: bars in pixels]",
         "UM",
-        minimum=0,
         above_zero=True,
     )
     overwrite: bool = overwriting()

@@ -47,8 +47,8 @@ class TrainOptions:
     scale: int = _network(4, "", choices=SCALES)
     skip: str = _network("add", "densenet: how low-level features are joined.", choices=SKIPS)
     base: str = _network("bicubic", "densenet: what the network's output is added to.", choices=BASES)
-    channels: int = _network(16, "fast: channels of each layer.")
-    depth: int = _network(8, "fast: number of convolutions.")
+    channels: int = _network(16, "fast: channels of each layer.", minimum=1)
+    depth: int = _network(8, "fast: number of convolutions.", minimum=2)
     levels: bool = _network(
         False,
         "densenet, fast: the network is told how noisy, detailed and blocky the image is.",
@@ -202,18 +202,14 @@ def _plan(trainer: Trainer) -> str:
 
 def _recipe(options: dict[str, Any]) -> Recipe:
     """The recipe that the options say; raises UsageError where they do not fit together."""
-    asked, channels, depth = (options[key] for key in ("architecture", "channels", "depth"))
+    asked = options["architecture"]
     architecture, arguments = asked, dict[str, Any]()
     if asked == "densenet-paper":
         architecture, arguments = "densenet", {"skip": "none", "base": "none"}
     elif asked == "densenet":
         arguments = {"skip": options["skip"], "base": options["base"]}
     elif asked == "fast":
-        if channels < 1 or depth < 2:
-            raise UsageError(
-                f"--channels {channels} --depth {depth}: at least 1 channel and 2 layers are needed"
-            )
-        arguments = {"channels": channels, "depth": depth}
+        arguments = {"channels": options["channels"], "depth": options["depth"]}
     elif asked not in OWN and asked not in NETWORKS:
         names = ", ".join(dict.fromkeys((*OWN, *NETWORKS)))
         raise UsageError(f"--architecture {asked!r} is not one of {names}")

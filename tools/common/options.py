@@ -20,7 +20,7 @@ from clesr.engines.common.limits import DEFAULT_SIDE, OPTION, parse_side, set_ma
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import parse_toml, read_bounded, unreadable
 from clesr.engines.common.text import conceal
-from clesr.pipeline.settings import Option, check_above_zero, option_name
+from clesr.pipeline.settings import Option, check_values, option_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def make_settings(settings: type[T], values: Mapping[str, Any]) -> T:
     made = settings(
         **{name: _value(*known[name], value) if name in known else value for name, value in values.items()}
     )
-    check_above_zero(made)
+    check_values(made)
     return made
 
 

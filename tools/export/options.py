@@ -24,7 +24,7 @@ class ExportOptions:
     )
     frames: str | None = _what(None, "Only the frames with these numbers, both included.", "A-B")
     frame: tuple[int, ...] = _what((), "PNG: the frame with this number; may be repeated.", "N")
-    every: float | None = _what(None, "PNG: a still every S seconds.", "S")
+    every: float | None = _what(None, "PNG: a still every S seconds.", "S", above_zero=True)
     output: str = _output(
         ..., "Ends in .mp4, .ome.tif, .dcm or .png, which is the format.", "FILE", names=("-o",)
     )
@@ -34,7 +34,7 @@ class ExportOptions:
     crf: int | None = _output(None, "MP4: quality, 0 best, 51 worst.", "N", minimum=0, maximum=51)
     burn_in: bool = _output(False, "Draw time, scale, model and a warning into the images.")
     pixel_size: float | None = _output(
-        None, "Side of a captured pixel in micrometres, where the session has none.", "UM"
+        None, "Side of a captured pixel in micrometres, where the session has none.", "UM", above_zero=True
     )
     mask: tuple[str, ...] = _privacy((), "Blank this part of the captured image; may be repeated.", "X,Y,W,H")
     keep_metadata: bool = _privacy(False, "Copy date, source and title. Without it none is copied.")

@@ -78,10 +78,6 @@ def _check(path: Path, options: ExportOptions) -> str:
         if getattr(options, name) not in (None, False, ()) and name not in options_of(suffix[1:]):
             formats = ", ".join(f".{other}" for other in exporters if name in options_of(other))
             raise UsageError(f"{option_name(name)} is for {formats}, not for {suffix}")
-    for name in ("every", "pixel_size"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"{option_name(name)} {value:g} is not above 0")
     if not path.parent.is_dir():
         raise SinkError(f"{path}: there is no folder {path.parent}; create it, or choose another")
     return suffix[1:]

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.settings import setting
+from clesr.pipeline.settings import check_values, setting
 
 LOSSES = ("l1", "l2")
 SCHEDULES = ("steps", "cosine", "constant")
@@ -74,15 +74,15 @@ class Recipe:
         "With --degradation: images are dimmed by factors from this to 1: many ratios of signal to noise.",
         "FACTOR",
     )
-    epochs: int = _schedule(300, "How often the images are covered.")
+    epochs: int = _schedule(300, "How often the images are covered.", above_zero=True)
     epoch_patches: int | None = _schedule(
-        None, "Patches an epoch.  [default: as many as cover the images once]", "N"
+        None, "Patches an epoch.  [default: as many as cover the images once]", "N", above_zero=True
     )
-    steps: int | None = _schedule(None, "Training steps in all, in place of --epochs.", "N")
-    batch: int = _schedule(128, "Patches a step, of all processes together.")
-    patch: int = _schedule(64, "HR pixels a side of a patch.")
+    steps: int | None = _schedule(None, "Training steps in all, in place of --epochs.", "N", above_zero=True)
+    batch: int = _schedule(128, "Patches a step, of all processes together.", above_zero=True)
+    patch: int = _schedule(64, "HR pixels a side of a patch.", above_zero=True)
     loss: str = _schedule("l1", "l1 as the paper; l2 for a last stretch that aims at PSNR.", choices=LOSSES)
-    learning_rate: float = _schedule(0.001, "Adam's, at its highest.")
+    learning_rate: float = _schedule(0.001, "Adam's, at its highest.", above_zero=True)
     beta1: float = _schedule(0.9, "Adam's.")
     beta2: float = _schedule(0.999, "Adam's.")
     epsilon: float = _schedule(0.0001, "Adam's.")
@@ -90,7 +90,9 @@ class Recipe:
     milestones: Epochs = _schedule(
         "50,200", "Epochs at which the learning rate falls.", "EPOCH,EPOCH", parse=_parse_milestones
     )
-    decay: float = _schedule(0.1, "What it is multiplied by (the paper prints 10, which can only mean 1/10).")
+    decay: float = _schedule(
+        0.1, "What it is multiplied by (the paper prints 10, which can only mean 1/10).", above_zero=True
+    )
     warm_up: int = _schedule(0, "Steps in which the learning rate rises at the start.", "STEPS")
     seed: int = _schedule(0, "Fixes initialisation and every batch.")
     precision: str = _machine("32", "32, or bf16: mixed precision.", choices=PRECISIONS)
@@ -101,13 +103,7 @@ class Recipe:
     teacher_share: float = _network(0.5, "How much of the aim is the teacher's, 0 to 1.", "SHARE")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "epoch_patches", "steps", "batch", "patch", "learning_rate", "decay"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"--{name.replace('_', '-')} {value} is not positive")
-        for name, allowed in (("loss", LOSSES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        check_values(self)
         if not 0.05 <= self.contrast <= 1:
             raise UsageError(f"--contrast {self.contrast} is not between 0.05 and 1")
         if not 0 <= self.teacher_share <= 1:

@@ -26,24 +26,17 @@ if TYPE_CHECKING:
 
     from clesr.engines.backends.openvino.degrade import GraphDegrader
 
-INSTALL = "pip install openvino"
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 RUNS = {2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.complex128}  # what is copied at once, by its bytes
 RANKS = {("gpu", "fp16"): 20, ("gpu", "fp32"): 25, ("cpu", "bf16"): 30, ("cpu", "fp32"): 40}
 
 
 def candidates() -> list[EngineCandidate]:
-    """Every device and precision that OpenVINO has here; one that is not available where it has none."""
+    """Every device and precision that OpenVINO has here. Raises EngineError where it does not start."""
     try:
         devices = _core().available_devices
     except (ImportError, RuntimeError) as error:
-        reason = f"OpenVINO does not start ({_last_line(error)}); {INSTALL}"
-        rank = RANKS["cpu", "fp32"]
-        return [
-            EngineCandidate(
-                name="openvino", kind="cpu", device="the CPU", precision="fp32", rank=rank, reason=reason
-            )
-        ]
+        raise EngineError(f"OpenVINO does not start ({_last_line(error)}); pip install openvino") from error
     found = []
     for (device, precision), rank in RANKS.items():
         if device.upper() not in devices:

@@ -250,7 +250,7 @@ def test_real_video(data: Path, run: Run, out: Path) -> None:
         (("-o", "a.tif"), "ends in none of .mp4, .ome.tif"),
         (("-o", "absent/a.mp4"), "there is no folder absent"),
         (("-o", "a.png"), "say which stills: --frame N, or --every S"),
-        (("-o", "a.png", "--every", "0"), "--every 0 is not above 0"),
+        (("-o", "a.png", "--every", "0"), "--every 0.0 is not positive"),
         (("-o", "a.png", "--frame", "99"), "has no sr image of frame 99 (not captured); nothing was written"),
         (("-o", "a.mp4", "--patient", "p.toml"), "--patient is for .dcm, not for .mp4"),
         (("-o", "a.dcm", "--patient", "p.toml"), "the patient file p.toml cannot be read"),
@@ -260,7 +260,7 @@ def test_real_video(data: Path, run: Run, out: Path) -> None:
         (("-o", "a.mp4", "--frames", "500-"), "has no sr image in --frames 500-"),
         (("-o", "a.mp4", "--mask", "70,0,20,20"), "--mask 70,0,20,20 leaves the 80x80 frame"),
         (("-o", "a.mp4", "--mask", "1,2,3"), "--mask '1,2,3' is not X,Y,WIDTH,HEIGHT"),
-        (("-o", "a.mp4", "--pixel-size", "-1"), "--pixel-size -1 is not above 0"),
+        (("-o", "a.mp4", "--pixel-size", "-1"), "--pixel-size -1.0 is not positive"),
     ],
 )
 def test_what_is_wrong_is_one_line(
