@@ -95,6 +95,14 @@ def test_a_repair_that_was_interrupted_is_done_again(cut_off: Path) -> None:
     assert verify(copy).totals == verify(cut_off).totals
 
 
+def test_what_no_repair_has_kept_is_not_taken_for_a_part(cut_off: Path) -> None:
+    (cut_off / "before-repair").mkdir()
+    (cut_off / "before-repair" / "notes.txt").write_text("mine")
+    with pytest.raises(SessionError, match=r"notes\.txt is nothing that a repair keeps"):
+        repair(cut_off)
+    assert (cut_off / "before-repair" / "notes.txt").read_text() == "mine"
+
+
 def test_a_closed_session_is_left_alone(tmp_path: Path) -> None:
     record(tmp_path / "s", frames(range(3)))
     with pytest.raises(SessionError, match="is closed: there is nothing to repair"):
