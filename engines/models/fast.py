@@ -32,13 +32,14 @@ class FastSR(nn.Module):
         self.tell = LevelEmbedding(len(levels)) if levels else None
         self.base = BicubicPhases(scale)
         widths = [1] + [channels] * (depth - 1)
-        self.body = nn.ModuleList(conv3(a, b, bool(levels)) for a, b in itertools.pairwise(widths))
-        self.last = conv3(channels, scale * scale)
+        self.body = nn.ModuleList(conv3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths))
+        self.last = conv3(channels, scale * scale, bool(levels), steered=True)
 
     def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
         told = None if self.tell is None else self.tell(levels)
         features = x
         for conv in self.body:
             features = activated(conv, features, told)
-        phases = self.base(x) + self.last(features)
+        last = self.last(features) if told is None else self.last(features, told)
+        phases = self.base(x) + last
         return F.pixel_shuffle(torch.clamp(phases, 0, 1), self.scale)

@@ -6,6 +6,7 @@ through a convolution adds to its bias, so that is where they go, in every layer
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -18,36 +19,50 @@ from clesr.engines.common.resample import polyphase_taps
 
 LevelNames = Annotated[tuple[Annotated[str, Meta(max_length=40)], ...], Meta(max_length=16)]
 TOLD = 16  # features that a network makes of an image's levels
+STEEP = 16  # how much finer low levels are told apart than high ones
 
 
 class LevelConv(nn.Conv2d):
-    """A 3x3 convolution whose biases move with what is ``told`` of the image, (N, TOLD); at first not at all."""
+    """A 3x3 convolution whose biases move with what is ``told`` of each image, (N, TOLD), and, where it is ``steered``,
+    its weights too: a small network then is another one for each kind of image, at the same cost a pixel. At first
+    nothing moves."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, steered: bool = False) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1)
         self.shift = nn.Parameter(torch.zeros(channels_out, TOLD))
+        self.steer = nn.Parameter(torch.zeros(TOLD, self.weight.numel())) if steered else None
 
     def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        y = super().forward(x)
-        return y if told is None else y + (told @ self.shift.T)[:, :, None, None]
+        if told is None:
+            return super().forward(x)
+        shift = told @ self.shift.T
+        if self.steer is None:
+            return super().forward(x) + shift[:, :, None, None]
+        images, height, width = x.shape[0], x.shape[2], x.shape[3]
+        weights = (self.weight.reshape(1, -1) + told @ self.steer).reshape(-1, *self.weight.shape[1:])
+        biases = (self.bias + shift).reshape(-1)
+        y = F.conv2d(x.reshape(1, -1, height, width), weights, biases, padding=1, groups=images)
+        return y.reshape(images, -1, height, width)
 
 
 class LevelEmbedding(nn.Module):
-    """What a network makes of an image's levels, (N, L), for all of its layers: (N, TOLD)."""
+    """What a network makes of an image's levels, (N, L), for all of its layers: (N, TOLD).
+
+    It sees them as by a logarithm (asinh): noise of one and of two grey levels differ more than of ten and eleven."""
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(levels, TOLD)
+        self.wide, self.linear = nn.Linear(levels, 2 * TOLD), nn.Linear(2 * TOLD, TOLD)
 
     def forward(self, levels: Tensor | None) -> Tensor:
         if levels is None:
             raise ValueError("this network takes the image's levels as a second input")
-        return F.relu(self.linear(levels))
+        return F.relu(self.linear(F.relu(self.wide(torch.asinh(STEEP * levels) / math.asinh(STEEP)))))
 
 
-def conv3(channels_in: int, channels_out: int, told: bool = False) -> nn.Conv2d:
+def conv3(channels_in: int, channels_out: int, told: bool = False, steered: bool = False) -> nn.Conv2d:
     if told:
-        return LevelConv(channels_in, channels_out)
+        return LevelConv(channels_in, channels_out, steered)
     return nn.Conv2d(channels_in, channels_out, 3, padding=1)
 
 
