@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.image import Image
+from clesr.engines.guidance import Guidance
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class EngineInfo:
     """What an engine is: ``engine`` (torch, openvino, interpolation, ...), ``device`` in words, ``precision``
     (fp32, bf16, fp16, integer), ``model`` name, ``model_hash`` (SHA-256, empty without weights), ``scale``,
     and the shapes (H, W) it was opened for. ``limit_db`` is the fidelity limit that comes with the weights, None
-    without one. ``choice`` says in one line why ``open_engine`` took it."""
+    without one. ``levels`` names what its network is told of each image, none for most. ``choice`` says in one line
+    why ``open_engine`` took it."""
 
     engine: str
     device: str
@@ -25,6 +27,7 @@ class EngineInfo:
     scale: int
     lr_shape: tuple[int, int]
     limit_db: float | None = None
+    levels: tuple[str, ...] = ()
     choice: str = field(default="", compare=False)
 
     @property
@@ -66,6 +69,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the device; frames in flight are dropped. May be called twice."""
+
+
+class GuidedEngine(Engine, Protocol):
+    """An engine whose ``info.levels`` names any."""
+
+    def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
+        """As above, told ``guidance`` of ``lr``, or what ``guide`` says of it."""
 
 
 @runtime_checkable

@@ -7,20 +7,25 @@ import torch
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.image import Image
+from clesr.engines.guidance import Guidance, guide
+from clesr.engines.models.registry import level_names
 
 
-def upscale(network: torch.nn.Module, lr: Image, *, device: str = "cpu") -> Image:
+def upscale(
+    network: torch.nn.Module, lr: Image, guidance: Guidance | None = None, *, device: str = "cpu"
+) -> Image:
     """``lr`` (H, W) uint8 or uint16 through ``network`` in FP32, on a GPU without TF32: (sH, sW) in its dtype,
-    halves to even.
+    halves to even. A network with levels is told those of ``guidance``, or those that ``lr`` itself shows.
 
     Raises EngineError where the network gives anything that is not finite.
     """
-    levels = float(np.iinfo(lr.dtype).max)
+    peak = float(np.iinfo(lr.dtype).max)
+    told = (guidance or guide(lr)).as_tensors(device) if level_names(network) else ()
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         x = torch.from_numpy(lr.astype(np.float32)).to(device)
-        y = network((x / levels)[None, None])[0, 0]
+        y = network((x / peak)[None, None], *told)[0, 0]
         if not bool(torch.isfinite(y).all()):
             raise EngineError("the network's output is not finite")
-        y = torch.clamp(torch.round(y * levels), 0, levels)
+        y = torch.clamp(torch.round(y * peak), 0, peak)
         sr: Image = y.cpu().numpy().astype(lr.dtype)
         return sr

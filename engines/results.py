@@ -10,17 +10,27 @@ import reprlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError, first_line
 from clesr.engines.common.image import Image
-from clesr.engines.engine import Engine, EngineInfo, SelfChecking
+from clesr.engines.engine import Engine, EngineInfo, GuidedEngine, SelfChecking
+from clesr.engines.guidance import Guidance
 
 MOST_PIXELS = 2**28  # of an SR image: 16384x16384, with which the path takes some gigabytes
 MOST_DB = 1e6  # what a fidelity limit lies within
 LONGEST_TEXT = 1000  # characters of what an engine says of itself
 MOST_SIDE = 2**17  # pixels of an SR image in a line: what is kept for each line is about a kilobyte a pixel
+
+
+def submit(engine: Engine, lr: Image, guidance: Guidance | None) -> None:
+    """Submit ``lr``, and ``guidance`` to an engine that takes it."""
+    if guidance is None or not engine.info.levels:
+        engine.submit(lr)
+    else:
+        cast(GuidedEngine, engine).submit(lr, guidance)
 
 
 def run_frame(engine: Engine, lr: Image) -> Image:

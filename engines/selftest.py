@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, on_error
 from clesr.engines.engine import Engine
-from clesr.engines.models.registry import count_operations
+from clesr.engines.models.registry import count_operations, level_names
 from clesr.engines.models.weights import Model
 from clesr.engines.reference import upscale
 from clesr.engines.results import check_opened, engine_errors, run_frame
@@ -96,6 +97,7 @@ def _opened(
         close = engine.close
     with on_error(close), engine_errors("it is no engine"):
         check_opened(engine, shape, model.scale)
+        engine.info = replace(engine.info, levels=level_names(model.module))
         if parts:
             _compare_parts(engine, model, parts, device)
     return engine

@@ -19,8 +19,9 @@ import numpy as np
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.image import Image
 from clesr.engines.engine import Engine
+from clesr.engines.guidance import Guidance, guide
 from clesr.engines.memory import free_memory, is_out_of_memory
-from clesr.engines.results import collect_checked
+from clesr.engines.results import collect_checked, submit
 from clesr.engines.worker import WorkerEngine
 
 log = logging.getLogger(__name__)
@@ -137,8 +138,10 @@ def in_tiles(engine: Engine, grid: Grid) -> WorkerEngine:
     return WorkerEngine(info, functools.partial(_compute, engine, grid), release=engine.close)
 
 
-def _compute(engine: Engine, grid: Grid, lr: Image) -> Image:
+def _compute(engine: Engine, grid: Grid, lr: Image, guidance: Guidance | None = None) -> Image:
     """``lr`` through ``engine`` tile by tile, as many in flight as it takes; none is left there, whatever it raises."""
+    if engine.info.levels and guidance is None:
+        guidance = guide(lr)
     scale = engine.info.scale
     sr: Image = np.empty((lr.shape[0] * scale, lr.shape[1] * scale), lr.dtype)
     waiting: deque[tuple[Span, Span, Image]] = deque()
@@ -153,7 +156,7 @@ def _compute(engine: Engine, grid: Grid, lr: Image) -> Image:
             if len(waiting) == engine.depth:
                 collect()
             part = np.ascontiguousarray(lr[down.read, right.read])
-            engine.submit(part)
+            submit(engine, part, guidance and guidance.part(down.read, right.read))
             waiting.append((down, right, part))
         while waiting:
             collect()

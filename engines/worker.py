@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 from clesr.engines.common.image import Image
 from clesr.engines.engine import EngineInfo
+from clesr.engines.guidance import Guidance
 
 
 class WorkerEngine:
-    """An :class:`~clesr.engines.engine.Engine` around ``compute``, a function of one LR image.
+    """An :class:`~clesr.engines.engine.Engine` around ``compute``, a function of one LR image, and of its
+    guidance where it comes with one.
 
     While one frame is computed the next one waits, so the device is never idle between two. ``compute``
     runs on the engine's own thread; what it raises, SystemExit too, comes out of ``collect`` as EngineError.
@@ -21,13 +23,13 @@ class WorkerEngine:
     def __init__(
         self,
         info: EngineInfo,
-        compute: Callable[[Image], Image],
+        compute: Callable[..., Image],
         *,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.info, self.depth = info, 2
         self._compute, self._release = compute, release
-        self._waiting: deque[Image] = deque()
+        self._waiting: deque[tuple[Image] | tuple[Image, Guidance]] = deque()
         self._done: deque[Image | BaseException] = deque()
         self._in_flight = 0
         self._closed = False
@@ -35,7 +37,7 @@ class WorkerEngine:
         self._thread = threading.Thread(target=self._run, name=f"engine {info.engine}", daemon=True)
         self._thread.start()
 
-    def submit(self, lr: Image) -> None:
+    def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
         if lr.shape != self.info.lr_shape:
             self.info.check_shape(lr)  # which raises
         with self._changed:
@@ -43,7 +45,7 @@ class WorkerEngine:
             if self._closed:
                 raise RuntimeError("the engine is closed")
             self._in_flight += 1
-            self._waiting.append(lr)
+            self._waiting.append((lr,) if guidance is None else (lr, guidance))
             self._changed.notify_all()
 
     def collect(self) -> Image:
@@ -82,8 +84,8 @@ class WorkerEngine:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return False
-            lr = self._waiting.popleft()
-        result = self._computed(lr)
+            frame = self._waiting.popleft()
+        result = self._computed(*frame)
         with self._changed:
             if not self._closed:
                 self._done.append(result)
@@ -91,8 +93,8 @@ class WorkerEngine:
         del result  # which, where it is an error, holds this function's locals
         return True
 
-    def _computed(self, lr: Image) -> Image | BaseException:
+    def _computed(self, lr: Image, *guidance: Guidance) -> Image | BaseException:
         try:
-            return self._compute(lr)
+            return self._compute(lr, *guidance)
         except BaseException as error:  # noqa: BLE001 - handed to the caller of collect
             return error

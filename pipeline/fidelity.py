@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.degrade import Corrector, Degrader
+from clesr.engines.view import TILE, eight_bits, field_of_view
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.view import TILE, eight_bits, field_of_view
 
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold

@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from clesr.engines.common.parsing import check_choice
-from clesr.engines.models.layers import BicubicUp, LevelEmbedding, LevelNames, activated, conv3
+from clesr.engines.models.layers import BicubicUp, LevelEmbedding, LevelNames, activated, conv3, trusted
 
 SKIPS = ("none", "add", "low", "all")
 BASES = ("none", "bicubic")
@@ -42,12 +42,12 @@ class DenseBlock(nn.Module):
 class UpStage(nn.Module):
     """Sub-pixel up-sampling by two: convolution to four times the channels, ReLU, pixel shuffle."""
 
-    def __init__(self, width: int, told: bool = False) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = conv3(width, 4 * width, told)
+        self.conv = conv3(width, 4 * width)
 
-    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        return F.pixel_shuffle(activated(self.conv, x, told), 2)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.relu(self.conv(x)), 2)
 
 
 class DenseNet(nn.Module):
@@ -82,17 +82,17 @@ class DenseNet(nn.Module):
         )
         self.squeeze = nn.Conv2d(width * (blocks + 1), 2 * width, 1) if skip == "all" else None
         up_width = 2 * width if skip in ("low", "all") else width
-        self.up = nn.ModuleList(UpStage(up_width, told) for _ in range(int(math.log2(scale))))
+        self.up = nn.ModuleList(UpStage(up_width) for _ in range(int(math.log2(scale))))
         self.last = conv3(up_width, 1)
         self.base = BicubicUp(scale) if base == "bicubic" else None
         self.carries_image = self.base is not None
 
-    def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, levels: Tensor | None = None, trust: Tensor | None = None) -> Tensor:
         told = None if self.tell is None else self.tell(levels)
         features = self.features(x, told)
         for stage in self.up:
-            features = stage(features, told)
-        return self.finish(self.last(features), x)
+            features = stage(features)
+        return self.finish(self.last(features), x, trust)
 
     def features(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """What is up-sampled: (N, C, H, W)."""
@@ -101,9 +101,10 @@ class DenseNet(nn.Module):
             low = activated(conv, low, told)
         return self.trunk(low, told)
 
-    def finish(self, y: Tensor, x: Tensor) -> Tensor:
+    def finish(self, y: Tensor, x: Tensor, trust: Tensor | None = None) -> Tensor:
         """The last convolution's output ``y`` as an image; ``x`` is the network's input."""
         if self.base is not None:
+            y = trusted(y, trust)
             level = torch.clamp(self.base(x), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
             y = y + torch.log(level / (1 - level))  # torch.logit, which OpenVINO cannot convert
         return torch.sigmoid(y)

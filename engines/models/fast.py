@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import astuple
 from torch import Tensor, nn
 
-from clesr.engines.models.layers import BicubicPhases, LevelEmbedding, LevelNames, activated, conv3
+from clesr.engines.models.layers import BicubicPhases, LevelEmbedding, LevelNames, activated, conv3, trusted
 
 
 class FastSR(nn.Module):
@@ -32,14 +32,16 @@ class FastSR(nn.Module):
         self.tell = LevelEmbedding(len(levels)) if levels else None
         self.base = BicubicPhases(scale)
         widths = [1] + [channels] * (depth - 1)
-        self.body = nn.ModuleList(conv3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths))
+        self.body = nn.ModuleList(
+            conv3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths)
+        )
         self.last = conv3(channels, scale * scale, bool(levels), steered=True)
 
-    def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, levels: Tensor | None = None, trust: Tensor | None = None) -> Tensor:
         told = None if self.tell is None else self.tell(levels)
         features = x
         for conv in self.body:
             features = activated(conv, features, told)
         last = self.last(features) if told is None else self.last(features, told)
-        phases = self.base(x) + last
+        phases = self.base(x) + trusted(last, trust)
         return F.pixel_shuffle(torch.clamp(phases, 0, 1), self.scale)

@@ -1,17 +1,21 @@
 """Layers that the networks share.
 
-A network with ``levels`` takes the named figures of each image beside it, (N, len(levels)): a plane of one value
-through a convolution adds to its bias, so that is where they go, in every layer (:class:`LevelConv`).
+A network with ``levels`` takes the named figures of each image beside it, (N, len(levels)). They move the biases of its
+convolutions, and the weights of those that are steered (:class:`LevelConv`). For one image all of these are numbers
+that can be worked out beforehand: :class:`Settled`.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
@@ -35,14 +39,22 @@ class LevelConv(nn.Conv2d):
     def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         if told is None:
             return super().forward(x)
-        shift = told @ self.shift.T
+        weights, biases = self.moved(told)
         if self.steer is None:
-            return super().forward(x) + shift[:, :, None, None]
+            return F.conv2d(x, self.weight, padding=1) + biases[:, :, None, None]
         images, height, width = x.shape[0], x.shape[2], x.shape[3]
-        weights = (self.weight.reshape(1, -1) + told @ self.steer).reshape(-1, *self.weight.shape[1:])
-        biases = (self.bias + shift).reshape(-1)
-        y = F.conv2d(x.reshape(1, -1, height, width), weights, biases, padding=1, groups=images)
+        apart = weights.reshape(-1, *self.weight.shape[1:]), biases.reshape(-1)
+        y = F.conv2d(x.reshape(1, -1, height, width), *apart, padding=1, groups=images)
         return y.reshape(images, -1, height, width)
+
+    def moved(self, told: Tensor) -> tuple[Tensor, Tensor]:
+        """The weights (N, C_out, C_in, 3, 3), or (C_out, C_in, 3, 3) where they do not move, and the biases (N, C_out)
+        for ``told`` (N, TOLD)."""
+        assert self.bias is not None
+        weights: Tensor = self.weight
+        if self.steer is not None:
+            weights = (weights.reshape(1, -1) + told @ self.steer).reshape(-1, *weights.shape)
+        return weights, self.bias + told @ self.shift.T
 
 
 class LevelEmbedding(nn.Module):
@@ -111,3 +123,55 @@ def bicubic_phases(x: Tensor, taps: Tensor) -> Tensor:
 def _in_mixed_precision(x: Tensor) -> bool:
     """Not for a meta tensor, nor for what stands for a tensor while a graph is built."""
     return isinstance(x, Tensor) and not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+class Settled:
+    """A network with levels as ``plain``, one without, whose weights and biases are set for each image: ``moving`` are
+    the names of those in ``plain``.
+
+    Engines run ``plain``; a call gives what they have to set for an image.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.plain = copy.deepcopy(network).requires_grad_(False)
+        self.tell: nn.Module = self.plain.tell  # type: ignore[assignment]
+        self.plain.tell, self.plain.levels = None, ()  # type: ignore[assignment]
+        self._convs: dict[str, LevelConv] = {}
+        self.moving: list[str] = []
+        for name, conv in list(self.plain.named_modules()):
+            if isinstance(conv, LevelConv):
+                self._convs[name] = conv
+                parent, _, leaf = name.rpartition(".")
+                setattr(self.plain.get_submodule(parent), leaf, _as_plain(conv))
+                self.moving += [f"{name}.bias"] if conv.steer is None else [f"{name}.bias", f"{name}.weight"]
+
+    def __call__(self, levels: NDArray[np.float32]) -> dict[str, Tensor]:
+        """The tensors that are ``moving`` for an image of ``levels`` (L,), by their names."""
+        found = {}
+        with torch.inference_mode():
+            told = self.tell(torch.from_numpy(levels)[None])
+            for name, conv in self._convs.items():
+                weights, biases = conv.moved(told)
+                found[f"{name}.bias"] = biases[0]
+                if conv.steer is not None:
+                    found[f"{name}.weight"] = weights[0]
+        return found
+
+
+def _as_plain(conv: LevelConv) -> nn.Conv2d:
+    plain = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1).requires_grad_(False)
+    plain.load_state_dict({"weight": conv.weight, "bias": conv.bias})  # copies: they will be set
+    return plain
+
+
+def trusted(added: Tensor, trust: Tensor | None) -> Tensor:
+    """What a network adds to the bicubic image, (N, C, s * H, s * W), as far as ``trust`` (N, 1, H, W) in [0, 1]
+    goes."""
+    if trust is None:
+        return added
+    images, channels, height, width = added.shape
+    rows, columns = trust.shape[2], trust.shape[3]
+    if (rows, columns) == (height, width):
+        return added * trust
+    cells = added.reshape(images, channels, rows, height // rows, columns, width // columns)
+    return (cells * trust[:, :, :, None, :, None]).reshape(images, channels, height, width)

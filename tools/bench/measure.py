@@ -20,7 +20,7 @@ from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
 from clesr.engines.reference import upscale
 from clesr.engines.selftest import compare
-from clesr.pipeline.view import field_of_view
+from clesr.engines.view import field_of_view
 from clesr.tools.bench.figures import latency, median_ratio, ratios, significant, streams
 from clesr.tools.bench.peak import peak_for
 from clesr.tools.bench.power import ReadWatts, device_mb, mean_watts, resident_mb, watching

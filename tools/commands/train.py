@@ -216,7 +216,7 @@ def _recipe(options: dict[str, Any]) -> Recipe:
     if options["levels"]:
         if asked not in ("densenet", "fast"):
             raise UsageError(f"--levels goes with densenet and fast, not with {asked}")
-        from clesr.pipeline.noise import NAMES
+        from clesr.engines.levels import NAMES
 
         arguments["levels"] = NAMES
     known = [each.name for each in fields(Recipe)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Pixels
-from clesr.pipeline.view import field_of_view
+from clesr.engines.view import field_of_view
 from clesr.tools.data.degradations import Degradation
 from clesr.tools.data.degrade import crop_to_multiple, degrade
 from clesr.tools.data.images import read_entry

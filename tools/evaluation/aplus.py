@@ -137,7 +137,7 @@ def shipped() -> dict[int, Path]:
 def open_aplus(model: APlus, shape: tuple[int, int]) -> Engine:
     """``model`` as an engine for LR images of ``shape`` (H, W), uint8 only."""
     info = EngineInfo("numpy", cpu_name(), "fp32", model.about.name, "", model.scale, shape)
-    return WorkerEngine(info, model.upscale)  # type: ignore[arg-type]
+    return WorkerEngine(info, model.upscale)
 
 
 def is_aplus(path: Path) -> bool:

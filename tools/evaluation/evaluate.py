@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Pixels
-from clesr.pipeline.view import field_of_view
+from clesr.engines.view import field_of_view
 from clesr.tools.data.degradations import Degradation
 from clesr.tools.data.degrade import crop_to_multiple, halve
 from clesr.tools.data.pairs import noise_of

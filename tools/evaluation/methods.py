@@ -10,17 +10,13 @@ import numpy as np
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Pixels
-from clesr.engines.common.processor import cpu_name
-from clesr.engines.engine import Engine, EngineInfo
+from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
 from clesr.engines.interpolation import METHODS as INTERPOLATIONS
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
 from clesr.engines.timing import seconds_a_frame
-from clesr.engines.worker import WorkerEngine
 from clesr.tools.evaluation import aplus
-from clesr.tools.evaluation.gain import upscale_image
 
 log = logging.getLogger(__name__)
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
@@ -110,12 +106,4 @@ def _of_file(path: Path, label: str, engine: str) -> Method:
         regressors = aplus.load(path)
         return Method(label, regressors.scale, lambda shape: aplus.open_aplus(regressors, shape))
     model = load_model(path)
-
-    def opened(shape: tuple[int, int]) -> Engine:
-        if not level_names(model.module):
-            return open_engine(engine, model, model.scale, shape)
-        # Levels are estimated image by image, by torch; uint8 only.
-        info = EngineInfo("torch", cpu_name(), "fp32", model.name, model.sha256, model.scale, shape)
-        return WorkerEngine(info, lambda lr: upscale_image(model.module, np.asarray(lr, np.uint8)))
-
-    return Method(label, model.scale, opened)
+    return Method(label, model.scale, lambda shape: open_engine(engine, model, model.scale, shape))

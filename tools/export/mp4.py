@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from clesr.engines.view import eight_bits
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
-from clesr.pipeline.view import eight_bits
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Floats, Pixels
-from clesr.pipeline.noise import NAMES, estimate_levels
+from clesr.engines.levels import NAMES, estimate_levels
 from clesr.tools.data.degradations import Degradation, Mix
 from clesr.tools.data.degrade import degrade_part, halve, surroundings
 from clesr.tools.data.images import read_entry

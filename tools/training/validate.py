@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from clesr.engines.common.image import Pixels
+from clesr.engines.view import field_of_view
 from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
 from clesr.pipeline.sources.simulator.phantom import Phantom
-from clesr.pipeline.view import field_of_view
 from clesr.tools.data.degrade import degrade
 from clesr.tools.evaluation.gain import upscale_image
 

@@ -17,7 +17,10 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.image import Image
 from clesr.engines.engine import EngineInfo
+from clesr.engines.guidance import Guidance, guide
 from clesr.engines.models.densenet import DenseNet
+from clesr.engines.models.layers import Settled
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 from clesr.engines.worker import WorkerEngine
 
@@ -65,20 +68,22 @@ def open_openvino(
     if threads and device == "cpu":
         properties["INFERENCE_NUM_THREADS"] = threads
     try:
-        graph = build_graph(model.module, shape, precision)
+        settled = Settled(model.module) if level_names(model.module) else None
+        graph = build_graph(settled or model.module, shape, precision)
         request = _core().compile_model(graph, device.upper(), properties).create_infer_request()
         words = _words(device)
     except (ImportError, RuntimeError) as error:
         raise EngineError(f"OpenVINO cannot run {model} on {device}: {_last_line(error)}") from error
     info = EngineInfo("openvino", words, precision, model.name, model.sha256, model.scale, shape)
     if device != "cpu":
-        return WorkerEngine(info, Inference(request))
-    return ProcessorEngine(info, request, properties)
+        return WorkerEngine(info, Inference(request, settled))
+    return ProcessorEngine(info, Inference(request, settled), properties)
 
 
-def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> ov.Model:
-    """``network`` with the conversion from and to integers: inputs ``lr`` (H, W) and ``levels``, the dtype's
-    largest value, output (sH, sW) rounded, halves to even, all float32 with integer values.
+def build_graph(network: nn.Module | Settled, shape: tuple[int, int], precision: str) -> ov.Model:
+    """``network`` with the conversion from and to integers: inputs ``lr`` (H, W) and ``peak``, the dtype's
+    largest value, output (sH, sW) rounded, halves to even, all float32 with integer values. A settled network has
+    further inputs: ``trust`` (H, W) in [0, 1], and what is ``moving``.
 
     A pixel shuffle at the end is left to :func:`shuffled`, which moves the rounded pixels in whole runs: the output is
     then (H, W, s, s). One graph serves 8 and 16 bit. For fp32 DenseNet's up-sampling is rewritten (see winograd.py),
@@ -87,24 +92,29 @@ def build_graph(network: nn.Module, shape: tuple[int, int], precision: str) -> o
     import openvino as ov
     import openvino.opset13 as ops  # type: ignore[import-untyped]
 
-    from clesr.engines.backends.openvino.graph import Symbol, apply, in_parts
+    from clesr.engines.backends.openvino.graph import Symbol, apply, in_parts, with_inputs
 
     height, width = shape
+    lr = ops.parameter([height, width], np.float32, "lr")
+    peak = ops.parameter([], np.float32, "peak")
+    inputs, trust = [lr, peak], None
+    if isinstance(network, Settled):
+        plain, moving = with_inputs(network)
+        inputs += [*moving, ops.parameter([height, width], np.float32, "trust")]
+        network, trust = plain, Symbol(inputs[-1])[None, None]
     if precision == "fp32" and isinstance(network, DenseNet):
         network = TiledDenseNet(network, height, width)
-    lr = ops.parameter([height, width], np.float32, "lr")
-    levels = ops.parameter([], np.float32, "levels")
-    x = (Symbol(lr) / Symbol(levels))[None, None]
-    y = apply(network, in_parts(x) if precision == "bf16" else x)
+    x = (Symbol(lr) / Symbol(peak))[None, None]
+    y = apply(network, in_parts(x) if precision == "bf16" else x, trust)
     last = y.output.get_node()
     if last.get_type_name() == "DepthToSpace":
         phases = Symbol(last.input_value(0)).permute(0, 2, 3, 1)
         y = phases.reshape(*phases.shape[1:3], *[math.isqrt(phases.shape[3])] * 2)
     else:
         y = y[0, 0]
-    y = y * Symbol(levels)
-    y = ops.round(ops.relu(ops.minimum(y.output, levels)), "half_to_even")
-    return ov.Model([y.output(0)], [lr, levels], "clesr")
+    y = y * Symbol(peak)
+    y = ops.round(ops.relu(ops.minimum(y.output, peak)), "half_to_even")
+    return ov.Model([y.output(0)], inputs, "clesr")
 
 
 def shuffled(phases: Image) -> Image:
@@ -121,30 +131,44 @@ def shuffled(phases: Image) -> Image:
 
 class Inference:
     """LR images through ``request``, one at a time. With ``degrade`` each SR image is degraded again, to the end of
-    ``degraded``."""
+    ``degraded``. Those of a ``settled`` network have a guidance, or one is made."""
 
-    def __init__(self, request: ov.InferRequest) -> None:
+    def __init__(self, request: ov.InferRequest, settled: Settled | None = None) -> None:
         self.degrade: GraphDegrader | None = None
         self.degraded: deque[Image] = deque()
         self._request, self._sr = request, request.get_output_tensor()
-        self._lr, self._levels = (request.get_input_tensor(i).data for i in (0, 1))
+        self._lr, self._peak = (request.get_input_tensor(i).data for i in (0, 1))
+        self._settled, self._levels = settled, np.empty(0, np.float32)
+        if settled is not None:
+            rest = (request.get_input_tensor(i + 2).data for i in range(len(settled.moving) + 1))
+            *moving, self._trust = rest
+            self._moving = dict(zip(settled.moving, moving, strict=True))
 
-    def __call__(self, lr: Image) -> Image:
-        self._lr[...], self._levels[...] = lr, np.iinfo(lr.dtype).max
+    def __call__(self, lr: Image, guidance: Guidance | None = None) -> Image:
+        self._lr[...], self._peak[...] = lr, np.iinfo(lr.dtype).max
+        if self._settled is not None:
+            self._settle(self._settled, guidance or guide(lr))
         self._request.infer(share_outputs=True)
         sr = shuffled(self._sr.data.astype(lr.dtype))
         if self.degrade is not None:
             self.degraded.append(self.degrade(sr))
         return sr
 
+    def _settle(self, settled: Settled, guidance: Guidance) -> None:
+        np.multiply(guidance.trust, np.float32(1 / 255), out=self._trust)
+        if not np.array_equal(guidance.levels, self._levels):
+            for name, values in settled(guidance.levels).items():
+                self._moving[name][...] = values.numpy()
+            self._levels = guidance.levels.copy()
+
 
 class ProcessorEngine(WorkerEngine):
     """The engine on a CPU, which is :class:`~clesr.engines.engine.CheckingOnRequest`: a graph of its own, in FP32
     whatever the precision of the network, degrades each image on the same threads."""
 
-    def __init__(self, info: EngineInfo, request: ov.InferRequest, properties: dict[str, object]) -> None:
+    def __init__(self, info: EngineInfo, inference: Inference, properties: dict[str, object]) -> None:
         self.reprojected: Sequence[Image] = ()
-        self._inference, self._properties = Inference(request), properties
+        self._inference, self._properties = inference, properties
         self._degrade: GraphDegrader | None = None
         super().__init__(info, self._inference)
 

@@ -6,6 +6,7 @@ runs nothing. It knows the functions that the networks here use, and names any o
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from clesr.engines.backends.openvino.winograd import map_strips
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.resample import line_taps
-from clesr.engines.models.layers import bicubic_phases
+from clesr.engines.models.layers import Settled, bicubic_phases
 
 AxisIndex = int | slice | EllipsisType | None
 
@@ -84,12 +85,24 @@ Operand = Symbol | Tensor | float
 OneOrMore = int | Sequence[int]
 
 
-def apply(module: nn.Module, x: Symbol) -> Symbol:
+def apply(module: nn.Module, x: Symbol, trust: Symbol | None = None) -> Symbol:
     """What ``module`` makes of ``x``. Raises EngineError where it uses a function that is not known here."""
     with torch.no_grad():
-        y = module(x)
+        y = module(x) if trust is None else module(x, trust=trust)
     assert isinstance(y, Symbol)
     return y
+
+
+def with_inputs(settled: Settled) -> tuple[nn.Module, list[ov.Node]]:
+    """The plain network, inputs of the graph in place of what is ``moving``, and these inputs in that order."""
+    plain, inputs = copy.deepcopy(settled.plain), []
+    for name in settled.moving:
+        parent, _, leaf = name.rpartition(".")
+        conv = plain.get_submodule(parent)
+        inputs.append(ops.parameter(list(getattr(conv, leaf).shape), np.float32, name))
+        delattr(conv, leaf)
+        setattr(conv, leaf, Symbol(inputs[-1]))
+    return plain, inputs
 
 
 def in_parts(x: Symbol) -> Symbol:
@@ -143,8 +156,8 @@ def _slice(x: Symbol, index: tuple[AxisIndex, ...]) -> Any:
 
 def _conv2d(
     x: Symbol,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    weight: Tensor | Symbol,
+    bias: Tensor | Symbol | None = None,
     stride: OneOrMore = 1,
     padding: OneOrMore = 0,
     dilation: OneOrMore = 1,
@@ -157,7 +170,7 @@ def _conv2d(
     )
     read = x.output
     if x.parts:
-        read, weight = _cat(x.parts, 1), torch.cat([weight] * len(x.parts), 1)
+        read, weight = _cat(x.parts, 1), torch.cat([weight] * len(x.parts), 1)  # type: ignore[list-item]
     y = ops.convolution(read, _node(weight), strides, pads, pads, dilations)
     return y if bias is None else ops.add(y, _node(bias.reshape(1, -1, 1, 1)))
 

@@ -169,11 +169,11 @@ class TiledDenseNet(nn.Module):
             for i, (stage, projection) in enumerate(zip(stages, taps, strict=True))
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, trust: Tensor | None = None) -> Tensor:
         features = self.network.features(x)[0].permute(1, 2, 0)
         for stage in self.up:
             features = stage(features)
         padded = F.pad(features.permute(2, 0, 1), (1, 1, 1, 1))
         shifted = [padded[3 * i + j, i:, j:] for i in range(3) for j in range(3)]
         y = sum(tap[: self.height, : self.width] for tap in shifted) + self.last_bias
-        return self.network.finish(y[None, None], x)
+        return self.network.finish(y[None, None], x, trust)

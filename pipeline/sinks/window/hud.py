@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from clesr.engines.common.errors import printable
+from clesr.engines.view import TILE, eight_bits
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.sinks.window import overlay as heat
 from clesr.pipeline.sinks.window.overlay import Canvas
 from clesr.pipeline.status import State, Status
-from clesr.pipeline.view import TILE, eight_bits
 
 Colour = tuple[int, int, int]  # blue, green, red
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clesr.engines.view import eight_bits, field_of_view
 from clesr.pipeline.fidelity import squared_difference
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.view import eight_bits, field_of_view
 
 SIGMA = 4.0  # LR pixels over which differences are averaged
 ASSUMED_DB = 40.0  # where colour begins for models without a limit

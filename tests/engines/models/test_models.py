@@ -11,7 +11,7 @@ from random_models import random_model
 from clesr.engines.common.errors import WeightsError
 from clesr.engines.common.resample import resize
 from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
-from clesr.engines.models.layers import BicubicUp, LevelConv
+from clesr.engines.models.layers import BicubicUp, LevelConv, Settled
 from clesr.engines.models.registry import SCALES, build_model, count_operations, count_parameters, level_names
 
 Array = NDArray[np.float64]
@@ -167,33 +167,57 @@ def test_the_bicubic_base_keeps_every_grey_level_in_mixed_precision(name: str) -
 LEVELS = ("one", "two", "three")
 
 
-@pytest.mark.parametrize(
-    ("name", "more"), [("fast", {"channels": 6, "depth": 4}), ("densenet", {"base": "bicubic"})]
-)
-@pytest.mark.parametrize("skip", ["add", "all"])
-def test_levels_move_the_biases_of_every_layer(name: str, more: dict[str, object], skip: str) -> None:
-    """At first not at all; then as a plane of one value would that is an input of each layer and goes on beyond the
-    border."""
+def told_and_plain(name: str, skip: str = "add") -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Two small networks x4 with the same weights, the first with levels that do not matter yet."""
+    more: dict[str, object] = {"channels": 6, "depth": 4}
     if name == "densenet":
-        more = {**more, "blocks": 2, "layers": 3, "growth": 4, "skip": skip}
-    plain, told = (build_model(name, 4, {**more, **({"levels": LEVELS} if i else {})}) for i in range(2))
+        more = {"base": "bicubic", "blocks": 2, "layers": 3, "growth": 4, "skip": skip}
+    told, plain = (build_model(name, 4, {**more, **({"levels": LEVELS} if i else {})}) for i in (1, 0))
     told.load_state_dict({**told.state_dict(), **plain.state_dict()})
-    x, levels = torch.rand(2, 1, 12, 10), torch.tensor([[0.01, 0.02, 0.0], [0.04, 0.04, 0.03]])
+    return told, plain
+
+
+@pytest.mark.parametrize(
+    ("name", "skip", "steered"), [("fast", "", True), ("densenet", "add", False), ("densenet", "all", False)]
+)
+def test_levels_move_the_numbers_of_each_image(name: str, skip: str, steered: bool) -> None:
+    """At first not at all; then an image of a batch is what the plain network makes of it with its own numbers set."""
+    told, plain = told_and_plain(name, skip)
+    x, levels = torch.rand(3, 1, 12, 10), torch.tensor([[0.01, 0.02, -0.1], [0.4, 0.04, 0.03], [1.5, 0.9, 0]])
     torch.testing.assert_close(told(x, levels), plain(x))
-    assert isinstance(told.tell, torch.nn.Module)
-    told_of = told.tell(levels)[1]
-    biases = plain.state_dict()
-    for key, conv in told.named_modules():
-        if isinstance(conv, LevelConv):
-            torch.nn.init.normal_(conv.shift, 0, 0.5)
-            biases[f"{key}.bias"] = biases[f"{key}.bias"] + conv.shift @ told_of
-    assert (
-        len([key for key in told.state_dict() if key.endswith("shift")])
-        == sum(isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3) for m in plain.modules()) - 1
-    )  # the last one makes the image
-    assert (told(x, levels) - plain(x)).abs().max() > 1e-3
-    plain.load_state_dict(biases)
-    torch.testing.assert_close(told(x, levels)[1:], plain(x[1:]), atol=1e-5, rtol=1e-4)
+    moved = [conv for conv in told.modules() if isinstance(conv, LevelConv)]
+    assert len(moved) == {"fast": 4, "densenet": 8}[name]
+    for conv in moved:
+        torch.nn.init.normal_(conv.shift, 0, 0.3)
+        if conv.steer is not None:
+            torch.nn.init.normal_(conv.steer, 0, 0.1)
+    together = told(x, levels)
+    settled = Settled(told)
+    assert level_names(settled.plain) == ()
+    assert len(settled.moving) == len(moved) * (2 if steered else 1)
+    different = []
+    for number, one in enumerate(levels.numpy()):
+        settled.plain.load_state_dict({**settled.plain.state_dict(), **settled(one)})
+        alone = settled.plain(x[number : number + 1])
+        torch.testing.assert_close(together[number : number + 1], alone, atol=1e-5, rtol=1e-4)
+        different.append(settled.plain(x[:1]))
+    assert (different[0] - different[1]).abs().max() > 1e-3
+    assert (different[1] - different[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["fast", "densenet"])
+def test_what_is_not_trusted_stays_bicubic(name: str) -> None:
+    told, _ = told_and_plain(name)
+    x, levels, trust = torch.rand(1, 1, 9, 11), torch.zeros(1, 3), torch.ones(1, 1, 9, 11)
+    trust[..., :4] = 0
+    trust[..., 4:6] = 0.5
+    free, guarded = told(x, levels), told(x, levels, trust)
+    bicubic = BicubicUp(4)(x).clamp(0, 1)
+    torch.testing.assert_close(guarded[..., :16], bicubic[..., :16], atol=2e-3, rtol=0)
+    torch.testing.assert_close(guarded[..., 24:], free[..., 24:])
+    assert (free[..., :16] - bicubic[..., :16]).abs().max() > 0.01
+    between = (guarded - bicubic).abs()[..., 16:24] <= (free - bicubic).abs()[..., 16:24] + 1e-3
+    assert between.all()
 
 
 def test_a_network_with_levels_wants_them() -> None:

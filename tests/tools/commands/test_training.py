@@ -18,12 +18,12 @@ from commands import Run
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.factory import open_engine
+from clesr.engines.levels import NAMES
 from clesr.engines.models.densenet import DenseNet
 from clesr.engines.models.fast import FastSR
 from clesr.engines.models.registry import NETWORKS, level_names
 from clesr.engines.models.weights import load_model
-from clesr.pipeline.noise import NAMES
-from clesr.pipeline.view import field_of_view
+from clesr.engines.view import field_of_view
 from clesr.tools.commands.train import train
 from clesr.tools.data.degrade import crop_to_multiple, degrade, degrade_part
 from clesr.tools.data.images import MOST_FRAMES, read_entry

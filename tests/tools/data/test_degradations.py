@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.noise import NAMES, USUAL
+from clesr.engines.levels import NAMES, USUAL
 from clesr.tools.data.compression import jpeg, mpeg
 from clesr.tools.data.cores import find_bundle, hexagonal_bundle, sampling
 from clesr.tools.data.degradations import (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.view import field_of_view
+from clesr.engines.view import field_of_view
 from clesr.tools.data.phantoms import phantom_images
 
 

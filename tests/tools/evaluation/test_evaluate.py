@@ -14,9 +14,9 @@ import torch
 from commands import Run
 
 from clesr.engines.common.resample import resize
+from clesr.engines.levels import NAMES, estimate_levels
 from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import Descriptor, load_model, save_model, shipped
-from clesr.pipeline.noise import NAMES, estimate_levels
 from clesr.tools import evaluation
 from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.degrade import degrade

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.common.image import Floats, Pixels
-from clesr.pipeline.view import field_of_view
+from clesr.engines.common.image import Floats, Image
+from clesr.engines.view import eight_bits, field_of_view
 
 NAMES = ("noise", "detail", "peaks", "blocks")
 USUAL = np.array((16.0, 16.0, 2.0, 4.0), np.float32)  # grey levels that are an input of 1 to a network
@@ -46,10 +46,13 @@ class Levels:
         return np.array(astuple(self), np.float32) / USUAL
 
 
-def estimate_levels(image: Pixels) -> Levels:
-    """The levels of ``image`` (H, W) uint8, by what lies in its field of view and is neither black nor white."""
-    seen = field_of_view(image) & (image >= CLIPPED) & (image <= 255 - CLIPPED)
+def estimate_levels(image: Image) -> Levels:
+    """The levels of ``image`` (H, W) uint8 or uint16, by what lies in its field of view and is neither black nor
+    white."""
     values = image.astype(np.float32)
+    if image.dtype == np.uint16:
+        values /= 257
+    seen = field_of_view(eight_bits(image)) & (values >= CLIPPED) & (values <= 255 - CLIPPED)
     inside = cv2.erode(seen.astype(np.uint8), np.ones((len(HIGH), len(HIGH)), np.uint8), borderValue=0) > 0
     if np.count_nonzero(inside) < FEWEST:
         return Levels(0.0, 0.0, 0.0, _blocks(values, seen))

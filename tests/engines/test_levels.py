@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.noise import NAMES, Levels, estimate_levels
+from clesr.engines.levels import NAMES, Levels, estimate_levels
 from clesr.tools.data.compression import jpeg
 from clesr.tools.data.degrade import crop_to_multiple, degrade
 from clesr.tools.data.images import read_gray

@@ -1,4 +1,4 @@
-"""What display and fidelity check share: the field of view of a probe, and differences of images."""
+"""What of an image is seen: the field of view of a probe, and images as a display shows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.frame import Image
+from clesr.engines.common.image import Image
 
 TILE = 32  # LR pixels a side: about what an operator looks at when a structure draws the eye
 DARK = 8  # 8-bit grey levels; corners outside a round field of view are black up to JPEG noise
