@@ -7,6 +7,7 @@ only that the second lies where there is structure tells them apart, by the larg
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, dataclass
 
 import cv2
@@ -20,6 +21,7 @@ NAMES = ("noise", "detail", "peaks", "blocks")
 USUAL = np.array((16.0, 16.0, 2.0, 4.0), np.float32)  # grey levels that are an input of 1 to a network
 CLIPPED = 3  # grey levels from black or white: pixels there have lost their noise
 FEWEST = 64  # pixels that an estimate rests on; with fewer it is 0
+FINEST = 0.4  # of the detail of tissue without noise is seen as noise
 GRID = 8  # pixels a side of the blocks of JPEG and MPEG
 MEDIAN, TENTH = (
     0.6745,
@@ -44,6 +46,16 @@ class Levels:
     def as_input(self) -> Floats:
         """(4,) float32 in the order of NAMES, brought to the size of a network's other inputs."""
         return np.array(astuple(self), np.float32) / USUAL
+
+    def assuming(self, noise: float) -> Levels:
+        """These levels as if ``noise`` grey levels of white noise were in the image, whatever is, and no blocks.
+
+        Noise adds as much to the squares of both ``noise`` and ``detail``. So their difference is the structure's, and
+        says what it leaves in the first without any noise, by the ratio that is usual.
+        """
+        structure = max(self.detail**2 - self.noise**2, 0.0) / (1 - FINEST**2)
+        noisy, detailed = FINEST**2 * structure + noise**2, structure + noise**2
+        return Levels(math.sqrt(noisy), math.sqrt(detailed), self.peaks, min(self.blocks, 0.0))
 
 
 def estimate_levels(image: Image) -> Levels:

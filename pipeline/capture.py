@@ -150,7 +150,8 @@ class CaptureStage:
             lr = self._prepare(frame)
             if lr is None:
                 return
-            prepared = PreparedFrame(frame, lr, self.clock.now_ns(), levels=self.prepare.levels)
+            now_ns, prepare = self.clock.now_ns(), self.prepare
+            prepared = PreparedFrame(frame, lr, now_ns, levels=prepare.levels, guide=prepare.guide)
             replaced = self.queue.put(prepared)
         except BaseException:
             self.settle(frame, Outcome.STALE, prepared=prepared)  # captured, but nothing can take it any more

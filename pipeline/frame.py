@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -11,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from clesr.engines.common.image import Image as Image  # also for all that handles frames
+from clesr.engines.guidance import Guidance
+from clesr.engines.levels import Levels
 
 
 class Outcome(StrEnum):
@@ -86,16 +89,31 @@ class Corrupt:
         object.__setattr__(self, "time_ns", whole("time", self.time_ns))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What the network is told of a frame, and what is recorded of that: its ``levels``, and ``trusted``, the share of
+    the image that the network's part counts on: 0 for a bicubic image, 1 where it counts everywhere. ``confidence`` is
+    how much it counts on tissue: less than 1 where the frame is too noisy for it."""
+
+    guidance: Guidance
+    levels: Levels
+    trusted: float
+    confidence: float = 1.0
+
+
 @dataclass(slots=True)
 class PreparedFrame:
     """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed; ``levels`` of
-    the source became its black and white, None where it was not stretched. Nobody may write to it."""
+    the source became its black and white, None where it was not stretched. Nobody may write to it. ``guide`` is the
+    stream's; ``told`` what it said of the frame, where the network was told anything."""
 
     frame: Frame
     lr: Image
     prepared_ns: int
     submitted_ns: int = 0
     levels: tuple[float, float] | None = None
+    guide: Callable[[Frame, Image], Told] | None = None
+    told: Told | None = None
 
 
 class Times(NamedTuple):
@@ -137,8 +155,9 @@ class Result:
     ``levels`` (as in PreparedFrame).
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
-    against ``lr``, and ``check`` what else was found; None where it was not measured. ``reason`` is why the engine
-    failed. All sinks share the arrays: none can write to them.
+    against ``lr``, and ``check`` what else was found; None where it was not measured. ``told`` is what the network
+    was told of the frame, None where it takes nothing but the image. ``reason`` is why the engine failed. All sinks
+    share the arrays: none can write to them.
     """
 
     frame: Frame
@@ -151,6 +170,7 @@ class Result:
     fidelity: float | None = None
     check: Fidelity | None = None
     levels: tuple[float, float] | None = None
+    told: Told | None = None
     reason: str = ""
 
 

@@ -11,7 +11,7 @@ from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EngineError, first_line, on_error
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import CheckingOnRequest, Engine, EngineInfo, SelfChecking, SelfCorrecting
-from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked
+from clesr.engines.results import check_opened, check_size, collect_checked, reprojected_checked, submit
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
 from clesr.pipeline.messages import SafeLogger
@@ -125,7 +125,9 @@ class LiveEngine:
         self._in_flight.append(prepared)
         started = False
         try:
-            self.engine.submit(prepared.lr)
+            if self.engine.info.levels and prepared.guide is not None:
+                prepared.told = prepared.guide(prepared.frame, prepared.lr)
+            submit(self.engine, prepared.lr, prepared.told.guidance if prepared.told else None)
             started = True
         except KeyboardInterrupt:
             self._interrupted = True
@@ -202,7 +204,10 @@ class LiveEngine:
         reason = self.failure or "" if outcome is Outcome.FAILED else ""
         image.flags.writeable = False  # it is ours alone until now
         frame, lr, levels = prepared.frame, prepared.lr, prepared.levels
-        return Result(frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels, reason)
+        told = prepared.told if outcome is Outcome.UPSCALED else None
+        return Result(
+            frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels, told, reason
+        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.numbers import decimal_number, shortened, whole_number
 from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.guide import Guide
 
 PERCENTILES = (0.5, 99.8)  # of the pixels in the centre, mapped to black and white
 SMOOTHING_S = 1.0  # time constant with which a percentile window follows the image
@@ -93,15 +94,19 @@ class Window:
 
 class Prepare:
     """Cuts and stretches frames of one source, in order. Called by one thread. ``levels`` are those that the last
-    frame's black and white were, None where it was not stretched.
+    frame's black and white were, None where it was not stretched. ``guide`` goes on with each frame, to the engine's
+    thread, and tells the network of it.
 
     The percentile window is measured in the inscribed ellipse, so that the black corners of a round
     field of view do not count, and follows with a time constant of ``SMOOTHING_S`` seconds of capture
     time, so that brightness does not flicker; it starts anew when the size or depth changes.
     """
 
-    def __init__(self, *, roi: Roi | None = None, window: Window | None = None) -> None:
+    def __init__(
+        self, *, roi: Roi | None = None, window: Window | None = None, guide: Guide | None = None
+    ) -> None:
         self.roi, self.window = roi, window or Window()
+        self.guide = guide or Guide()
         self.levels: tuple[float, float] | None = None
         self._levels: NDArray[np.float64] | None = None
         self._kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None

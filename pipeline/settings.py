@@ -64,6 +64,9 @@ def setting(default: Any, help: str, metavar: str | None = None, **option: Any) 
     return field(default=default, metadata={"option": stated})
 
 
+AssumedNoise = float | None  # None: as estimated
+
+
 def overwriting(panel: str | None = None) -> Any:
     """The field ``overwrite`` of what writes files."""
     help = "Replace files that exist under the names of the outputs. Inputs and sessions are never replaced."
@@ -100,6 +103,7 @@ def _parsed(place: str, *more: str) -> Callable[[str], Any]:
 
 _roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
 _window, _pace = _parsed("prepare:Window.parse"), _parsed("sources.pacing:parse_pace")
+_denoise = _parsed("guide:parse_denoise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +136,12 @@ class EngineSettings:
 class RunSettings(EngineSettings):
     """What every run that reads and writes images has in common."""
 
+    denoise: AssumedNoise = _upscaling(
+        "auto",
+        "Noise of the frames in grey levels: auto estimates it, frame by frame; 0 takes them for clean.",
+        "LEVEL",
+        parse=_denoise,
+    )
     consistent: bool = _upscaling(
         False, "Correct each image so that, shrunk again, it equals the measured one."
     )
@@ -167,9 +177,10 @@ class RunSettings(EngineSettings):
 
     def prepare(self) -> Prepare:
         """What makes LR images of captured frames."""
+        from clesr.pipeline.guide import Guide
         from clesr.pipeline.prepare import Prepare
 
-        return Prepare(roi=self.roi, window=self.window)
+        return Prepare(roi=self.roi, window=self.window, guide=Guide(self.denoise))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

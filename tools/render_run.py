@@ -16,9 +16,11 @@ from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError, EngineError, UsageError, WeightsError
 from clesr.engines.engine import Engine
 from clesr.engines.interpolation import METHODS
+from clesr.engines.levels import Levels
 from clesr.engines.models.weights import find_model
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
+from clesr.pipeline.guide import Guide
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare, Roi, Window
@@ -44,6 +46,7 @@ class RecordedPrepare(Prepare):
         super().__init__(
             roi=Roi.parse(given.roi) if given.roi else None,
             window=Window.parse(given.window) if given.window else None,
+            guide=RecordedGuide(session),
         )
         self._recorded = {r.number: r.levels for r in session.lines() if r.prepared_ns is not None}
 
@@ -57,6 +60,18 @@ class RecordedPrepare(Prepare):
                 )
             return levels
         return super().find_levels(image, frame)
+
+
+class RecordedGuide(Guide):
+    """Tells the network what it was told while a session was recorded."""
+
+    def __init__(self, session: SessionReader) -> None:
+        super().__init__(recorded_settings(session.info).denoise)
+        self._recorded = {r.number: Levels(*r.noise) for r in session.lines() if r.noise is not None}
+
+    def find_levels(self, frame: Frame, lr: Image) -> Levels:
+        found = self._recorded.get(frame.number)
+        return super().find_levels(frame, lr) if found is None else found
 
 
 def compare(session: SessionReader, opener: EngineOpener) -> None:
@@ -132,7 +147,7 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
                 continue
             base = None if record.ticks is None else TICK
             frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
-            job = PreparedFrame(frame, prepare(frame), SYSTEM.now_ns())
+            job = PreparedFrame(frame, prepare(frame), SYSTEM.now_ns(), guide=prepare.guide)
             if upscaler.engine is None:
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))

@@ -15,6 +15,7 @@ from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
+from clesr.pipeline.guide import HIGHEST_NOISE
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.source import SourceInfo
 
@@ -44,6 +45,7 @@ class RecordedSettings:
 
     roi: str | None = None
     window: str | None = None
+    denoise: Annotated[float, Meta(ge=0, le=HIGHEST_NOISE)] | None = None
     consistent: bool | None = None
     model: str | None = None
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import astuple
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -197,6 +198,8 @@ class Recorder(FrameObserver):
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,
         }
+        if result.told is not None:
+            values |= {"noise": astuple(result.told.levels), "trusted": result.told.trusted}
         self._post(self._segments.on_settled, result.frame.number, values, engine)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:

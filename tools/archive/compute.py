@@ -8,8 +8,11 @@ from pathlib import Path
 
 from clesr.engines.common.errors import EngineError, on_error
 from clesr.engines.engine import Engine
+from clesr.engines.guidance import Guidance
 from clesr.engines.opener import EngineOpener
+from clesr.engines.results import submit
 from clesr.pipeline.frame import Image, Outcome
+from clesr.pipeline.guide import Guide
 from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
@@ -65,9 +68,9 @@ class LentEngine:
         self._engine, self._drop = engine, drop
         self._in_flight = 0  # that of a failed engine never comes back to 0
 
-    def submit(self, lr: Image) -> None:
+    def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
         self._in_flight += 1
-        self._engine.submit(lr)
+        submit(self._engine, lr, guidance)
 
     def collect(self) -> Image:
         image = self._engine.collect()
@@ -123,7 +126,7 @@ class Computation:
                 self.engines,
                 [sink],
                 scale=settings.scale,
-                prepare=Prepare(roi=settings.roi, window=scan.window),
+                prepare=Prepare(roi=settings.roi, window=scan.window, guide=Guide(settings.denoise)),
                 consistent=settings.consistent,
                 limits=Limits(limit, None),
                 on_end=on_end,

@@ -34,6 +34,7 @@ class Settings:
     codec: str = "ffv1"
     piece: int = PIECE
     frames: int | None = None
+    denoise: float | None = None
     consistent: bool = False
     threads: int | None = None
     overwrite: bool = False

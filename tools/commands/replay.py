@@ -24,6 +24,7 @@ def settings_of(info: SessionInfo) -> dict[str, Any]:
         "model": settings.model or info.model or "auto",
         "roi": settings.roi,
         "window": settings.window or "auto",
+        "denoise": "auto" if settings.denoise is None else str(settings.denoise),
         "consistent": bool(settings.consistent),
         "pixel_size": info.pixel_um,
     }

@@ -9,7 +9,7 @@ import numpy as np
 
 from clesr.engines.common.errors import printable
 from clesr.engines.view import TILE, eight_bits
-from clesr.pipeline.frame import Image, Outcome, Result
+from clesr.pipeline.frame import Image, Outcome, Result, Told
 from clesr.pipeline.sinks.window import overlay as heat
 from clesr.pipeline.sinks.window.overlay import Canvas
 from clesr.pipeline.status import State, Status
@@ -149,7 +149,8 @@ def bottom_lines(status: Status) -> list[list[Words]]:
 
 
 def fidelity_lines(result: Result | None) -> list[list[Words]]:
-    """How well the image agrees with what was measured; nothing where that is not known."""
+    """How well the image agrees with what was measured, and what the network was told; nothing where that is not
+    known."""
     if result is None or result.check is None:
         return []
     check = result.check
@@ -163,7 +164,17 @@ def fidelity_lines(result: Result | None) -> list[list[Words]]:
         below = check.below_limit
         limit = f"BELOW LIMIT {check.limit_db:.1f}" if below else f"limit {check.limit_db:.1f}"
         words.append(Words(limit, AMBER if below else GRAY))
-    return [words]
+    return [words, *([told_line(result.told)] if result.told else [])]
+
+
+def told_line(told: Told) -> list[Words]:
+    """The noise of the frame, and how much of the image is more than bicubic."""
+    colour = AMBER if told.confidence < 1 else GRAY
+    fading = " (too noisy)" if told.confidence < 1 else ""
+    return [
+        Words(f"noise {told.levels.noise:.1f}", colour),
+        Words(f"network on {told.trusted:.0%} of the image{fading}", colour),
+    ]
 
 
 def text_size(width: int) -> int:

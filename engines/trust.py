@@ -1,0 +1,36 @@
+"""Where on an image, and how far, a network is to be trusted: elsewhere the image stays bicubic."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from clesr.engines.common.image import Image, Pixels
+from clesr.engines.levels import Levels
+from clesr.engines.view import eight_bits, find_outline, inside
+
+NOISE_KNOWN, NOISE_LOST = 24.0, 40.0  # grey levels: the network fades from the first to the second
+WHITE = 240  # grey levels of burnt-in text at least
+CONTRAST = 150  # by which it stands out of what is around it
+STROKE = np.ones((7, 7), np.uint8)  # wider than its lines
+CLOSE, NEAR = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
+
+
+def trust_map(lr: Image) -> Pixels:
+    """(H, W) uint8 for ``lr`` (H, W): 255 on tissue; 0 outside the field of view, at its rim and on burnt-in text."""
+    image = eight_bits(lr)
+    outline = find_outline(image)
+    free = inside(image.shape, outline, 1.0).astype(np.uint8)
+    text = (image >= WHITE) & (cv2.morphologyEx(image, cv2.MORPH_TOPHAT, STROKE) >= CONTRAST)
+    if text.any():
+        free[cv2.dilate(text.astype(np.uint8), NEAR) > 0] = 0
+    elif outline is None:
+        return np.full(image.shape, 255, np.uint8)
+    kept = cv2.erode(free, CLOSE, borderValue=1) * 255
+    return np.asarray(cv2.blur(kept, (3, 3), borderType=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def confidence(levels: Levels) -> float:
+    """How far a network is to be trusted on an image of ``levels``, 0 to 1: beyond what networks were trained with it
+    fades to 0."""
+    return min(1.0, max(0.0, (NOISE_LOST - levels.noise) / (NOISE_LOST - NOISE_KNOWN)))

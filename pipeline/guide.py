@@ -1,0 +1,77 @@
+"""What the network is told of each frame of a stream: its levels, smoothed over time, and where it may be trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple
+
+import numpy as np
+
+from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import decimal_number, shortened
+from clesr.engines.guidance import Guidance
+from clesr.engines.levels import Levels, estimate_levels
+from clesr.engines.trust import confidence, trust_map
+from clesr.pipeline.frame import Frame, Image, Told
+
+SMOOTHING_S = 0.5  # time constant with which the levels follow the frames
+JUMP = 1.5  # times as much noise, or as little, is another image: the levels are its own at once
+QUIET = 1.0  # grey levels, added to both before they are compared
+DIGITS = 2  # of the levels, as they are used and recorded
+HIGHEST_NOISE = 64.0  # grey levels that --denoise takes
+
+
+def parse_denoise(text: str) -> float | None:
+    """``auto`` (None) or grey levels of noise; raises UsageError for anything else."""
+    if text == "auto":
+        return None
+    try:
+        noise = decimal_number(text)
+    except ValueError:
+        noise = -1.0
+    if not 0 <= noise <= HIGHEST_NOISE:
+        raise UsageError(
+            f"--denoise {shortened(text)} is not auto, 0 for a clean image, or grey levels of noise up to "
+            f"{HIGHEST_NOISE:g}"
+        )
+    return noise
+
+
+class Guide:
+    """Tells the network of the frames of one stream, in their order. Called by one thread.
+
+    ``denoise`` is the noise in grey levels that is assumed of every frame; None: as estimated, frame by frame, smoothed
+    with a time constant of SMOOTHING_S seconds of capture time. Where a frame's noise differs by a factor from that of
+    the frames before, the smoothing starts anew.
+    """
+
+    def __init__(self, denoise: float | None = None) -> None:
+        self.denoise = denoise
+        self._levels: Levels | None = None
+        self._time_ns = 0
+
+    def __call__(self, frame: Frame, lr: Image) -> Told:
+        """What is told of ``frame``, of which ``lr`` is the prepared image."""
+        levels = self.find_levels(frame, lr)
+        fade = confidence(levels)
+        trust = trust_map(lr)
+        if fade < 1:
+            trust = np.rint(trust * np.float32(fade)).astype(np.uint8)
+        return Told(Guidance(levels.as_input(), trust), levels, round(float(trust.mean()) / 255, 3), fade)
+
+    def find_levels(self, frame: Frame, lr: Image) -> Levels:
+        """The levels that are told of ``frame``."""
+        self._levels = self._follow(estimate_levels(lr), frame.time_ns)
+        levels = self._levels if self.denoise is None else self._levels.assuming(self.denoise)
+        return Levels(*(round(value, DIGITS) for value in astuple(levels)))
+
+    def _follow(self, found: Levels, time_ns: int) -> Levels:
+        before, passed_s = self._levels, (time_ns - self._time_ns) / 1e9
+        self._time_ns = time_ns
+        if before is None or passed_s < 0:
+            return found
+        if abs(math.log((found.noise + QUIET) / (before.noise + QUIET))) > math.log(JUMP):
+            return found
+        follow = 1 - math.exp(-passed_s / SMOOTHING_S)
+        pairs = zip(astuple(before), astuple(found), strict=True)
+        return Levels(*(old + follow * (new - old) for old, new in pairs))
