@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from clesr.engines.common.image import Floats, Image
 from clesr.engines.view import eight_bits, field_of_view
 
-NAMES = ("noise", "detail", "peaks", "blocks")
-USUAL = np.array((16.0, 16.0, 2.0, 4.0), np.float32)  # grey levels that are an input of 1 to a network
+NAMES = ("noise", "detail", "peaks", "blocks", "floor")
+USUAL = np.array((16.0, 16.0, 2.0, 4.0, 16.0), np.float32)  # grey levels that are an input of 1 to a network
 CLIPPED = 3  # grey levels from black or white: pixels there have lost their noise
 FEWEST = 64  # pixels that an estimate rests on; with fewer it is 0
-FINEST = 0.4  # of the detail of tissue without noise is seen as noise
+FINEST = 0.26  # of the detail of tissue without noise is seen as noise
+AROUND, QUIETEST = 7, 2  # pixels a side of a place, and percent of the places: the floor
+ENOUGH = 128  # pixels a side that figures are taken of
 GRID = 8  # pixels a side of the blocks of JPEG and MPEG
 MEDIAN, TENTH = (
     0.6745,
@@ -36,15 +38,18 @@ class Levels:
     """All in 8-bit grey levels. ``noise`` is the standard deviation of white noise that would leave as much in the
     highest frequencies, ``detail`` the same at half of these: they agree for white noise, and structure makes the
     second larger. ``peaks`` is how far the strongest tenth of the highest frequencies exceeds what such noise would
-    have, 0 for noise. ``blocks`` is how far the steps at the borders of 8x8 blocks exceed those beside them."""
+    have, 0 for noise. ``blocks`` is how far the steps at the borders of 8x8 blocks exceed those beside them. ``floor``
+    is the root mean square of the highest frequencies where the image is quietest: noise is everywhere, structure is
+    not."""
 
     noise: float
     detail: float
     peaks: float
     blocks: float
+    floor: float
 
     def as_input(self) -> Floats:
-        """(4,) float32 in the order of NAMES, brought to the size of a network's other inputs."""
+        """(5,) float32 in the order of NAMES, brought to the size of a network's other inputs."""
         return np.array(astuple(self), np.float32) / USUAL
 
     def assuming(self, noise: float) -> Levels:
@@ -54,8 +59,10 @@ class Levels:
         says what it leaves in the first without any noise, by the ratio that is usual.
         """
         structure = max(self.detail**2 - self.noise**2, 0.0) / (1 - FINEST**2)
-        noisy, detailed = FINEST**2 * structure + noise**2, structure + noise**2
-        return Levels(math.sqrt(noisy), math.sqrt(detailed), self.peaks, min(self.blocks, 0.0))
+        quiet = max(self.floor**2 - self.noise**2, 0.0)
+        squares = (FINEST**2 * structure, structure, quiet)
+        noisy, detail, floor = (math.sqrt(square + noise**2) for square in squares)
+        return Levels(noisy, detail, self.peaks, min(self.blocks, 0.0), floor)
 
 
 def estimate_levels(image: Image) -> Levels:
@@ -67,10 +74,26 @@ def estimate_levels(image: Image) -> Levels:
     seen = field_of_view(eight_bits(image)) & (values >= CLIPPED) & (values <= 255 - CLIPPED)
     inside = cv2.erode(seen.astype(np.uint8), np.ones((len(HIGH), len(HIGH)), np.uint8), borderValue=0) > 0
     if np.count_nonzero(inside) < FEWEST:
-        return Levels(0.0, 0.0, 0.0, _blocks(values, seen))
-    noise, strong = np.percentile(_filtered(values, HIGH)[inside], (50, 90)) / (MEDIAN, TENTH)
-    detail = float(np.median(_filtered(values, MIDDLE)[inside])) / MEDIAN
-    return Levels(float(noise), detail, float(strong - noise), _blocks(values, seen))
+        return Levels(0.0, 0.0, 0.0, _blocks(values, seen), 0.0)
+    high, some = _filtered(values, HIGH), _some(inside)
+    noise, strong = np.percentile(high[some][inside[some]], (50, 90)) / (MEDIAN, TENTH)
+    detail = float(np.median(_filtered(values, MIDDLE)[some][inside[some]])) / MEDIAN
+    return Levels(float(noise), detail, float(strong - noise), _blocks(values, seen), _floor(high, inside))
+
+
+def _floor(high: Floats, inside: NDArray[np.bool_]) -> float:
+    """Of the squares of ``high`` around each pixel, the mean where that is least but for a few."""
+    around = cv2.erode(inside.astype(np.uint8), np.ones((AROUND, AROUND), np.uint8), borderValue=0) > 0
+    if np.count_nonzero(around) < FEWEST:
+        around = inside
+    power, some = np.asarray(cv2.blur(np.square(high), (AROUND, AROUND)), np.float32), _some(around)
+    return math.sqrt(max(0.0, float(np.percentile(power[some][around[some]], QUIETEST))))
+
+
+def _some(image: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """As many of the pixels of a large image as tell as much as all."""
+    step = max(1, min(image.shape) // ENOUGH)
+    return slice(None, None, step), slice(None, None, step)
 
 
 def _filtered(values: Floats, taps: tuple[float, ...]) -> Floats:

@@ -25,8 +25,8 @@ def field_of_view(image: Pixels) -> NDArray[np.bool_]:
 
 
 def find_outline(image: Pixels) -> Outline | None:
-    """What surrounds the round field of view of ``image`` (H, W) uint8, whose sides may be cut off; None where the whole
-    image counts.
+    """What surrounds the round field of view of ``image`` (H, W) uint8, whose sides may be cut off; None where the
+    whole image counts.
 
     It is the convex hull of the largest connected part that is not dark, where that is nearly a disc, and all else is
     dark but for burnt-in text.

@@ -76,8 +76,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Times are monotonic nanoseconds; ``ticks`` is the presentation time in both video files, in milliseconds since the
     first frame. ``outcome`` is None where the recording ended before it was known. ``fidelity`` is in dB.
     ``levels`` are the source levels that became black and white, None where the image was not stretched. ``noise`` is
-    what the network was told: noise, detail, peaks and blocks (engines/levels.py); ``trusted`` the share of the image
-    that its part counts on. Both are None where it takes nothing but the image.
+    what the network was told: noise, detail, peaks, blocks and floor (engines/levels.py); ``trusted`` the share of the
+    image that its part counts on. Both are None where it takes nothing but the image.
     ``raw_index`` and ``sr_index`` are the positions in the video files, None where the frame is not in them;
     ``reason`` then says why. ``raw_hash`` and ``sr_hash`` are BLAKE2b-256 over the pixels, row by row,
     little-endian; ``sr_coded`` is the hash of the coded picture, where the codec is lossy. ``recovered`` marks
@@ -94,7 +94,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     outcome: Outcome | None = None
     fidelity: float | None = None
     levels: tuple[GreyLevel, GreyLevel] | None = None
-    noise: tuple[GreyLevel, GreyLevel, GreyLevel, GreyLevel] | None = None
+    noise: tuple[GreyLevel, GreyLevel, GreyLevel, GreyLevel, GreyLevel] | None = None
     trusted: Annotated[float, Meta(ge=0, le=1)] | None = None
     raw_index: Count | None = None
     raw_hash: Hash | None = None

@@ -78,7 +78,8 @@ def test_a_flat_or_tiny_image_has_no_levels(value: int, shape: tuple[int, int]) 
 
 def test_levels_come_in_the_order_of_their_names() -> None:
     assert tuple(field.name for field in fields(Levels)) == NAMES
-    assert list(Levels(noise=16, detail=32, peaks=6, blocks=16).as_input()) == [1, 2, 3, 4]
+    found = Levels(noise=16, detail=32, peaks=6, blocks=16, floor=80).as_input()
+    assert list(found) == [1, 2, 3, 4, 5]
 
 
 def test_the_error_on_stills_with_known_noise(data: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
+from clesr.engines.guidance import Guidance
+from clesr.engines.levels import NAMES
 from clesr.engines.memory import is_out_of_memory
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.reference import upscale
@@ -47,6 +50,22 @@ def test_spans_cover_every_pixel_once_and_keep_away_from_cuts(length: int, count
         assert 0 <= one.start <= one.first < one.last <= one.stop <= length
         assert one.start == 0 or one.first - one.start >= halo
         assert one.stop == length or one.stop - one.last >= halo
+
+
+def test_tiles_are_told_of_the_whole_image() -> None:
+    """Each alone would estimate other levels; and what is not trusted is a part of each."""
+    shape = 41, 50
+    model = random_model("fast", 2, channels=4, depth=4, levels=NAMES)
+    grid = Grid(shape, 2, 3, halo=6)
+    tile = open_torch(model, grid.tile, None, device="cpu")
+    tile.info = replace(tile.info, levels=NAMES)
+    engine, lr = in_tiles(tile, grid), random_image(shape) // 2
+    trust = random_image(shape, seed=4).astype(np.uint8)
+    for told in (None, Guidance(np.array((0.3, 0.9, 0.1, 0.0, 0.2), np.float32), trust)):
+        engine.submit(lr, told)
+        difference = np.abs(engine.collect().astype(int) - upscale(model.module, lr, told))
+        assert difference.max() <= 1
+    engine.close()
 
 
 @settings(max_examples=25)

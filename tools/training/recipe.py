@@ -82,6 +82,9 @@ class Recipe:
     batch: int = _schedule(128, "Patches a step, of all processes together.", above_zero=True)
     patch: int = _schedule(64, "HR pixels a side of a patch.", above_zero=True)
     loss: str = _schedule("l1", "l1 as the paper; l2 for a last stretch that aims at PSNR.", choices=LOSSES)
+    balanced: bool = _schedule(
+        False, "Divide each patch's loss by that of the bicubic image: every kind of patch counts as much."
+    )
     learning_rate: float = _schedule(0.001, "Adam's, at its highest.", above_zero=True)
     beta1: float = _schedule(0.9, "Adam's.")
     beta2: float = _schedule(0.999, "Adam's.")

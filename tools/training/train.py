@@ -23,6 +23,7 @@ from clesr.engines.common.files import OWN, write_file
 from clesr.engines.common.parsing import one_line, parse_json, read_bounded, unreadable
 from clesr.engines.levels import NAMES as LEVELS
 from clesr.engines.models.densenet import DenseBlock
+from clesr.engines.models.layers import BicubicUp
 from clesr.engines.models.registry import build_model, level_names
 from clesr.engines.models.weights import load_model
 from clesr.tools.data.degradations import parse_degradations, parse_mix
@@ -37,6 +38,8 @@ from clesr.tools.training.validate import silent_layers
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+USUAL_ERROR = 0.02  # of the range: that of a bicubic image
+LEAST = 0.2  # of it: patches that are nearly flat do not count for more
 LOG = "log.csv"
 LOG_BYTES = 64 << 20  # at most
 COLUMNS = "step,epoch,seconds,learning_rate,loss,gain_db"
@@ -91,6 +94,7 @@ class Trainer:
         if recipe.init:
             _start_from(self.module, load_model(Path(recipe.init)).module)
         self.teacher = _teacher(recipe)
+        self._bicubic = self.fabric.to_device(BicubicUp(recipe.scale))
         self.step, self.seconds = 0, 0.0
         for parameter in self.module.parameters():
             if parameter.dim() == 4:  # the memory layout that trains faster on CPUs and GPUs alike
@@ -177,6 +181,8 @@ class Trainer:
         with torch.autocast(lr.device.type, torch.bfloat16, enabled=mixed):
             made = _upscaled(self._wrapped, self.module, lr, levels)
         made = made.float()
+        if self.recipe.balanced:
+            mask = mask / self._bicubic_error(lr, hr, mask)
         loss = self._distance(made, hr, mask)
         if self.teacher is None:
             return loss
@@ -184,6 +190,12 @@ class Trainer:
             taught = _upscaled(self.teacher, self.teacher, lr, levels)
         share = self.recipe.teacher_share
         return (1 - share) * loss + share * self._distance(made, taught, mask)
+
+    def _bicubic_error(self, lr: Tensor, hr: Tensor, mask: Tensor) -> Tensor:
+        """The mean absolute error of the bicubic image of each patch (N, 1, 1, 1), in units of a usual one."""
+        bicubic: Tensor = self._bicubic(lr).clamp(0, 1)
+        error = (bicubic - hr).abs() * mask
+        return error.mean((1, 2, 3), keepdim=True) / USUAL_ERROR + LEAST
 
     def _distance(self, made: Tensor, aim: Tensor, mask: Tensor) -> Tensor:
         error = (made - aim) * mask

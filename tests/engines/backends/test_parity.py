@@ -13,6 +13,9 @@ from torch import nn
 from clesr.engines.backends.openvino.engine import candidates, open_openvino
 from clesr.engines.backends.torch import open_torch
 from clesr.engines.common.errors import EngineError
+from clesr.engines.guidance import Guidance, guide
+from clesr.engines.levels import NAMES
+from clesr.engines.models.layers import BicubicUp
 from clesr.engines.models.weights import Descriptor, Model
 from clesr.engines.reference import upscale
 from clesr.engines.worker import WorkerEngine
@@ -26,10 +29,15 @@ MODELS = {
     "fast x2": random_model("fast", 2, channels=8, depth=3),
     "fast x8": random_model("fast", 8, channels=8, depth=3),
     "srcnn x2": random_model("srcnn", 2),
+    "fast x4, told": random_model("fast", 4, channels=12, depth=4, levels=NAMES),
+    "densenet x2, told": random_model(
+        "densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=NAMES
+    ),
 }
+TOLD = [name for name in MODELS if name.endswith("told")]
 ODD = (13, 21)
 CASES = [(name, ODD) for name in MODELS] + [
-    (name, shape) for name in ("densenet x4", "fast x4") for shape in ((24, 32), (1, 9), (8, 1))
+    (name, shape) for name in ("densenet x4", "fast x4", *TOLD) for shape in ((24, 32), (1, 9), (8, 1))
 ]
 
 
@@ -53,6 +61,35 @@ def test_openvino_equals_torch(name: str, shape: tuple[int, int]) -> None:
             assert np.abs(sr.astype(int) - reference).max() <= 1
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_each_frame_gets_the_network_that_it_was_told_for(name: str, precision: str) -> None:
+    """Whatever was told of the frames before, those in flight included; nothing told is what the image says itself."""
+    model, lr = MODELS[name], random_image(ODD) // 2
+    engine = open_openvino(model, ODD, None, device="cpu", precision=precision)
+    most, mean = (1, 0.1) if precision == "fp32" else (40, 2.0)  # these weights enlarge what is rounded
+    trust = random_image(ODD, seed=3).astype(np.uint8)
+    told = [Guidance(np.full(5, value, np.float32), trust) for value in (0.0, 1.5, 1.5, 0.1)]
+    told += [Guidance(told[1].levels, np.zeros(ODD, np.uint8)), guide(lr)]
+    references = [upscale(model.module, lr, one).astype(int) for one in told]
+    try:
+        found = []
+        for number, one in enumerate([*told, None]):
+            if number >= engine.depth:
+                found.append(engine.collect())
+            engine.submit(lr, one)
+        found += [engine.collect() for _ in range(engine.depth)]
+    finally:
+        engine.close()
+    for sr, reference in zip(found, [*references, references[-1]], strict=True):
+        difference = np.abs(sr.astype(int) - reference)
+        assert difference.max() <= most
+        assert difference.mean() <= mean
+    assert len({reference.tobytes() for reference in references}) == 5, "of six, two of which are the same"
+    bicubic = upscale(BicubicUp(model.scale), lr).astype(int)
+    assert np.abs(references[4] - bicubic).max() <= 1
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
