@@ -10,21 +10,31 @@ import mmap
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clesr.engines.common.errors import EngineError, on_error
-from clesr.engines.common.image import Image
+from clesr.engines.common.image import Floats, Image
 from clesr.engines.engine import EngineInfo
+from clesr.engines.guidance import Guidance, guide
 from clesr.engines.memory import free_memory, is_out_of_memory
+
+
+class GuidedInputs(NamedTuple):
+    """What a network reads beside the image: ``numbers`` (n,) float32, which ``pack`` makes of an image's levels on the
+    host, and ``trust`` (H, W) uint8."""
+
+    numbers: Tensor
+    trust: Tensor
+    pack: Callable[[Floats], Floats]
 
 
 class Network(Protocol):
     """What computes on the device: reads ``lr`` (H, W), writes ``sr`` (sH, sW), integer levels, and allocates nothing
-    that outlives ``run``."""
+    that outlives ``run``. One that is told of each image has ``guided``, its :class:`GuidedInputs`."""
 
     lr: Tensor
     sr: Tensor
@@ -38,6 +48,9 @@ class Slot(Protocol):
 
     host_in: Image
     host_out: Image
+
+    def tell(self, guidance: Guidance | None) -> None:
+        """What is told of ``host_in``, before ``start``; None where the network is told nothing."""
 
     def start(self) -> None:
         """Copy ``host_in`` to the device, compute, copy the result to ``host_out``; returns at once."""
@@ -75,7 +88,7 @@ class SlotEngine:
         self._done: deque[Finished] = deque()  # results taken out early, to free their slots
         self._closed = False
 
-    def submit(self, lr: Image) -> None:
+    def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
         if self._closed:
             raise RuntimeError("the engine is closed")
         self.info.check_shape(lr)
@@ -85,6 +98,7 @@ class SlotEngine:
         slot = next(s for s in (*slots[self._turn :], *slots[: self._turn]) if s not in self._started)
         self._turn = (slots.index(slot) + 1) % len(slots)
         np.copyto(slot.host_in, lr)
+        slot.tell(guidance or guide(lr) if self.info.levels else None)
         slot.start()
         self._started.append(slot)
 
@@ -159,11 +173,21 @@ class CudaSlot:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._reprojected: Tensor | None = getattr(network, "reprojected", None)
+        self._guided: GuidedInputs | None = getattr(network, "guided", None)
+        self._levels = np.empty(0, np.float32)
         self._pinned: list[_PycudaMemory | _RegisteredMemory] = []
         with on_error(self.close):
             self._pin()
             self._warm_up()
             self._run: Callable[[], None] = self._captured() if captured else self._frame
+
+    def tell(self, guidance: Guidance | None) -> None:
+        if self._guided is None or guidance is None:
+            return
+        np.copyto(self._host_trust, guidance.trust)
+        if not np.array_equal(guidance.levels, self._levels):
+            np.copyto(self._host_numbers, self._guided.pack(guidance.levels))
+            self._levels = guidance.levels.copy()
 
     def start(self) -> None:
         with torch.cuda.stream(self._stream):
@@ -192,6 +216,16 @@ class CudaSlot:
         if self._reprojected is not None:
             self._pinned.append(pinned(tuple(self._reprojected.shape), dtype))
         self.host_in, self.host_out, *reprojected = (memory.array for memory in self._pinned)
+        self._told: list[tuple[Tensor, Tensor]] = []  # on the device, and where it comes from
+        if self._guided is not None:
+            numbers, trust = self._guided.numbers, self._guided.trust
+            self._pinned.append(pinned(tuple(numbers.shape), np.dtype(np.float32), write_only=True))
+            self._pinned.append(pinned(tuple(trust.shape), np.dtype(np.uint8), write_only=True))
+            self._host_numbers, self._host_trust = (memory.array for memory in self._pinned[-2:])
+            self._told = [
+                (numbers, torch.from_numpy(self._host_numbers)),
+                (trust, torch.from_numpy(self._host_trust)),
+            ]
         self.host_reprojected: Sequence[Image] = tuple(reprojected[0]) if reprojected else ()
         self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
         self._out_reprojected = [torch.from_numpy(image) for image in reprojected]
@@ -212,6 +246,8 @@ class CudaSlot:
 
     def _frame(self) -> None:
         self._network.lr.copy_(self._in, non_blocking=True)
+        for target, source in self._told:
+            target.copy_(source, non_blocking=True)
         self._network.run()
         self._out.copy_(self._network.sr, non_blocking=True)
         for target in self._out_reprojected:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, Network, SlotEngine
+from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, GuidedInputs, Network, SlotEngine
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.degrade import Bands, correcting, degrading
 from clesr.engines.engine import EngineInfo
@@ -47,6 +47,7 @@ class CheckedNetwork:
 
     def __init__(self, network: Network, *, correct: bool = False) -> None:
         self.network, self.lr, self.sr = network, network.lr, network.sr
+        self.guided: GuidedInputs | None = getattr(network, "guided", None)
         self._correct = correct
         shape, scale = self.lr.shape, self.sr.shape[0] // self.lr.shape[0]
         self._levels = torch.iinfo(self.lr.dtype).max

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clesr.engines.backends.cuda.buffers import Network, SlotEngine
+from clesr.engines.backends.cuda.buffers import GuidedInputs, Network, SlotEngine
 from clesr.engines.backends.cuda.checked import open_slots
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.packages import version_of
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_name
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 from clesr.engines.results import engine_errors
 
@@ -93,8 +94,8 @@ def build_network(
     except UnsupportedNetworkError:
         if precision == "fp8":
             raise
-    scale = int(module.scale)  # type: ignore[arg-type]
-    return TorchNetwork(half_precision(module, device), shape, scale, dtype, device)
+    scale, levels = int(module.scale), len(level_names(module))  # type: ignore[arg-type]
+    return TorchNetwork(half_precision(module, device), shape, scale, dtype, device, levels)
 
 
 def half_precision(module: nn.Module, device: torch.device | str) -> nn.Module:
@@ -120,24 +121,35 @@ def check_fp8(module: nn.Module, shape: tuple[int, int], device: torch.device | 
 
 
 class TorchNetwork:
-    """``network``, which maps FP16 (1, 1, H, W) to (1, 1, sH, sW), by torch; integers to FP16 and back there."""
+    """``network``, which maps FP16 (1, 1, H, W) to (1, 1, sH, sW), by torch; integers to FP16 and back there.
+    ``levels`` is how many it takes beside the image."""
 
     def __init__(
         self,
-        network: Callable[[Tensor], Tensor],
+        network: Callable[..., Tensor],
         shape: tuple[int, int],
         scale: int,
         dtype: torch.dtype,
         device: torch.device | str,
+        levels: int = 0,
     ) -> None:
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros((shape[0] * scale, shape[1] * scale), dtype=dtype, device=device)
+        self.guided: GuidedInputs | None = None
+        if levels:
+            numbers = torch.zeros(levels, device=device)
+            trust = torch.full(shape, 255, dtype=torch.uint8, device=device)
+            self.guided = GuidedInputs(numbers, trust, lambda told: told)
         self._network = network
-        self._levels = torch.iinfo(dtype).max
+        self._peak = torch.iinfo(dtype).max
 
     @torch.inference_mode()
     def run(self) -> None:
         """Read ``lr``, write ``sr``. What it needs in between comes from torch's pool, in a graph from the graph's."""
-        x = (self.lr.float() / self._levels).half()[None, None]
-        y = self._network(x)[0, 0].float() * self._levels
-        self.sr.copy_(torch.clamp(torch.round(y), 0, self._levels))
+        x = (self.lr.float() / self._peak).half()[None, None]
+        told: tuple[Tensor, ...] = ()
+        if self.guided is not None:
+            trust = (self.guided.trust.float() / 255).half()
+            told = self.guided.numbers.half()[None], trust[None, None]
+        y = self._network(x, *told)[0, 0].float() * self._peak
+        self.sr.copy_(torch.clamp(torch.round(y), 0, self._peak))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from clesr.engines.backends.cuda.buffers import GuidedInputs
 from clesr.engines.backends.cuda.kernels.conv import (
     conv3,
     first_conv3,
@@ -26,8 +27,10 @@ from clesr.engines.backends.cuda.kernels.trunk import LAYERS, dense_blocks, mult
 from clesr.engines.backends.cuda.kernels.tuner import FORMS, TunedPlan, Tuner, card_tuner
 from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.models.densenet import DenseBlock, DenseNet, UpStage
+from clesr.engines.models.layers import Settled
 
 GROWTH = 16  # channels of a dense layer: the narrowest tile of a matrix unit
+WIDEST = 4 * GROWTH  # of a convolution of the blocks: what layers 1 to 4 give to 5 to 8
 LAYERED = Plan()  # stands for a launch a layer, beside the plans of TRUNK
 CHECKS = 20  # runs that must agree before the dense blocks run in one launch
 
@@ -79,9 +82,16 @@ class DenseNetKernels:
         tuned: bool = True,
     ) -> None:
         module = supported(module)
+        settled = Settled(module) if module.levels else None
+        module = supported(settled.plain) if settled else module
         self.shape, self.scale, self.precision, self._device = shape, module.scale, precision, device
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros([side * self.scale for side in shape], dtype=dtype, device=device)
+        self._biases = pack_biases(dict(module.named_parameters())).to(device)
+        self.guided: GuidedInputs | None = None
+        if settled is not None:
+            trust = torch.full(shape, 255, dtype=torch.uint8, device=device)
+            self.guided = GuidedInputs(self._biases, trust, lambda told: pack_biases(settled(told)).numpy())
         gains = activation_gains(module, shape) if precision == "fp8" else [1.0] * len(module.up)
         with told_as(UnsupportedNetworkError, WHY, ValueError):  # a plane too large
             self._low_steps = list(self._low_level(module))
@@ -115,8 +125,9 @@ class DenseNetKernels:
         return [KernelStep("dense blocks", lambda _plan, _early: self._whole_step(whole))]
 
     def _whole_step(self, plan: Plan) -> None:
+        weights, biases = self._packed
         dense_blocks(
-            self._planes, self._scratch, *self._packed, self._flags, plan, multiprocessors(self._device)
+            self._planes, self._scratch, weights, biases, self._flags, plan, multiprocessors(self._device)
         )
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -219,7 +230,9 @@ class DenseNetKernels:
     def _low_level(self, module: DenseNet) -> Iterator[KernelStep]:
         """Up to ``self._low``, and the memory of the dense blocks."""
         height, width = self.shape
-        one, two = (self._load(conv) for conv in module.low)
+        one, two = (
+            self._load(conv, bias) for conv, bias in zip(module.low, self._low_biases(module), strict=True)
+        )
         first = self._plane(height, width, one.weights.shape[-1])
         self._planes = planes(3, height, width, LAYERS * GROWTH, torch.float16, self._device)
         self._low = self._planes[2]
@@ -232,8 +245,13 @@ class DenseNetKernels:
 
     def _dense_blocks(self, module: DenseNet) -> Iterator[KernelStep]:
         """Up to the last block's output, which is ``self._features``."""
-        layers = [[self._load(conv) for conv in _look_ahead(block)] for block in module.blocks]  # type: ignore[arg-type]
-        self._packed = pack_trunk([[(layer.weights, layer.bias) for layer in block] for block in layers])
+        blocks = cast(Iterable[DenseBlock], module.blocks)
+        biases = self._biases[-len(module.blocks) * LAYERS * WIDEST :].reshape(-1, LAYERS, WIDEST)
+        layers = [
+            [self._load(conv, of) for conv, of in zip(_look_ahead(block), own, strict=True)]
+            for block, own in zip(blocks, biases, strict=True)
+        ]
+        self._packed = pack_trunk([[layer.weights for layer in block] for block in layers]), biases
         pitch = pitch_of(self._low)
         most = max(programs(self.shape[0], pitch, plan) for plan in TRUNK)
         self._flags = torch.zeros(most, dtype=torch.int32, device=self._device)
@@ -301,15 +319,22 @@ class DenseNetKernels:
         base = None
         if module.base is not None:
             base = module.base.taps.reshape(-1, 5, 5).to(self._device, torch.float32).contiguous()
+        trust = self.guided.trust if self.guided is not None else None
         yield KernelStep(
-            "image", lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, early=early)
+            "image",
+            lambda _plan, early: finish(projected, self.lr, base, bias, self.sr, trust, early=early),
         )
 
-    def _load(self, conv: nn.Module) -> _Conv:
+    def _low_biases(self, module: DenseNet) -> tuple[Tensor, ...]:
+        """Those of the first two convolutions, which ``pack_biases`` puts first."""
+        one, two = (conv.out_channels for conv in module.low if isinstance(conv, nn.Conv2d))
+        return self._biases[:one], self._biases[one : one + two]
+
+    def _load(self, conv: nn.Module, biases: Tensor) -> _Conv:
+        """``conv`` without its own biases, which stand in ``biases`` (C_out or more), as long as they are."""
         assert isinstance(conv, nn.Conv2d)
-        assert conv.bias is not None
         weights = conv.weight.detach().permute(2, 3, 1, 0).to(self._device, torch.float16).contiguous()
-        return _Conv(weights, conv.bias.detach().to(self._device, torch.float32))
+        return _Conv(weights, biases[: weights.shape[-1]])
 
     def _load_phases(self, stage: nn.Module, gain: float) -> _Conv:
         assert isinstance(stage, UpStage)
@@ -340,6 +365,19 @@ def supported(module: nn.Module) -> DenseNet:
     return module
 
 
+def pack_biases(biases: Mapping[str, Tensor]) -> Tensor:
+    """DenseNet's ``biases`` by their names, in FP32 in a row: those of the first two convolutions, then (blocks, 8, 64):
+    a row for each of layers 1 to 4 and one for 5 to 8, which are one convolution as far as they read 1 to 4."""
+    blocks = 1 + max(int(name.split(".")[1]) for name in biases if name.startswith("blocks."))
+    packed = torch.zeros(blocks, LAYERS, WIDEST)
+    for block in range(blocks):
+        own = [biases[f"blocks.{block}.layers.{layer}.bias"].detach().float() for layer in range(LAYERS)]
+        packed[block, :4, :GROWTH] = torch.stack(own[:4])
+        packed[block, 4] = torch.cat(own[4:])
+    low = [biases[f"low.{i}.bias"].detach().float() for i in range(2)]
+    return torch.cat([*low, packed.flatten()])
+
+
 def pack_phases(weights: Tensor) -> Tensor:
     """(4C, C_in, 3, 3) as (4, 3, 3, C_in, C), where the phases' channels lie one after the other."""
     ordered = weights.reshape(-1, 4, *weights.shape[1:]).permute(3, 4, 2, 1, 0).contiguous()
@@ -354,13 +392,12 @@ def _bound_up(x: Tensor, stage: _Conv, out: Tensor, gain: float) -> Callable[[Pl
 
 
 def _look_ahead(block: DenseBlock) -> list[nn.Conv2d]:
-    """Layers 1 to 4, layers 5 to 8 as far as they read 1 to 4 as one, and of 6 to 8 the rest."""
+    """Layers 1 to 4, layers 5 to 8 as far as they read 1 to 4 as one, and of 6 to 8 the rest, all without
+    their biases."""
     layers = [layer for layer in block.layers if isinstance(layer, nn.Conv2d)]
     seen = 4 * GROWTH
-    ahead = nn.Conv2d(seen, 4 * GROWTH, 3, padding=1)
-    biases = [layer.bias for layer in layers[4:] if layer.bias is not None]
+    ahead = nn.Conv2d(seen, WIDEST, 3, padding=1)
     ahead.weight.data = torch.cat([layer.weight.detach()[:, :seen] for layer in layers[4:]])
-    ahead.bias.data = torch.cat([bias.detach() for bias in biases])  # type: ignore[union-attr]
     rest = []
     for layer in layers[5:]:
         part = nn.Conv2d(layer.in_channels - seen, GROWTH, 3, padding=1)

@@ -77,8 +77,8 @@ def project(
 
 @triton.jit(do_not_specialize=SIZES)
 def _finish_kernel(
-    projected, lr, base, bias, out, height, width, levels, margin, SCALE: tl.constexpr, HAS_BASE: tl.constexpr,
-    LINES: tl.constexpr, N: tl.constexpr, EARLY: tl.constexpr,
+    projected, lr, trust, base, bias, out, height, width, levels, margin, SCALE: tl.constexpr, HAS_BASE: tl.constexpr,
+    HAS_TRUST: tl.constexpr, LINES: tl.constexpr, N: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """N LR columns of LINES SR rows: (LINES * N, SCALE) pixels, so that the bicubic image's 25 LR pixels are read once
     for SCALE of them; with one row also its taps."""
@@ -100,6 +100,9 @@ def _finish_kernel(
         pixel = (y // 2) * (sr_width // 2) + x // 2
         at = projected + (pixel * 4 + (y % 2) * 2 + x % 2) * 9 + tap
         total += tl.load(at, mask=seen, other=0.0).to(tl.float32)
+    if HAS_TRUST:
+        at_lr = (row // SCALE) * width + lr_column[:, None]
+        total *= tl.load(trust + at_lr, mask=inside, other=0).to(tl.float32) / 255.0
     if HAS_BASE:
         level = tl.zeros((LINES * N, SCALE), tl.float32)
         taps = base + ((row % SCALE) * SCALE + sub[None, :]) * 25
@@ -120,12 +123,20 @@ def _finish_kernel(
 
 
 def finish(
-    projected: Tensor, lr: Tensor, base: Tensor | None, bias: Tensor, out: Tensor, *, early: bool = False
+    projected: Tensor,
+    lr: Tensor,
+    base: Tensor | None,
+    bias: Tensor,
+    out: Tensor,
+    trust: Tensor | None = None,
+    *,
+    early: bool = False,
 ) -> None:
     """The SR image of ``projected`` (sH/2, sW/2, 4, 9): levels (sH, sW) in the dtype of ``lr``, halves to even.
 
     ``lr`` (H, W) is uint8 or uint16; ``base`` the (s * s, 5, 5) FP32 taps of the bicubic image whose logit
-    is added, or None; ``bias`` the last convolution's, one FP32.
+    is added, or None; ``bias`` the last convolution's, one FP32; ``trust`` (H, W) uint8 how far, in 255ths, all
+    but the bicubic image counts, or None.
     """
     height, width = lr.shape
     levels = float(torch.iinfo(lr.dtype).max)
@@ -134,7 +145,7 @@ def finish(
     count = triton.cdiv(out.shape[0], lines) * triton.cdiv(width, block)
     launch(
         _finish_kernel, count,
-        projected, lr, bias if base is None else base, bias, out, height, width, levels, LOGIT_MARGIN,
-        SCALE=out.shape[0] // height, HAS_BASE=base is not None, LINES=lines, N=block, EARLY=early and not INTERPRETED,
-        **launch_options(early=early),
+        projected, lr, lr if trust is None else trust, bias if base is None else base, bias, out, height, width, levels,
+        LOGIT_MARGIN, SCALE=out.shape[0] // height, HAS_BASE=base is not None, HAS_TRUST=trust is not None, LINES=lines,
+        N=block, EARLY=early and not INTERPRETED, **launch_options(early=early),
     )  # fmt: skip

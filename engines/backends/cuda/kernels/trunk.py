@@ -119,15 +119,9 @@ def _trunk_kernel(
                            CACHE, CHANNELS, NEAR)  # fmt: skip
 
 
-def pack_trunk(layers: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Tensor]:
-    """Weights (blocks, all) FP16 and biases (blocks, 8, 64) FP32 of blocks of eight
-    (weights (3, 3, C_in, C_out), bias), one after the other."""
-    weights = torch.stack([torch.cat([w.flatten() for w, _ in block]) for block in layers])
-    bias = torch.zeros(len(layers), LAYERS, 64, dtype=torch.float32, device=weights.device)
-    for index, block in enumerate(layers):
-        for layer, (_, offsets) in enumerate(block[:5]):  # the others' are in what they add to
-            bias[index, layer, : len(offsets)] = offsets
-    return weights, bias
+def pack_trunk(layers: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Weights (blocks, all) FP16 of blocks of eight (3, 3, C_in, C_out), one after the other."""
+    return torch.stack([torch.cat([weights.flatten() for weights in block]) for block in layers])
 
 
 def near_tiles(pitch: int, plan: Plan) -> int:
@@ -147,8 +141,9 @@ def dense_blocks(
 ) -> None:
     """All dense blocks: from ``planes[2]`` to ``planes[1]`` for an even number of blocks, else ``planes[0]``.
 
-    ``planes`` (3, H, W, 128) FP16 are three planes, ``scratch`` (H, W, 48) FP16, ``weights`` and ``bias`` by
-    ``pack_trunk``, ``flags`` int32, one for each program that ``plan`` makes; ``plan`` is merged.
+    ``planes`` (3, H, W, 128) FP16 are three planes, ``scratch`` (H, W, 48) FP16, ``weights`` by
+    ``pack_trunk``, ``bias`` (blocks, 8, 64) FP32, ``flags`` int32, one for each program that ``plan`` makes;
+    ``plan`` is merged.
     """
     _, height, width, channels = planes.shape
     pitch = pitch_of(planes[0])

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from clesr.engines.backends.cuda.kernels import conv, tail
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
+from clesr.engines.levels import NAMES
 from clesr.engines.models.densenet import DenseNet
+from clesr.engines.models.layers import LevelConv
 from clesr.engines.models.registry import build_model
 
 ODD = (33, 47)  # no multiple of a tile
@@ -122,9 +124,15 @@ def check_network(
         between.fill_(NAN)
     lr = torch.randint(0, levels + 1, shape).to(dtype)
     kernels.lr.copy_(lr)
+    told: tuple[torch.Tensor, ...] = ()
+    if kernels.guided is not None:
+        told = torch.tensor([[0.4, 0.9, -0.1, 0.0, 0.3]]), torch.rand(1, 1, *shape)
+        kernels.guided.numbers.copy_(torch.from_numpy(kernels.guided.pack(told[0][0].numpy())))
+        kernels.guided.trust.copy_((told[1][0, 0] * 255).round())
+        told = told[0], kernels.guided.trust.cpu()[None, None] / 255
     kernels.run()
     with torch.inference_mode():
-        reference = (module((lr.float() / levels)[None, None])[0, 0] * levels).round()
+        reference = (module((lr.float() / levels)[None, None], *told)[0, 0] * levels).round()
     difference = (kernels.sr.cpu().float() - reference).abs() * 255 / levels
     assert reference.std() * 255 / levels > 10
     assert difference.mean() < 0.1
@@ -144,10 +152,15 @@ def check_network(
         (4, torch.uint8, {"skip": "add", "base": "bicubic"}),
         (8, torch.uint8, {"skip": "none", "base": "bicubic"}),
         (2, torch.uint8, {}),
+        (2, torch.uint16, {"skip": "add", "base": "bicubic", "levels": NAMES}),
+        (4, torch.uint8, {"skip": "add", "base": "bicubic", "levels": NAMES}),
     ],
 )
-def test_densenet(scale: int, dtype: torch.dtype, arguments: dict[str, str], device: str) -> None:
+def test_densenet(scale: int, dtype: torch.dtype, arguments: dict[str, object], device: str) -> None:
     module = build_model("densenet", scale, {"blocks": 2, **arguments})
+    for moved in module.modules():
+        if isinstance(moved, LevelConv):
+            torch.nn.init.normal_(moved.shift, 0, 0.1)
     if not arguments:  # the paper's output is no image before it is trained: give it some contrast
         assert isinstance(module, DenseNet)
         module.last.weight.data *= 100

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clesr.engines.backends.cuda.kernels import trunk
 from clesr.engines.backends.cuda.kernels.conv import programs
-from clesr.engines.backends.cuda.kernels.densenet import _look_ahead
+from clesr.engines.backends.cuda.kernels.densenet import _look_ahead, pack_biases
 from clesr.engines.backends.cuda.kernels.plan import Plan
 from clesr.engines.backends.cuda.kernels.planes import planes
 from clesr.engines.models.densenet import DenseBlock
@@ -20,9 +20,8 @@ PLANS = [
 ]
 
 
-def half_of(conv: nn.Conv2d, device: str) -> tuple[Tensor, Tensor]:
-    assert conv.bias is not None
-    return conv.weight.detach().permute(2, 3, 1, 0).to(device).half(), conv.bias.detach().to(device)
+def half_of(conv: nn.Conv2d, device: str) -> Tensor:
+    return conv.weight.detach().permute(2, 3, 1, 0).to(device).half()
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -31,13 +30,16 @@ def test_dense_blocks(plan: Plan, blocks: int, device: str) -> None:
     shape = (9, 37)
     modules = [DenseBlock(128, 8, 16) for _ in range(blocks)]
     layers = [[half_of(conv, device) for conv in _look_ahead(module)] for module in modules]
+    named = {f"blocks.{i}.{name}": p for i, m in enumerate(modules) for name, p in m.named_parameters()}
+    biases = pack_biases({**named, "low.0.bias": torch.zeros(5), "low.1.bias": torch.zeros(7)})[12:]
     buffers = planes(3, *shape, 128, torch.float16, device)
     buffers[:2] = NAN
     buffers[2] = half(*shape, 128, device=device)
     scratch = torch.full((*shape, 48), NAN, dtype=torch.float16, device=device)
     flags = torch.full((64,), -7, dtype=torch.int32, device=device)
     tiles = programs(shape[0], shape[1] + 1, plan)
-    trunk.dense_blocks(buffers, scratch, *trunk.pack_trunk(layers), flags, plan, 5)
+    biases = biases.reshape(blocks, 8, 64).to(device)
+    trunk.dense_blocks(buffers, scratch, trunk.pack_trunk(layers), biases, flags, plan, 5)
 
     expected = buffers[2].double().permute(2, 0, 1)[None].cpu()
     with torch.inference_mode():
