@@ -19,12 +19,14 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_key, gpu_name
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model, find_model, shipped
 
 log = logging.getLogger(__name__)
 RANK = 3
 DEVICE = "cuda"
 PRECISION = "fp16"
+TOLD = "its numbers change with each image, and TensorRT compiles them; the cuda engine sets them"
 INSTALL = "pip install 'clesr[tensorrt]', or 'clesr[rtx]' for a GeForce or RTX card"
 
 
@@ -99,7 +101,9 @@ class CompiledEngine:
 
 
 def to_build_first(model: Model, shape: tuple[int, int]) -> str:
-    """Why opening would take minutes; empty where the engine is on disk."""
+    """Why opening would take minutes, or does not go; empty where the engine is on disk."""
+    if level_names(model.module):
+        return TOLD
     height, width = shape
     if CompiledEngine(model, shape).find() is not None:
         return ""
@@ -117,6 +121,8 @@ def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = No
     reason = why_not()
     if reason:
         raise EngineError(f"the tensorrt engine cannot start: {reason}")
+    if level_names(model.module):
+        raise EngineError(f"the tensorrt engine cannot run {model}: {TOLD}")
     words = torch.cuda.get_device_name()
     compiled = _load(CompiledEngine(model, shape))
     info = EngineInfo("tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape)

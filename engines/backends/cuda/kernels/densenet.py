@@ -366,8 +366,8 @@ def supported(module: nn.Module) -> DenseNet:
 
 
 def pack_biases(biases: Mapping[str, Tensor]) -> Tensor:
-    """DenseNet's ``biases`` by their names, in FP32 in a row: those of the first two convolutions, then (blocks, 8, 64):
-    a row for each of layers 1 to 4 and one for 5 to 8, which are one convolution as far as they read 1 to 4."""
+    """DenseNet's ``biases`` by their names, in FP32: those of the first two convolutions, then (blocks, 8, 64): a row
+    for each of layers 1 to 4 and one for 5 to 8, which are one convolution as far as they read 1 to 4."""
     blocks = 1 + max(int(name.split(".")[1]) for name in biases if name.startswith("blocks."))
     packed = torch.zeros(blocks, LAYERS, WIDEST)
     for block in range(blocks):
