@@ -58,11 +58,10 @@ def move_over(
     round, so is every view. At the frame numbers in ``cuts`` the probe jumps to another place and direction. The same
     arguments always give the same frames.
     """
-    motion = motion or Motion()
-    rng = np.random.default_rng((seed, 11))
+    path = _Path(motion or Motion(), np.random.default_rng((seed, 11)))
+    rng = np.random.default_rng((seed, 12))
     height, width = (length // scale * scale for length in still.shape)
     tissue, outside = _tissue(still), _outside(still)[:height, :width]
-    path = _Path(motion, rng)
     started = 0
     for number in range(frames):
         if number in cuts or number == 0:
