@@ -22,6 +22,9 @@ PEAK = 6.0  # standard deviations of the correlation; a lower peak is another sc
 RIM = 2  # LR pixels along the edge of the view that are not carried along
 TRUST = 2.2  # grey levels of noise at which half of the difference corrects the prediction
 ERROR = 6.0  # grey levels: about what a single frame is wrong by
+QUANTILE = 25
+LOCAL = 0.1
+BASE = 0.3
 EXCESS = 2.0  # times what noise explains of a difference; what is beyond is a fault of the prediction
 FLOOR = 1.0  # grey levels of difference that are always put down to noise
 BRIGHTER = 2.0  # times, between two frames of one scene
@@ -73,12 +76,13 @@ class TemporalFusion:
             self._reference, self._count = present, np.ones(self.shape, np.float32)
             return sr, 1.0
         prediction, difference, before = carried
-        noise = self.nz = _deviation(difference, before)
-        explained = min(noise, ROUGH * _roughness(present, seen) + FLOOR)
-        before = np.minimum(before, _agreeing(difference, max(explained, FLOOR)))
-        gain = 1 / (1 + (noise / TRUST) ** 1.5)
+        noise, excess = self._judge(difference, before)
+        self.nz = noise
+        single = ERROR**2 if LOCAL == 0 else BASE + LOCAL * cv2.blur((present - cv2.GaussianBlur(present, (0, 0), 1.0)) ** 2, (7, 7))
+        before = np.where(before > 0, 1 / (1 / np.maximum(before, 1) + excess / single), 0).astype(np.float32)
+        gain = (TRUST**2 + excess) / (TRUST**2 + excess + noise**2)
         share = before / (before + 1)
-        cv2.add(prediction, self._correct.change(difference * (gain * level)), dst=prediction)
+        cv2.add(prediction, self._correct.change(difference * gain * level), dst=prediction)
         cv2.subtract(prediction, sr, dst=prediction, dtype=cv2.CV_32F)
         cv2.resize(share, prediction.shape[::-1], dst=self._share, interpolation=cv2.INTER_LINEAR)
         cv2.multiply(prediction, self._share, dst=prediction)
@@ -88,6 +92,18 @@ class TemporalFusion:
         self._count = before + 1
         fused = cv2.add(prediction, 0.0, dtype=cv2.CV_8U if sr.dtype == np.uint8 else cv2.CV_16U)
         return fused, float(self._count[view].mean())
+
+    def _judge(self, difference, before):
+        inside = before > 0
+        if not inside.any():
+            return 0.0, np.zeros_like(difference)
+        around = cv2.blur(difference * difference, (7, 7))
+        share = cv2.blur(inside.astype(np.float32), (7, 7))
+        around /= np.maximum(share, 0.1)
+        noise = float(np.sqrt(np.percentile(around[::2, ::2][inside[::2, ::2]], QUANTILE))) * 1.1
+        smooth = cv2.sepFilter2D(difference, cv2.CV_32F, BINOMIAL, BINOMIAL)
+        close = cv2.blur(smooth * smooth, (5, 5))
+        return noise, np.maximum(close - np.float32(EXCESS * PASSED * noise**2), 0).astype(np.float32)
 
     def _carry(
         self, present: Floats, seen: Floats, number: int, level: np.float32
