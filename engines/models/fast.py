@@ -32,7 +32,9 @@ class FastSR(nn.Module):
         self.tell = LevelEmbedding(len(levels)) if levels else None
         self.base = BicubicPhases(scale)
         widths = [1] + [channels] * (depth - 1)
-        self.body = nn.ModuleList(conv3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths))
+        self.body = nn.ModuleList(
+            conv3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths)
+        )
         self.last = conv3(channels, scale * scale, bool(levels), steered=True)
 
     def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:

@@ -14,25 +14,16 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.image import Floats, Image
 from clesr.engines.degrade import Corrector, Degrader
+from clesr.engines.temporal.agreement import judged
 from clesr.engines.temporal.registration import CELL, LEAST, Positions, Registration, remapped
 
 MOST_FRAMES = 12.0  # that an image counts as
 GAP = 8  # frames; after a longer gap nothing is carried along
 PEAK = 6.0  # standard deviations of the correlation; a lower peak is another scene
 RIM = 2  # LR pixels along the edge of the view that are not carried along
-TRUST = 2.2  # grey levels of noise at which half of the difference corrects the prediction
-ERROR = 6.0  # grey levels: about what a single frame is wrong by
-QUANTILE = 25
-LOCAL = 0.1
-BASE = 0.3
-EXCESS = 2.0  # times what noise explains of a difference; what is beyond is a fault of the prediction
-FLOOR = 1.0  # grey levels of difference that are always put down to noise
+BLACK = 4.0  # grey levels: around a field of view; burnt-in text there does not count
 BRIGHTER = 2.0  # times, between two frames of one scene
-MEDIAN = 0.6745  # half of the magnitudes of a normal variable of deviation 1 are above
-BINOMIAL = np.array([0.25, 0.5, 0.25], np.float32)
-PASSED = float(np.square(BINOMIAL).sum()) ** 2  # the share of white noise's variance that both axes let through
-HIGH = np.array([1, -4, 6, -4, 1], np.float32) / np.float32(np.sqrt(70))  # fourth differences
-ROUGH = 1.3  # times the noise that the present frame seems to have alone, the most that is put down to noise
+TRUST = 2.2  # grey levels: about what a prediction that agrees is wrong by
 
 
 class TemporalFusion:
@@ -61,63 +52,51 @@ class TemporalFusion:
         """The image of this frame and how many frames it rests on, as a mean over the field of view.
 
         ``lr`` (H, W) and ``sr`` (scale * H, scale * W), both uint8 or uint16, are frame ``number`` and what the engine
-        made of it; ``view`` (H, W) is true in the field of view. The image has the dtype of ``sr``, and is ``sr`` itself
-        where no earlier frame helps.
+        made of it; ``view`` (H, W) is true in the field of view. The image has the dtype of ``sr``, and is ``sr``
+        itself where no earlier frame helps. Raises ValueError for another shape of ``lr``.
         """
-        if not self._usable or not view.any():
-            self.reset()
+        if lr.shape != self.shape:
+            raise ValueError(f"this fusion was made for {self.shape}, not {lr.shape}")
+        if not self._usable:
             return sr, 1.0
         level = np.float32(np.iinfo(sr.dtype).max / 255)
-        present, seen = lr / level, view.astype(np.float32)
+        present = np.asarray(lr / level, np.float32)
+        seen = (view & (cv2.blur(present, (5, 5)) > BLACK)).astype(np.float32)
         carried = self._carry(present, seen, number, level)
         self._number, self._seen = number, seen
         if carried is None:
             self._kept = sr.astype(np.float32)
             self._reference, self._count = present, np.ones(self.shape, np.float32)
             return sr, 1.0
-        prediction, difference, before = carried
-        noise, excess = self._judge(difference, before)
-        self.nz = noise
-        single = ERROR**2 if LOCAL == 0 else BASE + LOCAL * cv2.blur((present - cv2.GaussianBlur(present, (0, 0), 1.0)) ** 2, (7, 7))
-        before = np.where(before > 0, 1 / (1 / np.maximum(before, 1) + excess / single), 0).astype(np.float32)
-        gain = (TRUST**2 + excess) / (TRUST**2 + excess + noise**2)
+        kept, prediction, difference, before = carried
+        noise, excess, before = judged(present, seen, difference, before)
+        gain = (TRUST**2 + excess) / (TRUST**2 + excess + np.float32(noise**2))
         share = before / (before + 1)
         cv2.add(prediction, self._correct.change(difference * gain * level), dst=prediction)
         cv2.subtract(prediction, sr, dst=prediction, dtype=cv2.CV_32F)
         cv2.resize(share, prediction.shape[::-1], dst=self._share, interpolation=cv2.INTER_LINEAR)
         cv2.multiply(prediction, self._share, dst=prediction)
         cv2.add(prediction, sr, dst=prediction, dtype=cv2.CV_32F)
-        self._spare, self._kept = self._kept, prediction
+        self._spare, self._kept = kept, prediction
         self._reference = present - share * (1 - gain) * difference
         self._count = before + 1
-        fused = cv2.add(prediction, 0.0, dtype=cv2.CV_8U if sr.dtype == np.uint8 else cv2.CV_16U)
-        return fused, float(self._count[view].mean())
-
-    def _judge(self, difference, before):
-        inside = before > 0
-        if not inside.any():
-            return 0.0, np.zeros_like(difference)
-        around = cv2.blur(difference * difference, (7, 7))
-        share = cv2.blur(inside.astype(np.float32), (7, 7))
-        around /= np.maximum(share, 0.1)
-        noise = float(np.sqrt(np.percentile(around[::2, ::2][inside[::2, ::2]], QUANTILE))) * 1.1
-        smooth = cv2.sepFilter2D(difference, cv2.CV_32F, BINOMIAL, BINOMIAL)
-        close = cv2.blur(smooth * smooth, (5, 5))
-        return noise, np.maximum(close - np.float32(EXCESS * PASSED * noise**2), 0).astype(np.float32)
+        depth = cv2.CV_8U if sr.dtype == np.uint8 else cv2.CV_16U
+        fused: Image = cv2.add(prediction, 0.0, dtype=depth)  # type: ignore[call-overload]
+        return fused, float(self._count[view].mean()) if view.any() else 1.0
 
     def _carry(
         self, present: Floats, seen: Floats, number: int, level: np.float32
-    ) -> tuple[Floats, Floats, Floats] | None:
-        """The kept image as it would lie in the present frame; by how much the present frame (H, W), in 8-bit grey
+    ) -> tuple[Floats, Floats, Floats, Floats] | None:
+        """The kept image; the same as it would lie in the present frame; by how much the present frame (H, W), in 8-bit grey
         levels, exceeds it; and how many frames it rests on (H, W), 0 where it knows nothing. None where it is of
         another scene."""
-        if self._kept is None or not 0 < number - self._number <= GAP:
+        kept = self._kept
+        if kept is None or not 0 < number - self._number <= GAP:
             return None
         field, peak = self._register(present, self._reference, seen, self._seen)
-        self.debug = peak
         if peak < PEAK:
             return None
-        prediction = remapped(self._kept, self._at(field), out=self._spare)
+        prediction = remapped(kept, self._at(field), out=self._spare)
         known = cv2.erode(self._seen, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8), borderValue=0)
         before = remapped(self._count * known, self._here(field), outside=0) * seen
         before *= before >= 1
@@ -131,25 +110,4 @@ class TemporalFusion:
         if abs(brighter - 1) > 0.005:
             prediction *= np.float32(brighter)
             degraded *= np.float32(brighter)
-        return prediction, (present - degraded) * inside, before
-
-
-def _deviation(difference: Floats, before: Floats) -> float:
-    """The standard deviation of ``difference`` where ``before`` is not 0, whatever a few pixels do."""
-    some = np.abs(difference[::2, ::2])[before[::2, ::2] > 0]
-    return float(np.median(some)) / MEDIAN if some.size else 0.0
-
-
-def _roughness(image: Floats, seen: Floats) -> float:
-    """The deviation of white noise that would leave as much in the highest frequencies of ``image``."""
-    rough = np.abs(cv2.sepFilter2D(image, cv2.CV_32F, HIGH, HIGH)[2:-2:2, 2:-2:2])[seen[2:-2:2, 2:-2:2] > 0]
-    return float(np.median(rough)) / MEDIAN if rough.size else 0.0
-
-
-def _agreeing(difference: Floats, noise: float) -> Floats:
-    """How many frames a prediction may count as at most, for the ``difference`` that it has around each pixel beyond
-    what ``noise`` explains. Faults are wide, so that noise is smoothed away first."""
-    smooth = cv2.sepFilter2D(difference, cv2.CV_32F, BINOMIAL, BINOMIAL)
-    around = cv2.blur(smooth * smooth, (5, 5))
-    excess = np.maximum(around - np.float32(EXCESS * PASSED * noise**2), np.float32(1e-3))
-    return np.asarray(np.float32(ERROR**2) / excess, np.float32)
+        return kept, prediction, (present - degraded) * inside, before

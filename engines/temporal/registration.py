@@ -39,20 +39,24 @@ class Registration:
     def __call__(
         self, present: Floats, earlier: Floats, seen: Floats, seen_earlier: Floats
     ) -> tuple[Floats, float]:
-        """The field (cells, cells, 2) float32, x and y, with ``present`` at p like ``earlier`` at p + field, in cells; and
-        how many standard deviations the peak of the correlation stands out.
+        """The field (cells, cells, 2) float32, x and y, with ``present`` at p like ``earlier`` at p + field, in cells;
+        and how many standard deviations the peak of the correlation stands out.
 
         Images (H, W) float32 in 8-bit grey levels; ``seen`` and ``seen_earlier`` are 1 in their fields of view, else 0.
         """
-        halves = [resized(image, self._half) for image in (present, earlier)]
-        views = [(resized(view, self._half) > 0.99).astype(np.float32) for view in (seen, seen_earlier)]
-        shift, peak = self._shift(*halves, *views)
+        half, half_earlier = (resized(image, self._half) for image in (present, earlier))
+        view, view_earlier = (
+            (resized(v, self._half) > 0.99).astype(np.float32) for v in (seen, seen_earlier)
+        )
+        shift, peak = self._shift(half, half_earlier, view, view_earlier)
         halved, whole = self._levels
         field = np.empty((*halved.cells, 2), np.float32)
         field[:] = shift * (np.array(present.shape[::-1]) / np.array(self._half[::-1])) / self._cell
-        field = halved.refine(*halves, *views, field, STEPS[0])
-        smooth = [np.asarray(cv2.GaussianBlur(image, (5, 5), 1.0), np.float32) for image in (present, earlier)]
-        return whole.refine(*smooth, seen, seen_earlier, field, STEPS[1]), peak
+        field = halved.refine(half, half_earlier, view, view_earlier, field, STEPS[0])
+        smooth, smooth_earlier = (
+            np.asarray(cv2.GaussianBlur(image, (5, 5), 1.0), np.float32) for image in (present, earlier)
+        )
+        return whole.refine(smooth, smooth_earlier, seen, seen_earlier, field, STEPS[1]), peak
 
     def _shift(
         self, present: Floats, earlier: Floats, seen: Floats, seen_earlier: Floats
@@ -66,7 +70,7 @@ class Registration:
         product = spectra[1] * np.conj(spectra[0])
         size = np.abs(product)
         product *= self._band / (size + np.float32(1e-3 * float(size.max()) + 1e-12))
-        surface = np.fft.irfft2(product, s=self._half)
+        surface = np.asarray(np.fft.irfft2(product, s=self._half), np.float32)
         row, column = divmod(int(surface.argmax()), self._half[1])
         peak = float(surface[row, column]) / max(float(surface.std()), 1e-12)
         shift = [_top(surface[row], column), _top(surface[:, column], row)]
@@ -90,7 +94,9 @@ class _Level:
             np.asarray(cv2.Sobel(present, cv2.CV_32F, dx, dy, ksize=3, scale=1 / 8), np.float32) * weight
             for dx, dy in ((1, 0), (0, 1))
         )
-        xx, xy, yy = (self._mean(a * b) for a, b in ((slope_x, slope_x), (slope_x, slope_y), (slope_y, slope_y)))
+        xx, xy, yy = (
+            self._mean(a * b) for a, b in ((slope_x, slope_x), (slope_x, slope_y), (slope_y, slope_y))
+        )
         xx, yy = xx + DAMPING, yy + DAMPING
         determinant = xx * yy - xy * xy
         cell = [c / n for n, c in zip(self.shape, self.cells, strict=True)][::-1]
@@ -128,7 +134,10 @@ class Positions:
         steps = [n / (c + 2) for n, c in zip(self._large, cells, strict=True)]
         # Where cells lie after the enlargement, as seen from the first pixel of the image.
         self._cells = np.dstack(
-            [(v + 0.5) * step - 0.5 - round(r) for v, step, r in zip((x, y), steps[::-1], ratio[::-1], strict=True)]
+            [
+                (v + 0.5) * step - 0.5 - round(r)
+                for v, step, r in zip((x, y), steps[::-1], ratio[::-1], strict=True)
+            ]
         ).astype(np.float32)
         self._at = np.empty((*self._large, 2), np.float32)
 
@@ -148,7 +157,13 @@ def remapped(image: Floats, at: Floats, *, outside: float | None = None, out: Fl
     """``image`` at the positions ``at`` (H, W, 2), linearly interpolated; beyond it ``outside``, or its border."""
     border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
     found = cv2.remap(
-        image, at, None, cv2.INTER_LINEAR, dst=out, borderMode=border, borderValue=outside or 0.0  # type: ignore[call-overload]
+        image,
+        at,
+        None,
+        cv2.INTER_LINEAR,
+        dst=out,
+        borderMode=border,
+        borderValue=outside or 0.0,  # type: ignore[call-overload]
     )
     return np.asarray(found, np.float32)
 

@@ -86,7 +86,9 @@ class _Path:
         self._drift = np.zeros(2)
         self._quarter = 0
         directions = rng.uniform(0, 2 * math.pi, WAVES)
-        self._waves = np.stack([np.cos(directions), np.sin(directions)], 1) * rng.uniform(0.6, 1.4, (WAVES, 1))
+        self._waves = np.stack([np.cos(directions), np.sin(directions)], 1) * rng.uniform(
+            0.6, 1.4, (WAVES, 1)
+        )
         self._phases = rng.uniform(0, 2 * math.pi, (WAVES, 3))
         self._amplitudes = rng.normal(0, 1, (WAVES, 2)) / math.sqrt(WAVES)
 
@@ -110,12 +112,17 @@ class _Path:
         time = 2 * math.pi * number / self._motion.period
         angle = math.radians(self._motion.turn) * math.sin(0.7 * time) + self._quarter * math.pi / 2
         moved = [math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y]
-        for (across, down), phases, amplitudes in zip(self._waves, self._phases, self._amplitudes, strict=True):
+        for (across, down), phases, amplitudes in zip(
+            self._waves, self._phases, self._amplitudes, strict=True
+        ):
             wave = np.sin(2 * math.pi * (across * x + down * y) / max(height, width) + phases[2])
             for axis in range(2):
                 swing = amplitudes[axis] * math.cos(time + phases[axis])
                 moved[axis] += self._motion.stretch * scale * swing * wave
-        return tuple((m + scale * p).astype(np.float32) for m, p in zip(moved, self._place, strict=True))  # type: ignore[return-value]
+        across, down = (
+            np.asarray(m + scale * p, np.float32) for m, p in zip(moved, self._place, strict=True)
+        )
+        return across, down
 
 
 def _mirrored(positions: Floats, length: int) -> Floats:
