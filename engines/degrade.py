@@ -160,8 +160,8 @@ class Corrector:
         return _levels(sr, self.change(np.subtract(lr, reprojected, dtype=np.float32)), sr)
 
     def change(self, error: Weights) -> Weights:
-        """What to add to an SR image whose LR image lacks ``error`` (H, W) float32: (scale * H, scale * W) float32. It is
-        good until the next call."""
+        """What to add to an SR image whose LR image lacks ``error`` (H, W): (scale * H, scale * W), both float32.
+        Good until the next call."""
         height, width = self.shape
         self._error[REACH : REACH + height, REACH : REACH + width] = error
         self._columns.across(self._error, self._half)

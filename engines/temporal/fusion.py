@@ -87,9 +87,9 @@ class TemporalFusion:
     def _carry(
         self, present: Floats, seen: Floats, number: int, level: np.float32
     ) -> tuple[Floats, Floats, Floats, Floats] | None:
-        """The kept image; the same as it would lie in the present frame; by how much the present frame (H, W), in 8-bit grey
-        levels, exceeds it; and how many frames it rests on (H, W), 0 where it knows nothing. None where it is of
-        another scene."""
+        """The kept image; the same as it would lie in the present frame; by how much the present frame (H, W), in
+        8-bit grey levels, exceeds it; and how many frames it rests on (H, W), 0 where it knows nothing. None where it
+        is of another scene."""
         kept = self._kept
         if kept is None or not 0 < number - self._number <= GAP:
             return None
