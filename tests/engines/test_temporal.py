@@ -294,3 +294,13 @@ def test_noise_alone_costs_a_prediction_little_and_a_fault_costs_it_where_it_is(
     assert counted[42:48, 42:48].max() < 0.5
     assert counted[:30].mean() > 6
     assert excess[44:46, 44:46].min() > 300
+
+
+def test_where_most_is_at_fault_nothing_is_trusted() -> None:
+    """Chance agreement of small parts, after a false registration, is worth nothing."""
+    present = reduced(view(tissue(), 0, 0)).astype(np.float32)
+    before = np.full_like(present, 8)
+    difference = np.random.default_rng(0).standard_normal(present.shape, np.float32)
+    difference[16:] += 40 * np.sin(np.arange(16, SIZE, dtype=np.float32) / 3)[:, None]
+    _, _, counted = judged(present, np.ones_like(present), difference, before)
+    assert not counted.any()
