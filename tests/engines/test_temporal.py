@@ -171,10 +171,12 @@ def test_what_appears_is_seen_at_once_and_leaves_no_ghost(contrast: int, noise: 
     where = (slice(lr.start * SCALE, lr.stop * SCALE),) * 2
     single = enlarged(frames[7])[where].astype(np.float32) - truths[7][where]
     shown = found[7][0][where].astype(np.float32) - truths[7][where]
-    assert float((shown * single).sum() / np.square(single).sum()) > 0.85
-    # In the next frame the tissue has moved by two or three pixels.
-    ghost = found[8][0][where].astype(np.float32) - truths[8][where]
-    assert abs(float(ghost.mean())) < 0.12 * abs(contrast)
+    assert float((shown * single).sum() / np.square(single).sum()) == pytest.approx(1, abs=0.05)
+    # In the next frame the tissue has moved by two or three pixels, and the engine alone has no ghost.
+    ghost, none = (
+        np.abs(image[where] - truths[8][where]).mean() for image in (found[8][0], enlarged(frames[8]))
+    )
+    assert ghost < none + 0.3
 
 
 def test_text_that_stays_while_tissue_moves_leaves_no_trail() -> None:
