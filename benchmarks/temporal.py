@@ -27,7 +27,7 @@ from clesr.engines.models.weights import Model, load_model
 from clesr.engines.temporal.fusion import TemporalFusion
 from clesr.pipeline.view import field_of_view
 from clesr.tools.data.degradations import Degradation, parse_degradations
-from clesr.tools.data.degrade import crop_to_multiple, halve
+from clesr.tools.data.degrade import crop_to_multiple, degrade, halve
 from clesr.tools.data.images import image_files, read_gray
 from clesr.tools.data.motion import move_over
 from clesr.tools.evaluation.gain import upscale_image
@@ -144,8 +144,13 @@ def video(model: Model, frames: list[Pixels]) -> dict[str, Any]:
     return found
 
 
-def follows(frames: Iterator[tuple[Quad, Mask]]) -> dict[str, Any]:
-    """How far added detail, SR less bicubic, is that of the frame before, carried along with the tissue by registration
+def added(image: Pixels, scale: int) -> Floats:
+    """What an image has beyond the bicubic image of its own reduction: noise of the LR image is no part of it."""
+    return image.astype(np.float32) - bicubic(degrade(image, scale), image.shape)
+
+
+def follows(frames: Iterator[tuple[Quad, Mask]], scale: int) -> dict[str, Any]:
+    """How far added detail is that of the frame before, carried along with the tissue by registration
     of the truths: the correlation of the two, where the truths agree. And how much SR images differ there."""
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     sums: dict[str, NDArray[np.float64]] = {name: np.zeros(4) for name in ("single", "fused", "truth")}
@@ -165,10 +170,9 @@ def follows(frames: Iterator[tuple[Quad, Mask]]) -> dict[str, Any]:
         if where.sum() < 0.5 * mask.sum():
             continue
         pixels += int(where.sum())
-        plain, plain_before = bicubic(now[1], mask.shape), bicubic(before[1], mask.shape)
         for name, which in (("truth", 0), ("single", 2), ("fused", 3)):
-            detail = (now[which].astype(np.float32) - plain)[where]
-            earlier = carried(before[which].astype(np.float32) - plain_before)[where]
+            detail = added(now[which], scale)[where]
+            earlier = carried(added(before[which], scale))[where]
             change = (carried(before[which]) - now[which])[where]
             sums[name] += [(detail * earlier).sum(), (detail**2).sum(), (earlier**2).sum(), (change**2).sum()]
     return {
@@ -182,12 +186,12 @@ def follows(frames: Iterator[tuple[Quad, Mask]]) -> dict[str, Any]:
 
 def details(model: Model, stills: list[Path], frames: list[Pixels]) -> dict[str, Any]:
     found = {
-        f"stills {degradation}": follows(on_stills(model, stills, degradation))
+        f"stills {degradation}": follows(on_stills(model, stills, degradation), model.scale)
         for degradation in parse_degradations("clean,noise=5")
     }
     for noise in (0.0, 4.0):
         shown = ((quad, mask) for quad, mask, _ in on_video(model, frames, noise))
-        found[f"video noise={noise:g}"] = follows(shown)
+        found[f"video noise={noise:g}"] = follows(shown, model.scale)
     return found
 
 
