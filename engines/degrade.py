@@ -125,6 +125,13 @@ class Degrader:
 
     def __call__(self, sr: Image) -> Image:
         """The LR image (H, W) of ``sr`` (scale * H, scale * W) uint8 or uint16, in its dtype, rounded."""
+        return _levels(self._reduced(sr), 0.0, sr)
+
+    def reduce(self, sr: Weights) -> Weights:
+        """The same of and in float32."""
+        return self._reduced(sr).copy()
+
+    def _reduced(self, sr: Image | Weights) -> Weights:
         rows, columns = self._rows, self._columns
         for first in range(0, len(rows.weights), self._take):
             top = first * rows.step - rows.reach  # the row of the image that the part begins with
@@ -134,7 +141,7 @@ class Degrader:
             half = self._half[first * BLOCK : (first + self._take) * BLOCK]
             rows.down_blocks(slice(first, first + self._take), self._part, half)
         columns.across(self._half, self._lr)
-        return _levels(self._lr[: self.shape[0], : self.shape[1]], 0.0, sr)
+        return self._lr[: self.shape[0], : self.shape[1]]
 
 
 class Corrector:
@@ -150,12 +157,16 @@ class Corrector:
     def __call__(self, sr: Image, lr: Image, reprojected: Image) -> Image:
         """``sr``, whose LR image is ``reprojected`` (H, W), changed so that it becomes ``lr``, up to rounding and
         clipping. A new array of the same dtype."""
+        return _levels(sr, self.change(np.subtract(lr, reprojected, dtype=np.float32)), sr)
+
+    def change(self, error: Weights) -> Weights:
+        """What to add to an SR image whose LR image lacks ``error`` (H, W): (scale * H, scale * W), both float32.
+        Good until the next call."""
         height, width = self.shape
-        inside = self._error[REACH : REACH + height, REACH : REACH + width]
-        np.subtract(lr, reprojected, out=inside, dtype=np.float32)
+        self._error[REACH : REACH + height, REACH : REACH + width] = error
         self._columns.across(self._error, self._half)
         self._rows.down(self._half, self._change)
-        return _levels(sr, self._change[: sr.shape[0], : sr.shape[1]], sr)
+        return self._change[: height * self.scale, : width * self.scale]
 
 
 def _levels(one: Image | Weights, other: Weights | float, like: Image) -> Image:
