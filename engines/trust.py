@@ -26,8 +26,7 @@ def trust_map(lr: Image) -> Pixels:
         free[cv2.dilate(text.astype(np.uint8), NEAR) > 0] = 0
     elif outline is None:
         return np.full(image.shape, 255, np.uint8)
-    kept = cv2.erode(free, CLOSE, borderValue=1) * 255
-    return np.asarray(cv2.blur(kept, (3, 3), borderType=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.erode(free, CLOSE, borderValue=1) * 255, np.uint8)
 
 
 def confidence(levels: Levels) -> float:

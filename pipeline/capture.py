@@ -55,7 +55,7 @@ class Notes:
 @dataclass(slots=True)
 class CaptureStage:
     """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
-    each in turn; ``idle`` is the wait for a frame."""
+    each in turn; ``idle`` is the wait for a frame. ``alone``, set by any thread, has the next frame stand alone."""
 
     source: Source
     prepare: Prepare
@@ -66,6 +66,7 @@ class CaptureStage:
     limits: Limits
     clock: Clock
     stop: threading.Event
+    alone: bool = False
     ended: bool = False
     captured: int = 0
     notes: Notes = field(default_factory=Notes)
@@ -151,7 +152,16 @@ class CaptureStage:
             if lr is None:
                 return
             now_ns, prepare = self.clock.now_ns(), self.prepare
-            prepared = PreparedFrame(frame, lr, now_ns, levels=prepare.levels, guide=prepare.guide)
+            alone, self.alone = self.alone, False
+            prepared = PreparedFrame(
+                frame,
+                lr,
+                now_ns,
+                levels=prepare.levels,
+                guide=prepare.guide,
+                temporal=prepare.temporal,
+                alone=alone,
+            )
             replaced = self.queue.put(prepared)
         except BaseException:
             self.settle(frame, Outcome.STALE, prepared=prepared)  # captured, but nothing can take it any more

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -89,6 +89,14 @@ class Corrupt:
         object.__setattr__(self, "time_ns", whole("time", self.time_ns))
 
 
+class Temporal(Protocol):
+    """What makes images of one stream rest on several of its frames."""
+
+    def __call__(self, lr: Image, sr: Image, number: int) -> tuple[Image, float]: ...
+
+    def reset(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Told:
     """What the network is told of a frame, and what is recorded of that: its ``levels``, and ``trusted``, the share of
@@ -105,7 +113,8 @@ class Told:
 class PreparedFrame:
     """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed; ``levels`` of
     the source became its black and white, None where it was not stretched. Nobody may write to it. ``guide`` is the
-    stream's; ``told`` what it said of the frame, where the network was told anything."""
+    stream's; ``told`` what it said of the frame, where the network was told anything. ``temporal`` is the stream's,
+    None where frames stand alone; ``alone`` where this one does, whatever came before."""
 
     frame: Frame
     lr: Image
@@ -114,6 +123,8 @@ class PreparedFrame:
     levels: tuple[float, float] | None = None
     guide: Callable[[Frame, Image], Told] | None = None
     told: Told | None = None
+    temporal: Temporal | None = None
+    alone: bool = False
 
 
 class Times(NamedTuple):
@@ -156,8 +167,9 @@ class Result:
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
     against ``lr``, and ``check`` what else was found; None where it was not measured. ``told`` is what the network
-    was told of the frame, None where it takes nothing but the image. ``reason`` is why the engine failed. All sinks
-    share the arrays: none can write to them.
+    was told of the frame, None where it takes nothing but the image. ``frames`` is how many frames the image rests on,
+    as a mean over the field of view, None where each stands alone. ``reason`` is why the engine failed. All sinks share
+    the arrays: none can write to them.
     """
 
     frame: Frame
@@ -171,6 +183,7 @@ class Result:
     check: Fidelity | None = None
     levels: tuple[float, float] | None = None
     told: Told | None = None
+    frames: float | None = None
     reason: str = ""
 
 

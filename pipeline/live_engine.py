@@ -31,7 +31,8 @@ class LiveEngine:
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started
     said of itself, ``depth`` how many frames it takes at a time. Every image of the engine is checked against the
-    measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py).
+    measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what earlier frames of its stream
+    showed is in it before that, where the stream has a ``temporal``.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -163,15 +164,20 @@ class LiveEngine:
         assert engine is not None
         assert check is not None
         image = collect_checked(engine, prepared.lr, self.scale)
-        name = engine.info.engine
+        name, frames = engine.info.engine, None
         reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
+        if prepared.temporal is not None:
+            if prepared.alone:
+                prepared.temporal.reset()
+            own, (image, frames) = image, prepared.temporal(prepared.lr, image, prepared.frame.number)
+            reprojected = reprojected if image is own else ()
         image, found = check(prepared.lr, image, reprojected)
         if wrong := no_upscaled_image(prepared.lr, found):
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:
             self._failures = 0
             log.warning("the engine is back")
-        return self._result(prepared, image, Outcome.UPSCALED, found)
+        return self._result(prepared, image, Outcome.UPSCALED, found, frames)
 
     def _take(self) -> list[Result]:
         results = list(self._ready)
@@ -191,10 +197,17 @@ class LiveEngine:
     def _fallback(self, prepared: PreparedFrame) -> Result:
         height, width = (n * self.scale for n in prepared.lr.shape)
         bicubic = quantise(resize(prepared.lr, height, width), prepared.lr.dtype)
+        if prepared.temporal is not None:
+            prepared.temporal.reset()
         return self._result(prepared, bicubic, Outcome.FAILED)
 
     def _result(
-        self, prepared: PreparedFrame, image: Image, outcome: Outcome, check: Fidelity | None = None
+        self,
+        prepared: PreparedFrame,
+        image: Image,
+        outcome: Outcome,
+        check: Fidelity | None = None,
+        frames: float | None = None,
     ) -> Result:
         times = Times(
             prepared.frame.time_ns, prepared.prepared_ns, prepared.submitted_ns, self.clock.now_ns()
@@ -203,10 +216,21 @@ class LiveEngine:
         fidelity = check.db if check else None
         reason = self.failure or "" if outcome is Outcome.FAILED else ""
         image.flags.writeable = False  # it is ours alone until now
-        frame, lr, levels = prepared.frame, prepared.lr, prepared.levels
         told = prepared.told if outcome is Outcome.UPSCALED else None
         return Result(
-            frame, lr, image, outcome, self.scale, times, model, fidelity, check, levels, told, reason
+            prepared.frame,
+            prepared.lr,
+            image,
+            outcome,
+            self.scale,
+            times,
+            model,
+            fidelity,
+            check,
+            levels=prepared.levels,
+            told=told,
+            frames=frames,
+            reason=reason,
         )
 
 

@@ -233,11 +233,13 @@ class Pipeline:
     def start_recording(self, folder: Path) -> None:
         """Record into the new ``folder`` from the next frame on. Any thread, also in a signal handler.
 
-        Raises ValueError where the run was made without a recorder.
+        That frame's image rests on no earlier one, which the recording would not contain. Raises ValueError where the
+        run was made without a recorder.
         """
         if self.recorder is None:
             raise ValueError("this run has no recorder; give one to Pipeline")
         self.recorder.start(folder)
+        self._capture.alone = True
 
     def stop_recording(self) -> None:
         """End the recording; the run goes on. Any thread, also in a signal handler."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.numbers import decimal_number, shortened, whole_number
-from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.frame import Frame, Image, Temporal
 from clesr.pipeline.guide import Guide
 
 PERCENTILES = (0.5, 99.8)  # of the pixels in the centre, mapped to black and white
@@ -94,8 +94,8 @@ class Window:
 
 class Prepare:
     """Cuts and stretches frames of one source, in order. Called by one thread. ``levels`` are those that the last
-    frame's black and white were, None where it was not stretched. ``guide`` goes on with each frame, to the engine's
-    thread, and tells the network of it.
+    frame's black and white were, None where it was not stretched. ``guide`` and ``temporal`` go on with each frame, to
+    the engine's thread: one tells the network of it, the other lets earlier frames help it.
 
     The percentile window is measured in the inscribed ellipse, so that the black corners of a round
     field of view do not count, and follows with a time constant of ``SMOOTHING_S`` seconds of capture
@@ -103,10 +103,15 @@ class Prepare:
     """
 
     def __init__(
-        self, *, roi: Roi | None = None, window: Window | None = None, guide: Guide | None = None
+        self,
+        *,
+        roi: Roi | None = None,
+        window: Window | None = None,
+        guide: Guide | None = None,
+        temporal: Temporal | None = None,
     ) -> None:
         self.roi, self.window = roi, window or Window()
-        self.guide = guide or Guide()
+        self.guide, self.temporal = guide or Guide(), temporal
         self.levels: tuple[float, float] | None = None
         self._levels: NDArray[np.float64] | None = None
         self._kind: tuple[tuple[int, int], np.dtype[np.generic]] | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clesr.pipeline.source import Pace
 
 VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
+TEMPORAL = ("auto", "off")
 PROCESSORS = ("auto", "cpu", "gpu")  # what decodes or encodes video
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
 PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
@@ -142,6 +143,11 @@ class RunSettings(EngineSettings):
         "LEVEL",
         parse=_denoise,
     )
+    temporal: str = _upscaling(
+        "auto",
+        "Earlier frames of the same tissue help each image, where they can be found in it: auto, or off.",
+        choices=TEMPORAL,
+    )
     consistent: bool = _upscaling(
         False, "Correct each image so that, shrunk again, it equals the measured one."
     )
@@ -179,8 +185,10 @@ class RunSettings(EngineSettings):
         """What makes LR images of captured frames."""
         from clesr.pipeline.guide import Guide
         from clesr.pipeline.prepare import Prepare
+        from clesr.pipeline.temporal import StreamFusion
 
-        return Prepare(roi=self.roi, window=self.window, guide=Guide(self.denoise))
+        temporal = StreamFusion() if self.temporal == "auto" else None
+        return Prepare(roi=self.roi, window=self.window, guide=Guide(self.denoise), temporal=temporal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ from clesr.tools.common.summary import following, print_summary
 log = logging.getLogger(__name__)
 
 # Of the settings, what a session says of itself as it was given.
-RECORDED = ("denoise", "consistent", "model", "engine", "device", "precision", "threads")
+RECORDED = ("denoise", "temporal", "consistent", "model", "engine", "device", "precision", "threads")
 
 
 @dataclass(frozen=True, slots=True)

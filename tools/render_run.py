@@ -30,6 +30,7 @@ from clesr.pipeline.session.manifest import RecorderSettings, recorded_settings
 from clesr.pipeline.session.reader import SessionReader
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.session import SessionSource
+from clesr.pipeline.temporal import StreamFusion
 from clesr.tools.common.console import progress_bar
 from clesr.tools.common.summary import print_summary
 from clesr.tools.live_run import run_pipelines, scaled
@@ -47,6 +48,7 @@ class RecordedPrepare(Prepare):
             roi=Roi.parse(given.roi) if given.roi else None,
             window=Window.parse(given.window) if given.window else None,
             guide=RecordedGuide(session),
+            temporal=StreamFusion() if given.temporal == "auto" else None,
         )
         self._recorded = {r.number: r.levels for r in session.lines() if r.prepared_ns is not None}
 
@@ -84,7 +86,9 @@ def compare(session: SessionReader, opener: EngineOpener) -> None:
             found.add(record, recorded, again)
             advance(found.count, "")
     if not found.count:
-        raise SessionError(f"{session.folder} has no up-scaled frames to compare with")
+        raise SessionError(
+            f"{session.folder} has no up-scaled frames to compare with, or all rest on frames from before it"
+        )
     log.info(str(found))
     if found.worst > ALLOWED_LSB:
         lossy = "; it was recorded by a lossy codec" if info.sr_codec != "ffv1" else ""
@@ -131,7 +135,8 @@ class Differences:
 
 
 def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
-    """Record, recorded image, and image made again, of every frame that was up-scaled."""
+    """Record, recorded image, and image made again, of every frame that was up-scaled, from the first one on whose
+    image rests on none before the recording."""
     prepare = RecordedPrepare(session)
     raw = session.images("raw")
     waiting: deque[tuple[Record, Image]] = deque()
@@ -139,15 +144,28 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
         opener, opener.scale, SYSTEM, consistent=bool(recorded_settings(session.info).consistent)
     )
     with closing(live) as upscaler:
+        begun = alone = False
         for record, sr in session.images("sr"):
             if record.outcome not in (Outcome.UPSCALED, None):
+                alone = True
+                continue
+            begun = begun or record.frames in (None, 1.0)
+            if not begun:
                 continue
             image = next((image for r, image in raw if r.number == record.number), None)
             if image is None:
                 continue
             base = None if record.ticks is None else TICK
             frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
-            job = PreparedFrame(frame, prepare(frame), SYSTEM.now_ns(), guide=prepare.guide)
+            job = PreparedFrame(
+                frame,
+                prepare(frame),
+                SYSTEM.now_ns(),
+                guide=prepare.guide,
+                temporal=prepare.temporal,
+                alone=alone,
+            )
+            alone = False
             if upscaler.engine is None:
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))

@@ -77,7 +77,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first frame. ``outcome`` is None where the recording ended before it was known. ``fidelity`` is in dB.
     ``levels`` are the source levels that became black and white, None where the image was not stretched. ``noise`` is
     what the network was told: noise, detail, peaks, blocks and floor (engines/levels.py); ``trusted`` the share of the
-    image that its part counts on. Both are None where it takes nothing but the image.
+    image that its part counts on. Both are None where it takes nothing but the image. ``frames`` is how many frames the
+    image rests on, None where each stands alone.
     ``raw_index`` and ``sr_index`` are the positions in the video files, None where the frame is not in them;
     ``reason`` then says why. ``raw_hash`` and ``sr_hash`` are BLAKE2b-256 over the pixels, row by row,
     little-endian; ``sr_coded`` is the hash of the coded picture, where the codec is lossy. ``recovered`` marks
@@ -96,6 +97,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     levels: tuple[GreyLevel, GreyLevel] | None = None
     noise: tuple[GreyLevel, GreyLevel, GreyLevel, GreyLevel, GreyLevel] | None = None
     trusted: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frames: Annotated[float, Meta(ge=1, le=1e6)] | None = None
     raw_index: Count | None = None
     raw_hash: Hash | None = None
     sr_index: Count | None = None

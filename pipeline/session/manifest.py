@@ -46,6 +46,7 @@ class RecordedSettings:
     roi: str | None = None
     window: str | None = None
     denoise: Annotated[float, Meta(ge=0, le=HIGHEST_NOISE)] | None = None
+    temporal: str = "off"
     consistent: bool | None = None
     model: str | None = None
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -9,6 +9,7 @@ So an outcome always comes after its frame, and no lock is needed.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -198,6 +199,8 @@ class Recorder(FrameObserver):
             "collected_ns": result.times.collected,
             "fidelity": result.fidelity,
         }
+        if result.frames is not None:
+            values["frames"] = math.ceil(result.frames * 100) / 100  # 1 means exactly that
         if result.told is not None:
             values |= {"noise": astuple(result.told.levels), "trusted": result.told.trusted}
         self._post(self._segments.on_settled, result.frame.number, values, engine)

@@ -19,6 +19,7 @@ from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.settings import PATIENCE_FPS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
+from clesr.pipeline.temporal import StreamFusion
 from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import FailFastSink, SegmentFile, SegmentInfo
@@ -126,7 +127,12 @@ class Computation:
                 self.engines,
                 [sink],
                 scale=settings.scale,
-                prepare=Prepare(roi=settings.roi, window=scan.window, guide=Guide(settings.denoise)),
+                prepare=Prepare(
+                    roi=settings.roi,
+                    window=scan.window,
+                    guide=Guide(settings.denoise),
+                    temporal=StreamFusion() if settings.temporal == "auto" else None,
+                ),
                 consistent=settings.consistent,
                 limits=Limits(limit, None),
                 on_end=on_end,

@@ -35,6 +35,7 @@ class Settings:
     piece: int = PIECE
     frames: int | None = None
     denoise: float | None = None
+    temporal: str = "auto"
     consistent: bool = False
     threads: int | None = None
     overwrite: bool = False

@@ -25,6 +25,7 @@ def settings_of(info: SessionInfo) -> dict[str, Any]:
         "roi": settings.roi,
         "window": settings.window or "auto",
         "denoise": "auto" if settings.denoise is None else str(settings.denoise),
+        "temporal": settings.temporal,
         "consistent": bool(settings.consistent),
         "pixel_size": info.pixel_um,
     }

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from clesr.engines.common.image import Floats, Pixels
-from clesr.pipeline.view import EDGE, field_of_view
+from clesr.engines.view import EDGE, field_of_view, find_outline, inside
 from clesr.tools.data.degradations import Degradation
 
 WAVES = 3  # that deform the tissue, each along its own direction
@@ -142,14 +143,6 @@ def _tissue(still: Pixels) -> Pixels:
     return np.ascontiguousarray(still[cy - half : cy + half, cx - half : cx + half])
 
 
-def _outside(still: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _outside(still: Pixels) -> NDArray[np.bool_]:
     """What stays black in every view: the corners of a round field of view, up to its very rim."""
-    seen = field_of_view(still)
-    if seen.all():
-        return ~seen
-    height, width = still.shape
-    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    radius = (rows[-1] - rows[0] + 1) / 2 / EDGE
-    y, x = np.ogrid[:height, :width]
-    away = (x - (columns[0] + columns[-1]) / 2) ** 2 + (y - (rows[0] + rows[-1]) / 2) ** 2
-    return np.asarray(away > radius**2)
+    return ~inside(still.shape, find_outline(still), 1.0)

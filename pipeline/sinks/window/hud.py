@@ -164,10 +164,13 @@ def fidelity_lines(result: Result | None) -> list[list[Words]]:
         below = check.below_limit
         limit = f"BELOW LIMIT {check.limit_db:.1f}" if below else f"limit {check.limit_db:.1f}"
         words.append(Words(limit, AMBER if below else GRAY))
-    return [words, *([told_line(result.told)] if result.told else [])]
+    made = told_words(result.told) if result.told else []
+    if result.frames is not None:
+        made.append(Words(f"rests on {result.frames:.1f} frames", GRAY))
+    return [words, made] if made else [words]
 
 
-def told_line(told: Told) -> list[Words]:
+def told_words(told: Told) -> list[Words]:
     """The noise of the frame, and how much of the image is more than bicubic."""
     colour = AMBER if told.confidence < 1 else GRAY
     fading = " (too noisy)" if told.confidence < 1 else ""
