@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clesr.engines.common.image import Pixels
 from clesr.engines.view import field_of_view
-from clesr.pipeline.fidelity import Tiles, decibels, squared_difference
+from clesr.pipeline.fidelity import Tiles, decibels, difference
 from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.tools.data.degrade import degrade
 from clesr.tools.evaluation.gain import upscale_image
@@ -63,5 +63,5 @@ def fidelity_limit(
 def agreement(module: nn.Module, scale: int, lr: Pixels) -> list[float]:
     """PSNR in dB of each tile in the field of view between ``lr`` and what ``module`` makes of it, degraded again."""
     again = degrade(upscale_image(module, lr), scale)
-    _, tiles = Tiles(field_of_view(lr)).errors(squared_difference(again, lr))
+    _, tiles = Tiles(field_of_view(lr)).errors(difference(again, lr))
     return [decibels(float(error), 255) for error in tiles[tiles >= 0]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.view import eight_bits, field_of_view
-from clesr.pipeline.fidelity import squared_difference
+from clesr.pipeline.fidelity import difference, smoothed
 from clesr.pipeline.frame import Fidelity, Image
 
 SIGMA = 4.0  # LR pixels over which differences are averaged
@@ -35,10 +35,11 @@ class Scale(NamedTuple):
 
 
 def differences(lr: Image, check: Fidelity) -> NDArray[np.float32]:
-    """The root mean square difference around each pixel of ``lr`` (H, W), float32, in 8-bit grey levels; 0 outside
-    the field of view."""
+    """The root mean square of the smoothed difference around each pixel of ``lr`` (H, W), float32, in 8-bit grey
+    levels; 0 outside the field of view."""
     inside = field_of_view(eight_bits(lr))
-    squared = cv2.GaussianBlur(squared_difference(check.reprojected, lr) * inside, (0, 0), SIGMA) * inside
+    found = smoothed(difference(check.reprojected, lr) * inside)
+    squared = cv2.GaussianBlur(np.square(found), (0, 0), SIGMA) * inside
     return np.asarray(np.sqrt(np.maximum(squared, 0)) * (TOP / np.iinfo(lr.dtype).max), np.float32)
 
 
