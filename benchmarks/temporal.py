@@ -25,7 +25,7 @@ from clesr.engines.common.image import Floats, Pixels
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.models.weights import Model, load_model
 from clesr.engines.temporal.fusion import TemporalFusion
-from clesr.pipeline.view import field_of_view
+from clesr.engines.view import field_of_view
 from clesr.tools.data.degradations import Degradation, parse_degradations
 from clesr.tools.data.degrade import crop_to_multiple, degrade, halve
 from clesr.tools.data.images import image_files, read_gray
@@ -152,7 +152,7 @@ def added(image: Pixels, scale: int) -> Floats:
 def follows(frames: Iterator[tuple[Quad, Mask]], scale: int) -> dict[str, Any]:
     """How far added detail is that of the frame before, carried along with the tissue by registration
     of the truths: the correlation of the two, where the truths agree. And how much SR images differ there."""
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     sums: dict[str, NDArray[np.float64]] = {name: np.zeros(4) for name in ("single", "fused", "truth")}
     pixels = 0
     for (before, _), (now, mask) in itertools.pairwise(frames):

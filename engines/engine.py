@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.image import Image
-from clesr.engines.guidance import Guidance
+
+if TYPE_CHECKING:
+    from clesr.engines.guidance import Guidance
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ each pixel as a third. Whoever submits a frame may give both; an engine that is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from clesr.engines.common.image import Floats, Image, Pixels
-from clesr.engines.levels import estimate_levels
-from clesr.engines.trust import trust_map
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +31,15 @@ class Guidance:
 
     def as_tensors(self, device: str) -> tuple[Tensor, Tensor]:
         """As a network takes them: (1, L) and (1, 1, H, W) float32, the trust in [0, 1]."""
+        import torch
+
         trust = torch.from_numpy(self.trust.astype(np.float32) / 255)
         return torch.from_numpy(self.levels)[None].to(device), trust[None, None].to(device)
 
 
 def guide(lr: Image) -> Guidance:
     """That of ``lr`` (H, W) uint8 or uint16, by itself alone."""
+    from clesr.engines.levels import estimate_levels
+    from clesr.engines.trust import trust_map
+
     return Guidance(estimate_levels(lr).as_input(), trust_map(lr))

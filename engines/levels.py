@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from clesr.engines.common.image import Floats, Image
 from clesr.engines.view import eight_bits, field_of_view
 
-NAMES = ("noise", "detail", "peaks", "blocks", "floor")
 USUAL = np.array((16.0, 16.0, 2.0, 4.0, 16.0), np.float32)  # grey levels that are an input of 1 to a network
 CLIPPED = 3  # grey levels from black or white: pixels there have lost their noise
 FEWEST = 64  # pixels that an estimate rests on; with fewer it is 0
@@ -49,7 +48,7 @@ class Levels:
     floor: float
 
     def as_input(self) -> Floats:
-        """(5,) float32 in the order of NAMES, brought to the size of a network's other inputs."""
+        """(5,) float32 in the order of LEVELS (engines/models/registry.py), of the size of a network's other inputs."""
         return np.array(astuple(self), np.float32) / USUAL
 
     def assuming(self, noise: float) -> Levels:

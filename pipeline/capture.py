@@ -153,13 +153,16 @@ class CaptureStage:
                 return
             now_ns, prepare = self.clock.now_ns(), self.prepare
             alone, self.alone = self.alone, False
+            moving = (
+                self.source.info.live or self.source.info.fps is not None
+            )  # and no stack or folder of images
             prepared = PreparedFrame(
                 frame,
                 lr,
                 now_ns,
                 levels=prepare.levels,
                 guide=prepare.guide,
-                temporal=prepare.temporal,
+                temporal=prepare.temporal if moving else None,
                 alone=alone,
             )
             replaced = self.queue.put(prepared)

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from clesr.engines.common.image import Image as Image  # also for all that handles frames
-from clesr.engines.guidance import Guidance
-from clesr.engines.levels import Levels
+
+if TYPE_CHECKING:
+    from clesr.engines.guidance import Guidance
+    from clesr.engines.levels import Levels
 
 
 class Outcome(StrEnum):

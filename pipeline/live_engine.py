@@ -166,7 +166,7 @@ class LiveEngine:
         image = collect_checked(engine, prepared.lr, self.scale)
         name, frames = engine.info.engine, None
         reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
-        if prepared.temporal is not None:
+        if prepared.temporal is not None and engine.info.model_hash:  # interpolation is what it always is
             if prepared.alone:
                 prepared.temporal.reset()
             own, (image, frames) = image, prepared.temporal(prepared.lr, image, prepared.frame.number)

@@ -162,7 +162,7 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
                 prepare(frame),
                 SYSTEM.now_ns(),
                 guide=prepare.guide,
-                temporal=prepare.temporal,
+                temporal=None if record.frames is None else prepare.temporal,
                 alone=alone,
             )
             alone = False

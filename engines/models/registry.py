@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCALES = (2, 4, 8)
+LEVELS = ("noise", "detail", "peaks", "blocks", "floor")  # that are estimated of an image (engines/levels.py)
 MOST_PARAMETERS = 1 << 28  # of a network: 1 GB
 
 

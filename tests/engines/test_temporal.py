@@ -96,7 +96,10 @@ def test_other_tissue_has_no_peak() -> None:
     register = Registration((SIZE, SIZE))
     peaks = [
         register(
-            *(reduced(view(tissue(s), 0, 0)).astype(np.float32) for s in (2 * i, 2 * i + 1)), whole, whole
+            reduced(view(tissue(2 * i), 0, 0)).astype(np.float32),
+            reduced(view(tissue(2 * i + 1), 0, 0)).astype(np.float32),
+            whole,
+            whole,
         )[1]
         for i in range(6)
     ]
@@ -182,7 +185,7 @@ def test_what_appears_is_seen_at_once_and_leaves_no_ghost(contrast: int, noise: 
 def test_text_that_stays_while_tissue_moves_leaves_no_trail() -> None:
     truths, frames = moving(10)
     for frame in frames:
-        cv2.putText(frame, "20 um", (20, 60), cv2.FONT_HERSHEY_PLAIN, 1.0, 255, 1)  # type: ignore[call-overload]
+        cv2.putText(frame, "20 um", (20, 60), cv2.FONT_HERSHEY_PLAIN, 1.0, 255, 1)
     *_, (fused, _) = run(frames)
     around = np.s_[90:132, 30:140]
     assert error(fused, enlarged(frames[-1]).astype(np.float32), around) < 6
@@ -232,8 +235,8 @@ def test_every_size_and_depth(shape: tuple[int, int], scale: int, dtype: type[np
     fusion = TemporalFusion(shape, scale)
     smooth = cv2.GaussianBlur(rng.uniform(0, np.iinfo(dtype).max, shape), (0, 0), 1.0)
     for number in range(4):
-        lr = np.roll(smooth, number, 1).astype(dtype)
-        sr = quantise(resize(lr, shape[0] * scale, shape[1] * scale), np.dtype(dtype))
+        lr: Image = np.roll(smooth, number, 1).astype(dtype)
+        sr: Image = quantise(resize(lr, shape[0] * scale, shape[1] * scale), np.dtype(dtype))
         fused, count = fusion(lr, sr, number, everywhere(lr))
         assert (fused.shape, fused.dtype) == (sr.shape, sr.dtype)
         assert count >= 1

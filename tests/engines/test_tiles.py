@@ -24,8 +24,8 @@ from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.guidance import Guidance
-from clesr.engines.levels import NAMES
 from clesr.engines.memory import is_out_of_memory
+from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.reference import upscale
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
@@ -55,10 +55,10 @@ def test_spans_cover_every_pixel_once_and_keep_away_from_cuts(length: int, count
 def test_tiles_are_told_of_the_whole_image() -> None:
     """Each alone would estimate other levels; and what is not trusted is a part of each."""
     shape = 41, 50
-    model = random_model("fast", 2, channels=4, depth=4, levels=NAMES)
+    model = random_model("fast", 2, channels=4, depth=4, levels=LEVELS)
     grid = Grid(shape, 2, 3, halo=6)
     tile = open_torch(model, grid.tile, None, device="cpu")
-    tile.info = replace(tile.info, levels=NAMES)
+    tile.info = replace(tile.info, levels=LEVELS)
     engine, lr = in_tiles(tile, grid), random_image(shape) // 2
     trust = random_image(shape, seed=4).astype(np.uint8)
     for told in (None, Guidance(np.array((0.3, 0.9, 0.1, 0.0, 0.2), np.float32), trust)):

@@ -89,7 +89,7 @@ def test_nothing_is_added_outside_the_view_nor_at_its_rim() -> None:
 
 @pytest.mark.parametrize("at", [(30, 60), (40, 80), (25, 45)])
 def test_nothing_is_added_on_text_that_is_burnt_in(at: tuple[int, int]) -> None:
-    image = tissue() // 2
+    image = np.asarray(tissue() // 2, np.uint8)
     where = write(image, at)
     found = trust_map(image)
     assert (found[where] == 0).all()
@@ -100,8 +100,8 @@ def test_nothing_is_added_on_text_that_is_burnt_in(at: tuple[int, int]) -> None:
 def test_bright_tissue_is_no_text() -> None:
     image = tissue()
     cv2.circle(image, (50, 60), 12, 255, -1)
-    image = cv2.GaussianBlur(image, (0, 0), 1.2)  # as any lens does
-    assert (trust_map(np.asarray(image, np.uint8)) == 255).all()
+    blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), 1.2), np.uint8)  # as any lens does
+    assert (trust_map(blurred) == 255).all()
     edge = tissue()
     edge[:, 60:] = 255  # saturated, wider than a stroke
     assert (trust_map(edge) == 255).all()

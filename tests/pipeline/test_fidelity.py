@@ -98,7 +98,10 @@ def test_only_the_field_of_view_counts() -> None:
 def test_the_worst_tile_is_the_worst_of_all_and_no_pixel_lies_in_none() -> None:
     lr, sr = texture((75, 53)), texture((150, 106), seed=1)
     found = check(lr, sr)
-    squared = (found.reprojected.astype(np.float64) - lr) ** 2
+    line = np.array([1, 4, 6, 4, 1]) / 16
+    wide = np.pad(found.reprojected.astype(np.float64) - lr, 2, mode="reflect")
+    rows = sum(wide[i : i + 75] * tap for i, tap in enumerate(line))
+    squared = sum(rows[:, i : i + 53] * tap for i, tap in enumerate(line)) ** 2
     starts = [[0, 16, 32, 43], [0, 16, 21]]
     errors = {(y, x): squared[y : y + TILE, x : x + TILE].mean() for y in starts[0] for x in starts[1]}
     worst = max(errors, key=lambda at: float(errors[at]))
@@ -112,7 +115,7 @@ def test_tiles_must_lie_in_the_field_of_view() -> None:
     inside = [[mask[y : y + TILE, x : x + TILE].all() for x in range(0, 65, 16)] for y in range(0, 65, 16)]
     assert np.array_equal(tiles >= 0, inside)
     assert np.any(tiles < 0)
-    assert np.allclose(tiles[tiles >= 0], 1)
+    assert np.allclose(tiles[tiles >= 0], 1, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(31, 200), (5, 5), (1, 1)])

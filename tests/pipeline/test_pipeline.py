@@ -395,7 +395,7 @@ def checkered(number: int) -> Frame:
 def test_every_upscaled_frame_has_its_fidelity_and_a_failed_one_has_none() -> None:
     def factory(shape: tuple[int, int]) -> FakeEngine:
         engine = FakeEngine(shape, fails=(160,))
-        engine.info = replace(engine.info, limit_db=50.0)
+        engine.info = replace(engine.info, limit_db=60.0)
         return engine
 
     sink = ListSink()
@@ -411,8 +411,9 @@ def test_every_upscaled_frame_has_its_fidelity_and_a_failed_one_has_none() -> No
         assert 20 < result.fidelity < 40
         assert result.check.below_limit
     figures = summary.as_json()["fidelity_db"]
-    assert (figures["frames"], figures["below_limit"], figures["limit"]) == (2, 2, 50.0)
-    assert figures["worst_tile"] <= figures["worst"] <= figures["p1"] <= figures["p50"]
+    assert (figures["frames"], figures["below_limit"], figures["limit"]) == (2, 2, 60.0)
+    assert figures["worst"] <= figures["p1"] <= figures["p50"]
+    assert figures["worst_tile"] > figures["worst"], "what is as fine as noise hardly counts"
     assert figures["worst"] == pytest.approx(good[0].fidelity, abs=0.01)
 
 

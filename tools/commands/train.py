@@ -216,9 +216,9 @@ def _recipe(options: dict[str, Any]) -> Recipe:
     if options["levels"]:
         if asked not in ("densenet", "fast"):
             raise UsageError(f"--levels goes with densenet and fast, not with {asked}")
-        from clesr.engines.levels import NAMES
+        from clesr.engines.models.registry import LEVELS
 
-        arguments["levels"] = NAMES
+        arguments["levels"] = LEVELS
     known = [each.name for each in fields(Recipe)]
     given = {name: value for name, value in options.items() if name in known and value is not None}
     given |= {"scale": int(options["scale"]), "name": options["name"] or asked, "architecture": architecture}

@@ -18,7 +18,7 @@ WAVES = 3  # that deform the tissue, each along its own direction
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class ProbeMotion:
     """How a probe moves; lengths are in LR pixels, speeds in these a frame.
 
     ``most`` is the greatest speed of the translation, whose drift changes slowly, with ``tremor`` on top. ``turn`` is
@@ -51,7 +51,7 @@ def move_over(
     *,
     seed: int = 0,
     cuts: Collection[int] = (),
-    motion: Motion | None = None,
+    motion: ProbeMotion | None = None,
 ) -> Iterator[SeenFrame]:
     """``frames`` views of ``still`` (uint8), of its size cropped to a multiple of ``scale``.
 
@@ -59,7 +59,7 @@ def move_over(
     round, so is every view. At the frame numbers in ``cuts`` the probe jumps to another place and direction. The same
     arguments always give the same frames.
     """
-    path = _Path(motion or Motion(), np.random.default_rng((seed, 11)))
+    path = _Path(motion or ProbeMotion(), np.random.default_rng((seed, 11)))
     rng = np.random.default_rng((seed, 12))
     height, width = (length // scale * scale for length in still.shape)
     tissue, outside = _tissue(still), _outside(still)[:height, :width]
@@ -81,7 +81,7 @@ def move_over(
 class _Path:
     """Where the probe is."""
 
-    def __init__(self, motion: Motion, rng: np.random.Generator) -> None:
+    def __init__(self, motion: ProbeMotion, rng: np.random.Generator) -> None:
         self._motion, self._rng = motion, rng
         self._place = np.zeros(2)
         self._drift = np.zeros(2)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Floats, Pixels
-from clesr.engines.levels import NAMES, estimate_levels
+from clesr.engines.levels import estimate_levels
+from clesr.engines.models.registry import LEVELS
 from clesr.tools.data.degradations import Degradation, Mix
 from clesr.tools.data.degrade import degrade_part, halve, surroundings
 from clesr.tools.data.images import read_entry
@@ -150,7 +151,7 @@ class Patches:
             hr, mask = pair.hr[inside], pair.mask[inside]
             if hr.std() >= BLANK and mask.mean() >= SEEN:
                 break
-        levels = np.zeros(len(NAMES), np.float32)
+        levels = np.zeros(len(LEVELS), np.float32)
         if self.mix is not None:
             variant = self.variant(which, int(rng.integers(VARIANTS)))
             before = AROUND + 1 - int(rng.integers(8)), AROUND + 1 - int(rng.integers(8))

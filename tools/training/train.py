@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import WHY, ClesrError, UsageError, told_as
 from clesr.engines.common.files import OWN, write_file
 from clesr.engines.common.parsing import one_line, parse_json, read_bounded, unreadable
-from clesr.engines.levels import NAMES as LEVELS
 from clesr.engines.models.densenet import DenseBlock
 from clesr.engines.models.layers import BicubicUp
-from clesr.engines.models.registry import build_model, level_names
+from clesr.engines.models.registry import LEVELS, build_model, level_names
 from clesr.engines.models.weights import load_model
 from clesr.tools.data.degradations import parse_degradations, parse_mix
 from clesr.tools.data.pairs import degraded_pairs

@@ -49,8 +49,8 @@ class Slot(Protocol):
     host_in: Image
     host_out: Image
 
-    def tell(self, guidance: Guidance | None) -> None:
-        """What is told of ``host_in``, before ``start``; None where the network is told nothing."""
+    def tell(self, guidance: Guidance) -> None:
+        """What the network is told of ``host_in``, before ``start``, where it is told anything."""
 
     def start(self) -> None:
         """Copy ``host_in`` to the device, compute, copy the result to ``host_out``; returns at once."""
@@ -98,7 +98,8 @@ class SlotEngine:
         slot = next(s for s in (*slots[self._turn :], *slots[: self._turn]) if s not in self._started)
         self._turn = (slots.index(slot) + 1) % len(slots)
         np.copyto(slot.host_in, lr)
-        slot.tell(guidance or guide(lr) if self.info.levels else None)
+        if self.info.levels:
+            slot.tell(guidance or guide(lr))
         slot.start()
         self._started.append(slot)
 
@@ -181,9 +182,8 @@ class CudaSlot:
             self._warm_up()
             self._run: Callable[[], None] = self._captured() if captured else self._frame
 
-    def tell(self, guidance: Guidance | None) -> None:
-        if self._guided is None or guidance is None:
-            return
+    def tell(self, guidance: Guidance) -> None:
+        assert self._guided is not None
         np.copyto(self._host_trust, guidance.trust)
         if not np.array_equal(guidance.levels, self._levels):
             np.copyto(self._host_numbers, self._guided.pack(guidance.levels))

@@ -12,7 +12,7 @@ from clesr.engines.view import eight_bits, field_of_view
 from clesr.pipeline.fidelity import difference, smoothed
 from clesr.pipeline.frame import Fidelity, Image
 
-SIGMA = 4.0  # LR pixels over which differences are averaged
+SIGMA = 6.0  # LR pixels over which differences are averaged
 ASSUMED_DB = 40.0  # where colour begins for models without a limit
 FULL = 3.0  # times the difference at which colour begins: the deepest colour
 COVER = 0.55  # of the image that the deepest colour covers

@@ -14,8 +14,8 @@ from clesr.engines.backends.openvino.engine import candidates, open_openvino
 from clesr.engines.backends.torch import open_torch
 from clesr.engines.common.errors import EngineError
 from clesr.engines.guidance import Guidance, guide
-from clesr.engines.levels import NAMES
 from clesr.engines.models.layers import BicubicUp
+from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Descriptor, Model
 from clesr.engines.reference import upscale
 from clesr.engines.worker import WorkerEngine
@@ -29,9 +29,9 @@ MODELS = {
     "fast x2": random_model("fast", 2, channels=8, depth=3),
     "fast x8": random_model("fast", 8, channels=8, depth=3),
     "srcnn x2": random_model("srcnn", 2),
-    "fast x4, told": random_model("fast", 4, channels=12, depth=4, levels=NAMES),
+    "fast x4, told": random_model("fast", 4, channels=12, depth=4, levels=LEVELS),
     "densenet x2, told": random_model(
-        "densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=NAMES
+        "densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=LEVELS
     ),
 }
 TOLD = [name for name in MODELS if name.endswith("told")]

@@ -15,14 +15,16 @@ import pytest
 import tifffile
 import torch
 from commands import Run
+from random_models import random_model
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.factory import open_engine
-from clesr.engines.levels import NAMES
 from clesr.engines.models.densenet import DenseNet
 from clesr.engines.models.fast import FastSR
-from clesr.engines.models.registry import NETWORKS, level_names
+from clesr.engines.models.layers import BicubicUp
+from clesr.engines.models.registry import LEVELS, NETWORKS, level_names
 from clesr.engines.models.weights import load_model
+from clesr.engines.results import run_frame
 from clesr.engines.view import field_of_view
 from clesr.tools.commands.train import train
 from clesr.tools.data.degrade import crop_to_multiple, degrade, degrade_part
@@ -291,12 +293,12 @@ def no_phantoms(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_phantoms")
 def test_a_network_is_told_what_befell_its_images(images: Path, tmp_path: Path) -> None:
     """Its weights are loaded again with what they take, and say what they were trained on."""
-    arguments = {"channels": 4, "depth": 3, "levels": NAMES}
+    arguments = {"channels": 4, "depth": 3, "levels": LEVELS}
     run = Trainer(recipe(images, degradation=MIX, arguments=arguments, steps=20), tmp_path / "run")
     run.run(every=10)
     assert len(run.measured) == len(VALIDATED) * len(run.held)
     model = load_model(publish(run))
-    assert level_names(model.module) == NAMES
+    assert level_names(model.module) == LEVELS
     shifts = [value for key, value in model.module.state_dict().items() if key.endswith("shift")]
     assert all(bool(shift.any()) for shift in shifts), "learned"
     assert model.descriptor.training["degradation"] == list(MIX)
@@ -306,13 +308,31 @@ def test_a_network_is_told_what_befell_its_images(images: Path, tmp_path: Path) 
     card = (tmp_path / "run" / "MODEL_CARD.md").read_text()
     assert "noise=1..9@2" in card
     assert "noise=5: " in card
-    with pytest.raises(
-        UsageError, match="takes noise, detail, peaks, blocks beside the image, which no engine gives it yet"
-    ):
-        open_engine("auto", model, 2, (16, 16))
     lr = run.held[0].lr
-    calm, rough = (upscale_image(model.module, one) for one in (lr, np.roll(lr, 1)))
-    assert calm.shape == rough.shape == (2 * lr.shape[0], 2 * lr.shape[1])
+    engine = open_engine("auto", model, 2, (lr.shape[0], lr.shape[1]))
+    assert np.abs(run_frame(engine, lr).astype(int) - upscale_image(model.module, lr)).max() <= 4
+    engine.close()
+
+
+def test_a_network_with_levels_of_others_is_refused() -> None:
+    told = random_model("fast", 2, channels=4, depth=3, levels=("noise", "mood"))
+    with pytest.raises(
+        UsageError, match="takes noise, mood beside the image; this clesr estimates noise, detail"
+    ):
+        open_engine("auto", told, 2, (16, 16))
+
+
+def test_balanced_patches_count_by_what_bicubic_leaves(images: Path, tmp_path: Path) -> None:
+    """A patch whose bicubic error is larger counts for less; the same network and patches otherwise."""
+    plain = Trainer(recipe(images, degradation=MIX), tmp_path / "plain")
+    even = Trainer(recipe(images, degradation=MIX, balanced=True), tmp_path / "even")
+    patches = [torch.from_numpy(part) for part in even.patches(0, even.share)]
+    bicubic = (BicubicUp(2)(patches[0]).clamp(0, 1) - patches[1]).abs() * patches[2]
+    shares = 1 / (bicubic.mean((1, 2, 3)) / 0.02 + 0.2)
+    each = [plain._loss(*(part[i : i + 1] for part in patches)).item() for i in range(len(shares))]
+    expected = float((torch.tensor(each) * shares).mean())
+    assert even._loss(*patches).item() == pytest.approx(expected, rel=1e-4)
+    assert expected != pytest.approx(plain._loss(*patches).item(), rel=0.01)
 
 
 def test_a_mix_is_taken_up_again_to_the_bit(images: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
-from clesr.engines.levels import NAMES, USUAL
+from clesr.engines.levels import USUAL
+from clesr.engines.models.registry import LEVELS
 from clesr.tools.data.compression import jpeg, mpeg
 from clesr.tools.data.cores import find_bundle, hexagonal_bundle, sampling
 from clesr.tools.data.degradations import (
@@ -253,7 +254,7 @@ def test_a_degraded_patch_lies_where_its_truth_lies(contrast: float) -> None:
 
 def test_patches_have_the_levels_of_their_whole_image() -> None:
     batch = patches(parse_mix(["noise=8"]))(0, range(16))
-    assert batch.levels.shape == (16, len(NAMES))
+    assert batch.levels.shape == (16, len(LEVELS))
     assert batch.levels[:, 0] * USUAL[0] == pytest.approx(8, rel=0.4)
     assert len(np.unique(batch.levels[:, 0])) == 16, "no two patches are told quite the same"
     assert not patches(None)(0, range(4)).levels.any()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import cv2
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 from clesr.engines.common.image import Pixels
 from clesr.tools.data.degradations import Degradation, parse_degradations
 from clesr.tools.data.degrade import degrade
-from clesr.tools.data.motion import Motion, SeenFrame, move_over
+from clesr.tools.data.motion import ProbeMotion, SeenFrame, move_over
 from clesr.tools.evaluation.metrics import psnr
 
 CLEAN = Degradation()
-STEADY = Motion(most=0.0, tremor=0.0, turn=0.0, stretch=0.0)
+STEADY = ProbeMotion(most=0.0, tremor=0.0, turn=0.0, stretch=0.0)
 
 
 def still(shape: tuple[int, int] = (260, 260), seed: int = 0, *, disc: bool = False) -> Pixels:
@@ -25,7 +26,7 @@ def still(shape: tuple[int, int] = (260, 260), seed: int = 0, *, disc: bool = Fa
     return image
 
 
-def frames(count: int = 6, motion: Motion | None = None, **options: object) -> list[SeenFrame]:
+def frames(count: int = 6, motion: ProbeMotion | None = None, **options: object) -> list[SeenFrame]:
     return list(move_over(still(), 4, count, CLEAN, motion=motion, **options))  # type: ignore[arg-type]
 
 
@@ -58,11 +59,11 @@ def test_nothing_moves_without_motion() -> None:
 
 def test_steps_are_no_longer_than_was_asked_for() -> None:
     """Found by registration of the views themselves."""
-    seen = frames(20, Motion(most=3.0, turn=0.0, stretch=0.0), seed=1)
+    seen = frames(20, ProbeMotion(most=3.0, turn=0.0, stretch=0.0), seed=1)
     window = cv2.createHanningWindow(seen[0].truth.shape[::-1], cv2.CV_32F)
     steps = [
         float(
-            np.hypot(*cv2.phaseCorrelate(a.truth.astype(np.float32), b.truth.astype(np.float32), window)[0])
+            math.hypot(*cv2.phaseCorrelate(a.truth.astype(np.float32), b.truth.astype(np.float32), window)[0])
         )
         for a, b in itertools.pairwise(seen)
     ]
@@ -71,7 +72,7 @@ def test_steps_are_no_longer_than_was_asked_for() -> None:
 
 
 def test_tissue_is_deformed_over_time() -> None:
-    first, *others = frames(12, Motion(most=0.0, tremor=0.0, turn=0.0), seed=2)
+    first, *others = frames(12, ProbeMotion(most=0.0, tremor=0.0, turn=0.0), seed=2)
     assert max(np.abs(first.truth.astype(float) - other.truth).mean() for other in others) > 2
 
 

@@ -14,8 +14,8 @@ import torch
 from commands import Run
 
 from clesr.engines.common.resample import resize
-from clesr.engines.levels import NAMES, estimate_levels
-from clesr.engines.models.registry import build_model
+from clesr.engines.levels import estimate_levels
+from clesr.engines.models.registry import LEVELS, build_model
 from clesr.engines.models.weights import Descriptor, load_model, save_model, shipped
 from clesr.tools import evaluation
 from clesr.tools.data.degradations import parse_degradations
@@ -135,7 +135,7 @@ def test_degradations_each_by_itself(run: Run, images: Path, tmp_path: Path) -> 
 def test_a_network_with_levels_is_evaluated_on_its_own_estimates(
     run: Run, images: Path, tmp_path: Path
 ) -> None:
-    arguments = {"channels": 4, "depth": 3, "levels": NAMES}
+    arguments = {"channels": 4, "depth": 3, "levels": LEVELS}
     module = build_model("fast", 4, arguments)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, 0, 0.1, generator=torch.Generator().manual_seed(1))

@@ -15,6 +15,7 @@ from clesr.engines.backends.cuda import buffers
 from clesr.engines.backends.cuda.buffers import CudaSlot, SlotEngine
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo, SelfChecking
+from clesr.engines.guidance import Guidance
 from clesr.pipeline.frame import Image
 
 SHAPE = (2, 3)
@@ -29,6 +30,8 @@ class FakeSlot:
         self.host_out: Image = np.zeros(SHAPE, dtype)
         self.idle, self.closed = threading.Event(), False
         self.idle.set()
+
+    def tell(self, guidance: Guidance) -> None: ...
 
     def start(self) -> None:
         assert self.idle.is_set(), "started while it is busy"

@@ -20,6 +20,7 @@ from clesr.engines.backends.tensorrt.engine import (
     to_build_first,
 )
 from clesr.engines.common.errors import EngineError
+from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import find_model
 from clesr.engines.reference import upscale
 
@@ -86,7 +87,17 @@ def test_a_built_engine_is_taken_from_disk_in_silence(
 
 
 def test_a_shipped_model_is_built_by_name(trt: fake_tensorrt.FakeTensorRT) -> None:
-    assert "`clesr build fast --scale 2 --size 14x10`" in to_build_first(find_model("fast", 2), SHAPE)
+    assert "`clesr build srcnn --scale 2 --size 14x10`" in to_build_first(find_model("srcnn", 2), SHAPE)
+
+
+def test_a_network_that_is_told_of_each_image_is_passed_on(trt: fake_tensorrt.FakeTensorRT) -> None:
+    told = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=LEVELS)
+    assert "the cuda engine sets them" in to_build_first(told, SHAPE)
+    with pytest.raises(
+        EngineError, match=r"the tensorrt engine cannot run densenet x2 .*the cuda engine sets them"
+    ):
+        open_tensorrt(told, SHAPE)
+    assert not trt.builds
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "unknown to TensorRT"])

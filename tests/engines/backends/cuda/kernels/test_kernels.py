@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from clesr.engines.backends.cuda.kernels import conv, tail
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
-from clesr.engines.levels import NAMES
 from clesr.engines.models.densenet import DenseNet
 from clesr.engines.models.layers import LevelConv
-from clesr.engines.models.registry import build_model
+from clesr.engines.models.registry import LEVELS, build_model
 
 ODD = (33, 47)  # no multiple of a tile
 SMALL = (9, 18)  # a row and two columns more than a tile
@@ -152,8 +151,8 @@ def check_network(
         (4, torch.uint8, {"skip": "add", "base": "bicubic"}),
         (8, torch.uint8, {"skip": "none", "base": "bicubic"}),
         (2, torch.uint8, {}),
-        (2, torch.uint16, {"skip": "add", "base": "bicubic", "levels": NAMES}),
-        (4, torch.uint8, {"skip": "add", "base": "bicubic", "levels": NAMES}),
+        (2, torch.uint16, {"skip": "add", "base": "bicubic", "levels": LEVELS}),
+        (4, torch.uint8, {"skip": "add", "base": "bicubic", "levels": LEVELS}),
     ],
 )
 def test_densenet(scale: int, dtype: torch.dtype, arguments: dict[str, object], device: str) -> None:
