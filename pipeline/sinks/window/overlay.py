@@ -12,8 +12,9 @@ from clesr.engines.view import eight_bits, field_of_view
 from clesr.pipeline.fidelity import difference, smoothed
 from clesr.pipeline.frame import Fidelity, Image
 
-SIGMA = 6.0  # LR pixels over which differences are averaged
+SIGMA = 4.0  # LR pixels over which differences are averaged
 ASSUMED_DB = 40.0  # where colour begins for models without a limit
+VARIES = 1.25  # times the limit: what is averaged here is smaller than the tiles that it was made of
 FULL = 3.0  # times the difference at which colour begins: the deepest colour
 COVER = 0.55  # of the image that the deepest colour covers
 TOP = 255.0
@@ -29,8 +30,8 @@ class Scale(NamedTuple):
 
     @classmethod
     def of(cls, limit_db: float | None) -> Scale:
-        """Colour begins at the limit of the weights: what is usual stays as it is."""
-        low = TOP * 10 ** (-(ASSUMED_DB if limit_db is None else limit_db) / 20)
+        """Colour begins a little beyond the limit of the weights: what is usual stays as it is."""
+        low = VARIES * TOP * 10 ** (-(ASSUMED_DB if limit_db is None else limit_db) / 20)
         return cls(low, FULL * low)
 
 

@@ -23,8 +23,8 @@ def test_differences_are_in_grey_levels_of_eight_bits(dtype: type, level: int) -
 def test_what_is_usual_has_no_colour_and_what_is_not_hides_nothing() -> None:
     lr = np.full((50, 60), 100, np.uint8)
     scale = overlay.Scale.of(40.0)
-    assert scale.low == pytest.approx(2.55)
-    for difference, coloured in ((2, False), (3, True), (200, True)):
+    assert scale.low == pytest.approx(1.25 * 2.55)
+    for difference, coloured in ((3, False), (4, True), (200, True)):
         canvas = np.full((100, 120, 3), 100, np.uint8)
         canvas[:, ::2] = 130
         overlay.paint(canvas, lr, check(lr + np.uint8(difference % 150), 40.0))
