@@ -11,10 +11,12 @@ import torch
 from clesr.engines.common.errors import MissingDependencyError, UsageError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.quiet import quiet
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 INPUT, OUTPUT = "lr", "sr"
+TOLD = ("levels", "trust")  # further inputs of a network that is told of each image
 SMALLEST = 8  # pixels a side
 LARGEST = 4096
 TRACED = 64  # pixels a side of the image that the graph is recorded with where any size is wanted
@@ -32,8 +34,9 @@ def export_onnx(
 
     Input ``lr`` is (1, 1, H, W) in [0, 1], output ``sr`` (1, 1, sH, sW) in [0, 1], both FP16 or FP32 as
     ``precision`` says, and so is all that is computed between them: the types are in the graph, so a strongly
-    typed TensorRT network keeps them. ``shape`` fixes (H, W); without it they may be 8 to 4096. The file's metadata
-    names the model, its scale and its identity.
+    typed TensorRT network keeps them. A network that is told of each image has two more inputs: ``levels`` (1, L), as
+    ``Levels.as_input`` gives them, and ``trust`` (1, 1, H, W) in [0, 1]. ``shape`` fixes (H, W); without it they may be
+    8 to 4096. The file's metadata names the model, its scale and its identity.
 
     Raises UsageError for a shape or precision that cannot be, MissingDependencyError without the packages, SinkError
     where the file cannot be written, or ``rule`` forbids it.
@@ -55,16 +58,21 @@ def export_onnx(
     dtype = PRECISIONS[precision]
     module = copy.deepcopy(model.module).to(dtype)
     height, width = (torch.export.Dim(name, min=SMALLEST, max=LARGEST) for name in ("height", "width"))
-    dynamic = ({2: height, 3: width},) if shape is None else None
-    example = torch.zeros(1, 1, *(shape or (TRACED, TRACED)), dtype=dtype)
+    image = torch.zeros(1, 1, *(shape or (TRACED, TRACED)), dtype=dtype)
+    sizes = {2: height, 3: width}
+    examples: tuple[torch.Tensor, ...] = (image,)
+    names, dynamic = [INPUT], [sizes]
+    if levels := level_names(model.module):
+        examples = image, torch.zeros(1, len(levels), dtype=dtype), torch.ones_like(image)
+        names, dynamic = [INPUT, *TOLD], [sizes, {}, sizes]
     with quiet("torch.onnx", logging.ERROR):
         program = torch.onnx.export(
             module,
-            (example,),
+            examples,
             dynamo=True,
-            input_names=[INPUT],
+            input_names=names,
             output_names=[OUTPUT],
-            dynamic_shapes=dynamic,
+            dynamic_shapes=tuple(dynamic) if shape is None else None,
             verbose=False,
         )
     assert program is not None

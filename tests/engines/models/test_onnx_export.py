@@ -13,7 +13,8 @@ import torch
 from random_models import SMALL_DENSENET, random_model
 
 from clesr.engines.common.errors import SinkError, UsageError
-from clesr.engines.models.onnx_export import export_onnx
+from clesr.engines.models.onnx_export import INPUT, TOLD, export_onnx
+from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Model, find_model
 
 MODELS = {
@@ -21,19 +22,24 @@ MODELS = {
     "densenet x2, paper's text": random_model("densenet", 2, **SMALL_DENSENET),
     "fast x8": random_model("fast", 8, channels=8, depth=3),
     "srcnn x2": random_model("srcnn", 2),
+    "fast x4, told": random_model("fast", 4, channels=8, depth=3, levels=LEVELS),
+    "densenet x2, told": random_model(
+        "densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=LEVELS
+    ),
 }
 RTX = ("SM75", "SM86", "SM89", "SM120")  # Turing, Ampere, Ada and Blackwell cards
 
 
-def run(path: Path, lr: np.ndarray) -> np.ndarray:
+def run(path: Path, lr: np.ndarray, *told: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    result: np.ndarray = session.run(None, {"lr": lr})[0]
+    inputs = dict(zip((INPUT, *TOLD), (lr, *told), strict=False))
+    result: np.ndarray = session.run(None, inputs)[0]
     return result
 
 
-def reference(model: Model, lr: np.ndarray) -> np.ndarray:
+def reference(model: Model, *inputs: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        sr: np.ndarray = model.module(torch.from_numpy(lr).float()).numpy()
+        sr: np.ndarray = model.module(*(torch.from_numpy(part).float() for part in inputs)).numpy()
         return sr
 
 
@@ -46,6 +52,8 @@ def reference(model: Model, lr: np.ndarray) -> np.ndarray:
         pytest.param("densenet x4", "fp32", 0.01, marks=pytest.mark.slow),
         pytest.param("densenet x2, paper's text", "fp16", 2.0, marks=pytest.mark.slow),
         pytest.param("fast x8", "fp16", 2.0, marks=pytest.mark.slow),
+        pytest.param("fast x4, told", "fp32", 0.1, marks=pytest.mark.slow),
+        pytest.param("densenet x2, told", "fp32", 0.1, marks=pytest.mark.slow),
     ],
 )
 def test_another_runtime_computes_the_same_at_any_size(
@@ -56,10 +64,11 @@ def test_another_runtime_computes_the_same_at_any_size(
     rng = np.random.default_rng()
     for shape in ((8, 8), (13, 21), (40, 33)):
         lr = rng.random((1, 1, *shape)).astype(np.float16 if precision == "fp16" else np.float32)
-        sr = run(path, lr)
+        told = [np.full((1, len(LEVELS)), 0.3), rng.random((1, 1, *shape))] if "told" in name else []
+        sr = run(path, lr, *(part.astype(lr.dtype) for part in told))
         assert sr.dtype == lr.dtype
         assert sr.shape == (1, 1, model.scale * shape[0], model.scale * shape[1])
-        assert 255 * np.abs(sr - reference(model, lr)).max() < limit
+        assert 255 * np.abs(sr - reference(model, lr, *told)).max() < limit
 
 
 def test_the_file_says_what_it_is_and_holds_one_type(tmp_path: Path) -> None:
