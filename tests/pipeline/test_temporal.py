@@ -1,0 +1,120 @@
+"""Earlier frames of a stream, on the live path: what they help, and where a frame stands alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from support import FakeEngine, ListSink, ScriptedSource
+
+from clesr.engines.common.image import Pixels
+from clesr.engines.guidance import Guidance
+from clesr.engines.models.registry import LEVELS
+from clesr.pipeline.frame import Frame, Image, Outcome, Result
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.temporal import StreamFusion
+
+SHAPE = (72, 80)
+
+
+def noisy(number: int, scene: int = 1) -> Pixels:
+    """Still tissue, with noise of its own for each frame; its first pixel is the number."""
+    field = cv2.GaussianBlur(np.random.default_rng(scene).standard_normal(SHAPE), (0, 0), 3)
+    noise = np.random.default_rng(100 + number).normal(0, 6, SHAPE)
+    image = np.asarray(np.clip(np.rint(120 + 35 * field / field.std() + noise), 0, 255), np.uint8)
+    image[0, 0] = number
+    return image
+
+
+def network(shape: tuple[int, int]) -> FakeEngine:
+    engine = FakeEngine(shape, fails=(5,))
+    engine.info = replace(engine.info, model_hash="0" * 64)
+    return engine
+
+
+def run(
+    frames: list[Pixels], *, engine: object = network, fps: float | None = 25.0, fused: bool = True
+) -> list[Result]:
+    sink = ListSink()
+    source = ScriptedSource(
+        [Frame(image, number, 1 + number) for number, image in enumerate(frames)], fps=fps
+    )
+    prepare = Prepare(temporal=StreamFusion() if fused else None)
+    Pipeline(source, engine, [sink], scale=2, prepare=prepare).run()  # type: ignore[arg-type]
+    return sink.results
+
+
+def plain(lr: Image) -> Image:
+    return np.repeat(np.repeat(lr, 2, 0), 2, 1)
+
+
+def error(result: Result, truth: Pixels) -> float:
+    inner = np.s_[16:-16, 16:-16]
+    return float(np.std(result.image[inner].astype(float) - plain(truth)[inner]))
+
+
+def test_images_rest_on_more_and_more_frames_and_have_less_noise() -> None:
+    results = run([noisy(n) for n in range(5)])
+    frames = [result.frames or 0.0 for result in results]
+    assert frames[0] == 1.0
+    assert frames == sorted(frames)
+    assert frames[-1] > 2
+    field = cv2.GaussianBlur(np.random.default_rng(1).standard_normal(SHAPE), (0, 0), 3)
+    truth = np.asarray(120 + 35 * field / field.std(), np.uint8)
+    assert error(results[-1], truth) < 0.75 * error(results[0], truth)
+    for result in results:
+        assert result.check is not None
+        assert result.fidelity == result.check.db, "of the image that is shown"
+
+
+def test_a_frame_after_a_failed_one_stands_alone() -> None:
+    results = run([noisy(n) for n in range(9)])
+    assert results[5].outcome is Outcome.FAILED
+    assert results[5].frames is None
+    assert results[6].frames == 1.0
+    np.testing.assert_array_equal(results[6].image, plain(results[6].lr))
+    assert results[8].frames is not None
+    assert results[8].frames > 1
+
+
+def test_another_scene_and_another_size_stand_alone() -> None:
+    cut = [noisy(0), noisy(1), noisy(2, scene=9), noisy(3, scene=9), noisy(4)[:60].copy()]
+    results = run(cut)
+    assert [result.frames for result in results[2::2]] == [1.0, 1.0]
+    for result in results[2::2]:
+        np.testing.assert_array_equal(result.image, plain(result.lr))
+
+
+@pytest.mark.parametrize(
+    ("engine", "fps", "fused"),
+    [(FakeEngine, 25.0, True), (network, None, True), (network, 25.0, False)],
+    ids=["interpolation", "images without a rate", "off"],
+)
+def test_where_frames_do_not_help_each_other(engine: object, fps: float | None, fused: bool) -> None:
+    for result in run([noisy(n) for n in range(4)], engine=engine, fps=fps, fused=fused):
+        assert result.frames is None
+        np.testing.assert_array_equal(result.image, plain(result.lr))
+
+
+def test_a_network_is_told_of_each_frame_and_others_are_not() -> None:
+    told: list[Guidance] = []
+
+    class Guided(FakeEngine):
+        def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
+            assert guidance is not None
+            told.append(guidance)
+            super().submit(lr)
+
+    def guided(shape: tuple[int, int]) -> Guided:
+        engine = Guided(shape)
+        engine.info = replace(engine.info, levels=LEVELS)
+        return engine
+
+    results = run([noisy(n) for n in range(4)], engine=guided, fused=False)
+    assert [result.told.guidance for result in results if result.told] == told
+    assert len(told) == 4
+    assert all(4 < result.told.levels.noise < 8 for result in results if result.told)
+    assert all(result.told is None for result in run([noisy(0)], fused=False))
