@@ -209,6 +209,20 @@ def degradations() -> str:
     return table(["LR images", *(f"{method} x{scale}" for scale, method in shown)], body)
 
 
+def temporal() -> str:
+    """What earlier frames are worth, by simulated motion over stills."""
+    rows = [
+        [
+            f"`{kind}`",
+            f"{gain['single_over_bicubic_db']:+.2f}",
+            f"{gain['added_from_eighth_db']:+.2f}",
+            f"{gain['added_least_db']:+.2f}",
+        ]
+        for kind, gain in _load("temporal/gain")["gain"].items()
+    ]
+    return table(["LR frames", "single frame over bicubic", "added from the 8th frame on", "least"], rows)
+
+
 def _below_zero_bold(gain: float | None) -> str:
     if gain is None:
         return ""
@@ -358,6 +372,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "stills": stills,
     "evaluation": evaluation,
     "degradations": degradations,
+    "temporal": temporal,
     "memory": memory,
     "mutants": mutants,
     "readings": readings,

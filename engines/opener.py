@@ -13,7 +13,7 @@ from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.trial import BEST, LIGHT, choose_model
+from clesr.engines.trial import BEST, LIGHT, choose_model, clean_only
 
 log = logging.getLogger(__name__)
 ASSUMED_FPS = 25.0  # of a source that does not say
@@ -76,6 +76,8 @@ class EngineOpener:
             if (BEST, self.scale) not in shipped():
                 raise EngineError(f"{BEST} has no weights for scale {self.scale}")
             model, why = find_model(BEST, self.scale), "the best there is, for a still has no rate to hold"
+            if reason := clean_only(model, find_model(LIGHT, self.scale)):
+                raise EngineError(reason)
             engine = self._opened(model, shape)
         except EngineError as error:
             model, why = find_model(LIGHT, self.scale), str(error)

@@ -8,6 +8,7 @@ from contextlib import closing
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.results import engine_errors
 from clesr.engines.timing import seconds_a_frame
@@ -25,13 +26,17 @@ def choose_model(
 ) -> Model:
     """The best shipped model that does ``fps`` frames a second of LR ``shape`` (H, W) on this machine.
 
-    DenseNet where a trial run holds the rate, else the small network; says in one line which and why.
+    DenseNet where it is no ``clean_only`` and a trial run holds the rate, else the small network; says in one line
+    which and why.
     """
     light = find_model(LIGHT, scale)
     if (BEST, scale) not in shipped():
         log.info(f"model {LIGHT}: {BEST} has no weights for scale {scale}")
         return light
     best = find_model(BEST, scale)
+    if reason := clean_only(best, light):
+        log.info(f"model {LIGHT}: {reason}")
+        return light
     budget = MARGIN / fps
     try:
         seconds = _seconds(best, (PROBE, PROBE), open_one) * shape[0] * shape[1] / PROBE**2
@@ -44,6 +49,13 @@ def choose_model(
     taken = best if seconds <= budget else light
     log.info(f"model {taken.name}: {does}")
     return taken
+
+
+def clean_only(best: Model, light: Model) -> str:
+    """Why ``light`` is better than ``best`` on what probes deliver, in words; empty where it is not."""
+    if level_names(best.module) or not level_names(light.module):
+        return ""
+    return f"{best.name} was trained on clean images alone, {light.name} on noisy and compressed ones too"
 
 
 def _seconds(

@@ -114,8 +114,9 @@ class EngineSettings:
     scale: int = _upscaling(4, "Factor by which width and height grow.", choices=SCALES)
     model: str = _upscaling(
         "auto",
-        "densenet (the paper's network), fast, bicubic, bilinear, nearest, a .safetensors file, or auto: densenet "
-        f"where a short trial holds the source's frame rate (for files {PATIENCE_FPS:g} frames/s), else fast.",
+        "densenet (the paper's network, for clean images), fast (for noisy ones too), bicubic, bilinear, nearest, a "
+        ".safetensors file, or auto: the best of the first two that holds the source's frame rate in a short trial "
+        f"(for files {PATIENCE_FPS:g} frames/s) and knows noise.",
         "NAME|FILE",
     )
     engine: str = _upscaling(
