@@ -19,6 +19,7 @@ from clesr.engines.view import TILE, eight_bits, field_of_view
 from clesr.pipeline.frame import Fidelity, Image
 
 SMOOTH = np.array([1, 4, 6, 4, 1], np.float32) / 16  # along both axes
+PASSED = float(np.square(SMOOTH).sum()) ** 2  # the share of white noise's variance that both let through
 STEP = TILE // 2  # between two tiles
 MOST_DB = 100.0  # what images without any difference get: a figure that JSON can hold
 REFRESH = 64  # frames after which the field of view is looked for again
@@ -80,11 +81,14 @@ class FidelityCheck:
         self._tiles: Tiles | None = None
         self._uses = 0
 
-    def __call__(self, lr: Image, sr: Image, reprojected: Sequence[Image] = ()) -> tuple[Image, Fidelity]:
+    def __call__(
+        self, lr: Image, sr: Image, reprojected: Sequence[Image] = (), noise: float = 0.0
+    ) -> tuple[Image, Fidelity]:
         """``sr`` (scale * H, scale * W), corrected if so asked, and how it agrees with ``lr`` (H, W); uint8 or uint16.
 
         ``reprojected`` is what the engine has done already: its image degraded, and where it has corrected it, the
-        corrected one degraded.
+        corrected one degraded. ``noise`` is what ``sr`` may lack of that of ``lr``, in 8-bit grey levels: tiles
+        are not judged by it.
         """
         own = reprojected[0] if reprojected else self._degrade(sr)
         if self._tiles is None or self._uses % REFRESH == 0:
@@ -92,6 +96,9 @@ class FidelityCheck:
         self._uses += 1
         peak = int(np.iinfo(lr.dtype).max)
         mean, tiles = self._tiles.errors(difference(own, lr))
+        if noise:
+            left = PASSED * (noise * peak / 255) ** 2
+            tiles[tiles >= 0] = np.maximum(tiles[tiles >= 0] - left, 0.0)
         db, before_db = decibels(mean, peak), None
         if self._correct is not None:
             sr = sr if len(reprojected) == 2 else self._correct(sr, lr, own)

@@ -91,10 +91,19 @@ class Corrupt:
         object.__setattr__(self, "time_ns", whole("time", self.time_ns))
 
 
+class Fused(NamedTuple):
+    """An image that rests on so many ``frames``, and the ``noise`` of its own, in 8-bit grey levels, that it may lack
+    for it."""
+
+    image: Image
+    frames: float
+    noise: float
+
+
 class Temporal(Protocol):
     """What makes images of one stream rest on several of its frames."""
 
-    def __call__(self, lr: Image, sr: Image, number: int) -> tuple[Image, float]: ...
+    def __call__(self, lr: Image, sr: Image, number: int) -> Fused: ...
 
     def reset(self) -> None: ...
 

@@ -14,7 +14,9 @@ from clesr.engines.levels import Levels, estimate_levels
 from clesr.engines.trust import confidence, trust_map
 from clesr.pipeline.frame import Frame, Image, Told
 
-SMOOTHING_S = 0.5  # time constant with which the levels follow the frames
+FOLLOW = (
+    0.1  # of the way to what a frame shows that the levels go: in half a second at 25 frames/s most of it
+)
 JUMP = 1.5  # times as much noise, or as little, is another image: the levels are its own at once
 QUIET = 1.0  # grey levels, added to both before they are compared
 DIGITS = 2  # of the levels, as they are used and recorded
@@ -41,14 +43,13 @@ class Guide:
     """Tells the network of the frames of one stream, in their order. Called by one thread.
 
     ``denoise`` is the noise in grey levels that is assumed of every frame; None: as estimated, frame by frame, smoothed
-    with a time constant of SMOOTHING_S seconds of capture time. Where a frame's noise differs by a factor from that of
-    the frames before, the smoothing starts anew.
+    over the frames before. It goes by frames and not by time, so that a replay tells the same. Where a frame's noise
+    differs by a factor from that of the frames before, the smoothing starts anew.
     """
 
     def __init__(self, denoise: float | None = None) -> None:
         self.denoise = denoise
         self._levels: Levels | None = None
-        self._time_ns = 0
 
     def __call__(self, frame: Frame, lr: Image) -> Told:
         """What is told of ``frame``, of which ``lr`` is the prepared image."""
@@ -61,17 +62,15 @@ class Guide:
 
     def find_levels(self, frame: Frame, lr: Image) -> Levels:
         """The levels that are told of ``frame``."""
-        self._levels = self._follow(estimate_levels(lr), frame.time_ns)
+        self._levels = self._follow(estimate_levels(lr))
         levels = self._levels if self.denoise is None else self._levels.assuming(self.denoise)
         return Levels(*(round(value, DIGITS) for value in astuple(levels)))
 
-    def _follow(self, found: Levels, time_ns: int) -> Levels:
-        before, passed_s = self._levels, (time_ns - self._time_ns) / 1e9
-        self._time_ns = time_ns
-        if before is None or passed_s < 0:
+    def _follow(self, found: Levels) -> Levels:
+        before = self._levels
+        if before is None:
             return found
         if abs(math.log((found.noise + QUIET) / (before.noise + QUIET))) > math.log(JUMP):
             return found
-        follow = 1 - math.exp(-passed_s / SMOOTHING_S)
         pairs = zip(astuple(before), astuple(found), strict=True)
-        return Levels(*(old + follow * (new - old) for old, new in pairs))
+        return Levels(*(old + FOLLOW * (new - old) for old, new in pairs))

@@ -164,14 +164,15 @@ class LiveEngine:
         assert engine is not None
         assert check is not None
         image = collect_checked(engine, prepared.lr, self.scale)
-        name, frames = engine.info.engine, None
+        name, frames, noise = engine.info.engine, None, 0.0
         reprojected = reprojected_checked(self._checking, prepared.lr, name) if self._checking else ()
         if prepared.temporal is not None and engine.info.model_hash:  # interpolation is what it always is
             if prepared.alone:
                 prepared.temporal.reset()
-            own, (image, frames) = image, prepared.temporal(prepared.lr, image, prepared.frame.number)
+            own = image
+            image, frames, noise = prepared.temporal(prepared.lr, own, prepared.frame.number)
             reprojected = reprojected if image is own else ()
-        image, found = check(prepared.lr, image, reprojected)
+        image, found = check(prepared.lr, image, reprojected, noise)
         if wrong := no_upscaled_image(prepared.lr, found):
             raise EngineError(f"the {name} engine gave {wrong}")
         if self._failures and not self.failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clesr.engines.temporal.fusion import TemporalFusion
 from clesr.engines.view import eight_bits, field_of_view
-from clesr.pipeline.frame import Image
+from clesr.pipeline.frame import Fused, Image
 
 REFRESH = 16  # frames after which the field of view is looked for again
 
@@ -19,9 +19,8 @@ class StreamFusion:
         self._fusion: TemporalFusion | None = None
         self._uses = 0
 
-    def __call__(self, lr: Image, sr: Image, number: int) -> tuple[Image, float]:
-        """The image of frame ``number``, of which the engine made ``sr`` from ``lr``, and how many frames it rests
-        on."""
+    def __call__(self, lr: Image, sr: Image, number: int) -> Fused:
+        """The image of frame ``number``, of which the engine made ``sr`` from ``lr``."""
         scale, shape = sr.shape[0] // lr.shape[0], (lr.shape[0], lr.shape[1])
         fusion = self._fusion
         if fusion is None or (fusion.shape, fusion.scale) != (shape, scale):
@@ -30,7 +29,8 @@ class StreamFusion:
         if self._uses % REFRESH == 0:
             self._view = field_of_view(eight_bits(lr))
         self._uses += 1
-        return fusion(lr, sr, number, self._view)
+        image, frames = fusion(lr, sr, number, self._view)
+        return Fused(image, frames, fusion.noise)
 
     def reset(self) -> None:
         """An image of this stream is missing: the next stands alone."""

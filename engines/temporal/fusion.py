@@ -27,7 +27,8 @@ TRUST = 2.2  # grey levels: about what a prediction that agrees is wrong by
 
 
 class TemporalFusion:
-    """For one stream of images of one ``shape`` (H, W) at LR, and one ``scale``. For one thread.
+    """For one stream of images of one ``shape`` (H, W) at LR, and one ``scale``. For one thread. ``noise`` is the
+    deviation, in 8-bit grey levels, by which the last frame differed from what was known of it where both agree.
 
     Results do not depend on the number of threads.
     """
@@ -35,6 +36,7 @@ class TemporalFusion:
     def __init__(self, shape: tuple[int, int], scale: int) -> None:
         self.shape, self.scale = shape, scale
         self._usable = min(shape) >= LEAST
+        self.noise = 0.0
         self._kept: Floats | None = None
         if self._usable:
             large = shape[0] * scale, shape[1] * scale
@@ -64,12 +66,14 @@ class TemporalFusion:
         seen = (view & (cv2.blur(present, (5, 5)) > BLACK)).astype(np.float32)
         carried = self._carry(present, seen, number, level)
         self._number, self._seen = number, seen
+        self.noise = 0.0
         if carried is None:
             self._kept = sr.astype(np.float32)
             self._reference, self._count = present, np.ones(self.shape, np.float32)
             return sr, 1.0
         kept, prediction, difference, before = carried
         noise, excess, before = judged(present, seen, difference, before)
+        self.noise = noise if before.any() else 0.0
         gain = (TRUST**2 + excess) / (TRUST**2 + excess + np.float32(noise**2))
         share = before / (before + 1)
         cv2.add(prediction, self._correct.change(difference * gain * level), dst=prediction)

@@ -15,11 +15,12 @@ from heard import hear
 from random_models import random_image, random_model
 
 from clesr.engines import factory as selection
-from clesr.engines import selftest
+from clesr.engines import selftest, trial
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, UsageError, first_line
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import engines, open_engine
+from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Model
 from clesr.engines.reference import upscale
 from clesr.engines.trial import choose_model
@@ -212,7 +213,10 @@ def test_one_that_is_not_for_what_was_asked_is_passed_over(
 
 
 @pytest.mark.parametrize("change", [lambda _sr: None, lambda sr: 1 // int(sr.mean() < 0)])
-def test_a_model_whose_engine_fails_in_its_trial_gives_way(change: Callable[[Image], Any]) -> None:
+def test_a_model_whose_engine_fails_in_its_trial_gives_way(
+    change: Callable[[Image], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "clean_only", lambda _best, _light: "")
     candidates, said = {"densenet": fake("bad", change, rank=1), "fast": fake("good", rank=2)}, hear()
 
     def open_one(model: Model, shape: tuple[int, int]) -> Engine:
@@ -221,6 +225,15 @@ def test_a_model_whose_engine_fails_in_its_trial_gives_way(change: Callable[[Ima
     assert choose_model(2, SHAPE, 10.0, open_one).name == "fast"
     assert said[0].startswith("model fast: densenet does not run here (")
     assert all(e._closed for e in opened)
+
+
+def test_a_model_for_clean_images_alone_gives_way_without_a_trial() -> None:
+    """Until DenseNet's weights know noise, and where both do or neither does, not."""
+    told = random_model("fast", 2, channels=4, depth=3, levels=LEVELS)
+    assert "trained on clean images alone" in trial.clean_only(MODEL, told)
+    assert not trial.clean_only(told, told)
+    assert not trial.clean_only(MODEL, MODEL)
+    assert not trial.clean_only(told, MODEL)
 
 
 def test_a_person_who_interrupts_the_opening_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

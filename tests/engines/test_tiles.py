@@ -25,7 +25,7 @@ from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.guidance import Guidance
 from clesr.engines.memory import is_out_of_memory
-from clesr.engines.models.registry import LEVELS
+from clesr.engines.models.registry import LEVELS, level_names
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.reference import upscale
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
@@ -277,7 +277,9 @@ def test_seams_at_the_default_halo_are_one_level_at_most(
 ) -> None:
     model = find_model(name, scale)
     grid = Grid((32, 144), 1, 3)
-    engine = in_tiles(open_torch(model, grid.tile, None, device="cpu"), grid)
+    tile = open_torch(model, grid.tile, None, device="cpu")
+    tile.info = replace(tile.info, levels=level_names(model.module))
+    engine = in_tiles(tile, grid)
     for lr in stills.values():
         engine.submit(lr)
         assert np.abs(engine.collect().astype(int) - upscale(model.module, lr)).max() <= 1

@@ -15,6 +15,7 @@ from commands import Run, one_line
 from numpy.typing import NDArray
 
 from clesr.engines import opener as opening
+from clesr.engines import trial
 from clesr.engines.degrade import Degrader
 from clesr.engines.factory import engines
 from clesr.engines.models import weights
@@ -169,10 +170,24 @@ def test_model_auto_says_what_it_took(run: Run) -> None:
         "clesr-live", "--source", "demo:?size=96&fps=200", "--display", "none", "--frames", "5"
     )
     assert code == 0, err
+    assert (
+        "model fast: densenet was trained on clean images alone, fast on noisy and compressed ones too" in err
+    )
+
+
+def test_the_trial_of_a_model_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "clean_only", lambda _best, _light: "")
+    code, _, err = run(
+        "clesr-live", "--source", "demo:?size=96&fps=200", "--display", "none", "--frames", "5"
+    )
+    assert code == 0, err
     assert re.search(r"model fast: densenet takes \d+ ms a frame here", err)
 
 
-def test_a_still_is_up_scaled_by_the_best_model_without_a_trial(run: Run, tmp_path: Path) -> None:
+def test_a_still_is_up_scaled_by_the_best_model_without_a_trial(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "clean_only", lambda _best, _light: "")
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((20, 24), 100, np.uint8))
     for names, output in (("a",), "sr.png"), (("a", "b"), "sr"):
