@@ -15,6 +15,7 @@ from clesr.pipeline.frame import Fidelity, Image
 SIGMA = 4.0  # LR pixels over which differences are averaged
 ASSUMED_DB = 40.0  # where colour begins for models without a limit
 VARIES = 1.25  # times the limit: what is averaged here is smaller than the tiles that it was made of
+RIM = np.ones((5, 5), np.uint8)
 FULL = 3.0  # times the difference at which colour begins: the deepest colour
 COVER = 0.55  # of the image that the deepest colour covers
 TOP = 255.0
@@ -37,8 +38,9 @@ class Scale(NamedTuple):
 
 def differences(lr: Image, check: Fidelity) -> NDArray[np.float32]:
     """The root mean square of the smoothed difference around each pixel of ``lr`` (H, W), float32, in 8-bit grey
-    levels; 0 outside the field of view."""
-    inside = field_of_view(eight_bits(lr))
+    levels; 0 outside the field of view and at its rim, where images are bicubic."""
+    seen = field_of_view(eight_bits(lr)).astype(np.uint8)
+    inside = cv2.erode(seen, RIM, borderValue=1)
     found = smoothed(difference(check.reprojected, lr) * inside)
     squared = cv2.GaussianBlur(np.square(found), (0, 0), SIGMA) * inside
     return np.asarray(np.sqrt(np.maximum(squared, 0)) * (TOP / np.iinfo(lr.dtype).max), np.float32)
