@@ -215,7 +215,7 @@ def shows(lr: Image, found: Fidelity, at: tuple[int, int], beside: float = 0.02)
     differences = overlay.differences(lr, found)
     coloured = differences > overlay.Scale.of(found.limit_db).low
     y, x = np.unravel_index(int(differences.argmax()), differences.shape)
-    near = np.hypot(*(np.ogrid[: lr.shape[0], : lr.shape[1]][i] - at[i] for i in (0, 1))) < 18
+    near = np.hypot(*(np.ogrid[: lr.shape[0], : lr.shape[1]][i] - at[i] for i in (0, 1))) < 15
     return bool(math.hypot(y - at[0], x - at[1]) < 3 and coloured[at] and (coloured & ~near).mean() < beside)
 
 
