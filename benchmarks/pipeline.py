@@ -23,10 +23,12 @@ from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Limits, Pipeline
+from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.simulator.demo import DemoSource
+from clesr.pipeline.temporal import StreamFusion
 
 SIZES = (128, 192, 256, 384, 512)
 REPEATS = 5
@@ -90,14 +92,16 @@ def whole_path(engine: Engine, images: list[Image], count: int) -> float:
     return count / (perf_counter() - start)
 
 
-def live(size: int, model: str, scale: int) -> dict[str, object]:
-    """The simulated endomicroscope at FPS through the whole path: outcomes and latency."""
+def live(size: int, model: str, scale: int, *, temporal: bool = False) -> dict[str, object]:
+    """The simulated endomicroscope at FPS through the whole path: outcomes and latency. With ``temporal`` earlier
+    frames help each image."""
     source = open_source(f"demo:?size={size}&fps={FPS:g}")
     run = Pipeline(
         source,
         lambda shape: open_engine("auto", find_model(model, scale), scale, shape),
         [open_sink("null")],
         scale=scale,
+        prepare=Prepare(temporal=StreamFusion() if temporal else None),
         limits=Limits(None, LIVE_S),
     )
     summary = run.run()
@@ -139,11 +143,12 @@ def main(output: str, model: str, scale: int) -> None:
             "path_fps": round(statistics.median(path), 2),
             "path_of_engine": round(ratio, 4),
             "live_25": live(size, model, scale),
+            "live_25_temporal": live(size, model, scale, temporal=True),
         }
         rows.append(row)
         click.echo(
             f"{size:4d}: engine {row['engine_fps']:7.1f} frames/s, whole path {row['path_fps']:7.1f} "
-            f"({100 * ratio:.1f} %), live at {FPS:g}: {row['live_25']}"
+            f"({100 * ratio:.1f} %), live at {FPS:g}: {row['live_25']}, with earlier frames {row['live_25_temporal']}"
         )
     result = {"benchmark": "pipeline", **environment(), "model": model, "scale": scale, "rows": rows}
     write_json(Path(output), result, OWN)
