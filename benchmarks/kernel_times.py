@@ -112,7 +112,7 @@ def operations(function: str, arguments: Sequence[Any]) -> float:
     if function == "project":  # and the last convolution's nine taps of each new pixel
         return float((2 * weights.numel() + 2 * 4 * weights.shape[-1] * 9) * pixels)
     if function == "finish":  # nine taps, and 25 of the bicubic image
-        return float(2 * (9 + 25) * arguments[-1].numel())
+        return float(2 * (9 + 25) * arguments[4].numel())  # the image
     return 0.0
 
 

@@ -123,7 +123,7 @@ def test_an_inspector_without_layers_is_an_error(text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "scale"), [("densenet", 4), ("fast", 2)])
+@pytest.mark.parametrize(("name", "scale"), [("densenet", 4), ("srcnn", 2)])
 def test_tensorrt_for_rtx_keeps_the_types_and_builds(name: str, scale: int, tmp_path: Path) -> None:
     """The same graph by way of ONNX, as torch_tensorrt needs CUDA to be imported."""
     trt = pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
