@@ -12,10 +12,9 @@ from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from clesr.engines.common.image import Floats, Image
-from clesr.engines.view import eight_bits, field_of_view
+from clesr.engines.common.image import Floats, Image, Pixels
+from clesr.engines.view import View, find_view
 
 USUAL = np.array((16.0, 16.0, 2.0, 4.0, 16.0), np.float32)  # grey levels that are an input of 1 to a network
 CLIPPED = 3  # grey levels from black or white: pixels there have lost their noise
@@ -64,60 +63,83 @@ class Levels:
         return Levels(noisy, detail, self.peaks, min(self.blocks, 0.0), floor)
 
 
-def estimate_levels(image: Image) -> Levels:
+def estimate_levels(image: Image, view: View | None = None) -> Levels:
     """The levels of ``image`` (H, W) uint8 or uint16, by what lies in its field of view and is neither black nor
-    white."""
+    white. ``view`` is that field of view, where it was found already."""
     values = image.astype(np.float32)
     if image.dtype == np.uint16:
         values /= 257
-    seen = field_of_view(eight_bits(image)) & (values >= CLIPPED) & (values <= 255 - CLIPPED)
-    inside = cv2.erode(seen.astype(np.uint8), np.ones((len(HIGH), len(HIGH)), np.uint8), borderValue=0) > 0
-    if np.count_nonzero(inside) < FEWEST:
+    seen = ((values >= CLIPPED) & (values <= 255 - CLIPPED)).view(np.uint8) & (
+        view or find_view(image)
+    ).mask()
+    inside = _eroded(seen, len(HIGH))
+    if cv2.countNonZero(inside) < FEWEST:
         return Levels(0.0, 0.0, 0.0, _blocks(values, seen), 0.0)
-    high, some = _filtered(values, HIGH), _some(inside)
-    noise, strong = np.percentile(high[some][inside[some]], (50, 90)) / (MEDIAN, TENTH)
-    detail = float(np.median(_filtered(values, MIDDLE)[some][inside[some]])) / MEDIAN
-    return Levels(float(noise), detail, float(strong - noise), _blocks(values, seen), _floor(high, inside))
+    some = _some(inside.shape)
+    here = inside[some] > 0
+    high = _filtered(values, HIGH)
+    middle, strong = _percentiles(high[some][here], 50, 90)
+    (coarse,) = _percentiles(_filtered(values, MIDDLE)[some][here], 50)
+    noise = middle / MEDIAN
+    return Levels(
+        noise, coarse / MEDIAN, strong / TENTH - noise, _blocks(values, seen), _floor(high, inside, some)
+    )
 
 
-def _floor(high: Floats, inside: NDArray[np.bool_]) -> float:
-    """Of the squares of ``high`` around each pixel, the mean where that is least but for a few."""
-    around = cv2.erode(inside.astype(np.uint8), np.ones((AROUND, AROUND), np.uint8), borderValue=0) > 0
-    if np.count_nonzero(around) < FEWEST:
-        around = inside
-    power, some = np.asarray(cv2.blur(np.square(high), (AROUND, AROUND)), np.float32), _some(around)
-    return math.sqrt(max(0.0, float(np.percentile(power[some][around[some]], QUIETEST))))
-
-
-def _some(image: NDArray[np.bool_]) -> tuple[slice, slice]:
+def _some(shape: tuple[int, ...]) -> tuple[slice, slice]:
     """As many of the pixels of a large image as tell as much as all."""
-    step = max(1, min(image.shape) // ENOUGH)
+    step = max(1, min(shape) // ENOUGH)
     return slice(None, None, step), slice(None, None, step)
+
+
+def _eroded(mask: Pixels, side: int) -> Pixels:
+    return np.asarray(cv2.erode(mask, np.ones((side, side), np.uint8), borderValue=0), np.uint8)
+
+
+def _floor(high: Floats, inside: Pixels, some: tuple[slice, slice]) -> float:
+    """Of the squares of ``high`` around each pixel, the mean where that is least but for a few."""
+    around = _eroded(inside, AROUND)
+    if cv2.countNonZero(around) < FEWEST:
+        around = inside
+    power = np.asarray(cv2.blur(cv2.multiply(high, high), (AROUND, AROUND)), np.float32)
+    (floor,) = _percentiles(power[some][around[some] > 0], QUIETEST)
+    return math.sqrt(max(0.0, floor))
 
 
 def _filtered(values: Floats, taps: tuple[float, ...]) -> Floats:
     """The magnitude of ``values`` through ``taps`` along both axes, which leave the deviation of white noise as it is
     (with second differences of neighbours this is the mask of Immerkaer, 1996)."""
     line = np.asarray(taps, np.float32) / np.float32(np.sqrt(np.sum(np.square(taps))))
-    return np.abs(np.asarray(cv2.sepFilter2D(values, cv2.CV_32F, line, line), np.float32))
+    found = np.asarray(cv2.sepFilter2D(values, cv2.CV_32F, line, line), np.float32)
+    return np.abs(found, out=found)
 
 
-def _blocks(values: Floats, seen: NDArray[np.bool_]) -> float:
+def _blocks(values: Floats, seen: Pixels) -> float:
     """The mean of both axes; wherever the grid begins."""
-    return (_steps(values, seen) + _steps(values.T, seen.T)) / 2
+    down, right = _some(values.shape)
+    across = _steps(values[down], seen[down])
+    return (across + _steps(values.T[right], seen.T[right])) / 2
 
 
-def _steps(values: Floats, seen: NDArray[np.bool_]) -> float:
+def _steps(values: Floats, seen: Pixels) -> float:
     """How far the largest of the eight phases of the columns' steps lies above the middle one."""
     if values.shape[1] < 4 * GRID:
         return 0.0
-    step = np.abs(np.diff(values, axis=1))
+    values, seen = np.ascontiguousarray(values), np.ascontiguousarray(seen)
+    step = cv2.absdiff(values[:, 1:], values[:, :-1])
     excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
     valid = seen[:, :-3] & seen[:, 1:-2] & seen[:, 2:-1] & seen[:, 3:]
-    sums, counts = np.where(valid, excess, 0).sum(0), valid.sum(0)
-    phases = [
-        float(sums[p::GRID].sum() / counts[p::GRID].sum())
-        for p in range(GRID)
-        if counts[p::GRID].sum() >= FEWEST
-    ]
-    return max(phases) - float(np.median(phases)) if len(phases) == GRID else 0.0
+    phase = np.arange(valid.shape[1]) % GRID
+    counts = np.bincount(phase, valid.sum(0, np.float32), GRID)
+    if counts.min() < FEWEST:
+        return 0.0
+    means = np.bincount(phase, (excess * valid).sum(0), GRID) / counts
+    return float(means.max() - np.median(means))
+
+
+def _percentiles(values: Floats, *percent: float) -> list[float]:
+    """Without what NumPy's own does beside it, which takes longer than the sorting."""
+    last = values.size - 1
+    places = [round(last * p / 100) for p in percent]
+    ordered = np.partition(values, places)
+    return [float(ordered[place]) for place in places]

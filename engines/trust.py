@@ -7,7 +7,7 @@ import numpy as np
 
 from clesr.engines.common.image import Image, Pixels
 from clesr.engines.levels import Levels
-from clesr.engines.view import eight_bits, find_outline, inside
+from clesr.engines.view import View, eight_bits, find_view
 
 NOISE_KNOWN, NOISE_LOST = 24.0, 40.0  # grey levels: the network fades from the first to the second
 WHITE = 240  # grey levels of burnt-in text at least
@@ -16,16 +16,20 @@ STROKE = np.ones((7, 7), np.uint8)  # wider than its lines
 CLOSE, NEAR = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
 
 
-def trust_map(lr: Image) -> Pixels:
-    """(H, W) uint8 for ``lr`` (H, W): 255 on tissue; 0 outside the field of view, at its rim and on burnt-in text."""
+def trust_map(lr: Image, view: View | None = None) -> Pixels:
+    """(H, W) uint8 for ``lr`` (H, W): 255 on tissue; 0 outside the field of view, at its rim and on burnt-in text.
+    ``view`` is the field of view, where it was found already."""
     image = eight_bits(lr)
-    outline = find_outline(image)
-    free = inside(image.shape, outline, 1.0).astype(np.uint8)
-    text = (image >= WHITE) & (cv2.morphologyEx(image, cv2.MORPH_TOPHAT, STROKE) >= CONTRAST)
+    view = view or find_view(lr)
+    text = (image >= WHITE).astype(np.uint8)
     if text.any():
-        free[cv2.dilate(text.astype(np.uint8), NEAR) > 0] = 0
-    elif outline is None:
+        text &= (cv2.morphologyEx(image, cv2.MORPH_TOPHAT, STROKE) >= CONTRAST).astype(np.uint8)
+    written = bool(text.any())
+    if view.outline is None and not written:
         return np.full(image.shape, 255, np.uint8)
+    free = view.mask(1.0)
+    if written:
+        free[cv2.dilate(text, NEAR) > 0] = 0
     return np.asarray(cv2.erode(free, CLOSE, borderValue=1) * 255, np.uint8)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.degrade import Corrector, Degrader
-from clesr.engines.view import TILE, eight_bits, field_of_view
+from clesr.engines.view import TILE, field_of_view
 from clesr.pipeline.frame import Fidelity, Image
 
 SMOOTH = np.array([1, 4, 6, 4, 1], np.float32) / 16  # along both axes
@@ -92,7 +92,7 @@ class FidelityCheck:
         """
         own = reprojected[0] if reprojected else self._degrade(sr)
         if self._tiles is None or self._uses % REFRESH == 0:
-            self._tiles = Tiles(field_of_view(eight_bits(lr)))
+            self._tiles = Tiles(field_of_view(lr))
         self._uses += 1
         peak = int(np.iinfo(lr.dtype).max)
         mean, tiles = self._tiles.errors(difference(own, lr))
@@ -124,7 +124,7 @@ def no_upscaled_image(lr: Image, found: Fidelity) -> str:
     if found.reprojected.min() == found.reprojected.max() and float(lr.std()) > FLAT * peak:
         return f"an image of level {found.reprojected.flat[0]} everywhere for a frame with structure"
     db = found.db if found.before_db is None else found.before_db
-    if db < GARBAGE_DB and peak**2 / 10 ** (db / 10) > 2 * float(lr[field_of_view(eight_bits(lr))].var()):
+    if db < GARBAGE_DB and peak**2 / 10 ** (db / 10) > 2 * float(lr[field_of_view(lr)].var()):
         return f"an image {db:.1f} dB from the frame; {GARBAGE_DB:g} dB is the least for a frame like this"
     return ""
 

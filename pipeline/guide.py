@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import astuple
 
+import cv2
 import numpy as np
 
 from clesr.engines.common.errors import UsageError
@@ -12,6 +13,7 @@ from clesr.engines.common.numbers import decimal_number, shortened
 from clesr.engines.guidance import Guidance
 from clesr.engines.levels import Levels, estimate_levels
 from clesr.engines.trust import confidence, trust_map
+from clesr.engines.view import View, find_view
 from clesr.pipeline.frame import Frame, Image, Told
 
 FOLLOW = (
@@ -53,16 +55,17 @@ class Guide:
 
     def __call__(self, frame: Frame, lr: Image) -> Told:
         """What is told of ``frame``, of which ``lr`` is the prepared image."""
-        levels = self.find_levels(frame, lr)
+        view = find_view(lr)
+        levels = self.find_levels(frame, lr, view)
         fade = confidence(levels)
-        trust = trust_map(lr)
+        trust = trust_map(lr, view)
         if fade < 1:
             trust = np.rint(trust * np.float32(fade)).astype(np.uint8)
-        return Told(Guidance(levels.as_input(), trust), levels, round(float(trust.mean()) / 255, 3), fade)
+        return Told(Guidance(levels.as_input(), trust), levels, round(cv2.mean(trust)[0] / 255, 3), fade)
 
-    def find_levels(self, frame: Frame, lr: Image) -> Levels:
-        """The levels that are told of ``frame``."""
-        self._levels = self._follow(estimate_levels(lr))
+    def find_levels(self, frame: Frame, lr: Image, view: View) -> Levels:
+        """The levels that are told of ``frame``, whose field of view is ``view``."""
+        self._levels = self._follow(estimate_levels(lr, view))
         levels = self._levels if self.denoise is None else self._levels.assuming(self.denoise)
         return Levels(*(round(value, DIGITS) for value in astuple(levels)))
 

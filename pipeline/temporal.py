@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clesr.engines.temporal.fusion import TemporalFusion
-from clesr.engines.view import eight_bits, field_of_view
+from clesr.engines.view import field_of_view
 from clesr.pipeline.frame import Fused, Image
 
 REFRESH = 16  # frames after which the field of view is looked for again
@@ -27,7 +27,7 @@ class StreamFusion:
             fusion = self._fusion = TemporalFusion(shape, scale)
             self._uses = 0
         if self._uses % REFRESH == 0:
-            self._view = field_of_view(eight_bits(lr))
+            self._view = field_of_view(lr)
         self._uses += 1
         image, frames = fusion(lr, sr, number, self._view)
         return Fused(image, frames, fusion.noise)

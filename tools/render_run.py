@@ -19,6 +19,7 @@ from clesr.engines.interpolation import METHODS
 from clesr.engines.levels import Levels
 from clesr.engines.models.weights import find_model
 from clesr.engines.opener import EngineOpener
+from clesr.engines.view import View
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
 from clesr.pipeline.guide import Guide
 from clesr.pipeline.live_engine import LiveEngine
@@ -71,9 +72,9 @@ class RecordedGuide(Guide):
         super().__init__(recorded_settings(session.info).denoise)
         self._recorded = {r.number: Levels(*r.noise) for r in session.lines() if r.noise is not None}
 
-    def find_levels(self, frame: Frame, lr: Image) -> Levels:
+    def find_levels(self, frame: Frame, lr: Image, view: View) -> Levels:
         found = self._recorded.get(frame.number)
-        return super().find_levels(frame, lr) if found is None else found
+        return super().find_levels(frame, lr, view) if found is None else found
 
 
 def compare(session: SessionReader, opener: EngineOpener) -> None:

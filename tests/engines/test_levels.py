@@ -71,7 +71,7 @@ def test_blocks_are_found_wherever_their_grid_begins(top: int, left: int) -> Non
 
 
 @pytest.mark.parametrize("value", [0, 90, 255])
-@pytest.mark.parametrize("shape", [(3, 3), (20, 31), (64, 64)])
+@pytest.mark.parametrize("shape", [(4, 1), (3, 3), (20, 31), (64, 64)])
 def test_a_flat_or_tiny_image_has_no_levels(value: int, shape: tuple[int, int]) -> None:
     found = estimate_levels(np.full(shape, value, np.uint8))
     np.testing.assert_allclose(found.as_input(), 0, atol=1e-6)

@@ -69,7 +69,7 @@ def test_without_a_disc_the_whole_image_counts(image: Pixels) -> None:
     assert (trust_map(image) == 255).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 3), (5, 5), (3, 200)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (1, 9), (2, 3), (5, 5), (3, 200)])
 def test_tiny_images_are_seen_wholly(shape: tuple[int, int]) -> None:
     for level in (0, 100, 255):
         assert field_of_view(np.full(shape, level, np.uint8)).all()

@@ -86,7 +86,7 @@ def test_sixteen_bits_are_told_as_eight() -> None:
     assert astuple(sixteen.levels) == pytest.approx(astuple(eight.levels), abs=0.01)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 7), (9, 3)])
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (2, 7), (9, 3)])
 def test_tiny_frames_are_told_something(shape: tuple[int, int]) -> None:
     told = tell(Guide(), 0, np.full(shape, 99, np.uint8))
     assert told.guidance.trust.shape == shape

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.image import Floats, Pixels
-from clesr.engines.view import EDGE, field_of_view, find_outline, inside
+from clesr.engines.view import EDGE, field_of_view, find_view
 from clesr.tools.data.degradations import Degradation
 
 WAVES = 3  # that deform the tissue, each along its own direction
@@ -145,4 +145,4 @@ def _tissue(still: Pixels) -> Pixels:
 
 def _outside(still: Pixels) -> NDArray[np.bool_]:
     """What stays black in every view: the corners of a round field of view, up to its very rim."""
-    return ~inside(still.shape, find_outline(still), 1.0)
+    return ~find_view(still).mask(1.0).astype(np.bool_)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.view import eight_bits, field_of_view
+from clesr.engines.view import field_of_view
 from clesr.pipeline.fidelity import difference, smoothed
 from clesr.pipeline.frame import Fidelity, Image
 
@@ -39,7 +39,7 @@ class Scale(NamedTuple):
 def differences(lr: Image, check: Fidelity) -> NDArray[np.float32]:
     """The root mean square of the smoothed difference around each pixel of ``lr`` (H, W), float32, in 8-bit grey
     levels; 0 outside the field of view and at its rim, where images are bicubic."""
-    seen = field_of_view(eight_bits(lr)).astype(np.uint8)
+    seen = field_of_view(lr).astype(np.uint8)
     inside = cv2.erode(seen, RIM, borderValue=1)
     found = smoothed(difference(check.reprojected, lr) * inside)
     squared = cv2.GaussianBlur(np.square(found), (0, 0), SIGMA) * inside
