@@ -101,7 +101,7 @@ def live(size: int, model: str, scale: int, *, temporal: bool = False) -> dict[s
         lambda shape: open_engine("auto", find_model(model, scale), scale, shape),
         [open_sink("null")],
         scale=scale,
-        prepare=Prepare(temporal=StreamFusion() if temporal else None),
+        prepare=Prepare(temporal=StreamFusion(hurried=True) if temporal else None),
         limits=Limits(None, LIVE_S),
     )
     summary = run.run()

@@ -101,9 +101,9 @@ class Fused(NamedTuple):
 
 
 class Temporal(Protocol):
-    """What makes images of one stream rest on several of its frames."""
+    """What makes images of one stream rest on several of its frames; None where one stands alone."""
 
-    def __call__(self, lr: Image, sr: Image, number: int) -> Fused: ...
+    def __call__(self, lr: Image, sr: Image, number: int) -> Fused | None: ...
 
     def reset(self) -> None: ...
 

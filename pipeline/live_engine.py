@@ -169,9 +169,10 @@ class LiveEngine:
         if prepared.temporal is not None and engine.info.model_hash:  # interpolation is what it always is
             if prepared.alone:
                 prepared.temporal.reset()
-            own = image
-            image, frames, noise = prepared.temporal(prepared.lr, own, prepared.frame.number)
-            reprojected = reprojected if image is own else ()
+            fused = prepared.temporal(prepared.lr, image, prepared.frame.number)
+            if fused is not None:
+                reprojected = reprojected if fused.image is image else ()
+                image, frames, noise = fused
         image, found = check(prepared.lr, image, reprojected, noise)
         if wrong := no_upscaled_image(prepared.lr, found):
             raise EngineError(f"the {name} engine gave {wrong}")

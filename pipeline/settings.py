@@ -182,13 +182,13 @@ class RunSettings(EngineSettings):
         choices=PROCESSORS,
     )
 
-    def prepare(self) -> Prepare:
-        """What makes LR images of captured frames."""
+    def prepare(self, *, live: bool = False) -> Prepare:
+        """What makes LR images of captured frames, which do not wait where they are ``live``."""
         from clesr.pipeline.guide import Guide
         from clesr.pipeline.prepare import Prepare
         from clesr.pipeline.temporal import StreamFusion
 
-        temporal = StreamFusion() if self.temporal == "auto" else None
+        temporal = StreamFusion(hurried=live) if self.temporal == "auto" else None
         return Prepare(roi=self.roi, window=self.window, guide=Guide(self.denoise), temporal=temporal)
 
 

@@ -213,7 +213,7 @@ def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
 def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> tuple[Pipeline, Recordings]:
     """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
     settings = stream.settings
-    prepare = settings.prepare()
+    prepare = settings.prepare(live=stream.source.info.live)
     with _naming(settings, count):
         recorder = make_recorder(settings, stream.source.info, prepare)
         pipeline = Pipeline(

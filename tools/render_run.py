@@ -166,7 +166,7 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
                 temporal=None if record.frames is None else prepare.temporal,
                 alone=alone,
             )
-            alone = False
+            alone = record.frames is None  # what was kept then is not known here
             if upscaler.engine is None:
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))

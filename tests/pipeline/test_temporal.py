@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from support import FakeEngine, ListSink, ScriptedSource
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource
 
 from clesr.engines.common.image import Pixels
 from clesr.engines.guidance import Guidance
@@ -15,7 +15,7 @@ from clesr.engines.models.registry import LEVELS
 from clesr.pipeline.frame import Frame, Image, Outcome, Result
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare
-from clesr.pipeline.temporal import StreamFusion
+from clesr.pipeline.temporal import PAUSE_S, WATCHED, StreamFusion
 
 SHAPE = (72, 80)
 
@@ -118,3 +118,62 @@ def test_a_network_is_told_of_each_frame_and_others_are_not() -> None:
     assert len(told) == 4
     assert all(4 < result.told.levels.noise < 8 for result in results if result.told)
     assert all(result.told is None for result in run([noisy(0)], fused=False))
+
+
+class TickingClock(ManualClock):
+    """``tick`` seconds pass whenever it is looked at."""
+
+    tick = 0.01
+
+    def now_ns(self) -> int:
+        self.advance(self.tick)
+        return super().now_ns()
+
+
+def fused(fusion: StreamFusion, numbers: range) -> list[bool]:
+    """Whether each of these frames rests on earlier ones, or could."""
+    lr = noisy(0)
+    return [fusion(lr, plain(lr), number) is not None for number in numbers]
+
+
+def test_where_frames_are_left_out_for_want_of_time_images_stand_alone_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = TickingClock()
+    fusion = StreamFusion(hurried=True, clock=clock)
+    assert fused(fusion, range(0, 2 * WATCHED, 2)) == [True] * WATCHED
+    assert (
+        "50% of the frames were left out" in caplog.text or "49% of the frames were left out" in caplog.text
+    )
+    assert not any(fused(fusion, range(200, 300)))
+    clock.advance(PAUSE_S)
+    image = noisy(3)
+    again = fusion(image, plain(image), 1000)
+    assert again is not None
+    assert again.frames == 1.0
+    assert all(fused(fusion, range(1001, 1000 + 4 * WATCHED))), "the rate holds again"
+
+
+def test_frames_that_the_camera_did_not_give_are_not_held_against_it() -> None:
+    """Fusing takes next to nothing of the time."""
+
+    class Idle(TickingClock):
+        tick = 1e-4
+
+    clock = Idle()
+    fusion = StreamFusion(hurried=True, clock=clock)
+    lr = noisy(0)
+    for number in range(0, 6 * WATCHED, 2):
+        assert fusion(lr, plain(lr), number) is not None
+        clock.advance(0.08)
+
+
+def test_what_does_not_hurry_goes_on_whatever_the_time() -> None:
+    assert all(fused(StreamFusion(clock=TickingClock()), range(0, 6 * WATCHED, 2)))
+
+
+def test_another_size_is_tried_at_once() -> None:
+    fusion = StreamFusion(hurried=True, clock=TickingClock())
+    fused(fusion, range(0, 2 * WATCHED, 2))
+    small = noisy(0)[:60].copy()
+    assert fusion(small, plain(small), 2 * WATCHED) is not None
