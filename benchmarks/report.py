@@ -198,18 +198,44 @@ def _evaluated(folder: str, title: str) -> str:
 
 
 def degradations() -> str:
-    """What degradations do to the models, at the scales that were measured."""
-    data = _load("degradations/shipped")
-    rows = data["rows"]
-    columns = [(scale, method) for scale in (4, 2, 8) for method in dict.fromkeys(r["method"] for r in rows)]
-    gains = {(row["scale"], row["method"], row["degradation"]): row["gain_db"] for row in rows}
-    suffered = dict.fromkeys(row["degradation"] for row in rows)
-    shown = [(scale, method) for scale, method in columns if (scale, method, "clean") in gains]
-    body = [
-        [f"`{kind}`", *(_below_zero_bold(gains.get((*column, kind))) for column in shown)]
-        for kind in suffered
+    """What degradations do to the models, a table for each scale."""
+    rows = _load("degradations/shipped")["rows"]
+    tables = [
+        _by_method(
+            f"LR images, x{scale}",
+            [row for row in rows if row["scale"] == scale],
+            lambda row: f"`{row['degradation']}`",
+            lambda row: _below_zero_bold(row["gain_db"]),
+        )
+        for scale in (4, 2, 8)
     ]
-    return table(["LR images", *(f"{method} x{scale}" for scale, method in shown)], body)
+    return "\n\n".join(tables)
+
+
+def amplification() -> str:
+    """How much of the noise of LR images is in each method's image, against the bicubic one."""
+    rows = sorted(
+        _load("degradations/shipped")["amplification"], key=lambda row: (4, 2, 8).index(row["scale"])
+    )
+    return _by_method(
+        "noise, grey levels",
+        rows,
+        lambda row: f"x{row['scale']}: {row['noise']}",
+        lambda row: f"{row['times_bicubic']:.2f}",
+    )
+
+
+def _by_method(
+    head: str,
+    rows: list[dict[str, Any]],
+    name: Callable[[dict[str, Any]], str],
+    figure: Callable[[dict[str, Any]], str],
+) -> str:
+    """A line for each ``name``, a column for each method that has any."""
+    found = {(name(row), row["method"]): figure(row) for row in rows}
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    lines = dict.fromkeys(map(name, rows))
+    return table([head, *methods], [[line, *(found.get((line, m), "") for m in methods)] for line in lines])
 
 
 def temporal() -> str:
@@ -226,9 +252,7 @@ def temporal() -> str:
     return table(["LR frames", "single frame over bicubic", "added from the 8th frame on", "least"], rows)
 
 
-def _below_zero_bold(gain: float | None) -> str:
-    if gain is None:
-        return ""
+def _below_zero_bold(gain: float) -> str:
     return f"**{gain:+.2f}**" if gain < 0 else f"{gain:+.2f}"
 
 
@@ -374,6 +398,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "streams": streams,
     "stills": stills,
     "evaluation": evaluation,
+    "amplification": amplification,
     "degradations": degradations,
     "temporal": temporal,
     "memory": memory,

@@ -49,8 +49,8 @@ class EvaluateOptions:
     scales: tuple[str, ...] = _what(("4",), "2, 4, 8.", "SCALE ...")
     methods: tuple[str, ...] = _what(
         ("all",),
-        "nearest, bilinear, bicubic, a+, srcnn, densenet, fast; all: these seven; densenet-paper, "
-        ".safetensors files.",
+        "nearest, bilinear, bicubic, a+, srcnn, densenet, fast; all: these seven; densenet-paper; "
+        "span, a network for photographs, where its packages are installed; .safetensors files.",
         "NAME ...",
     )
     size: str = _what(

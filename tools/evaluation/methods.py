@@ -16,11 +16,11 @@ from clesr.engines.interpolation import METHODS as INTERPOLATIONS
 from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.results import run_frame
 from clesr.engines.timing import seconds_a_frame
-from clesr.tools.evaluation import aplus
+from clesr.tools.evaluation import aplus, span
 
 log = logging.getLogger(__name__)
 ALL = ("nearest", "bilinear", "bicubic", "a+", "srcnn", "densenet", "fast")
-NAMES = (*ALL, "densenet-paper")
+NAMES = (*ALL, "densenet-paper", span.NAME)
 RUNS, ENOUGH_S = 5, 2.0  # a frame is timed so often, or until so many seconds are over
 
 
@@ -88,6 +88,12 @@ def open_method(name: str, scale: int, *, engine: str, label: str | None = None)
     label = label or name
     if name in INTERPOLATIONS:
         return Method(name, scale, lambda shape: open_engine("auto", name, scale, shape))
+    if name == span.NAME:
+        span.models()
+        if scale in span.SCALES:
+            return Method(name, scale, lambda shape: span.open_span(scale, shape))
+        log.warning(f"{name} has no weights for x{scale}: left out")
+        return None
     if name in NAMES:
         path = aplus.shipped().get(scale) if name == aplus.ARCHITECTURE else shipped().get((name, scale))
         if path is None:

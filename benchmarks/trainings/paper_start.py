@@ -1,0 +1,127 @@
+"""Weights that a training of `densenet-paper` may start from: those of `densenet`, which is the same network with two
+paths beside it, with one of these laid through the network itself.
+
+python benchmarks/trainings/paper_start.py densenet-x4.safetensors start-x4.safetensors
+
+`densenet` adds the bicubic image at the end; the paper's text has no such path. Here one channel of each layer carries
+the LR image instead, as it is, and the up-sampling stages enlarge it by what of the bicubic filter fits a 3x3
+convolution. The last convolution makes of it what the sigmoid needs. The path around all blocks is left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clesr.engines.common.resample import line_taps
+from clesr.engines.models.densenet import LOGIT_MARGIN, DenseNet, UpStage
+from clesr.engines.models.registry import build_model
+from clesr.engines.models.weights import Descriptor, load_model, save_model
+
+KNOTS = (
+    0.0,
+    0.01,
+    0.03,
+    0.07,
+    0.14,
+    0.25,
+    0.5,
+    0.75,
+    0.86,
+    0.93,
+    0.97,
+    0.99,
+)  # of the logit, as straight pieces
+
+
+def least_used(conv: nn.Conv2d, count: int, groups: int = 1) -> list[int]:
+    """The output channels, ``groups`` neighbours as one, with the smallest weights."""
+    size = conv.weight.detach().flatten(1).norm(dim=1).reshape(-1, groups).sum(1)
+    return [int(n) for n in size.argsort()[:count]]
+
+
+def carry(conv: nn.Conv2d, source: int) -> int:
+    """A channel of ``conv`` becomes a copy of the input's channel ``source``, which counts nowhere else but where it is
+    the only one. Which it is."""
+    assert conv.bias is not None
+    (target,) = least_used(conv, 1)
+    if conv.in_channels > 1:
+        conv.weight[:, source] = 0
+    conv.weight[target], conv.bias[target] = 0, 0
+    conv.weight[target, source, 1, 1] = 1
+    return target
+
+
+def enlarge(stage: UpStage, source: int, targets: list[int], knots: tuple[float, ...]) -> None:
+    """Channels ``targets`` become channel ``source`` enlarged by two, less ``knots``, where that is positive."""
+    assert stage.conv.bias is not None
+    line = line_taps(2)[:, 1:4]
+    line = torch.from_numpy(line / line.sum(1, keepdims=True)).float()
+    phases = torch.einsum("iy,jx->ijyx", line, line).reshape(4, 3, 3)
+    stage.conv.weight[:, source] = 0
+    for target, knot in zip(targets, knots, strict=True):
+        rows = slice(4 * target, 4 * target + 4)
+        stage.conv.weight[rows] = 0
+        stage.conv.weight[rows, source] = phases
+        stage.conv.bias[rows] = -knot
+
+
+def logit_pieces() -> tuple[Tensor, float]:
+    """The weights of max(0, v - knot), and what is added, that come nearest to the logit of v in [0, 1]."""
+    v = np.linspace(LOGIT_MARGIN, 1 - LOGIT_MARGIN, 2001)
+    pieces = np.column_stack([np.maximum(0, v - knot) for knot in KNOTS] + [np.ones_like(v)])
+    slope = v * (1 - v)  # an error of the logit is so much of the image
+    found, *_ = np.linalg.lstsq(pieces * slope[:, None], np.log(v / (1 - v)) * slope, rcond=None)
+    return torch.from_numpy(found[:-1]).float(), float(found[-1])
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path, exists=True))
+@click.argument("output", type=click.Path(path_type=Path))
+def main(weights: Path, output: Path) -> None:
+    """Write OUTPUT from the `densenet` in WEIGHTS."""
+    model = load_model(weights)
+    network = build_model("densenet", model.scale, {"skip": "none", "base": "none"})
+    assert isinstance(network, DenseNet)
+    network.load_state_dict(model.module.state_dict())
+    with torch.no_grad():
+        lay_path(network)
+    descriptor = Descriptor(
+        name="densenet-paper start",
+        architecture="densenet",
+        scale=model.scale,
+        arguments={"skip": "none", "base": "none"},
+        training={"start": str(model)},
+    )
+    save_model(output, network, descriptor)
+
+
+def lay_path(network: DenseNet) -> None:
+    """The LR image through every layer of ``network``."""
+    source = 0
+    for conv in network.low:
+        source = carry(conv, source)
+    for block in network.blocks:
+        first, *others = block.layers
+        source = carry(first, source)
+        for layer in others:  # these read the first one's channels, too
+            layer.weight[:, source] = 0
+    stages = list(network.up)
+    for number, stage in enumerate(stages):
+        last = number == len(stages) - 1
+        targets = least_used(stage.conv, len(KNOTS) if last else 1, groups=4)
+        enlarge(stage, source, targets, KNOTS if last else (0.0,))
+        source = targets[0]
+    slopes, constant = logit_pieces()
+    assert network.last.bias is not None
+    network.last.weight[:, targets] = 0
+    network.last.weight[0, targets, 1, 1] = slopes
+    network.last.bias += constant
+
+
+if __name__ == "__main__":
+    main()
