@@ -6,6 +6,7 @@ import copy
 import json
 import resource
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ from mutations import FOREIGN, check_line, mutated, places, replaced
 from clesr.engines.common.errors import WeightsError
 from clesr.engines.models.registry import MOST_PARAMETERS, build_model, level_names
 from clesr.engines.models.safetensors_file import FILE_BYTES, HEADER_BYTES
-from clesr.engines.models.weights import identity, load_model, read_descriptor, shipped
+from clesr.engines.models.weights import identity, load_model, read_descriptor, save_model, shipped
 
 MEGABYTE = 1 << 20
 Values = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[Values, bytes]:
-    """Header and body of a shipped file."""
-    whole = shipped()["fast", 2].read_bytes()
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Values, bytes]:
+    """Header and body of a file like the shipped ones, but small."""
+    about = load_model(shipped()["fast", 2]).descriptor
+    arguments = {**about.arguments, "channels": 4, "depth": 3}
+    path = tmp_path_factory.mktemp("parts") / "fast.safetensors"
+    save_model(path, build_model("fast", 2, arguments), replace(about, arguments=arguments))
+    whole = path.read_bytes()
     size = struct.unpack("<Q", whole[:8])[0]
     return json.loads(whole[8 : 8 + size]), whole[8 + size :]
 
@@ -172,9 +177,7 @@ def test_shipped_weights_are_what_they_were(key: tuple[str, int]) -> None:
 def test_half_precision_is_loaded_as_fp32(parts: tuple[Values, bytes], tmp_path: Path) -> None:
     import safetensors.torch
 
-    stored = {
-        name: tensor.half() for name, tensor in safetensors.torch.load_file(shipped()["fast", 2]).items()
-    }
+    stored = {name: tensor.half() for name, tensor in safetensors.torch.load(pack(*parts)).items()}
     path = tmp_path / "half.safetensors"
     safetensors.torch.save_file(stored, path, parts[0]["__metadata__"])
     model = load_model(path)
