@@ -170,6 +170,8 @@ class CaptureStage:
             self.settle(frame, Outcome.STALE, prepared=prepared)  # captured, but nothing can take it any more
             raise
         if replaced is not None:
+            if replaced.alone:
+                self.alone = True  # the next one, in its place
             self.settle(replaced.frame, Outcome.STALE, prepared=replaced)
 
     def _prepare(self, frame: Frame) -> Image | None:

@@ -48,8 +48,9 @@ class FrameRecorder(FrameObserver, Sink, Protocol):
     def alarm(self) -> str | None:
         """Why a recording that was asked for ended early, or could not begin; else None."""
 
-    def start(self, folder: Path) -> None:
-        """Record into the new ``folder`` from the next frame on. Any thread."""
+    def start(self, folder: Path, *, or_next: bool = False) -> None:
+        """Record into the new ``folder`` from the next frame on. ``or_next``: where something is in it, into ``NAME-2``
+        and so on. Any thread."""
 
     def stop(self) -> None:
         """End the recording; the run goes on. Any thread."""

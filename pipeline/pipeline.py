@@ -230,15 +230,16 @@ class Pipeline:
         self.abort()
         self._ending.rescue(seconds)
 
-    def start_recording(self, folder: Path) -> None:
+    def start_recording(self, folder: Path, *, or_next: bool = False) -> None:
         """Record into the new ``folder`` from the next frame on. Any thread, also in a signal handler.
+        ``or_next``: where something is in it, into ``NAME-2`` and so on.
 
         That frame's image rests on no earlier one, which the recording would not contain. Raises ValueError where the
         run was made without a recorder.
         """
         if self.recorder is None:
             raise ValueError("this run has no recorder; give one to Pipeline")
-        self.recorder.start(folder)
+        self.recorder.start(folder, or_next=or_next)
         self._capture.alone = True
 
     def stop_recording(self) -> None:

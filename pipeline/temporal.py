@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 class StreamFusion:
     """Fuses the images of one stream, in their order. Called by one thread, that of the engine.
 
-    What is kept is forgotten where frames change size, and by ``reset``. With ``hurried``, as on a live stream, it
-    stops for a while where it takes a good part of the time and frames are left out for want of it.
+    What is kept is forgotten where frames change size, where a frame finds no help in it, and by ``reset``: an image
+    that rests on one frame, and those after it, are as if the stream had begun with it. With ``hurried``, as on a live
+    stream, it stops for a while where it takes a good part of the time and frames are left out for want of it.
     """
 
     def __init__(self, *, hurried: bool = False, clock: Clock = SYSTEM) -> None:
@@ -44,10 +45,10 @@ class StreamFusion:
         if begun_ns < self._resume_ns:
             self._watch = _Watch(number + 1, begun_ns)
             return None
-        if self._uses % REFRESH == 0:
-            self._view = field_of_view(lr)
-        self._uses += 1
-        image, frames = fusion(lr, sr, number, self._view)
+        image, frames = self._fused(fusion, lr, sr, number)
+        if frames == 1 and self._uses > 1:  # another scene: begun anew, with its own field of view
+            self.reset()
+            image, frames = self._fused(fusion, lr, sr, number)
         if self.hurried:
             self._look(number, begun_ns)
         return Fused(image, frames, fusion.noise)
@@ -57,6 +58,12 @@ class StreamFusion:
         if self._fusion is not None:
             self._fusion.reset()
             self._uses = 0
+
+    def _fused(self, fusion: TemporalFusion, lr: Image, sr: Image, number: int) -> tuple[Image, float]:
+        if self._uses % REFRESH == 0:
+            self._view = field_of_view(lr)
+        self._uses += 1
+        return fusion(lr, sr, number, self._view)
 
     def _look(self, number: int, begun_ns: int) -> None:
         """Pause where frame ``number``, begun at ``begun_ns``, shows that earlier frames cost too much."""

@@ -226,7 +226,7 @@ def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> 
             recorder=recorder,
             limits=Limits(settings.frames, settings.seconds),
         )
-    recordings = Recordings(recorder, settings.record, settings.stream if count > 1 else None, stream.sinks)
+    recordings = Recordings(pipeline, settings.record, settings.stream if count > 1 else None, stream.sinks)
     if settings.record is not None and settings.retro is None:
         recordings.toggle()
     return pipeline, recordings
@@ -287,9 +287,9 @@ class Recordings:
     without ``first`` named by the time and ``stream``."""
 
     def __init__(
-        self, recorder: Recorder, first: str | None, stream: str | None = None, sinks: Iterable[Sink] = ()
+        self, pipeline: Pipeline, first: str | None, stream: str | None = None, sinks: Iterable[Sink] = ()
     ) -> None:
-        self._recorder, self._stream = recorder, stream
+        self._pipeline, self._stream = pipeline, stream
         self._first = Path(first) if first is not None else None
         for sink in sinks:
             if isinstance(sink, DisplayWindow):
@@ -297,13 +297,14 @@ class Recordings:
 
     def toggle(self) -> None:
         """End the recording, or begin one. Any thread; never waits for the disk."""
-        if self._recorder.recording:
-            self._recorder.stop()
+        recorder = self._pipeline.recorder
+        if recorder is not None and recorder.recording:
+            recorder.stop()
             return
         folder = self._first or Path(
             "-".join(filter(None, ("clesr", datetime.now().strftime("%Y%m%d-%H%M%S"), self._stream)))
         )
-        self._recorder.start(folder, or_next=True)
+        self._pipeline.start_recording(folder, or_next=True)
 
 
 def scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:

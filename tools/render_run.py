@@ -20,7 +20,7 @@ from clesr.engines.levels import Levels
 from clesr.engines.models.weights import find_model
 from clesr.engines.opener import EngineOpener
 from clesr.engines.view import View
-from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame
+from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.guide import Guide
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
@@ -136,49 +136,67 @@ class Differences:
 
 
 def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Record, Image, Image]]:
-    """Record, recorded image, and image made again, of every frame that was up-scaled, from the first one on whose
-    image rests on none before the recording."""
+    """Record, recorded image, and image made again, of every frame that was up-scaled, without those whose images rest
+    on frames that are not in the recording.
+
+    Images that were made and not recorded are made again too: later ones rest on them.
+    """
     prepare = RecordedPrepare(session)
-    raw = session.images("raw")
-    waiting: deque[tuple[Record, Image]] = deque()
+    fused = prepare.temporal is not None and bool(session.info.model_hash)
+    waiting: deque[tuple[Record, Image | None]] = deque()
     live = LiveEngine(
         opener, opener.scale, SYSTEM, consistent=bool(recorded_settings(session.info).consistent)
     )
     with closing(live) as upscaler:
-        begun = alone = False
-        for record, sr in session.images("sr"):
-            if record.outcome not in (Outcome.UPSCALED, None):
-                alone = True
-                continue
-            begun = begun or record.frames in (None, 1.0)
-            if not begun:
-                continue
-            image = next((image for r, image in raw if r.number == record.number), None)
-            if image is None:
+        for record, raw, sr in _known(session, rests=fused):
+            if sr is None and record.frames is None:
                 continue
             base = None if record.ticks is None else TICK
-            frame = Frame(image, record.number, record.captured_ns, record.ticks, base)
+            frame = Frame(raw, record.number, record.captured_ns, record.ticks, base)
             job = PreparedFrame(
                 frame,
                 prepare(frame),
                 SYSTEM.now_ns(),
                 guide=prepare.guide,
                 temporal=None if record.frames is None else prepare.temporal,
-                alone=alone,
+                alone=record.frames == 1,
             )
-            alone = record.frames is None  # what was kept then is not known here
             if upscaler.engine is None:
                 upscaler.open((job.lr.shape[0], job.lr.shape[1]))
             waiting.append((record, sr))
             results = upscaler.submit(job)
             if len(waiting) - len(results) >= upscaler.depth:
                 results.append(upscaler.collect())
-            for result in results:
-                if result.outcome is Outcome.FAILED:
-                    raise EngineError(f"frame {result.frame.number}: {upscaler.failure}")
-                yield *waiting.popleft(), result.image
-        for result in upscaler.drain():
-            yield *waiting.popleft(), result.image
+            yield from _recorded(waiting, results, upscaler)
+        yield from _recorded(waiting, upscaler.drain(), upscaler)
+
+
+def _known(session: SessionReader, *, rests: bool) -> Iterator[tuple[Record, Image, Image | None]]:
+    """Record, raw and recorded SR image of every frame whose image can be made again. Where images may rest on earlier
+    frames (``rests``), none can after one that is not known, until one stands alone."""
+    raws, srs = session.images("raw"), session.images("sr")
+    known = False
+    for record in session.records():
+        _, raw = next(raws, (None, None)) if record.raw_index is not None else (None, None)
+        _, sr = next(srs, (None, None)) if record.sr_index is not None else (None, None)
+        if record.outcome not in (Outcome.UPSCALED, None):
+            continue
+        if raw is None or (rests and record.outcome is None):
+            known = False
+        elif known := known or record.frames in (None, 1.0):
+            yield record, raw, sr
+
+
+def _recorded(
+    waiting: deque[tuple[Record, Image | None]], results: list[Result], upscaler: LiveEngine
+) -> Iterator[tuple[Record, Image, Image]]:
+    """Of ``results``, those of the oldest frames ``waiting``, each whose image was recorded."""
+    for result in results:
+        if result.outcome is Outcome.FAILED:
+            raise EngineError(f"frame {result.frame.number}: {upscaler.failure}")
+        record, sr = waiting.popleft()
+        if sr is not None:
+            yield record, sr, result.image
 
 
 def write_session(session: SessionReader, output: Path, opener: EngineOpener) -> bool:

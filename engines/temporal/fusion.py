@@ -68,7 +68,7 @@ class TemporalFusion:
         self._number, self._seen = number, seen
         self.noise = 0.0
         if carried is None:
-            self._kept = sr.astype(np.float32)
+            self._kept = sr.astype(np.float32, order="C")
             self._reference, self._count = present, np.ones(self.shape, np.float32)
             return sr, 1.0
         kept, prediction, difference, before = carried

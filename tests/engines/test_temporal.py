@@ -309,3 +309,16 @@ def test_where_most_is_at_fault_nothing_is_trusted() -> None:
     difference[16:] += 40 * np.sin(np.arange(16, SIZE, dtype=np.float32) / 3)[:, None]
     _, _, counted = judged(present, np.ones_like(present), difference, before)
     assert not counted.any()
+
+
+def test_how_images_lie_in_memory_makes_no_difference() -> None:
+    scene = tissue()
+    fusions = TemporalFusion((SIZE, SIZE), SCALE), TemporalFusion((SIZE, SIZE), SCALE)
+    for number, place in enumerate(path(3)):
+        lr = reduced(view(scene, *place), 4.0, number)
+        rows, columns = (
+            fusion(order(lr), order(enlarged(lr)), number, everywhere(lr))
+            for fusion, order in zip(fusions, (np.ascontiguousarray, np.asfortranarray), strict=True)
+        )
+        assert rows[1] == columns[1]
+        np.testing.assert_array_equal(rows[0], columns[0])

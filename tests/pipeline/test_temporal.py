@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from support import FakeEngine, ListSink, ManualClock, ScriptedSource
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, until
 
 from clesr.engines.common.image import Pixels
 from clesr.engines.guidance import Guidance
@@ -15,6 +17,8 @@ from clesr.engines.models.registry import LEVELS
 from clesr.pipeline.frame import Frame, Image, Outcome, Result
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.session.reader import read_session
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.temporal import PAUSE_S, WATCHED, StreamFusion
 
 SHAPE = (72, 80)
@@ -177,3 +181,45 @@ def test_another_size_is_tried_at_once() -> None:
     fused(fusion, range(0, 2 * WATCHED, 2))
     small = noisy(0)[:60].copy()
     assert fusion(small, plain(small), 2 * WATCHED) is not None
+
+
+def test_images_after_a_cut_are_what_they_would_be_had_the_stream_begun_there() -> None:
+    """In their own field of view, whichever the scene before had."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    disc = (y - 36) ** 2 + (x - 40) ** 2 < 33**2
+    after = [np.asarray(noisy(n, scene=9) * disc, np.uint8) for n in range(5, 9)]
+    through, anew = StreamFusion(), StreamFusion()
+    for number in range(5):
+        through(noisy(number), plain(noisy(number)), number)
+    for number, lr in enumerate(after, 5):
+        one, other = through(lr, plain(lr), number), anew(lr, plain(lr), number)
+        assert one is not None
+        assert other is not None
+        assert (one.frames, one.noise) == (other.frames, other.noise)
+        np.testing.assert_array_equal(one.image, other.image)
+    assert one is not None
+    assert one.frames > 1
+
+
+def test_a_frame_that_has_to_stand_alone_and_is_left_out_has_the_next_one_stand_alone(tmp_path: Path) -> None:
+    """The first frame of a recording."""
+    gate = threading.Semaphore(2)
+
+    def gated(shape: tuple[int, int]) -> FakeEngine:
+        engine = FakeEngine(shape, gate=gate)
+        engine.info = replace(engine.info, model_hash="0" * 64)
+        return engine
+
+    sink = ListSink()
+    frames = [Frame(noisy(number), number, 0) for number in range(9)]
+    script: list[Step] = [*frames[:2], lambda: until(lambda: len(sink.results) == 2), *frames[2:5]]
+    script += [lambda: run.start_recording(tmp_path), *frames[5:], lambda: gate.release(len(frames))]
+    source = ScriptedSource(script, live=True)
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    prepare = Prepare(temporal=StreamFusion())
+    run = Pipeline(source, gated, [sink], scale=2, prepare=prepare, recorder=recorder)
+    run.run()
+    first = next(read_session(tmp_path).records())
+    assert (first.number, first.outcome) == (5, Outcome.STALE)
+    results = {result.frame.number: result.frames for result in sink.results}
+    assert results[8] == 1.0

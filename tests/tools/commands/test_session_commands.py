@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 import pytest
 from commands import Run, one_line
+from support import FakeEngine, ScriptedSource
 
 from clesr.engines.common.errors import SinkError
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import Missing, verify
-from clesr.pipeline.source import SourceInfo
 from clesr.tools import live_run
 from clesr.tools.commands.live import live
 from clesr.tools.commands.verify import describe
@@ -274,8 +275,10 @@ def test_beginning_a_recording_waits_for_no_disk(tmp_path: Path, monkeypatch: py
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "notes.txt").touch()
     threads.clear()
-    recorder = Recorder(SourceInfo("scripted", True, 25.0), scale=2, sr_shape=lambda raw: raw)
-    Recordings(recorder, str(folder)).toggle()
+    source = ScriptedSource([], live=True)
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: raw)
+    pipeline = Pipeline(source, FakeEngine, [], scale=2, recorder=recorder)
+    Recordings(pipeline, str(folder)).toggle()
     with pytest.raises(SessionError, match=r"nothing was recorded in .*/s-2"):
         recorder.close()
     assert threads == {"clesr recorder"}
