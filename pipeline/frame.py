@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from clesr.engines.common.image import Image as Image  # also for all that handles frames
+from clesr.engines.common.image import Pixels
 
 if TYPE_CHECKING:
     from clesr.engines.guidance import Guidance
@@ -101,9 +102,10 @@ class Fused(NamedTuple):
 
 
 class Temporal(Protocol):
-    """What makes images of one stream rest on several of its frames; None where one stands alone."""
+    """What makes images of one stream rest on several of its frames, but not where ``trust`` (H, W) is 0; None where
+    one stands alone."""
 
-    def __call__(self, lr: Image, sr: Image, number: int) -> Fused | None: ...
+    def __call__(self, lr: Image, sr: Image, number: int, trust: Pixels | None = None) -> Fused | None: ...
 
     def reset(self) -> None: ...
 

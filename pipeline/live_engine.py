@@ -169,7 +169,8 @@ class LiveEngine:
         if prepared.temporal is not None and engine.info.model_hash:  # interpolation is what it always is
             if prepared.alone:
                 prepared.temporal.reset()
-            fused = prepared.temporal(prepared.lr, image, prepared.frame.number)
+            trust = prepared.told.guidance.trust if prepared.told else None
+            fused = prepared.temporal(prepared.lr, image, prepared.frame.number, trust)
             if fused is not None:
                 reprojected = reprojected if fused.image is image else ()
                 image, frames, noise = fused

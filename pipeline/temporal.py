@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.image import Pixels
 from clesr.engines.temporal.fusion import TemporalFusion
 from clesr.engines.view import field_of_view
 from clesr.pipeline.frame import Fused, Image
@@ -33,9 +37,10 @@ class StreamFusion:
         self._pause_s, self._resume_ns = PAUSE_S, 0
         self._watch = _Watch(0, 0)
 
-    def __call__(self, lr: Image, sr: Image, number: int) -> Fused | None:
+    def __call__(self, lr: Image, sr: Image, number: int, trust: Pixels | None = None) -> Fused | None:
         """The image of frame ``number``, of which the engine made ``sr`` from ``lr``; None where it is to stand alone
-        for want of time."""
+        for want of time. Where ``trust`` (H, W) is 0, as on burnt-in text, which does not move with the tissue, earlier
+        frames do not count; they do everywhere where it is 0 everywhere, for too much noise."""
         begun_ns = self.clock.now_ns() if self.hurried else 0
         scale, shape = sr.shape[0] // lr.shape[0], (lr.shape[0], lr.shape[1])
         fusion = self._fusion
@@ -45,10 +50,11 @@ class StreamFusion:
         if begun_ns < self._resume_ns:
             self._watch = _Watch(number + 1, begun_ns)
             return None
-        image, frames = self._fused(fusion, lr, sr, number)
+        free = trust > 0 if trust is not None and trust.any() else None
+        image, frames = self._fused(fusion, lr, sr, number, free)
         if frames == 1 and self._uses > 1:  # another scene: begun anew, with its own field of view
             self.reset()
-            image, frames = self._fused(fusion, lr, sr, number)
+            image, frames = self._fused(fusion, lr, sr, number, free)
         if self.hurried:
             self._look(number, begun_ns)
         return Fused(image, frames, fusion.noise)
@@ -59,11 +65,13 @@ class StreamFusion:
             self._fusion.reset()
             self._uses = 0
 
-    def _fused(self, fusion: TemporalFusion, lr: Image, sr: Image, number: int) -> tuple[Image, float]:
+    def _fused(
+        self, fusion: TemporalFusion, lr: Image, sr: Image, number: int, free: NDArray[np.bool_] | None
+    ) -> tuple[Image, float]:
         if self._uses % REFRESH == 0:
             self._view = field_of_view(lr)
         self._uses += 1
-        return fusion(lr, sr, number, self._view)
+        return fusion(lr, sr, number, self._view if free is None else self._view & free)
 
     def _look(self, number: int, begun_ns: int) -> None:
         """Pause where frame ``number``, begun at ``begun_ns``, shows that earlier frames cost too much."""

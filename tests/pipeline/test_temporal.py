@@ -14,6 +14,7 @@ from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, unt
 from clesr.engines.common.image import Pixels
 from clesr.engines.guidance import Guidance
 from clesr.engines.models.registry import LEVELS
+from clesr.engines.trust import trust_map
 from clesr.pipeline.frame import Frame, Image, Outcome, Result
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare
@@ -223,3 +224,26 @@ def test_a_frame_that_has_to_stand_alone_and_is_left_out_has_the_next_one_stand_
     assert (first.number, first.outcome) == (5, Outcome.STALE)
     results = {result.frame.number: result.frames for result in sink.results}
     assert results[8] == 1.0
+
+
+def test_where_the_network_is_not_trusted_earlier_frames_do_not_count() -> None:
+    """Burnt-in text stays where it is while tissue moves."""
+    fusion = StreamFusion()
+    for number in range(4):
+        lr = np.roll(noisy(number), number, 1)
+        cv2.putText(lr, "12:07", (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255)
+        trust = trust_map(lr)
+        found = fusion(lr, plain(lr), number, trust)
+    assert found is not None
+    assert found.frames > 1
+    written = cv2.erode((trust == 0).astype(np.uint8), np.ones((3, 3)))
+    assert written.sum() > 100
+    np.testing.assert_array_equal(found.image[plain(written) > 0], plain(lr)[plain(written) > 0])
+
+
+def test_where_a_frame_is_too_noisy_for_the_network_earlier_frames_count() -> None:
+    fusion = StreamFusion()
+    for number in range(3):
+        found = fusion(noisy(number), plain(noisy(number)), number, np.zeros(SHAPE, np.uint8))
+    assert found is not None
+    assert found.frames > 1
