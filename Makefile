@@ -4,6 +4,7 @@ TORCH_INDEX ?=
 RUN = $(VENV)/bin
 INSTALL = $(RUN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable
 WORKERS ?= 3
+TESTS ?= tests
 FUZZ_SECONDS ?= 120
 FUZZ_SEED ?= 1
 INSTALLED = $(VENV)/.installed
@@ -36,7 +37,7 @@ demo: $(INSTALLED)
 	$(RUN)/clesr demo --output demo --overwrite
 
 test: $(READY)
-	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware'
+	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware' $(TESTS)
 
 test-slow: $(READY) $(WRITERS)
 	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda and not hardware' --durations 20

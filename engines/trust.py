@@ -10,6 +10,10 @@ from clesr.engines.levels import Levels
 from clesr.engines.view import View, eight_bits, find_view
 
 NOISE_KNOWN, NOISE_LOST = 24.0, 40.0  # grey levels: the network fades from the first to the second
+FLAT, SHAPED = (
+    0.05,
+    0.15,
+)  # grey levels of detail: with less there is nothing to restore, and none was trained on
 WHITE = 240  # grey levels of burnt-in text at least
 CONTRAST = 150  # by which it stands out of what is around it
 STROKE = np.ones((7, 7), np.uint8)  # wider than its lines
@@ -35,5 +39,13 @@ def trust_map(lr: Image, view: View | None = None) -> Pixels:
 
 def confidence(levels: Levels) -> float:
     """How far a network is to be trusted on an image of ``levels``, 0 to 1: beyond what networks were trained with it
-    fades to 0."""
-    return min(1.0, max(0.0, (NOISE_LOST - levels.noise) / (NOISE_LOST - NOISE_KNOWN)))
+    fades to 0, and so it does on an image without any structure."""
+    known = (NOISE_LOST - levels.noise) / (NOISE_LOST - NOISE_KNOWN)
+    shaped = (levels.detail - FLAT) / (SHAPED - FLAT)
+    return min(1.0, max(0.0, min(known, shaped)))
+
+
+def faded(trust: Pixels, levels: Levels) -> Pixels:
+    """``trust`` (H, W) as far as the network is trusted on an image of ``levels``."""
+    fade = confidence(levels)
+    return trust if fade == 1 else np.rint(trust * np.float32(fade)).astype(np.uint8)

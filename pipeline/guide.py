@@ -6,13 +6,12 @@ import math
 from dataclasses import astuple
 
 import cv2
-import numpy as np
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.numbers import decimal_number, shortened
 from clesr.engines.guidance import Guidance
 from clesr.engines.levels import Levels, estimate_levels
-from clesr.engines.trust import confidence, trust_map
+from clesr.engines.trust import confidence, faded, trust_map
 from clesr.engines.view import View, find_view
 from clesr.pipeline.frame import Frame, Image, Told
 
@@ -57,11 +56,9 @@ class Guide:
         """What is told of ``frame``, of which ``lr`` is the prepared image."""
         view = find_view(lr)
         levels = self.find_levels(frame, lr, view)
-        fade = confidence(levels)
-        trust = trust_map(lr, view)
-        if fade < 1:
-            trust = np.rint(trust * np.float32(fade)).astype(np.uint8)
-        return Told(Guidance(levels.as_input(), trust), levels, round(cv2.mean(trust)[0] / 255, 3), fade)
+        trust = faded(trust_map(lr, view), levels)
+        share = round(cv2.mean(trust)[0] / 255, 3)
+        return Told(Guidance(levels.as_input(), trust), levels, share, confidence(levels))
 
     def find_levels(self, frame: Frame, lr: Image, view: View) -> Levels:
         """The levels that are told of ``frame``, whose field of view is ``view``."""

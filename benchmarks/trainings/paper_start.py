@@ -22,20 +22,10 @@ from clesr.engines.models.densenet import LOGIT_MARGIN, DenseNet, UpStage
 from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import Descriptor, load_model, save_model
 
-KNOTS = (
-    0.0,
-    0.01,
-    0.03,
-    0.07,
-    0.14,
-    0.25,
-    0.5,
-    0.75,
-    0.86,
-    0.93,
-    0.97,
-    0.99,
-)  # of the logit, as straight pieces
+# The logit as straight pieces: from 0 on, from each of these down, and from what these lack of 1 up. So large slopes
+# count for small differences alone, and bfloat16 will do.
+KNOTS = (0.005, 0.012, 0.022, 0.035, 0.05, 0.07, 0.095, 0.125, 0.16, 0.2, 0.25, 0.31, 0.38, 0.46)
+PIECES = ((1, 0.0), *((-1, knot) for knot in KNOTS), *((1, 1 - knot) for knot in KNOTS))
 
 
 def least_used(conv: nn.Conv2d, count: int, groups: int = 1) -> list[int]:
@@ -56,24 +46,25 @@ def carry(conv: nn.Conv2d, source: int) -> int:
     return target
 
 
-def enlarge(stage: UpStage, source: int, targets: list[int], knots: tuple[float, ...]) -> None:
-    """Channels ``targets`` become channel ``source`` enlarged by two, less ``knots``, where that is positive."""
+def enlarge(stage: UpStage, source: int, targets: list[int], pieces: tuple[tuple[int, float], ...]) -> None:
+    """Channels ``targets`` become what channel ``source``, enlarged by two, exceeds each piece's knot by, or, where its
+    sign is negative, falls short of it."""
     assert stage.conv.bias is not None
     line = line_taps(2)[:, 1:4]
     line = torch.from_numpy(line / line.sum(1, keepdims=True)).float()
     phases = torch.einsum("iy,jx->ijyx", line, line).reshape(4, 3, 3)
     stage.conv.weight[:, source] = 0
-    for target, knot in zip(targets, knots, strict=True):
+    for target, (sign, knot) in zip(targets, pieces, strict=True):
         rows = slice(4 * target, 4 * target + 4)
         stage.conv.weight[rows] = 0
-        stage.conv.weight[rows, source] = phases
-        stage.conv.bias[rows] = -knot
+        stage.conv.weight[rows, source] = sign * phases
+        stage.conv.bias[rows] = -sign * knot
 
 
 def logit_pieces() -> tuple[Tensor, float]:
-    """The weights of max(0, v - knot), and what is added, that come nearest to the logit of v in [0, 1]."""
+    """The weights of the pieces, and what is added, that come nearest to the logit of v in [0, 1]."""
     v = np.linspace(LOGIT_MARGIN, 1 - LOGIT_MARGIN, 2001)
-    pieces = np.column_stack([np.maximum(0, v - knot) for knot in KNOTS] + [np.ones_like(v)])
+    pieces = np.column_stack([np.maximum(0, sign * (v - knot)) for sign, knot in PIECES] + [np.ones_like(v)])
     slope = v * (1 - v)  # an error of the logit is so much of the image
     found, *_ = np.linalg.lstsq(pieces * slope[:, None], np.log(v / (1 - v)) * slope, rcond=None)
     return torch.from_numpy(found[:-1]).float(), float(found[-1])
@@ -113,8 +104,8 @@ def lay_path(network: DenseNet) -> None:
     stages = list(network.up)
     for number, stage in enumerate(stages):
         last = number == len(stages) - 1
-        targets = least_used(stage.conv, len(KNOTS) if last else 1, groups=4)
-        enlarge(stage, source, targets, KNOTS if last else (0.0,))
+        targets = least_used(stage.conv, len(PIECES) if last else 1, groups=4)
+        enlarge(stage, source, targets, PIECES if last else PIECES[:1])
         source = targets[0]
     slopes, constant = logit_pieces()
     assert network.last.bias is not None

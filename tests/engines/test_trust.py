@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.image import Pixels
 from clesr.engines.levels import Levels
+from clesr.engines.models.weights import load_model, shipped
+from clesr.engines.reference import upscale
 from clesr.engines.trust import CONTRAST, NOISE_KNOWN, NOISE_LOST, confidence, trust_map
 from clesr.engines.view import field_of_view
 from clesr.tools.data.images import read_gray
@@ -123,8 +125,16 @@ def test_stills_are_trusted_on_all_but_a_little_of_their_tissue(data: Path) -> N
 
 
 def test_the_network_fades_beyond_the_noise_that_it_knows() -> None:
-    of = [confidence(Levels(noise, noise, 0, 0, noise)) for noise in np.arange(0.0, 60.0)]
+    of = [confidence(Levels(noise, noise + 1, 0, 0, noise)) for noise in np.arange(0.0, 60.0)]
     assert of == sorted(of, reverse=True)
     assert of[0] == of[int(NOISE_KNOWN)] == 1
     assert of[int(NOISE_LOST)] == of[-1] == 0
     assert 0.4 < of[round((NOISE_KNOWN + NOISE_LOST) / 2)] < 0.6
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("value", [20, 90, 200, 240])
+def test_an_image_without_structure_stays_as_it_is(value: int, scale: int) -> None:
+    flat = np.full((40, 48), value, np.uint8)
+    found = upscale(load_model(shipped()["fast", scale]).module, flat)
+    assert (found == value).all()

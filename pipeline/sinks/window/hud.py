@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from clesr.engines.common.errors import printable
+from clesr.engines.trust import NOISE_KNOWN
 from clesr.engines.view import TILE, eight_bits
 from clesr.pipeline.frame import Image, Outcome, Result, Told
 from clesr.pipeline.sinks.window import overlay as heat
@@ -173,7 +174,8 @@ def fidelity_lines(result: Result | None) -> list[list[Words]]:
 def told_words(told: Told) -> list[Words]:
     """The noise of the frame, and how much of the image is more than bicubic."""
     colour = AMBER if told.confidence < 1 else GRAY
-    fading = " (too noisy)" if told.confidence < 1 else ""
+    why = "too noisy" if told.levels.noise > NOISE_KNOWN else "no structure"
+    fading = f" ({why})" if told.confidence < 1 else ""
     return [
         Words(f"noise {told.levels.noise:.1f}", colour),
         Words(f"network on {told.trusted:.0%} of the image{fading}", colour),
