@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -94,7 +95,7 @@ def _upscaled(lr: Image, model: str, scale: int) -> Pixels:
     return sr
 
 
-def _row(images: dict[str, Image], part: tuple[int, int, int]) -> Pixels:
+def _row(images: Mapping[str, Image], part: tuple[int, int, int]) -> Pixels:
     gap = np.full((CAPTION + PANEL, GAP), 255, np.uint8)
     columns = [_panel(caption, image, part) for caption, image in images.items()]
     return np.hstack([piece for column in columns for piece in (column, gap)][:-1])

@@ -11,14 +11,15 @@ convolution. The last convolution makes of it what the sigmoid needs. The path a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clesr.engines.common.resample import line_taps
-from clesr.engines.models.densenet import LOGIT_MARGIN, DenseNet, UpStage
+from clesr.engines.models.densenet import LOGIT_MARGIN
 from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import Descriptor, load_model, save_model
 
@@ -28,16 +29,15 @@ KNOTS = (0.005, 0.012, 0.022, 0.035, 0.05, 0.07, 0.095, 0.125, 0.16, 0.2, 0.25, 
 PIECES = ((1, 0.0), *((-1, knot) for knot in KNOTS), *((1, 1 - knot) for knot in KNOTS))
 
 
-def least_used(conv: nn.Conv2d, count: int, groups: int = 1) -> list[int]:
+def least_used(conv: Any, count: int, groups: int = 1) -> list[int]:
     """The output channels, ``groups`` neighbours as one, with the smallest weights."""
     size = conv.weight.detach().flatten(1).norm(dim=1).reshape(-1, groups).sum(1)
     return [int(n) for n in size.argsort()[:count]]
 
 
-def carry(conv: nn.Conv2d, source: int) -> int:
+def carry(conv: Any, source: int) -> int:
     """A channel of ``conv`` becomes a copy of the input's channel ``source``, which counts nowhere else but where it is
     the only one. Which it is."""
-    assert conv.bias is not None
     (target,) = least_used(conv, 1)
     if conv.in_channels > 1:
         conv.weight[:, source] = 0
@@ -46,12 +46,11 @@ def carry(conv: nn.Conv2d, source: int) -> int:
     return target
 
 
-def enlarge(stage: UpStage, source: int, targets: list[int], pieces: tuple[tuple[int, float], ...]) -> None:
+def enlarge(stage: Any, source: int, targets: list[int], pieces: tuple[tuple[int, float], ...]) -> None:
     """Channels ``targets`` become what channel ``source``, enlarged by two, exceeds each piece's knot by, or, where its
     sign is negative, falls short of it."""
-    assert stage.conv.bias is not None
-    line = line_taps(2)[:, 1:4]
-    line = torch.from_numpy(line / line.sum(1, keepdims=True)).float()
+    taps = line_taps(2)[:, 1:4]
+    line = torch.from_numpy(taps / taps.sum(1, keepdims=True)).float()
     phases = torch.einsum("iy,jx->ijyx", line, line).reshape(4, 3, 3)
     stage.conv.weight[:, source] = 0
     for target, (sign, knot) in zip(targets, pieces, strict=True):
@@ -77,7 +76,6 @@ def main(weights: Path, output: Path) -> None:
     """Write OUTPUT from the `densenet` in WEIGHTS."""
     model = load_model(weights)
     network = build_model("densenet", model.scale, {"skip": "none", "base": "none"})
-    assert isinstance(network, DenseNet)
     network.load_state_dict(model.module.state_dict())
     with torch.no_grad():
         lay_path(network)
@@ -91,7 +89,7 @@ def main(weights: Path, output: Path) -> None:
     save_model(output, network, descriptor)
 
 
-def lay_path(network: DenseNet) -> None:
+def lay_path(network: Any) -> None:
     """The LR image through every layer of ``network``."""
     source = 0
     for conv in network.low:
@@ -108,7 +106,6 @@ def lay_path(network: DenseNet) -> None:
         enlarge(stage, source, targets, PIECES if last else PIECES[:1])
         source = targets[0]
     slopes, constant = logit_pieces()
-    assert network.last.bias is not None
     network.last.weight[:, targets] = 0
     network.last.weight[0, targets, 1, 1] = slopes
     network.last.bias += constant

@@ -214,12 +214,12 @@ def test_a_frame_that_has_to_stand_alone_and_is_left_out_has_the_next_one_stand_
     sink = ListSink()
     frames = [Frame(noisy(number), number, 0) for number in range(9)]
     script: list[Step] = [*frames[:2], lambda: until(lambda: len(sink.results) == 2), *frames[2:5]]
-    script += [lambda: run.start_recording(tmp_path), *frames[5:], lambda: gate.release(len(frames))]
+    script += [lambda: pipeline.start_recording(tmp_path), *frames[5:], lambda: gate.release(len(frames))]
     source = ScriptedSource(script, live=True)
     recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
     prepare = Prepare(temporal=StreamFusion())
-    run = Pipeline(source, gated, [sink], scale=2, prepare=prepare, recorder=recorder)
-    run.run()
+    pipeline = Pipeline(source, gated, [sink], scale=2, prepare=prepare, recorder=recorder)
+    pipeline.run()
     first = next(read_session(tmp_path).records())
     assert (first.number, first.outcome) == (5, Outcome.STALE)
     results = {result.frame.number: result.frames for result in sink.results}
@@ -236,7 +236,7 @@ def test_where_the_network_is_not_trusted_earlier_frames_do_not_count() -> None:
         found = fusion(lr, plain(lr), number, trust)
     assert found is not None
     assert found.frames > 1
-    written = cv2.erode((trust == 0).astype(np.uint8), np.ones((3, 3)))
+    written = np.asarray(cv2.erode((trust == 0).astype(np.uint8), np.ones((3, 3))), np.uint8)
     assert written.sum() > 100
     np.testing.assert_array_equal(found.image[plain(written) > 0], plain(lr)[plain(written) > 0])
 

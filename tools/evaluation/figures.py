@@ -178,8 +178,8 @@ def _figures(picture: EvaluatedImage, name: str) -> str:
 
 
 def _grid(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    columns = min(WIDEST, count)
-    rows = -(-count // columns)
+    rows = -(-count // WIDEST)
+    columns = -(-count // rows)  # so that the last row is nearly full
     figure = Figure(figsize=(2.3 * columns + 0.4, 2.75 * rows + 0.4), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in axes:

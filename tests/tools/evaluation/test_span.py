@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from importlib.machinery import ModuleSpec
@@ -41,7 +42,8 @@ def test_gray_stays_gray(gradient: Pixels) -> None:
         found, _ = method(gradient, anew=False)
     finally:
         method.close()
-    assert (found.shape, found.dtype) == ((48, 80), np.uint8)
+    assert found.shape == (48, 80)
+    assert found.dtype == np.uint8
     inner = found[4:-4, 4:-4].astype(float)
     np.testing.assert_allclose(inner, gradient.repeat(2, 0).repeat(2, 1)[4:-4, 4:-4], atol=4)
 
@@ -61,7 +63,7 @@ def test_there_is_none_for_x8(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_missing_package_is_told(
     run: Run, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = span.find_spec
+    found = importlib.util.find_spec
 
     def lacking(name: str) -> ModuleSpec | None:
         return None if name == missing else found(name)
