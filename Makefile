@@ -12,7 +12,13 @@ READY = $(VENV)/.ready
 LINTERS = $(VENV)/.linters
 WRITERS = $(VENV)/.writers
 
-.PHONY: demo test test-slow fuzz lint docs bench clean
+unexport PYTHONDONTWRITEBYTECODE  # compiled once, not again in each of hundreds of processes
+
+SBOM ?= sbom.json
+SBOM_OF ?= $(RUN)/python
+SBOM_TOOL = $(VENV)-sbom
+
+.PHONY: demo test test-slow fuzz lint docs sbom bench clean
 
 $(INSTALLED): pyproject.toml
 	@echo "Installing clesr and what it needs into $(VENV): PyTorch is large, this takes some minutes."
@@ -55,9 +61,19 @@ lint: $(LINTERS)
 docs: $(WRITERS)
 	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet --site-dir site
 
+$(SBOM_TOOL)/.installed:
+	$(PYTHON) -m venv $(SBOM_TOOL)
+	$(SBOM_TOOL)/bin/python -m pip install --quiet 'cyclonedx-bom>=7.5,<8'
+	touch $@
+
+# A tool in a folder of its own: it is no part of what it lists.
+sbom: $(SBOM_TOOL)/.installed
+	$(SBOM_TOOL)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-format JSON --output-file $(SBOM) $(SBOM_OF)
+
 bench: $(READY)
 	$(RUN)/python benchmarks/engines.py
 	$(RUN)/python benchmarks/pipeline.py
 
 clean:
-	rm -rf $(VENV) build dist demo site
+	rm -rf $(VENV) $(SBOM_TOOL) build dist demo site sbom.json

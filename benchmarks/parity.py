@@ -26,10 +26,12 @@ if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
 from clesr.engines.backends.cuda import engine as cuda_engine
+from clesr.engines.backends.cuda.buffers import GuidedInputs
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo
-from clesr.engines.models.registry import carries_image
+from clesr.engines.guidance import Guidance, guide
+from clesr.engines.models.registry import carries_image, level_names
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Image
@@ -67,14 +69,18 @@ def interpreted() -> EngineCandidate:
     def open_interpreted(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
         network = cuda_engine.build_network(model.module, shape, torch.uint8, "cpu")
 
-        def compute(lr: Image) -> Image:
+        def compute(lr: Image, guidance: Guidance | None = None) -> Image:
             network.lr.copy_(torch.from_numpy(lr))
+            inputs: GuidedInputs | None = getattr(network, "guided", None)
+            if inputs is not None:
+                told = guidance or guide(lr)
+                inputs.numbers.copy_(torch.from_numpy(inputs.pack(told.levels)))
+                inputs.trust.copy_(torch.from_numpy(told.trust))
             network.run()
             return network.sr.numpy().copy()
 
-        info = EngineInfo(
-            "cuda", "Triton's interpreter", "fp16", model.name, model.sha256, model.scale, shape
-        )
+        words, levels = "Triton's interpreter", level_names(model.module)
+        info = EngineInfo("cuda", words, "fp16", model.name, model.sha256, model.scale, shape, levels=levels)
         return WorkerEngine(info, compute)
 
     return EngineCandidate(

@@ -1,6 +1,7 @@
 """Draws pictures of a real CLE still for docs/: cle.png, as a coarser probe would have seen it, enlarged by bicubic and
 by clesr, beside the truth; noisy.png, the same for a noisy probe, also by the weights that were trained on clean images
-alone; and native.png, the still as it is, enlarged beyond what is known.
+alone; native.png, the still as it is, enlarged beyond what is known; and cores.png, a resolution target through a fibre
+bundle, as it is captured and without its cores.
 
 CLESR_DATA=FOLDER python benchmarks/picture.py
 """
@@ -21,6 +22,8 @@ from clesr.engines.common.image import Image, Pixels
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.factory import open_engine
 from clesr.engines.results import run_frame
+from clesr.pipeline.cores.find import find_cores
+from clesr.pipeline.cores.removal import CoreRemoval
 from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.images import read_gray
 from clesr.tools.data.pairs import noise_of
@@ -31,6 +34,8 @@ PART = (224, 176, 192)  # of it: left, top, side, in pixels of the still
 NATIVE = {2: (224, 176, 96), 4: (224, 176, 64), 8: (240, 190, 48)}  # of it as it is, for each scale
 CLEAN = "8deeb61"  # the commit whose weights were trained on clean images alone
 NOISE = 5  # grey levels
+BUNDLE = ("fb_usaf1_background.png", "fb_usaf1.png")  # (c) 2023 Michael Hughes, PyFibreBundle, MIT
+WHOLE, DETAIL = (180, 20, 920), (640, 480, 200)
 PANEL, CAPTION, GAP = 384, 44, 12
 
 
@@ -41,6 +46,7 @@ def main() -> None:
     _write("noisy.png", _noisier(read_gray(data / STILL)))
     rows = [_native(read_gray(data / STILL), scale, part) for scale, part in NATIVE.items()]
     gap = np.full((GAP, rows[0].shape[1]), 255, np.uint8)
+    _write("cores.png", _cores(*(read_gray(data / "fibre_bundle" / name) for name in BUNDLE)))
     _write("native.png", np.vstack([part for row in rows for part in (row, gap)][:-1]))
 
 
@@ -79,6 +85,17 @@ def _native(still: Pixels, scale: int, part: tuple[int, int, int]) -> Pixels:
     return _row(images, (left, top, side))
 
 
+def _cores(flat: Pixels, captured: Pixels) -> Pixels:
+    calibration = find_cores(flat.astype(np.float32), top=255)
+    removed = CoreRemoval(calibration)(captured)
+    images = {"captured": captured, "without its cores": removed}
+    whole, part = (
+        _row(images, WHOLE),
+        _row({"captured, a part": captured, "without its cores": removed}, DETAIL),
+    )
+    return np.hstack([whole, np.full((whole.shape[0], GAP), 255, np.uint8), part])
+
+
 def _trained_on_clean(lr: Pixels, scale: int) -> Pixels:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / f"fast-x{scale}.safetensors"
@@ -106,7 +123,7 @@ def _panel(caption: str, image: NDArray[np.generic], part: tuple[int, int, int])
     shown = cv2.resize(
         np.asarray(image)[top : top + side, left : left + side],
         (PANEL, PANEL),
-        interpolation=cv2.INTER_NEAREST,
+        interpolation=cv2.INTER_AREA if side > PANEL else cv2.INTER_NEAREST,
     )
     head = np.full((CAPTION, PANEL), 255, np.uint8)
     cv2.putText(head, caption, (2, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.9, 30, 2, cv2.LINE_AA)

@@ -21,6 +21,7 @@ from clesr.engines.common.files import OWN, write_json
 from clesr.engines.engine import CheckingOnRequest, Engine
 from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
+from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
@@ -31,7 +32,7 @@ from clesr.pipeline.sources.simulator.demo import DemoSource
 from clesr.pipeline.temporal import StreamFusion
 
 SIZES = (128, 192, 256, 384, 512)
-REPEATS = 5
+REPEATS = 11
 SECONDS = 2.0  # about, for each throughput measurement
 LIVE_S = 10.0
 FPS = 25.0
@@ -92,16 +93,18 @@ def whole_path(engine: Engine, images: list[Image], count: int) -> float:
     return count / (perf_counter() - start)
 
 
-def live(size: int, model: str, scale: int, *, temporal: bool = False) -> dict[str, object]:
+def live(
+    size: int, model: str, scale: int, *, temporal: bool = False, cores: CoreCalibration | None = None
+) -> dict[str, object]:
     """The simulated endomicroscope at FPS through the whole path: outcomes and latency. With ``temporal`` earlier
-    frames help each image."""
+    frames help each image; the pattern of ``cores`` is removed."""
     source = open_source(f"demo:?size={size}&fps={FPS:g}")
     run = Pipeline(
         source,
         lambda shape: open_engine("auto", find_model(model, scale), scale, shape),
         [open_sink("null")],
         scale=scale,
-        prepare=Prepare(temporal=StreamFusion(hurried=True) if temporal else None),
+        prepare=Prepare(temporal=StreamFusion(hurried=True) if temporal else None, cores=cores),
         limits=Limits(None, LIVE_S),
     )
     summary = run.run()

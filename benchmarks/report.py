@@ -22,6 +22,9 @@ from clesr.tools.bench.report import by_case, figure, signed
 from clesr.tools.evaluation.evaluate import MethodSummary, from_json, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+import fault_matrix  # noqa: E402 - what the tests expect is what the table of faults says
+
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     ROOT / "README.md",
@@ -139,6 +142,22 @@ def pipeline() -> str:
         *("live at 25: frames/s", "latency p50 / p99, ms", "stale frames in 10 s"),
         *("with earlier frames: frames/s", "latency p50 / p99, ms", "stale frames in 10 s"),
     ][: len(rows[0])]
+    return _where(data) + table(head, rows)
+
+
+def cores() -> str:
+    """What removing fibre cores costs."""
+    data = _load("cores")
+    head = ["frames", "cores", "removed, 8 bit", "16 bit", "by PyFibreBundle", "whole path without", "with"]
+    rows = [
+        [
+            f"{row['size']}x{row['size']}",
+            f"{row['cores']:,}",
+            *(f"{row[name]:.1f}" for name in ("remove_8_ms", "remove_16_ms", "pyfibrebundle_ms")),
+            *(f"{row[name]:.0f}" if name in row else "–" for name in ("path_ms", "path_cores_ms")),
+        ]
+        for row in data["rows"]
+    ]
     return _where(data) + table(head, rows)
 
 
@@ -275,6 +294,86 @@ def memory() -> str:
     )
 
 
+def isolation() -> str:
+    """What an engine in a process of its own costs, and how soon it is back."""
+    data = _load("isolation")
+    cost, killed = data["cost_ms"], data["killed"]
+    size = data["size"]
+    head = [f"`fast` x{data['scale']}, {size}x{size}: ms a frame", "p50", "p95", "p99"]
+    rows = [
+        [name, *(f"{cost[key][share]:.1f}" for share in ("p50", "p95", "p99"))]
+        for name, key in (("in the same process", "plain"), ("in its own", "isolated"))
+    ]
+    back = killed["back_s"]
+    said = (
+        f"Killed {killed['kills']} times while {killed['captured']:,} frames came, it was back after "
+        f"{back['median']:.1f} s in the median, {back['most']:.1f} s at most. {killed['raw']:,} raw frames were "
+        "recorded."
+    )
+    return f"{_where(data['environment'])}{table(head, rows)}\n\n{said}"
+
+
+def views() -> str:
+    """What a window and a page cost the live path."""
+    window, page = _load("display"), _load("browser")
+    shown = window["rows"][0]
+    rows = [
+        ["window", f"{shown['null_fps']:.1f}", f"{shown['window_fps']:.1f}", f"{100 * shown['window_of_null']:.0f} %"],
+        [
+            "page",
+            f"{page['cost']['fps_without']:.1f}",
+            f"{page['cost']['fps_with']:.1f}",
+            f"{100 * page['cost']['with_of_without']:.0f} %",
+        ],
+    ]  # fmt: skip
+    seen, halves = page["latency"], [page["latency"][f"{half}_half_p95_ms"] for half in ("first", "second")]
+    said = (
+        f"From the capture of a frame to its image on the page, at {seen['fps']:.0f} frames/s over "
+        f"{seen['seconds']:.0f} s: {seen['ms']['p50']:.0f} ms in the median, at most {seen['ms']['p95']:.0f} ms for 95 "
+        f"of 100 ({halves[0]:.0f} ms in the first half of the run, {halves[1]:.0f} ms in the second)."
+    )
+    return f"{_where(window)}{table(['view', 'frames/s without', 'with', 'of that'], rows)}\n\n{said}"
+
+
+def switching() -> str:
+    """Fifty switches of scale while all is recorded."""
+    data = _load("switching")
+    recorded, seen = data["recorded"], data["pictures"]
+    return (
+        f"{data['switches']} switches x2, x4, x8, x4 while {recorded['frames']} frames were recorded: "
+        f"{recorded['complete']} of {recorded['sessions']} sessions are complete, {recorded['missing']} frames are "
+        f"missing. Of {seen['seen']} pictures on the page {seen['black']} were black and {seen['wrong_size']} of a "
+        f"wrong size. A switch took {data['ms']['p50'] / 1000:.1f} s in the median."
+    )
+
+
+def mosaic() -> str:
+    """How far frames on maps lie from their true places, and what a frame costs."""
+    data = _load("mosaic")
+    measured = {f"simulator, {name}, x4": row for name, row in data["simulator"].items()}
+    rows = [
+        [name, str(row["frames"]), f"{row['rms_px']:.2f}", f"{row['most_px']:.2f}", f"{row['cpu_ms']:.0f}"]
+        for name, row in (measured | {"still, x2": data["still"]}).items()
+    ]
+    head = ["scene", "frames", "error, SR pixels rms", "most", "processor time a frame, ms"]
+    return _where(data["environment"]) + table(head, rows)
+
+
+def mosaic_video() -> str:
+    """The maps of the real video."""
+    rows = [
+        [
+            str(index),
+            f"{row['drawn']} of {row['of']}",
+            "x".join(map(str, row["size"])),
+            f"{row['agreement_p50']:.2f}",
+            f"{row['mb']:.0f}",
+        ]
+        for index, row in enumerate(_load("mosaic")["colon"]["maps"], 1)
+    ]
+    return table(["map", "frames drawn", "pixels", "correlation with the map, median", "MB"], rows)
+
+
 def mutants() -> str:
     """The planted faults: how many the tests notice, and the others with the reason why they stay."""
     data = _load("mutants")
@@ -394,11 +493,66 @@ def _archive_sharing(data: dict[str, Any]) -> str:
     )
 
 
+def cases() -> str:
+    """Files of the kinds that people report as trouble, and what clesr makes of them."""
+    rows = [
+        [
+            f"`{row['file']}`",
+            row["right"],
+            row["reported"],
+            "right" if not row["wrong"] else f"**{row['wrong']}**",
+        ]
+        for row in _load("cases")["rows"]
+    ]
+    return table(["file", "what is right", "reported in", "found"], rows)
+
+
+def fuzz() -> str:
+    """Damaged inputs that readers were tried on: what ``fuzz.run --add`` summed up."""
+    found = _load("fuzz")["targets"]
+    rows = [[f"`{row['target']}`", f"{row['inputs']:,}", str(row["findings"])] for row in found]
+    inputs, findings = (sum(row[name] for row in found) for name in ("inputs", "findings"))
+    rows.append(["all", f"{inputs:,}", str(findings)])
+    return table(["target", "inputs", "findings"], rows)
+
+
+def overload() -> str:
+    """A source of three times the engine's rate, for minutes."""
+    result = _load("overload")
+    rows = []
+    for row in result["rows"]:
+        ages = " / ".join(f"{row['age_ms'][name]:.0f}" for name in ("p50", "p99", "p99.9", "most"))
+        rows.append(
+            [
+                f"{row['engine']}, {row['size']}x{row['size']}",
+                f"{row['engine_ms']:.0f}",
+                f"{1e3 / row['period_ms']:.0f}",
+                f"{row['limit_ms']:.0f}",
+                ages,
+                " / ".join(f"{row['sleeper_late_ms'][name]:.0f}" for name in ("p50", "p99", "p99.9", "most")),
+                f"{row['captured']:,}",
+                f"{row['shown']:,}",
+                f"{row['outcomes']['stale']:,}",
+                f"{row['raw']:,}" + ("" if row["complete"] else " **incomplete**"),
+            ]
+        )
+    head = ["engine", "its ms", "frames/s of the source", "limit, ms", "age when shown, ms: p50 / p99 / p99.9 / most",
+            "a sleeper is late, ms",
+            "captured", "shown", "stale", "raw recorded"]  # fmt: skip
+    load, seconds = result["machine"]["load"], result["rows"][0]["seconds"]
+    said = f"{seconds / 60:.0f} minutes each; load of the machine before: {load:.1f}."
+    return f"{_where(result)}{said}\n\n{table(head, rows)}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "overload": overload,
+    "fuzz": fuzz,
+    "cases": cases,
     "models": models,
     "engines": engines,
     "bench": bench,
     "pipeline": pipeline,
+    "cores": cores,
     "streams": streams,
     "stills": stills,
     "evaluation": evaluation,
@@ -407,10 +561,16 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "noisy_stills": noisy_stills,
     "temporal": temporal,
     "memory": memory,
+    "mosaic": mosaic,
+    "mosaic_video": mosaic_video,
     "mutants": mutants,
     "readings": readings,
     "search": search,
     "archive": archive,
+    "faults": fault_matrix.table,
+    "isolation": isolation,
+    "views": views,
+    "switching": switching,
 }
 
 

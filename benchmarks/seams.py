@@ -22,6 +22,8 @@ from common import environment
 from numpy.typing import NDArray
 
 from clesr.engines.common.files import OWN, write_json
+from clesr.engines.guidance import guide
+from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.pipeline.sources.simulator.demo import DemoSource
 from clesr.tools.data.images import read_gray
@@ -52,13 +54,14 @@ def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def seam(model: Model, image: NDArray[np.uint8]) -> dict[int, float]:
-    """The largest difference for each halo, cut across and along."""
+    """The largest difference for each halo, cut across and along; what a network is told is that of the whole."""
     x = torch.from_numpy(image.astype(np.float32) / 255)[None, None]
-    whole = model.module(x)[0, 0]
+    told = (torch.from_numpy(guide(image).levels)[None],) if level_names(model.module) else ()
+    whole = model.module(x, *told)[0, 0]
     half, found = SIDE // 2, {}
     for halo in HALOS:
-        upper = model.module(x[:, :, : half + halo])[0, 0, : half * model.scale]
-        left = model.module(x[:, :, :, : half + halo])[0, 0, :, : half * model.scale]
+        upper = model.module(x[:, :, : half + halo], *told)[0, 0, : half * model.scale]
+        left = model.module(x[:, :, :, : half + halo], *told)[0, 0, :, : half * model.scale]
         across = (upper - whole[: half * model.scale]).abs().max()
         along = (left - whole[:, : half * model.scale]).abs().max()
         found[halo] = 255 * max(float(across), float(along))

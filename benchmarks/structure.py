@@ -28,7 +28,7 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("pipeline", "engines", "tools")
-FRAMES = 60  # of the run that is watched
+FRAMES = 180  # of the run that is watched
 WARM = 20  # frames of it that are not counted
 
 
@@ -198,6 +198,7 @@ def follow_frames() -> dict[str, Any]:
 def _run(folder: Path, watch: Watch) -> None:
     """A live run that ``watch`` sees from frame WARM on."""
     from clesr.engines.factory import open_engine
+    from clesr.pipeline.frame import Frame
     from clesr.pipeline.pipeline import Pipeline
     from clesr.pipeline.prepare import Prepare
     from clesr.pipeline.session.recorder import Recorder
@@ -209,7 +210,7 @@ def _run(folder: Path, watch: Watch) -> None:
 
     def counted(timeout: float) -> Any:
         item = read(timeout)
-        watch.on = item is not None and item.number >= WARM
+        watch.on = isinstance(item, Frame) and item.number >= WARM
         return item
 
     source.read = counted  # type: ignore[method-assign]

@@ -18,8 +18,8 @@ class EngineInfo:
     """What an engine is: ``engine`` (torch, openvino, interpolation, ...), ``device`` in words, ``precision``
     (fp32, bf16, fp16, integer), ``model`` name, ``model_hash`` (SHA-256, empty without weights), ``scale``,
     and the shapes (H, W) it was opened for. ``limit_db`` is the fidelity limit that comes with the weights, None
-    without one. ``levels`` names what its network is told of each image, none for most. ``choice`` says in one line
-    why ``open_engine`` took it."""
+    without one. ``levels`` names what the engine is to be told of each image (GuidedEngine), none for
+    most. ``choice`` says in one line why ``open_engine`` took it."""
 
     engine: str
     device: str

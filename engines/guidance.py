@@ -40,8 +40,9 @@ class Guidance:
 def guide(lr: Image) -> Guidance:
     """That of ``lr`` (H, W) uint8 or uint16, by itself alone."""
     from clesr.engines.levels import estimate_levels
-    from clesr.engines.trust import trust_map
+    from clesr.engines.trust import faded, trust_map
     from clesr.engines.view import find_view
 
     view = find_view(lr)
-    return Guidance(estimate_levels(lr, view).as_input(), trust_map(lr, view))
+    levels = estimate_levels(lr, view)
+    return Guidance(levels.as_input(), faded(trust_map(lr, view), levels))

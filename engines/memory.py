@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+from contextlib import suppress
 
 from clesr.engines.common.errors import EngineError, chain
 
 WORDS = ("out of memory", "outofmemory", "not enough memory", "bad_alloc")
+
+ARENA_MAX = -8  # of mallopt(3)
+ARENAS = 2
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -28,3 +33,12 @@ def free_memory() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def share_arenas() -> None:
+    """Have all threads of this process that begin from now on take memory from the same few places (glibc's arenas).
+
+    Else each thread has its own, which keeps what engines that were closed long ago had there.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(ARENA_MAX, ARENAS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.processor import core_count
@@ -24,9 +25,11 @@ class EngineOpener:
     """Opens an engine for any LR shape (H, W), of a model that it chooses at the first where ``model`` is "auto".
 
     ``fps`` is the rate that "auto" must hold, None where there is none: then the best model is taken. What was taken
-    and why is logged. ``options`` are device, precision and threads, as of ``open_engine``. Raises what an unknown or
-    damaged model raises.
+    and why is logged. ``options`` are device, precision and threads, as of ``open_engine``. ``wrap``, where it is set,
+    is given each engine and returns what takes its place. Raises what an unknown or damaged model raises.
     """
+
+    wrap: Callable[[Engine], Engine] | None = None
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class EngineOpener:
         **options: Any,
     ) -> None:
         self.scale, self.engine, self.fps, self.options = scale, engine, fps, options
+        self._asked = model
         self._model: list[Model | str] = []  # the one that was chosen, for those that share cores as well
         self._lock = threading.Lock()  # several streams may open engines side by side
         if model in METHODS:
@@ -45,15 +49,27 @@ class EngineOpener:
         elif model != "auto":
             self._model.append(find_model(model, scale, besides=("auto", *METHODS)))
 
-    @staticmethod
-    def of(settings: Any, fps: float | None) -> EngineOpener:
+    @classmethod
+    def of(cls, settings: Any, fps: float | None) -> Self:
         """Of ``settings`` with fields that are called as the parameters here."""
-        return EngineOpener(**{name: getattr(settings, name) for name in NAMES}, fps=fps)
+        return cls(**{name: getattr(settings, name) for name in NAMES}, fps=fps)
 
     @property
     def model(self) -> Model | str | None:
         """What is used; None before ``auto`` has chosen."""
         return self._model[0] if self._model else None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for, as settings have it: scale, model and engine, device, precision and threads."""
+        asked = {"scale": self.scale, "model": self._asked, "engine": self.engine, **self.options}
+        return {name: asked.get(name) for name in NAMES}
+
+    def switched(self, scale: int, model: str) -> Self:
+        """The same for another scale and model, "auto" among them. Raises what an unknown model raises."""
+        other = type(self)(scale, model, self.engine, fps=self.fps, **self.options)
+        other.wrap = self.wrap
+        return other
 
     def sharing_cores(self, streams: int) -> EngineOpener:
         """The same for engines that compute side by side: each gets its part of the processor's cores."""
@@ -63,6 +79,10 @@ class EngineOpener:
         return other
 
     def __call__(self, shape: tuple[int, int]) -> Engine:
+        engine = self._chosen(shape)
+        return self.wrap(engine) if self.wrap else engine
+
+    def _chosen(self, shape: tuple[int, int]) -> Engine:
         with self._lock:
             if not self._model and self.fps is None:
                 return self._open_best(shape)

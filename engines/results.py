@@ -33,9 +33,9 @@ def submit(engine: Engine, lr: Image, guidance: Guidance | None) -> None:
         cast(GuidedEngine, engine).submit(lr, guidance)
 
 
-def run_frame(engine: Engine, lr: Image) -> Image:
+def run_frame(engine: Engine, lr: Image, guidance: Guidance | None = None) -> Image:
     """The SR image of ``lr`` (H, W), with nothing else in flight; raises what the engine raises, and EngineError."""
-    engine.submit(lr)
+    submit(engine, lr, guidance)
     return collect_checked(engine, lr, engine.info.scale)
 
 

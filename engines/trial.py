@@ -55,7 +55,10 @@ def clean_only(best: Model, light: Model) -> str:
     """Why ``light`` is better than ``best`` on what probes deliver, in words; empty where it is not."""
     if level_names(best.module) or not level_names(light.module):
         return ""
-    return f"{best.name} was trained on clean images alone, {light.name} on noisy and compressed ones too"
+    return (
+        f"auto takes it, for {best.name} was trained on clean images alone, {light.name} on noisy and compressed ones "
+        f"too; where yours are clean, ask for {best.name}"
+    )
 
 
 def _seconds(

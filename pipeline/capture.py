@@ -7,28 +7,36 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.results import check_size
-from clesr.pipeline.frame import Corrupt, Frame, Image, InvalidFrame, Outcome, PreparedFrame
+from clesr.pipeline.continuity import Continuity
+from clesr.pipeline.cores.calibration import CoreCalibration
+from clesr.pipeline.engine_switch import EngineChoice, EngineSwitch
+from clesr.pipeline.frame import (
+    Corrupt,
+    Frame,
+    Gap,
+    Image,
+    InvalidFrame,
+    Outage,
+    Outcome,
+    PreparedFrame,
+    Temporal,
+)
 from clesr.pipeline.frame_queue import Closed, FrameQueue
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.rate_limiter import RateLimiter
-from clesr.pipeline.source import Source, SourceInfo
+from clesr.pipeline.source import Source
 from clesr.pipeline.watchdog import CallTimer
 
 log = SafeLogger(logging.getLogger(__name__))
 KEPT = 20  # notes
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
 BUFFERED_NS = 1_000_000_000  # after which no frame comes any more that has waited in a driver since the start
-SLACK = 1000  # numbers that may be missing whatever the time: drivers count fields, and clocks have steps
-FASTEST = 10_000.0  # frames/s of a source that does not say, and the most that is believed of one that does
-DAY_S = 24 * 3600.0  # longest gap in presentation times
-LAST_NUMBER = 1 << 53  # beyond it, numbers are not exact in every program that reads JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,12 @@ class Notes:
 @dataclass(slots=True)
 class CaptureStage:
     """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
-    each in turn; ``idle`` is the wait for a frame. ``alone``, set by any thread, has the next frame stand alone."""
+    each in turn; ``idle`` is the wait for a frame. ``alone``, set by any thread, has the next frame stand alone.
+    ``drop_damaged`` takes damaged frames for corrupt ones. ``engines`` says for which engine frames are."""
 
     source: Source
     prepare: Prepare
-    scale: int
+    engines: EngineSwitch
     queue: FrameQueue[PreparedFrame]
     observers: Sequence[FrameObserver]
     idle: CallTimer
@@ -67,19 +76,26 @@ class CaptureStage:
     clock: Clock
     stop: threading.Event
     alone: bool = False
+    drop_damaged: bool = False
     ended: bool = False
     captured: int = 0
     notes: Notes = field(default_factory=Notes)
-    _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled
+    _size: tuple[int, ...] | None = None  # of an LR image that can be up-scaled, and by which scale
+    _choice: EngineChoice | None = None
+    _temporal: Temporal | None = None  # of the frame before
+    _cores: CoreCalibration | None = None  # by which those of the last frame were removed
+    _outage: Outage | None = None  # before the frame that comes next
     _continuity: Continuity = field(init=False)
+    _missed: RateLimiter = field(init=False)
+    _damaged: RateLimiter = field(init=False)
     _corrupt: RateLimiter = field(init=False)
     _unprepared: RateLimiter = field(init=False)
     _placed: RateLimiter = field(init=False)
 
     def __post_init__(self) -> None:
         self._continuity = Continuity(self.source.info)
-        limiters = (RateLimiter(self.notes.add, self.clock) for _ in range(3))
-        self._corrupt, self._unprepared, self._placed = limiters
+        limiters = (RateLimiter(self.notes.add, self.clock) for _ in range(5))
+        self._corrupt, self._unprepared, self._placed, self._missed, self._damaged = limiters
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""
@@ -88,6 +104,9 @@ class CaptureStage:
                 if self.idle.since_ns is None:
                     self.idle.since_ns = self.clock.now_ns()
                 item = self._read()
+                if isinstance(item, Outage):
+                    self._outage = item
+                    continue
                 if item is None:
                     continue
                 self.idle.since_ns = None
@@ -98,16 +117,22 @@ class CaptureStage:
         except Closed:
             pass  # aborted, or the engine thread broke and has said why
         finally:
+            self._end_away()
+            self.prepare.end()
             self.queue.close()
-            for kind in (self._corrupt, self._unprepared, self._placed):
+            for kind in (self._corrupt, self._unprepared, self._placed, self._missed, self._damaged):
                 kind.rest()
 
-    def _read(self) -> Frame | Corrupt | None:
+    def _read(self) -> Frame | Corrupt | Outage | None:
         try:
             item: object = self.source.read(READ_S)
         except InvalidFrame as error:
             return Corrupt(self._continuity.expected, self.clock.now_ns(), str(error))
-        if item is None or isinstance(item, Frame | Corrupt):
+        except MemoryError:
+            if not self.source.info.live:  # which may never get past it
+                raise
+            return Corrupt(self._continuity.expected, self.clock.now_ns(), "there is no memory for it")
+        if item is None or isinstance(item, Frame | Corrupt | Outage):
             return item
         said = f"the source gave a {type(item).__name__}, which is no frame"
         return Corrupt(self._continuity.expected, self.clock.now_ns(), said)
@@ -125,17 +150,49 @@ class CaptureStage:
     def _capture(self, item: Frame | Corrupt, start_ns: int) -> None:
         """Count ``item`` and those that are missing before it, and send it on its way."""
         since_ns = start_ns if self.source.info.live else 0
+        begun, before_ns = self._continuity.begun, self._continuity.time_ns
         item, lost, remark = self._continuity.place(item, self.clock.now_ns(), since_ns)
-        if lost:
+        outage, self._outage = self._outage, None
+        if outage is not None and begun and (lost or not outage.known):
+            count = lost if outage.known else None
+            self._miss(Gap(item.number - lost, count, before_ns, item.time_ns), outage.reason)
+        if lost and (outage is None or not outage.known):
             for observer in self.observers:
                 observer.lose(item.number - lost, lost, item.time_ns)
         self.captured += lost + 1
+        if isinstance(item, Frame) and item.damaged:
+            self._damaged(f"frame {item.number} of {self.source.info.address} builds on a damaged picture")
+            if self.drop_damaged:
+                item = Corrupt(item.number, item.time_ns, "builds on a damaged picture")
         if isinstance(item, Corrupt):
             self._spoil(item, remark)
         else:
             self._hand_over(item, remark)
         if remark:
             self._placed(f"frame {item.number} of {self.source.info.address}: {remark}; it was put right")
+
+    def _miss(self, gap: Gap, reason: str) -> None:
+        """An outage has ended, or the run has. The next frame rests on none before it."""
+        self.alone = True
+        for observer in self.observers:
+            observer.miss(gap)
+        self._missed(
+            f"{self.source.info.address} was away for {gap.seconds:.1f} s ({reason}): {self._cost(gap)}"
+        )
+
+    def _cost(self, gap: Gap) -> str:
+        if gap.count is not None:
+            return f"{gap.count} frames are lost"
+        fps = self.source.info.fps
+        about = f", about {gap.seconds * fps:.0f} by its rate" if fps else ""
+        return f"an unknown number of frames is lost{about}"
+
+    def _end_away(self) -> None:
+        """The run ends; where the source is away, nobody knows what was lost until now."""
+        if self._outage is not None and self._continuity.begun:
+            begin_ns = self._continuity.time_ns
+            gap = Gap(self._continuity.next, None, begin_ns, max(begin_ns, self.clock.now_ns()))
+            self._miss(gap, self._outage.reason)
 
     def _spoil(self, item: Corrupt, remark: str) -> None:
         told = replace(item, reason=f"{item.reason}; {remark}") if remark else item
@@ -145,6 +202,8 @@ class CaptureStage:
 
     def _hand_over(self, frame: Frame, remark: str) -> None:
         prepared: PreparedFrame | None = None
+        if self.engines.choice is not self._choice:
+            self._switch(frame)
         try:
             for observer in self.observers:
                 observer.capture(frame, remark)
@@ -152,18 +211,23 @@ class CaptureStage:
             if lr is None:
                 return
             now_ns, prepare = self.clock.now_ns(), self.prepare
-            alone, self.alone = self.alone, False
-            moving = (
-                self.source.info.live or self.source.info.fps is not None
-            )  # and no stack or folder of images
+            # A stack or folder of images does not move, and nothing rests on a damaged one.
+            moving = self.source.info.live or self.source.info.fps is not None
+            temporal = prepare.temporal if moving and not frame.damaged else None
+            changed = temporal is not self._temporal or prepare.removed is not self._cores
+            self._temporal, self._cores = temporal, prepare.removed
+            alone, self.alone = self.alone or changed, frame.damaged
             prepared = PreparedFrame(
                 frame,
                 lr,
                 now_ns,
                 levels=prepare.levels,
+                cores=prepare.removed,
                 guide=prepare.guide,
-                temporal=prepare.temporal if moving else None,
+                temporal=temporal,
                 alone=alone,
+                corner=(prepare.roi.x, prepare.roi.y) if prepare.roi else (0, 0),
+                choice=self._choice,
             )
             replaced = self.queue.put(prepared)
         except BaseException:
@@ -179,9 +243,10 @@ class CaptureStage:
         become too large. Raises UsageError where that is so from the first frame on: the user may mend it."""
         try:
             image = self.prepare(frame)
-            if image.shape != self._size:
+            size = (*image.shape, self.scale)
+            if size != self._size:
                 check_size((image.shape[0], image.shape[1]), self.scale)
-                self._size = image.shape
+                self._size = size
         except UsageError as error:
             if self._size is None:
                 raise
@@ -190,6 +255,24 @@ class CaptureStage:
             return None
         image.flags.writeable = False  # the frame's own already is
         return image
+
+    @property
+    def scale(self) -> int:
+        """That of the next frame's image."""
+        return self.engines.first_scale if self._choice is None else self._choice.aim.scale
+
+    def _switch(self, frame: Frame) -> None:
+        """Another engine is ready: it is for ``frame`` and those after it, unless it is too large for that one."""
+        try:
+            choice = self.engines.take(self.prepare.shape((frame.image.shape[0], frame.image.shape[1])))
+        except UsageError:
+            return  # the region of interest leaves it
+        if choice is not self._choice:
+            self._choice, self.alone = choice, True
+            for observer in self.observers:
+                observer.switch(
+                    self.scale, str(choice.aim) if choice else "", choice.settings if choice else {}
+                )
 
     def settle(
         self, frame: Frame, outcome: Outcome, reason: str = "", prepared: PreparedFrame | None = None
@@ -202,109 +285,3 @@ class CaptureStage:
         frames, seconds = self.limits.frames, self.limits.seconds
         enough = frames is not None and self.captured >= frames
         return enough or (seconds is not None and self.clock.now_ns() - start_ns >= seconds * 1e9)
-
-
-class Placed(NamedTuple):
-    """A frame as it is taken: with the number and time that it gets, ``lost`` frames before it, and ``remark``: what
-    the source said instead, or empty."""
-
-    item: Frame | Corrupt
-    lost: int
-    remark: str
-
-
-class Continuity:
-    """Places each frame of one source behind the one before it. Numbers rise, and times never fall nor lie ahead.
-
-    A source's number stands where it follows the last, with a gap at most of what the time that passed allows (at twice
-    the source's rate, and ``SLACK``). Otherwise the frame gets the number after the last, and the source's numbers
-    count from there; a source that comes back to its old numbers is followed. Its times are treated alike: one before
-    the last or after ``now_ns`` is replaced by the present less the usual delay, and those that follow are shifted as
-    much as it, until the source's own are possible again. So a counter or clock that was set, once or for good, costs
-    no frame.
-    """
-
-    def __init__(self, info: SourceInfo) -> None:
-        self._rate = 2 * min(info.fps or FASTEST, FASTEST)
-        self._next: int | None = None
-        self._number_shift = self._time_shift = 0
-        self._time_ns = self._arrived_ns = self._delay_ns = 0
-        self._presented: float | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether a frame was placed."""
-        return self._next is not None
-
-    @property
-    def expected(self) -> int:
-        """The number that comes next, as the source would say it."""
-        return max(0, (self._next or 0) - self._number_shift)
-
-    def place(self, item: Frame | Corrupt, now_ns: int, since_ns: int) -> Placed:
-        """``item`` came at ``now_ns``; a first one was captured at ``since_ns`` or later."""
-        remarks = []
-        time_ns = self._time(item.time_ns, now_ns, since_ns)
-        if time_ns != item.time_ns:
-            remarks.append(f"the source's time for it was off by {_seconds(item.time_ns - time_ns)}")
-        elapsed = max(now_ns - self._arrived_ns, time_ns - self._time_ns) / 1e9
-        presented, remark = self._presentation(item)
-        if remark:
-            remarks.append(remark)
-        if presented is not None and self._presented is not None:
-            elapsed = max(elapsed, presented - self._presented)
-        number, lost = self._number(item.number, elapsed)
-        if number != item.number:
-            remarks.append(f"the source called it frame {_whole(item.number)}")
-        self._next, self._presented = number + 1, presented
-        self._time_ns, self._arrived_ns = time_ns, now_ns
-        if remarks:
-            changes = {"number": number, "time_ns": time_ns}
-            item = replace(item, **(changes | ({"pts": None, "time_base": None} if remark else {})))  # type: ignore[arg-type]
-        return Placed(item, lost, "; ".join(remarks))
-
-    def _number(self, number: int, elapsed_s: float) -> tuple[int, int]:
-        """The number that a frame gets, and how many are missing before it."""
-        if self._next is None:
-            self._next = number if 0 <= number < LAST_NUMBER else 0
-        allowed = SLACK + int(self._rate * elapsed_s)
-        shifts = (self._number_shift, 0)
-        for most in (0, allowed):
-            for shift in shifts:
-                if 0 <= number + shift - self._next <= most and number + shift < LAST_NUMBER:
-                    self._number_shift = shift
-                    return number + shift, number + shift - self._next
-        self._number_shift = self._next - number
-        return self._next, 0
-
-    def _time(self, time_ns: int, now_ns: int, since_ns: int) -> int:
-        earliest = since_ns if self._next is None else self._time_ns
-        for shift in (self._time_shift, 0):
-            if earliest <= time_ns + shift <= now_ns:
-                self._time_shift = shift
-                if not shift:
-                    self._delay_ns = now_ns - time_ns
-                return time_ns + shift
-        placed = max(min(earliest, now_ns), now_ns - self._delay_ns)
-        self._time_shift = placed - time_ns
-        return placed
-
-    def _presentation(self, item: Frame | Corrupt) -> tuple[float | None, str]:
-        """Seconds on the recording's own clock, None without one; what is said where that cannot be."""
-        if isinstance(item, Corrupt) or item.pts is None or item.time_base is None:
-            return self._presented, ""
-        try:
-            presented = float(item.pts * item.time_base)
-        except OverflowError:
-            return None, "its presentation time is beyond all bounds"
-        if self._presented is not None and presented - self._presented > DAY_S:
-            return presented, "its presentation time jumped by more than a day"
-        return presented, ""
-
-
-def _seconds(nanoseconds: int) -> str:
-    return f"{nanoseconds / 1e9:+.3f} s" if abs(nanoseconds) < 1 << 63 else "more than a century"
-
-
-def _whole(number: int) -> str:
-    return str(number) if abs(number) < 1 << 64 else f"beyond {'-' * (number < 0)}2^64"

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import EngineError
+from clesr.engines.common.errors import EngineError, UsageError, first_line
 from clesr.engines.engine import EngineInfo
+from clesr.engines.results import check_size
+from clesr.pipeline.engine_switch import EngineChoice
 from clesr.pipeline.frame import PreparedFrame, Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.live_engine import LiveEngine
+from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.watchdog import CallTimer, left_behind
@@ -28,10 +30,11 @@ T = TypeVar("T")
 @dataclass(eq=False, slots=True)
 class SharedEngine:
     """A live engine, the LR shape it is open for, the streams that use it, and those of the frames in flight, with the
-    count at which they were submitted."""
+    count at which they were submitted. ``choice`` is what a stream was switched to, None for what all can have."""
 
     live: LiveEngine
     shape: tuple[int, int]
+    choice: EngineChoice | None = None
     clients: set[EngineClient] = field(default_factory=set)
     owners: deque[tuple[int, EngineClient]] = field(default_factory=deque)
 
@@ -46,13 +49,22 @@ class EngineClient:
     emit: Callable[[Result], None]
     ended: Callable[[Sequence[PreparedFrame], BaseException | None], None]
     shared: SharedEngine | None = None
+    choice: EngineChoice | None = None  # the engine that it was switched to
+    refused: EngineChoice | None = None  # the last that failed on its first frame
     taken: deque[PreparedFrame] = field(default_factory=deque)  # out of the queue, without a result so far
     aborted: bool = False
     abandoned: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)  # over the end of a taken prepared
     info: EngineInfo | None = None  # of the engine that it had last
     closing_error: BaseException | None = None
+    left_restarts: int = 0  # of engines that it has left, less those from before it came to the present one
     done: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def restarts(self) -> int:
+        """How often an engine that it uses was open again after a failure."""
+        shared = self.shared
+        return self.left_restarts + (shared.live.restarts if shared is not None else 0)
 
     @property
     def has_room(self) -> bool:
@@ -69,6 +81,9 @@ class EngineStage:
     Turns go round the streams that have a frame and room for its result, so that neither a fast stream nor a
     slow disk holds up the others. A stream whose frames change size moves to the engine of the new size. Results of
     a stream come in order. An engine is closed when its last stream has ended. ``make_engine`` makes what keeps one.
+
+    A stream that is switched to another engine (engine_switch.py) has that one for itself; the others stay where they
+    are.
     """
 
     def __init__(self, make_engine: Callable[[], LiveEngine], clock: Clock = SYSTEM) -> None:
@@ -106,6 +121,16 @@ class EngineStage:
                 thread = stream_thread("clesr engine", self._run)
             thread.start()
             self._thread = thread
+
+    @property
+    def opener(self) -> OpenEngine:
+        """What opens the engines with which streams begin."""
+        return self._make_engine().open_engine
+
+    def make_other(self, open_engine: OpenEngine, scale: int) -> LiveEngine:
+        """What keeps an engine of ``open_engine`` for ``scale``, in all else as those with which streams begin."""
+        like = self._make_engine()
+        return LiveEngine(open_engine, scale, like.clock, consistent=like.consistent, hurried=like.hurried)
 
     def abort(self, client: EngineClient) -> None:
         """End ``client`` now: frames that wait go to ``ended``, those in flight are finished."""
@@ -155,6 +180,7 @@ class EngineStage:
         client = self._next()
         shared: SharedEngine | None = None
         if client is not None:
+            self._catch_up(client)
             try:
                 if client.aborted:
                     raise Closed
@@ -168,11 +194,27 @@ class EngineStage:
         if shared is None:
             shared = min((s for s in self._shared if s.owners), key=lambda s: s.owners[0][0], default=None)
             if shared is None:
-                self.wake.wait(IDLE_S)
+                self._rest()
                 return
         elif len(shared.owners) < shared.live.depth:
             return
         self._emit(shared, [self._call(shared.live.collect)])
+
+    def _rest(self) -> None:
+        """The engine has nothing to do."""
+        for client in self._clients:
+            client.queue.size = WAITING
+        self.wake.wait(IDLE_S)
+
+    def _catch_up(self, client: EngineClient) -> None:
+        """Let the engine finish what it has before a live stream's next frame is taken, so that none grows old in the
+        engine's own queue; while more come than it can take, only the newest waits. Where several streams take turns,
+        that would hold up the others."""
+        queue = client.queue
+        alone = queue.policy is Policy.DROP_OLDEST and len(self._clients) == 1 and not client.aborted
+        if alone and client.shared is not None and client.shared.owners:
+            self._call(client.shared.live.await_image)
+            queue.size = 1 if len(queue) >= WAITING else queue.size
 
     def _call(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """A call of an engine, which may never return."""
@@ -191,21 +233,60 @@ class EngineStage:
                 return client
         return None
 
-    def _submit(self, client: EngineClient, prepared: PreparedFrame) -> SharedEngine:
-        shared = self._place(client, (prepared.lr.shape[0], prepared.lr.shape[1]))
+    def _submit(self, client: EngineClient, prepared: PreparedFrame) -> SharedEngine | None:
+        shape, choice = (prepared.lr.shape[0], prepared.lr.shape[1]), prepared.choice
+        if isinstance(choice, EngineChoice) and self._took_over(client, prepared, choice):
+            return client.shared
+        shared = self._place(client, shape)
         results = self._call(shared.live.submit, prepared)
         self._submitted += 1
         shared.owners.append((self._submitted, client))
         self._emit(shared, results)
         return shared
 
+    def _took_over(self, client: EngineClient, prepared: PreparedFrame, choice: EngineChoice) -> bool:
+        """Whether ``prepared``, for ``choice``, has its result, after all before it. The first such frame decides: the
+        new engine takes over, or the present one goes on, for this frame too. Where the frame is too large for that
+        one, its image is a bicubic one."""
+        if choice is client.choice:
+            return False
+        shape, why = (prepared.lr.shape[0], prepared.lr.shape[1]), ""
+        if client.shared is not None:
+            self._emit(client.shared, self._call(client.shared.live.drain))
+        if choice is not client.refused:
+            try:
+                result = self._call(choice.live.attempt, prepared)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as broken:  # noqa: BLE001 - whatever an engine raises, the stream goes on
+                why, client.refused, prepared.told = first_line(broken), choice, None
+                choice.settle(choice, choice.live, why)
+            else:
+                left = self._detach(client)
+                client.choice, client.shared = choice, SharedEngine(choice.live, shape, choice, {client})
+                self._shared.append(client.shared)
+                choice.settle(choice, left, "")
+                self._give(client, result)
+                return True
+        live = client.shared.live if client.shared is not None else self._make_engine()
+        try:
+            check_size(shape, live.scale)
+        except UsageError as too_large:
+            self._give(client, choice.live.fail(prepared, why or first_line(too_large)))
+            return True
+        return False
+
     def _emit(self, shared: SharedEngine, results: list[Result]) -> None:
         for result in results:
             _, client = shared.owners.popleft()
-            with client.lock:
-                if not client.abandoned:
-                    client.taken.popleft()
-                    client.emit(result)
+            self._give(client, result)
+
+    def _give(self, client: EngineClient, result: Result) -> None:
+        """``client`` gets the ``result`` of its oldest frame that was taken."""
+        with client.lock:
+            if not client.abandoned:
+                client.taken.popleft()
+                client.emit(result)
 
     def _place(self, client: EngineClient, shape: tuple[int, int]) -> SharedEngine:
         """Where ``client`` finds an engine for ``shape``."""
@@ -214,7 +295,8 @@ class EngineStage:
             return present
         if present is not None:
             self._emit(present, self._call(present.live.drain))
-        place = next((shared for shared in self._shared if shared.shape == shape), None)
+        alike = (shared for shared in self._shared if shared.choice is client.choice)
+        place = next((shared for shared in alike if shared.shape == shape), None)
         if place is None and present is not None and len(present.clients) == 1:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
             return present
@@ -222,21 +304,31 @@ class EngineStage:
             place = SharedEngine(self._make_engine(), shape)
             self._shared.append(place)
         self._leave(client)
+        client.left_restarts -= place.live.restarts
         place.clients.add(client)
         client.shared = place
         return place
 
     def _leave(self, client: EngineClient) -> None:
+        live = self._detach(client)
+        if live is not None:
+            try:
+                self._call(live.close)
+            except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
+                client.closing_error = closing
+
+    def _detach(self, client: EngineClient) -> LiveEngine | None:
+        """Take ``client`` from its engine; that engine, where it is nobody's now."""
         shared, client.shared = client.shared, None
-        if shared is not None:
-            client.info = shared.live.info
-            shared.clients.discard(client)
-            if not shared.clients:
-                self._shared.remove(shared)
-                try:
-                    self._call(shared.live.close)
-                except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
-                    client.closing_error = closing
+        if shared is None:
+            return None
+        client.info = shared.live.info
+        client.left_restarts += shared.live.restarts
+        shared.clients.discard(client)
+        if shared.clients:
+            return None
+        self._shared.remove(shared)
+        return shared.live
 
     def _end(self, client: EngineClient, error: BaseException | None) -> None:
         client.queue.close()

@@ -17,6 +17,7 @@ from clesr.engines.common.image import Pixels
 if TYPE_CHECKING:
     from clesr.engines.guidance import Guidance
     from clesr.engines.levels import Levels
+    from clesr.pipeline.cores.calibration import CoreCalibration
 
 
 class Outcome(StrEnum):
@@ -24,7 +25,7 @@ class Outcome(StrEnum):
 
     UPSCALED = "upscaled"
     STALE = "stale"  # replaced by a newer one before the engine took it
-    LOST = "lost-at-source"  # a gap in the source's numbers
+    LOST = "lost-at-source"  # a gap in the source's numbers, or in the times of a network stream
     FAILED = "failed"  # the engine raised: the bicubic image was shown, marked
     CORRUPT = "corrupt"  # the source could not decode it
 
@@ -48,7 +49,8 @@ class Frame:
     ``image`` is (H, W) uint8 or uint16, C-contiguous, over the full range of its dtype: sources shift
     10- and 12-bit samples to the top, and add 32768 to signed ones. It cannot be written to. ``number`` counts from the
     source, so that gaps show. ``time_ns`` is the monotonic capture time, the driver's where it gives one.
-    ``pts`` in units of ``time_base`` seconds is the presentation time of recorded input, else None.
+    ``pts`` in units of ``time_base`` seconds is the presentation time of recorded input, else None. ``damaged``: it was
+    decoded, but builds on a picture that was damaged or never came, so that parts of it may be wrong.
 
     Raises InvalidFrame where the image is not of this form: checked here, and nowhere else.
     """
@@ -58,6 +60,7 @@ class Frame:
     time_ns: int
     pts: int | None = None
     time_base: Fraction | None = None
+    damaged: bool = False
 
     def __post_init__(self) -> None:
         image = self.image
@@ -90,6 +93,32 @@ class Corrupt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "number", whole("number", self.number))
         object.__setattr__(self, "time_ns", whole("time", self.time_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A source was away before the frame that it gives next, for a ``reason`` in a few words. ``known``: the numbers of
+    the frames tell how many are missing; else nobody knows. ``over`` is False where it is away now: told once, and
+    again, with True, before the first frame after it."""
+
+    reason: str
+    over: bool = True
+    known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What an outage cost: ``count`` frames from ``number`` on, None where nobody knows how many, between ``begin_ns``
+    and ``end_ns``, the times of the last frame before it and the first one after it."""
+
+    number: int
+    count: int | None
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.begin_ns) / 1e9
 
 
 class Fused(NamedTuple):
@@ -125,9 +154,12 @@ class Told:
 @dataclass(slots=True)
 class PreparedFrame:
     """A frame on its way through the engine: ``lr`` (H, W) is cut to the region of interest and windowed; ``levels`` of
-    the source became its black and white, None where it was not stretched. Nobody may write to it. ``guide`` is the
+    the source became its black and white, None where it was not stretched; ``cores`` is the calibration by which fibre
+    cores were removed, None where they were not. Nobody may write to it. ``guide`` is the
     stream's; ``told`` what it said of the frame, where the network was told anything. ``temporal`` is the stream's,
-    None where frames stand alone; ``alone`` where this one does, whatever came before."""
+    None where frames stand alone; ``alone`` where this one does, whatever came before. ``corner`` (x, y) is the
+    captured pixel that became the first one of ``lr``. ``choice`` is the engine (EngineChoice) that it is for, None for
+    that with which the run began."""
 
     frame: Frame
     lr: Image
@@ -138,6 +170,9 @@ class PreparedFrame:
     told: Told | None = None
     temporal: Temporal | None = None
     alone: bool = False
+    corner: tuple[int, int] = (0, 0)
+    choice: object = None
+    cores: CoreCalibration | None = None
 
 
 class Times(NamedTuple):
@@ -176,7 +211,8 @@ class Result:
     """What goes to the sinks: the captured frame as it was, and the image made from it.
 
     ``lr`` (H, W) is the prepared image that the engine read: gray, cut to the region of interest, windowed by
-    ``levels`` (as in PreparedFrame).
+    ``levels``, its first pixel the captured one at ``corner`` (x, y) (as in PreparedFrame), without the fibre cores
+    that ``cores`` says.
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
     against ``lr``, and ``check`` what else was found; None where it was not measured. ``told`` is what the network
@@ -198,6 +234,15 @@ class Result:
     told: Told | None = None
     frames: float | None = None
     reason: str = ""
+    cores: CoreCalibration | None = None
+    corner: tuple[int, int] = (0, 0)
+
+
+def period_of(fps: float) -> Fraction:
+    """Seconds of a frame at ``fps`` a second, as a simple fraction, however fast or slow: 1001/30000 or 3600."""
+    if fps >= 1:
+        return 1 / Fraction(fps).limit_denominator(1001)
+    return Fraction(1 / fps).limit_denominator(1001)
 
 
 class Timeline:

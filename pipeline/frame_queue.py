@@ -23,8 +23,8 @@ class Closed(Exception):
 
 
 class FrameQueue(Generic[T]):
-    """At most ``size`` items from one writer to one reader, in order. ``wake`` is set at every change, for a thread
-    that waits for several queues at once."""
+    """At most ``size`` items from one writer to one reader, in order; of one that drops, the reader may change it.
+    ``wake`` is set at every change, for a thread that waits for several queues at once."""
 
     def __init__(self, size: int, policy: Policy, wake: threading.Event | None = None) -> None:
         if size < 1:

@@ -40,6 +40,12 @@ def parse_denoise(text: str) -> float | None:
     return noise
 
 
+def check_denoise(noise: float | None) -> None:
+    """Raises UsageError where ``noise`` is neither None nor grey levels that can be assumed."""
+    if noise is not None and not 0 <= noise <= HIGHEST_NOISE:
+        raise UsageError(f"denoise {noise} is neither None nor 0 to {HIGHEST_NOISE:g} grey levels")
+
+
 class Guide:
     """Tells the network of the frames of one stream, in their order. Called by one thread.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, PreparedFrame, Result
+from clesr.pipeline.frame import Corrupt, Frame, Gap, Outcome, PreparedFrame, Result
 from clesr.pipeline.sink import Sink
 
 
@@ -17,8 +18,17 @@ class FrameObserver(Protocol):
         """``frame`` came from the source; ``remark`` where its number or time was put right. Source thread, before
         anything else is done with it."""
 
+    def switch(self, scale: int, name: str, settings: Mapping[str, Any]) -> None:
+        """From the next captured frame on images are of another engine, in words ``name``, for ``scale``; ``settings``
+        are those of the run that have changed with it, against those with which it began. Source thread."""
+        return None
+
     def lose(self, number: int, count: int, time_ns: int) -> None:
         """``count`` frames from ``number`` on were lost at the source, noticed at ``time_ns``. Source thread."""
+
+    def miss(self, gap: Gap) -> None:
+        """The source was away; ``gap`` says what that cost. In place of ``lose`` where the count is known. Source
+        thread."""
 
     def spoil(self, item: Corrupt) -> None:
         """A frame came that could not be decoded. Source thread."""
@@ -48,9 +58,16 @@ class FrameRecorder(FrameObserver, Sink, Protocol):
     def alarm(self) -> str | None:
         """Why a recording that was asked for ended early, or could not begin; else None."""
 
+    def status(self) -> Mapping[str, Any]:
+        """What a Status says of recording. Any thread."""
+
     def start(self, folder: Path, *, or_next: bool = False) -> None:
         """Record into the new ``folder`` from the next frame on. ``or_next``: where something is in it, into ``NAME-2``
         and so on. Any thread."""
 
     def stop(self) -> None:
         """End the recording; the run goes on. Any thread."""
+
+    def state(self, settings: Mapping[str, Any]) -> None:
+        """Recordings that begin from now on say ``settings`` of the run, in place of those that they said of the same
+        names. Any thread."""

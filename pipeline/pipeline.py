@@ -16,22 +16,25 @@ from functools import partial
 from pathlib import Path
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import ClesrError, SinkError, SourceError, first_line
+from clesr.engines.common.errors import ClesrError, RecordingError, SinkError, SourceError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.capture import READ_S, CaptureStage, Limits
 from clesr.pipeline.ending import Ending, let_go
 from clesr.pipeline.engine_stage import EngineStage
-from clesr.pipeline.frame import Outcome, PreparedFrame, Result
+from clesr.pipeline.engine_switch import EngineAim, EngineSwitch
+from clesr.pipeline.frame import Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.guide import check_denoise
 from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.source import Source
+from clesr.pipeline.source import RestartingSource, Source
 from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import State, Status, Summary
+from clesr.pipeline.temporal import StreamFusion
 from clesr.pipeline.watchdog import Part, Timeouts, Watchdog
 
 log = SafeLogger(logging.getLogger(__name__))
@@ -46,7 +49,8 @@ class Pipeline:
     counted as stale. ``recorder`` sees every captured frame before anything else does, and takes the results as a
     sink. ``on_end`` is called before the sinks are closed when everything of a recorded source came through,
     without a stop or an error. ``consistent`` corrects images by what was measured; an EngineStage has a setting of
-    its own. ``timeouts`` say how long other parts may be silent.
+    its own. ``drop_damaged`` takes frames that build on damaged pictures for corrupt ones. ``timeouts`` say how long
+    other parts may be silent. ``pixel_um`` is the width of a captured pixel in micrometres, for scale bars.
     """
 
     def __init__(
@@ -61,21 +65,24 @@ class Pipeline:
         recorder: FrameRecorder | None = None,
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
+        drop_damaged: bool = False,
         on_end: Callable[[], None] = lambda: None,
         timeouts: Timeouts | None = None,
+        pixel_um: float | None = None,
     ) -> None:
-        self.source, self.scale = source, scale
+        self.source, self.pixel_um = source, pixel_um
         self.prepare = prepare or Prepare()
         self.clock, self.on_end, self.stream = clock, on_end, stream_name.get()
         self.stats = RunStats(source.info, clock)
         self.ledger = self.stats.ledger
+        live = source.info.live
         if not isinstance(factory, EngineStage):
-            factory = EngineStage(partial(LiveEngine, factory, scale, clock, consistent=consistent), clock)
+            make = partial(LiveEngine, factory, scale, clock, consistent=consistent, hurried=live)
+            factory = EngineStage(make, clock)
         self._engine = factory
         self.recorder = recorder
         self._observers: tuple[FrameObserver, ...] = (self.stats, recorder) if recorder else (self.stats,)
         self._timeouts, self._limits = timeouts or Timeouts(), limits or Limits()
-        live = source.info.live
         full_s = self._timeouts.full if live else None
         self._workers = [
             SinkWorker(sink, factory.wake, clock=clock, full_s=full_s)
@@ -87,18 +94,23 @@ class Pipeline:
         self._errors: list[BaseException] = []
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
+        self.looked_ns = self._start_ns  # when the main thread last looked after it
         self._ending = Ending(source, self._workers, recorder, timeouts=self._timeouts, clock=clock)
         idle = self.stats.monitor.idle
+        self._engines = EngineSwitch(
+            EngineAim.of(factory.opener, scale), factory.make_other, self._newest_image
+        )
         self._capture = CaptureStage(
             source,
             self.prepare,
-            scale,
+            self._engines,
             self._client.queue,
             observers=self._observers,
             idle=idle,
             limits=self._limits,
             clock=clock,
             stop=self._ending.stop,
+            drop_damaged=drop_damaged,
         )
         self._watchdog = Watchdog(self._timeouts)
         self._silent = ""  # what is to be said of the engine now
@@ -178,6 +190,7 @@ class Pipeline:
 
     def look(self) -> None:
         """Main thread, again and again: say which part does not answer, give up those that have had their time."""
+        self.looked_ns = self.clock.now_ns()
         self._watchdog.look(self._watched())
         self._silent = self._watchdog.message(self._engine_part)
         late = self.stats.late()
@@ -247,6 +260,57 @@ class Pipeline:
         if self.recorder is not None:
             self.recorder.stop()
 
+    def switch(
+        self, scale: int | None = None, model: str | None = None, *, open_engine: OpenEngine | None = None
+    ) -> None:
+        """Go on with another engine: of this ``scale`` (2, 4 or 8) and ``model`` ("auto" too), where they are given, or
+        of ``open_engine``, which is for ``scale``. Any thread; returns at once. ::
+
+            pipeline.switch(scale=8)
+            pipeline.switch(model="densenet")
+
+        The new engine is opened beside the present one, and must pass its self-test and make a sound image of the last
+        frame. Then it has the frames from the next one on. Where any of this fails, its first frame included, the
+        present engine goes on; ``status`` says so in ``switch_error``, and meanwhile in ``switching`` what is on its
+        way. Later calls replace one that waits, and add to it; one for what is in use takes it back.
+
+        No frame is lost. Results have another size where the scale is another, a recording goes on in ``NAME-2``.
+        Of several pipelines at one EngineStage only this one is switched, to an engine of its own.
+
+        Raises UsageError where the images would become too large, the scale is none, or the run has ended; and without
+        ``open_engine`` where the run's engines come from a function that has no other scale or model.
+        """
+        self._engines.request(scale, model, open_engine)
+
+    @property
+    def scale(self) -> int:
+        """How many times larger in width and height the next image will be."""
+        return self._capture.scale
+
+    @property
+    def temporal(self) -> bool:
+        """Whether earlier frames help, from the next frame on. Any thread may set it."""
+        return self.prepare.temporal is not None
+
+    @temporal.setter
+    def temporal(self, on: bool) -> None:
+        if on != self.temporal:
+            hurried = self.source.info.live
+            self.prepare.temporal = StreamFusion(hurried=hurried, clock=self.clock) if on else None
+            self._state_settings(temporal="auto" if on else "off")
+
+    @property
+    def denoise(self) -> float | None:
+        """The noise in grey levels that networks are told of, None: as estimated. Any thread may set it, for the frames
+        that the engine gets next."""
+        return self.prepare.guide.denoise
+
+    @denoise.setter
+    def denoise(self, noise: float | None) -> None:
+        check_denoise(noise)
+        self.prepare.guide.denoise = noise
+        self._state_settings(denoise=noise)
+
     def status(self) -> Status:
         info, failure = self._engine_state()
         silent = self._silent
@@ -258,10 +322,21 @@ class Pipeline:
             engine=self._described[1],
             model=info.model if info else "",
             **self.stats.status(self.clock.now_ns()),
-            recording=self.recorder is not None and self.recorder.recording,
             message=failure or silent,
-            alarm=f"RECORDING ENDED: {self.recorder.alarm}" if self.recorder and self.recorder.alarm else "",
+            pixel_um=self.pixel_um,
+            scale=self.scale,
+            switching=self._engines.words,
+            switch_error=self._engines.error,
+            temporal=self.temporal,
+            engine_restarts=self._client.restarts,
+            source_restarts=self.source.restarts if isinstance(self.source, RestartingSource) else 0,
+            **(self.recorder.status() if self.recorder is not None else {}),
         )
+
+    @property
+    def engine(self) -> EngineInfo | None:
+        """What the engine says of itself, None where it is not open yet."""
+        return self._engine_state()[0]
 
     def summary(self) -> Summary:
         """What the run has come to so far."""
@@ -284,6 +359,9 @@ class Pipeline:
                 for worker in self._workers
             },
             fidelity=self.stats.fidelities.summary(),
+            damaged=self.stats.damaged,
+            outages=self.stats.outages.summary(self._start_ns),
+            outage_total=str(outages) if (outages := self.stats.outages.total).count else "",
         )
 
     def _read(self, start_ns: int) -> None:
@@ -348,6 +426,18 @@ class Pipeline:
         shared = self._client.shared
         return (shared.live.info, shared.live.failure) if shared else (self._client.info, None)
 
+    def _newest_image(self) -> tuple[Image | None, tuple[int, int] | None]:
+        """The LR image of the last result, and the shape (H, W) of the next one, as far as they are known."""
+        newest = self.stats.newest
+        if newest is not None:
+            return newest.lr, (newest.lr.shape[0], newest.lr.shape[1])
+        stated = self.source.info.shape
+        return None, self.prepare.shape(stated) if stated is not None else None
+
+    def _state_settings(self, **settings: object) -> None:
+        if self.recorder is not None:
+            self.recorder.state(settings)
+
     def _watched(self) -> list[Part]:
         """What has to answer now."""
         sinks = [part for worker, part in zip(self._workers, self._sink_parts, strict=True) if worker.alive]
@@ -360,7 +450,9 @@ class Pipeline:
         if self._capture.ended and not self._errors and not any(worker.error for worker in self._workers):
             self.on_end()
         self._ending.close_sinks(lambda: self._watchdog.look(self._watched()))
-        for close in (partial(self._engine.close, self._client), self._ending.close_source):
+        limit = self._timeouts.abort if self._ending.aborted else self._timeouts.close
+        free = partial(self._engines.close, limit, hung=self._client.abandoned)
+        for close in (partial(self._engine.close, self._client), free, self._ending.close_source):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
@@ -371,8 +463,12 @@ class Pipeline:
 
     @property
     def error(self) -> BaseException | None:
-        """After ``finish``: what broke first. A RuntimeError where the ledger does not balance."""
-        errors = [*self._errors, *(worker.error for worker in self._workers if worker.error)]
+        """After ``finish``: what broke first, a RecordingError where nothing but the recording did; a RuntimeError
+        where the ledger does not balance."""
+        broken = [
+            worker for worker in self._workers if worker.error is not None
+        ]  # the recorder's is the last
+        errors = [*self._errors, *(worker.error for worker in broken if worker.error is not None)]
         if not errors:
             try:
                 self.ledger.check()
@@ -380,9 +476,14 @@ class Pipeline:
                 return unbalanced
             return None
         first = errors[0]
-        if not isinstance(first, OSError) or isinstance(first, ClesrError) or self._errors:
+        if self._errors or isinstance(first, RecordingError):
             return first
-        named = SinkError(f"writing failed: {first}")
+        if broken[0].sink is self.recorder:
+            named: ClesrError = RecordingError(f"the recording failed: {first_line(first)}")
+        elif isinstance(first, OSError) and not isinstance(first, ClesrError):
+            named = SinkError(f"writing failed: {first}")
+        else:
+            return first
         named.__cause__ = first
         return named
 

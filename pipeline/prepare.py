@@ -1,10 +1,11 @@
-"""From a captured frame to the LR image that the engine reads: region of interest, intensity window."""
+"""From a captured frame to the LR image that the engine reads: fibre cores, region of interest, intensity window."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.numbers import decimal_number, shortened, whole_number
+from clesr.pipeline.cores.calibration import CoreCalibration
+from clesr.pipeline.cores.flat_field import FRAMES, CalibrationTaker
+from clesr.pipeline.cores.removal import CoreRemoval
 from clesr.pipeline.frame import Frame, Image, Temporal
 from clesr.pipeline.guide import Guide
 
@@ -74,7 +78,7 @@ class Window:
     high: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.low:g},{self.high:g}" if self.mode == "fixed" else self.mode
+        return f"{_number(self.low)},{_number(self.high)}" if self.mode == "fixed" else self.mode
 
     @classmethod
     def parse(cls, text: str) -> Window:
@@ -91,11 +95,29 @@ class Window:
             raise UsageError(f"--window {shortened(text)}: LOW must be below HIGH")
         return cls("fixed", low, high)
 
+    def or_stated(self, levels: tuple[float, float] | None) -> Window:
+        """The window of the ``levels`` of a source (``SourceInfo.window``), where it has some and this one is ``auto``
+        or what they were made from; else this one."""
+        if levels is None or self.mode not in ("auto", "fixed"):
+            return self
+        return Window("fixed", *levels)
+
+
+def _number(value: float) -> str:
+    """``value`` in as few digits as mean it exactly: a session is rendered again by them."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
 
 class Prepare:
-    """Cuts and stretches frames of one source, in order. Called by one thread. ``levels`` are those that the last
-    frame's black and white were, None where it was not stretched. ``guide`` and ``temporal`` go on with each frame, to
-    the engine's thread: one tells the network of it, the other lets earlier frames help it.
+    """Removes the fibre cores of frames of one source, in order, cuts and stretches them. Called by one thread.
+    ``levels`` are those that the last frame's black and white were, None where it was not stretched. ``guide`` and
+    ``temporal`` go on with each frame, to the engine's thread: one tells the network of it, the other lets earlier
+    frames help it.
+
+    ``cores`` is the calibration of the probe, by which the pattern of its cores is removed while ``remove_cores`` is
+    True. Any thread may set both, between two frames, and call ``calibrate``. ``removed`` is the calibration by which
+    that was done to the last frame, None where it was not.
 
     The percentile window is measured in the inscribed ellipse, so that the black corners of a round
     field of view do not count, and follows with a time constant of ``SMOOTHING_S`` seconds of capture
@@ -109,7 +131,13 @@ class Prepare:
         window: Window | None = None,
         guide: Guide | None = None,
         temporal: Temporal | None = None,
+        cores: CoreCalibration | None = None,
     ) -> None:
+        self.cores, self.remove_cores = cores, True
+        self.removed: CoreCalibration | None = None
+        self._removal: CoreRemoval | None = None
+        self._takers: list[CalibrationTaker] = []
+        self._ended = False
         self.roi, self.window = roi, window or Window()
         self.guide, self.temporal = guide or Guide(), temporal
         self.levels: tuple[float, float] | None = None
@@ -118,7 +146,10 @@ class Prepare:
         self._time_ns = 0
 
     def shape(self, captured: tuple[int, int]) -> tuple[int, int]:
-        """The LR shape (H, W) of frames of shape ``captured``; raises UsageError for a bad ROI."""
+        """The LR shape (H, W) of frames of shape ``captured``; raises UsageError for a bad ROI, or
+        where the calibration of the cores is for another size."""
+        if self.cores is not None:
+            self.cores.check(captured)
         if self.roi is None:
             return captured
         self.roi.check(captured)
@@ -126,12 +157,48 @@ class Prepare:
 
     def __call__(self, frame: Frame) -> Image:
         """The LR image of ``frame``: its own array where nothing is to be done, else a new one."""
-        image = frame.image
+        for taker in tuple(self._takers):
+            if taker.add(frame.image):
+                self._takers.remove(taker)
+        image = self._without_cores(frame)
         if self.roi is not None:
             self.roi.check((image.shape[0], image.shape[1]))
             image = np.ascontiguousarray(self.roi.cut(image))
         self.levels = self.find_levels(image, frame)
         return image if self.levels is None else stretch(image, *self.levels)
+
+    def find_cores(self, frame: Frame) -> CoreCalibration | None:
+        """The calibration by which the cores of ``frame`` are removed; None where they are not."""
+        return self.cores if self.remove_cores else None
+
+    def calibrate(self, frames: int = FRAMES, *, name: str = "") -> Future[CoreCalibration]:
+        """Any thread: the calibration that the next ``frames`` frames make, which must show a flat field. They are seen
+        as they are captured, and go on as ever; what is found is not used before it is made ``cores``.
+
+        The future raises what ``FlatField`` and ``find_cores`` raise, and SourceError where the run ends before. ::
+
+            prepare.cores = prepare.calibrate(25).result(timeout=60)
+        """
+        taker = CalibrationTaker(frames, name)
+        self._takers.append(taker)
+        if self._ended:
+            self.end()
+        return taker.future
+
+    def end(self) -> None:
+        """No frame comes any more: calibrations that wait for some fail."""
+        self._ended = True
+        while self._takers:
+            self._takers.pop().give_up()
+
+    def _without_cores(self, frame: Frame) -> Image:
+        cores = self.find_cores(frame)
+        if cores is not self.removed:
+            self._levels = None  # brightness is another
+        if cores is not None and (self._removal is None or self._removal.calibration is not cores):
+            self._removal = CoreRemoval(cores)
+        self.removed = cores
+        return frame.image if cores is None or self._removal is None else self._removal(frame.image)
 
     def find_levels(self, image: Image, frame: Frame) -> tuple[float, float] | None:
         """The levels of ``image``, cut from ``frame``, that become black and white; None where it stays as it is."""
@@ -141,7 +208,7 @@ class Prepare:
         if mode == "full":
             return None
         if mode == "percentile":
-            return self._follow(image, frame.time_ns)
+            return self._follow(image, _media_ns(frame))
         return self.window.low, self.window.high
 
     def _follow(self, image: Image, time_ns: int) -> tuple[float, float]:
@@ -156,6 +223,14 @@ class Prepare:
         self._time_ns = time_ns
         low, high = (float(level) for level in self._levels)
         return low, max(high, low + 1)
+
+
+def _media_ns(frame: Frame) -> int:
+    """When ``frame`` was taken, on the clock of its recording where it has one: a file that is read as fast as it can
+    be gives the same images each time."""
+    if frame.pts is None or frame.time_base is None:
+        return frame.time_ns
+    return round(frame.pts * frame.time_base * 1_000_000_000)
 
 
 def stretch(image: Image, low: float, high: float) -> Image:

@@ -17,22 +17,29 @@ from clesr.engines.models.registry import SCALES
 
 if TYPE_CHECKING:
     from clesr.pipeline.prepare import Prepare, Roi, Window
-    from clesr.pipeline.source import Pace
+    from clesr.pipeline.source import Pace, SourceInfo
 
 VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
 TEMPORAL = ("auto", "off")
+DAMAGED = ("show", "drop")
+RANGES = ("auto", "full", "limited")
 PROCESSORS = ("auto", "cpu", "gpu")  # what decodes or encodes video
+NO_CORES = "none"  # in place of a calibration: the pattern stays
 PATIENCE_FPS = 2.0  # frames/s that DenseNet must reach to be taken by "auto" where nobody waits live
+MOSAIC_MB = 256.0  # of memory for a map
 PIECE = 1000  # frames of a video that are computed and, after a loss, computed again together
 # Of the help, in order.
-PANELS = ("Source", "Input", "Up-scaling", "Output", "Recording", "Stopping", "Archive")
+PANELS = (
+    "Source", "Input", "Up-scaling", "Output", "Browser", "Recording", "Control", "Stopping", "Testing", "Archive",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
     and ``maximum`` bounds; ``above_zero`` is checked when settings are made. ``parse`` makes the field's value of a
-    text. ``per_stream``: once for each stream of a command line, a field of each has one. ``negative``
+    text. ``per_stream``: once for each stream of a command line, a field of each has one, or
+    several where it is a tuple. ``negative``
     is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together.
     ``names`` are other spellings of the option, which is named as its field."""
 
@@ -74,7 +81,13 @@ def overwriting(panel: str | None = None) -> Any:
     return setting(False, help, panel=panel)
 
 
-_source, _input, _upscaling, _output, _recording, _stopping, _archive = (
+def mosaic_memory(panel: str | None = None) -> Any:
+    """The field ``mosaic_memory`` of what joins frames into maps."""
+    help = "Memory for a map, in MB; one that needs more ends, and another begins."
+    return setting(MOSAIC_MB, help, "MB", panel=panel, minimum=16.0, maximum=1e6)
+
+
+_source, _input, _upscaling, _output, _browser, _recording, _control, _stopping, _testing, _archive = (
     partial(setting, panel=panel) for panel in PANELS
 )
 
@@ -104,7 +117,7 @@ def _parsed(place: str, *more: str) -> Callable[[str], Any]:
 
 _roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
 _window, _pace = _parsed("prepare:Window.parse"), _parsed("sources.pacing:parse_pace")
-_denoise = _parsed("guide:parse_denoise")
+_denoise, _key = _parsed("guide:parse_denoise"), _parsed("controls.action:parse_key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +147,65 @@ class EngineSettings:
         check_values(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadingSettings:
+    """How images, stacks, DICOM files and video are read. Without slots, so that other settings can have these too."""
+
+    fps: float | None = _input(
+        None,
+        "Frames/s of a folder, stack or DICOM file, in place of what it states.  [default: 25 where it states none]",
+        "N",
+        minimum=0.001,
+        maximum=10_000,
+    )
+    channel: int | None = _input(
+        None, "Channel of a stack, counted from 0 (video tracks from 1).  [default: 0, told]", "N", minimum=0
+    )
+    plane: int | None = _input(
+        None,
+        "Plane of depth (Z) of a stack, counted from 0.  [default: 0, or all where there is one time; told]",
+        "N",
+        minimum=0,
+    )
+    window: Window = _input(
+        "auto",
+        "Grey levels stretched to black..white: full, percentile, LOW,HIGH in values of the file (which floats and "
+        "32-bit integers need), or auto (the window that a DICOM file or session states, else full for 8 bit, "
+        "percentile for 16 bit).",
+        "LEVELS",
+        parse=_window,
+    )
+
+    track: int | None = _input(
+        None,
+        "Number of the video track, where a file has several, counted from 1 (channels from 0).  [default: the one it "
+        "marks]",
+        "N",
+        minimum=1,
+    )
+    range: str = _input(
+        "auto",
+        "Grey levels of video: full (0 to 255), limited (16 to 235, which are stretched), or auto: as it says itself.",
+        choices=RANGES,
+    )
+    deinterlace: bool = _input(False, "Make whole pictures of interlaced video, one of each two fields.")
+
+    def reading(self) -> dict[str, Any]:
+        """The arguments of ``open_source`` that these are."""
+        fixed = (self.window.low, self.window.high) if self.window.mode == "fixed" else None
+        return {
+            "fps": self.fps,
+            "channel": self.channel,
+            "plane": self.plane,
+            "window": fixed,
+            "track": self.track,
+            "levels": self.range,
+            "deinterlace": self.deinterlace,
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings(EngineSettings):
+class RunSettings(EngineSettings, ReadingSettings):
     """What every run that reads and writes images has in common."""
 
     denoise: AssumedNoise = _upscaling(
@@ -152,15 +222,14 @@ class RunSettings(EngineSettings):
     consistent: bool = _upscaling(
         False, "Correct each image so that, shrunk again, it equals the measured one."
     )
+    cores: str | None = _input(
+        None,
+        "Remove the core pattern of a fibre bundle by the calibration of its probe, a file of `clesr calibrate`; none "
+        "leaves it.  [default: none; of a session its own]",
+        "FILE",
+    )
     roi: Roi | None = _input(
         None, "Use only this rectangle of the frame, in pixels: corner, width, height.", "X,Y,W,H", parse=_roi
-    )
-    window: Window = _input(
-        "auto",
-        "Grey levels stretched to black..white: full, percentile, LOW,HIGH, or auto (full for 8 bit, percentile "
-        "for 16 bit).",
-        "LEVELS",
-        parse=_window,
     )
     decode: str = _input(
         "auto",
@@ -182,14 +251,24 @@ class RunSettings(EngineSettings):
         choices=PROCESSORS,
     )
 
-    def prepare(self, *, live: bool = False) -> Prepare:
-        """What makes LR images of captured frames, which do not wait where they are ``live``."""
+    def reading(self) -> dict[str, Any]:
+        """The arguments of ``open_source`` that these are."""
+        return {**ReadingSettings.reading(self), "decode": self.decode}
+
+    def prepare(self, source: SourceInfo | None = None) -> Prepare:
+        """What makes LR images of the frames of ``source``, which do not wait where it is live."""
+        from clesr.pipeline.cores.calibration import load_cores
         from clesr.pipeline.guide import Guide
         from clesr.pipeline.prepare import Prepare
         from clesr.pipeline.temporal import StreamFusion
 
-        temporal = StreamFusion(hurried=live) if self.temporal == "auto" else None
-        return Prepare(roi=self.roi, window=self.window, guide=Guide(self.denoise), temporal=temporal)
+        temporal = (
+            StreamFusion(hurried=source is not None and source.live) if self.temporal == "auto" else None
+        )
+        window = self.window if source is None else self.window.or_stated(source.window)
+        file = self.cores or (None if source is None else source.cores)
+        cores = None if file is None or file == NO_CORES else load_cores(file)
+        return Prepare(roi=self.roi, window=window, guide=Guide(self.denoise), temporal=temporal, cores=cores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +287,12 @@ class LiveSettings(RunSettings):
         "original", "Speed of recorded input: original, max, or a number of frames/s.", "RATE", parse=_pace
     )
     loop: bool = _source(False, "Start recorded input again at its end.")
+    damaged: str = _source(
+        "show",
+        "Frames that build on a damaged picture, to the next that needs none before it: show (marked), or drop "
+        "(counted as corrupt).",
+        choices=DAMAGED,
+    )
     share: str = _source(
         "auto",
         "Several streams take turns at one engine (one for each frame size), have several, or auto: what a short "
@@ -215,7 +300,9 @@ class LiveSettings(RunSettings):
         choices=("auto", "one", "several"),
     )
     display: str = _output(
-        "window", "Where to show the image; q in the window quits.", choices=("window", "none")
+        "window",
+        "Where to show the image: window (q quits), browser (a page at the address that is told), or none.",
+        choices=("window", "browser", "none"),
     )
     overlay: str | None = _output(
         None,
@@ -228,10 +315,39 @@ class LiveSettings(RunSettings):
         "FILE",
         per_stream=True,
     )
-    send: str | None = _output(
-        None, "Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer).", "ADDRESS", per_stream=True
+    send: tuple[str, ...] = _output(
+        (),
+        "Also send: zmq+tcp://*:5555 (ZeroMQ), igtl://*:18944 (3D Slicer). May be repeated. With several streams: with "
+        "{stream} in it for all, NAME= before it for one, else once each.",
+        "[NAME=]ADDRESS",
+        per_stream=True,
     )
+    mosaic: str | None = _output(
+        None,
+        "Also join the frames into a map, and write it at the end as OME-TIFF (.ome.tif); key m writes it as it is.",
+        "FILE",
+        per_stream=True,
+    )
+    mosaic_memory: float = mosaic_memory("Output")
     summary: str | None = _output(None, "Write the closing figures as JSON.", "FILE", per_stream=True)
+    listen: str | None = _browser(
+        None,
+        "Where the browser's page is. An address that other machines can reach needs a token, which is told.  "
+        "[default: 127.0.0.1:8765, or a free port there]",
+        "ADDRESS:PORT",
+    )
+    token_file: str | None = _browser(
+        None,
+        "Take the token from this file, or from CLESR_BROWSER_TOKEN.  [default: a new one for each run]",
+        "FILE",
+    )
+    tls_certificate: str | None = _browser(None, "Encrypt with this certificate (PEM).", "FILE")
+    tls_key: str | None = _browser(None, "Its key (PEM).  [default: it is in the certificate's file]", "FILE")
+    sessions: str | None = _browser(
+        None,
+        "Folder whose recorded sessions the page lists.  [default: where this run records]",
+        "DIR",
+    )
     record: str | None = _recording(
         None,
         "Record a session into this new folder: raw and up-scaled frames, lossless, with proof that none is "
@@ -250,7 +366,7 @@ class LiveSettings(RunSettings):
         "S",
     )
     pixel_size: float | None = _recording(
-        None, "Micrometres of a captured pixel, for recordings and 3D Slicer.", "UM", above_zero=True
+        None, "Micrometres of a captured pixel across, for recordings and 3D Slicer.", "UM", above_zero=True
     )
     mask: tuple[Roi, ...] = _recording(
         (),
@@ -258,8 +374,36 @@ class LiveSettings(RunSettings):
         "X,Y,W,H",
         parse=_mask,
     )
+    control: str | None = _control(
+        None,
+        "Take orders here: zmq+tcp://127.0.0.1:5557 or zmq+ipc://PATH; `clesr control` gives them. Any other address "
+        "than this machine's own needs keys.",
+        "ADDRESS",
+    )
+    key: tuple[tuple[str, str], ...] = _control(
+        (),
+        "Give an action another key, such as still=s; nothing after = for none. May be repeated; a table [keys] in the "
+        "settings file does the same.",
+        "ACTION=KEY",
+        parse=_key,
+    )
+    stills: str = _control(".", "Write stills into this folder.", "FOLDER")
     seconds: float | None = _stopping(None, "Stop after so many seconds.", "S", above_zero=True)
     frames: int | None = _stopping(None, "Stop after so many captured frames.", "N", above_zero=True)
+    metrics: str | None = _output(
+        None,
+        "Serve the figures of the run to Prometheus: HOST:PORT, or a port of this machine alone.",
+        "HOST:PORT",
+    )
+    isolate: bool = _upscaling(
+        False,
+        "Run the engine in a process of its own, which is killed and started again where it hangs or crashes.",
+    )
+    chaos: str | None = _testing(
+        None,
+        "Faults on purpose: PLACE-FAULT@SECOND+LENGTH, several with commas, or every=SECONDS,seed=NUMBER by chance.",
+        "FAULTS",
+    )
 
     def __post_init__(self) -> None:
         EngineSettings.__post_init__(self)
@@ -303,3 +447,17 @@ class UpscaleSettings(RunSettings):
     reread: bool = _archive(
         False, "Compare the whole content of finished inputs, not only size and time of change."
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MosaicSettings(RunSettings):
+    """`clesr mosaic`: a recording to maps."""
+
+    output: str = _output(..., "The map, as OME-TIFF (.ome.tif).", "FILE", names=("--out", "-o"))
+    mosaic_memory: float = mosaic_memory("Output")
+    pixel_size: float | None = _output(
+        None, "Micrometres of a captured pixel across.  [default: the session's]", "UM", above_zero=True
+    )
+    frames: int | None = _input(None, "Only the first N frames.", "N", above_zero=True)
+    codec: str = "auto"  # no options here: no video is written
+    encode: str = "auto"

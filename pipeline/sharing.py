@@ -38,9 +38,14 @@ class StillSource:
         pass
 
 
-def shared(open_engine: OpenEngine, scale: int, *, consistent: bool = False) -> EngineStage:
-    """What pipelines are given in place of ``open_engine`` to share its engines; ``consistent`` is the Upscaler's."""
-    return EngineStage(partial(LiveEngine, open_engine, scale, SYSTEM, consistent=consistent))
+def shared(
+    open_engine: OpenEngine, scale: int, *, consistent: bool = False, hurried: bool = False
+) -> EngineStage:
+    """What pipelines are given in place of ``open_engine`` to share its engines; ``consistent`` and ``hurried`` are
+    those of LiveEngine."""
+    return EngineStage(
+        partial(LiveEngine, open_engine, scale, SYSTEM, consistent=consistent, hurried=hurried)
+    )
 
 
 def choose_sharing(

@@ -18,6 +18,7 @@ from clesr.pipeline.watchdog import CallTimer, left_behind
 
 log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
+CALM_S = 10.0  # after a sink has caught up, in which it may not keep the engine waiting
 REFRESH_S = 0.015  # between two refreshes of what a person looks at
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class SinkWorker:
     ``takes`` and ``put`` are of the engine thread, the other public methods of the main one.
 
     ``full_s``, where given, is how long a sink without room may keep the engine waiting; after that it misses what it
-    has no room for, which is counted, until it has caught up.
+    has no room for, which is counted, until it has caught up. One that is behind again and again keeps nobody waiting.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SinkWorker:
         self.fed = threading.Event()  # no more results are written
         self._clock, self._full_s = clock, full_s
         self._full_since_ns: int | None = None
+        self._calm_ns: int | None = None  # from when on it may keep the engine waiting again
         self._behind = False
         self._live = sink if isinstance(sink, LiveSink) else None
         self._closing, self._closed = threading.Event(), threading.Event()
@@ -77,7 +79,8 @@ class SinkWorker:
         now = self._clock.now_ns()
         if self._full_since_ns is None:
             self._full_since_ns = now
-        if now - self._full_since_ns < self._full_s * 1e9:
+        calm = self._calm_ns is None or now >= self._calm_ns
+        if calm and now - self._full_since_ns < self._full_s * 1e9:
             return False
         self._behind = True
         log.warning(f"{self.sink.name} is too slow: results are missing from it from here on")
@@ -88,6 +91,7 @@ class SinkWorker:
         self._full_since_ns = None
         if self._behind and not len(self.queue):
             self._behind = False
+            self._calm_ns = self._clock.now_ns() + int(CALM_S * 1e9)
             log.warning(f"{self.sink.name} takes results again; {self.missed} are missing so far")
         if self._behind and self.queue.room < 1:
             self.missed += 1

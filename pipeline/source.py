@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+from clesr.engines.common.errors import SourceError, UsageError
 from clesr.engines.common.text import shown
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame import Corrupt, Frame, Outage
 
 Pace = str | float
 """Of recorded input: ``original``, ``max``, or frames a second."""
@@ -16,9 +19,12 @@ Pace = str | float
 class SourceInfo:
     """What a source is. ``live`` sources go on without us: a slow reader loses frames; recorded ones wait.
 
-    ``fps`` and ``frames`` (their number) are None where the source cannot tell; ``shape`` is (H, W) of the
-    next frame, or None before the first where it is not known. ``address`` is kept as it may be shown: without the
-    secrets of a network address.
+    ``fps`` and ``frames`` (their number) are None where the source cannot tell, ``seconds`` (how long it plays) where
+    that was not counted; ``shape`` is (H, W) of the next frame, or None before the first where it is not known.
+    ``pixel_aspect`` is the width of a pixel over its height. ``address`` is kept as it may be shown: without the
+    secrets of a network address. ``window`` are the grey levels of the frames that are black and white, where the file
+    states them or the user said so in values of the file. ``cores`` is the file of a calibration by which the
+    cores of a fibre bundle are to be removed from the frames, where the source has one.
     """
 
     address: str
@@ -26,6 +32,10 @@ class SourceInfo:
     fps: float | None = None
     shape: tuple[int, int] | None = None
     frames: int | None = None
+    window: tuple[float, float] | None = None
+    seconds: float | None = None
+    pixel_aspect: Fraction = Fraction(1)
+    cores: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "address", shown(self.address))
@@ -36,9 +46,10 @@ class Source(Protocol):
 
     info: SourceInfo
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
         """The next frame; a Corrupt one where it could not be decoded; None after ``timeout`` seconds without.
 
+        A live source that was away, and whose numbers do not tell how many frames are missing, gives an Outage first.
         Numbers rise; a gap means frames lost at the source. Raises EndOfSource after the last frame of
         recorded input, SourceError where the source is broken for good. A source that can come back (an
         unplugged camera) returns None meanwhile and reopens by itself.
@@ -46,3 +57,28 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give the device or file back. May be called twice; a waiting ``read`` returns soon."""
+
+
+@runtime_checkable
+class RestartingSource(Protocol):
+    """A source that is opened again when it breaks; ``restarts`` counts how often it was open again."""
+
+    restarts: int
+
+
+@runtime_checkable
+class AdjustableSource(Protocol):
+    """A source whose camera can be set while it runs."""
+
+    def adjust(self, name: str, value: str) -> None:
+        """Set the control ``name``, such as exposure or gain, for the frames that come. Any thread. Raises UsageError
+        for what the camera does not have, SourceError where it refuses or is away."""
+
+
+def adjust(source: Source | None, name: str, value: str) -> None:
+    """`AdjustableSource.adjust` of ``source``; raises UsageError where it is no camera that can be set."""
+    if source is None:
+        raise SourceError(f"{name} cannot be set while the source is away")
+    if not isinstance(source, AdjustableSource):
+        raise UsageError(f"{source.info.address} has no {name} that could be set; cameras of V4L2 have one")
+    source.adjust(name, value)

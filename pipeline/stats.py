@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left
 from collections import Counter, deque
 from typing import Any
 
@@ -11,15 +12,24 @@ import numpy as np
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Outcome, PreparedFrame, Result
+from clesr.pipeline.frame import Corrupt, Frame, Gap, Outcome, PreparedFrame, Result
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.status import OutageTotal
 from clesr.pipeline.watchdog import CallTimer
 
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
 STAGES = ("prepare", "wait", "engine", "total")
 KEPT = 100_000  # latest frames whose latency is kept for the percentiles
+KEPT_OUTAGES = 1000  # that a summary lists
+BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4, 1.0, 5.0)
+"""Upper bounds of the latencies that are counted together; a last bucket has what took longer."""
 RATE_WINDOW = 50  # results over which the shown rate is taken
+LIKELY_NS = 500_000_000  # between frames of a live source that has not shown its pace yet
+LONGEST_NS, FORGIVEN = (
+    2_000_000_000,
+    10,
+)  # a pause that is longer, and so many times the usual, is not the pace
 STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
 LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
 
@@ -63,17 +73,23 @@ class Ledger:
 
 
 class Latency:
-    """Milliseconds that results took, by stage, in a ring of fixed size (one writer)."""
+    """Milliseconds that results took, by stage, in a ring of fixed size (one writer). ``buckets`` counts all of them,
+    by stage and BUCKETS_S; ``seconds`` are their sums by stage."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._ring = np.zeros((kept, len(STAGES)), np.float32)
         self._count = 0
+        self.buckets = {stage: [0] * (len(BUCKETS_S) + 1) for stage in STAGES}
+        self.seconds = dict.fromkeys(STAGES, 0.0)
 
     def add(self, result: Result) -> None:
         captured, prepared, submitted, collected = result.times
         spans = prepared - captured, submitted - prepared, collected - submitted, collected - captured
         self._ring[self._count % len(self._ring)] = [span / 1e6 for span in spans]
         self._count += 1
+        for stage, span in zip(STAGES, spans, strict=True):
+            self.buckets[stage][bisect_left(BUCKETS_S, span / 1e9)] += 1
+            self.seconds[stage] += span / 1e9
 
     def percentiles(self) -> dict[str, dict[str, float]]:
         """Milliseconds by stage and percentile; empty before the first result."""
@@ -124,6 +140,34 @@ class Fidelities:
         }
 
 
+class Outages:
+    """When the source was away, and what that cost (one writer): the ``first`` of them, and the ``total``."""
+
+    def __init__(self, kept: int = KEPT_OUTAGES) -> None:
+        self.first: list[Gap] = []
+        self.total = OutageTotal()
+        self._kept = kept
+
+    def add(self, gap: Gap) -> None:
+        if len(self.first) < self._kept:
+            self.first.append(gap)
+        total = self.total
+        self.total = OutageTotal(
+            total.count + 1, total.uncounted + (gap.count is None), total.seconds + gap.seconds
+        )
+
+    def summary(self, start_ns: int) -> tuple[dict[str, float | int | None], ...]:
+        """Begin and end of each, in seconds since ``start_ns``, and the frames lost, None where nobody knows."""
+        return tuple(
+            {
+                "begin": round((gap.begin_ns - start_ns) / 1e9, 3),
+                "end": round((gap.end_ns - start_ns) / 1e9, 3),
+                "lost": gap.count,
+            }
+            for gap in self.first
+        )
+
+
 class Rate:
     """Results a second: over the last few for the display, over all for the summary (one writer)."""
 
@@ -164,7 +208,7 @@ class RateMonitor:
         """A frame was captured."""
         now = self._clock.now_ns()
         if self._last_ns is not None:
-            interval = now - self._last_ns
+            interval = min(now - self._last_ns, max(LONGEST_NS, FORGIVEN * self._interval_ns))
             self._interval_ns += (interval - self._interval_ns) * (0.1 if self._interval_ns else 1.0)
         self._first_ns = now if self._first_ns is None else self._first_ns
         self._last_ns = now
@@ -203,8 +247,12 @@ class RateMonitor:
         )
 
     def _period_ns(self) -> float:
-        """Nanoseconds between two frames of the source, as it says or as they come; 0 where unknown."""
-        return 1e9 / self._info.fps if self._info.fps else self._interval_ns
+        """Nanoseconds between two frames of the source, as it says or as they come; of a live one that has given a
+        single frame what is likely; 0 where unknown."""
+        if self._info.fps:
+            return 1e9 / self._info.fps
+        single = self._last_ns is not None and self._info.live
+        return self._interval_ns or (LIKELY_NS if single else 0.0)
 
 
 class RunStats(FrameObserver):
@@ -214,14 +262,22 @@ class RunStats(FrameObserver):
         self.ledger, self.latency, self.fidelities, self.rate = Ledger(), Latency(), Fidelities(), Rate()
         self.monitor = RateMonitor(source, clock)
         self.newest: Result | None = None
+        self.damaged = 0  # frames that build on damaged pictures
+        self.outages = Outages()
 
     def capture(self, frame: Frame, remark: str = "") -> None:
         self.ledger.capture()
+        self.damaged += frame.damaged
         self.monitor.arrives()
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
         self.ledger.capture(count)
         self.ledger.record(Outcome.LOST, count)
+
+    def miss(self, gap: Gap) -> None:
+        self.ledger.capture(gap.count or 0)
+        self.ledger.record(Outcome.LOST, gap.count or 0)
+        self.outages.add(gap)
 
     def spoil(self, item: Corrupt) -> None:
         self.ledger.capture()
@@ -254,4 +310,6 @@ class RunStats(FrameObserver):
             "age_ns": now_ns - newest.times.captured if newest else None,
             "period_ns": self.monitor.shown_period_ns(recent),
             "stalled": self.monitor.is_stalled(now_ns),
+            "damaged": self.damaged,
+            "outages": self.outages.total,
         }

@@ -10,6 +10,19 @@ from typing import Any
 from clesr.pipeline.frame import Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class OutageTotal:
+    """How often a source was away, ``uncounted`` of them with an unknown number of frames lost, and how long in all."""
+
+    count: int = 0
+    uncounted: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        unknown = f", {self.uncounted} of unknown number" if self.uncounted else ""
+        return f"{self.count} outage{'s' * (self.count > 1)} of {self.seconds:.1f} s{unknown}"
+
+
 class State(StrEnum):
     """Where a run stands."""
 
@@ -26,7 +39,15 @@ class Status:
     """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
     first; ``period_ns`` that after which the image on show is due to be replaced, None where unknown;
     ``stalled`` means that the source gave no frame for two of its periods, ``recording`` that a
-    session is being recorded; ``alarm`` is what the user must not overlook, such as a recording that broke off."""
+    session is being recorded, ``recording_s`` for how long, None where it is not; ``disk_minutes`` are those until its
+    disk is full at the present rate, ``recording_bytes`` and ``disk_bytes`` the size of the session and what is free on
+    its disk, None where that is not known; ``disk_low`` that up-scaled images are left out because it is nearly full.
+    ``alarm`` is what the user must not overlook, such
+    as a recording that broke off: it stays until it is acknowledged. ``damaged`` counts frames that build on damaged
+    pictures, ``outages`` when the source was away. ``scale`` is that of the next image. ``switching`` says in words
+    which engine is on its way, ``switch_error`` why the last one did not take over; ``temporal`` whether earlier frames
+    help. ``engine_restarts`` and ``source_restarts`` count how often each was opened again after it had failed.
+    ``pixel_um`` is the width of a captured pixel in micrometres, None where nobody knows."""
 
     state: State
     source: str
@@ -41,11 +62,27 @@ class Status:
     message: str = ""
     recording: bool = False
     alarm: str = ""
+    damaged: int = 0
+    outages: OutageTotal = OutageTotal()
+    recording_s: float | None = None
+    disk_minutes: float | None = None
+    recording_bytes: int | None = None
+    disk_bytes: int | None = None
+    disk_low: bool = False
+    engine_restarts: int = 0
+    source_restarts: int = 0
+    scale: int = 0
+    switching: str = ""
+    switch_error: str = ""
+    temporal: bool = False
+    pixel_um: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to; ``as_json`` is what ``--summary`` writes."""
+    """What a run came to; ``as_json`` is what ``--summary`` writes. ``outages`` lists when the source was away: begin
+    and end in seconds since the start of the run, and how many frames were lost, None where nobody knows;
+    ``outage_total`` in words counts them all. ``damaged`` counts frames that build on damaged pictures."""
 
     source: str
     captured: int
@@ -61,6 +98,9 @@ class Summary:
     notes: tuple[str, ...] = ()
     sinks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     fidelity: Mapping[str, float | None] = field(default_factory=dict)
+    damaged: int = 0
+    outages: tuple[Mapping[str, float | int | None], ...] = ()
+    outage_total: str = ""
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"fps": round(self.fps, 3), "seconds": round(self.seconds, 3)}

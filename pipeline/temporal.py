@@ -46,7 +46,8 @@ class StreamFusion:
         fusion = self._fusion
         if fusion is None or (fusion.shape, fusion.scale) != (shape, scale):
             fusion = self._fusion = TemporalFusion(shape, scale)
-            self._uses, self._resume_ns, self._watch = 0, 0, _Watch(number, begun_ns)
+            self._uses, self._pause_s, self._resume_ns = 0, PAUSE_S, 0
+            self._watch = _Watch(number, begun_ns)
         if begun_ns < self._resume_ns:
             self._watch = _Watch(number + 1, begun_ns)
             return None
@@ -84,9 +85,9 @@ class StreamFusion:
         left_out = 1 - watch.images / max(watch.images, number + 1 - watch.number)
         if left_out > LEFT_OUT and watch.spent_ns > COST * (now_ns - watch.begun_ns):
             log.warning(
-                f"{left_out:.0%} of the frames were left out, and earlier frames take "
-                f"{watch.spent_ns / watch.images / 1e6:.0f} ms an image: for {self._pause_s:.0f} s images stand "
-                "alone; --temporal off has them do so always"
+                f"{left_out:.0%} of the frames were left out, because this machine is busy: for "
+                f"{self._pause_s:.0f} s images do without earlier frames, which take "
+                f"{watch.spent_ns / watch.images / 1e6:.0f} ms an image; --temporal off does so always"
             )
             self.reset()
             self._resume_ns = now_ns + int(self._pause_s * 1e9)

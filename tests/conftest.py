@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -32,6 +33,12 @@ else:
 ALLOWED = ("cuda", "hardware")
 FREEZER = Path(__file__).parent / "helpers" / "fake_disk" / "freeze.c"
 FAKE_V4L2 = Path(__file__).parent / "helpers" / "fake_v4l2"
+
+
+def pytest_collection_finish() -> None:
+    """What all tests share stays to the end: no collection of garbage during a test looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -23,26 +23,36 @@ import click
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import zmq
+from bundles import draw_bundle
 from commands import Run
 from documents import EXAMPLES, PAGES, ROOT, Command, blocks, commands, name
 from recordings import drifting, write_video
+from waits import joined
 
 import clesr
 from clesr.engines.common.registry import Registry
 
 LACKING = {
+    "bundle": "a fibre bundle before a camera: tests/pipeline/cores draws some",
+    "camera": "a frame grabber: tests/pipeline/sources/v4l2 has one",
     "GPU": "an NVIDIA card",
     "GPUs": "several NVIDIA cards",
+    "network camera": "a camera that sends: tests/pipeline/sources/video/test_network.py has servers",
     "Ray": "a Ray cluster: tests/tools/archive/test_cluster.py has it",
     "git": "a clone that may be changed",
     "crash": "a recording that was cut off: tests/pipeline/session/test_killed.py repairs some",
+    "archive": "an archive: tests/tools/export/delivery/test_orthanc.py has one",
     "session": "a recorded session, which only the slow tests make",
+    "running clesr-live": "tests/tools/commands/test_control.py has one",
 }
 CLESR = ("clesr", "clesr-live")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LANGUAGES = {"bash", "console", "python", "toml", "text"}
-GROUPS = {f"clesr.{kind}" for kind in ("sources", "sinks", "models", "engines", "exporters", "commands")}
+GROUPS = {
+    f"clesr.{kind}" for kind in ("sources", "sinks", "models", "engines", "exporters", "commands", "actions")
+}
 
 CAMERA = "demo:?size=256&fps=25&seed=1"
 INSTEAD = {  # of what the pages say, word by word or within a word
@@ -62,7 +72,7 @@ BRIEFLY = {
     "bench": ("--model", "fast", "--scale", "2", "--size", "32x32", "--seconds", "0.05", "--repeats", "1"),
     "demo": ("--seconds", "1"),
 }
-WRITTEN = ("-o", "--output", "--out", "--record", "--json", "--plot", "--summary")
+WRITTEN = ("-o", "--output", "--out", "--mosaic", "--record", "--json", "--plot", "--summary")
 
 
 def pages(*languages: str) -> pytest.MarkDecorator:
@@ -186,7 +196,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     publisher.start()
     yield lambda text: re.sub("|".join(map(re.escape, here)), lambda match: here[match[0]], text)
     done.set()
-    publisher.join()
+    joined(publisher)
     for socket in context.kept:
         socket.close(linger=0)
     context.destroy(linger=0)
@@ -211,10 +221,15 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     large, small = drifting(4, (460, 420)), drifting(4, (64, 64))
     write_video(stock / "recording.mpeg", large, codec="mpeg2video", pixel_format="yuv420p")
     cv2.imwrite(str(stock / "still.png"), small[0])
+    for kind, light in (("flat-field", 120.0), ("bundle", 80.0)):
+        cv2.imwrite(str(stock / f"{kind}.png"), draw_bundle((200, 200)).show(light))
     for images in ("images", "cle", "mine", "test"):
         (stock / images).mkdir()
         for i, image in enumerate(drifting(3, (96, 96))):
             cv2.imwrite(str(stock / images / f"{i}.png"), image)
+    channels = np.stack([drifting(3, (64, 64)), drifting(3, (64, 64), seed=1)], 1)
+    tifffile.imwrite(stock / "stack.ome.tif", channels, photometric="minisblack", metadata={"axes": "TCYX"})
+    tifffile.imwrite(stock / "floats.tif", channels[:, 0].astype(np.float32) / 170, photometric="minisblack")
     (stock / "archive" / "day").mkdir(parents=True)
     write_video(stock / "archive" / "day" / "a.mkv", small)
     cv2.imwrite(str(stock / "archive" / "b.png"), small[0])
@@ -235,6 +250,7 @@ def stocked(stock: Path, folder: Path, run: Run) -> Path:
             ("clesr", "train", "--data", "images", "-o", "runs/x2", "--scale", "2", *BRIEFLY["train"]),
             ("clesr", "train", "--data", "images", "-o", "runs/x4", *BRIEFLY["train"]),
             ("clesr", "bench", *BRIEFLY["bench"], "--json", "card.json"),
+            ("clesr", "export", "images", "-o", "study.dcm"),
         ):
             code, _, err = run(*words)
             assert code == 0, err

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -15,6 +17,9 @@ from documents import EXAMPLES, ROOT, commands
 from session_runs import frames, record
 
 FOLDER = ROOT / "examples"
+
+
+Lines = Callable[..., list[str]]
 
 
 def run(folder: Path, name: str, *arguments: str) -> list[str]:
@@ -32,15 +37,28 @@ def run(folder: Path, name: str, *arguments: str) -> list[str]:
     return finished.stdout.splitlines()
 
 
-def test_upscale_array(tmp_path: Path) -> None:
-    assert run(tmp_path, "upscale_array.py") == [
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Lines:
+    """The same in this process, which has loaded PyTorch already; for an example that leaves nothing behind in it."""
+
+    def invoke(name: str, *arguments: str) -> list[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", [name, *arguments])
+        runpy.run_path(str(FOLDER / name), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return invoke
+
+
+def test_upscale_array(run_here: Lines) -> None:
+    assert run_here("upscale_array.py") == [
         "(96, 128) uint8 -> (384, 512) uint8",
         "16 bits stay 16 bits: (192, 256) uint16",
     ]
 
 
-def test_camera_loop(tmp_path: Path) -> None:
-    *lines, engine = run(tmp_path, "camera_loop.py", "3")
+def test_camera_loop(run_here: Lines) -> None:
+    *lines, engine = run_here("camera_loop.py", "3")
     assert [line.partition(", mean")[0] for line in lines] == [
         f"frame {n}: (128, 128) uint8" for n in range(3)
     ]
@@ -60,8 +78,8 @@ def test_read_session(tmp_path: Path) -> None:
     assert last == "captured (3, 12, 18) uint8, up-scaled (3, 24, 36) uint8"
 
 
-def test_own_source(tmp_path: Path) -> None:
-    (line,) = run(tmp_path, "own_source.py", "out.mkv")
+def test_own_source(run_here: Lines, tmp_path: Path) -> None:
+    (line,) = run_here("own_source.py", "out.mkv")
     assert line.startswith("out.mkv: 10 frames, 0.40 s")
     with av.open(str(tmp_path / "out.mkv")) as container:
         shapes = {frame.to_ndarray(format="gray").shape for frame in container.decode(video=0)}

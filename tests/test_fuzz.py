@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from fuzz.findings import Finding, read
+from fuzz.run import add
 from fuzz.targets import CORPUS, TARGETS
 from fuzz.watch import Result, watch
 
+from clesr.pipeline.sources.registry import SOURCES
+
 TESTS = Path(__file__).parent
+ROOT, README = TESTS.parent, TESTS / "fuzz" / "README.md"
+PARSES = re.compile(
+    r"\b(?:parse_json|parse_toml|read_toml|read_bounded|json\.loads|pickle\.loads|torch\.load|dcmread|av\.open|TiffFile"
+    r"|unpack_from|struct\.unpack|frombuffer|imdecode|imread|urlsplit|load_certificate|SimpleCookie|getresponse|do_GET"
+    r"|CodecContext\.create|recv_multipart|safetensors\.\w+\.load)\(|event_information|ElementTree\.|\.receive\("
+)
 
 
 def test_what_was_found_once_is_mended() -> None:
@@ -33,6 +44,38 @@ def test_what_was_found_once_is_mended() -> None:
     assert [words[0] for words in tried] == [f"{name}:" for name in TARGETS]
     kept = [len(list((CORPUS / name).glob("*"))) for name in TARGETS]
     assert all(int(words[1]) >= count for words, count in zip(tried, kept, strict=True))
+
+
+def test_whatever_parses_bytes_from_outside_has_a_target() -> None:
+    """Or a reason in the second table."""
+    tables = README.read_text().split("## What comes from outside")[1].split("Of these bytes somebody else")
+    named = {name for table in tables for name in re.findall(r"`([\w/]+\.py)`", table)}
+    folders = (ROOT / folder for folder in ("engines", "pipeline", "tools"))
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    parsing = {str(path.relative_to(ROOT)) for path in paths if PARSES.search(path.read_text())}
+    assert len(parsing) > 50
+    assert parsing <= named
+    assert all((ROOT / name).is_file() for name in named)
+
+
+def test_every_source_and_every_target_is_in_the_table() -> None:
+    rows = [row.split("|") for row in README.read_text().splitlines() if row.startswith("| ")]
+    sources = {name for row in rows for name in re.findall(r"`([^`]+)`", row[1])}
+    assert sources >= {name for name in SOURCES if SOURCES.is_own(name)}
+    targets = [name for row in rows if len(row) == 5 for name in re.findall(r"`([^`]+)`", row[3])]
+    assert {name for name in targets if name in TARGETS} == set(TARGETS)
+
+
+def test_totals_grow_by_runs_with_other_seeds_alone(tmp_path: Path) -> None:
+    path = tmp_path / "totals.json"
+    add(path, 1, [Result("a", 5, 1.0, 1.0, 0, False), Result("b", 7, 1.0, 1.0, 1, False)])
+    add(path, 2, [Result("a", 3, 1.0, 1.0, 0, False)])
+    rows = {row["target"]: row for row in json.loads(path.read_text())["targets"]}
+    assert rows["a"] == {"target": "a", "inputs": 8, "findings": 0, "seeds": [1, 2]}
+    assert (rows["b"]["inputs"], rows["b"]["findings"]) == (7, 1)
+    with pytest.raises(ValueError, match="seed 2"):
+        add(path, 2, [Result("a", 3, 1.0, 1.0, 0, False)])
+    assert json.loads(path.read_text())["targets"][0]["inputs"] == 8
 
 
 def test_the_corpus_is_small() -> None:

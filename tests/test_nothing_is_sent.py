@@ -31,10 +31,12 @@ def attempts(tmp_path: Path) -> Attempts:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc) to build the logger with; install gcc or clang")
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False, timeout=60).returncode:
         pytest.skip("this machine permits no network namespace (unshare --net)")
     library, log, home = tmp_path / "log.so", tmp_path / "log", tmp_path / "home"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, LOGGER, "-ldl"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", library, LOGGER, "-ldl"], check=True, timeout=60
+    )
     home.mkdir()
     log.touch()
     kept = {
@@ -62,6 +64,7 @@ def test_an_attempt_would_be_seen(attempts: Attempts) -> None:
     assert "connect IPv4" in attempts("-c", TRIES_TO_SEND, succeeds=False)
 
 
+@pytest.mark.slow  # what up-scales opens one as well
 def test_opening_an_engine_sends_nothing(attempts: Attempts) -> None:
     assert attempts("-c", OPENS_AN_ENGINE) == []
 

@@ -23,18 +23,20 @@ from clesr.engines.common.numbers import shortened
 from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import conceal
 from clesr.pipeline.watchdog import left_behind
-from clesr.tools.common.console import user_logging
+from clesr.tools.common.console import speak_json, user_logging
 from clesr.tools.common.options import check_options, read_toml
 from clesr.tools.common.signals import interruptible
-from clesr.tools.common.stderr import stderr
+from clesr.tools.common.stderr import stderr, wants_json
 
 log = logging.getLogger(__name__)
 PREFIX = "CLESR"
+KEYS = "keys"  # a command, and in settings the table of what keys do
 UNPRINTED = "what was printed could not be written"
 HELP = {  # the first sentence of each command's own help, which then need not be loaded for the list of commands
     "live": "Up-scale live: a camera, a recording or a network stream to a window, a video file or the network.",
     "upscale": "Up-scale recorded files: every frame, at its own time.",
     "export": "Write SESSION, or a plain recording, for other programs.",
+    "mosaic": "Join the frames of a recording into a map as they were seen along the way.",
     "replay": "Play SESSION through the live path, at the pace at which it was captured.",
     "verify": "Check that nothing in SESSION was lost or changed, and print its certificate of completeness.",
     "render": "Make the up-scaled images of SESSION again from its raw frames, with the model and settings that it "
@@ -44,6 +46,9 @@ HELP = {  # the first sentence of each command's own help, which then need not b
     "train": "Train a network on your own images, and go on where an interrupted run stopped.",
     "evaluate": "Measure methods on images whose truth is known: shrink each, up-scale it, compare.",
     "models": "List the models that ship with clesr, or describe one weights FILE.",
+    "control": "Do ACTION in a running clesr-live, or show what can be done and how it stands.",
+    "calibrate": "Measure the fibre cores of a probe on a flat field, SOURCE, so that their pattern can be removed.",
+    "keys": "Make a key pair, NAME.key and NAME.key_secret, by which ZeroMQ encrypts.",
     "build": "Compile TensorRT engines for MODELs (shipped names or .safetensors files; densenet if none is given).",
     "export-model": "Write MODEL (a shipped name or a .safetensors file) as ONNX.",
     "bench": "Measure the engines side by side: does this machine hold video rate, and for how many streams?",
@@ -105,12 +110,15 @@ def live_main() -> None:
 def _run(command: click.Command, name: str, prefix: str) -> None:
     try:
         with user_logging(), interruptible() as signals:
+            if wants_json(sys.argv[1:], os.environ, name):
+                speak_json()
             code = _status(command, name, prefix, signals)
             if not _flush_output():
                 code = code or 1
     except KeyboardInterrupt:  # while the end was being said
         code = 130
     stderr.settle()
+    stderr.silence()
     if any(thread.is_alive() for thread in left_behind):
         os._exit(code)  # the interpreter's own end would wait for them, or crash under them
     sys.exit(code)
@@ -210,10 +218,29 @@ def read_config(path: Path) -> dict[str, Any]:
     option that is unknown.
     """
     keep(path)
-    settings = read_toml(path, "the settings file")
+    settings, keys = read_toml(path, "the settings file"), list[str]()
     checked: dict[str, Any] = {}
     for name, table in settings.items():
+        if name == KEYS and isinstance(table, dict):
+            table, keys = _split_keys(table, str(path))
         if name not in COMMANDS or not isinstance(table, dict):
             raise UsageError(f"{path}: {shortened(name, 80)} is no command; tables are {', '.join(COMMANDS)}")
         checked[name] = check_options(table, COMMANDS[name], f"{path}: [{name}]")
+    if keys:
+        live = checked.setdefault("live", {})
+        live["key"] = [*live.get("key", ()), *keys]
     return checked
+
+
+def _split_keys(table: dict[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """Of the table ``keys`` what is for the command of that name, and what gives keys to actions, as --key has it."""
+    own = {parameter.name for parameter in COMMANDS[KEYS].params}
+    keys = {name: key for name, key in table.items() if name.replace("-", "_") not in own}
+    for name, key in keys.items():
+        if not isinstance(key, str):
+            raise UsageError(
+                f'{path}: [{KEYS}]: {shortened(name, 80)} is {shortened(str(key), 80)}; give a key, such as "s"'
+            )
+    return {name: value for name, value in table.items() if name not in keys}, [
+        f"{name}={key}" for name, key in keys.items()
+    ]

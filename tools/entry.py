@@ -10,7 +10,7 @@ import signal
 import sys
 
 from clesr.tools.common.signals import STOPPING, end_process, on_signals
-from clesr.tools.common.stderr import stderr
+from clesr.tools.common.stderr import stderr, wants_json
 
 
 def main() -> None:
@@ -28,6 +28,9 @@ def _enter(name: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than we use
+    stderr.speaks_json = wants_json(
+        sys.argv[1:], os.environ, "clesr-live" if name == "live_main" else "clesr"
+    )
     toggling = [signal.SIGUSR1] if name == "live_main" or sys.argv[1:2] == ["live"] else []
     with on_signals(_too_early, toggling):
         # Nothing is open yet; libraries turn a KeyboardInterrupt into other errors.

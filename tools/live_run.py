@@ -3,50 +3,73 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.errors import ClesrError, RecordingError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.common.text import presentable
+from clesr.engines.isolation.engine import IsolatedOpener
+from clesr.engines.memory import share_arenas
 from clesr.engines.opener import ASSUMED_FPS, EngineOpener
+from clesr.pipeline.chaos.faulty import FaultySink, FaultySource, faulty_disk, faulty_engine
+from clesr.pipeline.chaos.plan import FaultPlan, parse_plan
+from clesr.pipeline.controls import Action, Controlled, assign_keys
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import OpenEngine
 from clesr.pipeline.messages import naming
+from clesr.pipeline.metrics.server import MetricsServer
+from clesr.pipeline.operator.control_socket import ControlSocket
+from clesr.pipeline.operator.operator import DicomWriter, Operator, Recordings
+from clesr.pipeline.operator.registry import all_actions
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
+from clesr.pipeline.session.listing import SessionListing
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.sinks.placement import TITLE, Keyboard, WindowPlacement
+from clesr.pipeline.sinks.browser.door import Door, given_token
+from clesr.pipeline.sinks.browser.site import Site
+from clesr.pipeline.sinks.mosaic import MosaicFile
+from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.sinks.window.window import DisplayWindow
 from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
+from clesr.pipeline.sources.reopening import Reopening
 from clesr.pipeline.status import State, Summary
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
+from clesr.tools.common.systemd import told_to_systemd
+from clesr.tools.common.windows import announce, close_windows, open_windows
 
 log = logging.getLogger(__name__)
 
+LOOKED_S = 5.0
+READING = ("fps", "channel", "plane", "track", "range", "deinterlace")
 # Of the settings, what a session says of itself as it was given.
-RECORDED = ("denoise", "temporal", "consistent", "model", "engine", "device", "precision", "threads")
+RECORDED = (
+    "denoise", "temporal", "consistent", "model", "engine", "device", "precision", "threads", "chaos", *READING,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A source and its sinks, open, and what the user wants of them."""
+    """A source and its sinks, open, and what the user wants of them; ``site`` is the run's page in the browser."""
 
     settings: LiveSettings
     source: Source
     sinks: list[Sink]
+    plan: FaultPlan | None = None
+    site: Site | None = None
 
     @property
     def fps(self) -> float | None:
@@ -65,39 +88,74 @@ class Stream:
         self.source.close()
 
 
-def open_streams(all_settings: Sequence[LiveSettings]) -> list[Stream]:
-    """Every source and its sinks; where one does not open, the others are closed and it raises what that raises."""
+def open_streams(
+    all_settings: Sequence[LiveSettings], places: Sequence[WindowPlacement] = ()
+) -> list[Stream]:
+    """Every source and its sinks, windows at their ``places``; where one does not open, the others are closed and it
+    raises what that raises."""
     rule = write_rule(all_settings)
     check_outputs(all_settings, rule)
     streams: list[Stream] = []
-    keyboard, count = Keyboard(), len(all_settings)
+    places, count = places or open_windows(all_settings), len(all_settings)
+    site = _site(all_settings)
     with ExitStack() as opened:
-        for index, settings in enumerate(all_settings):
+        opened.callback(close_windows, places)
+        for settings, place in zip(all_settings, places, strict=True):
+            plan = parse_plan(settings.chaos) if settings.chaos else None
             with _naming(settings, count):
-                source = open_source(
-                    settings.source, pace=settings.pace, loop=settings.loop, decode=settings.decode
-                )
-            if settings.mask:
-                source = Masked(source, settings.mask)
-            streams.append(Stream(settings, source, []))
+                source = _open_source(settings, plan)
+            streams.append(Stream(settings, source, [], plan, site))
             opened.callback(streams[-1].close)
             if settings.record is not None:
                 make_folder(Path(settings.record))
-            title = f"{TITLE}: {settings.stream}" if count > 1 else TITLE
-            _open_sinks(streams[-1], WindowPlacement(title, index, count, keyboard), rule)
+            _open_sinks(streams[-1], place, rule)
+            what = f"{settings.model} x{settings.scale}"
+            announce([place], f"{presentable(settings.source)} is open", f"building the engine: {what}")
         opened.pop_all()
     return streams
 
 
+def _open_source(settings: LiveSettings, plan: FaultPlan | None) -> Source:
+    """The source of a stream; a live one is opened again when it fails."""
+
+    def opened() -> Source:
+        source: Source = open_source(
+            settings.source, pace=settings.pace, loop=settings.loop, **settings.reading()
+        )
+        if settings.mask:
+            source = Masked(source, settings.mask)
+        if plan is not None:
+            source = FaultySource(source, plan)
+        return source
+
+    source = opened()
+    return Reopening(source, opened) if source.info.live else source
+
+
+def _site(all_settings: Sequence[LiveSettings]) -> Site | None:
+    """Where the browser's page is, where one is wanted, with the sessions of the folder in which this run records."""
+    if all(each.display != "browser" for each in all_settings):
+        return None
+    first = all_settings[0]
+    records = next((Path(each.record).parent for each in all_settings if each.record is not None), Path())
+    door = Door(
+        listen=first.listen,
+        token=given_token(first.token_file),
+        certificate=first.tls_certificate,
+        key=first.tls_key,
+    )
+    return Site(door, SessionListing(records if first.sessions is None else Path(first.sessions)))
+
+
 def write_rule(all_settings: Sequence[LiveSettings]) -> WriteRule:
     """What the run may replace."""
-    inputs = [name for settings in all_settings for name in (settings.source, settings.model)]
+    inputs = [name for settings in all_settings for name in (settings.source, settings.model, settings.cores)]
     return WriteRule.of(any(settings.overwrite for settings in all_settings), *inputs)
 
 
 def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None:
     """Raises ClesrError where a file may not be written, or would lie in a session that is recorded."""
-    files = [Path(name) for s in all_settings for name in (s.output, s.summary) if name is not None]
+    files = [Path(name) for s in all_settings for name in (s.output, s.mosaic, s.summary) if name is not None]
     for settings in all_settings:
         for file in files:
             if settings.record is not None and contains(Path(settings.record), file):
@@ -108,7 +166,8 @@ def check_outputs(all_settings: Sequence[LiveSettings], rule: WriteRule) -> None
 def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None:
     settings = stream.settings
     display = settings.display if settings.display != "none" else None
-    for address in (settings.output, settings.send, display):
+    mosaic = f"mosaic:{settings.mosaic}" if settings.mosaic is not None else None
+    for address in (settings.output, mosaic, *settings.send, display):
         if address is not None:
             sink = open_sink(
                 address,
@@ -119,25 +178,50 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
                 pixel_um=settings.pixel_size,
                 encode=settings.encode,
                 rule=rule,
+                pixel_aspect=stream.source.info.pixel_aspect,
+                mosaic_memory=settings.mosaic_memory,
+                site=stream.site,
             )
             stream.sinks.append(sink)
     if not stream.sinks and settings.record is None:
         stream.sinks.append(open_sink("null"))
 
 
-def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | None = None) -> None:
+def run_live(
+    all_settings: Sequence[LiveSettings],
+    streams: Sequence[Stream] | None = None,
+    *,
+    write_dicom: DicomWriter | None = None,
+    places: Sequence[WindowPlacement] = (),
+) -> None:
     """Open ``streams``, which have engine and scale in common, where they are not open yet, and run them to their ends;
-    print what came of each and write it to its summary file. Raises what broke, after the other streams have ended."""
-    opener = EngineOpener.of(all_settings[0], ASSUMED_FPS)
-    streams = open_streams(all_settings) if streams is None else streams
+    print what came of each and write it to its summary file. ``write_dicom`` writes stills as DICOM; windows
+    stand at their ``places``. Raises what broke, after the other streams have ended."""
+    share_arenas()
+    actions = tuple(all_actions())
+    for settings in all_settings:
+        assign_keys(actions, dict(settings.key))
+    opener = (IsolatedOpener if all_settings[0].isolate else EngineOpener).of(all_settings[0], ASSUMED_FPS)
+    streams = open_streams(all_settings, places) if streams is None else streams
     with ExitStack() as opened:
         for stream in streams:
             opened.callback(stream.close)
+        plan = streams[0].plan
+        if plan is not None:
+            opener.wrap = partial(faulty_engine, plan=plan)
+        address = all_settings[0].control
+        control = ControlSocket(address) if address is not None else None
+        if control is not None:
+            opened.callback(control.close)
         factory = _choose_engines(streams, opener, all_settings[0].share)
-        pipelines, recordings = zip(
-            *(_pipeline(stream, factory, len(streams)) for stream in streams), strict=True
-        )
+        pipelines = [_pipeline(stream, factory, len(streams)) for stream in streams]
         opened.pop_all()
+    operators = [
+        _operator(pipeline, stream, len(streams), actions, write_dicom)
+        for pipeline, stream in zip(pipelines, streams, strict=True)
+    ]
+    for operator in operators:
+        operator.others = [each for each in operators if each is not operator]
     rule = write_rule(all_settings)
     several = len(streams) > 1
     runs = {
@@ -145,19 +229,47 @@ def run_live(all_settings: Sequence[LiveSettings], streams: Sequence[Stream] | N
         for pipeline, stream in zip(pipelines, streams, strict=True)
     }
     unwritten: dict[str, ClesrError] = {}
+    if control is not None:
+        control.serve(
+            {label: (op.controls, op.pipeline.status) for label, op in zip(runs, operators, strict=True)}
+        )
     try:
-        run_pipelines(runs, recordings)
+        with ExitStack() as around:
+            if streams[0].plan is not None:
+                around.enter_context(faulty_disk(streams[0].plan))
+            if all_settings[0].metrics:
+                around.enter_context(
+                    MetricsServer(all_settings[0].metrics, {n: p for n, (p, _) in runs.items()})
+                )
+            around.enter_context(
+                told_to_systemd(partial(_are_running, pipelines), partial(_are_looked_after, pipelines))
+            )
+            run_pipelines(runs, [operator.recordings for operator in operators])
     finally:
+        if control is not None:
+            control.close()
+        for operator in operators:
+            operator.close()
         for (label, (pipeline, _)), settings in zip(runs.items(), all_settings, strict=True):
             if several:
                 log.info("")
                 log.info(f"{label}:")
             try:
-                report(pipeline.summary(), settings.summary, rule)
+                with naming(label if several else ""):
+                    report(pipeline.summary(), settings.summary, rule)
             except ClesrError as error:  # the summaries of the others are still to come
                 log.error(str(error))
                 unwritten[label] = error
     _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
+
+
+def _are_running(pipelines: Sequence[Pipeline]) -> bool:
+    return all(pipeline.started for pipeline in pipelines)
+
+
+def _are_looked_after(pipelines: Sequence[Pipeline]) -> bool:
+    """Whether the main thread has come round to some of them within ``LOOKED_S``."""
+    return any(pipeline.clock.now_ns() - pipeline.looked_ns < LOOKED_S * 1e9 for pipeline in pipelines)
 
 
 def run_pipelines(
@@ -188,7 +300,7 @@ def run_pipelines(
     return signals
 
 
-def _raise_broken(errors: Mapping[str, Exception | None]) -> None:
+def _raise_broken(errors: Mapping[str, BaseException | None]) -> None:
     """Raise what broke, of all the streams."""
     broken = {label: error for label, error in errors.items() if error is not None}
     if not broken:
@@ -197,7 +309,9 @@ def _raise_broken(errors: Mapping[str, Exception | None]) -> None:
     if len(errors) == 1:
         raise first
     what = "; ".join(f"{label}: {error}" for label, error in broken.items())
-    raise ClesrError(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
+    recordings = all(isinstance(error, RecordingError) for error in broken.values())
+    kind = RecordingError if recordings else ClesrError
+    raise kind(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
@@ -210,26 +324,57 @@ def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
         write_json(Path(file), summary.as_json(), rule)
 
 
-def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> tuple[Pipeline, Recordings]:
-    """The stream at work, and its recordings, the first of them begun where it is wanted from the start."""
+def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> Pipeline:
+    """The stream at work."""
     settings = stream.settings
-    prepare = settings.prepare(live=stream.source.info.live)
+    prepare = settings.prepare(stream.source.info)
     with _naming(settings, count):
         recorder = make_recorder(settings, stream.source.info, prepare)
-        pipeline = Pipeline(
+        return Pipeline(
             stream.source,
             factory,
-            stream.sinks,
+            [FaultySink(sink, stream.plan) for sink in stream.sinks] if stream.plan else stream.sinks,
             scale=settings.scale,
             prepare=prepare,
             consistent=settings.consistent,
             recorder=recorder,
             limits=Limits(settings.frames, settings.seconds),
+            drop_damaged=settings.damaged == "drop",
+            pixel_um=settings.pixel_size,
         )
-    recordings = Recordings(pipeline, settings.record, settings.stream if count > 1 else None, stream.sinks)
+
+
+def _operator(
+    pipeline: Pipeline,
+    stream: Stream,
+    count: int,
+    actions: Sequence[Action[Operator]],
+    write_dicom: DicomWriter | None,
+) -> Operator:
+    """The hand on ``pipeline``, given to all that a person can use; its first recording begun where it is wanted from
+    the start."""
+    settings = stream.settings
+    with _naming(settings, count):
+        operator = Operator(
+            pipeline,
+            settings,
+            Path(settings.stills),
+            stream=settings.stream if count > 1 else "",
+            actions=actions,
+            maps=next((sink for sink in stream.sinks if isinstance(sink, MosaicFile)), None),
+            write_dicom=write_dicom,
+        )
+    for sink in stream.sinks:
+        if isinstance(sink, Controlled):
+            sink.controls = operator.controls
     if settings.record is not None and settings.retro is None:
-        recordings.toggle()
-    return pipeline, recordings
+        operator.recordings.toggle()
+    elif settings.retro is not None:
+        key = "key r in the window, or " if settings.display != "none" else ""
+        log.info(
+            f"not recording yet: {key}`kill -USR1 {os.getpid()}` begins, with the {settings.retro:g} s before"
+        )
+    return operator
 
 
 def _naming(settings: LiveSettings, count: int) -> AbstractContextManager[None]:
@@ -250,7 +395,8 @@ def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str)
     else:
         one = share == "one"
     consistent = streams[0].settings.consistent
-    return shared(opener, opener.scale, consistent=consistent) if one else each
+    hurried = any(stream.source.info.live for stream in streams)
+    return shared(opener, opener.scale, consistent=consistent, hurried=hurried) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:
@@ -274,37 +420,13 @@ def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) 
             pixel_um=settings.pixel_size,
             settings={
                 "roi": None if settings.roi is None else str(settings.roi),
-                "window": str(settings.window),
+                "window": str(prepare.window),
+                "cores": None if prepare.cores is None else prepare.cores.name,
                 "masks": [str(mask) for mask in settings.mask],
                 **{name: getattr(settings, name) for name in RECORDED},
             },
         ),
     )
-
-
-class Recordings:
-    """Begins and ends the recordings of a stream, each in a folder of its own: ``first``, then ``first-2`` and so on;
-    without ``first`` named by the time and ``stream``."""
-
-    def __init__(
-        self, pipeline: Pipeline, first: str | None, stream: str | None = None, sinks: Iterable[Sink] = ()
-    ) -> None:
-        self._pipeline, self._stream = pipeline, stream
-        self._first = Path(first) if first is not None else None
-        for sink in sinks:
-            if isinstance(sink, DisplayWindow):
-                sink.actions["r"] = self.toggle
-
-    def toggle(self) -> None:
-        """End the recording, or begin one. Any thread; never waits for the disk."""
-        recorder = self._pipeline.recorder
-        if recorder is not None and recorder.recording:
-            recorder.stop()
-            return
-        folder = self._first or Path(
-            "-".join(filter(None, ("clesr", datetime.now().strftime("%Y%m%d-%H%M%S"), self._stream)))
-        )
-        self._pipeline.start_recording(folder, or_next=True)
 
 
 def scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from clesr.engines.levels import Levels
 from clesr.engines.models.weights import find_model
 from clesr.engines.opener import EngineOpener
 from clesr.engines.view import View
+from clesr.pipeline.cores.calibration import CoreCalibration, load_cores
 from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.guide import Guide
 from clesr.pipeline.live_engine import LiveEngine
@@ -44,14 +45,23 @@ class RecordedPrepare(Prepare):
     """Cuts and stretches the frames of a session exactly as they were while it was recorded."""
 
     def __init__(self, session: SessionReader) -> None:
-        given = recorded_settings(session.info)
+        given, lines = recorded_settings(session.info), list(session.lines())
+        fused = given.temporal == "auto" or any(r.frames is not None for r in lines)
         super().__init__(
             roi=Roi.parse(given.roi) if given.roi else None,
             window=Window.parse(given.window) if given.window else None,
             guide=RecordedGuide(session),
-            temporal=StreamFusion() if given.temporal == "auto" else None,
+            temporal=StreamFusion() if fused else None,
         )
-        self._recorded = {r.number: r.levels for r in session.lines() if r.prepared_ns is not None}
+        self._recorded = {r.number: r.levels for r in lines if r.prepared_ns is not None}
+        self._cores = {r.number: r.cores for r in lines if r.cores is not None}
+        self._calibrations = {
+            sha256: recorded_calibration(session, sha256) for sha256 in sorted(set(self._cores.values()))
+        }
+
+    def find_cores(self, frame: Frame) -> CoreCalibration | None:
+        sha256 = self._cores.get(frame.number)
+        return None if sha256 is None else self._calibrations[sha256]
 
     def find_levels(self, image: Image, frame: Frame) -> tuple[float, float] | None:
         if frame.number in self._recorded:
@@ -63,6 +73,17 @@ class RecordedPrepare(Prepare):
                 )
             return levels
         return super().find_levels(image, frame)
+
+
+def recorded_calibration(session: SessionReader, sha256: str) -> CoreCalibration:
+    """The calibration in ``session`` with this hash; raises ClesrError where it is not there, or another."""
+    path = session.calibration(sha256)
+    found = load_cores(path)
+    if found.sha256 != sha256:
+        raise SessionError(
+            f"{path} is not the calibration by which {session.folder} was made; `clesr verify` tells more"
+        )
+    return found
 
 
 class RecordedGuide(Guide):

@@ -16,6 +16,7 @@ from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.sinks.video import VideoFile
+from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, open_source
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.tree import result_suffix
@@ -40,7 +41,7 @@ def upscale_files(inputs: list[Path], settings: UpscaleSettings) -> bool:
     others.
     """
     jobs = plan(inputs, Path(settings.output))
-    rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model)
+    rule = WriteRule.of(settings.overwrite, *map(str, inputs), settings.model, settings.cores)
     rule.check_all(*(job.target for job in jobs), settings.summary)
     stills = all(job.source.suffix.lower() in IMAGE_SUFFIXES and job.target.suffix in STILLS for job in jobs)
     opener = EngineOpener.of(settings, None if stills else PATIENCE_FPS)  # stills have no rate to hold
@@ -107,15 +108,15 @@ def _run(
     job: Job, label: str, opener: EngineOpener, settings: UpscaleSettings, rule: WriteRule, *, first: bool
 ) -> tuple[bool, Summary]:
     """Up-scale one input; whether it was interrupted, and what came of it."""
-    source = open_source(str(job.source), pace="max", count=True, decode=settings.decode)
+    source = open_source(str(job.source), pace="max", count=True, **settings.reading())
     with on_error(source.close):
-        sink = _open_target(job.target, settings, source.info.fps, rule)
+        sink = _open_target(job.target, settings, source.info, rule)
     pipeline = Pipeline(
         source,
         opener,
         [sink],
         scale=settings.scale,
-        prepare=settings.prepare(),
+        prepare=settings.prepare(source.info),
         consistent=settings.consistent,
         limits=Limits(settings.frames, None),
         on_end=sink.complete,
@@ -133,9 +134,16 @@ def _run(
 
 
 def _open_target(
-    path: Path, settings: UpscaleSettings, fps: float | None, rule: WriteRule
+    path: Path, settings: UpscaleSettings, source: SourceInfo, rule: WriteRule
 ) -> VideoFile | StillFile:
     if path.suffix.lower() in STILLS:
-        return StillFile(path, rule)
-    options = SinkOptions(settings.codec, fps=fps, partial_ok=False, encode=settings.encode, rule=rule)
+        return StillFile(path, rule, pixel_aspect=source.pixel_aspect)
+    options = SinkOptions(
+        settings.codec,
+        fps=source.fps,
+        partial_ok=False,
+        encode=settings.encode,
+        rule=rule,
+        pixel_aspect=source.pixel_aspect,
+    )
     return VideoFile(path, options)

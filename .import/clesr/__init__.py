@@ -11,7 +11,7 @@ Images are NumPy arrays (H, W) of uint8 or uint16. Everything here is loaded whe
 - ``open_source``, ``open_sink``, ``Pipeline``: a live path of sources, an engine and sinks
 - ``SOURCES``, ``SINKS``: what opens which address; ``SOURCES.add("mycamera", open_mycamera)`` adds one
 - ``Session``, ``SessionFrame``: a recorded session, read and verified
-- ``Frame``, ``Corrupt``, ``Result``, ``Outcome``, ``SourceInfo``, ``Policy``: what goes through the path
+- ``Frame``, ``Corrupt``, ``Outage``, ``Result``, ``Outcome``, ``SourceInfo``, ``Policy``: what goes through the path
 - ``ClesrError`` and its kinds: every failure that a user can understand, in one line
 
 What is to be said of a run goes to the loggers below ``clesr``, and nowhere until a program gives them a handler.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from clesr.pipeline.frame import Corrupt as Corrupt
     from clesr.pipeline.frame import Frame as Frame
     from clesr.pipeline.frame import InvalidFrame as InvalidFrame
+    from clesr.pipeline.frame import Outage as Outage
     from clesr.pipeline.frame import Outcome as Outcome
     from clesr.pipeline.frame import Result as Result
     from clesr.pipeline.frame_queue import Policy as Policy
@@ -62,7 +63,7 @@ _MODULES = {
     "engines.common.errors": "ClesrError EndOfSource EngineError MissingDependencyError SinkError SourceError UsageError "
     "WeightsError",
     "engines.factory": "open_engine",
-    "pipeline.frame": "Corrupt Frame InvalidFrame Outcome Result",
+    "pipeline.frame": "Corrupt Frame InvalidFrame Outage Outcome Result",
     "pipeline.frame_queue": "Policy",
     "engines.upscaler": "Upscaler models upscale",
     "pipeline.session.frames": "Session SessionFrame",

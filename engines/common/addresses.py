@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from clesr.engines.common.text import shown
 
 MOST_CHARACTERS = 4096  # as the system's longest path
 MOST_OPTIONS = 100
+MOST_PORT, MOST_DIGITS = 65535, 5
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -70,6 +72,20 @@ def choice(address: str, name: str, value: str, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise _wrong(address, f"{name} is {shortened(value)}; allowed is {' or '.join(allowed)}")
     return value
+
+
+def check_port(address: str, port: str) -> None:
+    """Raise UsageError for a ``port`` in digits that no machine has: ZeroMQ would take another one for it."""
+    if port.isdecimal() and (len(port) > MOST_DIGITS or int(port) > MOST_PORT):
+        raise _wrong(address, f"there is no port {shortened(port)}; give one from 1 to {MOST_PORT}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``, a name or number; a name other than localhost is not looked up."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _wrong(address: str, words: str) -> UsageError:

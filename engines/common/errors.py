@@ -30,6 +30,12 @@ class SinkError(ClesrError):
     """A sink cannot be opened or written."""
 
 
+class RecordingError(ClesrError):
+    """A recording that was asked for failed or ended early, while its run went on to the end; exit status 3."""
+
+    exit_code = 3
+
+
 class EngineError(ClesrError):
     """An engine cannot start, failed its self-test, or failed on a frame."""
 

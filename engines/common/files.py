@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -23,8 +23,9 @@ from urllib.parse import unquote, urlsplit
 from clesr.engines.common.errors import SinkError, UsageError
 
 SESSION = ("session.json", "frames.jsonl")  # a folder that has one of these is a session
-SESSION_FILES = (*SESSION, "raw.mkv", "sr.mkv")
+SESSION_FILES = (*SESSION, "raw.mkv", "sr.mkv", "notes.jsonl")
 LONGEST_READ = 64 << 20  # bytes of a settings or result file that is read at once
+LONGEST_NAME = 255  # bytes of a name, on the file systems in use
 MOST_NUMBERS = 1000  # names that are tried before one is given up
 _DOUBLE = (".ome.tif", ".ome.tiff")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -189,6 +190,16 @@ def write_file(
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def write_private(contents: Mapping[Path, bytes]) -> None:
+    """New files that their owner alone may read and write. Raises as ``new_file``; where one of them exists, none is
+    made."""
+    with contextlib.ExitStack() as opened:
+        for path, data in contents.items():
+            temporary = opened.enter_context(new_file(path))
+            temporary.chmod(0o600)
+            temporary.write_bytes(data)
+
+
 def write_json(path: Path, value: Any, rule: WriteRule = NEW) -> None:
     """``value`` as indented JSON in ``path``. Raises as ``new_file``."""
     write_file(path, json.dumps(value, indent=2) + "\n", rule)
@@ -255,7 +266,15 @@ def split_suffix(path: Path) -> tuple[str, str]:
 def numbered(path: Path, *words: object) -> Path:
     """``NAME.WORD.SUFFIX`` for ``NAME.SUFFIX``."""
     stem, suffix = split_suffix(path)
-    return path.with_name(".".join([stem, *map(str, words)]) + suffix)
+    added = ".".join(["", *map(str, words)]) + suffix
+    return path.with_name(_of_bytes(stem, LONGEST_NAME - len(os.fsencode(added))) + added)
+
+
+def _of_bytes(name: str, most: int) -> str:
+    """``name``, cut to ``most`` bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 def partial_name(path: Path, rule: WriteRule) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -26,3 +27,11 @@ def cpu_name() -> str:
 def core_count() -> int:
     """The cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def schedule(policy: str) -> None:
+    """Have the calling thread, and what it starts, share the cores by ``policy``: ``SCHED_BATCH`` takes none from
+    another thread that is at work, ``SCHED_IDLE`` takes only those that nobody wants, ``SCHED_OTHER`` is the usual.
+    Nothing happens on systems without it."""
+    with suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))

@@ -16,6 +16,7 @@ HIDDEN = "..."
 _CUT = ("\u2026", HIDDEN)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
 _OWN = ("zmq+tcp", "zmq+ipc", "igtl")  # addresses whose options are clesr's own
+_TITLED = "dicom://"  # before whose host an archive's title stands, which is no secret
 _concealed: dict[str, None] = {}
 _OPTIONS = (  # of which none is a secret itself: the last three name files
     "socket", "bind", "topic", "stream", "connect", "name", "header", "pixel_um",
@@ -49,10 +50,12 @@ def shown(address: str) -> str:
     before, mark, query = _split_query(rest)
     if "@" in query:
         return scheme + HIDDEN
+    if scheme.lower() == _TITLED and not mark and ":" not in before.rpartition("@")[0]:
+        return text
     host = before.rpartition("@")[2]
     if not mark:
         return scheme + host
-    own = match[0].rstrip(":/").lower() in _OWN and mark == "?"
+    own = match[0].rstrip(":/").lower() in _OWN and mark == "?" and not _is_unclear(query)
     return scheme + host + mark + (_options(query) if own else HIDDEN)
 
 
@@ -96,6 +99,8 @@ def secrets_of(address: str) -> list[str]:
     before, _, query = _split_query(rest)
     user = rest if "@" in query else before.rpartition("@")[0]
     values = [pair.partition("=")[2] or pair for pair in re.split("[&;]", query)]
+    if _is_unclear(query):
+        values += re.split("[&;=]", query)
     found = {user, query, *user.split(":"), *values}
     found |= {unquote(part) for part in found}
     texts = (text for part in (user, *values) for text in (part, unquote(part)))
@@ -117,6 +122,12 @@ def _split_query(rest: str) -> tuple[str, str, str]:
     """Before the first ``?`` or ``#``, that character, and after it."""
     match = re.search("[?#]", rest)
     return (rest, "", "") if match is None else (rest[: match.start()], match[0], rest[match.end() :])
+
+
+def _is_unclear(query: str) -> bool:
+    """Whether ``query`` has an option without a name or a value: a secret with a ``&`` in it makes such."""
+    pairs = (pair.partition("=") for pair in re.split("[&;]", query))
+    return any(equals and not (name and value) for name, equals, value in pairs)
 
 
 def _options(query: str) -> str:

@@ -8,12 +8,17 @@ that takes nothing any more is given up, so that what waits for it stays bounded
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from clesr.engines.common.clock import Clock
 from clesr.pipeline.messages import SafeLogger, stream_name
+from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
+from clesr.pipeline.session.room import DiskRoom
 from clesr.pipeline.session.video import CLUSTER_MS
 from clesr.pipeline.session.writer import Commit, SessionWriter
 
@@ -89,9 +94,11 @@ class Committer:
     session and ``errors`` what ended one early.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alarms: Alarms) -> None:
         self.reports: list[str] = []
         self.errors: list[str] = []
+        self.room = DiskRoom()
+        self._alarms = alarms
         self.due_ns = 0
         self._pool = ThreadPoolExecutor(1, "clesr committer", stream_name.set, (stream_name.get(),))
         self._pool.submit(int)  # starts the thread while there is memory for it
@@ -115,7 +122,7 @@ class Committer:
         if session.saving is None and now_ns - session.begun_ns >= SYNC_NS:
             session.begun_ns, session.reached_ns = now_ns, reached_ns
             session.commit, session.wait = writer.prepare_commit(), Wait(now_ns)
-            session.saving = self._pool.submit(session.commit.save)
+            session.saving = self._pool.submit(self._save, session.commit, now_ns)
         if now_ns - session.safe_ns > LOSS_NS - CLUSTER_MS * 1_000_000 and not session.said:
             session.said = True
             log.warning(
@@ -125,18 +132,35 @@ class Committer:
         saving = any(other.saving is not None for other in self._sessions.values())
         self.due_ns = 0 if saving else SYNC_NS + min(other.begun_ns for other in self._sessions.values())
 
-    def end(self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False) -> None:
-        """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk."""
+    def end(
+        self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False
+    ) -> Future[None]:
+        """Close ``writer``, which takes nothing more; after a ``failure`` with what is on the disk. Done when it is
+        closed, as far as it can be."""
         if failure is not None:
             self._tell_end(writer, failure)
         session, self.due_ns = self._sessions.pop(writer, None), 0
         self._endings.append(self._pool.submit(self._end, writer, session, failure, announce))
+        return self._endings[-1]
 
     def close(self) -> None:
         """Wait until everything is closed. Raises what nobody expected."""
         self._pool.shutdown()
         for ending in self._endings:
             ending.result()
+
+    def _save(self, commit: Commit, now_ns: int) -> None:
+        commit.save()
+        with suppress(OSError):
+            disk = os.fstatvfs(commit.folder.descriptor)
+            told = self.room.note(commit.folder, now_ns, commit.size, disk.f_bavail * disk.f_frsize)
+            if told:
+                self._tell_room(commit.folder.path, told)
+
+    def _tell_room(self, folder: Path, words: str) -> None:
+        if self.room.low:
+            self._alarms.add(f"THE DISK IS NEARLY FULL: {words}")
+        log.warning(f"the recording {folder}: {words}")
 
     def _end(
         self, writer: SessionWriter, session: _Progress | None, failure: Exception | None, announce: bool
@@ -170,6 +194,7 @@ class Committer:
 
     def _tell_end(self, writer: SessionWriter, failure: Exception) -> None:
         failure.__traceback__ = None  # its frames hold what holds it: a circle that only gc frees
+        self._alarms.add(f"RECORDING ENDED: {writer.path}: {cause(failure)}")
         log.error(f"the recording {writer.path} ends: {cause(failure)}; the live view goes on")
 
 
@@ -193,6 +218,10 @@ def _report(writer: SessionWriter, where: str | None = None) -> str:
     """What a closed session holds, in a few words; ``where`` it is now, if that is not where it was made."""
     totals = writer.totals
     missing = f", {totals['unrecorded']} captured without pixels" if totals["unrecorded"] else ""
+    if writer.left_out:
+        missing += f", {writer.left_out} of them without their up-scaled image, for want of space"
+    if outages := totals["outages"]:
+        missing += f", {outages} outage{'s' * (outages > 1)} of the source"
     return (
         f"{where or writer.path}: {totals['raw']} frames, {totals['sr']} up-scaled{missing}, "
         f"{writer.bytes / 1e6:.1f} MB"

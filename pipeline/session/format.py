@@ -9,27 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from fractions import Fraction
-from io import BufferedReader, FileIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from clesr.engines.common.errors import WHY, ClesrError, first_line, told_as
+from clesr.engines.common.errors import WHY, ClesrError, RecordingError, first_line, told_as
 from clesr.engines.common.parsing import Count, Int64, Side, check_depth, parse_json
 from clesr.pipeline.frame import Outcome
 
 VERSION = 1
 MANIFEST, FRAMES, RAW, SR = "session.json", "frames.jsonl", "raw.mkv", "sr.mkv"
 TICK = Fraction(1, 1000)  # Matroska's clock, in seconds
+CALIBRATION = re.compile(
+    r"[0-9a-f]{16}\.cores"
+)  # the name of a calibration of fibre cores: how its hash begins
 MANIFEST_BYTES = 16 << 20  # of session.json, at most
 LINE_BYTES = 1 << 20  # of a line of frames.jsonl, at most
+LOW_DISK = "its up-scaled image was left out: the disk was nearly full"  # in the reason of a frame
 LONGEST_TEXT = 4096  # characters of a text that is written; the rest is cut off
 HASH_BYTES = 32
 PIECE = 1 << 20  # bytes of a file that are hashed together
@@ -43,6 +48,7 @@ Ticks = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 GreyLevel = Annotated[float, Meta(ge=-1e9, le=1e9)]
 FrameRate = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Micrometres = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Line = TypeVar("Line")
 Scalar = str | int | float | bool | None
 
 
@@ -55,6 +61,10 @@ class FileFacts(TypedDict):
 
 class SessionError(ClesrError):
     """A session cannot be read, written or repaired; exit status 1."""
+
+
+class EndedEarlyError(SessionError, RecordingError):
+    """A recording ended early, or nothing of it was recorded."""
 
 
 class MovedError(SessionError):
@@ -71,14 +81,17 @@ def cause(error: Exception) -> str:
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of ``frames.jsonl``: a captured frame, or ``count`` numbers in a row that the source lost.
+    """One line of ``frames.jsonl``: a captured frame, or ``count`` numbers in a row that the source lost; 0 where the
+    source was away and nobody knows how many frames are missing before ``number``.
 
     Times are monotonic nanoseconds; ``ticks`` is the presentation time in both video files, in milliseconds since the
     first frame. ``outcome`` is None where the recording ended before it was known. ``fidelity`` is in dB.
     ``levels`` are the source levels that became black and white, None where the image was not stretched. ``noise`` is
     what the network was told: noise, detail, peaks, blocks and floor (engines/levels.py); ``trusted`` the share of the
-    image that its part counts on. Both are None where it takes nothing but the image. ``frames`` is how many frames the
-    image rests on, None where each stands alone.
+    image that its part counts on. Both are None where it takes nothing but the image. ``cores`` is the SHA-256 of the
+    calibration by which fibre cores were removed, None where they were not. ``frames`` is how many frames the
+    image rests on, None where each stands alone. ``damaged`` marks a frame that builds on a damaged picture. ``gap_ns``
+    are the times of the last frame before an outage of the source and of the first one after it, None for all else.
     ``raw_index`` and ``sr_index`` are the positions in the video files, None where the frame is not in them;
     ``reason`` then says why. ``raw_hash`` and ``sr_hash`` are BLAKE2b-256 over the pixels, row by row,
     little-endian; ``sr_coded`` is the hash of the coded picture, where the codec is lossy. ``recovered`` marks
@@ -86,7 +99,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     number: Count
-    count: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 1
+    count: Count = 1
     captured_ns: Int64
     prepared_ns: Int64 | None = None
     submitted_ns: Int64 | None = None
@@ -95,9 +108,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     outcome: Outcome | None = None
     fidelity: float | None = None
     levels: tuple[GreyLevel, GreyLevel] | None = None
+    cores: Hash | None = None
     noise: tuple[GreyLevel, GreyLevel, GreyLevel, GreyLevel, GreyLevel] | None = None
     trusted: Annotated[float, Meta(ge=0, le=1)] | None = None
     frames: Annotated[float, Meta(ge=1, le=1e6)] | None = None
+    damaged: bool = False
+    gap_ns: tuple[Int64, Int64] | None = None
     raw_index: Count | None = None
     raw_hash: Hash | None = None
     sr_index: Count | None = None
@@ -111,12 +127,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class SessionInfo:
     """What ``session.json`` says.
 
-    ``started`` is the wall-clock time of the first frame (ISO 8601 with offset), ``started_ns`` the monotonic time
-    of the same moment, ``first`` that frame's number. ``engine`` to ``model_hash`` describe what made the first SR
-    image and are empty where none was made; ``engines`` lists every engine with the number ``from`` which it worked.
-    ``raw_shape`` and ``sr_shape`` are (H, W). ``settings`` holds roi, window and masks as they were given. ``closed``
-    is False while a session is recorded and after a crash; ``ended`` says how it was closed. ``totals``, ``chain``,
-    ``lines`` and ``files`` (digests) are there once it is closed.
+    ``started`` is the wall-clock time of the first frame (ISO 8601 with offset), ``started_ns`` the monotonic time of
+    the same moment, ``first`` that frame's number. ``engine`` to ``model_hash`` describe what made the first SR image
+    and are empty where none was made; ``engines`` lists every engine with the number ``from`` which it worked.
+    ``raw_shape`` and ``sr_shape`` are (H, W), ``pixel_aspect`` width and height of a pixel. ``settings`` holds roi,
+    window and masks as they were given. ``closed`` is False while a session is recorded and after a crash; ``ended``
+    says how it was closed. ``totals``, ``chain``, ``lines`` and ``files`` (digests) are there once it is closed;
+    ``notes``, the digest of ``notes.jsonl``, where somebody noted something. It is no part of ``files``, so that
+    versions that know no notes find nothing wrong. ``sr_left_out``, for the same reason no part of ``totals``, counts
+    frames whose SR image was left out because the disk was nearly full.
     """
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -130,6 +149,7 @@ class SessionInfo:
     live: bool
     fps: FrameRate | None = None
     pixel_um: Micrometres | None = None
+    pixel_aspect: tuple[Side, Side] = (1, 1)
     scale: Annotated[int, Meta(ge=2, le=8)]
     raw_shape: tuple[Side, Side]
     sr_shape: tuple[Side, Side]
@@ -148,6 +168,8 @@ class SessionInfo:
     lines: Count | None = None
     chain: Annotated[str, Meta(pattern=r"^([0-9a-f]{32}){1,2}\Z")] | None = None
     files: Mapping[Text, FileFacts] | None = None
+    notes: FileFacts | None = None
+    sr_left_out: Count = 0
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:
@@ -160,7 +182,23 @@ def count_records(records: Iterable[Record]) -> Counter[str]:
         totals["sr"] += record.sr_index is not None
         if record.raw_index is None and record.outcome not in (Outcome.LOST, Outcome.CORRUPT):
             totals["unrecorded"] += record.count
+        if record.damaged:
+            totals["damaged"] += 1
+        if record.gap_ns is not None:
+            totals["outages"] += 1
+        if not record.count:
+            totals["uncounted"] += 1
     return totals
+
+
+def count_left_out(records: Iterable[Record]) -> int:
+    """How many of ``records`` have no SR image because the disk was nearly full."""
+    return sum(LOW_DISK in (record.reason or "") for record in records)
+
+
+def calibration_name(sha256: str) -> str:
+    """The name that a calibration has in a session."""
+    return f"{sha256[:16]}.cores"
 
 
 def by_position(records: Iterable[Record], name: str) -> dict[int, Record]:
@@ -183,7 +221,7 @@ def digest_file(path: Path) -> FileFacts:
         return digest_open(file)
 
 
-def digest_open(file: FileIO | BufferedReader) -> FileFacts:
+def digest_open(file: FileIO | BufferedReader | BytesIO) -> FileFacts:
     """As ``digest_file``, of an open file."""
     whole, size = hashlib.blake2b(digest_size=HASH_BYTES), 0
     file.seek(0)
@@ -199,19 +237,25 @@ def format_lines(records: Iterable[Record], previous: str) -> tuple[bytes, str]:
 
     Fields that hold their default are left out.
     """
+    stated = (
+        {name: _cut(value) for name, default in _DEFAULTS if (value := getattr(record, name)) != default}
+        for record in records
+    )
+    return chain_lines(stated, previous)
+
+
+def chain_lines(stated: Iterable[Mapping[str, Any]], previous: str) -> tuple[bytes, str]:
+    """The values ``stated``, a line each, as ``format_lines``."""
     lines = []
-    for record in records:
-        values = {
-            name: _cut(value) for name, default in _DEFAULTS if (value := getattr(record, name)) != default
-        }
+    for values in stated:
         body = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()[:-1]
         previous = hash_bytes(previous.encode(), body)
         lines.append(body + _CHAIN + previous.encode() + b'"}\n')
     return b"".join(lines), previous
 
 
-def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
-    """The record in ``line`` and its chain value. Raises ValueError with what is wrong in one line."""
+def parse_line(line: bytes, previous: str, kind: type[Line]) -> tuple[Line, str]:
+    """What ``line`` says, of this ``kind``, and its chain value. Raises ValueError with what is wrong in one line."""
     body, found, tail = line.rpartition(_CHAIN)
     if not found or not line.endswith(b"\n"):
         raise ValueError("is cut or damaged")
@@ -219,7 +263,7 @@ def parse_line(line: bytes, previous: str) -> tuple[Record, str]:
     if tail != chain.encode() + b'"}\n':
         raise ValueError("was changed, or does not follow the line before it")
     try:
-        return parse_json(body + b"}", Record), chain
+        return parse_json(body + b"}", kind), chain
     except ValueError as error:
         raise ValueError(f"holds what this format does not know ({error})") from error
 

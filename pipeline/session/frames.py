@@ -14,11 +14,14 @@ from clesr.pipeline.session.verify import Certificate, verify
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionFrame:
-    """A captured frame of a session, or ``count`` numbers in a row that the source lost.
+    """A captured frame of a session, or ``count`` numbers in a row that the source lost, 0 where the source was away
+    before ``number`` and nobody knows how many are missing.
 
     ``number`` is the source's, ``time`` that of its capture in seconds since the session's first frame. ``outcome`` is
     None where the recording ended before it was known. ``raw`` (H, W) and ``sr`` (scale * H, scale * W) are uint8 or
     uint16, None where the session has no such image. ``fidelity`` is how well ``sr`` agrees with ``raw``, in dB.
+    ``damaged``: it builds on a picture that was damaged, so that parts of it may be wrong. ``gap`` is the begin and end
+    of an outage of the source, as ``time``, None for all else.
     """
 
     number: int
@@ -28,6 +31,8 @@ class SessionFrame:
     sr: Image | None
     fidelity: float | None
     count: int = 1
+    damaged: bool = False
+    gap: tuple[float, float] | None = None
 
 
 class Session:
@@ -52,15 +57,21 @@ class Session:
     def __iter__(self) -> Iterator[SessionFrame]:
         raw, sr = self._session.images("raw"), self._session.images("sr")
         for record in self._session.records():
+            gap = record.gap_ns
             yield SessionFrame(
                 number=record.number,
-                time=(record.captured_ns - self.info.started_ns) / 1e9,
+                time=self._seconds(record.captured_ns),
                 outcome=record.outcome,
                 raw=None if record.raw_index is None else self._image(raw, record),
                 sr=None if record.sr_index is None else self._image(sr, record),
                 fidelity=record.fidelity,
                 count=record.count,
+                damaged=record.damaged,
+                gap=None if gap is None else (self._seconds(gap[0]), self._seconds(gap[1])),
             )
+
+    def _seconds(self, time_ns: int) -> float:
+        return (time_ns - self.info.started_ns) / 1e9
 
     def _image(self, images: Iterator[tuple[Record, Image]], record: Record) -> Image:
         found = next(images, None)

@@ -16,11 +16,13 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
 from clesr.pipeline.guide import HIGHEST_NOISE
+from clesr.pipeline.prepare import Window
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.source import SourceInfo
 
 PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")  # that make a recording and its SR images
 WAITING_BYTES = 256 << 20  # of images that may wait for the disk
+FINEST_ASPECT = 500  # the largest denominator of a pixel's width over its height
 RETRO_BYTES = 1 << 30  # of encoded images that are kept in memory
 
 
@@ -62,6 +64,17 @@ def recorded_settings(info: SessionInfo) -> RecordedSettings:
         ) from error
 
 
+def recorded_window(info: SessionInfo) -> tuple[float, float] | None:
+    """The levels of the raw images that were black and white all through the recording; None where they followed the
+    image, or nothing was stretched."""
+    given = info.settings.get("window")
+    try:
+        window = Window.parse(given) if isinstance(given, str) else Window()
+    except UsageError:  # of another program
+        return None
+    return (window.low, window.high) if window.mode == "fixed" else None
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """What stays the same from session to session of one recorder. ``sr_shape`` gives the SR shape for a raw one."""
@@ -90,6 +103,7 @@ class Provenance:
             live=self.source.live,
             fps=_sane(self.source.fps),
             pixel_um=_sane(self.settings.pixel_um),
+            pixel_aspect=self.source.pixel_aspect.limit_denominator(FINEST_ASPECT).as_integer_ratio(),
             scale=self.scale,
             raw_shape=(height, width),
             sr_shape=sr_shape,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import replace
+from itertools import takewhile
 
 from clesr.pipeline.session.writer import Entry
+
+OLDER = "the SR image was made by the engine before that of this recording"
 
 
 class Trigger:
@@ -14,23 +18,30 @@ class Trigger:
 
     def __init__(self, *, armed: bool) -> None:
         self.armed, self.recording = armed, False
-        self._ordered = self._begun = 0  # recordings
+        self._asked = self._taken_up = 0  # orders
         self._lock = threading.RLock()  # so that a recording can be ordered in a signal handler
 
-    def order(self) -> None:
-        """A recording is wanted from now on; ``begin`` follows on the recorder thread."""
+    def order(self, recording: bool) -> None:
+        """A recording is to begin, or to end; ``take_up`` follows on the recorder thread."""
         with self._lock:
-            self.armed = self.recording = True
-            self._ordered += 1
+            self.armed, self.recording = self.armed or recording, recording
+            self._asked += 1
 
-    def begin(self) -> None:
+    def take_up(self) -> None:
         """The oldest order is being carried out."""
-        self._begun += 1
+        with self._lock:
+            self._taken_up += 1
+
+    def found(self, recording: bool) -> None:
+        """Whether there is a ``recording``, as the recorder thread found; what was ordered meanwhile counts more."""
+        with self._lock:
+            if self._asked == self._taken_up:
+                self.recording = recording
 
     def rest(self) -> None:
-        """Nothing is recorded: disarm, unless a recording was ordered meanwhile."""
+        """Nothing is recorded: disarm, unless something was ordered meanwhile."""
         with self._lock:
-            if self._ordered == self._begun:
+            if self._asked == self._taken_up:
                 self.armed = False
 
     def disarm(self) -> None:
@@ -60,6 +71,20 @@ class PreRollBuffer:
             self._entries.popleft()
             self._size -= oldest.size
             oldest.kept = False
+
+    def settled(self, seconds: float) -> list[Entry]:
+        """Copies of those of the last ``seconds``, up to the first that may still change."""
+        done = list(takewhile(lambda entry: entry.settled and not entry.sr_due, self._entries))
+        since_ns = done[-1].record.captured_ns - seconds * 1e9 if done else 0
+        return [replace(entry) for entry in done if entry.record.captured_ns >= since_ns]
+
+    def drop_images(self) -> None:
+        """Frames that follow are for another engine: of those in here only the raw images are kept."""
+        for entry in self._entries:
+            if entry.sr is not None:
+                self._size -= len(entry.sr.data)
+            entry.sr, entry.engine, entry.older = None, None, True
+            entry.explain(OLDER)
 
     def take(self) -> list[Entry]:
         """Everything, which is then the caller's."""

@@ -26,12 +26,15 @@ from clesr.pipeline.session.format import (
     RAW,
     SR,
     TICK,
+    Line,
     Record,
     SessionError,
     SessionInfo,
+    calibration_name,
     parse_line,
     parse_manifest,
 )
+from clesr.pipeline.session.notes import NOTES, SessionNote
 from clesr.pipeline.video.decode import Damage, DecodedImage, VideoDecoder, open_container
 
 Which = Literal["raw", "sr"]
@@ -54,8 +57,19 @@ class SessionReader:
         if not self.info.closed and not os.path.lexists(path):
             return  # killed before it was made
         try:
-            for _, record, _ in chained_lines(path, self.info.id, cut=not self.info.closed):
+            for _, record, _ in chained_lines(path, self.info.id, Record, cut=not self.info.closed):
                 yield record
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
+
+    def notes(self) -> list[SessionNote]:
+        """What somebody noted, in the order of time. Raises SessionError as ``lines``."""
+        path = self.folder / NOTES
+        if not os.path.lexists(path):
+            return []
+        try:
+            found = chained_lines(path, self.info.id, SessionNote, cut=not self.info.closed)
+            return [note for _, note, _ in found]
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
 
@@ -71,6 +85,10 @@ class SessionReader:
                 yield record
         while waiting:
             yield heapq.heappop(waiting)[2]
+
+    def calibration(self, sha256: str) -> Path:
+        """The file of the calibration of fibre cores with this hash."""
+        return self.folder / calibration_name(sha256)
 
     def images(self, which: Which) -> Iterator[tuple[Record, Image]]:
         """Each image of ``raw.mkv`` or ``sr.mkv`` with its record, in order.
@@ -89,16 +107,18 @@ class SessionReader:
 
 
 class DamagedLine(ValueError):
-    """Line ``number`` of ``frames.jsonl`` does not hold; ``why`` stands behind its name."""
+    """Line ``number`` of a file does not hold; ``why`` stands behind its name."""
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(f"line {number} {why}")
         self.number, self.why = number, why
 
 
-def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[tuple[bytes, Record, str]]:
-    """The lines of the ``frames.jsonl`` at ``path``, of the session with this id: each as it stands, what it says, and
-    its chain value. ``cut`` passes over a last line that has no end.
+def chained_lines(
+    path: Path, session: str, kind: type[Line], *, cut: bool = False
+) -> Iterator[tuple[bytes, Line, str]]:
+    """The lines of the file at ``path``, of the session with this id: each as it stands, what it says, which is of this
+    ``kind``, and its chain value. ``cut`` passes over a last line that has no end.
 
     Raises OSError, and DamagedLine at the first that does not hold.
     """
@@ -110,10 +130,10 @@ def chained_lines(path: Path, session: str, *, cut: bool = False) -> Iterator[tu
                 line = next(lines, b"")
                 if not line or (cut and not line.endswith(b"\n")):
                     return
-                record, chain = parse_line(line, chain)
+                said, chain = parse_line(line, chain, kind)
             except ValueError as error:
                 raise DamagedLine(number, str(error)) from error
-            yield line, record, chain
+            yield line, said, chain
 
 
 def read_session(folder: Path) -> SessionReader:

@@ -12,23 +12,34 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import astuple
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, PreparedFrame, Result, Timeline
+from clesr.pipeline.frame import (
+    Corrupt,
+    Frame,
+    Gap,
+    Image,
+    Outcome,
+    PreparedFrame,
+    Result,
+    Timeline,
+    period_of,
+)
 from clesr.pipeline.frame_queue import Closed, Policy
 from clesr.pipeline.messages import stream_thread
 from clesr.pipeline.observer import FrameObserver
-from clesr.pipeline.session.format import TICK, Record, SessionError, cause
+from clesr.pipeline.session.format import LOW_DISK, TICK, EndedEarlyError, Record, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
-from clesr.pipeline.session.segments import Segments
+from clesr.pipeline.session.notes import SessionNote
+from clesr.pipeline.session.segments import NoteFuture, Segments
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.source import SourceInfo
@@ -38,6 +49,12 @@ FPS = 25.0  # of a source that does not say; nothing but the length of the last 
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
 TOO_SLOW = "the recorder could not keep up: the disk or the processor is too slow for it"
+
+
+def gap_reason(gap: Gap) -> str:
+    """What the record of an outage says."""
+    number = "an unknown number of frames" if gap.count is None else f"{gap.count} frames"
+    return f"the source was away for {gap.seconds:.2f} s: {number} lost"
 
 
 class MessageQueue:
@@ -95,12 +112,13 @@ class MessageQueue:
 
 
 class Recorder(FrameObserver):
-    """Records a source's frames and their results into session folders; also the sink of the results.
+    """Records a source's frames and their results into session folders; also the sink of the results. Where the disk is
+    nearly full (room.py), results are left out.
 
     ``start`` and ``stop`` may be called at any time from any thread, also in signal handlers: they take effect at
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
     never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
-    fails the recording is closed with what is there, the run goes on, and ``close`` raises the SessionError. Nothing
+    fails the recording is closed with what is there, the run goes on, and ``close`` raises an EndedEarlyError. Nothing
     else ends a recording: neither frames that cannot be encoded, nor a logging handler that raises.
     """
 
@@ -122,9 +140,10 @@ class Recorder(FrameObserver):
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
-        period = 1 / Fraction(self._fps).limit_denominator(1001)
+        period = period_of(self._fps)
         self._timeline = Timeline(TICK, period)  # of the source thread
         self._encoder: ImageEncoder | None = None  # of the sink thread
+        self._made: tuple[int, str] | None = None  # scale and model of the last image, of the sink thread
         self._thread = stream_thread("clesr recorder", self._work)
         self._thread.start()
 
@@ -142,16 +161,64 @@ class Recorder(FrameObserver):
         whatever is recorded later; ``close`` says the same, as an error."""
         return self._segments.alarm or next(reversed(self._segments.failures), None)
 
+    def status(self) -> dict[str, Any]:
+        """What a Status says of recording. Any thread; never waits for the disk."""
+        recording, spans, room = self._trigger.recording, self._segments.recorded_ns, self._segments.room
+        return {
+            "recording": recording,
+            "recording_s": ((spans[1] - spans[0]) / 1e9 if spans else 0.0) if recording else None,
+            "disk_minutes": room.minutes if recording else None,
+            "recording_bytes": room.size if recording else None,
+            "disk_bytes": room.free if recording else None,
+            "disk_low": room.low and recording,
+            "alarm": str(self._segments.alarms),
+        }
+
+    def acknowledge(self) -> list[str]:
+        """The alarms were seen; which there were. Any thread."""
+        return self._segments.alarms.acknowledge()
+
+    def note(self, text: str, number: int | None = None) -> NoteFuture:
+        """Put ``text``, noted now about frame ``number``, into the session that is recorded: its folder, and the
+        seconds since its first frame, None where it is to begin with the next image; where none comes, an alarm says
+        that the note is lost. SessionError where nothing is recorded. Any thread."""
+        done: NoteFuture = Future()
+        note = SessionNote(time_ns=self.clock.now_ns(), number=number, text=text)
+        if not self._queue.put(partial(self._segments.note, note, done)):
+            done.set_exception(SessionError("the run has ended"))
+        return done
+
+    def save_last(self, folder: Path, seconds: float | None = None) -> Future[tuple[Path, int]]:
+        """Write the last ``seconds`` that are kept for a recording, None for all, into the new ``folder``, or into
+        ``NAME-2`` and so on where something is in it: its name, and how many frames it has. SessionError where that
+        cannot be, or nothing is kept. Any thread."""
+        done: Future[tuple[Path, int]] = Future()
+        kept = self.settings.retro_s
+        if kept <= 0:
+            done.set_exception(
+                SessionError("no earlier frames are kept; --retro S keeps those of the last S seconds")
+            )
+        elif not self._queue.put(partial(self._segments.save_last, folder, seconds or kept, done)):
+            done.set_exception(SessionError("the run has ended"))
+        return done
+
     def start(self, folder: Path, *, or_next: bool = False) -> None:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
         where something is in it, into ``NAME-2`` and so on. Never waits for the disk."""
-        self._trigger.order()
+        self._trigger.order(True)
         self._queue.put(partial(self._segments.start, folder, or_next=or_next))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""
-        self._trigger.recording = False
+        self._trigger.order(False)
         self._queue.put(self._segments.stop)
+
+    def state(self, settings: Mapping[str, Any]) -> None:
+        self._queue.put(partial(self._segments.state, dict(settings)))
+
+    def switch(self, scale: int, name: str, settings: Mapping[str, Any]) -> None:
+        """The recording goes on in a folder of its own: each session is of one engine."""
+        self._queue.put(partial(self._segments.switch, scale, name, dict(settings)))
 
     def capture(self, frame: Frame, remark: str = "") -> None:
         """Waits for the disk only where the source is recorded input."""
@@ -159,7 +226,13 @@ class Recorder(FrameObserver):
             return
         image, ticks = frame.image, self._timeline.place(frame)
         entry = Entry(
-            Record(number=frame.number, captured_ns=frame.time_ns, ticks=ticks, reason=remark or None)
+            Record(
+                number=frame.number,
+                captured_ns=frame.time_ns,
+                ticks=ticks,
+                damaged=frame.damaged,
+                reason=remark or None,
+            )
         )
         message = partial(self._segments.on_frame, entry, image, self.clock.now_ns())
         if self._queue.put(message, image.nbytes, wait=not self.source.live):
@@ -172,6 +245,17 @@ class Recorder(FrameObserver):
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
         record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
+        self._post(self._segments.admit, Entry(record, settled=True))
+
+    def miss(self, gap: Gap) -> None:
+        record = Record(
+            number=gap.number,
+            count=gap.count or 0,
+            captured_ns=gap.end_ns,
+            outcome=Outcome.LOST,
+            gap_ns=(gap.begin_ns, gap.end_ns),
+            reason=gap_reason(gap),
+        )
         self._post(self._segments.admit, Entry(record, settled=True))
 
     def spoil(self, item: Corrupt) -> None:
@@ -188,7 +272,8 @@ class Recorder(FrameObserver):
         values: dict[str, Any] = {"outcome": outcome}
         if prepared is not None:
             values |= {"prepared_ns": prepared.prepared_ns, "levels": prepared.levels}
-        self._post(self._segments.on_settled, number, values, None, reason)
+        cores = None if prepared is None else prepared.cores
+        self._post(self._segments.on_settled, number, values, None, reason, cores)
 
     def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
         values = {
@@ -203,7 +288,7 @@ class Recorder(FrameObserver):
             values["frames"] = math.ceil(result.frames * 100) / 100  # 1 means exactly that
         if result.told is not None:
             values |= {"noise": astuple(result.told.levels), "trusted": result.told.trusted}
-        self._post(self._segments.on_settled, result.frame.number, values, engine)
+        self._post(self._segments.on_settled, result.frame.number, values, engine, "", result.cores)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
@@ -214,8 +299,14 @@ class Recorder(FrameObserver):
         if not self._trigger.armed:
             return
         number = result.frame.number
+        if self._segments.room.low and self._trigger.recording:
+            self._queue.put(partial(self._segments.on_sr, number, LOW_DISK))
+            return
         entry = self._segments.open.get(number)
         other = entry is not None and entry.other  # of another size than its session, which says so
+        made = (result.scale, result.model)
+        if made != self._made:
+            self._made, self._encoder = made, None  # another session: its first picture needs none before it
         image = "" if other else self._encode(result.image)
         size = 0 if isinstance(image, str) else len(image.data)
         self._queue.put(partial(self._segments.on_sr, number, image), size, wait=True, share=0.5)
@@ -226,7 +317,13 @@ class Recorder(FrameObserver):
         try:
             encoder = self._encoder
             if encoder is None or encoder.images != images:
-                encoder = ImageEncoder(self.settings.codec, images, fps=self._fps, threads=encoder_threads())
+                encoder = ImageEncoder(
+                    self.settings.codec,
+                    images,
+                    fps=self._fps,
+                    threads=encoder_threads(),
+                    pixel_aspect=self.source.pixel_aspect,
+                )
             encoded = encoder.encode(image, key=self._segments.key_wanted)
         except Exception as error:  # noqa: BLE001 - whatever an encoder raises, raw and other frames are recorded
             return f"the SR image could not be coded: {cause(error)}"
@@ -238,13 +335,13 @@ class Recorder(FrameObserver):
         self._post(self._segments.on_sr, result.frame.number, TOO_SLOW)
 
     def close(self) -> str | None:
-        """Close every session; what was recorded, in a line. Raises SessionError where a recording that was asked for
-        ended early, or nothing of it was recorded."""
+        """Close every session; what was recorded, in a line. Raises EndedEarlyError where a recording that was
+        asked for ended early, or nothing of it was recorded."""
         self._queue.close()
         self._encoder = None  # its threads must not wait for the last who knows this recorder
         self._thread.join()
         if self._segments.errors:
-            raise SessionError("; ".join(self._segments.errors))
+            raise EndedEarlyError("; ".join(self._segments.errors))
         return "; ".join(self._segments.reports) or None
 
     def _work(self) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from msgspec import structs
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.files import sync
 from clesr.engines.common.folders import Folder, check_part, open_part, read_part
+from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.format import (
+    CALIBRATION,
     FRAMES,
     MANIFEST,
     RAW,
@@ -28,6 +30,7 @@ from clesr.pipeline.session.format import (
     SessionError,
     SessionInfo,
     by_position,
+    count_left_out,
     count_records,
     digest_file,
     format_lines,
@@ -35,6 +38,7 @@ from clesr.pipeline.session.format import (
     hash_bytes,
     parse_line,
 )
+from clesr.pipeline.session.notes import NOTES, SessionNote
 from clesr.pipeline.session.reader import (
     DamagedLine,
     Packet,
@@ -48,7 +52,7 @@ from clesr.pipeline.video.decode import Damage, open_container
 
 KEPT = "before-repair"  # where the files stay as they were
 WORK = ".repair"
-PARTS = (RAW, SR, FRAMES)
+PARTS = (RAW, SR, FRAMES, NOTES)
 _HALF = re.compile(r"\.session\.[0-9a-f]+\.part\.json|session\.json\.part")  # what a cut-off write left
 RECOVERED = "found in the video alone: the recording was cut off before its line was written"
 
@@ -95,19 +99,24 @@ class _Repair:
         for _, record in sorted(raw.items()):
             before = chain
             line, chain = format_lines([record], before)
-            parse_line(line, before)  # a number or time beyond all sense, out of a foreign video
+            parse_line(line, before, Record)  # a number or time beyond all sense, out of a foreign video
             text += line
         (self.work / FRAMES).write_bytes(text)
         self.files[FRAMES] = digest_file(self.work / FRAMES)
+        notes = self._notes()
         info = replace(
             self.info,
             closed=True,
             ended="repaired: the recording was cut off",
             totals=dict(totals),
+            sr_left_out=count_left_out(records),
             lines=len(records) + len(raw),
             chain=chain,
-            files=self.files,
+            files=self.files | self._calibrations(),
+            notes=notes,
         )
+        if notes is not None:
+            self.files[NOTES] = notes
         self._replace(info)
         if raw:
             self.said.append(
@@ -116,6 +125,11 @@ class _Repair:
         self.said.append(f"closed with {totals['raw']} frames, {totals['sr']} up-scaled")
         self.said.append(f"the files as they were are in {self.folder / KEPT}")
         return self.said
+
+    def _calibrations(self) -> dict[str, FileFacts]:
+        """Those in the folder, which stay as they are."""
+        names = filter(CALIBRATION.fullmatch, self.opened.names())
+        return {name: digest_file(self.folder / name) for name in names if self.opened.is_file(name)}
 
     def _make_room(self) -> None:
         self.opened.remove_tree(WORK)
@@ -133,7 +147,7 @@ class _Repair:
         text, records, chain = bytearray(), [], self.info.id
         path = self.folder / FRAMES
         try:
-            lines = chained_lines(path, self.info.id) if os.path.lexists(path) else ()
+            lines = chained_lines(path, self.info.id, Record) if os.path.lexists(path) else ()
             for line, record, chain in lines:  # noqa: B007
                 text += line
                 records.append(record)
@@ -141,27 +155,47 @@ class _Repair:
             self.said.append(f"line {error.number} of {FRAMES} {error.why}: left out, with all after it")
         return text, records, chain
 
+    def _notes(self) -> FileFacts | None:
+        """Write those of ``notes.jsonl`` anew that hold."""
+        path, text = self.folder / NOTES, bytearray()
+        if not os.path.lexists(path):
+            return None
+        try:
+            for line, _, _ in chained_lines(path, self.info.id, SessionNote):
+                text += line
+        except DamagedLine as error:
+            self.said.append(f"line {error.number} of {NOTES} {error.why}: left out, with all after it")
+        if not text:
+            return None
+        (self.work / NOTES).write_bytes(text)
+        return digest_file(self.work / NOTES)
+
     def _recover_raw(self, records: list[Record]) -> dict[int, Record]:
         """Write ``raw.mkv`` anew; records of the frames in it that have no line, by ticks."""
         known = by_position(records, RAW)
-        covered = {record.number: record for record in records}
+        covered = {record.number: record for record in records if record.count}
         found: dict[int, Record] = {}
         before: Record | None = None
         for packet in self._copy(RAW, known):
             if packet.position not in known:
-                found[packet.ticks] = record = self._recovered(packet, before, covered)
+                lost = (line for line in records if line.outcome is Outcome.LOST)
+                found[packet.ticks] = record = self._recovered(packet, before, covered, lost)
                 covered[record.number] = record
             before = known.get(packet.position) or found[packet.ticks]
         return found
 
-    def _recovered(self, packet: Packet, before: Record | None, covered: dict[int, Record]) -> Record:
-        """A record for a picture without a line, which comes after ``before``: its number is the next free one."""
+    def _recovered(
+        self, packet: Packet, before: Record | None, covered: dict[int, Record], lost: Iterable[Record]
+    ) -> Record:
+        """A record for a picture without a line, which comes after ``before``: its number is the next free one. Lines
+        of ``lost`` frames have, to the nanosecond, the time of the frame after them."""
         number = before.number + 1 if before is not None else self.info.first
         while number in covered:
             number += covered[number].count
         time_ns = before.captured_ns if before is not None else self.info.started_ns
         if self.info.live:
             time_ns += (packet.ticks - ((before.ticks or 0) if before is not None else 0)) * 1_000_000
+        time_ns = max(time_ns, *(line.captured_ns for line in lost if line.number <= number), time_ns)
         following = (record.captured_ns for record in covered.values() if record.number > number)
         assert not isinstance(packet.image, Damage)
         return Record(

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +16,28 @@ from msgspec import structs
 
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
+from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.frame import Image
 from clesr.pipeline.messages import SafeLogger
-from clesr.pipeline.session.commit import DEAD, Committer, DiskWatchdog
+from clesr.pipeline.session.alarms import Alarms
+from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance
+from clesr.pipeline.session.notes import SessionNote
 from clesr.pipeline.session.preroll import PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
 log = SafeLogger(logging.getLogger(__name__))
+NoteFuture = Future[tuple[Path, float | None]]  # the folder of a note, and the seconds since its first frame
 AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
 WITHIN_NS = 60_000_000_000
 IN_A_ROW = 25  # frames of one format after which a segment of their own begins all the same
 EARLY = 100_000  # frames without an image that are kept before the first one
+EARLY_NOTES = 1000  # that wait for the first image
+AGAIN_NS = 5_000_000_000  # after which it is told again that frames are missing
+SILENT_S = 3.0  # without an image after which a recording is said to get nothing
 ALARMS = 20  # messages that are told and kept
 
 
@@ -71,21 +80,34 @@ class Segments:
         self.watchdog = DiskWatchdog(self.clock)
         self.key_wanted = True  # of the next SR image: that it needs none before it
         self.open: dict[int, Entry] = {}  # entries that will still change, by number; any thread may look
-        self._provenance, self._fps = provenance, fps
+        self._provenance, self._first, self._fps = provenance, provenance, fps
+        self._stated: dict[str, Any] = {}  # of the run's settings, what has changed since it began
+        self._switched: Mapping[str, Any] = {}  # and with the engine
+        self._aspect = provenance.source.pixel_aspect
         self._opening: Path | None = None  # what is recorded into from the next image on
         self._early: deque[Entry] = deque(maxlen=EARLY)  # frames without an image that came since
+        self._early_notes: list[SessionNote] = []
         self._writer: SessionWriter | None = None
         self._closing: list[SessionWriter] = []  # stopped, but some frames are still without an outcome
         self._preroll = PreRollBuffer(self.settings.retro_s, self.settings.retro_bytes)
         self._encoder: ImageEncoder | None = None  # of the last raw image
         self._changes = _Changes()
-        self._without: set[str] = set()  # why frames of this session have no pixels, as far as that was told
+        self._without: dict[
+            str, int
+        ] = {}  # why frames of this session have no pixels, and when that was told last
         self._reached_ns = self.clock.now_ns()  # frames that came until then were worked on
         self._came = False  # a frame, since it was looked which commits are due
-        self._committer = Committer()
+        self.alarms = Alarms()
+        self.recorded_ns: tuple[int, int] | None = None  # of the first frame of the recording and the last
+        self._image_ns = 0  # when the last image of it came
+        self._committer = Committer(self.alarms)
         self._alarms: list[str] = []  # what went wrong outside sessions
         self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
-        self.reports, self.failures = self._committer.reports, self._committer.errors
+        self.reports, self.failures, self.room = (
+            self._committer.reports,
+            self._committer.errors,
+            self._committer.room,
+        )
 
     @property
     def errors(self) -> list[str]:
@@ -96,6 +118,7 @@ class Segments:
         """Source thread: the disk takes nothing."""
         self.trigger.disarm()
         self.alarm = f"{DEAD}: the recording ends"
+        self.alarms.add(f"RECORDING ENDED: {self.alarm}")
         log.error(self.alarm)
 
     def handle(self, message: Callable[[], None] | None, waiting: Sized) -> None:
@@ -109,6 +132,7 @@ class Segments:
             now = self.clock.now_ns()
             if not waiting:
                 self._reached_ns = now
+                self._look_whether_images_come(now)
             if (self._came or not waiting) and now >= self._committer.due_ns:
                 self._came = False
                 for writer in self._writers():
@@ -135,12 +159,15 @@ class Segments:
             self._committer.close()
 
     def start(self, folder: Path, *, or_next: bool = False) -> None:
-        self.trigger.begin()
+        self.trigger.take_up()
         if self._writer is None and self._opening is None:
+            self.recorded_ns, self._image_ns = None, self.clock.now_ns()
+            self.room.forget()
             self._open_folder(folder, free_folder if or_next else None)
         self._rest()
 
     def stop(self) -> None:
+        self.trigger.take_up()
         self._stop_opening()
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -148,15 +175,57 @@ class Segments:
             self._close_when_settled(writer)
         self._rest()
 
+    def state(self, settings: Mapping[str, Any]) -> None:
+        self._stated |= settings
+        self._describe(self._provenance.scale)
+
+    def switch(self, scale: int, name: str, settings: Mapping[str, Any]) -> None:
+        """The frames that follow are for another engine, called ``name``: they go on in a session of their own. Where
+        none can be made, they go on in the present one."""
+        self._switched = settings
+        self._describe(scale)
+        if self._opening is not None:
+            return
+        writer = self._writer
+        if writer is None:
+            self._preroll.drop_images()
+            return
+        self._open_folder(writer.path, next_folder, above=False)
+        if self._opening is None:
+            self.trigger.found(True)
+            return
+        log.info(f"images are {name or f'x{scale}'} now: the recording goes on in {self._opening}")
+        self.room.forget()
+        self._writer = None
+        self._closing.append(writer)
+        self._close_when_settled(writer)
+
+    def _describe(self, scale: int) -> None:
+        """What sessions say of the run from now on."""
+        first = self._first
+        settings = {**first.settings.settings, **self._switched, **self._stated}
+        self._provenance = replace(
+            first,
+            scale=scale,
+            sr_shape=partial(_rescaled, first, scale),
+            settings=replace(first.settings, settings=settings),
+        )
+
     def on_frame(self, entry: Entry, image: Image, taken_ns: int) -> None:
         """``image``, which came at ``taken_ns``."""
-        self._reached_ns = taken_ns
+        self._reached_ns = self._image_ns = taken_ns
         images, before = ImageFormat(image.shape, image.dtype), self._encoder
         if self._belongs(entry, images):
             try:
                 encoder = before
                 if encoder is None or encoder.images != images:
-                    encoder = ImageEncoder("ffv1", images, fps=self._fps, threads=raw_threads())
+                    encoder = ImageEncoder(
+                        "ffv1",
+                        images,
+                        fps=self._fps,
+                        threads=raw_threads(),
+                        pixel_aspect=self._aspect,
+                    )
                 entry.raw = encoder.encode(image)
             except Exception as error:  # noqa: BLE001 - whatever an encoder raises, those it takes are recorded
                 self._without_pixels(entry, f"could not be coded: {images}: {cause(error)}")
@@ -170,20 +239,27 @@ class Segments:
 
     def on_missed(self, entry: Entry, images: ImageFormat, reason: str) -> None:
         """A frame for which there was no time, for a ``reason``."""
+        self._image_ns = self.clock.now_ns()
         if self._belongs(entry, images):
             self._without_pixels(entry, reason)
         self.admit(entry)
 
     def on_settled(
-        self, number: int, values: dict[str, Any], engine: EngineInfo | None = None, reason: str = ""
+        self,
+        number: int,
+        values: dict[str, Any],
+        engine: EngineInfo | None = None,
+        reason: str = "",
+        cores: CoreCalibration | None = None,
     ) -> None:
         entry = self.open.get(number)
         if entry is None:
             return
-        entry.record = structs.replace(entry.record, **values)
+        entry.record, entry.cores = structs.replace(entry.record, **values), cores
         if reason:
             entry.explain(reason)
-        entry.settled, entry.sr_due, entry.engine = True, "collected_ns" in values, engine
+        entry.settled, entry.sr_due = True, "collected_ns" in values
+        entry.engine = None if entry.older else engine
         self._complete(entry)
 
     def on_sr(self, number: int, image: EncodedImage | str) -> None:
@@ -194,7 +270,7 @@ class Segments:
         entry.sr_due = False
         if isinstance(image, str):
             entry.explain(image)
-        elif not entry.other:
+        elif not (entry.other or entry.older):
             entry.sr = image
             if entry.writer is not None:
                 self._guarded(entry.writer, partial(entry.writer.add_sr, entry))
@@ -203,6 +279,56 @@ class Segments:
                 self._preroll.grew(len(image.data))
                 self.key_wanted = False
         self._complete(entry)
+
+    def note(self, note: SessionNote, done: NoteFuture) -> None:
+        """``note`` goes into the session that takes the frames, or did last, or, where a recording is to begin, into
+        that one with its first image. SessionError where there is none."""
+        begins = self._opening is not None and self.recorded_ns is None
+        writer = self._writer or (self._closing[-1] if self._closing and not begins else None)
+        if writer is not None:
+            self._guarded(writer, partial(writer.add_note, note))
+        if writer is not None and writer in self._writers():
+            done.set_result((writer.path, (note.time_ns - writer.info.started_ns) / 1e9))
+        elif writer is None and self._opening is not None and len(self._early_notes) < EARLY_NOTES:
+            self._early_notes.append(note)
+            done.set_result((self._opening, None))
+        else:
+            done.set_exception(SessionError("nothing is being recorded that the note could go into"))
+
+    def save_last(self, folder: Path, seconds: float, done: Future[tuple[Path, int]]) -> None:
+        """What was kept of the last ``seconds`` becomes a session of its own, beside what goes on; ``done`` gets its
+        folder and its number of frames when it is closed. SessionError where that cannot be."""
+        try:
+            writer = self._copy_kept(folder, self._preroll.settled(seconds))
+        except Exception as error:  # noqa: BLE001 - whatever breaks, the recorder goes on
+            done.set_exception(error if isinstance(error, SessionError) else SessionError(cause(error)))
+            return
+
+        def tell(_ended: object) -> None:
+            if writer.info.ended == STOPPED:
+                done.set_result((writer.path, writer.totals["captured"]))
+            else:
+                done.set_exception(SessionError(f"{writer.path} could not be written; an alarm says why"))
+
+        self._end(writer, announce=True).add_done_callback(tell)
+
+    def _copy_kept(self, folder: Path, entries: list[Entry]) -> SessionWriter:
+        """A session of ``entries``, in ``folder`` or the next that is free. Raises SessionError."""
+        if self._writer is not None or self._opening is not None:
+            raise SessionError("a recording is going on, and what came before is in it")
+        first = next((entry.raw for entry in entries if entry.raw is not None), None)
+        if first is None:
+            raise SessionError("no image is kept yet; try again in a moment")
+        folder = free_folder(folder)
+        make_folder(folder)
+        shape, dtype = first.encoder.images
+        writer = SessionWriter(folder, self._provenance.describe(entries[0].record, shape, dtype.name))
+        self._closing.append(writer)
+        for entry in entries:
+            self._guarded(writer, partial(writer.add, entry))
+        if writer not in self._closing:
+            raise SessionError(f"{folder} could not be written; an alarm says why")
+        return writer
 
     def admit(self, entry: Entry) -> None:
         """``entry`` goes into the recording, else to those that one begun late would contain."""
@@ -214,6 +340,8 @@ class Segments:
                 self.open.pop(self._early[0].record.number, None)
             self._early.append(entry)
         elif self._writer is not None:
+            if self.recorded_ns is not None:
+                self.recorded_ns = self.recorded_ns[0], entry.record.captured_ns
             self._guarded(self._writer, partial(self._writer.add, entry))
         elif wanted:
             self._preroll.add(entry)
@@ -231,14 +359,20 @@ class Segments:
         return False
 
     def _without_pixels(self, entry: Entry, reason: str) -> None:
-        """``entry`` is recorded by its number, for a ``reason`` whose kind is told once."""
+        """``entry`` is recorded by its number, for a ``reason`` whose kind is told once. The alarm comes again where it
+        was acknowledged and frames go on to be missing."""
         entry.explain(reason)
-        kind = reason.partition(":")[0]
-        if self._writer is not None and kind not in self._without:
-            self._without.add(kind)
+        if self._writer is None:
+            return
+        kind, now_ns = reason.partition(":")[0], self.clock.now_ns()
+        if kind not in self._without:
             log.warning(
                 f"frames are missing from the recording {self._writer.path} ({reason}); their numbers are in it"
             )
+        elif now_ns - self._without[kind] < AGAIN_NS:
+            return
+        self._without[kind] = now_ns
+        self.alarms.add(f"FRAMES ARE MISSING FROM THE RECORDING: {reason}")
 
     def _change(self, entry: Entry, images: ImageFormat) -> None:
         """The image of ``entry`` is of another format than the one before it, which its session is of, too."""
@@ -264,14 +398,15 @@ class Segments:
             self._raise_alarm(f"no recording can be made beside {folder}: {cause(error)}")
         else:
             self._opening = folder
-        self.trigger.recording = self._opening is not None
+        self.trigger.found(self._opening is not None)
 
     def _stop_opening(self) -> None:
         """No image came for the recording that was to begin."""
         if self._opening is not None:
             count = len(self._early)
             numbers = f"; {count} frames came without an image" if count else ""
-            self._raise_alarm(f"nothing was recorded in {self._opening}: no image came{numbers}")
+            notes = self._lose_notes()
+            self._raise_alarm(f"nothing was recorded in {self._opening}: no image came{numbers}{notes}")
         self._opening = None
         self._early.clear()
 
@@ -284,16 +419,29 @@ class Segments:
             info = self._provenance.describe(first.record, images.shape, images.dtype.name)
             writer = SessionWriter(folder, info)
         except Exception as error:  # noqa: BLE001 - whatever breaks, the run goes on
-            self._raise_alarm(f"no recording can be made in {folder}: {cause(error)}")
-            self.trigger.recording = False
+            self._raise_alarm(f"no recording can be made in {folder}: {cause(error)}{self._lose_notes()}")
+            self.trigger.found(False)
             self._forget(None)
             self._rest()
             return
         self._writer, self.key_wanted = writer, True
+        begin_ns = self.recorded_ns[0] if self.recorded_ns is not None else first.record.captured_ns
+        self.recorded_ns = begin_ns, entry.record.captured_ns
         self._without.clear()
         log.info(f"recording to {folder}")
         for earlier in entries:
             self._guarded(writer, partial(writer.add, earlier))
+        notes, self._early_notes = self._early_notes, []
+        for note in notes:
+            self._guarded(writer, partial(writer.add_note, note))
+
+    def _lose_notes(self) -> str:
+        """The recording that notes waited for does not begin: what an alarm says of them."""
+        count = len(self._early_notes)
+        self._early_notes.clear()
+        return (
+            f"; {count} note{'s' * (count > 1)} for it {'are' if count > 1 else 'is'} lost" if count else ""
+        )
 
     def _complete(self, entry: Entry) -> None:
         """Hand ``entry`` over where it will not change any more."""
@@ -323,7 +471,7 @@ class Segments:
 
     def _end(
         self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False
-    ) -> None:
+    ) -> Future[None]:
         """``writer`` takes nothing more: the committer closes it."""
         if failure is None and self.watchdog.dead:
             failure = SessionError(DEAD)
@@ -335,14 +483,23 @@ class Segments:
         self._forget(writer)
         if failure is not None:
             self.alarm = f"the recording {writer.path} ended early: {cause(failure)}"
-        self._committer.end(writer, failure, announce=announce)
+        ending = self._committer.end(writer, failure, announce=announce)
         if current:
-            self.trigger.recording = False
+            self.trigger.found(False)
             now = self.clock.now_ns()
             if isinstance(failure, MovedError | DamagedError) and self._changes.few(now):
                 self._changes.followed(now)
                 self._go_on(writer.path, "the frames that follow are safe")
         self._rest()
+        return ending
+
+    def _look_whether_images_come(self, now_ns: int) -> None:
+        """An alarm where a live source is recorded that gives nothing."""
+        silence_s = max(SILENT_S, 3 / self._fps)
+        recording = self._writer is not None or self._opening is not None
+        if recording and self._provenance.source.live and now_ns - self._image_ns > silence_s * 1e9:
+            self._image_ns = now_ns  # said again where it goes on after it was acknowledged
+            self.alarms.add(f"NOTHING IS RECORDED: no image has come for more than {silence_s:.0f} s")
 
     def _go_on(self, last: Path, why: str) -> None:
         """The recording goes on in a folder after the ``last``, where one can be made beside it."""
@@ -353,6 +510,7 @@ class Segments:
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""
         self.alarm = message
+        self.alarms.add(f"NOTHING IS RECORDED: {message}")
         if message not in self._alarms and len(self._alarms) < ALARMS:
             self._alarms.append(message)
             log.error(message)
@@ -368,3 +526,9 @@ class Segments:
 
     def _writers(self) -> list[SessionWriter]:
         return [*self._closing, *([self._writer] if self._writer is not None else [])]
+
+
+def _rescaled(first: Provenance, scale: int, raw: tuple[int, int]) -> tuple[int, int]:
+    """The SR shape for a ``raw`` one, where the scale is not that of ``first``."""
+    height, width = first.sr_shape(raw)
+    return height // first.scale * scale, width // first.scale * scale

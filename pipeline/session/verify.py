@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.errors import WHY, told_as
-from clesr.engines.common.folders import check_part, read_part
+from clesr.engines.common.folders import Folder, check_part, read_part
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.session.format import (
+    CALIBRATION,
     FRAMES,
     MANIFEST,
     MANIFEST_BYTES,
@@ -25,11 +26,14 @@ from clesr.pipeline.session.format import (
     SessionError,
     SessionInfo,
     by_position,
+    calibration_name,
+    count_left_out,
     count_records,
     digest_file,
     hash_bytes,
     manifest_hash,
 )
+from clesr.pipeline.session.notes import NOTES, SessionNote
 from clesr.pipeline.session.reader import Packet, chained_lines, demux, read_session
 from clesr.pipeline.session.video import hash_pixels
 from clesr.pipeline.video.decode import Damage
@@ -48,7 +52,8 @@ STATED = (
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Numbers ``first`` to ``last`` of which the session has no pixels (``what``: raw or sr), and why."""
+    """Numbers ``first`` to ``last`` of which the session has no pixels (``what``: raw or sr), and why. ``last`` is the
+    number before ``first`` where an unknown number of frames is missing there."""
 
     what: str
     first: int
@@ -57,13 +62,16 @@ class Missing:
 
     def __str__(self) -> str:
         numbers = f"frame {self.first}" if self.first == self.last else f"frames {self.first} to {self.last}"
+        if self.last < self.first:
+            numbers = f"before frame {self.first}"
         return f"{numbers}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """What ``verify`` found. It holds where ``problems`` is empty. ``digest`` identifies the session: the hash in its
-    ``session.json``, which covers all else; kept in another place it proves that nothing was changed since."""
+    ``session.json``, which covers all else; kept in another place it proves that nothing was changed since.
+    ``sr_left_out`` counts frames without their SR image because the disk was nearly full."""
 
     folder: str
     info: SessionInfo
@@ -71,21 +79,32 @@ class Certificate:
     totals: dict[str, int]
     missing: tuple[Missing, ...]
     problems: tuple[str, ...]
+    notes: tuple[SessionNote, ...] = ()
+    sr_left_out: int = 0
 
     @property
     def holds(self) -> bool:
         return not self.problems
+
+    @property
+    def complete(self) -> bool:
+        """Whether it holds, and every frame is recorded and has its outcome, without an outage."""
+        lacking = ("unrecorded", "unfinished", "outages")
+        return self.holds and not any(self.totals.get(name) for name in lacking)
+
+    def _timed_notes(self) -> Iterator[tuple[float, SessionNote]]:
+        return (((note.time_ns - self.info.started_ns) / 1e9, note) for note in self.notes)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "session": self.folder,
             "id": self.info.id,
             "holds": self.holds,
-            "complete": self.holds
-            and not self.totals.get("unrecorded")
-            and not self.totals.get("unfinished"),
+            "complete": self.complete,
             **{name: getattr(self.info, name) for name in STATED},
             "totals": self.totals,
+            "sr_left_out": self.sr_left_out,
+            "notes": [{"seconds": seconds, "text": note.text} for seconds, note in self._timed_notes()],
             "missing": [asdict(missing) for missing in self.missing],
             "problems": list(self.problems),
             "digest": self.digest,
@@ -114,16 +133,25 @@ class _Check:
         digest = self._manifest()
         records = self._lines()
         totals = count_records(records)
-        self._ledger(totals)
-        in_order = sorted(records, key=lambda record: record.number)
+        self._ledger(totals, left_out := count_left_out(records))
+        in_order = sorted(records, key=lambda record: (record.number, record.count > 0))
         self._say(_numbers(in_order, self.info.first))
         self._say(_disagreements(in_order))
         self._say(_times(in_order))
+        self._say(self._calibrations(in_order))
         self._files()
+        notes = self._notes()
         self._pixels(RAW, by_position(in_order, RAW), totals["raw"])
         self._pixels(SR, by_position(in_order, SR), totals["sr"])
         return Certificate(
-            str(self.folder), self.info, digest, dict(totals), tuple(_missing(in_order)), tuple(self.problems)
+            str(self.folder),
+            self.info,
+            digest,
+            dict(totals),
+            tuple(_missing(in_order)),
+            tuple(self.problems),
+            tuple(notes),
+            left_out,
         )
 
     @property
@@ -152,7 +180,7 @@ class _Check:
         records: list[Record] = []
         previous = self.info.id
         try:
-            for _, record, previous in chained_lines(self.folder / FRAMES, self.info.id):  # noqa: B007
+            for _, record, previous in chained_lines(self.folder / FRAMES, self.info.id, Record):  # noqa: B007
                 records.append(record)
         except FileNotFoundError:
             self.problems.append(f"{FRAMES} is missing{self._cut_off}")
@@ -168,15 +196,32 @@ class _Check:
                 )
         return records
 
-    def _ledger(self, totals: Counter[str]) -> None:
+    def _ledger(self, totals: Counter[str], left_out: int) -> None:
         stated = self.info.totals
         if stated is not None and dict(stated) != dict(totals):
             self.problems.append(
                 f"the totals are {_words(totals)}; {MANIFEST} states {_words(Counter(stated))}"
             )
+        if self.info.closed and self.info.sr_left_out != left_out:
+            self.problems.append(
+                f"{left_out} up-scaled images were left out; {MANIFEST} states {self.info.sr_left_out}"
+            )
         ended = sum(totals[str(outcome)] for outcome in Outcome) + totals["unfinished"]
         if ended != totals["captured"]:
             self.problems.append(f"{totals['captured']} frames were captured, {ended} have an outcome")
+
+    def _calibrations(self, records: list[Record]) -> Iterator[str]:
+        """What is wrong with those by which fibre cores were removed."""
+        for sha256 in sorted({record.cores for record in records if record.cores is not None}):
+            name = calibration_name(sha256)
+            try:
+                with Folder(self.folder) as opened:
+                    found = opened.sha256(name)
+            except OSError as error:
+                yield f"the calibration {name} cannot be read: {error.strerror}"
+                continue
+            if found != sha256:
+                yield f"{name} is not the calibration by which cores were removed"
 
     def _files(self) -> None:
         """What a closed session should state, and the digests of its files."""
@@ -194,9 +239,29 @@ class _Check:
             if problem := self._wrong_file(name, stated):
                 self.problems.append(problem)
 
-    def _wrong_file(self, name: str, stated: FileFacts) -> str | None:
+    def _notes(self) -> list[SessionNote]:
+        """The notes up to the first that does not hold."""
+        stated, notes = self.info.notes, []
+        if stated is None and not os.path.lexists(self.folder / NOTES):
+            return []
+        if stated is not None and (problem := self._wrong_file(NOTES, stated, (NOTES,))):
+            self.problems.append(problem)
+        elif stated is None and self.info.closed:
+            self.problems.append(f"{MANIFEST} states no digest of {NOTES}")
+        try:
+            for _, note, _ in chained_lines(self.folder / NOTES, self.info.id, SessionNote):
+                notes.append(note)
+        except FileNotFoundError:
+            pass  # said
+        except (OSError, ValueError) as error:
+            self.problems.append(f"{NOTES}: {getattr(error, 'strerror', None) or error}")
+        return notes
+
+    def _wrong_file(
+        self, name: str, stated: FileFacts, known: tuple[str, ...] = (FRAMES, RAW, SR)
+    ) -> str | None:
         path = self.folder / name
-        if name not in (FRAMES, RAW, SR):
+        if name not in known and not (NOTES not in known and CALIBRATION.fullmatch(name)):
             return f"{MANIFEST} names a file {name!r}, which no session has"
         if not os.path.lexists(path):
             return f"{name} is missing"
@@ -280,6 +345,14 @@ def _disagreements(records: list[Record]) -> Iterator[str]:
 def _within(record: Record) -> Iterator[str]:
     if record.count > 1 and record.outcome is not Outcome.LOST:
         yield f"stands for {record.count} numbers, but was not lost at the source"
+    if record.count == 0 and record.gap_ns is None:
+        yield "stands for no frame and for no outage"
+    if record.gap_ns is not None and (
+        record.outcome is not Outcome.LOST or record.gap_ns[0] > record.gap_ns[1]
+    ):
+        yield "has an outage that cannot be"
+    if record.damaged and record.outcome is Outcome.LOST:
+        yield "is damaged, but was lost at the source"
     if record.outcome in PIXELLESS and not (record.raw_index is None and record.sr_index is None):
         yield f"is {record.outcome}, but has an image"
     if (record.raw_index is None) != (record.raw_hash is None):
@@ -314,7 +387,7 @@ def _missing(records: list[Record]) -> Iterator[Missing]:
         run: Missing | None = None
         for record in records:
             reason, last = _why(record, what), record.number + record.count - 1
-            if run is not None and (run.reason, run.last + 1) == (reason, record.number):
+            if run is not None and (run.reason, run.last + 1) == (reason, record.number) and record.count:
                 run = replace(run, last=last)
                 continue
             if run is not None:
@@ -331,6 +404,8 @@ def _why(record: Record, what: str) -> str | None:
         return None
     if not raw and record.outcome in PIXELLESS:
         return None  # said under raw
+    if record.gap_ns is not None:
+        return record.reason or "the source was away"
     if record.outcome is (Outcome.LOST if raw else Outcome.STALE):
         return str(record.outcome)
     return record.reason or "no reason is given"

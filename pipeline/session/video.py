@@ -7,11 +7,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import av
 import numpy as np
@@ -21,7 +23,7 @@ from av.video.stream import VideoStream
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.processor import core_count
-from clesr.pipeline.frame import Image
+from clesr.pipeline.frame import Image, period_of
 from clesr.pipeline.session.format import (
     HASH_BYTES,
     PIECE,
@@ -32,6 +34,8 @@ from clesr.pipeline.session.format import (
     hash_bytes,
 )
 from clesr.pipeline.video.encoding import FULL_RANGE, choose_encoding
+from clesr.pipeline.video.matroska import described, leave_room
+from clesr.pipeline.video.tracks import pixel_aspect
 
 CODECS = ("ffv1", "hevc")
 KEYFRAME_S = 1.0  # between two images that a lossy stream can be entered at
@@ -64,17 +68,27 @@ class EncodedImage(NamedTuple):
 class ImageEncoder:
     """Encodes (H, W) uint8 or uint16 images of one format, one packet each at once.
 
-    FFV1 makes every image independent of the others, with checksums, so that damage stays where it is.
-    HEVC is lossy: 8 bits of uint8, 12 of uint16. Raises UsageError for another codec, SinkError where PyAV lacks it.
+    FFV1 makes every image independent of the others, with checksums, so that damage stays where it is. HEVC is lossy:
+    8 bits of uint8, 12 of uint16. ``pixel_aspect`` is the width of a pixel over its height. Raises UsageError for
+    another codec, SinkError where PyAV lacks it.
     """
 
-    def __init__(self, codec: str, images: ImageFormat, *, fps: float, threads: int) -> None:
+    def __init__(
+        self,
+        codec: str,
+        images: ImageFormat,
+        *,
+        fps: float,
+        threads: int,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         if codec not in CODECS:
             raise UsageError(f"codec {codec!r} is none of a session's; allowed are {', '.join(CODECS)}")
         height, width = images.shape
         if codec == "hevc" and images.dtype.itemsize > 1:
             codec = "hevc12"
         self.codec, self.images, self.fps, self.threads = codec, images, fps, threads
+        self.pixel_aspect = pixel_aspect
         self.encoding = choose_encoding(codec, ".mkv", images.dtype, (height, width))
         self.lossless = codec == "ffv1"
         context = av.CodecContext.create(self.encoding.library, "w")
@@ -94,8 +108,10 @@ class ImageEncoder:
         """Give ``context`` the encoder's settings: two that have the same encode alike."""
         context.height, context.width = self.images.shape
         context.pix_fmt, context.color_range = self.encoding.pixels, FULL_RANGE
+        if self.pixel_aspect != 1:
+            context.sample_aspect_ratio = self.pixel_aspect
         context.time_base = TICK
-        context.framerate = Fraction(self.fps).limit_denominator(1001)
+        context.framerate = 1 / period_of(self.fps)
         context.gop_size = 1 if self.lossless else max(1, round(KEYFRAME_S * self.fps))
         context.thread_count, context.thread_type = self.threads, "SLICE"
         context.options = dict(self.encoding.options) | ({} if self.lossless else {"forced-idr": "1"})
@@ -137,19 +153,26 @@ class DurableFile:
     """The new file ``path`` as PyAV writes it, ``file`` where it is open already, whose digest is known without reading
     it again.
 
-    The digest is BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of ``PIECE`` bytes.
+    The digest is BLAKE2b-256 over the BLAKE2b-256 digests of its pieces of ``PIECE`` bytes. ``before_writing`` is told
+    the file's name before each write and sync, where faults are tried (pipeline/chaos).
     """
 
-    def __init__(self, path: Path, file: FileIO | None = None) -> None:
+    before_writing: ClassVar[Callable[[str], None] | None] = None
+
+    def __init__(self, path: Path, file: FileIO | None = None, pixel_aspect: Fraction = Fraction(1)) -> None:
         self.file = file or FileIO(path, "x+")
+        self.pixel_aspect = pixel_aspect
         self.name = str(path)
         self.size = 0
         self.given_up = False  # what is still written goes nowhere
+        self._described = sys.maxsize  # from where on there is no description of a track
         self._digests: list[bytes | None] = []  # None where a piece was written to since
 
     def write(self, data: bytes | memoryview) -> int:
         if self.given_up:
             return len(data)
+        if DurableFile.before_writing:
+            DurableFile.before_writing(self.name)
         begin, found = self.file.tell(), os.fstat(self.file.fileno()).st_size
         if found != self.size:  # looked at here, because writing behind the end makes it long again
             raise DamagedError(
@@ -157,10 +180,13 @@ class DurableFile:
                 if found < self.size
                 else f"{self.name} was written to by another program while it was recorded"
             )
-        rest = memoryview(data)
+        written = described(data, self.pixel_aspect) if begin < self._described else data
+        rest = memoryview(written)
         while rest:
             rest = rest[os.write(self.file.fileno(), rest) :]
         end = self.file.tell()
+        if written is not data:
+            self._described = end
         self.size = max(self.size, end)
         self._digests += [None] * (-(-self.size // PIECE) - len(self._digests))
         for piece in range(begin // PIECE, -(-end // PIECE)):
@@ -178,6 +204,8 @@ class DurableFile:
         return self.size if self.given_up else self.file.tell()
 
     def sync(self) -> None:
+        if DurableFile.before_writing:
+            DurableFile.before_writing(self.name)
         os.fdatasync(self.file.fileno())
 
     def truncate(self, size: int) -> None:
@@ -212,7 +240,8 @@ class MatroskaFile:
     """
 
     def __init__(self, path: Path, source: ImageEncoder | VideoStream, file: FileIO | None = None) -> None:
-        self.disk = DurableFile(path, file)
+        aspect = source.pixel_aspect if isinstance(source, ImageEncoder) else pixel_aspect(source)
+        self.disk = DurableFile(path, file, aspect)
         self._container = av.open(
             self.disk,
             "w",
@@ -224,6 +253,7 @@ class MatroskaFile:
             self._stream = self._add_stream(source)
         else:
             self._stream = self._container.add_stream_from_template(source)
+            leave_room(self._stream)
         self.count = self.written = 0
         self._good = self.disk.size
 
@@ -234,6 +264,7 @@ class MatroskaFile:
         assert isinstance(context, VideoCodecContext)
         encoder.configure(context)
         stream.time_base = TICK
+        leave_room(stream)
         self._container.start_encoding()
         if (context.extradata or b"") != encoder.header:
             raise SessionError("the encoder describes the same pictures in two ways; update PyAV")

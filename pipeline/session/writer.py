@@ -7,7 +7,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -16,18 +16,23 @@ from msgspec import structs
 
 from clesr.engines.common.errors import on_error
 from clesr.engines.engine import EngineInfo
+from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, FrameJournal, Held, SessionFolder
 from clesr.pipeline.session.format import (
     FRAMES,
     RAW,
     SR,
+    FileFacts,
     Record,
     SessionError,
     SessionInfo,
+    calibration_name,
+    count_left_out,
     count_records,
     digest_open,
     format_lines,
 )
+from clesr.pipeline.session.notes import NOTES, SessionNote, format_notes
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, MatroskaFile
 
 ENGINE = ("engine", "device", "precision", "model", "model_hash")  # what is recorded of one
@@ -46,8 +51,10 @@ class Entry:
     settled: bool = False  # its outcome is known
     sr_due: bool = False  # an SR image will come, or word that none will
     engine: EngineInfo | None = None
+    cores: CoreCalibration | None = None  # by which fibre cores were removed
     writer: SessionWriter | None = None
     other: bool = False  # of another size or depth than its session
+    older: bool = False  # its SR image is of an engine before that of its session
     kept: bool = True  # False once it has left the pre-roll
 
     def explain(self, reason: str) -> None:
@@ -71,7 +78,20 @@ class Commit:
     videos: tuple[MatroskaFile, ...]
     held: tuple[Held, ...]  # the session's files as they are
     journal: FrameJournal
-    records: list[Record]
+    entries: list[Entry]
+    notes: list[SessionNote]
+    note_journal: FrameJournal | None  # None where there are no notes yet
+
+    calibrations: dict[str, bytes]  # files by name
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files as they are."""
+        return sum(held.size for held in self.held)
+
+    @property
+    def records(self) -> list[Record]:
+        return [entry.record for entry in self.entries]
 
     def save(self, *, check: bool = True) -> None:
         """Bring it to the disk, pixels before the lines that vouch for them, after a ``check`` whether all is in its
@@ -82,8 +102,13 @@ class Commit:
             self.folder.write_manifest(self.manifest)
         for video in self.videos:
             video.disk.sync()
+        for name, data in self.calibrations.items():
+            self.folder.put(name, data)
         lines, chain = format_lines(self.records, self.journal.chain)
-        self.journal.append(lines, chain, len(self.records))
+        self.journal.append(lines, chain, len(self.entries))
+        if self.note_journal is not None and self.notes:
+            lines, chain = format_notes(self.notes, self.note_journal.chain)
+            self.note_journal.append(lines, chain, len(self.notes))
 
 
 class SessionWriter:
@@ -101,9 +126,14 @@ class SessionWriter:
         self.needs_key = True  # the next SR image must be one that needs none before it
         self.waiting: dict[int, Entry] = {}  # frames without an outcome
         self.totals: Counter[str] = Counter()
+        self.left_out = 0  # SR images, because the disk was nearly full
         self.bytes = 0  # of the closed session
         self._complete: deque[Entry] = deque()
+        self._notes: deque[SessionNote] = deque()
+        self._note_journal: FrameJournal | None = None
         self._videos: dict[str, MatroskaFile] = {}
+        self._calibrations: dict[str, FileFacts] = {}  # by name
+        self._unsaved: dict[str, bytes] = {}  # those that are not on the disk yet
         self._base_ticks: int | None = None
         self.folder = SessionFolder(path)
         with on_error(self.folder.close):
@@ -154,21 +184,45 @@ class SessionWriter:
         number = entry.record.number
         if entry.engine is not None:
             self._worked(entry.engine, number)
+        if entry.cores is not None:
+            self._keep_cores(entry, entry.cores)
         del self.waiting[number]
         self._complete.append(entry)
 
+    def add_note(self, note: SessionNote) -> None:
+        """Take ``note``."""
+        if self._note_journal is None:
+            self._note_journal = FrameJournal(self.folder.create(NOTES), self.info.id)
+        self._notes.append(note)
+
     def prepare_commit(self) -> Commit:
-        """What is complete, and with the system, now."""
-        records = [entry.record for entry in takewhile(self._is_written, self._complete)]
+        """What is complete, and with the system, now. A frame may come before earlier ones whose pictures wait for the
+        next of their video, which may be long in coming."""
+        entries = [entry for entry in self._complete if self._is_written(entry)]
         manifest, self._manifest_due = self.info if self._manifest_due else None, False
         videos = tuple(self._videos.values())
-        return Commit(self.folder, manifest, videos, self._held(), self._journal, records)
+        return Commit(
+            self.folder,
+            manifest,
+            videos,
+            self._held(),
+            self._journal,
+            entries,
+            list(self._notes),
+            self._note_journal,
+            dict(self._unsaved),
+        )
 
     def committed(self, commit: Commit) -> None:
         """``commit`` was saved."""
-        for _ in commit.records:
-            self._complete.popleft()
+        saved = set(commit.entries)
+        self._complete = deque(entry for entry in self._complete if entry not in saved)
+        for _ in commit.notes:
+            self._notes.popleft()
+        for name in commit.calibrations:
+            del self._unsaved[name]
         self.totals.update(count_records(commit.records))
+        self.left_out += count_left_out(commit.records)
 
     def check(self) -> None:
         """Whether everything is where it was made; raises OSError, MovedError, DamagedError."""
@@ -205,6 +259,8 @@ class SessionWriter:
         for video in self._videos.values():
             video.release()
         self._journal.close()
+        if self._note_journal is not None:
+            self._note_journal.close()
         self.folder.close()
         self.waiting.clear()
         self._complete.clear()
@@ -212,6 +268,8 @@ class SessionWriter:
     def _held(self) -> tuple[Held, ...]:
         """The files as they are, the videos first."""
         files = {name: video.disk for name, video in self._videos.items()} | {FRAMES: self._journal}
+        if self._note_journal is not None:
+            files[NOTES] = self._note_journal
         return tuple(Held(name, file.file.fileno(), file.size) for name, file in files.items())
 
     def _begin_video(self, name: str, encoder: ImageEncoder) -> MatroskaFile:
@@ -230,6 +288,14 @@ class SessionWriter:
         first = {} if engines else values
         self.info = replace(self.info, engines=(*engines, {"from": number, **values}), **first)
         self._manifest_due = True
+
+    def _keep_cores(self, entry: Entry, cores: CoreCalibration) -> None:
+        """The calibration of ``entry`` comes to the disk before its line: its image is made again by it."""
+        name = calibration_name(cores.sha256)
+        if name not in self._calibrations:
+            self._unsaved[name] = cores.data
+            self._calibrations[name] = digest_open(BytesIO(cores.data))
+        entry.record, entry.cores = structs.replace(entry.record, cores=cores.sha256), None
 
     def _finish(self, ended: str) -> None:
         for entry in list(self.waiting.values()):
@@ -250,9 +316,11 @@ class SessionWriter:
             closed=True,
             ended=ended,
             totals=dict(self.totals),
+            sr_left_out=self.left_out,
             lines=self._journal.count,
             chain=self._journal.chain,
-            files=facts | {FRAMES: digest_open(self._journal.file)},
+            files=facts | self._calibrations | {FRAMES: digest_open(self._journal.file)},
+            notes=None if self._note_journal is None else digest_open(self._note_journal.file),
         )
         self.folder.write_manifest(self.info)
         self.bytes = self.folder.size()

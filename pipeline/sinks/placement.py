@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 TITLE = "clesr"
-MOST_KEYS = 64  # that wait for a window
 
 
 class Keyboard:
-    """The keys pressed in any window go to all of them, to each once."""
+    """What several windows share of their keys: the end that is asked for in one is that of all."""
 
     def __init__(self) -> None:
-        self._windows: list[deque[int]] = []
+        self.ended = False
 
-    def join(self) -> deque[int]:
-        """The keys that are pressed from now on, for one more window to take; the oldest go where it takes none."""
-        self._windows.append(deque(maxlen=MOST_KEYS))
-        return self._windows[-1]
-
-    def press(self, key: int) -> None:
-        for keys in self._windows:
-            keys.append(key)
+    def end(self) -> None:
+        """The user wants to stop."""
+        self.ended = True
 
 
 @dataclass(frozen=True, slots=True)
 class WindowPlacement:
-    """Where a window stands: the ``index``-th of ``count`` in a grid over the screen."""
+    """Where a window stands: the ``index``-th of ``count`` in a grid over the screen. ``opened`` is its process
+    (WindowProcess) where that was started before anything else."""
 
     title: str = TITLE
     index: int = 0
     count: int = 1
     keyboard: Keyboard = field(default_factory=Keyboard)
+    opened: Any = None
 
     def part_of(self, screen: tuple[int, int]) -> tuple[int, int, int, int]:
         """Left, top, width and height of its cell, in pixels of a ``screen`` of (width, height)."""

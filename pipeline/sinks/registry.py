@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import PurePath
+from typing import Any
 
 from clesr.engines.common.errors import SinkError, UsageError
 from clesr.engines.common.files import NEW, WriteRule
 from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import hiding_secrets
+from clesr.pipeline.settings import MOSAIC_MB
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sinks.placement import WindowPlacement
 
 ALLOWED = (
-    "window, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, igtl://ADDRESS:PORT, or a file that ends in .mkv, .mp4, "
-    ".mov or .avi"
+    "window, browser, null, zmq+tcp://ADDRESS:PORT, zmq+ipc://PATH, igtl://ADDRESS:PORT, mosaic:FILE.ome.tif, "
+    "or a file that ends in .mkv, .mp4, .mov or .avi"
 )
 
 
@@ -32,14 +35,19 @@ class SinkOptions:
     overlay: str | None = None
     pixel_um: float | None = None
     rule: WriteRule = NEW
+    pixel_aspect: Fraction = Fraction(1)
+    mosaic_memory: float = MOSAIC_MB
+    site: Any = None  # a Site of the browser's view; folders that import one another go round in circles
 
 
 DEFAULTS = SinkOptions()
 _PARTS = {
     "window": "window.window:DisplayWindow",
+    "browser": "browser.sink:BrowserSink",
     "null": "null:Null",
     "zmq+": "zeromq:Publisher",
     "igtl": "openigtlink.sink:SlicerSink",
+    "mosaic": "mosaic:MosaicFile",
     **dict.fromkeys((".mkv", ".mp4", ".mov", ".avi"), "video:VideoFile"),
 }
 SINKS: Registry[Callable[[str, SinkOptions], Sink]] = Registry(
@@ -61,19 +69,27 @@ def open_sink(
     overlay: str | None = None,
     pixel_um: float | None = None,
     rule: WriteRule = NEW,
+    pixel_aspect: Fraction = Fraction(1),
+    mosaic_memory: float = MOSAIC_MB,
+    site: Any = None,
 ) -> Sink:
-    """The sink that ``address`` names: ``window``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
-    ``igtl://*:18944``, the path of a video file, or what other packages add (``SINKS``).
+    """The sink that ``address`` names: ``window``, ``browser``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
+    ``igtl://*:18944``, ``mosaic:map.ome.tif``, the path of a video file, or what other packages add (``SINKS``).
 
-    ``place`` and ``overlay`` ("fidelity") are for the window; ``pixel_um``, the side of a captured pixel in
-    micrometres, for ``igtl``; the other keywords are for video files (``VideoFile`` says what they mean). ::
+    ``place`` and ``overlay`` ("fidelity") are for the window and the browser; ``site`` is the server of ``browser``,
+    the same for several streams, by default at a port of this machine alone; ``pixel_um``, the width of a captured
+    pixel in micrometres, for ``igtl`` and ``mosaic``; ``pixel_aspect``, its width over its height, also for what shows
+    images and video files; ``mosaic_memory`` is what a map may take, in MB; the other keywords are for video files
+    (``VideoFile`` says what they mean). ::
 
         sink = open_sink("sr.mkv", fps=12.0)
         sink.write(result)
 
     Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
-    options = SinkOptions(codec, crf, fps, partial_ok, place, encode, overlay, pixel_um, rule)
+    options = SinkOptions(
+        codec, crf, fps, partial_ok, place, encode, overlay, pixel_um, rule, pixel_aspect, mosaic_memory, site
+    )
     with hiding_secrets(address):
         return SINKS[_find(address)](address, options)
 

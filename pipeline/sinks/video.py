@@ -12,7 +12,7 @@ import av
 
 from clesr.engines.common.errors import ClesrError, SinkError
 from clesr.engines.common.files import MOST_NUMBERS, NewFile, cannot_write, numbered, partial_name
-from clesr.pipeline.frame import Image, Result, Timeline
+from clesr.pipeline.frame import Result, Timeline
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
@@ -35,8 +35,9 @@ class VideoFile:
     """Results as .mkv, .mp4, .mov or .avi.
 
     Of ``options`` ``codec`` is one of ``encoding.CODECS``, ``crf`` the quality of the lossy ones (0 best, 51 worst;
-    None: one that shows no difference), ``fps`` the source's rate where it is known. Times are those of the frames
-    (see ``choose_tick``). Images of another size or dtype go on in ``NAME.2.mkv``, whose times begin at 0.
+    None: one that shows no difference), ``fps`` the source's rate where it is known, ``pixel_aspect`` what players
+    are told of the form of a pixel (AVI cannot say it). Times are those of the frames (see ``choose_tick``). Images
+    of another size or dtype go on in ``NAME.2.mkv``, whose times begin at 0.
 
     Written to a hidden file beside ``path``, renamed when it is finished: ``path`` is never half written. ``rule``
     says whether an older file may be replaced, which then stays until the end; the files that come behind the
@@ -58,6 +59,7 @@ class VideoFile:
         check_codec(options.codec, self.suffix)
         self._codec, self._crf, self._fps = options.codec, options.crf, options.fps or FPS
         self._encode, self._rule = options.encode, options.rule
+        self._aspect = options.pixel_aspect
         self._recent: deque[Result] = deque(maxlen=RECENT)
         self._partial_ok = self._complete = options.partial_ok
         self._writer: VideoWriter | None = None
@@ -129,7 +131,7 @@ class VideoFile:
 
     def _begin(self, result: Result) -> None:
         """A file for images like this one; the file before it is finished."""
-        image: Image = result.image
+        image, begun = result.image, self._writer is not None
         encoding = choose_encoding(self._codec, self.suffix, image.dtype, image.shape, crf=self._crf)
         while self._writer is not None:
             self._finish()
@@ -138,11 +140,16 @@ class VideoFile:
         encoding = by_hardware(self._encode, encoding, image.shape)
         if self._file is None:
             self._file = self._next()
+            if begun:
+                kind = f"{image.shape[1]}x{image.shape[0]} pixels, {8 * image.itemsize} bits"
+                log.info(f"{self.name}: images have {kind} now; the video goes on in {self._file.final}")
         else:
             self._number = max(self._number, 1)
         tick = choose_tick(self.suffix, result.frame, self._fps)
         self._timeline = Timeline(tick, 1 / Fraction(self._fps))
-        self._writer = VideoWriter(self._file.path, encoding, image.shape, tick=tick, fps=self._fps)
+        self._writer = VideoWriter(
+            self._file.path, encoding, image.shape, tick=tick, fps=self._fps, pixel_aspect=self._aspect
+        )
         self._kind = (image.shape, image.dtype)
 
     def _put(self, result: Result) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clesr.pipeline.frame import Corrupt, Frame, Image
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outage
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.source import Source
+from clesr.pipeline.source import Source, adjust
 
 
 class Masked:
@@ -23,12 +23,15 @@ class Masked:
             for region in self._regions:
                 region.check(source.info.shape, "--mask")
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
         item = self._source.read(timeout)
         self.info = self._source.info
         if not isinstance(item, Frame):
             return item
         return replace(item, image=blank(item.image, self._regions))
+
+    def adjust(self, name: str, value: str) -> None:
+        adjust(self._source, name, value)
 
     def close(self) -> None:
         self._source.close()

@@ -11,7 +11,7 @@ from fractions import Fraction
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.common.numbers import decimal_number, shortened
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame import Corrupt, Frame, Outage, period_of
 from clesr.pipeline.source import Pace, Source
 
 NAP_NS = 20_000_000  # longest sleep before a look whether the source was closed
@@ -50,13 +50,14 @@ class Paced:
         self._changing = threading.Lock()  # guards _source against a close while it is opened again
         self._closed = threading.Event()
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
         deadline = self._clock.now_ns() + round(timeout * SECOND)
         if self._pending is None:
-            self._pending = self._next(timeout)
-            if self._pending is None:
-                return None
-            self._due_ns = self._due(self._pending)
+            item = self._next(timeout)
+            if item is None or isinstance(item, Outage):
+                return item
+            self._pending = item
+            self._due_ns = self._due(item)
         now = self._clock.now_ns()
         while self._due_ns is not None and now < self._due_ns:
             if self._closed.is_set():
@@ -74,7 +75,7 @@ class Paced:
         with self._changing:
             self._source.close()
 
-    def _next(self, timeout: float) -> Frame | Corrupt | None:
+    def _next(self, timeout: float) -> Frame | Corrupt | Outage | None:
         if self._closed.is_set():
             raise EndOfSource
         try:
@@ -82,7 +83,7 @@ class Paced:
         except EndOfSource:
             self._begin_again()
             item = self._source.read(timeout)
-        return item if item is None else self._rounds.continued(item)
+        return item if item is None or isinstance(item, Outage) else self._rounds.continued(item)
 
     def _begin_again(self) -> None:
         """Raises EndOfSource where the recording is not repeated, or had nothing in it."""
@@ -136,7 +137,7 @@ class Rounds:
     """Numbers and time stamps that go on rising when a recording begins again."""
 
     def __init__(self, fps: float | None) -> None:
-        self._period = 1 / Fraction(fps).limit_denominator(1000) if fps else Fraction(0)
+        self._period = period_of(fps) if fps else Fraction(0)
         self._number, self._number_shift = -1, 0  # the last, and what is added in this round
         self._time: Fraction | None = None  # of the last frame, in seconds
         self._time_shift = Fraction(0)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from clesr.engines.common.errors import EndOfSource
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import stream_thread
 
 _JOIN_S = 1.0  # longest wait for the thread at the end: one that connects ends later, after its time-out
 
 
-class ReceivingSource:
-    """At most ``size`` frames wait in ``_box`` for the reader. What ends the thread is raised by ``read``."""
+Item = TypeVar("Item")
+
+
+class Receiver(Generic[Item]):
+    """At most ``size`` frames wait in ``_box`` for the reader. What ends the thread is raised by ``_next``."""
 
     def __init__(self, size: int, policy: Policy) -> None:
-        self._box: FrameQueue[Frame | Corrupt] = FrameQueue(size, policy)
+        self._box: FrameQueue[Item] = FrameQueue(size, policy)
         self._closing = threading.Event()
         self._fault: Exception | None = None
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
+    def _next(self, timeout: float) -> Item | None:
         try:
             return self._box.get(timeout)
         except Closed:
@@ -47,3 +51,10 @@ class ReceivingSource:
             self._fault = error
         finally:
             self._box.close()
+
+
+class ReceivingSource(Receiver[Frame | Corrupt | Outage]):
+    """A source whose items are read as they came."""
+
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
+        return self._next(timeout)

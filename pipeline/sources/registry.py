@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +26,7 @@ ADDRESSES = (
     "a video file",
     "a Cellvizio .mkt file",
     "a TIFF stack",
+    "an image or a DICOM file",
     "a folder of images",
     "a session folder",
     " ".join(f"{scheme}://" for scheme in NETWORK),
@@ -34,22 +36,39 @@ ADDRESSES = (
 )
 RECORDINGS = (".mkv", ".mp4", ".mov", ".avi", ".mpg", ".mpeg", ".m4v", ".webm", ".wmv", ".mkt")
 """Suffixes by which videos are known in a folder; a file given by name may have any."""
-TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".jp2")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+STILL_SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".webp", ".jp2",
+    ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".gif",
+)  # fmt: skip
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *DICOM_SUFFIXES, *STILL_SUFFIXES)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What a source is opened with beside its address; ``open_source`` says what each means."""
+    """What a source is opened with beside its address; ``open_source`` says what each means. ``tell`` is whether what
+    was chosen for the user is told; ``alone`` whether an OME-TIFF of several files is read without the others."""
 
     clock: Clock = SYSTEM
     count: bool = False
     timeout: float = 5.0
     decode: str = "cpu"
+    fps: float | None = None
+    channel: int | None = None
+    plane: int | None = None
+    window: tuple[float, float] | None = None
+    tell: bool = True
+    alone: bool = False
+    track: int | None = None
+    levels: str = "auto"
+    deinterlace: bool = False
 
 
 DEFAULTS = SourceOptions()
+_IMAGES = "images, stacks and DICOM files"
 _SESSION = "session.json"  # what makes a folder a session
 _PARTS = {
     "demo": "simulator.demo:DemoSource",
@@ -60,6 +79,7 @@ _PARTS = {
     ".mkt": "images.mkt:open_mkt",
     **dict.fromkeys(IMAGE_SUFFIXES, "images.files:open_images"),
     **dict.fromkeys(TIFF_SUFFIXES, "images.tiff:open_tiff"),
+    **dict.fromkeys(DICOM_SUFFIXES, "images.dicom:open_dicom"),
     ".sdp": "video.stream:open_sdp",
     "*": "video.file:VideoSource",
     f"*/{_SESSION}": "session:SessionSource",
@@ -82,6 +102,13 @@ def open_source(
     count: bool = False,
     timeout: float = 5.0,
     decode: str = "cpu",
+    fps: float | None = None,
+    channel: int | None = None,
+    plane: int | None = None,
+    window: tuple[float, float] | None = None,
+    track: int | None = None,
+    levels: str = "auto",
+    deinterlace: bool = False,
 ) -> Source:
     """The source at ``address``, one of ADDRESSES, or of what other packages add (``SOURCES``).
 
@@ -90,7 +117,15 @@ def open_source(
     ``timeout`` is how many seconds a network stream may take to answer, and later be silent before it counts as
     lost. Cameras take options in the address: ``/dev/video0?size=640x480&fps=30&format=GREY&gain=4``, where what
     is not size, fps or format is a control of the camera. ``decode`` says what decodes video: ``cpu``,
-    ``gpu``, or ``auto``, a graphics card for large images. ::
+    ``gpu``, or ``auto``, a graphics card for large images.
+
+    Of images, stacks and DICOM files: ``fps`` is their rate, in place of what they state or 25; ``channel`` and
+    ``plane`` choose, from 0, one of a stack that has several; ``window`` are the values of the file that are black and
+    white, which floats and 32-bit integers need, and which become ``info.window``.
+
+    Of video: ``track`` is the number of the track that is read, counted from 1; None for the one that the file marks
+    as its default. ``levels`` takes it for ``full`` or ``limited`` range, ``auto`` for what it says; ``deinterlace``
+    makes whole pictures of interlaced video. ::
 
         source = open_source("demo:?size=256&fps=12")
         item = source.read(timeout=1.0)  # a Frame, a Corrupt one, or None
@@ -100,23 +135,66 @@ def open_source(
     check_address(address)
     conceal(address)
     pace = parse_pace(pace)
-    options = SourceOptions(clock, count, timeout, decode)
+    address = _lower_scheme(address)
+    options = SourceOptions(
+        clock,
+        count,
+        timeout,
+        decode,
+        fps,
+        channel,
+        plane,
+        window,
+        track=track,
+        levels=levels,
+        deinterlace=deinterlace,
+    )
     with hiding_secrets(address):
         source = _opened(address, options)
     if source.info.live or address.startswith("demo:"):  # the phantom has a pace of its own
         return source
-    return Paced(source, clock=clock, pace=pace, reopen=(lambda: _opened(address, options)) if loop else None)
+    again = replace(options, tell=False)
+    return Paced(source, clock=clock, pace=pace, reopen=(lambda: _opened(address, again)) if loop else None)
 
 
 def _opened(address: str, options: SourceOptions) -> Source:
     """The source itself; raises errors of clesr alone."""
     try:
         name, place = _find(address)
+        _check_options(name, address, options)
         return SOURCES[name](place, options)
     except ClesrError:
         raise
     except Exception as error:  # whatever a library meets in what it cannot read
         raise SourceError(f"{shown(address)} cannot be opened ({one_line(error)})") from error
+
+
+def _check_options(name: str, address: str, options: SourceOptions) -> None:
+    """Raises UsageError where an option stands at a kind of source that it says nothing to."""
+    if name not in _PARTS:  # of another package
+        return
+    images = name in (*IMAGE_SUFFIXES, ".mkt", "*/")
+    video = name in ("*", ".sdp", *NETWORK)
+    fields = video or name == "/dev/" or name in DICOM_SUFFIXES
+    for option, said, fits, kinds in (
+        ("fps", options.fps, images, _IMAGES),
+        ("channel", options.channel, images, _IMAGES),
+        ("plane", options.plane, images, _IMAGES),
+        ("track", options.track, video or name in DICOM_SUFFIXES, "video files and streams"),
+        ("range", None if options.levels == DEFAULTS.levels else options.levels, fields, "video and cameras"),
+        ("deinterlace", "" if options.deinterlace else None, fields, "video and cameras"),
+    ):
+        if said is not None and not fits:
+            given = f"--{option} {said:g}" if isinstance(said, int | float) else f"--{option} {said}".rstrip()
+            raise UsageError(f"{given} is for {kinds}, not for {one_line(shown(address))}; leave it out")
+
+
+def _lower_scheme(address: str) -> str:
+    """``address`` with its scheme in small letters, where it is one and no file."""
+    match = _SCHEME.match(address)
+    if match is None or os.path.exists(address):
+        return address
+    return match.group().lower() + address[match.end() :]
 
 
 def _find(address: str) -> tuple[str, str]:
@@ -129,8 +207,10 @@ def _find(address: str) -> tuple[str, str]:
         if scheme not in SOURCES:
             added = (f"{name}:" for name in SOURCES if name not in _PARTS and name.isidentifier())
             allowed = ", ".join((*ADDRESSES, *added))
-            raise UsageError(f"{one_line(shown(address))}: {scheme}: is no source; allowed is {allowed}")
-        return scheme, address
+            raise UsageError(f"{one_line(shown(address))} is no source; allowed is {allowed}")
+        return scheme, scheme + address[len(scheme) :]  # FFmpeg knows schemes in lower case alone
+    if Path(address).is_fifo():  # as /dev/stdin may be
+        return _find_recording(Path(address))
     if not os.path.isfile(address) and (
         address.startswith("/dev/") or Path(address.partition("?")[0]).is_char_device()
     ):
@@ -153,7 +233,21 @@ def _find_recording(path: Path) -> tuple[str, str]:
     if not path.stat().st_size:
         raise SourceError(f"{path} is empty (0 bytes); check how it was written or copied")
     suffix = path.suffix.lower()
-    return suffix if suffix in SOURCES else "*", str(path)
+    return suffix if suffix in SOURCES else _kind_by_begin(path), str(path)
+
+
+def _kind_by_begin(path: Path) -> str:
+    """What opens a file whose suffix says nothing: the suffix of images that may be many, which FFmpeg would not tell;
+    else ``*``."""
+    with suppress(OSError), path.open("rb") as file:
+        begin = file.read(132)
+        if begin[128:] == b"DICM":
+            return DICOM_SUFFIXES[0]
+        if begin.startswith(TIFF_BEGINS):
+            return TIFF_SUFFIXES[0]
+        if begin.startswith((b"\x89PNG\r\n", b"GIF8")) or (begin[:4], begin[8:12]) == (b"RIFF", b"WEBP"):
+            return STILL_SUFFIXES[0]
+    return "*"
 
 
 def _file_path(address: str) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 from clesr.engines.common.errors import EndOfSource
-from clesr.pipeline.frame import Corrupt, Frame, Outcome
-from clesr.pipeline.session.format import RAW, TICK
+from clesr.pipeline.frame import Corrupt, Frame, Outage, Outcome
+from clesr.pipeline.session.format import CALIBRATION, RAW, TICK
+from clesr.pipeline.session.manifest import recorded_window
 from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
@@ -18,23 +20,36 @@ class SessionSource:
     """Every frame that the session in ``folder`` captured, as fast as it is read; ``pts`` is its time in it.
 
     Frames that were lost at the source are missing from the numbers, as they were; those without pixels are
-    Corrupt. Raises SessionError where there is no session, or one that is damaged.
+    Corrupt; an outage is an Outage again. ``info.window`` is that of the recording, where it was fixed, unless the
+    user gives another; ``info.cores`` the calibration by which fibre cores were removed. Raises SessionError where
+    there is no session, or one that is damaged.
     """
 
     def __init__(self, folder: str | Path, options: SourceOptions = DEFAULTS) -> None:
         self.session = read_session(Path(folder))
         info = self.session.info
         frames = None if info.totals is None else info.totals.get("captured", 0)
-        self.info = SourceInfo(str(folder), live=False, fps=info.fps, shape=info.raw_shape, frames=frames)
+        self.info = SourceInfo(
+            str(folder),
+            live=False,
+            fps=info.fps,
+            shape=info.raw_shape,
+            frames=frames,
+            window=options.window or recorded_window(info),
+            pixel_aspect=Fraction(*info.pixel_aspect),
+            cores=self._first_calibration(),
+        )
         self._clock = options.clock
         self._records = self.session.records()
         self._coded = demux(self.session.folder / RAW)
         self._lock = threading.Lock()
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
         """The next frame; ``timeout`` does not matter, a file never waits. Raises EndOfSource."""
         with self._lock:
             for record in self._records:
+                if record.gap_ns is not None:
+                    return Outage("in the recording", known=record.count > 0)
                 if record.outcome is Outcome.LOST:
                     continue
                 now = self._clock.now_ns()
@@ -46,8 +61,16 @@ class SessionSource:
                 if isinstance(coded.image, Damage):
                     return Corrupt(record.number, now, coded.image.reason)
                 base = None if record.ticks is None else TICK
-                return Frame(coded.image, record.number, now, record.ticks, base)
+                return Frame(coded.image, record.number, now, record.ticks, base, record.damaged)
             raise EndOfSource
+
+    def _first_calibration(self) -> Path | None:
+        """That of the first frame whose fibre cores were removed."""
+        if not any(CALIBRATION.fullmatch(path.name) for path in self.session.folder.iterdir()):
+            return None
+        found = (record.cores for record in self.session.lines() if record.cores is not None)
+        sha256 = next(found, None)
+        return None if sha256 is None else self.session.calibration(sha256)
 
     def close(self) -> None:
         with self._lock:

@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 from clesr.engines.common.errors import SinkError, UsageError, on_error
 from clesr.engines.common.files import WholeFile
 from clesr.engines.common.processor import core_count
-from clesr.pipeline.frame import Frame, Image
+from clesr.pipeline.frame import Frame, Image, period_of
+from clesr.pipeline.video.matroska import MatroskaOutput, leave_room
 
 CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
 FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".avi": "avi"}  # FFmpeg's names
@@ -137,7 +138,7 @@ def choose_tick(suffix: str, frame: Frame, fps: float) -> Fraction:
     if suffix == ".mkv":
         return Fraction(1, 1000)
     if suffix == ".avi":
-        return 1 / Fraction(fps).limit_denominator(1001)
+        return period_of(fps)
     if frame.time_base is not None and frame.time_base.denominator <= FINEST:
         return Fraction(1, frame.time_base.denominator)
     return Fraction(1, FINEST)
@@ -152,7 +153,8 @@ def encoder_threads() -> int:
 class VideoWriter:
     """Gray images of one size and dtype into one file.
 
-    ``container`` and ``metadata`` are options and tags of the container; without the first it is written
+    ``container`` and ``metadata`` are options and tags of the container, ``pixel_aspect`` is the width of a pixel over
+    its height; without the first it is written
     so that a killed process leaves what can be read.
 
     Every method raises av.FFmpegError, which is an OSError where the disk is the reason; ``write`` raises EncoderFailed
@@ -169,19 +171,25 @@ class VideoWriter:
         fps: float,
         container: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         height, width = shape
         self.encoding, self.shape, self.frames = encoding, shape, 0
         self.inside = 0
         self._closed = False
         options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
+        options = {
+            "fflags": "bitexact",
+            **options,
+        }  # or Matroska files carry random numbers, and no two are the same
         # Given the name only, PyAV writes header and end itself and holds the interpreter's lock meanwhile: a disk that
         # does not answer would stop every thread.
-        self._file = WholeFile(str(path), "w")
+        matroska = path.suffix.lower() == ".mkv"
+        self._file = MatroskaOutput(path, pixel_aspect) if matroska else WholeFile(str(path), "w")
         with on_error(self._file.close):
             self._container = av.open(self._file, "w", format=FORMATS[path.suffix.lower()], options=options)
         self._container.metadata.update(metadata or {})
-        rate = Fraction(fps).limit_denominator(1001)
+        rate = 1 / period_of(fps)
         stream = self._container.add_stream(encoding.library, rate=rate, options=dict(encoding.options))
         assert isinstance(stream, VideoStream)
         self._stream = stream
@@ -189,6 +197,10 @@ class VideoWriter:
         context = self._stream.codec_context
         context.time_base = self._stream.time_base = tick
         context.color_range = FULL_RANGE
+        if matroska:
+            leave_room(stream)
+        if pixel_aspect != 1:
+            context.sample_aspect_ratio = pixel_aspect
         context.gop_size = max(1, round(KEYFRAME_S * fps))
         context.thread_count, context.thread_type = encoder_threads(), "SLICE"
         if encoding.library == "libx265" and path.suffix in (".mp4", ".mov"):

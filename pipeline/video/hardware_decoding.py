@@ -90,9 +90,12 @@ def open_backend(context: av.VideoCodecContext) -> tuple[str, Context] | str:
     return "; ".join(reasons)
 
 
-def hardware_decoder(context: av.VideoCodecContext, choice: str) -> HardwareDecoder | None:
+def hardware_decoder(
+    context: av.VideoCodecContext, choice: str, levels: str = "auto"
+) -> HardwareDecoder | None:
     """What decodes in place of ``context``; None where the processor does. ``choice`` is ``cpu`` for that, ``gpu`` for
-    a graphics card where one gives the same pictures, ``auto`` for such a card where pictures are large."""
+    a graphics card where one gives the same pictures, ``auto`` for such a card where pictures are large; ``levels`` is
+    that of ``luma``."""
     small = context.width * context.height < LARGE
     if choice == "cpu" or (choice == "auto" and small):
         return None
@@ -100,7 +103,7 @@ def hardware_decoder(context: av.VideoCodecContext, choice: str) -> HardwareDeco
     if isinstance(opened, str):
         log.info(f"decoding by the processor ({opened})")
         return None
-    return HardwareDecoder(context, *opened)
+    return HardwareDecoder(context, *opened, levels)
 
 
 class HardwareDecoder:
@@ -109,8 +112,10 @@ class HardwareDecoder:
     ``pictures`` gives each picture, with its luma where the card decoded it: the processor's luma bit for bit.
     """
 
-    def __init__(self, context: av.VideoCodecContext, name: str, backend: Context) -> None:
-        self._processor, self._name, self._backend = context, name, backend
+    def __init__(
+        self, context: av.VideoCodecContext, name: str, backend: Context, levels: str = "auto"
+    ) -> None:
+        self._processor, self._name, self._backend, self._levels = context, name, backend, levels
         self._software = context.pix_fmt or ""
         self._by: Callable[[VideoPacket | None], Iterator[Decoded]] = self._by_both
         self._seen: dict[int, tuple[av.VideoFrame, Image]] = {}  # by the card, not yet by the processor
@@ -147,7 +152,7 @@ class HardwareDecoder:
             raise
         yield from ((frame, None) for frame in frames)
         try:
-            self._expected |= {self._time(frame): luma(frame) for frame in frames}
+            self._expected |= {self._time(frame): luma(frame, self._levels) for frame in frames}
             if packet is not None:
                 self._seen |= {self._time(frame): (frame, image) for frame, image in self._made(packet)}
             self._compare()
@@ -192,7 +197,7 @@ class HardwareDecoder:
         made = []
         for frame in self._backend.decode(packet):
             self._time(frame)
-            made.append((frame, fetched_luma(frame, self._software)))
+            made.append((frame, fetched_luma(frame, self._software, self._levels)))
         return made
 
     def _compare(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from heard import hear
 from hypothesis import given
 from hypothesis import strategies as st
+from waits import joined
 
 from clesr.engines import cache
 from clesr.engines.cache import Cache, cache_folder, pack, unpack
@@ -148,7 +149,7 @@ def test_writers_and_readers_at_once_do_no_harm(store: Cache, said: list[str]) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        joined(thread)
     assert wrong == said == []
     assert len(list(store.folder.iterdir())) == 1
 

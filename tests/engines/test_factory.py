@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from heard import hear
 from random_models import random_image, random_model
 
@@ -20,6 +21,7 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, UsageError, first_line
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import engines, open_engine
+from clesr.engines.guidance import Guidance
 from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Model
 from clesr.engines.reference import upscale
@@ -339,6 +341,33 @@ def test_self_test_limits() -> None:
         selftest.compare(np.full_like(image, 100), image)
     with pytest.raises(EngineError, match=r"\(50, 40\), not \(40, 50\)"):
         selftest.compare(image.T, image)
+
+
+@pytest.mark.parametrize("heeds_trust", [True, False])
+def test_the_self_test_sees_an_engine_that_does_not_heed_trust(
+    heeds_trust: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = random_model("fast", 2, channels=4, depth=2, levels=LEVELS)
+    shape = (3 * selftest.CORNER, 2 * selftest.CORNER)  # of whose parts the levels are not those of the whole
+
+    def start(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
+        def compute(lr: Image, guidance: Guidance) -> Image:
+            trust = guidance.trust if heeds_trust else np.full_like(guidance.trust, 255)
+            return upscale(model.module, lr, Guidance(guidance.levels, trust))
+
+        info = EngineInfo(
+            "told", "a test", "fp32", model.name, model.sha256, model.scale, shape, levels=LEVELS
+        )
+        opened.append(WorkerEngine(info, compute))
+        return opened[-1]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    having(monkeypatch, fake("told", rank=1, kind="cuda", open=start))
+    if heeds_trust:
+        assert open_engine("told", told, 2, shape).info.engine == "told"
+    else:
+        with pytest.raises(EngineError, match="from the FP32 reference on average"):
+            open_engine("told", told, 2, shape)
 
 
 def test_probe_image_is_fixed_and_covers_the_range() -> None:

@@ -10,11 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from clesr.engines.common.image import Pixels
-from clesr.engines.guidance import Guidance
-from clesr.engines.levels import Levels, estimate_levels
+from clesr.engines.levels import Levels
 from clesr.engines.models.weights import load_model, shipped
 from clesr.engines.reference import upscale
-from clesr.engines.trust import CONTRAST, NOISE_KNOWN, NOISE_LOST, confidence, faded, trust_map
+from clesr.engines.trust import CONTRAST, NOISE_KNOWN, NOISE_LOST, confidence, trust_map
 from clesr.engines.view import field_of_view
 from clesr.tools.data.images import read_gray
 
@@ -137,7 +136,5 @@ def test_the_network_fades_beyond_the_noise_that_it_knows() -> None:
 @pytest.mark.parametrize("value", [20, 90, 200, 240])
 def test_an_image_without_structure_stays_as_it_is(value: int, scale: int) -> None:
     flat = np.full((40, 48), value, np.uint8)
-    levels = estimate_levels(flat)
-    told = Guidance(levels.as_input(), faded(trust_map(flat), levels))
-    found = upscale(load_model(shipped()["fast", scale]).module, flat, told)
+    found = upscale(load_model(shipped()["fast", scale]).module, flat)
     assert (found == value).all()

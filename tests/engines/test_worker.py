@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from waits import joined
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo
@@ -83,7 +84,7 @@ def test_submit_waits_while_depth_are_in_flight(gate: Gate, engine: WorkerEngine
     assert engine.collect()[0, 0] == 2
     assert done.wait(LONG)
     assert [engine.collect()[0, 0] for _ in range(2)] == [4, 6]
-    thread.join()
+    joined(thread)
 
 
 def test_a_failure_comes_out_for_its_frame_alone(gate: Gate, engine: WorkerEngine) -> None:

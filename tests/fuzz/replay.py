@@ -3,6 +3,7 @@ where something is found."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -39,4 +40,6 @@ def main(names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # what targets have open, such as sockets, is not waited for

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(results)} targets, {sum(r.inputs for r in results):,} inputs, {len(found)} findings")
     if options.json:
         Path(options.json).write_text(json.dumps(_report(options.seed, results, found), indent=1) + "\n")
+    if options.add:
+        add(Path(options.add), options.seed, results)
     return 1 if found or any(result.given_up for result in results) else 0
 
 
@@ -75,6 +77,22 @@ def _try(name: str, inputs: int, seconds: float, seed: str, findings: Path) -> R
         )
 
 
+def add(path: Path, seed: int, results: Sequence[Result]) -> None:
+    """Add ``results`` to the totals in ``path``, which has the seeds of each target: a seed that it has already stands
+    for inputs that it has already. Raises ValueError for such."""
+    rows = {row["target"]: row for row in json.loads(path.read_text())["targets"]} if path.exists() else {}
+    for result in results:
+        row = rows.setdefault(
+            result.target, {"target": result.target, "inputs": 0, "findings": 0, "seeds": []}
+        )
+        if seed in row["seeds"]:
+            raise ValueError(f"{path} has inputs of {result.target} by the seed {seed}; give another --seed")
+        row["inputs"] += result.inputs
+        row["findings"] += result.findings
+        row["seeds"].append(seed)
+    path.write_text(json.dumps({"targets": list(rows.values())}, indent=1) + "\n")
+
+
 def _report(seed: int, results: Sequence[Result], found: Sequence[Finding]) -> dict[str, object]:
     rows = [{**asdict(result), "rate": result.rate} for result in results]
     return {"seed": seed, "targets": rows, "findings": [asdict(finding) for finding in found]}
@@ -93,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--findings", default="fuzz-findings", help="Folder for inputs that fail (fuzz-findings)."
     )
     parser.add_argument("--json", help="Write what came of it to this file.")
+    parser.add_argument("--add", help="Add it to the totals in this file, of runs with other seeds.")
     return parser
 
 

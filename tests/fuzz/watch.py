@@ -83,7 +83,7 @@ def _dies_again(name: str, scratch: Path) -> bool:
         return process.wait(STUCK_S) != 0
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        process.wait(60)
         return True
 
 

@@ -32,7 +32,9 @@ def _random_model(architecture: str, scale: int, arguments: tuple[tuple[str, obj
 
 def random_model(architecture: str, scale: int, **arguments: object) -> Model:
     """A model whose activations neither vanish nor explode, the same at every call: read only."""
-    return _random_model(architecture, scale, tuple(sorted(arguments.items())))
+    model = _random_model(architecture, scale, tuple(sorted(arguments.items())))
+    assert identity(model.module.state_dict()) == model.sha256, "a test changed a model that others share"
+    return model
 
 
 def random_image(shape: tuple[int, int], dtype: type = np.uint8, seed: int | None = 7) -> Image:

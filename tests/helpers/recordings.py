@@ -13,6 +13,7 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from waits import joined
 
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Image
@@ -75,7 +76,7 @@ def write_video(
         context = multiprocessing.get_context("spawn")
         apart = context.Process(target=write_video, args=(path, images), kwargs=arguments)
         apart.start()
-        apart.join()
+        joined(apart)
         assert apart.exitcode == 0
         return
     own = "gray" if images[0].dtype == np.uint8 else "gray16le"

@@ -13,7 +13,7 @@ import pytest
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, EngineError
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.frame import Corrupt, Frame, Image, Result
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outage, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.source import SourceInfo
 
@@ -70,11 +70,11 @@ def make_frame(
     return Frame(image, number, time_ns)
 
 
-Step = Frame | Corrupt | None | Exception | Callable[[], None]
+Step = Frame | Corrupt | Outage | None | Exception | Callable[[], None]
 
 
 class ScriptedSource:
-    """Gives what the script says: items (stamped by ``clock`` where they have no time), None for a silent while,
+    """Gives what the script says: items (frames stamped by ``clock`` where they have no time), None for a silent while,
     exceptions to raise, functions to call."""
 
     def __init__(
@@ -91,10 +91,12 @@ class ScriptedSource:
         self._script = iter(script)
         self.closed = 0
 
-    def read(self, timeout: float) -> Frame | Corrupt | None:
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
         for step in self._script:
             if isinstance(step, Exception):
                 raise step
+            if isinstance(step, Outage):
+                return step
             if isinstance(step, Frame | Corrupt):
                 return step if step.time_ns else replace(step, time_ns=self._clock.now_ns())
             if step is None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import make_frame
 
-from clesr.pipeline.capture import DAY_S, LAST_NUMBER, SLACK, Continuity, Placed
+from clesr.pipeline.continuity import DAY_S, LAST_NUMBER, SLACK, Continuity, Placed
 from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.source import SourceInfo
 

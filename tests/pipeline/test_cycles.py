@@ -18,6 +18,7 @@ from support import FakeEngine, ListSink, ScriptedSource, Step, make_frame, unti
 
 from clesr.engines.common.errors import SinkError, SourceError
 from clesr.engines.factory import open_engine
+from clesr.engines.isolation.engine import IsolatedOpener
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Pipeline
@@ -120,10 +121,27 @@ def test_a_thousand_runs_keep_memory_threads_and_handles_flat() -> None:
 @linux_only
 @pytest.mark.timeout(1800)
 def test_recordings_with_a_network_keep_memory_threads_and_handles_flat(tmp_path: Path) -> None:
-    """``CLESR_CYCLES`` says how many: 200 take a minute."""
+    """``CLESR_CYCLES`` says how many."""
     video = tmp_path / "in.mkv"
     write_video(video, drifting(3))
-    keeps_flat(partial(record, video, tmp_path / "session"), int(os.environ.get("CLESR_CYCLES", "200")))
+    keeps_flat(partial(record, video, tmp_path / "session"), int(os.environ.get("CLESR_CYCLES", "100")))
+
+
+def isolate(folder: Path) -> None:
+    """A run whose engine is in a process of its own, with a spare one beside it."""
+    opener = IsolatedOpener(2, "nearest")
+    source = ScriptedSource([make_frame(i, SHAPE) for i in range(3)], shape=SHAPE)
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    run = Pipeline(source, opener, [ListSink()], scale=2, recorder=recorder)
+    run.start_recording(folder)
+    assert run.run().captured == 3
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@linux_only
+def test_runs_with_an_isolated_engine_leave_no_process_and_no_shared_memory(tmp_path: Path) -> None:
+    keeps_flat(partial(isolate, tmp_path / "session"), int(os.environ.get("CLESR_ISOLATED_CYCLES", "12")))
 
 
 def keeps_flat(run: Callable[[], object], count: int) -> None:
@@ -137,12 +155,21 @@ def keeps_flat(run: Callable[[], object], count: int) -> None:
     assert resident() <= 1.05 * memory
 
 
-def held() -> tuple[int, int]:
-    """Threads and handles."""
-    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+def held() -> tuple[int, ...]:
+    """Threads, handles, processes that were started, and mappings of shared memory."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    shared = [line for line in maps if "/dev/shm/" in line or "/memfd:" in line]
+    threads, handles = os.listdir("/proc/self/task"), os.listdir("/proc/self/fd")
+    return len(threads), len(handles), len(children()), len(shared)
 
 
-def more(before: tuple[int, int]) -> bool:
+def children() -> list[str]:
+    """The processes that this one has started and that are still there."""
+    files = Path("/proc/self/task").glob("*/children")
+    return [pid for file in files for pid in file.read_text().split()]
+
+
+def more(before: tuple[int, ...]) -> bool:
     """Whether there are more than ``before``, when a thread that had ended may still have been counted."""
     return any(now > then for now, then in zip(held(), before, strict=True))
 

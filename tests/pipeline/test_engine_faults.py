@@ -250,14 +250,14 @@ def test_a_broken_engine_is_opened_again_after_ever_longer_waits() -> None:
         raise EngineError("it does not start")
 
     live = LiveEngine(broken, 2, clock)
-    for number in range(400):
+    for number in range(500):
         frame = picture(number)
         (result,) = live.submit(PreparedFrame(frame, frame.image, clock.now_ns()))
         assert result.outcome is Outcome.FAILED
-        clock.advance(0.1)
+        clock.advance(0.25)
     waits = np.diff(opened)
-    assert waits[:6] == pytest.approx([0.1, 0.5, 1.0, 2.0, 5.0, 10.0], abs=0.11)
-    assert waits[6:] == pytest.approx(10.0, abs=0.11)
+    assert waits[:6] == pytest.approx([0.25, 1.0, 2.0, 4.0, 8.0, 16.0], abs=0.26)
+    assert waits[6:] == pytest.approx(30.0, abs=0.26)
 
 
 def test_handlers_of_an_application_that_raise_end_no_run() -> None:

@@ -16,9 +16,9 @@ from clesr.engines.interpolation import interpolate
 from clesr.engines.models.weights import find_model
 from clesr.engines.reference import upscale
 from clesr.engines.view import TILE, field_of_view
+from clesr.pipeline.display import overlay
 from clesr.pipeline.fidelity import MOST_DB, REFRESH, FidelityCheck, Tiles
 from clesr.pipeline.frame import Fidelity, Image
-from clesr.pipeline.sinks.window import overlay
 from clesr.pipeline.sources.simulator.phantom import Phantom
 from clesr.tools.data.pairs import load_pairs, make_pair
 from clesr.tools.training.validate import fidelity_limit

@@ -4,6 +4,7 @@ import math
 import threading
 
 import pytest
+from waits import joined
 
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 
@@ -32,7 +33,7 @@ def test_all_makes_the_writer_wait_and_loses_nothing() -> None:
     for i in range(500):
         assert box.put(i) is None
     box.close()
-    reader.join()
+    joined(reader)
     assert got == list(range(500))
 
 
@@ -61,7 +62,7 @@ def test_close_wakes_a_waiting_writer() -> None:
     writer = threading.Thread(target=write)
     writer.start()
     box.close()
-    writer.join()
+    joined(writer)
     assert outcome == ["closed"]
 
 

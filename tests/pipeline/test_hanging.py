@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,20 @@ import numpy as np
 import pytest
 from heard import hear
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
+from waits import joined
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError, SinkError, SourceError
-from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result, Times
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
-from clesr.pipeline.sink_worker import SinkWorker
+from clesr.pipeline.sink_worker import CALM_S, RESULTS, SinkWorker
 from clesr.pipeline.sinks.window.hud import draw
+from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import State, Status
 from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog
 
@@ -104,7 +107,7 @@ def ends(run: Pipeline, act: Callable[[], None]) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 - what the test asks for
         return error
     finally:
-        acting.join()
+        joined(acting)
     return None
 
 
@@ -200,6 +203,44 @@ def test_a_file_that_hangs_holds_up_neither_display_nor_recorder_and_tells_what_
 
 def assert_set(event: threading.Event) -> None:
     assert event.wait(30)
+
+
+def test_a_file_that_hangs_again_and_again_holds_up_the_display_once() -> None:
+    """The first time it may keep others waiting for a while; then images are shown without any time passing."""
+    clock, taken = ManualClock(), threading.Semaphore(0)
+    shown, file = list[int](), ListSink(name="out.mkv", on_write=lambda _r: _acquire(taken))
+    display = ListSink(
+        name="display", policy=Policy.DROP_OLDEST, on_write=lambda result: shown.append(result.frame.number)
+    )
+
+    def time_passes() -> bool:
+        clock.advance(0.05)
+        return True
+
+    def script() -> Iterator[Step]:
+        for i in range(60):
+            yield make_frame(i, time_ns=clock.now_ns())
+            until(lambda i=i: (i >= 20 or time_passes()) and i in shown)  # type: ignore[misc]
+            if i in (20, 40):  # it takes what it has, and hangs again
+                before = len(file.results)
+                for _ in range(RESULTS + 1):
+                    taken.release()
+                until(lambda before=before: len(file.results) == before + RESULTS + 1)  # type: ignore[misc]
+        for _ in range(60):
+            taken.release()
+
+    run = Pipeline(
+        ScriptedSource(script(), live=True, clock=clock), FakeEngine, [file, display], scale=2,
+        clock=clock, timeouts=Timeouts(told=10**6),
+    )  # fmt: skip
+    run.run()
+    assert run.ledger.outcomes[Outcome.UPSCALED] == 60
+    assert shown == list(range(60))
+    assert 60 - len(file.results) == run._workers[0].missed > 30
+
+
+def _acquire(semaphore: threading.Semaphore) -> None:
+    assert semaphore.acquire(timeout=60)
 
 
 def test_a_recorder_whose_sr_thread_hangs_keeps_every_captured_frame(
@@ -433,9 +474,8 @@ def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
     assert "a fault" in str(error)
     assert not seen[0].recording
     assert seen[0].alarm.startswith("RECORDING ENDED")
-    shown = draw(None, seen[0], (400, 600))
-    quiet = draw(
-        None, Status(**{n: getattr(seen[0], n) for n in Status.__slots__} | {"alarm": ""}), (400, 600)
+    shown, quiet = (
+        draw(Scene(None, status), (400, 600)).canvas for status in (seen[0], replace(seen[0], alarm=""))
     )
     assert np.any(shown != quiet)
 
@@ -472,3 +512,33 @@ def test_a_sink_without_room_holds_the_engine_up_for_as_long_as_it_may() -> None
     clock.advance(0.02)
     assert worker.takes(4)
     assert said == ["slow is too slow: results are missing from it from here on"]
+
+
+def test_a_sink_that_is_behind_again_and_again_keeps_nobody_waiting() -> None:
+    clock = ManualClock()
+    worker = SinkWorker(ListSink(name="slow"), clock=clock, full_s=0.5)
+    result = make_result()
+
+    def fall_behind() -> float:
+        """Seconds for which it held up the engine before it was passed by."""
+        for _ in range(RESULTS):
+            assert worker.takes(0)
+            worker.put(result)
+        begun = clock.now_ns()
+        while not worker.takes(0):
+            clock.advance(0.01)
+        waited = (clock.now_ns() - begun) / 1e9
+        worker.queue.drain()
+        worker.put(result)  # it has caught up
+        worker.queue.drain()
+        return waited
+
+    assert fall_behind() == pytest.approx(0.5, abs=0.02)
+    assert fall_behind() == fall_behind() == 0
+    clock.advance(CALM_S)
+    assert fall_behind() == pytest.approx(0.5, abs=0.02)
+
+
+def make_result() -> Result:
+    frame = make_frame(0, SHAPE)
+    return Result(frame, frame.image, frame.image, Outcome.UPSCALED, 2, Times(0, 0, 0, 0), "")

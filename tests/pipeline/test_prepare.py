@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -125,7 +127,7 @@ def test_the_percentile_window_has_followed_two_thirds_of_a_step_after_a_second(
     prepare(frame(np.full((64, 64), 10_000, np.uint16)))
     prepare(frame(np.full((64, 64), 20_000, np.uint16), 1.0))
     assert prepare.levels is not None
-    assert prepare.levels[0] == pytest.approx(10_000 + 10_000 * (1 - 1 / np.e), rel=1e-3)
+    assert prepare.levels[0] == pytest.approx(10_000 + 10_000 * (1 - 1 / math.e), rel=1e-3)
 
 
 def test_a_frame_that_claims_to_be_earlier_moves_no_window() -> None:

@@ -67,6 +67,36 @@ def test_the_period_of_a_source_that_does_not_say_it_follows_what_comes() -> Non
     assert monitor.shown_period_ns(0.0) == pytest.approx(50_000_000, abs=2), "a tenth of the last interval"
 
 
+def stalled_after(monitor: RateMonitor, clock: ManualClock, seconds: float) -> bool:
+    """Whether the source counts as stalled after it was waited for so long."""
+    monitor.idle.since_ns = clock.now_ns()
+    clock.advance(seconds)
+    stalled = monitor.is_stalled(clock.now_ns())
+    monitor.idle.since_ns = None
+    return stalled
+
+
+def test_a_live_source_that_gave_one_frame_is_missed_all_the_same() -> None:
+    clock = ManualClock()
+    monitor = RateMonitor(SourceInfo("zmq", True, None, None, None), clock)
+    assert not stalled_after(monitor, clock, 600), "nobody has sent anything yet"
+    monitor.arrives()
+    assert stalled_after(monitor, clock, 1.5)
+    assert monitor.shown_period_ns(0.0)
+    recorded = RateMonitor(SourceInfo("a folder", False, None, None, None), clock)
+    recorded.arrives()
+    assert not stalled_after(recorded, clock, 600), "it comes when it is read"
+
+
+def test_a_pause_is_not_taken_for_the_pace() -> None:
+    clock = ManualClock()
+    monitor = RateMonitor(SourceInfo("zmq", True, None, None, None), clock)
+    for seconds in (0.0, 60.0):
+        clock.advance(seconds)
+        monitor.arrives()
+    assert stalled_after(monitor, clock, 4.5)
+
+
 def test_fidelities_are_summed_up() -> None:
     fidelities = Fidelities(kept=50)
     assert fidelities.summary() == {}

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from heard import hear
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
+from waits import joined
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EngineError, SourceError
@@ -302,7 +303,7 @@ def test_stop_drains_all_and_abort_ends_all() -> None:
     pressing = threading.Thread(target=user)
     pressing.start()
     run_together(runs)
-    pressing.join()
+    joined(pressing)
     drained, aborted = (counts(run) for run in runs)
     assert drained[Outcome.UPSCALED] == len(sinks[0].results) >= 2
     assert sum(drained.values()) == sum(aborted.values()) == 4

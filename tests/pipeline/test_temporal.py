@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, until
 
+from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Pixels
 from clesr.engines.guidance import Guidance
 from clesr.engines.models.registry import LEVELS
@@ -125,6 +126,38 @@ def test_a_network_is_told_of_each_frame_and_others_are_not() -> None:
     assert all(result.told is None for result in run([noisy(0)], fused=False))
 
 
+def test_the_noise_that_a_network_is_told_of_can_be_set_while_it_runs() -> None:
+    def guided(shape: tuple[int, int]) -> FakeEngine:
+        class Guided(FakeEngine):
+            def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
+                super().submit(lr)
+
+        engine = Guided(shape)
+        engine.info = replace(engine.info, levels=LEVELS)
+        return engine
+
+    sink = ListSink()
+
+    def assume(noise: float | None, count: int) -> None:
+        until(lambda: len(sink.results) == count)
+        pipeline.denoise = noise
+
+    frames = [Frame(noisy(number), number, 1 + number) for number in range(4)]
+    script: list[Step] = [frames[0], lambda: assume(0.0, 1), frames[1], lambda: assume(40.0, 2), frames[2]]
+    pipeline = Pipeline(
+        ScriptedSource([*script, lambda: assume(None, 3), frames[3]]), guided, [sink], scale=2
+    )
+    pipeline.run()
+    told = [result.told.levels.noise for result in sink.results if result.told]
+    assert told[1:3] == [0.0, 40.0]
+    assert 4 < told[0] < 8
+    assert 4 < told[3] < 8
+    for wrong in (-1.0, 65.0, float("nan")):
+        with pytest.raises(UsageError, match="is neither None nor 0 to 64 grey levels"):
+            pipeline.denoise = wrong
+    assert pipeline.denoise is None
+
+
 class TickingClock(ManualClock):
     """``tick`` seconds pass whenever it is looked at."""
 
@@ -177,11 +210,16 @@ def test_what_does_not_hurry_goes_on_whatever_the_time() -> None:
     assert all(fused(StreamFusion(clock=TickingClock()), range(0, 6 * WATCHED, 2)))
 
 
-def test_another_size_is_tried_at_once() -> None:
+def test_another_size_is_tried_at_once_and_paused_for_as_long_as_the_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     fusion = StreamFusion(hurried=True, clock=TickingClock())
-    fused(fusion, range(0, 2 * WATCHED, 2))
-    small = noisy(0)[:60].copy()
-    assert fusion(small, plain(small), 2 * WATCHED) is not None
+    small, large = noisy(0)[:60].copy(), noisy(0)
+    for lr in (large, small):
+        for number in range(0, 2 * WATCHED, 2):
+            assert fusion(lr, plain(lr), number) is not None
+        assert fusion(lr, plain(lr), 2 * WATCHED) is None
+    assert caplog.text.count(f"for {PAUSE_S:.0f} s images do without earlier frames") == 2
 
 
 def test_images_after_a_cut_are_what_they_would_be_had_the_stream_begun_there() -> None:

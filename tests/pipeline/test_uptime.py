@@ -10,6 +10,7 @@ from session_runs import PERIOD_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, ShiftedClock, Step
 
 from clesr.pipeline.frame import Frame, Outcome
+from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.commit import DEAD_NS, Committer, DiskWatchdog
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.verify import verify
@@ -70,7 +71,7 @@ def test_the_first_commit_is_due_at_once(tmp_path: Path, now_ns: int) -> None:
     prepare = writer.prepare_commit
     writer.prepare_commit = lambda: begun.append(1) or prepare()  # type: ignore[method-assign,func-returns-value]
     clock = ManualClock(now_ns)
-    committer = Committer()
+    committer = Committer(Alarms())
     committer.commit_when_due(writer, clock.now_ns(), clock.now_ns())
     assert begun
     committer.end(writer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -171,8 +172,19 @@ def test_model_auto_says_what_it_took(run: Run) -> None:
     )
     assert code == 0, err
     assert (
-        "model fast: densenet was trained on clean images alone, fast on noisy and compressed ones too" in err
+        "model fast: auto takes it, for densenet was trained on clean images alone, fast on noisy and compressed ones "
+        "too; where yours are clean, ask for densenet" in err
     )
+
+
+def test_a_look_back_says_how_to_begin(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(
+        "clesr-live", "--source", "demo:?size=64&fps=200", "--model", "nearest", "--display", "none", "--frames", "3",
+        "--record", tmp_path / "finding", "--retro", "20",
+    )  # fmt: skip
+    assert code == 0, err
+    assert f"not recording yet: `kill -USR1 {os.getpid()}` begins, with the 20 s before" in err
+    assert not any((tmp_path / "finding").iterdir())
 
 
 def test_the_trial_of_a_model_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

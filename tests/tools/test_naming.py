@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clesr.engines.common.errors import UsageError
-from clesr.tools.common.naming import name_streams, spread
+from clesr.tools.common.naming import name_streams, spread, spread_several
 from clesr.tools.common.options import Repeated
 
 
@@ -53,6 +53,28 @@ def test_an_options_values_go_to_the_streams() -> None:
 def test_counts_that_do_not_fit_are_refused(values: list[str], streams: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         spread("--output", values, streams)
+
+
+def test_an_option_that_is_repeated_goes_to_one_stream_or_to_those_that_it_names() -> None:
+    assert spread_several("--send", [], ["a", "b"]) == [(), ()]
+    assert spread_several("--send", ["igtl://*:1", "zmq+tcp://*:2"], ["a"]) == [
+        ("igtl://*:1", "zmq+tcp://*:2")
+    ]
+    assert spread_several("--send", ["x", "y"], ["a", "b"]) == [("x",), ("y",)]
+    given = ["{stream}.ipc", "b=igtl:?name=b", "x", "y", "b=z"]
+    assert spread_several("--send", given, ["a", "b"]) == [
+        ("a.ipc", "x"),
+        ("b.ipc", "igtl:?name=b", "z", "y"),
+    ]
+    assert spread_several("--send", ["igtl://*:1?connect=0"], ["a"]) == [("igtl://*:1?connect=0",)]
+    for values, streams, words in (
+        (["x", "y", "z"], ["a", "b"], "3 times for 2 streams"),
+        (["x", "a=y"], ["a", "b"], "given once for 2 streams"),
+        (["x", "x"], ["a"], "two outputs cannot share it"),
+        (["a=x", "b=x"], ["a", "b"], "two outputs cannot share it"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            spread_several("--send", values, streams)
 
 
 def test_in_the_environment_values_stand_one_a_line() -> None:

@@ -22,6 +22,9 @@ import numpy as np
 import pytest
 import zmq
 from numpy.typing import NDArray
+from support import until
+from waits import joined, line_from
+from zmq_peers import peer_context
 
 from clesr.pipeline.session.verify import verify
 
@@ -80,8 +83,8 @@ class Scene:
 
     def _end(self) -> None:
         self.live.kill()
-        self.live.wait()
-        self.reading.join()
+        self.live.wait(PATIENCE_S)
+        joined(self.reading)
         with suppress(OSError):
             self.stderr.close()
 
@@ -95,11 +98,12 @@ class Scene:
         self.stderr.close()
 
     def _sender(self) -> tuple[zmq.Socket[bytes], int]:
-        context = zmq.Context()
+        context = peer_context()
         self.stack.callback(context.destroy, 0)
         sender = context.socket(zmq.PUSH)
         self.stack.callback(sender.close, 0)
         sender.set(zmq.SNDHWM, 4)
+        sender.set(zmq.SNDTIMEO, 100)
         return sender, sender.bind_to_random_port("tcp://127.0.0.1")
 
     def _screen(self) -> tuple[subprocess.Popen[str], str]:
@@ -108,11 +112,11 @@ class Scene:
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert server.stdout is not None
-        display = f":{server.stdout.readline().strip()}"
+        display = f":{line_from(server.stdout).strip()}"
 
         def end() -> None:
             server.kill()
-            server.wait()
+            server.wait(PATIENCE_S)
             server.stdout.close()  # type: ignore[union-attr]
 
         self.stack.callback(end)
@@ -128,19 +132,29 @@ class Scene:
     def connect(self) -> None:
         """A receiver of the results, which takes some and then nothing."""
         if self.kind == "igtl":
-            receiver = self.stack.enter_context(
-                socket.create_connection(("127.0.0.1", self.receiver_port), 20)
-            )
+            receiver = self.stack.enter_context(self._connected())
             receiver.recv(1000)
             self.receiver: Callable[[], object] = receiver.close
         else:
-            context = zmq.Context()
+            context = peer_context()
             self.stack.callback(context.destroy, 0)
             subscriber = context.socket(zmq.SUB)
             self.stack.callback(subscriber.close, 0)
             subscriber.subscribe("")
             subscriber.connect(f"tcp://127.0.0.1:{self.receiver_port}")
             self.receiver = lambda: subscriber.close(0)
+
+    def _connected(self) -> socket.socket:
+        """To the receivers' port, which may be opened a little later than the source."""
+        made: list[socket.socket] = []
+
+        def connected() -> bool:
+            with suppress(ConnectionRefusedError):
+                made.append(socket.create_connection(("127.0.0.1", self.receiver_port), 20))
+            return bool(made)
+
+        until(connected)
+        return made[0]
 
     def feed(self, number: int) -> bool:
         """Send a frame; whether the live run is still there to take it."""
@@ -157,7 +171,7 @@ class Scene:
         for _ in range(10 * PATIENCE_S):
             if self.live.poll() is not None:
                 return False
-            if self.sender.poll(100, zmq.POLLOUT):
+            with suppress(zmq.Again):
                 self.sender.send_multipart(message)
                 return True
         pytest.fail(f"nobody takes frame {number}: {self.heard.decode(errors='replace')}")

@@ -17,6 +17,7 @@ from support import FakeEngine, ManualClock, ScriptedSource, Step
 from clesr.engines.common.image import Pixels
 from clesr.pipeline import temporal
 from clesr.pipeline.frame import Frame, Result
+from clesr.pipeline.operator.operator import Recordings
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.format import SessionError
@@ -25,7 +26,6 @@ from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.temporal import StreamFusion
-from clesr.tools.live_run import Recordings
 from clesr.tools.render_run import compare
 
 SIDE, FAILS, FRAMES = 64, 3, 12
@@ -82,19 +82,26 @@ class Missing(Recorder):
 
 def recorded(
     folder: Path, images: list[Pixels], *, missing: tuple[int, int] = (-1, -1), toggles: tuple[int, ...] = (0,),
-    retro_s: float = 0.0, fusion: StreamFusion | None = None,
+    retro_s: float = 0.0, fusion: StreamFusion | None = None, switched: tuple[int, ...] = (), begun: str = "auto",
 ) -> None:  # fmt: skip
-    """Sessions in ``folder``; before the frames ``toggles`` key r is pressed."""
+    """Sessions in ``folder``; before the frames ``toggles`` key r is pressed, before those ``switched`` the help of
+    earlier frames goes off, or on."""
+
+    def switch() -> None:
+        pipeline.temporal = not pipeline.temporal
+
     script: list[Step] = []
     for number, each in enumerate(images):
         if number in toggles:
             script.append(lambda: keys.toggle())
+        if number in switched:
+            script.append(switch)
         script.append(Frame(each, number, 1 + number * 40_000_000))
     source = ScriptedSource(script)
-    settings = RecorderSettings(retro_s=retro_s, settings={"temporal": "auto"})
+    settings = RecorderSettings(retro_s=retro_s, settings={"temporal": begun})
     recorder = Missing(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), settings=settings)
     recorder.raw, recorder.sr = missing
-    prepare = Prepare(temporal=fusion or StreamFusion())
+    prepare = Prepare(temporal=None if begun == "off" else fusion or StreamFusion())
     pipeline = Pipeline(source, Opener(), [], scale=2, prepare=prepare, recorder=recorder)
     keys = Recordings(pipeline, str(folder / "s"))
     pipeline.run()
@@ -182,6 +189,20 @@ def test_images_that_stood_alone_for_want_of_time_do_so_again(
     assert any(alone[6:])
     assert not all(alone[6:])
     assert compared(tmp_path / "s", caplog) == 2 * FRAMES - 1
+
+
+@pytest.mark.parametrize("begun", ["auto", "off"])
+def test_help_of_earlier_frames_that_goes_on_and_off_changes_no_bit(
+    begun: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded(tmp_path, [image(number) for number in range(FRAMES)], switched=(3, 4, 6, 9), begun=begun)
+    frames = [record.frames for record in read_session(tmp_path / "s").records()]
+    off = [(number in (3, 6, 7, 8)) == (begun == "auto") for number in range(FRAMES)]
+    assert [each is None for each in frames] == off
+    first = [number for number in range(FRAMES) if not off[number] and (number == 0 or off[number - 1])]
+    assert all(frames[number] == 1.0 for number in first), "nothing is left of before"
+    assert any(each is not None and each > 1.0 for each in frames)
+    assert compared(tmp_path / "s", caplog) == FRAMES
 
 
 def test_where_nothing_can_be_known_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

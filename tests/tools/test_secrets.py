@@ -14,6 +14,7 @@ import cv2
 import pytest
 from commands import Run, one_line
 from recordings import drifting
+from waits import joined
 
 from clesr.engines.common.text import SHORTEST
 
@@ -66,7 +67,7 @@ def camera() -> Iterator[str]:
         thread.start()
         yield f"127.0.0.1:{web.server_port}"
         web.shutdown()
-        thread.join()
+        joined(thread)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waits import line_from
 
 from clesr.pipeline.session.verify import verify
 
@@ -45,7 +46,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
 
 
 def says(process: subprocess.Popen[str], word: str) -> None:
@@ -53,7 +54,7 @@ def says(process: subprocess.Popen[str], word: str) -> None:
     for line in process.stdout:
         if line.strip() == word:
             return
-    pytest.fail(f"it ended without {word!r}: {process.communicate()[1]}")
+    pytest.fail(f"it ended without {word!r}: {process.communicate(timeout=PATIENCE_S)[1]}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -78,7 +79,7 @@ def test_a_signal_for_a_recording_that_comes_too_early_is_told_and_ends_nothing(
     says(process, "imports")
     process.send_signal(signal.SIGUSR1)
     assert process.stderr is not None
-    assert "by SIGUSR1" in process.stderr.readline()
+    assert "by SIGUSR1" in line_from(process.stderr)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (128 + signal.SIGTERM, INTERRUPTED)

@@ -149,6 +149,7 @@ def test_output_on_a_full_disk_is_one_line_and_a_failure() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
+            timeout=PATIENCE_S,
             check=False,
         )
     assert done.returncode == 1

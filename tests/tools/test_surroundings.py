@@ -22,6 +22,7 @@ def test_help_on_a_terminal_that_knows_ascii_alone() -> None:
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -13,7 +13,8 @@ from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
-from clesr.pipeline.settings import UpscaleSettings
+from clesr.pipeline.cores.calibration import load_cores
+from clesr.pipeline.settings import NO_CORES, UpscaleSettings
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
 from clesr.pipeline.video.encoding import check_codec
 from clesr.tools.archive.eta import Survey, following
@@ -38,7 +39,7 @@ def upscale_tree(root: Path, out: Path, options: UpscaleSettings) -> int:
     settings = _settings(options)
     if contains(out, root):
         raise UsageError(f"{out} holds the archive {root} itself; choose another folder behind --out")
-    rule = WriteRule.of(options.overwrite, root, options.model)
+    rule = WriteRule.of(options.overwrite, root, options.model, options.cores)
     rule.check_all(options.summary)
     with told_as(SinkError, f"the folder {out} cannot be made: {WHY}; choose another"):
         out.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,14 @@ def _settings(options: UpscaleSettings) -> Settings:
     codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
     named: dict[str, Any] = {each.name: getattr(options, each.name, "") for each in fields(Settings)}
-    return _identified(Settings(**named | {"codec": codec}))
+    return _identified(Settings(**named | {"codec": codec} | _calibration(options.cores)))
+
+
+def _calibration(file: str | None) -> dict[str, str | None]:
+    """The settings that say how fibre cores are removed. Raises SourceError where ``file`` is no calibration."""
+    if file is None or file == NO_CORES:
+        return {"cores": None, "cores_sha256": ""}
+    return {"cores": str(Path(file).absolute()), "cores_sha256": load_cores(file).sha256}
 
 
 def _identified(settings: Settings) -> Settings:

@@ -108,10 +108,13 @@ class Computation:
         scan, settings = plan.scan, self.settings
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
-        source = open_range(plan.file.path, span)
+        source = open_range(plan.file.path, span, settings.source_options())
         with on_error(source.close):
-            still = StillFile(path) if path.suffix != ".mkv" else None
-            video = SegmentFile(path, codec=settings.codec, fps=scan.fps, origin=scan.origin)
+            aspect, final = scan.pixel_aspect, Path(plan.file.target)
+            still = StillFile(path, final=final, pixel_aspect=aspect) if path.suffix != ".mkv" else None
+            video = SegmentFile(
+                path, codec=settings.codec, fps=scan.fps, origin=scan.origin, pixel_aspect=aspect
+            )
         sink = FailFastSink(still or video)
         completed = limit is not None
 
@@ -132,6 +135,7 @@ class Computation:
                     window=scan.window,
                     guide=Guide(settings.denoise),
                     temporal=StreamFusion() if settings.temporal == "auto" else None,
+                    cores=settings.calibration(),
                 ),
                 consistent=settings.consistent,
                 limits=Limits(limit, None),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from clesr.engines.common.errors import SourceError
+from clesr.pipeline.cores.calibration import CoreCalibration
+from clesr.pipeline.cores.removal import CoreRemoval
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
-from clesr.pipeline.sources.images.tiff import open_tiff
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.registry import DEFAULTS, IMAGE_SUFFIXES, SourceOptions, open_source
 from clesr.pipeline.sources.video.ranges import (
     FrameRange,
     NotApart,
@@ -32,8 +34,9 @@ SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are meas
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a first look gives: ``frames`` stated (0: none), LR ``shape`` (H, W), rate, ``origin`` (``pts`` of frame 0,
-    None where it does not matter), ``spans`` (empty: to be read as a whole), and the window for its grey levels."""
+    """What a first look gives: ``frames`` stated (0: none), LR ``shape`` (H, W), rate, ``origin`` (``pts`` of frame
+    0, None where it does not matter), ``spans`` (empty: to be read as a whole), the window for its grey levels, and
+    the width of a pixel over its height."""
 
     frames: int
     shape: tuple[int, int]
@@ -41,69 +44,89 @@ class Scan:
     origin: int | None
     spans: tuple[FrameRange, ...]
     window: Window
+    pixel_aspect: Fraction = Fraction(1)
 
 
-def scan(path: Path, *, roi: Roi | None, window: Window, segment: int, limit: int | None) -> Scan:
-    """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; raises
-    SourceError, and UsageError for a ``roi`` that leaves the frame."""
+def scan(
+    path: Path,
+    *,
+    roi: Roi | None,
+    window: Window,
+    segment: int,
+    limit: int | None,
+    reading: SourceOptions = DEFAULTS,
+    cores: CoreCalibration | None = None,
+) -> Scan:
+    """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; ``reading``
+    says how it is read. Raises SourceError, and UsageError for a ``roi`` that leaves the frame, ``cores`` (the
+    calibration by which fibre cores are removed) of another size, or a track, channel or plane that is not there."""
     samples: tuple[FrameRange, ...] = ()
     spans: tuple[FrameRange, ...] = ()
     origin: int | None = None
-    numbered = open_numbered(path)
+    numbered = open_numbered(path, reading)
     if numbered is None:
-        index = index_video(path)
+        index = index_video(path, reading)
         frames = min(index.frames, limit or index.frames)
+        if reading.deinterlace:  # which looks over the ends of parts
+            index = replace(index, problem="it is deinterlaced")
         spans = split_video(index, frames, segment)
         samples = split_video(index, frames, max(1, frames // SAMPLES))
         origin = index.pts[0] if spans else None
     else:
         frames = min(numbered.info.frames or 0, limit or numbered.info.frames or 0)
+        window = window.or_stated(numbered.info.window)
         numbered.close()
         samples = split_images(frames, max(1, frames // SAMPLES))
         if path.suffix.lower() not in IMAGE_SUFFIXES:  # a TIFF is written by one worker
             spans = split_images(frames, segment)
-    with closing(open_source(str(path), pace="max")) as source:
-        first, fps = _frame(source), source.info.fps
-    shape = Prepare(roi=roi).shape((first.image.shape[0], first.image.shape[1]))
+    quiet = replace(reading, tell=False)
+    with closing(open_range(path, None, quiet)) as source:
+        first, info = _frame(source), source.info
+    shape = Prepare(roi=roi, cores=cores).shape((first.image.shape[0], first.image.shape[1]))
     deep = first.image.dtype == np.uint16
     if window.mode == "percentile" or (window.mode == "auto" and deep):
-        images = _samples(path, samples, frames)
+        images = _samples(path, samples, frames, quiet)
+        if cores is not None:
+            images = list(map(CoreRemoval(cores), images))
         window = steady_window([image if roi is None else roi.cut(image) for image in images])
-    return Scan(frames, shape, fps, origin, spans, window)
+    return Scan(frames, shape, info.fps, origin, spans, window, info.pixel_aspect)
 
 
-def open_range(path: Path, span: FrameRange | None) -> Source:
+def open_range(path: Path, span: FrameRange | None, reading: SourceOptions = DEFAULTS) -> Source:
     """A source of the frames of ``span``, or of all."""
-    if span is None:
-        return open_source(str(path), pace="max")
-    images = open_numbered(path)
+    images = open_numbered(path, reading)
     if images is None:
-        return VideoRange(path, span)
-    images.restrict(span.start, span.stop)
+        return _whole(path, reading) if span is None else VideoRange(path, span, reading)
+    if span is not None:
+        images.restrict(span.start, span.stop)
     return images
 
 
-def open_numbered(path: Path) -> IndexedSource | None:
+def open_numbered(path: Path, reading: SourceOptions = DEFAULTS) -> IndexedSource | None:
     """The recording where its images are had by number, None where it is a video."""
     suffix = path.suffix.lower()
     if suffix == ".mkt":
-        return open_mkt(path)
-    if suffix in TIFF_SUFFIXES:
-        return open_tiff(path)
-    return open_images(path) if suffix in IMAGE_SUFFIXES else None
+        return open_mkt(path, reading)
+    return open_images(path, reading) if suffix in IMAGE_SUFFIXES else None
 
 
-def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int) -> list[Image]:
+def _whole(path: Path, reading: SourceOptions) -> Source:
+    return open_source(
+        str(path), pace="max", track=reading.track, levels=reading.levels, deinterlace=reading.deinterlace
+    )
+
+
+def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int, reading: SourceOptions) -> list[Image]:
     """Images spread evenly over the recording."""
     with suppress(NotApart):
         images = []
         for span in spans:
-            with closing(open_range(path, span)) as source:
+            with closing(open_range(path, span, reading)) as source:
                 images.append(_frame(source).image)
         if images:
             return images
     step = max(1, frames // SAMPLES)
-    with closing(open_source(str(path), pace="max")) as source:
+    with closing(open_range(path, None, reading)) as source:
         return [frame.image for frame in frames_of(source) if frame.number % step == 0]
 
 

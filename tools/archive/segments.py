@@ -20,6 +20,8 @@ from clesr.pipeline.frame import Frame, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.video.encoding import VideoWriter, choose_encoding
+from clesr.pipeline.video.matroska import MatroskaOutput, leave_room
+from clesr.pipeline.video.tracks import pixel_aspect
 
 TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
 ASSUMED_FPS = 25.0  # of recordings without times
@@ -46,8 +48,17 @@ class SegmentFile:
 
     policy = Policy.BLOCK
 
-    def __init__(self, path: Path, *, codec: str, fps: float | None, origin: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        codec: str,
+        fps: float | None,
+        origin: int | None,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         self.path, self.name = path, str(path)
+        self._aspect = pixel_aspect
         self._codec, self._fps, self._origin = codec, fps or ASSUMED_FPS, origin
         self._writer: VideoWriter | None = None
         self._kind: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
@@ -58,7 +69,9 @@ class SegmentFile:
         kind = (image.shape, image.dtype)
         if self._writer is None:
             encoding = choose_encoding(self._codec, ".mkv", image.dtype, image.shape)
-            self._writer = VideoWriter(self.path, encoding, image.shape, tick=TICK, fps=self._fps)
+            self._writer = VideoWriter(
+                self.path, encoding, image.shape, tick=TICK, fps=self._fps, pixel_aspect=self._aspect
+            )
             self._kind = kind
         if kind != self._kind:
             raise SinkError(
@@ -119,13 +132,22 @@ def sealed(path: Path) -> SegmentInfo | None:
         return None
 
 
+def _pixel_aspect(segment: Path) -> Fraction:
+    with av.open(str(segment)) as source:
+        return pixel_aspect(source.streams.video[0])
+
+
 def join(segments: Sequence[Path], target: Path) -> int:
     """Copy the packets of ``segments`` in order into ``target`` (.mkv); how many. The bytes depend on these alone.
 
     Raises SinkError where the segments were encoded differently, av.FFmpegError where one cannot be read.
     """
     count, last, header = 0, -1, b""
-    with av.open(str(target), "w", options=CONTAINER) as output:
+    first = _pixel_aspect(segments[0])
+    with (
+        MatroskaOutput(target, first) as file,
+        av.open(file, "w", format="matroska", options=CONTAINER) as output,
+    ):
         stream: av.VideoStream | None = None
         for segment in segments:
             with av.open(str(segment)) as source:
@@ -133,6 +155,7 @@ def join(segments: Sequence[Path], target: Path) -> int:
                 if stream is None:
                     stream = output.add_stream_from_template(template)
                     stream.time_base = TICK
+                    leave_room(stream)
                     header = template.codec_context.extradata or b""
                 elif (template.codec_context.extradata or b"") != header:
                     raise SinkError(

@@ -6,12 +6,15 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from clesr.engines.common.files import SESSION, kind_of
+from clesr.pipeline.sources.images.animation import is_animation
 from clesr.pipeline.sources.images.files import natural_key
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES
+from clesr.pipeline.sources.images.still import is_pnm_sequence
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, STILL_SUFFIXES, TIFF_SUFFIXES
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session
@@ -132,11 +135,15 @@ def _targets(paths: list[Path]) -> list[str]:
 
 
 def result_suffix(path: Path) -> str:
-    """The suffix of what is made of ``path``: a stack becomes a stack, an image a PNG, and all else a video."""
+    """The suffix of what is made of ``path``: a stack becomes a stack, an image a PNG, and all else a video, which has
+    times: animations and DICOM files too."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return ".tif"
-    return ".png" if suffix in IMAGE_SUFFIXES else ".mkv"
+    with suppress(OSError, ValueError):  # opening it will say why
+        alone = suffix in STILL_SUFFIXES and not is_animation(path) and not is_pnm_sequence(path)
+        return ".png" if alone else ".mkv"
+    return ".png"
 
 
 def kind(name: str) -> str:

@@ -111,7 +111,15 @@ class Worker:
         with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
             self._check_place(there, name, file)
         asked = self.settings
-        seen = scan(file.path, roi=asked.roi, window=asked.window, segment=asked.piece, limit=asked.frames)
+        seen = scan(
+            file.path,
+            roi=asked.roi,
+            cores=asked.calibration(),
+            window=asked.window,
+            segment=asked.piece,
+            limit=asked.frames,
+            reading=asked.source_options(tell=True),
+        )
         plan = SegmentPlan(file, digest, key, seen)
         if plan.scan.spans:
             return plan

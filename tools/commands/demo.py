@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clesr.engines.common.errors import WHY, told_as
+from clesr.engines.common.files import MOST_NUMBERS
 from clesr.pipeline.settings import LiveSettings, overwriting, setting
 from clesr.tools.common.options import command
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ADDRESS = "demo:?size=256&fps=25&seed=3"
+NAME = "demo"
 SCALE = 4
 CROP = 56  # LR pixels a side of the part that the picture shows enlarged
 PANEL = 448  # pixels a side of a panel
@@ -27,7 +30,9 @@ BAR = 40  # height of the captions
 class DemoOptions:
     """How long, and where to."""
 
-    output: str = setting("demo", "Where the files go.", "FOLDER", names=("-o",))
+    output: str | None = setting(
+        None, "Where the files go.  [default: demo, or demo-2 and so on]", "FOLDER", names=("-o",)
+    )
     seconds: float = setting(10.0, "Length of the run.", "S")
     overwrite: bool = overwriting()
 
@@ -47,7 +52,7 @@ def demo(options: DemoOptions) -> None:
     from clesr.pipeline.sources.registry import open_source
     from clesr.tools.live_run import Stream, run_live
 
-    folder = Path(options.output)
+    folder = Path(options.output or (NAME if options.overwrite else _free_name()))
     with told_as(SinkError, f"the folder {folder} cannot be made: {WHY}"):
         folder.mkdir(parents=True, exist_ok=True)
     rule, picture = WriteRule(options.overwrite), folder / "demo.png"
@@ -67,6 +72,12 @@ def demo(options: DemoOptions) -> None:
     log.info(f"wrote {folder / 'summary.json'}")
     write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
     log.info(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
+
+
+def _free_name() -> str:
+    """``demo``, or with a number where that is taken, so that a second run needs no option."""
+    numbered = (f"{NAME}-{number}" for number in range(2, MOST_NUMBERS))
+    return next((name for name in (NAME, *numbered) if not os.path.lexists(name)), NAME)
 
 
 def draw() -> NDArray[np.uint8]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import rich_click as click
 
 from clesr.tools.common.options import command
-from clesr.tools.export.options import ExportOptions
+from clesr.tools.export.options import PANELS, ExportOptions
 
 
-@command(ExportOptions)
+@command(ExportOptions, panels=PANELS)
 @click.argument("session")
 def export(options: ExportOptions, session: str) -> None:
     """Write SESSION, or a plain recording, for other programs.
@@ -18,6 +18,9 @@ def export(options: ExportOptions, session: str) -> None:
     - `.dcm`: multi-frame DICOM; raw and super-resolved images in one study, the second derived from the first
     - `.png`: stills with a scale bar below the image
 
+    `--to` stores DICOM in an archive. What it holds already is not sent again: after a failure the same command goes
+    on with the rest.
+
     Nothing that the source says of patient, place or time is copied unless you ask for it. A file gets its name
     only when all are whole.
 
@@ -25,9 +28,11 @@ def export(options: ExportOptions, session: str) -> None:
 
     - `clesr export examination/ -o sr.mp4`
     - `clesr export examination/ -o study.dcm --patient patient.toml --region colon`
+    - `clesr export examination/ --to dicom://PACS@archive:104 --calling-aet CLESR`
+    - `clesr export examination/ --to https://archive/dicom-web/studies --credentials login.toml`
     - `clesr export examination/ -o still.png --frame 120 --pixel-size 1.2`
     - `clesr export recording.mpeg -o recording.ome.tif --mask 0,0,200,24`
     """
-    from clesr.tools.export.run import export_files
+    from clesr.tools.export.run import export_recording
 
-    export_files(session, options)
+    export_recording(session, options)

@@ -69,10 +69,23 @@ def describe(certificate: Certificate) -> list[str]:
         f"raw        {totals.get('raw', 0)} frames ({info.raw_codec}, {info.dtype}, {_size(info.raw_shape)})",
         f"up-scaled  {totals.get('sr', 0)} frames ({info.sr_codec}, {_size(info.sr_shape)})",
     ]
+    if certificate.sr_left_out:
+        lines.append(
+            f"left out   {certificate.sr_left_out} up-scaled images: the disk was nearly full, raw frames came first"
+        )
+    if totals.get("damaged"):
+        lines.append(f"damaged    {totals['damaged']} frames build on a damaged picture")
     lines += [f"missing    {line}" for line in _missing(certificate.missing)]
     lines += [f"PROBLEM    {problem}" for problem in certificate.problems]
     lines.append(f"digest     {certificate.digest}")
     verdict = "everything holds" if certificate.holds else "DOES NOT HOLD"
+    if certificate.holds and (outages := totals.get("outages")):
+        unknown = f", {totals['uncounted']} of unknown number" if totals.get("uncounted") else ""
+        verdict += (
+            f", but it is not complete: the source was away {outages} time{'s' * (outages > 1)}{unknown}"
+        )
+    elif certificate.complete:
+        verdict += ", and it is complete"
     if certificate.holds and info.ended != "stopped":
         verdict += f"; {info.ended}"
     return [*lines, f"verdict    {verdict}"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from rich.console import Console
@@ -24,9 +26,12 @@ from rich.text import Text
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.text import presentable
 from clesr.pipeline.messages import stream_name
-from clesr.tools.common.stderr import stderr
+from clesr.pipeline.rate_limiter import RateLimiter
+from clesr.tools.common.stderr import json_line, stderr
 
 PLAIN_EVERY_S = 10.0
+MOST_MESSAGES = 200  # that are remembered, to tell which come again and again
+FOREIGN = "clesr.stderr"  # the logger of what libraries and child processes write
 VERBOSE = logging.Formatter("%(asctime)s.%(msecs)03d %(name)s: %(stream)s%(message)s", "%H:%M:%S")
 USUAL = logging.Formatter("%(stream)s%(message)s")
 LOOK_EVERY_S, TERMINAL_EVERY_S = 1.0, 0.2  # at what a progress bar shows
@@ -37,20 +42,25 @@ console = Console(file=stderr, highlight=False, soft_wrap=True)  # type: ignore[
 
 
 class UserHandler(logging.Handler):
-    """Each message as one line for the user on standard error, under its stream's name where there are several. Returns
-    at once and never raises, whatever becomes of the terminal."""
+    """Each message as one line for the user on standard error, under its stream's name where there are several. Where
+    that speaks JSON, as an object, and one that comes again and again ever more seldom. Returns at once and never
+    raises, whatever becomes of the terminal."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: set[str] = set()  # of what is said once
+        self._limiters: OrderedDict[tuple[object, ...], RateLimiter] = OrderedDict()
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        stream = stream_name.get() if record.name.startswith("clesr.pipeline") else ""
+        stream = stream_name.get() if stderr.speaks_json or record.name.startswith("clesr.pipeline") else ""
         if stream is None or message in self._said:
             return
         if record.name.startswith("clesr.engines"):
             self._said.add(message)
+        if stderr.speaks_json:
+            self._emit_json(record, message, stream)
+            return
         record.stream = f"{stream}: " if stream else ""
         line = presentable((USUAL if clesr.level > logging.DEBUG else VERBOSE).format(record))
         try:
@@ -58,12 +68,42 @@ class UserHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - no work may depend on what is only said
             stderr.write(line + "\n")
 
+    def rest(self) -> None:
+        """Nothing follows: tell what came again and was not told."""
+        for limiter in self._limiters.values():
+            limiter.rest()
+
+    def _emit_json(self, record: logging.LogRecord, message: str, stream: str) -> None:
+        if not message.strip():
+            return
+        key = (record.name, record.levelname, stream, message)
+        limiter = self._limiters.pop(key, None) or RateLimiter(partial(_tell_json, *key[:3]), SYSTEM)
+        self._limiters[key] = limiter
+        limiter(message)
+        if len(self._limiters) > MOST_MESSAGES:
+            self._limiters.popitem(last=False)[1].rest()
+
+
+def _tell_json(logger: str, level: str, stream: str, message: str) -> None:
+    stderr.send(json_line(message, level=level.lower(), logger=logger, stream=stream))
+
+
+def speak_json() -> None:
+    """From now on standard error has JSON objects alone, a line each, to the end of ``user_logging``."""
+    stderr.speaks_json = True
+    stderr.capture(logging.getLogger(FOREIGN).warning)
+
 
 @contextmanager
 def user_logging() -> Iterator[None]:
     """In the block clesr's loggers speak to the user, and to nobody else; ``clesr``'s level is how much they say."""
-    with handled(clesr, UserHandler()):
-        yield
+    handler = UserHandler()
+    with handled(clesr, handler):
+        try:
+            yield
+        finally:
+            stderr.release()
+            handler.rest()
 
 
 @contextmanager
@@ -118,7 +158,7 @@ def progress_bars(totals: Mapping[str, float | None], *, unit: str) -> Iterator[
         TimeLeftColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     ]
-    if not console.is_terminal or clesr.level > logging.INFO:
+    if stderr.speaks_json or not console.is_terminal or clesr.level > logging.INFO:
         yield {label: _plain_progress(label, total, unit) for label, total in totals.items()}
         return
     with Progress(*columns, console=console) as bars:

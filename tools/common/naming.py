@@ -62,7 +62,41 @@ def spread(option: str, values: Sequence[str], streams: Sequence[str]) -> list[s
             f"{option} is given {times} for {len(streams)} stream{'s' * (len(streams) > 1)}; give it "
             f"once for each, in the order of --source, or once with {PLACE} in it, which becomes the stream's name"
         )
-    spread_out = [value.replace(PLACE, name) for value, name in zip(values, streams, strict=True)]
-    if len(set(spread_out)) < len(spread_out):
-        raise UsageError(f"{option} {shown(spread_out[0])}: two streams cannot share it; put {PLACE} in it")
-    return list(spread_out)
+    return _different(
+        option, [value.replace(PLACE, name) for value, name in zip(values, streams, strict=True)]
+    )
+
+
+def spread_several(option: str, values: Sequence[str], streams: Sequence[str]) -> list[tuple[str, ...]]:
+    """The values of ``option`` for each of ``streams``: those with ``{stream}``, which all have, those with its
+    ``NAME=``, and of the others one each. A single stream has all.
+
+    Raises UsageError where the others are not as many as the streams, or two are the same.
+    """
+    own: dict[str, list[str]] = {name: [] for name in streams}
+    ordered = []
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if PLACE in value:
+            for stream in streams:
+                own[stream].append(value.replace(PLACE, stream))
+        elif len(streams) == 1:
+            own[streams[0]].append(value)
+        elif equals and name in own:
+            own[name].append(rest)
+        else:
+            ordered.append(value)
+    for stream, one in zip(streams, spread(option, ordered, streams), strict=True):
+        own[stream] += [one] if one is not None else []
+    _different(option, [value for each in own.values() for value in each])
+    return [tuple(each) for each in own.values()]
+
+
+def _different(option: str, values: list[str]) -> list[str | None]:
+    """``values``; raises UsageError where one of them is there twice."""
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{option} {shown(twice)}: two outputs cannot share it; give each its own, or put {PLACE} in it"
+        )
+    return list(values)

@@ -21,6 +21,8 @@ from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import parse_toml, read_bounded, unreadable
 from clesr.engines.common.text import conceal
 from clesr.pipeline.settings import Option, check_values, option_name
+from clesr.tools.common.console import speak_json
+from clesr.tools.common.stderr import OPTION as LOG_OPTION
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -152,7 +154,7 @@ def _value(each: Field[Any], option: Option, value: Any) -> Any:
 
 
 def _general_options() -> list[Callable[[Command], Command]]:
-    """--max-size, --config, --quiet, --verbose and --debug; they are handled before the command starts."""
+    """--max-size, --config, --quiet, --verbose, --log and --debug; they are handled before the command starts."""
     size = f"Longest side of an image that is read; larger ones are refused.  [default: {DEFAULT_SIDE}]"
     option = partial(click.option, expose_value=False)
     return [
@@ -160,6 +162,15 @@ def _general_options() -> list[Callable[[Command], Command]]:
         option("--config", metavar="FILE", help="Settings from this TOML file."),
         option("--quiet", is_flag=True, callback=_take_level, help="Show warnings and errors alone."),
         option("--verbose", is_flag=True, callback=_take_level, help="Show more, with times and modules."),
+        option(
+            LOG_OPTION,
+            type=click.Choice(["text", "json"], case_sensitive=False),
+            default="text",
+            show_default=True,
+            is_eager=True,
+            callback=_take_log,
+            help="What standard error has: lines for a person, or a JSON object a line for a log collector.",
+        ),
         option("--debug", is_flag=True, help="Show a traceback where something fails."),
     ]
 
@@ -183,6 +194,11 @@ def _take_level(context: click.Context, parameter: click.Parameter, value: bool)
     logger = logging.getLogger("clesr")
     if value and logger.level > logging.DEBUG:
         logger.setLevel(LEVELS[str(parameter.name)])
+
+
+def _take_log(context: click.Context, parameter: click.Parameter, value: str) -> None:
+    if value == "json":
+        speak_json()
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import PERCENTILES
 from clesr.pipeline.status import Status, Summary
 from clesr.tools.common.console import console, progress_bars, repeating
+from clesr.tools.common.stderr import stderr
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ def following(runs: Mapping[str, tuple[Pipeline, int | None]]) -> Iterator[None]
 
 def describe(status: Status) -> str:
     """``status`` in one short line: rate, age, and every outcome but the good one."""
-    parts = [f"{status.fps:.1f} frames/s" if status.captured else "waiting for the first frame"]
+    waiting = "waiting for the first image" if status.captured else "waiting for the first frame"
+    parts = [_rate(status.fps) or waiting]
     if status.age_ns is not None:
         parts.append(f"age {status.age_ns / 1e6:.0f} ms")
     parts += [
@@ -43,9 +45,16 @@ def describe(status: Status) -> str:
         for outcome, count in status.outcomes.items()
         if count and outcome != Outcome.UPSCALED
     ]
+    parts += [f"{status.damaged} damaged"] * bool(status.damaged)
+    parts += [str(status.outages)] * bool(status.outages.count)
     if status.stalled:
         parts.append("SOURCE STALLED")
     return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
+
+
+def _rate(fps: float) -> str:
+    """``fps`` in words; empty for 0, which is what fewer than two images have."""
+    return f"{fps:.1f} frames/s" if fps >= 1 else f"{fps:.2g} frames/s" if fps else ""
 
 
 def describe_fidelity(figures: Mapping[str, Any]) -> str:
@@ -72,9 +81,17 @@ def print_summary(summary: Summary) -> None:
     if summary.captured > 1 or not summary.outcomes[Outcome.UPSCALED]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
         log.info(f"captured {summary.captured} frame{'s' * (summary.captured > 1)}: {outcomes or 'none'}")
+        if summary.damaged:
+            log.info(f"damaged: {summary.damaged} frames build on a damaged picture")
+        if summary.outage_total:
+            log.info(f"the source was away: {summary.outage_total}")
         if summary.latency_ms:
-            log.info(f"{summary.fps:.1f} frames/s by {summary.engine}")
-            if log.isEnabledFor(logging.INFO):
+            log.info(f"{_rate(summary.fps) or 'computed'} by {summary.engine}")
+            if stderr.speaks_json:
+                for stage, row in summary.latency_ms.items():
+                    figures = ", ".join(f"{name} {value:.1f}" for name, value in row.items())
+                    log.info(f"latency, ms, {stage}: {figures}")
+            elif log.isEnabledFor(logging.INFO):
                 console.print(table)
     if summary.fidelity:
         log.info(describe_fidelity(summary.fidelity))

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Floats
+from clesr.pipeline.cores.triangles import Points, barycentric, lines, pick, triangulate
 
 JITTER = 0.08  # of the spacing: how far cores of the made bundle lie from their lattice
 APERTURE = 0.3  # of the spacing: standard deviation of what a core gathers
 EXTENT = 128  # spacings a side of the made bundle; larger images see it mirrored
-LINE = 256
 FEWEST = 200  # cores that a pattern must show
-
-Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +45,7 @@ class Sampling:
     def gather(self, hr: Floats) -> Floats:
         """The (N,) intensity of each core on ``hr``."""
         blurred = cv2.GaussianBlur(hr, (0, 0), self.aperture, borderType=cv2.BORDER_REPLICATE)
-        # In lines: OpenCV's maps have fewer than 32768 rows.
-        x, y = np.pad(self.places.T, ((0, 0), (0, -len(self.places) % LINE))).reshape(2, -1, LINE)
-        found = cv2.remap(blurred, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(found.ravel()[: len(self.places)], np.float32)
+        return pick(np.asarray(blurred, np.float32), lines(self.places), len(self.places))
 
     def interpolate(self, intensities: Floats) -> Floats:
         """The LR image (H, W) float32 of (N,) core intensities."""
@@ -64,24 +59,18 @@ def sampling(shape: tuple[int, int], scale: int, spacing: float, pattern: str | 
 
     Raises UsageError where the pattern shows no cores, or where SciPy is missing.
     """
-    try:
-        from scipy.spatial import Delaunay
-    except ModuleNotFoundError as error:
-        raise UsageError("cores need scipy; install it with: pip install 'clesr[train]'") from error
     bundle = hexagonal_bundle() if pattern is None else find_bundle(pattern)
     points = _cover(bundle, (shape[0] / spacing + 4, shape[1] / spacing + 4))
     points = (points - 2) * spacing  # LR pixels, two spacings beyond the image at each side
-    triangles = Delaunay(points)
     y, x = np.mgrid[: shape[0], : shape[1]]
     centres = np.stack([y.ravel() + 0.5, x.ravel() + 0.5], 1)
-    found = triangles.find_simplex(centres)
-    found = np.where(found < 0, 0, found)
-    transform = triangles.transform[found]
-    first = np.einsum("nij,nj->ni", transform[:, :2], centres - transform[:, 2])
-    weights = np.concatenate([first, 1 - first.sum(1, keepdims=True)], 1)
-    weights = np.where(np.isfinite(weights), weights, 1 / 3)  # cores on one another leave flat triangles
+    try:
+        triangles, found = triangulate(points, centres)
+    except ModuleNotFoundError as error:
+        raise UsageError("cores need scipy; install it with: pip install 'clesr[train]'") from error
+    cores = triangles[np.where(found < 0, 0, found)]
+    weights = barycentric(points[cores], centres)
     places = (points[:, ::-1] * scale - 0.5).astype(np.float32)
-    cores = triangles.simplices[found].astype(np.int32)
     return Sampling(
         places,
         APERTURE * spacing * scale,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +13,7 @@ from clesr.engines.common.errors import ClesrError, EndOfSource, UsageError
 from clesr.engines.common.image import Pixels
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.source import Source
-from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, TIFF_SUFFIXES, open_source
+from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, open_source
 
 SUFFIXES = (*IMAGE_SUFFIXES, *RECORDINGS)
 MOST_FRAMES = 64  # of one recording: neighbouring frames teach the same
@@ -29,10 +28,14 @@ def image_files(entry: str) -> list[Path]:
     if path.is_file():
         return [path]
     candidates = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
-    found = sorted(p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = sorted(p for p in candidates if _is_wanted(p))
     if not found:
         raise UsageError(f"no images at {entry}; give a folder or pattern with {', '.join(SUFFIXES)}")
     return found
+
+
+def _is_wanted(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def named_files(entries: Sequence[str]) -> list[Path]:
@@ -56,10 +59,7 @@ def read_entry(entry: str) -> Iterator[tuple[str, Pixels]]:
         yield from phantom_images(entry)
         return
     for path in image_files(entry):
-        if path.suffix.lower() in (*TIFF_SUFFIXES, *RECORDINGS):
-            yield from _frames(path)
-        else:
-            yield path.name, read_gray(path)
+        yield from _frames(path)
 
 
 def read_gray(path: Path) -> Pixels:
@@ -67,18 +67,22 @@ def read_gray(path: Path) -> Pixels:
 
     Raises UsageError where the file cannot be decoded.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise UsageError(f"{path} cannot be read as an image; remove it or convert it to PNG")
-    return _to_8_bits([np.asarray(image)])[0]
+    try:
+        with closing(open_source(str(path), pace="max")) as source:
+            frame = next(frames_of(source))
+    except (ClesrError, StopIteration) as error:
+        raise UsageError(
+            f"{path} cannot be read as an image ({error}); remove it or convert it to PNG"
+        ) from error
+    return _to_8_bits([frame.image])[0]
 
 
 def frames_of(source: Source) -> Iterator[Frame]:
-    """The frames of a recording, but those that cannot be decoded."""
+    """The frames of a recording, but those that cannot be decoded, or build on one that was damaged."""
     with suppress(EndOfSource):
         while True:
             item = source.read(1.0)
-            if isinstance(item, Frame):
+            if isinstance(item, Frame) and not item.damaged:
                 yield item
 
 

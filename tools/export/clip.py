@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -45,19 +46,22 @@ class Derivation:
 class Clip:
     """Images of one kind in the order of capture; ``stills`` can be read once.
 
-    ``total`` is how many there are at most, None where that is not known. ``pixel_um`` is the side of this clip's
-    pixels in micrometres. ``live`` says that an endoscope or a stream was recorded, ``synthetic`` that nothing real
-    was; ``lossy`` that the pixels went through a lossy codec before, None where nobody knows. ``origin_ns`` is the
-    time from which a player counts, None for that of the first image. ``started`` is the ISO 8601 wall-clock time of
-    the first frame, ``notes`` what the source says of itself: both are None or empty unless they were asked for.
-    ``edits`` says, in words, how the pixels differ from the recorded ones.
+    ``total`` is how many there are at most, None where that is not known. ``pixel_um`` is the width of this
+    clip's pixels in micrometres, ``pixel_aspect`` that over their height, ``window`` the grey levels of the images
+    that are meant to be black and white, where those are known. ``live`` says that an endoscope or a stream
+    was recorded, ``synthetic`` that nothing real was; ``lossy`` that the pixels went through a lossy codec before,
+    None where nobody knows. ``origin_ns`` is the time from which a player counts, None for that of the first image.
+    ``started`` is the ISO 8601 wall-clock time of the first frame, ``notes`` what the source says of itself: both are
+    None or empty unless they were asked for. ``edits`` says, in words, how the pixels differ from the recorded ones.
     """
 
     kind: Kind
     stills: Iterable[Still]
     total: int | None
     fps: float | None = None
+    pixel_aspect: Fraction = Fraction(1)
     pixel_um: float | None = None
+    window: tuple[float, float] | None = None
     derivation: Derivation | None = None
     live: bool = False
     synthetic: bool = False
@@ -66,6 +70,11 @@ class Clip:
     started: str | None = None
     notes: str = ""
     edits: tuple[str, ...] = ()
+
+    @property
+    def height_um(self) -> float | None:
+        """The height of its pixels in micrometres."""
+        return None if self.pixel_um is None else self.pixel_um / float(self.pixel_aspect)
 
     def edited(self, edit: Edit, words: str) -> Clip:
         """The clip with every image replaced by ``edit`` of it, which must not change the array it gets."""

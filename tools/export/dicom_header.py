@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -21,9 +23,10 @@ from pydicom.uid import (
 )
 
 from clesr import __version__
-from clesr.pipeline.frame import Image
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still
+from clesr.tools.export.dicom_video import Form
+from clesr.tools.export.mp4 import FPS
 from clesr.tools.export.patient import Patient
 
 MAKER = "clesr"
@@ -31,44 +34,69 @@ ANONYMOUS = Patient(name="Anonymous^Patient", id="ANONYMOUS")
 DEIDENTIFIED = "clesr export: written without anything that the source says of the patient, and without dates"
 _ENDOSCOPIC = (VLEndoscopicImageStorage, VideoEndoscopicImageStorage)
 _LISTED = 8000  # frame numbers in one reference: at most 7 characters each in 65534 bytes
+_FINEST_ASPECT = 1000  # the largest denominator of a pixel's width over its height
 _LONG_TEXT, _SHORT_TEXT = 64, 1024
 FrameReference = tuple[str, str, int]
 """A frame in an object of the study: SOP class and instance, and its number from 1."""
 
 
 class Study:
-    """One study with new identifiers, to which each object of an export belongs; it remembers the raw frames in them,
-    by number, as the sources of SR ones."""
+    """One study, to which each object of an export belongs; it remembers the raw frames in them, by number, as the
+    sources of SR ones. Its identifiers are new, or where they are ``stable`` made of what the objects contain, so that
+    the same export gives the same objects again."""
 
-    def __init__(self, patient: Patient | None, *, region: str | None, text_free: bool) -> None:
+    def __init__(
+        self,
+        patient: Patient | None,
+        kind: str,
+        *,
+        region: str | None,
+        text_free: bool,
+        stable: bool = False,
+    ) -> None:
+        self._stable, self._kind = stable, kind
         self._patient, self._anonymous = patient or ANONYMOUS, patient is None
         self._region, self._text_free = region, text_free
-        self._uid = self._patient.study_instance_uid or generate_uid(prefix=None)
-        self._series: dict[int, str] = defaultdict(lambda: generate_uid(prefix=None))
+        self._uid = self._patient.study_instance_uid
+        self._series: dict[int, str] = {}
         self._sources: dict[int, FrameReference] = {}
 
-    def describe(self, clip: Clip, image: Image, shown: Sequence[Still], place: tuple[int, int]) -> Dataset:
+    def describe(
+        self, clip: Clip, form: Form, shown: Sequence[Still], place: tuple[int, int], digest: str
+    ) -> Dataset:
         """The object of the ``shown`` stills of ``clip``, without pixels.
 
-        ``image`` is one of them, ``place`` the numbers of series and instance.
+        ``form`` is that of their pixels, ``place`` the numbers of series and instance, ``digest`` a hash of the pixels.
         """
+        self._uid = self._uid or self._identifier("study", digest, self._patient, clip.started, clip.notes)
+        if place[0] not in self._series:
+            self._series[place[0]] = self._identifier("series", self._uid, place[0], digest)
         dataset = Dataset()
-        sop_class = _sop_class(clip, image, len(shown), self._region)
+        sop_class = _sop_class(self._kind, form.itemsize)
         _add_identity(dataset, sop_class)
         self._add_patient(dataset)
         self._add_study(dataset, clip, place)
         _add_equipment(dataset, clip, sop_class)
         self._add_image(dataset, clip, sop_class)
-        _add_pixels(dataset, clip, image, sop_class)
-        _add_frames(dataset, shown, sop_class)
+        _add_pixels(dataset, clip, form, sop_class)
+        _add_frames(dataset, shown, sop_class, clip.fps)
         if clip.derivation is not None:
             _add_derivation(dataset, clip, shown, self._sources)
         elif clip.edits:
             dataset.DerivationDescription = "; ".join(clip.edits)[:_SHORT_TEXT]
+        dataset.SOPInstanceUID = self._identifier("instance", digest, dataset.to_json())
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         if clip.kind == "raw":
             for index, still in enumerate(shown, 1):
                 self._sources[still.number] = dataset.SOPClassUID, dataset.SOPInstanceUID, index
         return dataset
+
+    def _identifier(self, *about: object) -> str:
+        """A UID of PS3.5, B.2: of ``about`` where identifiers are stable, else a new one."""
+        if not self._stable:
+            return str(generate_uid(prefix=None))
+        data = hashlib.sha256("\0".join(map(str, about)).encode()).digest()
+        return f"2.25.{UUID(bytes=data[:16], version=5).int}"
 
     def _add_patient(self, dataset: Dataset) -> None:
         patient = self._patient
@@ -128,14 +156,14 @@ class Study:
             dataset.LossyImageCompression = ""
 
 
-def _sop_class(clip: Clip, image: Image, frames: int, region: str | None) -> UID:
-    """Endoscopic objects are images of 8 bits that an endoscope gave, of a region that is known; all else is a
-    secondary capture."""
-    if image.itemsize > 1:
+def _sop_class(kind: str, itemsize: int) -> UID:
+    if kind == "vl-endoscopic":
+        return VLEndoscopicImageStorage
+    if kind == "video-endoscopic":
+        return VideoEndoscopicImageStorage
+    if itemsize > 1:
         return MultiFrameGrayscaleWordSecondaryCaptureImageStorage
-    if not clip.live or clip.synthetic or not region:
-        return MultiFrameGrayscaleByteSecondaryCaptureImageStorage
-    return VLEndoscopicImageStorage if frames == 1 else VideoEndoscopicImageStorage
+    return MultiFrameGrayscaleByteSecondaryCaptureImageStorage
 
 
 def _add_identity(dataset: Dataset, sop_class: UID) -> None:
@@ -143,8 +171,6 @@ def _add_identity(dataset: Dataset, sop_class: UID) -> None:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
-    dataset.SOPInstanceUID = generate_uid(prefix=None)
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
 
 
 def _add_equipment(dataset: Dataset, clip: Clip, sop_class: UID) -> None:
@@ -155,29 +181,52 @@ def _add_equipment(dataset: Dataset, clip: Clip, sop_class: UID) -> None:
         dataset.ConversionType = made  # synthetic, workstation, digital interface
 
 
-def _add_pixels(dataset: Dataset, clip: Clip, image: Image, sop_class: UID) -> None:
-    bits = 8 * image.itemsize
+def _add_pixels(dataset: Dataset, clip: Clip, form: Form, sop_class: UID) -> None:
+    bits = 8 * form.itemsize
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = image.shape
+    dataset.Rows, dataset.Columns = form.shape
     dataset.BitsAllocated = dataset.BitsStored = bits
     dataset.HighBit, dataset.PixelRepresentation = bits - 1, 0
     if sop_class not in _ENDOSCOPIC:
         dataset.PresentationLUTShape = "IDENTITY"
         dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "US"
-    if clip.pixel_um is not None:
-        side = _decimal(clip.pixel_um / 1000)
-        dataset.PixelSpacing = [side, side]
+        if clip.window is not None:
+            _add_window(dataset, *clip.window)
+    if clip.pixel_um is not None and clip.height_um is not None:
+        dataset.PixelSpacing = [f"{side / 1000:.10g}" for side in (clip.height_um, clip.pixel_um)]
+    elif clip.pixel_aspect != 1:
+        width, height = clip.pixel_aspect.limit_denominator(_FINEST_ASPECT).as_integer_ratio()
+        dataset.PixelAspectRatio = [height, width]
+    if form.video is not None:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "YBR_PARTIAL_420"
+        dataset.PlanarConfiguration = 0
+        dataset.file_meta.TransferSyntaxUID = UID(form.video.syntax.transfer_syntax)
+        dataset.LossyImageCompression = "01"
+        dataset.LossyImageCompressionMethod = form.video.syntax.method
+        dataset.LossyImageCompressionRatio = _decimal(form.video.ratio)
 
 
-def _add_frames(dataset: Dataset, shown: Sequence[Still], sop_class: UID) -> None:
-    """How many frames, and the milliseconds from each to the next."""
+def _add_window(dataset: Dataset, low: float, high: float) -> None:
+    """That ``low`` is black and ``high`` white (PS3.3, C.11.2.1.2)."""
+    width = high - low + 1
+    dataset.WindowCenter, dataset.WindowWidth = (f"{value:.10g}" for value in (low + width / 2, width))
+
+
+def _add_frames(dataset: Dataset, shown: Sequence[Still], sop_class: UID, fps: float | None) -> None:
+    """How many frames, and the milliseconds from each to the next; of a video the mean, as its stream has the times."""
     if sop_class == VLEndoscopicImageStorage:
         return
     dataset.NumberOfFrames = len(shown)
-    if len(shown) == 1 and sop_class not in _ENDOSCOPIC:
+    times = [still.time_ns for still in shown]
+    if sop_class == VideoEndoscopicImageStorage:
+        mean = (times[-1] - times[0]) / max(1, len(times) - 1) or 1e9 / (fps or FPS)
+        dataset.FrameIncrementPointer = 0x00181063
+        dataset.FrameTime = _decimal(mean / 1e6)
+        dataset.CineRate = max(1, round(1e9 / mean))
+        return
+    if len(shown) == 1:
         return
     dataset.FrameIncrementPointer = 0x00181065
-    times = [still.time_ns for still in shown]
     steps = [0, *(b - a for a, b in itertools.pairwise(times))]
     dataset.FrameTimeVector = [_decimal(step / 1e6) for step in steps]
 

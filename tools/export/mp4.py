@@ -43,12 +43,13 @@ class Mp4Exporter:
         tick = Fraction(1, FINEST)
         writer, last, origin = None, -1, clip.origin_ns
         for still in run:
-            image = _fitted(still.image, self._codec)
+            image = fitted(still.image, self._codec)
             if writer is None:
                 shape = image.shape[0], image.shape[1]
                 writer = VideoWriter(
                     temporary, _encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or FPS,
                     container={"movflags": "faststart"}, metadata=_tags(clip),
+                    pixel_aspect=clip.pixel_aspect,
                 )  # fmt: skip
                 origin = still.time_ns if origin is None else origin
             last = max(last + 1, round(Fraction(still.time_ns - (origin or 0), 10**9) / tick))
@@ -65,7 +66,7 @@ def _encoding(codec: str, image: Image, crf: int | None) -> Encoding:
     return replace(live, options=options | {"preset": "faster"})  # nobody waits for the next frame
 
 
-def _fitted(image: Image, codec: str) -> Image:
+def fitted(image: Image, codec: str) -> Image:
     """``image`` as the codec and players take it."""
     if codec in ("hevc10", "hevc12"):
         return image

@@ -1,13 +1,15 @@
-"""A session or recording to the files of other programs: what `clesr export` does."""
+"""A session or recording to the files of other programs, or to an archive: what `clesr export` does."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import WriteRule, numbered, split_suffix
@@ -17,11 +19,12 @@ from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.format import MANIFEST
 from clesr.pipeline.session.manifest import recorded_settings
 from clesr.pipeline.session.reader import SessionReader, read_session
-from clesr.pipeline.settings import option_name
+from clesr.pipeline.settings import ReadingSettings, option_name
 from clesr.pipeline.sources.masked import blank
 from clesr.tools.common.console import progress_bar
 from clesr.tools.export.burn_in import burn_words, words_of
 from clesr.tools.export.clip import Clip, Kind, Still
+from clesr.tools.export.delivery.address import open_archive
 from clesr.tools.export.files import all_or_none
 from clesr.tools.export.options import ExportOptions
 from clesr.tools.export.patient import read_patient
@@ -34,18 +37,49 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, tuple[Kind, ...]] = {"raw": ("raw",), "sr": ("sr",), "both": ("raw", "sr")}
 MARGIN = 2  # pixels of the captured image around a region in SR images: what a network or bicubic carries over its edge
 # Options that not every format has.
-OWN = ("codec", "crf", "patient", "region", "text_free", "frame", "every")
+OBJECTS = "study.dcm"  # what goes to an archive alone
+OWN = ("sop_class", "codec", "crf", "patient", "region", "text_free", "frame", "every")
 
 
-def export_files(session: str, options: ExportOptions) -> None:
-    """Write what ``options`` of the command ask for of ``session``. Raises ClesrError."""
-    path = Path(options.output)
+def export_recording(session: str, options: ExportOptions) -> None:
+    """Do what ``options`` of the command ask for with ``session``: files, objects in an archive, or both. Raises
+    ClesrError."""
+    if options.to is None:
+        if options.output is None:
+            raise UsageError("nothing to do: give -o FILE, --to ARCHIVE, or both")
+        for line in write_files(session, Path(options.output), options)[0]:
+            log.info(f"wrote {line}")
+        return
+    _check(Path(options.output or OBJECTS), options)
+    if Path(options.output or OBJECTS).suffix.lower() != ".dcm":
+        raise UsageError(
+            f"--to stores DICOM; --output {options.output} has to end in .dcm, or may be left out"
+        )
+    archive = open_archive(options)
+    from clesr.tools.export.delivery.deliver import deliver  # needs pydicom, which open_archive looks for
+
+    with ExitStack() as opened:
+        if options.output is None:
+            folder = Path(opened.enter_context(TemporaryDirectory(prefix="clesr-")))
+        path = Path(options.output) if options.output else folder / OBJECTS
+        said, files = write_files(session, path, options, stable=True)
+        if options.output is not None:
+            for line in said:
+                log.info(f"wrote {line}")
+        deliver(archive, files, retries=options.retries)
+
+
+def write_files(
+    session: str, path: Path, options: ExportOptions, **more: bool
+) -> tuple[list[str], list[Path]]:
+    """Write ``session`` to ``path``, by an exporter with ``more`` options: what was written in words, and the files.
+    Raises ClesrError."""
     name = _check(path, options)
     patient = read_patient(Path(options.patient)) if options.patient else None
     own = {option: getattr(options, option) for option in options_of(name)} | (
         {"patient": patient} if patient else {}
     )
-    exporter = exporters[name](**own)
+    exporter = exporters[name](**own, **more)
     rule = WriteRule.of(options.overwrite, session, options.patient)
     parts = _parts(session, path, options.what or exporter.what, options)
     if not exporter.named_by_frame:
@@ -64,8 +98,7 @@ def export_files(session: str, options: ExportOptions) -> None:
         said = [line for clip, file in parts for line in exporter.write(clip, file, files)]
         if not files.begun:
             raise ClesrError(f"{shown(session)} has no image in {_selection(options)}; nothing was written")
-    for line in said:
-        log.info(f"wrote {line}")
+    return said, [file.final for file in files.begun]
 
 
 def _check(path: Path, options: ExportOptions) -> str:
@@ -97,8 +130,16 @@ def _parts(address: str, path: Path, what: str, options: ExportOptions) -> list[
     if not (Path(address) / MANIFEST).is_file():
         if options.what in ("sr", "both"):
             raise UsageError(f"{shown(address)} is no session and has one kind of images; leave --what out")
-        clip = recording_clip(address, selection, pixel_um=pixel_um, dated=dated, named=keep)
+        clip = recording_clip(
+            address, selection, pixel_um=pixel_um, dated=dated, named=keep, reading=options.reading()
+        )
         return [(_edited(clip, regions, None, options), path)]
+    usual = ReadingSettings()
+    for option in fields(ReadingSettings):
+        if getattr(options, option.name) != getattr(usual, option.name):
+            raise UsageError(
+                f"{option_name(option.name)} is for plain recordings, and {shown(address)} is a session"
+            )
     session = read_session(Path(address))
     if not session.info.closed:
         log.warning(_unclosed(session, selection))
@@ -133,7 +174,7 @@ def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, optio
             clip = clip.edited(lambda still: blank(still.image, regions), words)
     if options.burn_in:
         clip = clip.edited(
-            partial(_burnt, clip, stills=bool(options.frame or options.every)), "words burnt in"
+            partial(_burnt, clip, stills=(options.output or "").lower().endswith(".png")), "words burnt in"
         )
     return clip
 

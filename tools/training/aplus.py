@@ -13,7 +13,6 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import NEW, WriteRule, make_parents
@@ -117,6 +116,8 @@ def principal_basis(found: Floats, energy: float) -> Floats:
 
 def dictionary(samples: Floats, atoms: int, seed: int) -> Floats:
     """Atoms (K, d) of unit length that lie among ``samples`` (N, d), a sample and its negative being the same."""
+    from sklearn.cluster import MiniBatchKMeans  # loads SciPy and pandas: seconds
+
     signs = np.where(samples[:, :1] < 0, np.float32(-1), np.float32(1))
     means = MiniBatchKMeans(atoms, batch_size=8192, n_init=1, max_iter=30, random_state=seed).fit(
         samples * signs

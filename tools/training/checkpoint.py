@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import zipfile
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +44,15 @@ class _State(msgspec.Struct):
     seconds: Annotated[float, Meta(ge=0)]
 
 
+def _check_sizes(file: BufferedReader) -> None:
+    """torch takes memory for as much as a file states. Raises ValueError where that is more than it holds, and
+    BadZipFile."""
+    stated = sum(entry.file_size for entry in zipfile.ZipFile(file).infolist())
+    if stated > os.fstat(file.fileno()).st_size:
+        raise ValueError(f"it states {stated} bytes, more than it has")
+    file.seek(0)
+
+
 def load(folder: Path) -> dict[str, Any] | None:
     """The state that was saved last; None where there is none. Raises ClesrError where it is damaged."""
     path = folder / NAME
@@ -48,6 +60,7 @@ def load(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         with open_regular(path) as file:
+            _check_sizes(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
         return msgspec.structs.asdict(convert(state, _State))
     except Exception as error:

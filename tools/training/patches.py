@@ -23,6 +23,7 @@ SEEN = 0.5  # of a patch that must lie in the field of view
 TRIES = 20  # draws of a patch before a blank one is taken after all
 
 VARIANTS = 32  # degradations of each image that are drawn once and for all; each patch takes one of them
+JUDGED = 384  # LR pixels a side of the middle of an image, whose levels stand for the whole
 AROUND = 8  # LR pixels around a patch that are degraded with it, one more or up to seven fewer: for the blocks' grid
 DOUBT = 0.1  # relative deviation by which levels differ from what the whole image says: no two frames agree
 VALIDATED = ("clean", "noise=2", "noise=5", "noise=10", "jpeg=50", "point")
@@ -175,10 +176,17 @@ class Patches:
             degradation = self.mix.draw(rng)
             factor = np.exp(rng.uniform(np.log(self.contrast), 0))
             dimmed = np.rint(factor * np.arange(256)).astype(np.uint8)
-            whole = degradation(dimmed[self.pairs[which].hr], self.scale, rng)
-            found = Variant(degradation, dimmed, estimate_levels(whole).as_input())
+            middle = _middle(self.pairs[which].hr, JUDGED * self.scale)
+            lr = degradation(dimmed[middle], self.scale, rng)
+            found = Variant(degradation, dimmed, estimate_levels(lr).as_input())
             self._variants[which, number] = found
         return found
+
+
+def _middle(image: Pixels, side: int) -> Pixels:
+    """At most ``side`` pixels each way of the middle of ``image``."""
+    top, left = (max(0, (length - side) // 2) for length in image.shape)
+    return image[top : top + side, left : left + side]
 
 
 def _turned(patch: NDArray[Value], turns: int, flip: bool) -> NDArray[Value]:

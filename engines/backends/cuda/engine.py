@@ -69,7 +69,8 @@ def open_cuda(
     if reason:
         raise EngineError(f"the cuda engine cannot start: {reason}")
     words = torch.cuda.get_device_name()
-    info = EngineInfo("cuda", words, precision, model.name, model.sha256, model.scale, shape)
+    levels = level_names(model.module)
+    info = EngineInfo("cuda", words, precision, model.name, model.sha256, model.scale, shape, levels=levels)
     if precision == "fp8":
         with engine_errors(f"{words} cannot run {model} in fp8"):
             check_fp8(model.module, shape, "cuda")

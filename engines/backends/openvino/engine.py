@@ -74,7 +74,10 @@ def open_openvino(
         words = _words(device)
     except (ImportError, RuntimeError) as error:
         raise EngineError(f"OpenVINO cannot run {model} on {device}: {_last_line(error)}") from error
-    info = EngineInfo("openvino", words, precision, model.name, model.sha256, model.scale, shape)
+    levels = level_names(model.module)
+    info = EngineInfo(
+        "openvino", words, precision, model.name, model.sha256, model.scale, shape, levels=levels
+    )
     if device != "cpu":
         return WorkerEngine(info, Inference(request, settled))
     return ProcessorEngine(info, Inference(request, settled), properties)

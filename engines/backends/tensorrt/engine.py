@@ -125,7 +125,10 @@ def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = No
         raise EngineError(f"the tensorrt engine cannot run {model}: {TOLD}")
     words = torch.cuda.get_device_name()
     compiled = _load(CompiledEngine(model, shape))
-    info = EngineInfo("tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape)
+    levels = level_names(model.module)
+    info = EngineInfo(
+        "tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape, levels=levels
+    )
     return open_slots(info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE))
 
 

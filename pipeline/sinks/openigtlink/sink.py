@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,18 +10,20 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from clesr.engines.common.addresses import check_names, split_options
+from clesr.engines.common.addresses import check_names, is_loopback, split_options
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import MissingDependencyError, SinkError, UsageError
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.sinks.openigtlink.broadcast import Broadcast
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 
 if TYPE_CHECKING:
     from pyigtl import ImageMessage
 
+log = SafeLogger(logging.getLogger(__name__))
 PORT = 18944  # OpenIGTLink's own
 OPTIONS = ("connect", "name", "header", "pixel_um")
 FORM = "igtl://*:18944 or igtl://127.0.0.1:18944"
@@ -31,7 +34,7 @@ class SlicerSink:
     """IMAGE messages to every program that connects to ``address``, or with ``?connect=1`` to the one that waits there.
 
     ``&name=NAME`` is the device's name ("clesr" without it), ``&header=1`` leaves out what OpenIGTLink 1 and 2 do not
-    know, ``&pixel_um=`` goes before that of ``options``: the side of a captured pixel in micrometres; without it an SR
+    know, ``&pixel_um=`` goes before that of ``options``: the width of a captured pixel in micrometres; without it an SR
     pixel counts as 1 mm.
     Time stamps are those of capture, as UTC. Each program gets the newest image as fast as it reads; what it misses is
     counted, and it holds up nobody.
@@ -54,6 +57,7 @@ class SlicerSink:
         self._message: type[ImageMessage] = ImageMessage
         self._device, self._header = asked.get("name", "clesr"), int(asked.get("header", "2"))
         self._pixel_um = float(asked["pixel_um"]) if "pixel_um" in asked else options.pixel_um
+        self._aspect = float(options.pixel_aspect)
         self._epoch = datetime.now(UTC).timestamp() - clock.now_ns() / 1e9  # UTC at monotonic 0
         try:
             self._broadcast = Broadcast(host, port, connect=asked.get("connect") == "1")
@@ -62,6 +66,11 @@ class SlicerSink:
                 f"{self.name} cannot be opened: {error.strerror or error}; choose another port or an address of this "
                 f"machine, as {FORM}, or add ?connect=1 where the other program waits for connections"
             ) from error
+
+        if not is_loopback(host):
+            log.warning(
+                f"{self.name} is not encrypted, as OpenIGTLink is not: whoever is on the network may read it"
+            )
 
     @property
     def port(self) -> int:
@@ -87,7 +96,7 @@ class SlicerSink:
         side = self._pixel_um / 1000 / result.scale if self._pixel_um else 1.0
         message = self._message(
             image[np.newaxis],
-            ijk_to_world_matrix=np.diag([side, side, side, 1.0]),
+            ijk_to_world_matrix=np.diag([side, side / self._aspect, side, 1.0]),
             timestamp=self._epoch + result.frame.time_ns / 1e9,
             device_name=self._device,
         )
@@ -98,6 +107,7 @@ class SlicerSink:
                 "Number": str(result.frame.number),
                 "Scale": str(result.scale),
                 "Model": model.encode("ascii", "replace").decode(),
+                "Damaged": "yes" if result.frame.damaged else "no",
                 "Warning": "not for diagnosis",
             }
         return bytes(message.pack())

@@ -1,13 +1,16 @@
 """The process that draws a window: ``python -m clesr.pipeline.sinks.window.process SOCKET MEMORY TITLE INDEX COUNT``.
 
-It imports OpenCV and NumPy alone, so it is there quickly, and PyAV's X11 libraries cannot come in its way (OpenCV's
-windows hang with them: PyAV issue 1050, OpenCV issue 29195). It gets what to draw one at a time: for each list of sizes
-that comes through SOCKET there is a message in MEMORY, and when that is drawn it answers with the window's shape. It
-also says which keys are pressed and that the window was closed. It ends when nobody is at the other end.
+It imports OpenCV, NumPy and Pillow alone, so it is there quickly, and PyAV's X11 libraries cannot come in its way
+(OpenCV's windows hang with them: PyAV issue 1050, OpenCV issue 29195). Until there is something to draw it says what is
+being opened. It gets what to draw one at a time: for each list of sizes that comes through SOCKET there is a message in
+MEMORY, and when that is drawn it answers with the window's shape, where things stand on it, and the seconds of a core
+that it took. It also says what is done with keys and mouse, and that the window was closed. It ends when nobody is at
+the other end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,22 +18,39 @@ import select
 import socket
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
-from clesr.pipeline.frame import Result
+from clesr.engines.common.processor import schedule
+from clesr.engines.common.shared_message import SharedMessage
+from clesr.pipeline.display.alerts import Alert
+from clesr.pipeline.display.facts import RED, figure_text
+from clesr.pipeline.display.layout import Box
+from clesr.pipeline.display.overlay import Canvas
+from clesr.pipeline.display.text import Pen
 from clesr.pipeline.sinks.placement import WindowPlacement
-from clesr.pipeline.sinks.window.hud import draw
-from clesr.pipeline.sinks.window.overlay import Canvas
-from clesr.pipeline.sinks.window.window import MOST_BYTES, SharedMessage
-from clesr.pipeline.status import Status
+from clesr.pipeline.sinks.window import banners
+from clesr.pipeline.sinks.window.connection import MOST_BYTES
+from clesr.pipeline.sinks.window.hud import draw, draw_opening, text_size
+from clesr.pipeline.sinks.window.mouse import MOVE
+from clesr.pipeline.sinks.window.scene import Drawn, Scene
+from clesr.pipeline.sinks.window.x_events import XEvents
 
+NICE = 10  # the engine goes first where both want a core
 LOOK_S = 0.01  # between two looks at keys and mouse
 OF_SCREEN = 0.9  # of its width and height are used at most
 NARROWEST = 480  # pixels, so that the display stays readable over a small image
+BUTTONS = 7  # of the mouse, in OpenCV's flags
+OPENING_NS = 200_000_000  # between two drawings of what is being opened
+LETTERS = range(ord("a"), ord("z") + 1)
+SILENT_NS = 2_000_000_000  # without anything to draw, after which the image is no longer shown as live
+STARTING = "starting"
 FIRST_SHAPE = (480, 640)  # before the first image
 UNKNOWN_SCREEN = (1280, 720)
 ADVICE = "run with --display none, on a desktop, or over ssh -X"
@@ -42,27 +62,56 @@ class Screen:
     def __init__(self, place: WindowPlacement) -> None:
         self._place = place
         self._left, self._top, *self._space = place.part_of(screen_size())
-        self._fitted: tuple[int, ...] | None = None  # shape of the image that the window was last sized for
-        self._open = False
+        self._fitted: tuple[int, ...] | None = None  # LR shape of the image that it was last sized for
         self._canvas: Canvas | None = None
+        self._full = False
+        self._pointed: list[tuple[int, int, int, int]] = []
+        self._events = XEvents()
+        self._create()
 
-    def show(self, result: Result | None, status: Status, overlay: bool) -> tuple[int, int]:
-        """Draw; (H, W) of the window's inside."""
-        if not self._open:
-            self._create()
-        if result is not None and result.image.shape != self._fitted:
-            self._fitted = result.image.shape
-            self._resize(result.image.shape)
-        shape = self._shape()
-        self._canvas = draw(result, status, shape, out=self._canvas, overlay=overlay)
-        cv2.imshow(self._place.title, self._canvas)  # which copies it
-        return shape
+    def show(self, scene: Scene) -> Drawn:
+        """Draw ``scene``."""
+        result, view = scene.result, scene.view
+        self._events.hold()
+        if view.full_screen != self._full:
+            self._full = view.full_screen
+            cv2.setWindowProperty(self._place.title, cv2.WND_PROP_FULLSCREEN, float(self._full))
+        if result is not None and result.lr.shape != self._fitted:
+            self._fitted = result.lr.shape
+            if not self._full:
+                self._resize((result.image.shape[0], result.image.shape[1] * scene.aspect))
+        drawn = draw(scene, self._shape(), self._canvas)
+        self._canvas = drawn.canvas
+        cv2.imshow(self._place.title, drawn.canvas)  # which copies it
+        return drawn
+
+    def show_silence(self, age_ns: int) -> None:
+        """Make what is shown one that nobody takes for live, where nothing new came for so long."""
+        if self._canvas is not None:
+            canvas = self._canvas.copy()
+            banners.grey(canvas)
+            height, width = canvas.shape[:2]
+            alert = Alert("NO ANSWER", "from clesr", RED, figure_text(age_ns))
+            banners.show_signal(Pen(canvas), alert, Box(0, 0, width, height), 0, text_size((height, width)))
+            cv2.imshow(self._place.title, canvas)
+
+    def show_opening(self, lines: Sequence[str]) -> None:
+        """Say what is being opened."""
+        cv2.imshow(self._place.title, draw_opening(lines, self._shape()))
+
+    def pointed(self) -> list[tuple[int, int, int, int]]:
+        """What the mouse has done since the last call: OpenCV's event, x and y, and flags."""
+        pointed, self._pointed = [*self._pointed, *self._events.turned()], []
+        return pointed
+
+    def pressed(self) -> int:
+        """The key that was pressed since the last call, by OpenCV's code; -1 for none."""
+        key = cv2.pollKey()
+        return self._events.cased(key) if key in LETTERS else key
 
     @property
     def is_closed(self) -> bool:
         """Whether the user has closed it."""
-        if not self._open:
-            return False
         try:
             return cv2.getWindowProperty(self._place.title, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error:  # Qt's, after the last window was closed
@@ -77,10 +126,18 @@ class Screen:
         except cv2.error as error:
             last = str(error).strip().splitlines()[-1]
             raise SinkError(f"a window cannot be opened: {last}; {ADVICE}") from error
-        self._open = True
+        cv2.setMouseCallback(self._place.title, self._point)
         self._resize(FIRST_SHAPE)
 
-    def _resize(self, shape: tuple[int, ...]) -> None:
+    def _point(self, event: int, x: int, y: int, flags: int, _: object) -> None:
+        moved = event == MOVE
+        if moved and not flags & BUTTONS:
+            return
+        if moved and self._pointed and self._pointed[-1][0] == MOVE:
+            self._pointed.pop()  # where it is now counts
+        self._pointed.append((event, x, y, flags))
+
+    def _resize(self, shape: tuple[float, float]) -> None:
         height, width = shape
         ratio = min(OF_SCREEN * self._space[0] / width, OF_SCREEN * self._space[1] / height)
         ratio = min(ratio, max(1.0, NARROWEST / width))
@@ -103,6 +160,7 @@ def screen_size() -> tuple[int, int]:
         )
     if not sys.platform.startswith("linux"):
         return UNKNOWN_SCREEN
+    os.environ.setdefault("QT_XCB_NO_XI2", "1")  # the wheel comes as buttons (``x_events``)
     os.environ.setdefault("QT_QPA_PLATFORM", "xcb")  # OpenCV's Qt has no other, and warns on Wayland
     if not Path(os.environ.get("QT_QPA_FONTDIR", "/")).is_dir():
         os.environ["QT_QPA_FONTDIR"] = str(Path(cv2.__file__).parent)  # Qt warns where the folder is missing
@@ -159,17 +217,36 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
         connection.send(json.dumps(words).encode())
 
     try:
-        screen = Screen(place)
+        screen, opening, silence = Screen(place), Opening(), Silence()
+        screen.show_opening(opening.lines())
         say(ready=True)
         while True:
             if select.select([connection], [], [], LOOK_S)[0]:
                 packet = connection.recv(MOST_BYTES)
                 if not packet:
                     return
-                say(shape=screen.show(*message.get(json.loads(packet))))
-            key = cv2.pollKey()
+                told = json.loads(packet)
+                if isinstance(told, dict):
+                    opening.begin(told["opening"])
+                else:
+                    begun = time.thread_time()
+                    drawn = screen.show(message.get(told))
+                    opening.end()
+                    silence.end()
+                    layout = drawn.layout and (
+                        drawn.layout.place, drawn.layout.crop, drawn.layout.shape, drawn.layout.panes
+                    )  # fmt: skip
+                    took_s = time.thread_time() - begun
+                    say(shape=drawn.canvas.shape[:2], layout=layout, alarm=drawn.alarm, took_s=took_s)
+            if opening.is_due():
+                screen.show_opening(opening.lines())
+            if silence.is_due():
+                screen.show_silence(silence.age_ns)
+            key = screen.pressed()
+            for pointed in screen.pointed():
+                say(mouse=pointed)
             if key != -1:
-                say(key=key & 0xFF)
+                say(key=key)
             if screen.is_closed:
                 say(closed=True)
                 return
@@ -177,6 +254,58 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
         return  # nobody is there
     except Exception as error:  # noqa: BLE001 - the other process says it
         say(error=first_line(error))
+
+
+class Silence:
+    """How long nothing has come to be drawn: a parent that works sends something all the time."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._since_ns: int | None = None
+        self._drawn_ns = 0
+
+    @property
+    def age_ns(self) -> int:
+        return 0 if self._since_ns is None else self._clock.now_ns() - self._since_ns
+
+    def end(self) -> None:
+        """Something came."""
+        self._since_ns = self._clock.now_ns()
+
+    def is_due(self) -> bool:
+        """Whether that is to be drawn, for the first time or again."""
+        now = self._clock.now_ns()
+        if self.age_ns < SILENT_NS or now - self._drawn_ns < OPENING_NS:
+            return False
+        self._drawn_ns = now
+        return True
+
+
+class Opening:
+    """What is being opened, and for how long; counts on while its parent imports and compiles."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock, self._begun_ns, self._drawn_ns = clock, clock.now_ns(), clock.now_ns()
+        self._lines: list[str] = []
+        self._ended = False
+
+    def begin(self, lines: list[str]) -> None:
+        self._lines, self._begun_ns, self._drawn_ns = lines, self._clock.now_ns(), 0
+
+    def end(self) -> None:
+        self._ended = True
+
+    def is_due(self) -> bool:
+        """Whether it is to be drawn again."""
+        return not self._ended and self._clock.now_ns() - self._drawn_ns >= OPENING_NS
+
+    def lines(self) -> list[str]:
+        """As they are now."""
+        self._drawn_ns = self._clock.now_ns()
+        if not self._lines:
+            return [STARTING]
+        seconds = (self._drawn_ns - self._begun_ns) / 1e9
+        return [*self._lines[:-1], f"{self._lines[-1]} {seconds:.0f} s" if seconds >= 1 else self._lines[-1]]
 
 
 def _end_with_parent() -> None:
@@ -189,6 +318,9 @@ def main() -> None:
     connection, memory, title, index, count = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the cores are the engine's
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    schedule("SCHED_BATCH")
     place = WindowPlacement(title, int(index), int(count))
     serve(socket.socket(fileno=int(connection)), SharedMessage(int(memory)), place)
     os._exit(0)  # the window library's own end may wait for the X server

@@ -1,19 +1,26 @@
 """Size and form of an image file, read from its header alone.
 
-Formats: PNG (ISO/IEC 15948), JPEG (ITU-T T.81), BMP, PNM (netpbm), WebP (RFC 9649), JPEG 2000 (ITU-T T.800).
+Formats: PNG (ISO/IEC 15948), JPEG (ITU-T T.81), BMP, PNM (netpbm), WebP (RFC 9649), JPEG 2000 (ITU-T T.800), GIF.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
-_JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # those that begin a frame
-_PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
+from clesr.pipeline.sources.images.chunks import (
+    JPEG_BEGINS,
+    PNG_BEGINS,
+    BadHeader,
+    jpeg_segments,
+    png_chunks,
+    png_file,
+    webp_chunks,
+)
+from clesr.pipeline.sources.images.gif import GIF_BEGINS, read_gif
+
+_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # those that begin a frame, of JPEG-LS too
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by colour type; what a palette becomes may have alpha
 _PNG_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # chunks that the pixels come from
 _PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?!\d)")
@@ -31,10 +38,6 @@ class ImageHeader(NamedTuple):
     memory: int
 
 
-class BadHeader(Exception):
-    """No header of these formats; the message is one line."""
-
-
 def read_header(data: bytes) -> ImageHeader:
     """The header of the image in ``data``. Raises BadHeader."""
     for begins, read in _READERS:
@@ -43,36 +46,25 @@ def read_header(data: bytes) -> ImageHeader:
                 return read(data)
             except _SIZED_BY as error:
                 raise BadHeader(_UNREADABLE) from error
-    raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000)")
+    raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000, GIF)")
 
 
 def picture_alone(data: bytes) -> bytes:
     """The image in ``data``, which ``read_header`` took, without what is no picture where a decoder would unpack that:
     the texts and profiles of a PNG."""
-    if not data.startswith(_PNG_BEGINS):
+    if not data.startswith(PNG_BEGINS):
         return data
-    kept = (chunk for kind, chunk in _png_chunks(data) if kind in _PNG_PICTURE)
-    return b"".join([_PNG_BEGINS, *kept])
+    return png_file((kind, body) for kind, body in png_chunks(data) if kind in _PNG_PICTURE)
 
 
 def jpeg_shape(data: bytes) -> tuple[int, int]:
     """(H, W) of the largest frame of a JPEG image. Raises BadHeader."""
-    shapes = []
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            break  # the coded picture, or damage
-        marker = data[at + 1]
-        if marker == 0:
-            break  # no marker: decoders look for the next one, wherever that is
-        if marker == 0xFF or marker in _JPEG_ALONE:
-            at += 1 if marker == 0xFF else 2
-            continue
-        if marker in _JPEG_FRAMES and at + 9 <= len(data):
-            shapes.append(struct.unpack_from(">HH", data, at + 5))
-        if marker == 0xDA:
-            break
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    segments = jpeg_segments(data)
+    shapes = [
+        struct.unpack_from(">HH", body, 1)
+        for marker, body in segments
+        if marker in _JPEG_FRAMES and len(body) >= 5
+    ]
     if not shapes:
         raise BadHeader("is damaged: it states no size")
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
@@ -83,24 +75,9 @@ def _png(data: bytes) -> ImageHeader:
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR" or colour not in _PNG_SAMPLES or bits not in (1, 2, 4, 8, 16):
         raise BadHeader(_UNREADABLE)
-    for _ in _png_chunks(data):
+    for _ in png_chunks(data):
         pass
     return ImageHeader((height, width), height * width * _PNG_SAMPLES[colour] * (2 if bits == 16 else 1))
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and bytes of each chunk, to the last. Raises BadHeader where one is longer than the file, or its checksum
-    does not hold."""
-    at, view = len(_PNG_BEGINS), memoryview(data)
-    while at < len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise BadHeader("is damaged: a checksum in it does not match")
-        yield kind, view[at : end + 4]
-        if kind == b"IEND":
-            return
-        at = end + 4
 
 
 def _jpeg(data: bytes) -> ImageHeader:
@@ -133,23 +110,29 @@ def _pnm(data: bytes) -> ImageHeader:
 def _webp(data: bytes) -> ImageHeader:
     """The larger of the canvas and the picture in it: the first of each."""
     shapes: list[tuple[int, int]] = []
-    at = 12
-    while at + 8 <= len(data) and len(shapes) < 2:
-        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        body = data[at + 8 : at + 18]
+    for kind, body in webp_chunks(data):
         if kind == b"VP8X":
-            shapes.append((1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")))
+            shapes.append(webp_canvas(body))
         elif kind == b"VP8L":
             (packed,) = struct.unpack_from("<I", body, 1)
             shapes.append((1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF)))
         elif kind == b"VP8 ":
             width, height = struct.unpack_from("<HH", body, 6)
             shapes.append((height & 0x3FFF, width & 0x3FFF))
-        elif kind == b"ANIM":
-            raise BadHeader("is an animation; give it as a video, or its images by themselves")
-        at += 8 + size + size % 2
+        if len(shapes) == 2 or kind == b"ANMF":
+            break
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
     return ImageHeader((height, width), height * width * 6)
+
+
+def webp_canvas(body: bytes | memoryview) -> tuple[int, int]:
+    """(H, W) of the canvas that a VP8X chunk states."""
+    return 1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")
+
+
+def _gif(data: bytes) -> ImageHeader:
+    height, width = read_gif(data).shape
+    return ImageHeader((height, width), height * width * 4)
 
 
 def _jpeg2000(data: bytes) -> ImageHeader:
@@ -161,6 +144,14 @@ def _jpeg2000(data: bytes) -> ImageHeader:
     if not (tile_x and tile_y) or -(-x1 // tile_x) * -(-y1 // tile_y) > 65_535:
         raise BadHeader("is damaged: its tiles are too many")
     return ImageHeader((height, width), max(0, height) * max(0, width) * samples * 6)
+
+
+def jpeg2000_bits(data: bytes) -> int:
+    """Of each number of the first sample. Raises BadHeader."""
+    try:
+        return (data[_codestream(data) + 42] & 0x7F) + 1
+    except _SIZED_BY as error:
+        raise BadHeader(_UNREADABLE) from error
 
 
 def _codestream(data: bytes) -> int:
@@ -180,12 +171,13 @@ def _codestream(data: bytes) -> int:
         at += length
 
 
+JPEG2000_BEGINS = (b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51")
 _READERS = (
-    (_PNG_BEGINS, _png),
-    (b"\xff\xd8", _jpeg),
+    (PNG_BEGINS, _png),
+    (JPEG_BEGINS, _jpeg),
     (b"BM", _bmp),
     (b"P", _pnm),
     (b"RIFF", _webp),
-    (b"\x00\x00\x00\x0cjP", _jpeg2000),
-    (b"\xff\x4f\xff\x51", _jpeg2000),
+    *((begins, _gif) for begins in GIF_BEGINS),
+    *((begins, _jpeg2000) for begins in JPEG2000_BEGINS),
 )

@@ -11,7 +11,8 @@ import numpy as np
 from clesr.engines.common.errors import WHY, SourceError, on_error, told_as
 from clesr.engines.common.limits import size_problem
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.images.indexed import IndexedSource, UnreadableImage
+from clesr.pipeline.sources.images.gray import Values
+from clesr.pipeline.sources.images.indexed import FrameTimes, IndexedSource, UnreadableImage
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 
 # 16-byte header: frame rate, big-endian float32, at byte 5; frame size in bytes, big-endian int32, at byte 10.
@@ -48,8 +49,17 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
         return (np.frombuffer(data, "<u2").reshape(shape) ^ 0x8000).astype(np.uint16, copy=False)
 
     count = whole + (rest > GAP)  # with the one that the end of the file cuts
+    times = FrameTimes.constant(options.fps or fps, count)
+    values = Values(np.dtype(np.int16), 16)
     return IndexedSource(
-        image, count, str(path), release=file.close, clock=options.clock, fps=fps, shape=shape
+        image,
+        count,
+        str(path),
+        release=file.close,
+        clock=options.clock,
+        times=times,
+        shape=shape,
+        window=None if options.window is None else values.levels(*options.window),
     )
 
 

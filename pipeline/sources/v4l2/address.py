@@ -11,9 +11,12 @@ from clesr.engines.common.parsing import one_line
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import SourceOptions
 
+SIGNAL = ("input", "standard", "timings")  # of a frame grabber
+
 
 def open_camera(address: str, options: SourceOptions) -> Source:
-    """The camera at ``address``; what is not size, fps or format in it is a control of the camera.
+    """The camera at ``address``; what is not size, fps, format, input, standard or timings in it is a control of
+    the camera.
 
     Raises UsageError for options that cannot work, SourceError where there is no such camera.
     """
@@ -21,12 +24,21 @@ def open_camera(address: str, options: SourceOptions) -> Source:
     size = _size(address, controls.pop("size", None))
     fps = _fps(address, controls.pop("fps", None))
     pixel_format = controls.pop("format", None)
+    signal = {name: controls.pop(name) for name in SIGNAL if name in controls}
     try:
         from clesr.pipeline.sources.v4l2.camera import CameraSource
     except ImportError as error:
         raise SourceError(f"{device}: cameras need linuxpy, which is for Linux only ({error})") from error
     return CameraSource(
-        device, size=size, fps=fps, pixel_format=pixel_format, controls=controls, clock=options.clock
+        device,
+        size=size,
+        fps=fps,
+        pixel_format=pixel_format,
+        controls=controls,
+        clock=options.clock,
+        signal=signal,
+        levels=options.levels,
+        deinterlace=options.deinterlace,
     )
 
 

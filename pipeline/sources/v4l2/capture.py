@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import select
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from linuxpy.ioctl import ioctl  # type: ignore[import-untyped]
 from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
 
 from clesr.engines.common.errors import SourceError, on_error
 from clesr.pipeline.frame import Image
+from clesr.pipeline.sources.v4l2.buffers import Buffers
 from clesr.pipeline.sources.v4l2.controls import set_controls
+from clesr.pipeline.sources.v4l2.fields import Captured, Fields
+from clesr.pipeline.sources.v4l2.inputs import choose_input, choose_standard, choose_timings
+from clesr.pipeline.sources.v4l2.jpeg import Damaged
 from clesr.pipeline.sources.v4l2.modes import (
     CAPTURE,
     Wanted,
+    buffer_type,
     choose_format,
     same_rate,
     wrong_rate,
     wrong_size,
 )
-from clesr.pipeline.sources.v4l2.pixels import BufferDecoder, Damaged
+from clesr.pipeline.sources.v4l2.pixels import BufferDecoder, stated_levels
 
 BUFFERS = 4
-MMAP = v4l2.Memory.MMAP
 FOLDER = Path("/dev")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Captured:
-    """What a buffer held. ``sequence`` counts modulo 2**32; ``stamp_ns`` is the driver's monotonic time, or
-    None where it gives none; ``reason`` says why there is no image."""
-
-    sequence: int
-    stamp_ns: int | None
-    image: Image | None
-    reason: str = ""
 
 
 class Capture:
@@ -52,17 +45,24 @@ class Capture:
 
     def __init__(self, address: str, wanted: Wanted) -> None:
         self.address = address
-        self._maps: list[mmap.mmap] = []
+        self._buffers: Buffers | None = None
         self._poller = select.poll()
         self._device = v4l2.Device(address)
         with on_error(self.close), explained(address):
             self._device.open()
             self._check_kind()
+            self._buffers = Buffers(self._device)
+            self._choose_signal(wanted)
             self._set_format(wanted)
             self.fps = self._set_fps(wanted.fps)
             set_controls(self._device, wanted.controls)
-            self._start()
+            self._buffers.start(BUFFERS)
             self._poller.register(self._device.fileno(), select.POLLIN)
+
+    @property
+    def fields(self) -> Fields:
+        """How whole images come of what the device sends."""
+        return self._fields
 
     def wait(self, timeout: float, wake: int) -> bool:
         """True when a buffer is ready within ``timeout`` seconds; False at once when ``wake`` is readable."""
@@ -79,79 +79,103 @@ class Capture:
 
     def take(self) -> Captured | None:
         """The oldest filled buffer, copied out and queued again; None where there is none."""
+        assert self._buffers is not None
         try:
-            buffer = v4l2.dequeue_buffer(self._device, CAPTURE, MMAP)
+            buffer = self._buffers.take()
         except BlockingIOError:
             return None
         flags, stamp = buffer.flags, buffer.timestamp
         monotonic = flags & v4l2.BufferFlag.TIMESTAMP_MASK == v4l2.BufferFlag.TIMESTAMP_MONOTONIC
         stamp_ns = stamp.secs * 1_000_000_000 + stamp.usecs * 1000 if monotonic else 0
         image, reason = self._copy(buffer)
-        v4l2.enqueue_buffer_raw(self._device, buffer)
-        return Captured(buffer.sequence, stamp_ns or None, image, reason)
+        self._buffers.give_back(buffer)
+        return self._fields.put(Captured(buffer.sequence, stamp_ns or None, image, reason), buffer.field)
+
+    def adjust(self, controls: Mapping[str, str]) -> None:
+        """Set ``controls`` while it streams. Raises as ``set_controls``."""
+        set_controls(self._device, controls)
 
     def close(self) -> None:
         """Give everything back, whatever state the device is in."""
         if self._device.closed:
             return
-        with contextlib.suppress(OSError):
-            v4l2.stream_off(self._device, CAPTURE)
-        while self._maps:
-            self._maps.pop().close()
-        with contextlib.suppress(OSError):
-            v4l2.free_buffers(self._device, CAPTURE, MMAP)
+        if self._buffers is not None:
+            self._buffers.close()
         with contextlib.suppress(OSError):
             self._device.close()
 
     def _check_kind(self) -> None:
         kinds = self._device.info.device_capabilities or self._device.info.capabilities
-        if not kinds & v4l2.Capability.VIDEO_CAPTURE:
-            what = "a multi-planar camera" if kinds & v4l2.Capability.VIDEO_CAPTURE_MPLANE else "no camera"
-            raise SourceError(f"{self.address} is {what}, which clesr cannot read; {cameras_here()}")
+        if buffer_type(self._device) is None:
+            raise SourceError(f"{self.address} is no camera, which clesr cannot read; {cameras_here()}")
         if not kinds & v4l2.Capability.STREAMING:
             raise SourceError(
                 f"{self.address} cannot stream into mapped buffers; use another camera or driver"
             )
 
+    def _choose_signal(self, wanted: Wanted) -> None:
+        for choose, what in (
+            (choose_input, wanted.input),
+            (choose_standard, wanted.standard),
+            (choose_timings, wanted.timings),
+        ):
+            if what is not None:
+                choose(self._device, what)
+
     def _set_format(self, wanted: Wanted) -> None:
-        now = v4l2.get_raw_format(self._device, CAPTURE).fmt.pix
+        asked = v4l2.get_raw_format(self._device, buffer_type(self._device))
+        now = self._pixels(asked)
         size = wanted.size or (now.width, now.height)
         chosen = choose_format(self._device, wanted, size)
-        given = v4l2.set_format(self._device, CAPTURE, *size, chosen.fourcc).fmt.pix
+        now.width, now.height = size
+        now.pixelformat, now.field = chosen.code, v4l2.Field.ANY
+        if buffer_type(self._device) == CAPTURE:
+            now.bytesperline = now.sizeimage = 0
+        else:
+            for plane in now.plane_fmt:
+                plane.bytesperline = plane.sizeimage = 0
+        given = self._pixels(v4l2.set_raw_format(self._device, asked))
         if given.pixelformat != chosen.code:
             raise SourceError(
                 f"{self.address} offers {chosen.name} but does not switch to it; choose another format"
             )
-        self.size = (given.width, given.height)
-        if wanted.size is not None and self.size != wanted.size:
+        self._fields = Fields(given.field, given.height)
+        self.size = (given.width, self._fields.lines)
+        if wanted.size is not None and wanted.size not in (self.size, (given.width, given.height)):
             raise wrong_size(self._device, [chosen], wanted.size)
         self.pixel_format = chosen
-        self._decoder = BufferDecoder(chosen, self.size, given.bytesperline)
+        lines = given if buffer_type(self._device) == CAPTURE else given.plane_fmt[0]
+        levels = stated_levels(given.quantization, wanted.levels)
+        self._decoder = BufferDecoder(chosen, (given.width, given.height), lines.bytesperline, levels)
+
+    def _pixels(self, form: Any) -> Any:
+        return form.fmt.pix if buffer_type(self._device) == CAPTURE else form.fmt.pix_mp
 
     def _set_fps(self, fps: float | None) -> float | None:
         if fps is not None:
             with contextlib.suppress(OSError):  # what came of it is read back
-                v4l2.set_fps(self._device, CAPTURE, fps)
+                self._ask_rate(fps)
         try:
-            given = float(v4l2.get_fps(self._device, CAPTURE))
+            period = v4l2.get_parm(self._device, buffer_type(self._device)).parm.capture.timeperframe
+            given = period.denominator / period.numerator
         except (OSError, ZeroDivisionError):
             given = 0.0
         if fps is not None and not same_rate(given, fps):
             raise wrong_rate(self._device, [self.pixel_format], self.size, fps)
         return given or None
 
-    def _start(self) -> None:
-        granted = v4l2.request_buffers(self._device, CAPTURE, MMAP, BUFFERS).count
-        for index in range(granted):
-            buffer = v4l2.query_buffer(self._device, CAPTURE, MMAP, index)
-            self._maps.append(v4l2.mmap_from_buffer(self._device, buffer))
-            v4l2.enqueue_buffer(self._device, CAPTURE, MMAP, 0, index)
-        v4l2.stream_on(self._device, CAPTURE)
+    def _ask_rate(self, fps: float) -> None:
+        rate = Fraction(fps).limit_denominator(1001)
+        parm = v4l2.raw.v4l2_streamparm(type=buffer_type(self._device))
+        period = parm.parm.capture.timeperframe
+        period.numerator, period.denominator = rate.denominator, rate.numerator
+        ioctl(self._device, v4l2.IOC.S_PARM, parm)
 
     def _copy(self, buffer: Any) -> tuple[Image | None, str]:
         if buffer.flags & v4l2.BufferFlag.ERROR:
             return None, "the driver marked the frame as damaged"
-        with memoryview(self._maps[buffer.index]) as mapped, mapped[: buffer.bytesused] as data:
+        assert self._buffers is not None
+        with self._buffers.data(buffer) as data:
             try:
                 return self._decoder.decode(data), ""
             except Damaged as error:
@@ -173,7 +197,7 @@ def cameras_here() -> str:
     for path in sorted(FOLDER.glob("video*")):
         with contextlib.suppress(OSError), v4l2.IO.open(path, True) as file:
             info = v4l2.read_capabilities(file)
-            if info.device_caps & v4l2.Capability.VIDEO_CAPTURE:
+            if info.device_caps & (v4l2.Capability.VIDEO_CAPTURE | v4l2.Capability.VIDEO_CAPTURE_MPLANE):
                 found.append(f"{path} ({info.card.decode(errors='replace')})")
     return f"cameras found: {', '.join(found)}" if found else "no camera was found; is it plugged in?"
 

@@ -10,7 +10,7 @@ from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
 from clesr.engines.common.errors import SourceError, UsageError
 from clesr.pipeline.sources.v4l2.pixels import FORMATS, PixelFormat
 
-CAPTURE = v4l2.BufferType.VIDEO_CAPTURE
+CAPTURE, MULTIPLANAR = v4l2.BufferType.VIDEO_CAPTURE, v4l2.BufferType.VIDEO_CAPTURE_MPLANE
 ENOUGH_FPS = 30.0  # a rate above this does not speak for a pixel format
 FPS_TOLERANCE = 0.01  # 29.97 is given for 30
 
@@ -19,12 +19,26 @@ Size = tuple[int, int]  # width, height
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked of the camera; None leaves it as it is. ``size`` is (width, height) in pixels."""
+    """What was asked of the camera; None leaves it as it is. ``size`` is (width, height) in pixels; ``input``,
+    ``standard`` and ``timings`` say which signal of a frame grabber is captured, ``levels`` how its grey levels are
+    meant."""
 
     size: Size | None = None
     fps: float | None = None
     pixel_format: PixelFormat | None = None
     controls: Mapping[str, str] = field(default_factory=dict)
+    input: str | None = None
+    standard: str | None = None
+    timings: str | None = None
+    levels: str = "auto"
+
+
+def buffer_type(device: v4l2.Device) -> v4l2.BufferType | None:
+    """How the opened ``device`` hands pictures over: in one plane, or in several; None where it captures none."""
+    kinds = device.info.device_capabilities or device.info.capabilities
+    if kinds & v4l2.Capability.VIDEO_CAPTURE:
+        return CAPTURE
+    return MULTIPLANAR if kinds & v4l2.Capability.VIDEO_CAPTURE_MPLANE else None
 
 
 def choose_format(device: v4l2.Device, wanted: Wanted, size: Size) -> PixelFormat:
@@ -58,7 +72,7 @@ def choose_format(device: v4l2.Device, wanted: Wanted, size: Size) -> PixelForma
 
 def offered_formats(device: v4l2.Device) -> list[PixelFormat]:
     """The formats of the camera that clesr can read, best first."""
-    entry = v4l2.raw.v4l2_fmtdesc(type=CAPTURE)
+    entry = v4l2.raw.v4l2_fmtdesc(type=buffer_type(device))
     codes = {item.pixelformat for item in v4l2.iter_read(device, v4l2.IOC.ENUM_FMT, entry)}
     return [known for known in FORMATS if known.code in codes]
 
@@ -68,6 +82,16 @@ def offered_rates(device: v4l2.Device, pixel_format: PixelFormat, size: Size) ->
     entries = v4l2.iter_read_frame_intervals(device, pixel_format.code, *size)
     ranges = {tuple(sorted((float(entry.min_fps), float(entry.max_fps)))) for entry in entries}
     return sorted((low, high) for low, high in ranges if high > 0)
+
+
+def offered_sizes(device: v4l2.Device, pixel_format: PixelFormat) -> list[tuple[str, Size | None]]:
+    """The sizes in words, each with itself where it is a single one; none where the driver does not tell."""
+    entries = list(v4l2.iter_read_frame_sizes(device, pixel_format.code))
+    single = v4l2.FrameSizeType.DISCRETE
+    return [
+        (_size_text(entry), (entry.info.width, entry.info.height) if entry.type == single else None)
+        for entry in entries
+    ]
 
 
 def same_rate(given: float, asked: float) -> bool:

@@ -14,11 +14,12 @@ import av
 
 from clesr.engines.common.errors import WHY, EndOfSource, on_error, told_as
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.sources.video.file import VideoSource, file_address
+from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
+from clesr.pipeline.sources.video.file import HIDDEN, VideoSource, file_address
 from clesr.pipeline.video.decode import open_container
+from clesr.pipeline.video.tracks import video_track
 
 LEAD = 2  # key frames before a part from which reading begins: pictures after an open group build on the one before
-_HIDDEN = ("vp8",)  # codecs with packets that show nothing: their packets do not number the frames
 
 
 class NotApart(Exception):
@@ -51,14 +52,17 @@ class VideoIndex:
         return len(self.pts)
 
 
-def index_video(path: Path) -> VideoIndex:
+def index_video(path: Path, options: SourceOptions = DEFAULTS) -> VideoIndex:
     """Read the packets of ``path`` once. Raises SourceError where it is no video."""
-    source = VideoSource(path)
+    source = VideoSource(path, options)
     codec = source.codec
-    times, keys, problems = array("q"), [], [f"{codec} has hidden packets"] if codec in _HIDDEN else []
+    times, keys, problems = array("q"), [], [f"{codec} has hidden packets"] if codec in HIDDEN else []
 
     def visit(packet: av.Packet[av.VideoStream]) -> None:
-        if packet.pts is None or packet.is_corrupt or packet.is_discard:
+        if packet.is_discard:
+            problems.append("an edit list leaves frames out")
+            return
+        if packet.pts is None or packet.is_corrupt:
             problems.append("a packet has no time or is marked as damaged")
             times.append(times[-1] + 1 if times else 0)
             return
@@ -109,9 +113,9 @@ class VideoRange:
     """The frames of ``span``, numbered as in the whole video. ``read`` raises NotApart where they are not exactly
     those that the scan promised, or one is damaged: what a sequential read makes of that is what counts."""
 
-    def __init__(self, path: Path, span: FrameRange) -> None:
+    def __init__(self, path: Path, span: FrameRange, options: SourceOptions = DEFAULTS) -> None:
         self._span, self._number = span, span.start
-        self._source = _open_at(path, span)
+        self._source = _open_at(path, span, options)
         self.info = replace(self._source.info, frames=span.stop - span.start)
 
     def read(self, timeout: float) -> Frame | Corrupt | None:
@@ -140,18 +144,18 @@ class VideoRange:
         self._source.close()
 
 
-def _open_at(path: Path, span: FrameRange) -> VideoSource:
+def _open_at(path: Path, span: FrameRange, options: SourceOptions) -> VideoSource:
     """A source that begins at the key frame of ``span`` or before; raises NotApart where it lands behind it."""
     if span.seek is None:
-        return VideoSource(path)
+        return VideoSource(path, options)
     container = open_container(file_address(str(path)))
     seeking = told_as(NotApart, f"cannot be read from {span.seek} on ({WHY})", av.FFmpegError)
     with on_error(container.close), seeking:
-        stream = container.streams.video[0]
+        stream = video_track(container, options.track, str(path))
         container.seek(span.seek, stream=stream, backward=True)
         landed = next((packet for packet in container.demux(stream) if packet.size), None)
         when = None if landed is None else landed.pts if landed.dts is None else landed.dts
         if when is None or when > span.seek:
             raise NotApart(f"the file cannot be read from {span.seek} on")
         container.seek(span.seek, stream=stream, backward=True)
-    return VideoSource(path, container=container)
+    return VideoSource(path, options, container)

@@ -27,6 +27,7 @@ class MessageHeader(msgspec.Struct, frozen=True):
     number: Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
     stream: str = ""
     time_ns: Annotated[int, msgspec.Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)] = 0
+    damaged: object = False  # of senders of before it may be anything: they gave it no meaning
 
 
 class Refused(Exception):

@@ -26,7 +26,7 @@ _KEPT_PARTS = 4  # of a message; one with so many is refused anyway
 class Peer:
     """The connection ``outer``, whose bytes go to a ZeroMQ socket of ``context`` with these ``settings``.
 
-    ``cost`` is about what ZeroMQ keeps of it. Nothing here waits. One thread uses it.
+    ``name`` is its address; ``cost`` is about what ZeroMQ keeps of it. Nothing here waits. One thread uses it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Peer:
         most: int,
         now: int,
     ) -> None:
-        self.outer = outer
+        self.outer, self.name, self.closed = outer, _name(outer), False
         self.most = most  # bytes of the largest part
         self.cost, self.began_ns, self.heard_ns = 0, now, now
         self.refused = 0  # messages in a row that held no frame
@@ -145,9 +145,20 @@ class Peer:
             return memoryview(b"")
 
     def close(self) -> None:
+        self.closed = True
         for connection in (self.outer, self.inner):
             connection.close()
         self.messages.close(0)
+
+
+def _name(connection: socket.socket) -> str:
+    if connection.family == socket.AF_UNIX:
+        return f"local connection {connection.fileno()}"
+    try:
+        host, port = connection.getpeername()[:2]
+    except OSError:
+        return "a sender that has gone"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _received(connection: socket.socket) -> bytes | None:

@@ -56,9 +56,9 @@ class PeerPool:
         if listen:
             self._listener, self._named = _listening(endpoint)
 
-    def wait(self, give: Callable[[Parts], bool], refuse: Callable[[str], None]) -> None:
-        """Pass on what comes, for NAP_MS at most: ``give`` gets messages and says whether they held a frame, ``refuse``
-        gets why a connection was ended."""
+    def wait(self, give: Callable[[Parts, Peer], bool], refuse: Callable[[str], None]) -> None:
+        """Pass on what comes, for NAP_MS at most: ``give`` gets each message and its peer, and says whether it held a
+        frame; ``refuse`` gets why a connection was ended."""
         now = SYSTEM.now_ns()
         if self._listener is None and not self._peers and now >= self._next_dial:
             self._dial()
@@ -89,7 +89,7 @@ class PeerPool:
         if self._named is not None:
             self._named.forget()
 
-    def _serve(self, peer: Peer, give: Callable[[Parts], bool], *, forward: bool, now: int) -> None:
+    def _serve(self, peer: Peer, give: Callable[[Parts, Peer], bool], *, forward: bool, now: int) -> None:
         """Messages before bytes: what is whole leaves ZeroMQ before more goes in. Raises Refused."""
         if self._given(peer, give, now):
             return
@@ -106,13 +106,13 @@ class PeerPool:
         elif peer is self._senior and (now - self._moved_ns > STALLED_NS or now - self._turn_ns > TURN_NS):
             raise Refused("a message that does not end while others wait")
 
-    def _given(self, peer: Peer, give: Callable[[Parts], bool], now: int) -> bool:
+    def _given(self, peer: Peer, give: Callable[[Parts, Peer], bool], now: int) -> bool:
         """Whether ``peer`` had a message. The time that its reader took is nobody's fault here."""
         parts = None if peer.rests(now) else peer.take()
         if parts is None:
             return False
         begin = SYSTEM.now_ns()
-        fits = give(parts)
+        fits = give(parts, peer)
         end = SYSTEM.now_ns()
         peer.judge(fits, end)
         peer.heard_ns = end

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
-from clesr.engines.common.addresses import check_names, choice, split_options
+from clesr.engines.common.addresses import check_names, check_port, choice, is_loopback, split_options
 from clesr.engines.common.errors import SourceError, UsageError
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
-from clesr.pipeline.curve import load_keys
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.curve import doorkeeper, load_keys
+from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.messages import SafeLogger
+from clesr.pipeline.rate_limiter import RateLimiter
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.receiving import ReceivingSource
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
+from clesr.pipeline.sources.zeromq.peer import Peer
 from clesr.pipeline.sources.zeromq.peer_pool import PeerPool
+from clesr.pipeline.sources.zeromq.senders import TakenStream
 
+log = SafeLogger(logging.getLogger(__name__))
 FORM = "zmq+tcp://host:port or zmq+ipc:///path"
 OPTIONS = ("socket", "bind", "topic", "stream", "curve_secret", "curve_server", "curve_clients")
 HIGH_WATER = 8  # messages of each peer that wait in ZeroMQ for a reader that is late, where they are small
@@ -40,14 +43,16 @@ class ZmqSource(ReceivingSource):
     | socket | sub | ``sub`` receives from PUB, ``pull`` from PUSH |
     | bind | 0 | 1 waits for senders at the address (``tcp://*:port``), 0 connects to one |
     | topic | none | messages have three parts, the first beginning with this text (``sub`` only) |
-    | stream | all | takes only messages whose header has this ``stream`` |
+    | stream | the first | takes messages whose header has this ``stream``; those of others are passed over |
     | curve_secret | none | our CURVE certificate with secret key; needed with ``bind=1`` |
     | curve_server | none | the sender's CURVE certificate; encrypts where we connect |
     | curve_clients | all | folder of the certificates that may send to us, with ``bind=1`` |
 
     ``time_ns`` is the arrival by ``options.clock``: a sender's clock is another machine's. The sender's number is kept,
-    so that a gap shows; where it falls back, or steps ahead by more than a million, the sender has begun anew
-    and numbers go on from the last one. A message that is not of the documented form is Corrupt.
+    so that a gap shows, and its word that a frame is ``damaged``. Where the number falls back, or steps ahead by more
+    than a million, the sender has begun anew and numbers go on from the last one. A message that is not of the
+    documented form is Corrupt.
+    Where several senders or streams come, one is taken: ``TakenStream`` says which, and what becomes of the others.
 
     Raises UsageError for an address or option that cannot work, SourceError where it cannot be opened.
     """
@@ -58,26 +63,45 @@ class ZmqSource(ReceivingSource):
         endpoint, asked = parse_address(address)
         self._clock, self._topic, self._stream = options.clock, "topic" in asked, asked.get("stream")
         self._numbers = Renumbered()
+        self._taken = TakenStream(place := shown(address).partition("?")[0])
+        self._anew = RateLimiter(log.warning, options.clock)
         with ExitStack() as opened:
             self._peers = _open_peers(endpoint, asked, opened)
             self._opened = opened.pop_all()
+        remote = endpoint.startswith("tcp://") and not is_loopback(endpoint[6:].rpartition(":")[0])
+        if remote and not {"curve_secret", "curve_server"} & asked.keys():
+            log.warning(
+                f"{place} is not encrypted: whoever is on the network may read it, or send in its place"
+            )
         self._start("clesr-zeromq", self._receive)
 
     def _receive(self) -> None:
         with self._opened:
-            while not self._closing.is_set():
-                self._peers.wait(self._give, self._refuse)
+            try:
+                while not self._closing.is_set():
+                    self._peers.wait(self._give, self._refuse)
+            finally:
+                self._anew.rest()
+                self._taken.tell()
 
-    def _give(self, parts: list[zmq.Frame]) -> bool:
-        """One message; whether it held a frame."""
+    def _give(self, parts: list[zmq.Frame], sender: Peer) -> bool:
+        """One message of ``sender``; whether it held a frame."""
         now = self._clock.now_ns()
         try:
             header, image = parse_message([part.buffer for part in parts], topic=self._topic)
         except Refused as reason:
             self._refuse(str(reason))
             return False
-        if self._stream is None or header.stream == self._stream:
-            self._box.put(Frame(image, self._numbers.of(header.number), now))
+        if self._stream not in (None, header.stream) or not self._taken.admits(header.stream, sender, now):
+            return True
+        number = self._numbers.of(header.number)
+        if self._numbers.before is not None:
+            self._anew(
+                f"{self.info.address}: the sender's numbers went from {self._numbers.before} to {header.number}: it "
+                "began anew, and what it captured in between is not known; or two senders use the same stream name"
+            )
+            self._box.put(Outage("its sender began anew"))
+        self._box.put(Frame(image, number, now, damaged=header.damaged is True))
         return True
 
     def _refuse(self, reason: str) -> None:
@@ -90,14 +114,19 @@ class Renumbered:
     def __init__(self) -> None:
         self._last = -1
         self._shift: int | None = None  # None before the first good number
+        self._sent = 0  # the sender's last number
+        self.before: int | None = None
+        """The sender's number before that of the last frame, where it began anew with that."""
 
     def of(self, number: int) -> int:
         """The number of the frame that its sender calls ``number``."""
+        self.before = None
         if self._shift is None:
             self._shift = 0 if self._last < 0 else self._last + 1 - number
         elif not 0 < number + self._shift - self._last <= MAX_GAP:
             self._shift = self._last + 1 - number
-        self._last = number + self._shift
+            self.before = self._sent
+        self._last, self._sent = number + self._shift, number
         return self._last
 
     def next(self) -> int:
@@ -112,14 +141,18 @@ def parse_address(address: str) -> tuple[str, dict[str, str]]:
     endpoint = base.removeprefix("zmq+")
     scheme, _, rest = endpoint.partition("://")
     host, _, port = rest.rpartition(":")
-    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch("[0-9]{1,5}", port))):
+    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch("[0-9]+", port))):
         raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {FORM}")
+    if scheme == "tcp":
+        check_port(address, port)
     check_names(address, options, OPTIONS)
     choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
     bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
     secret, server, clients = (name in options for name in ("curve_secret", "curve_server", "curve_clients"))
     if options.get("socket") == "pull" and "topic" in options:
         problem = "PULL sockets have no topics; leave topic out, or use socket=sub"
+    elif scheme == "tcp" and host == "*" and not bind:
+        problem = "* is no machine to connect to; name the sender's, or wait for senders with bind=1"
     elif bind and server:
         problem = "curve_server is for who connects; with bind=1 give curve_secret"
     elif clients and not (bind and secret):
@@ -137,7 +170,7 @@ def _open_peers(endpoint: str, options: dict[str, str], opened: ExitStack) -> Pe
     opened.callback(context.destroy, linger=0)
     listen = options.get("bind") == "1"
     if "curve_clients" in options:
-        opened.callback(_doorkeeper(context, options["curve_clients"]).stop)
+        opened.callback(doorkeeper(context, options["curve_clients"], SourceError).stop)
     kind, most = zmq.PULL if options.get("socket") == "pull" else zmq.SUB, max_pixels()
     settings: dict[int, int | bytes] = {
         zmq.LINGER: 0,
@@ -150,16 +183,6 @@ def _open_peers(endpoint: str, options: dict[str, str], opened: ExitStack) -> Pe
     return opened.enter_context(
         closing(PeerPool(context, kind, settings, endpoint, listen=listen, most=most))
     )
-
-
-def _doorkeeper(context: zmq.Context[Any], folder: str) -> ThreadAuthenticator:
-    """Admits only the certificates in ``folder``."""
-    if not Path(folder).is_dir():
-        raise SourceError(f"{folder} is no folder of CURVE certificates; make one with *.key files in it")
-    doorkeeper = ThreadAuthenticator(context)
-    doorkeeper.start()
-    doorkeeper.configure_curve(domain="*", location=folder)
-    return doorkeeper
 
 
 def _curve_settings(options: dict[str, str], *, listen: bool) -> Mapping[int, int | bytes]:

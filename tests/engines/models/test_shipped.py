@@ -31,6 +31,14 @@ def test_shipped_weights(stem: str) -> None:
     assert descriptor.licence
     assert descriptor.training["steps"] > 0
     assert descriptor.metrics["test_gain_db"] > 0
+
+
+@pytest.mark.parametrize(
+    "stem", [pytest.param(stem, marks=[pytest.mark.slow] * stem.startswith("densenet")) for stem in SHIPPED]
+)
+def test_every_engine_computes_what_the_reference_does(stem: str) -> None:
+    name, _, scale = stem.rpartition("-x")
+    model = load_model(shipped()[name, int(scale)])
     lr = probe_image(*SHAPE)
     reference = upscale(model.module, lr)
     for candidate in engines():

@@ -21,10 +21,22 @@ TARGETS = {
     "video": "recordings.Video",
     "ffv1": "recordings.Ffv1",
     "jpeg": "images.Jpeg",
+    "camera": "camera.Camera",
     "tiff": "images.Tiff",
     "images": "images.Images",
+    "ome": "stacks.Ome",
+    "animation": "stacks.Animated",
+    "dicom": "stacks.Dicom",
     "strings": "strings.Strings",
     "cache": "cache.CacheFile",
+    "orders": "orders.Orders",
+    "page": "orders.PageMessages",
+    "requests": "requests.HttpRequests",
+    "scrapes": "requests.Scrapes",
+    "cores": "cores.Cores",
+    "documents": "documents.Documents",
+    "web-archive": "archives.WebArchive",
+    "association": "archives.Association",
 }
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
 

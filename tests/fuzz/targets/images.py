@@ -11,15 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
+from PIL import Image as Pillow
 
 from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.registry import open_source
-from clesr.pipeline.sources.v4l2.pixels import Damaged, decode_jpeg, open_jpeg
+from clesr.pipeline.sources.v4l2.jpeg import Damaged, decode_jpeg, open_jpeg
 from fuzz.mutations import flip
 from fuzz.target import Target, drain
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".pgm", ".ppm", ".webp", ".jp2")
+TEXTS = (b"P2\n# a\n3 2\n1023\n1 2 3 4 5 1023", b"P1 4 2 01010 101", b"P3 1 1 9 1 2 3", b"P4 9 2 abcd")
 
 
 def noise(*shape: int, dtype: type = np.uint8) -> Image:
@@ -49,7 +51,7 @@ class Jpeg(Target):
 class Tiff(Target):
     def seeds(self) -> list[bytes]:
         gray, colour = noise(3, 16, 20), noise(16, 20, 3)
-        kinds: list[tuple[Image, Mapping[str, Any]]] = [
+        kinds: list[tuple[Any, Mapping[str, Any]]] = [
             (gray, {}),
             (noise(4, 16, 20, dtype=np.uint16), {"imagej": True, "metadata": {"fps": 12.0}}),
             (gray, {"compression": "zlib"}),
@@ -58,15 +60,29 @@ class Tiff(Target):
             (noise(40, 40), {"tile": (16, 16)}),
             (gray, {"planarconfig": "separate", "photometric": "rgb"}),
             (gray, {"ome": True}),
+            (gray, {"compression": "lzw", "predictor": True}),
+            (gray, {"compression": "zstd"}),
+            (gray, {"compression": "lzma"}),
+            (gray, {"compression": "packbits"}),
+            (gray, {"compression": "png"}),
+            (gray, {"compression": "jpegxr"}),
+            (gray, {"compression": "jpegxl"}),
+            (gray, {"compression": "lerc"}),
+            (gray, {"compression": "jpeg"}),
+            (gray, {"compression": "jpeg2000"}),
+            (gray >> 4, {"bitspersample": 4, "photometric": "miniswhite"}),
+            (gray > 99, {}),
+            (noise(16, 20, 4), {"photometric": "separated"}),
+            (gray.astype(np.float32), {"predictor": True, "compression": "zlib"}),
         ]
-        return [_tiff(image, **options) for image, options in kinds] + [
+        return [tiff_bytes(image, **options) for image, options in kinds] + [
             cv2.imencode(".tif", noise(16, 20))[1].tobytes()
         ]
 
     def run(self, data: bytes) -> None:
         path = self.folder / "a.tif"
         path.write_bytes(data)
-        drain(open_source(str(path), pace="max"))
+        drain(open_source(str(path), pace="max", window=(0.0, 1.0) if len(data) % 2 else None))
 
 
 class Images(Target):
@@ -76,7 +92,13 @@ class Images(Target):
         kinds = {suffix: noise(16, 20) if suffix == ".pgm" else noise(16, 20, 3) for suffix in SUFFIXES[:-1]}
         made = [cv2.imencode(suffix, image)[1].tobytes() for suffix, image in kinds.items()]
         deep = cv2.imencode(".png", noise(16, 20, dtype=np.uint16))[1].tobytes()
-        return [bytes([kind % len(SUFFIXES)]) + content for kind, content in enumerate([*made, b"", deep])]
+        turned = Pillow.Exif()
+        turned[274] = 6
+        photo = io.BytesIO()
+        Pillow.fromarray(noise(16, 20)).save(photo, "JPEG", exif=turned.tobytes())
+        texts = [bytes([SUFFIXES.index(".pgm")]) + text for text in TEXTS]
+        made = [bytes([kind % len(SUFFIXES)]) + content for kind, content in enumerate([*made, b"", deep])]
+        return [*made, *texts, bytes([SUFFIXES.index(".jpg")]) + photo.getvalue() + b"more"]
 
     def mutate(self, rng: Random, data: bytes) -> bytes:
         kind = data[:1] if rng.random() < 0.9 else bytes([int(rng.random() * 256)])
@@ -94,7 +116,7 @@ class Images(Target):
                 path.unlink()
 
 
-def _tiff(image: Image, **options: Any) -> bytes:
+def tiff_bytes(image: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, image, **options)
     return file.getvalue()

@@ -51,7 +51,7 @@ class Video(Target):
             index = index_video(path)
             split_video(index, index.frames, 4)
         else:
-            drain(open_source(str(path), pace="max", count=use == 1))
+            drain(open_source(str(path), pace="max", count=use == 1, deinterlace=use == 2))
 
 
 class Ffv1(Target):

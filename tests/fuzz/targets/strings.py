@@ -1,4 +1,4 @@
-"""Words of the command line: addresses of sources and sinks, regions, windows, rates, frames, names."""
+"""Words of the command line: addresses, regions, windows, rates, frames, names, faults on purpose, keys."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import numpy as np
 
 from clesr.engines.common.addresses import split_options
 from clesr.engines.common.text import shown
+from clesr.pipeline.chaos.plan import FAULTS, parse_plan
+from clesr.pipeline.controls.action import assign_keys, parse_key
+from clesr.pipeline.metrics.server import parse_listen as parse_metrics
+from clesr.pipeline.operator.operator import checked_name
+from clesr.pipeline.operator.registry import all_actions
 from clesr.pipeline.prepare import Roi, Window, stretch
+from clesr.pipeline.sinks.browser.door import Door, parse_listen
 from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sinks.zeromq import parse_address
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.sources.registry import open_source
-from clesr.tools.common.naming import name_streams, spread
+from clesr.tools.common.naming import name_streams, spread, spread_several
+from clesr.tools.export.delivery.address import parse_place
 from clesr.tools.export.selection import parse_frames
 from fuzz.mutations import flip
 from fuzz.target import Target
@@ -22,7 +30,9 @@ TEXTS = (
     "demo:?size=64&fps=12&seed=3&drop=0.01&bits=16&noise=1&fov=475&frames=5&pace=max", "demo:?fps=30000/1001",
     "/dev/video9?size=640x480&fps=30&format=GREY&gain=4", "0,0,48,48", "200,5000", "percentile", "0-249", "12.5",
     "zmq+tcp://*:5556?bind=1&socket=pull", "zmq+ipc:///nowhere/x?topic=a&stream=b", "file:///nowhere/a.mkv",
-    "igtl://*:18944?name=a&header=1&pixel_um=0.83", "left=/dev/video9", "rtsp://user:secret@camera/live?password=secret",
+    "igtl://*:18944?name=a&header=1&pixel_um=0.83", "left=/dev/video9", "dicom://PACS@archive:104", "https://user:secret@[::1]:8443/web/studies",
+    "rtsp://user:secret@camera/live?password=secret", "engine-stall@10+3,disk-full@60", "every=60,seed=1", "still=s",
+    "quit=", "127.0.0.1:8765", "[::1]:0", "9187", "zmq+tcp://127.0.0.1:5557?curve_secret=a&curve_clients=b",
 )  # fmt: skip
 WORDS = (
     "1e9", "1e999999", "1e-400", "1/0", "0/1", "-1", "nan", "inf", "9" * 5000, "%00", "%ff", "&", "=", "?", "@", "/",
@@ -66,6 +76,17 @@ def _sink(text: str) -> None:
         open_sink(text.replace("*", "127.0.0.1", 1)).close()
 
 
+def _plan(text: str) -> None:
+    plan = parse_plan(text)
+    for place in FAULTS:
+        plan.present(place)
+
+
+def _key(text: str) -> None:
+    action, key = parse_key(text)
+    assign_keys(all_actions(), {action: key})
+
+
 def _window(text: str) -> None:
     window = Window.parse(text)
     if window.mode == "fixed":
@@ -73,7 +94,9 @@ def _window(text: str) -> None:
 
 
 def _names(text: str) -> None:
-    spread("--output", (text, "{stream}"), list(name_streams((text, text, "b=x"))))
+    streams = list(name_streams((text, text, "b=x")))
+    spread_several("--send", (text, f"b={text}", "{stream}x"), streams[:1])
+    spread("--output", (text, "{stream}"), streams)
 
 
 READERS: tuple[Callable[[str], object], ...] = (
@@ -85,5 +108,13 @@ READERS: tuple[Callable[[str], object], ...] = (
     split_options,
     parse_pace,
     parse_frames,
+    parse_place,
     shown,
+    _plan,
+    _key,
+    parse_listen,
+    parse_metrics,
+    parse_address,
+    lambda text: Door(listen=text),
+    checked_name,
 )

@@ -22,7 +22,8 @@ struct camera cam = {.lock = PTHREAD_MUTEX_INITIALIZER, .memory = -1};
 const struct format FORMATS[FORMAT_COUNT] = {
     {"MJPG", V4L2_PIX_FMT_MJPEG, 8, 0}, {"YUYV", V4L2_PIX_FMT_YUYV, 8, 2}, {"NV12", V4L2_PIX_FMT_NV12, 8, 1},
     {"GREY", V4L2_PIX_FMT_GREY, 8, 1},  {"Y10", V4L2_PIX_FMT_Y10, 10, 2},  {"Y12", V4L2_PIX_FMT_Y12, 12, 2},
-    {"Y16", V4L2_PIX_FMT_Y16, 16, 2},
+    {"Y16", V4L2_PIX_FMT_Y16, 16, 2},   {"UYVY", V4L2_PIX_FMT_UYVY, 8, 2, 1}, {"YU12", V4L2_PIX_FMT_YUV420, 8, 1},
+    {"NM12", V4L2_PIX_FMT_NV12M, 8, 1},
 };
 
 struct control CONTROLS[CONTROL_COUNT] = {
@@ -78,10 +79,20 @@ bool remember(int fd, struct file *file) {
     return false;
 }
 
+__u32 capture_type(void) {
+    return getenv("FAKE_V4L2_PLANES") ? V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE : V4L2_BUF_TYPE_VIDEO_CAPTURE;
+}
+
+__u32 field_order(void) {
+    const char *field = getenv("FAKE_V4L2_FIELD");
+    return field ? (__u32)atoi(field) : V4L2_FIELD_NONE;
+}
+
 size_t image_size(void) {
     size_t lines = (size_t)cam.stride * cam.height;
     if (!cam.format->step) return (size_t)cam.width * cam.height * 2;
-    return cam.format->fourcc == V4L2_PIX_FMT_NV12 ? lines * 3 / 2 : lines;
+    bool chroma = cam.format->fourcc == V4L2_PIX_FMT_NV12 || cam.format->fourcc == V4L2_PIX_FMT_YUV420;
+    return chroma ? lines * 3 / 2 : lines;
 }
 
 size_t buffer_span(void) { return (image_size() + 4095) & ~(size_t)4095; }
@@ -99,8 +110,8 @@ static void paint(unsigned char *at, __u32 number) {
                 line[2 * x] = value & 0xFF;
                 line[2 * x + 1] = value >> 8;
             } else {
-                line[x * cam.format->step] = value;
-                if (cam.format->step == 2) line[2 * x + 1] = x & 1 ? 0xAA : 0x55; /* chroma */
+                line[x * cam.format->step + cam.format->offset] = value;
+                if (cam.format->step == 2) line[2 * x + 1 - cam.format->offset] = x & 1 ? 0xAA : 0x55; /* chroma */
             }
         }
     }
@@ -129,7 +140,9 @@ static void deliver(struct timespec when) {
         memmove(cam.queue, cam.queue + 1, sizeof cam.queue[0] * --cam.queued);
         buffer->info.bytesused = fill(cam.pixels + index * buffer_span());
         buffer->info.sequence = cam.sequence;
-        buffer->info.field = V4L2_FIELD_NONE;
+        buffer->info.field = field_order();
+        if (field_order() == V4L2_FIELD_ALTERNATE) /* two buffers a frame, of one number */
+            buffer->info.field = cam.frames % 2 ? V4L2_FIELD_BOTTOM : V4L2_FIELD_TOP;
         buffer->info.flags = V4L2_BUF_FLAG_MAPPED | V4L2_BUF_FLAG_DONE;
         if (!cam.unstamped) buffer->info.flags |= V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC | V4L2_BUF_FLAG_TSTAMP_SRC_SOE;
         buffer->info.timestamp.tv_sec = cam.unstamped ? 0 : when.tv_sec;
@@ -144,7 +157,8 @@ static void deliver(struct timespec when) {
         cam.done[cam.filled++] = index;
         if (send(cam.owner->other, "f", 1, MSG_NOSIGNAL) != 1) abort();
     }
-    cam.sequence++;
+    cam.frames++;
+    if (field_order() != V4L2_FIELD_ALTERNATE || cam.frames % 2 == 0) cam.sequence++;
 }
 
 static void *run(void *unused) {
@@ -166,7 +180,7 @@ static void *run(void *unused) {
 
 int start_streaming(void) {
     cam.sequence = cam.first;
-    cam.first = 0;
+    cam.first = cam.frames = 0;
     cam.streaming = true;
     return pthread_create(&cam.thread, NULL, run, NULL);
 }

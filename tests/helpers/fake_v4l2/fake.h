@@ -26,6 +26,7 @@ struct format {
     __u32 fourcc;
     int bits; /* of a gray sample */
     int step; /* bytes from sample to sample */
+    int offset; /* of the first sample in a line */
 };
 
 struct control {
@@ -53,7 +54,7 @@ struct camera {
     char busy[16]; /* the call that answers EBUSY, or empty */
     unsigned skip, errors, damaged;
     const struct format *format;
-    __u32 width, height, rate, stride, sequence, first;
+    __u32 width, height, rate, stride, sequence, first, frames; /* buffers filled since the stream began */
     struct file *owner; /* who has buffers */
     int memory, count;  /* memfd of the buffers, and how many */
     unsigned char *pixels, *jpeg;
@@ -66,10 +67,12 @@ struct camera {
     struct { void *at; size_t size; struct file *file; } maps[MAPS];
 };
 
-#define FORMAT_COUNT 7
+#define FORMAT_COUNT 10
 #define CONTROL_COUNT 10
 extern const struct format FORMATS[FORMAT_COUNT];
 extern struct control CONTROLS[CONTROL_COUNT];
+__u32 capture_type(void); /* of buffers: VIDEO_CAPTURE, or with FAKE_V4L2_PLANES _MPLANE */
+__u32 field_order(void);  /* FAKE_V4L2_FIELD, NONE */
 extern struct camera cam; /* its lock guards everything; all functions below are called with it held */
 
 void start(void); /* once, at the first call that concerns the device */

@@ -38,6 +38,7 @@ static const char *menu_entry(__u32 id, __u32 index) {
 
 static bool offered(const struct format *format) {
     const char *list = getenv("FAKE_V4L2_FORMATS"), *at;
+    if (format->fourcc == V4L2_PIX_FMT_NV12M && !getenv("FAKE_V4L2_PLANES")) return false;
     if (!list) return format->step || cam.jpeg;
     size_t length = strlen(format->name);
     for (at = list; (at = strstr(at, format->name)); at += length)
@@ -60,15 +61,16 @@ static int querycap(struct v4l2_capability *cap) {
     strcpy((char *)cap->bus_info, "usb-0000:00:14.0-1");
     cap->version = 0x060100;
     cap->device_caps = V4L2_CAP_STREAMING | V4L2_CAP_EXT_PIX_FORMAT;
-    cap->device_caps |= cam.metadata ? V4L2_CAP_META_CAPTURE : V4L2_CAP_VIDEO_CAPTURE;
-    cap->capabilities = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_META_CAPTURE | V4L2_CAP_STREAMING |
+    __u32 pictures = getenv("FAKE_V4L2_PLANES") ? V4L2_CAP_VIDEO_CAPTURE_MPLANE : V4L2_CAP_VIDEO_CAPTURE;
+    cap->device_caps |= cam.metadata ? V4L2_CAP_META_CAPTURE : pictures;
+    cap->capabilities = pictures | V4L2_CAP_META_CAPTURE | V4L2_CAP_STREAMING |
                         V4L2_CAP_EXT_PIX_FORMAT | V4L2_CAP_DEVICE_CAPS;
     return 0;
 }
 
 static int enum_fmt(struct v4l2_fmtdesc *desc) {
     __u32 index = desc->index, at = 0;
-    if (desc->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return EINVAL;
+    if (desc->type != capture_type()) return EINVAL;
     for (size_t i = 0; i < COUNT(FORMATS); i++)
         if (offered(&FORMATS[i]) && at++ == index) {
             desc->pixelformat = FORMATS[i].fourcc;
@@ -83,11 +85,14 @@ static void describe(struct v4l2_pix_format *pix, const struct format *format, _
     const char *padding = getenv("FAKE_V4L2_PADDING");
     memset(pix, 0, sizeof *pix);
     pix->width = width, pix->height = height, pix->pixelformat = format->fourcc;
-    pix->field = V4L2_FIELD_NONE;
+    const char *quantization = getenv("FAKE_V4L2_QUANTIZATION");
+    pix->field = field_order();
+    pix->quantization = quantization ? atoi(quantization) : V4L2_QUANTIZATION_DEFAULT;
+    pix->priv = V4L2_PIX_FMT_PRIV_MAGIC;
     pix->bytesperline = format->step ? width * format->step + (padding ? atoi(padding) : 0) : 0;
     pix->sizeimage = pix->bytesperline * height;
     if (!format->step) pix->sizeimage = width * height * 2;
-    if (format->fourcc == V4L2_PIX_FMT_NV12) pix->sizeimage = pix->sizeimage * 3 / 2;
+    if (format->fourcc == V4L2_PIX_FMT_NV12 || format->fourcc == V4L2_PIX_FMT_YUV420) pix->sizeimage = pix->sizeimage * 3 / 2;
     pix->colorspace = V4L2_COLORSPACE_SRGB;
 }
 
@@ -115,6 +120,22 @@ static int set_fmt(struct file *file, struct v4l2_pix_format *pix) {
     return 0;
 }
 
+/* The same of several planes: the first has luma, and a second chroma where the format has one. */
+static int planar_fmt(struct file *file, unsigned long request, struct v4l2_pix_format_mplane *mp) {
+    struct v4l2_pix_format pix = {.width = mp->width, .height = mp->height, .pixelformat = mp->pixelformat};
+    int error = 0;
+    if (request == VIDIOC_S_FMT) error = set_fmt(file, &pix);
+    else if (request == VIDIOC_TRY_FMT) error = try_fmt(&pix);
+    else describe(&pix, cam.format, cam.width, cam.height);
+    memset(mp, 0, sizeof *mp);
+    mp->width = pix.width, mp->height = pix.height, mp->pixelformat = pix.pixelformat, mp->field = pix.field;
+    mp->colorspace = pix.colorspace, mp->quantization = pix.quantization;
+    mp->num_planes = pix.pixelformat == V4L2_PIX_FMT_NV12M ? 2 : 1;
+    mp->plane_fmt[0].bytesperline = pix.bytesperline, mp->plane_fmt[0].sizeimage = pix.sizeimage;
+    mp->plane_fmt[1].bytesperline = pix.bytesperline, mp->plane_fmt[1].sizeimage = pix.sizeimage / 2;
+    return error;
+}
+
 static int enum_sizes(struct v4l2_frmsizeenum *size) {
     if (!format_of(size->pixel_format) || size->index >= COUNT(SIZES)) return EINVAL;
     size->type = V4L2_FRMSIZE_TYPE_DISCRETE;
@@ -138,7 +159,7 @@ static int enum_intervals(struct v4l2_frmivalenum *interval) {
 static int parm(struct v4l2_streamparm *parm, bool set) {
     struct v4l2_captureparm *capture = &parm->parm.capture;
     struct v4l2_fract asked = capture->timeperframe;
-    if (parm->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return EINVAL;
+    if (parm->type != capture_type()) return EINVAL;
     if (set && cam.streaming) return EBUSY;
     if (set && asked.numerator && asked.denominator) {
         set_rate((double)asked.denominator / asked.numerator);
@@ -242,7 +263,7 @@ static int ext_ctrls(struct v4l2_ext_controls *all, unsigned long request) {
 }
 
 static int reqbufs(struct file *file, struct v4l2_requestbuffers *request) {
-    if (request->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || request->memory != V4L2_MEMORY_MMAP) return EINVAL;
+    if (request->type != capture_type() || request->memory != V4L2_MEMORY_MMAP) return EINVAL;
     if (is_busy("REQBUFS") || (cam.owner && cam.owner != file)) return EBUSY;
     if (cam.streaming && request->count) return EBUSY;
     free_buffers();
@@ -262,10 +283,23 @@ static int reqbufs(struct file *file, struct v4l2_requestbuffers *request) {
     return 0;
 }
 
+/* `mine` as the program gets it: of several planes, where the program has room for them. */
+static int tell(struct v4l2_buffer *buffer, const struct v4l2_buffer *mine) {
+    struct v4l2_buffer asked = *buffer;
+    *buffer = *mine;
+    if (capture_type() != V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE) return 0;
+    if (asked.length < 2 || !asked.m.planes) return EINVAL;
+    buffer->m.planes = asked.m.planes;
+    buffer->bytesused = 0;
+    buffer->length = 1;
+    asked.m.planes[0] = (struct v4l2_plane){.bytesused = mine->bytesused, .length = mine->length};
+    asked.m.planes[0].m.mem_offset = mine->m.offset;
+    return 0;
+}
+
 static int querybuf(struct v4l2_buffer *buffer) {
     if (buffer->index >= (__u32)cam.count) return EINVAL;
-    *buffer = cam.buffers[buffer->index].info;
-    return 0;
+    return tell(buffer, &cam.buffers[buffer->index].info);
 }
 
 static int qbuf(struct file *file, struct v4l2_buffer *buffer) {
@@ -295,9 +329,8 @@ static int dqbuf(int fd, struct v4l2_buffer *buffer) {
     int index = cam.done[0];
     memmove(cam.done, cam.done + 1, sizeof cam.done[0] * --cam.filled);
     cam.buffers[index].done = false;
-    *buffer = cam.buffers[index].info;
-    buffer->flags &= ~V4L2_BUF_FLAG_DONE;
-    return 0;
+    cam.buffers[index].info.flags &= ~V4L2_BUF_FLAG_DONE;
+    return tell(buffer, &cam.buffers[index].info);
 }
 
 static int stream_on(struct file *file) {
@@ -315,11 +348,65 @@ static int stream_off(struct file *file) {
     return 0;
 }
 
+static const char *const INPUTS[] = {"Camera 1", "S-Video", "HDMI"};
+static const struct { v4l2_std_id id; const char *name; } STANDARDS[] = {{V4L2_STD_PAL, "PAL"}, {V4L2_STD_NTSC, "NTSC"}};
+static const struct v4l2_bt_timings TIMINGS[] = {
+    {.width = 1920, .height = 1080, .pixelclock = 148500000, .hfrontporch = 88, .hsync = 44, .hbackporch = 148,
+     .vfrontporch = 4, .vsync = 5, .vbackporch = 36},
+    {.width = 720, .height = 576, .interlaced = 1, .pixelclock = 13500000, .hfrontporch = 12, .hsync = 63,
+     .hbackporch = 69, .vfrontporch = 2, .vsync = 3, .vbackporch = 19, .il_vfrontporch = 2, .il_vsync = 3,
+     .il_vbackporch = 20},
+};
+
 static int input(struct v4l2_input *answer) {
-    if (answer->index) return EINVAL;
+    __u32 index = answer->index;
+    if (index >= COUNT(INPUTS)) return EINVAL;
     memset(answer, 0, sizeof *answer);
-    strcpy((char *)answer->name, "Camera 1");
+    answer->index = index;
+    strcpy((char *)answer->name, INPUTS[index]);
     answer->type = V4L2_INPUT_TYPE_CAMERA;
+    return 0;
+}
+
+static int set_input(int index) {
+    if (index < 0 || index >= (int)COUNT(INPUTS)) return EINVAL;
+    note("S_INPUT %s", INPUTS[index]);
+    return 0;
+}
+
+static int standard(struct v4l2_standard *answer) {
+    if (answer->index >= COUNT(STANDARDS)) return EINVAL;
+    answer->id = STANDARDS[answer->index].id;
+    strcpy((char *)answer->name, STANDARDS[answer->index].name);
+    return 0;
+}
+
+static int set_standard(v4l2_std_id id) {
+    for (size_t i = 0; i < COUNT(STANDARDS); i++)
+        if (STANDARDS[i].id == id) {
+            note("S_STD %s", STANDARDS[i].name);
+            return 0;
+        }
+    return EINVAL;
+}
+
+static int enum_timings(struct v4l2_enum_dv_timings *answer) {
+    if (answer->index >= COUNT(TIMINGS)) return EINVAL;
+    answer->timings.type = V4L2_DV_BT_656_1120;
+    answer->timings.bt = TIMINGS[answer->index];
+    return 0;
+}
+
+static int query_timings(struct v4l2_dv_timings *answer) {
+    if (!getenv("FAKE_V4L2_SIGNAL")) return ENOLINK;
+    answer->type = V4L2_DV_BT_656_1120;
+    answer->bt = TIMINGS[0];
+    return 0;
+}
+
+static int set_timings(const struct v4l2_dv_timings *timings) {
+    if (timings->type != V4L2_DV_BT_656_1120) return EINVAL;
+    note("S_DV_TIMINGS %ux%u %llu", timings->bt.width, timings->bt.height, (unsigned long long)timings->bt.pixelclock);
     return 0;
 }
 
@@ -332,7 +419,12 @@ int answer(int fd, unsigned long request, void *arg) {
         case VIDIOC_QUERYCAP: return querycap(arg);
         case VIDIOC_ENUMINPUT: return input(arg);
         case VIDIOC_G_INPUT: *(int *)arg = 0; return 0;
-        case VIDIOC_S_INPUT: return *(int *)arg ? EINVAL : 0;
+        case VIDIOC_S_INPUT: return set_input(*(int *)arg);
+        case VIDIOC_ENUMSTD: return standard(arg);
+        case VIDIOC_S_STD: return set_standard(*(v4l2_std_id *)arg);
+        case VIDIOC_ENUM_DV_TIMINGS: return enum_timings(arg);
+        case VIDIOC_QUERY_DV_TIMINGS: return query_timings(arg);
+        case VIDIOC_S_DV_TIMINGS: return set_timings(arg);
         case VIDIOC_G_PRIORITY: *(__u32 *)arg = V4L2_PRIORITY_INTERACTIVE; return 0;
         case VIDIOC_S_PRIORITY: return 0;
     }
@@ -342,7 +434,8 @@ int answer(int fd, unsigned long request, void *arg) {
         case VIDIOC_G_FMT:
         case VIDIOC_TRY_FMT:
         case VIDIOC_S_FMT:
-            if (format->type != V4L2_BUF_TYPE_VIDEO_CAPTURE) return EINVAL;
+            if (format->type != capture_type()) return EINVAL;
+            if (format->type == V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE) return planar_fmt(file, request, &format->fmt.pix_mp);
             if (request == VIDIOC_S_FMT) return set_fmt(file, &format->fmt.pix);
             if (request == VIDIOC_TRY_FMT) return try_fmt(&format->fmt.pix);
             describe(&format->fmt.pix, cam.format, cam.width, cam.height);

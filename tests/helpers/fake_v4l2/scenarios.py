@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -16,19 +17,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from clesr.engines.common.clock import SystemClock
 from clesr.engines.common.errors import ClesrError
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.sources.v4l2 import capture
 from clesr.pipeline.sources.v4l2.camera import CameraSource
+from clesr.pipeline.sources.v4l2.listing import camera_lines
 
 DEVICE = os.environ["FAKE_V4L2_DEVICE"]
 LOG = Path(os.environ["FAKE_V4L2_LOG"])
 SMALL = (160, 120)
+T = TypeVar("T")
 
 
 def command(text: str) -> None:
@@ -55,7 +58,7 @@ def take(source: CameraSource, count: int) -> list[Frame | Corrupt]:
     items = []
     for _ in range(count):
         item = source.read(2.0)
-        assert item is not None, "no frame within 2 s"
+        assert isinstance(item, Frame | Corrupt), "no frame within 2 s"
         items.append(item)
     return items
 
@@ -80,15 +83,97 @@ def formats() -> Any:
     seen = []
     for padding in (0, 32):
         os.environ["FAKE_V4L2_PADDING"] = str(padding)
-        for name in ("GREY", "Y10", "Y12", "Y16", "YUYV", "NV12", "MJPG"):
+        for name in ("GREY", "Y10", "Y12", "Y16", "YUYV", "UYVY", "NV12", "YU12", "MJPG"):
             source = camera(pixel_format=name)
             frames = take(source, 3)
             source.close()
             for frame in frames:
                 assert isinstance(frame, Frame), frame
                 images[f"{padding} {name} {frame.number}"] = frame.image
-            seen.append([padding, name, [frame.number for frame in frames], asdict(source.info)])
+            facts = asdict(source.info) | {"pixel_aspect": str(source.info.pixel_aspect)}
+            seen.append([padding, name, [frame.number for frame in frames], facts])
     np.savez(os.environ["IMAGES"], **images)
+    return seen
+
+
+def _saved(source: CameraSource, count: int) -> tuple[list[int], dict[str, Any]]:
+    """Numbers and images of the next frames."""
+    frames = take(source, count)
+    source.close()
+    return [frame.number for frame in frames], {
+        str(index): frame.image for index, frame in enumerate(frames) if isinstance(frame, Frame)
+    }
+
+
+def planes() -> Any:
+    """The same through the interface of several planes."""
+    os.environ["FAKE_V4L2_PLANES"] = "1"
+    images: dict[str, Any] = {}
+    seen = {}
+    for padding in (0, 32):
+        os.environ["FAKE_V4L2_PADDING"] = str(padding)
+        for name in ("GREY", "Y16", "UYVY", "NV12", "NM12", "MJPG"):
+            source = camera(pixel_format=name)
+            size, fps = source.info.shape, source.info.fps
+            seen[f"{padding} {name}"], saved = [size, fps], _saved(source, 3)[1]
+            images |= {f"{padding} {name} {index}": image for index, image in saved.items()}
+    np.savez(os.environ["IMAGES"], **images)
+    return seen
+
+
+def fields() -> Any:
+    """Images of fields that come alternately, one behind the other, and woven."""
+    images: dict[str, Any] = {}
+    seen = {}
+    for name, field in (("alternate", 7), ("apart", 5), ("woven", 8), ("one", 2)):
+        os.environ["FAKE_V4L2_FIELD"] = str(field)
+        source = unhurried_camera()
+        shape, aspect = source.info.shape, str(source.info.pixel_aspect)
+        numbers_seen, saved = _saved(source, 4)
+        seen[name] = [shape, aspect, numbers_seen]
+        images |= {f"{name} {index}": image for index, image in saved.items()}
+    os.environ["FAKE_V4L2_FIELD"] = "8"
+    source = unhurried_camera(deinterlace=True)
+    seen["deinterlaced"] = [source.info.shape, "1", _saved(source, 4)[0]]
+    np.savez(os.environ["IMAGES"], **images)
+    return seen
+
+
+def levels() -> Any:
+    """Images by what the format says of its range, and by what is asked."""
+    images: dict[str, Any] = {}
+    for quantization in (0, 1, 2):
+        os.environ["FAKE_V4L2_QUANTIZATION"] = str(quantization)
+        for asked in ("auto", "full", "limited"):
+            images[f"{quantization} {asked}"] = _saved(unhurried_camera(levels=asked), 1)[1]["0"]
+    np.savez(os.environ["IMAGES"], **images)
+    return None
+
+
+def signals() -> Any:
+    """What reaches the driver of a frame grabber, and what is refused."""
+    seen: dict[str, Any] = {}
+    for name, signal in (
+        ("by name", {"input": "s-video", "standard": "pal"}),
+        ("by number", {"input": "2", "timings": "1920x1080p60"}),
+        ("interlaced", {"timings": "720x576i50"}),
+    ):
+        before = len(log())
+        camera(signal=signal).close()
+        seen[name] = [line for line in log()[before:] if line.startswith(("S_INPUT", "S_STD", "S_DV"))]
+    for name, signal in (
+        ("no input", {"input": "5"}),
+        ("no standard", {"standard": "SECAM"}),
+        ("no timings", {"timings": "640x480p60"}),
+        ("no signal", {"timings": "auto"}),
+    ):
+        seen[name] = failure(partial(camera, signal=signal))
+    os.environ["FAKE_V4L2_SIGNAL"] = "1"
+    before = len(log())
+    camera(signal={"timings": "auto"}).close()
+    seen["found"] = [line for line in log()[before:] if line.startswith("S_DV")]
+    capture.FOLDER = Path(DEVICE).parent
+    seen["listed"] = list(camera_lines())
     return seen
 
 
@@ -186,6 +271,31 @@ def controls() -> Any:
     return seen
 
 
+def adjusted() -> Any:
+    """Controls that are set while frames come, refused, and set again where the camera comes back."""
+    source = camera()
+    take(source, 3)
+    before = len(log())
+    source.adjust("exposure", "123")
+    source.adjust("gain", "7")
+    live = [line for line in log()[before:] if line.startswith("S_CTRL")]
+    refused = [
+        failure(lambda: source.adjust("zoom", "1")),
+        failure(lambda: source.adjust("gain", "101")),
+    ]
+    take(source, 3)
+    send("unplug")
+    while not isinstance(source.read(0.1), Outage):
+        pass
+    refused.append(failure(lambda: source.adjust("gain", "8")))
+    mark = len(log())
+    send("plug")
+    while not isinstance(source.read(2.0), Frame):
+        pass
+    source.close()
+    return {"live": live, "refused": refused, "again": [x for x in log()[mark:] if x.startswith("S_CTRL")]}
+
+
 def unplugged() -> Any:
     """The camera goes away and comes back, twice; frames are read all along."""
     source = camera(pixel_format="Y12", controls={"exposure": "77"})
@@ -193,8 +303,10 @@ def unplugged() -> Any:
     seen = []
     for _ in range(2):
         send("unplug")
-        while source.read(0.1) is not None:
-            pass
+        told = []
+        while (item := source.read(0.1)) is not None:
+            if isinstance(item, Outage):
+                told.append((item.over, item.known))
         gone = {
             "node": os.path.exists(DEVICE),
             "released": log().count("release"),
@@ -206,13 +318,50 @@ def unplugged() -> Any:
         while not os.path.exists(DEVICE):
             pass
         returned = time.monotonic()
+        item = source.read(2.0)
+        assert isinstance(item, Outage)
+        told.append((item.over, item.known))
         first = take(source, 1)
         seconds = time.monotonic() - returned
         after = [item.number for item in first] + numbers(source, 4)
-        seen.append({**gone, "silent": silent, "seconds": seconds, "after": after, "log": log()[mark:]})
+        seen.append(
+            {**gone, "told": told, "silent": silent, "seconds": seconds, "after": after, "log": log()[mark:]}
+        )
     shape = [frame.image.shape for frame in take(source, 1) if isinstance(frame, Frame)]
     source.close()
     return {"before": before, "returns": seen, "shape": shape}
+
+
+def cycled() -> Any:
+    """The camera goes away and comes back, CYCLES times: seconds from each return to the first frame after it."""
+    source, chance = camera(), random.Random(1)
+    take(source, 2)
+    before, seconds, seen = descriptors(), [], []
+    for _ in range(int(os.environ["CYCLES"])):
+        command("unplug")
+        until(source, Outage)
+        source.read(chance.uniform(0, 0.3))  # so that it comes back at any time between two looks
+        returned = time.monotonic()
+        command("plug")
+        seen.append(until(source, Frame).number)
+        seconds.append(time.monotonic() - returned)
+    held = descriptors()
+    source.close()
+    return {
+        "seconds": seconds,
+        "numbers": seen,
+        "descriptors": [before, held],
+        "threads": threading.active_count(),
+    }
+
+
+def until(source: CameraSource, kind: type[T]) -> T:
+    """The next item of that kind."""
+    for _ in range(100):
+        item = source.read(0.1)
+        if isinstance(item, kind):
+            return item
+    raise AssertionError(f"no {kind.__name__} has come")
 
 
 class CountingClock(SystemClock):
@@ -291,7 +440,7 @@ def refusals() -> Any:
     options: Mapping[str, Mapping[str, Any]] = {
         "size": {"size": (161, 120)},
         "fps": {"fps": 25.0},
-        "no such format": {"pixel_format": "RGB3"},
+        "no such format": {"pixel_format": "RGB9"},
         "control": {"controls": {"zoom": "3"}},
         "range": {"controls": {"gain": "101"}},
         "text value": {"controls": {"exposure": "long"}},
@@ -310,7 +459,7 @@ def refusals() -> Any:
     return {"errors": seen, "descriptors": [before, descriptors()]}
 
 
-def wait(source: CameraSource, inside: threading.Event) -> Frame | Corrupt | None:
+def wait(source: CameraSource, inside: threading.Event) -> Frame | Corrupt | Outage | None:
     inside.set()
     return source.read(20.0)
 
@@ -327,7 +476,7 @@ def closing() -> Any:
                 pass
             inside = threading.Event()
             reading = pool.submit(wait, source, inside)
-            inside.wait()
+            assert inside.wait(60)
             began = time.monotonic()
             source.close()
             assert reading.result() is None

@@ -13,6 +13,7 @@ from heard import hear
 from session_runs import frames, make_run, record
 from support import ManualClock, Step, until
 
+from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.commit import DEAD_NS, LOSS_NS, Committer
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.reader import demux, read_session
@@ -101,7 +102,7 @@ def test_frames_that_wait_for_the_recorder_count_as_late_too(tmp_path: Path, beh
     (tmp_path / "b").mkdir()
     writer = SessionWriter(tmp_path / "b", read_session(tmp_path / "a").info)
     clock, tick = ManualClock(), threading.Event()
-    said, committer = hear(), Committer()
+    said, committer = hear(), Committer(Alarms())
     for _ in range(4):
         clock.advance(0.45)
         for _ in range(20):  # the disk is fast: what is late are the frames

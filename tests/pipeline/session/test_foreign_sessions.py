@@ -22,7 +22,7 @@ from session_runs import frames, record
 from clesr.engines.common.errors import ClesrError, EndOfSource
 from clesr.engines.common.parsing import read_bounded
 from clesr.engines.common.text import presentable
-from clesr.pipeline.frame import Corrupt
+from clesr.pipeline.frame import Corrupt, Frame
 from clesr.pipeline.session.format import (
     LINE_BYTES,
     MANIFEST_BYTES,
@@ -194,7 +194,7 @@ def test_every_foreign_value_anywhere_in_a_line_is_read_or_refused(whole: Path) 
             body = json.dumps(values, separators=(",", ":")).encode()[:-1]
             text = body + b',"chain":"' + hash_bytes(b"", body).encode() + b'"}\n'
             try:
-                found, _ = parse_line(text, "")
+                found, _ = parse_line(text, "", Record)
             except ValueError as error:
                 refused += 1
                 check_line(error)
@@ -338,7 +338,7 @@ def test_nesting_is_one_line(session: Path) -> None:
         body = b'{"levels":' + deep
         line = body + b',"chain":"' + hash_bytes(b"", body).encode() + b'"}\n'
         with pytest.raises(ValueError, match=r"nested too deeply|truncated|got `array`|got `object`"):
-            parse_line(line, "")
+            parse_line(line, "", Record)
 
 
 def test_a_byte_of_a_file_name_that_is_no_text_does_not_close_a_session(session: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_byte_of_a_file_name_that_is_no_text_does_not_close_a_session(session:
 def test_a_reason_is_cut_where_it_would_make_its_line_too_long() -> None:
     line, chain = format_lines([Record(number=0, captured_ns=0, reason="\U0001f600" * 10**6)], "")
     assert len(line) < LINE_BYTES
-    record_, found = parse_line(line, "")
+    record_, found = parse_line(line, "", Record)
     assert found == chain
     assert record_.reason == "\U0001f600" * 4096
 
@@ -379,7 +379,6 @@ def test_a_frame_without_a_time_is_played(session: Path) -> None:
     write_lines(session, lines)
     with closing(SessionSource(session)) as source:
         first = source.read(0)
-    assert first is not None
-    assert not isinstance(first, Corrupt)
+    assert isinstance(first, Frame)
     assert first.pts is None
     assert first.image.dtype == np.uint8

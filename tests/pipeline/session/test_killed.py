@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import until
+from waits import line_from
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.session.reader import read_session
@@ -39,7 +40,7 @@ def begin() -> Iterator[Begin]:
 
     def start(line: str) -> int:
         print(line, file=parent.stdin, flush=True)
-        started.append(int(parent.stdout.readline()))  # type: ignore[union-attr]
+        started.append(int(line_from(parent.stdout)))
         return started[-1]
 
     yield start
@@ -95,7 +96,7 @@ def test_killed_at_a_random_moment(begin: Begin, tmp_path: Path, codec: str) -> 
 
 
 def test_killed_while_the_disk_takes_long(begin: Begin, tmp_path: Path) -> None:
-    check(tmp_path / "s", killed(begin, tmp_path / "s", "ffv1", 2.5, slow_s=60.0))
+    check(tmp_path / "s", killed(begin, tmp_path / "s", "ffv1", 1.5, slow_s=60.0))
 
 
 @pytest.mark.slow

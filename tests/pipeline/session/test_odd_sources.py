@@ -339,7 +339,7 @@ def test_numbers_and_times_that_are_none_cost_their_frames_alone(tmp_path: Path,
     assert numbers == list(range(20))
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("no"), MemoryError()])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("no"), RuntimeError()])
 def test_a_source_that_raises_ends_the_run_and_the_session_holds(tmp_path: Path, error: Exception) -> None:
     def change(frame: Frame) -> Frame | Exception:
         return error if frame.number == 20 else frame
@@ -352,6 +352,24 @@ def test_a_source_that_raises_ends_the_run_and_the_session_holds(tmp_path: Path,
     (certificate,) = sessions(tmp_path / "s")
     assert certificate.holds
     assert certificate.totals["captured"] == 20
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_frame_for_which_a_source_has_no_memory(tmp_path: Path, live: bool) -> None:
+    """A live source goes on; one that is read may never get past it."""
+    script: list[Step] = [*frames(range(10)), MemoryError(), *frames(range(11, 20))]
+    run, _ = make_run(script, live=live)
+    run.start_recording(tmp_path / "s")
+    if live:
+        run.run()
+    else:
+        with pytest.raises(MemoryError):
+            run.run()
+    assert run.ledger.captured == (20 if live else 10)
+    assert run.ledger.outcomes[Outcome.CORRUPT] == live
+    (certificate,) = sessions(tmp_path / "s")
+    assert certificate.holds
+    assert certificate.totals["captured"] == run.ledger.captured
 
 
 def test_frames_that_the_region_of_interest_leaves_are_recorded_and_fail(tmp_path: Path) -> None:

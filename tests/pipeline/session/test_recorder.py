@@ -35,7 +35,7 @@ def ffmpeg(path: Path, pixels: str, dtype: type, shape: tuple[int, int]) -> NDAr
         pytest.skip("ffmpeg is missing: install it")
     options = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", pixels, "-"]
     done = subprocess.run(
-        [command, "-v", "error", "-i", str(path), *options], capture_output=True, check=True
+        [command, "-v", "error", "-i", str(path), *options], capture_output=True, check=True, timeout=60
     )
     assert not done.stderr
     return np.frombuffer(done.stdout, dtype).reshape(-1, *shape)

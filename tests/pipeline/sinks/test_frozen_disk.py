@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waits import line_from
 
 SCRIPT = """
 import os, sys, threading, time
@@ -73,7 +74,7 @@ def test_the_disk_of_these_tests_really_freezes(tmp_path: Path, freezer: Path) -
         env=os.environ | {"LD_PRELOAD": str(freezer), "FREEZE_FOLDER": str(tmp_path), "FREEZE_WHILE": str(frozen)},
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline() == "begins\n"
+    assert line_from(process.stdout) == "begins\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     frozen.unlink()

@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from heard import hear
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import SinkError, UsageError
@@ -210,9 +211,13 @@ def test_another_size_goes_on_in_a_second_file(tmp_path: Path, make_result: Make
     first, second = noise((32, 48)), noise((64, 40))
     deep = noise((64, 40), 16)
     images = [first] * 3 + [second] * 2 + [deep]
-    results = [make_result(image, n, time_ns=n * 40_000_000) for n, image in enumerate(images)]
+    results, said = [make_result(image, n, time_ns=n * 40_000_000) for n, image in enumerate(images)], hear()
     line = record(tmp_path / "out.mkv", results)
     assert names(tmp_path) == {"out.mkv", "out.2.mkv", "out.3.mkv"}
+    assert said == [
+        f"{tmp_path}/out.mkv: images have 40x64 pixels, {bits} bits now; the video goes on in {tmp_path}/out.{n}.mkv"
+        for n, bits in ((2, 8), (3, 16))
+    ]
     assert [len(decode(tmp_path / name)[0]) for name in ("out.mkv", "out.2.mkv")] == [3, 2]
     assert np.array_equal(decode(tmp_path / "out.3.mkv", deep=True)[0][0], deep)
     parts = line.split("; ")

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import zmq
 import zmq.auth
+from heard import hear
 from numpy.typing import NDArray
+from zmq_peers import peer_context
 
 from clesr.engines.common.errors import SinkError, UsageError
+from clesr.pipeline.curve import make_keys
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.registry import open_sink
@@ -30,7 +33,7 @@ class Network:
     """Opens receivers, and closes them after the test."""
 
     def __init__(self) -> None:
-        self._context: zmq.Context[Receiver] = zmq.Context()
+        self._context: zmq.Context[Receiver] = peer_context()
         self._opened: list[Receiver] = []
 
     def subscribe(self, endpoint: str, *, bind: bool = False, **options: Any) -> Receiver:
@@ -102,10 +105,41 @@ def test_a_receiver_written_from_the_format_alone_gets_the_frames(
         "stream": "theatre 2",
         "scale": 4,
         "model": "fast",
+        "damaged": False,
     }
     assert np.array_equal(pixels, image)
     line = sink.close()
     assert line == sink.close() == f"zmq+{endpoint}: {sink.sent} messages sent"
+
+
+def test_images_of_another_scale_come_with_their_own_header(
+    tmp_path: Path, make_result: MakeResult, network: Network
+) -> None:
+    endpoint = f"ipc://{tmp_path / 'sr'}"
+    sink = Publisher(f"zmq+{endpoint}")
+    receiver = network.subscribe(endpoint)
+    for scale in (2, 8, 4):
+        image: Image = (
+            np.random.default_rng(scale).integers(0, 256, (10 * scale, 15 * scale)).astype(np.uint8)
+        )
+        header, pixels = parse(send_until_received(sink, receiver, make_result(image, scale=scale)))
+        while header["scale"] != scale:  # the one before was sent more than once
+            header, pixels = parse(receiver.recv_multipart())
+        assert header["shape"] == [10 * scale, 15 * scale]
+        assert np.array_equal(pixels, image)
+    sink.close()
+
+
+def test_a_frame_that_builds_on_a_damaged_picture_says_so(
+    tmp_path: Path, make_result: MakeResult, network: Network
+) -> None:
+    endpoint = f"ipc://{tmp_path / 'sr'}"
+    sink = Publisher(f"zmq+{endpoint}")
+    result = make_result(np.zeros((2, 2), np.uint8))
+    damaged = replace(result, frame=replace(result.frame, damaged=True))
+    header, _ = parse(send_until_received(sink, network.subscribe(endpoint), damaged))
+    assert header["damaged"] is True
+    sink.close()
 
 
 def test_pixels_are_little_endian_whatever_the_array_is(
@@ -195,6 +229,67 @@ def test_encrypted_with_the_key_and_closed_without(
     sink.close()
 
 
+def test_only_readers_on_the_list_may_read(tmp_path: Path, make_result: MakeResult, network: Network) -> None:
+    public, secret = make_keys(tmp_path / "server")
+    (tmp_path / "readers").mkdir()
+    friend = make_keys(tmp_path / "readers" / "friend")
+    stranger = make_keys(tmp_path / "stranger")
+    endpoint = f"ipc://{tmp_path / 'sr'}"
+    sink = Publisher(f"zmq+{endpoint}?curve_secret={secret}&curve_clients={tmp_path / 'readers'}")
+    server_key, _ = zmq.auth.load_certificate(public)
+
+    def reader(pair: tuple[Path, Path]) -> Receiver:
+        mine, mine_secret = zmq.auth.load_certificate(pair[1])
+        return network.subscribe(
+            endpoint, curve_serverkey=server_key, curve_publickey=mine, curve_secretkey=mine_secret
+        )
+
+    refused, taken = reader(stranger), reader(friend)
+    send_until_received(sink, taken, make_result(np.full((8, 8), 9, np.uint8)))
+    assert not refused.poll(200)
+    sink.close()
+
+
+def test_a_list_of_nobody_and_lists_without_keys_are_refused(tmp_path: Path) -> None:
+    _, secret = make_keys(tmp_path / "server")
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "absent"):
+        with pytest.raises(
+            SinkError, match=rf"{folder} is no folder of CURVE certificates.*`clesr keys NAME`"
+        ):
+            open_sink(f"zmq+tcp://127.0.0.1:*?curve_secret={secret}&curve_clients={tmp_path / folder}")
+    (tmp_path / "empty" / "bad.key").write_text("nonsense")
+    with pytest.raises(SinkError, match=r"bad\.key is no readable CURVE certificate"):
+        open_sink(f"zmq+tcp://127.0.0.1:*?curve_secret={secret}&curve_clients={tmp_path / 'empty'}")
+    with pytest.raises(UsageError, match="curve_clients is for who binds; give curve_secret"):
+        open_sink(f"zmq+tcp://127.0.0.1:*?curve_clients={tmp_path}")
+
+
+def test_what_others_on_the_network_can_read_is_told(tmp_path: Path) -> None:
+    said = hear()
+    _, secret = make_keys(tmp_path / "server")
+    (tmp_path / "readers").mkdir()
+    make_keys(tmp_path / "readers" / "friend")
+    quiet = (
+        "zmq+tcp://127.0.0.1:*",
+        "zmq+tcp://localhost:5555?connect=1",
+        f"zmq+ipc://{tmp_path / 's'}",
+        f"zmq+tcp://*:*?curve_secret={secret}&curve_clients={tmp_path / 'readers'}",
+        "igtl://127.0.0.1:0",
+    )
+    for address in quiet:
+        open_sink(address).close()
+    assert said == []
+    for address in ("zmq+tcp://*:*", "zmq+tcp://192.0.2.1:5555?connect=1", "igtl://*:0"):
+        open_sink(address).close()
+    assert len(said) == 3
+    assert all(
+        " is not encrypted" in line and "whoever is on the network may read it" in line for line in said
+    )
+    open_sink(f"zmq+tcp://*:*?curve_secret={secret}").close()
+    assert said[3] == "zmq+tcp://*:*: whoever has its public key may read it; curve_clients=FOLDER says who"
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -202,7 +297,12 @@ def test_encrypted_with_the_key_and_closed_without(
         ("zmq+tcp://*", r"write it as zmq\+tcp://\*:5555"),
         ("zmq+udp://*:5555", r"write it as zmq\+tcp://\*:5555"),
         ("zmq+ipc://", r"write it as"),
-        ("zmq+tcp://*:5555?hwm=4", "option 'hwm' is not one of connect, stream, curve_secret, curve_server"),
+        (
+            "zmq+tcp://*:5555?hwm=4",
+            "option 'hwm' is not one of connect, stream, curve_secret, curve_server, curve_clients",
+        ),
+        ("zmq+tcp://*:99999", "there is no port '99999'; give one from 1 to 65535"),
+        ("zmq+tcp://*:65536", "there is no port '65536'"),
         ("zmq+tcp://*:5555?connect=yes", "connect is 0 or 1, not 'yes'"),
         ("zmq+tcp://*:5555?curve_server=a.key", "give connect=1 and curve_secret too"),
         ("zmq+tcp://localhost:5555?connect=1&curve_secret=a.key_secret", "also needs curve_server"),

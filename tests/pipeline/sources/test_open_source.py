@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from itertools import pairwise
@@ -16,6 +17,7 @@ import tifffile
 import zmq
 from recordings import mkt_bytes, noise, read_all, write_video
 from support import ManualClock, ScriptedSource
+from zmq_peers import peer_context
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import SourceError, UsageError
@@ -117,7 +119,7 @@ def test_demo() -> None:
 def test_zeromq(tmp_path: Path) -> None:
     source = open_source(f"zmq+ipc://{tmp_path}/s?socket=pull&bind=1")
     assert isinstance(source, ZmqSource)
-    with zmq.Context() as context, context.socket(zmq.PUSH) as sender:
+    with peer_context() as context, context.socket(zmq.PUSH) as sender:
         sender.connect(f"ipc://{tmp_path}/s")
         sender.send_multipart([b'{"version":1,"shape":[1,1],"dtype":"uint8","number":4}', b"\x07"])
         frame = source.read(10)
@@ -134,6 +136,9 @@ class FakeCamera(ScriptedSource):
         self.device, self.options = device, options
 
 
+SIGNAL = {"input": "2", "standard": "PAL", "timings": "auto"}
+
+
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("clesr.pipeline.sources.v4l2.camera")
@@ -147,6 +152,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("/dev/video7", {}),
         ("/dev/null", {}),
+        ("/dev/video1?input=2&standard=PAL&timings=auto", {"signal": SIGNAL}),
         (
             "/dev/video7?size=640x480&fps=12.5&format=GREY&exposure=200&gain=4",
             {
@@ -162,8 +168,16 @@ def test_cameras(address: str, options: Mapping[str, Any]) -> None:
     source = open_source(address)
     assert isinstance(source, FakeCamera)
     assert source.device == address.partition("?")[0]
-    nothing: dict[str, Any] = {"size": None, "fps": None, "pixel_format": None, "controls": {}}
-    assert source.options == nothing | dict(options) | {"clock": SYSTEM}
+    nothing: dict[str, Any] = {"size": None, "fps": None, "pixel_format": None, "controls": {}, "signal": {}}
+    nothing |= {"clock": SYSTEM, "levels": "auto", "deinterlace": False}
+    assert source.options == nothing | dict(options)
+
+
+@pytest.mark.usefixtures("camera")
+def test_cameras_are_told_of_range_and_fields() -> None:
+    source = open_source("/dev/video7", levels="full", deinterlace=True)
+    assert isinstance(source, FakeCamera)
+    assert (source.options["levels"], source.options["deinterlace"]) == ("full", True)
 
 
 @pytest.mark.usefixtures("camera")
@@ -181,6 +195,31 @@ def test_cameras(address: str, options: Mapping[str, Any]) -> None:
 def test_camera_options_that_cannot_work(query: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         open_source(f"/dev/video7?{query}")
+
+
+@pytest.mark.parametrize("scheme", ["RTSP", "Http", "TCP"])
+def test_schemes_may_be_written_in_capitals(scheme: str) -> None:
+    with pytest.raises(SourceError, match="cannot be opened") as raised:
+        open_source(f"{scheme}://127.0.0.1:1/Path")
+    assert f"{scheme.lower()}://127.0.0.1:1/Path" in str(raised.value)
+    assert "rotocol not found" not in str(raised.value)
+
+
+def test_a_pipe_is_no_camera(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    standard = tmp_path / "stdin"  # as /dev/stdin is a link to what a shell gives
+    standard.symlink_to(pipe)
+    for path in (pipe, standard):
+        with pytest.raises(SourceError, match="is a pipe, which cannot be read as a recording; give a file"):
+            open_source(str(path))
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(SourceError, match="is a pipe, which cannot be read as a recording; give a file"):
+            open_source(f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 @pytest.mark.parametrize(
@@ -230,3 +269,27 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_a_pace_that_cannot_work(recordings: Path) -> None:
     with pytest.raises(UsageError, match="pace"):
         open_source(str(recordings / "a.mkv"), pace="slow")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"track": 2}, "--track 2 is for video files and streams, not for "),
+        ({"levels": "full"}, "--range full is for video and cameras, not for "),
+        ({"deinterlace": True}, "--deinterlace is for video and cameras, not for "),
+    ],
+)
+@pytest.mark.parametrize("kind", ["demo:", "folder", "still.png", "session"])
+def test_options_of_video_are_refused_where_there_is_none(
+    option: dict[str, Any], words: str, kind: str, tmp_path: Path
+) -> None:
+    address = kind if kind == "demo:" else str(tmp_path / kind)
+    if kind == "session":
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "session.json").write_text("{}")
+    elif kind == "folder":
+        (tmp_path / kind).mkdir()
+    elif kind == "still.png":
+        cv2.imwrite(address, np.zeros((8, 8), np.uint8))
+    with pytest.raises(UsageError, match=f"^{words}.*; leave it out$"):
+        open_source(address, **option)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.images.indexed import gray
+from clesr.pipeline.sources.images.gray import gray
 from clesr.pipeline.video.luma import luma
 
 WIDTH, HEIGHT = 70, 6  # rows that FFmpeg pads

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 from archive_support import Start
 from recordings import drifting, mkt_bytes, noise, write_video
+from waits import PATIENCE_S
 
 
 @pytest.fixture
@@ -57,4 +58,4 @@ def start() -> Iterator[Start]:
     yield begin
     for process in processes:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)

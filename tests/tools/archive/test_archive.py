@@ -21,6 +21,7 @@ import pytest
 import tifffile
 from archive_support import Start, results, wait_until
 from recordings import drifting, noise, read_all, write_video
+from waits import PATIENCE_S
 
 from clesr.engines.common.errors import SourceError
 from clesr.engines.models.weights import find_model
@@ -287,7 +288,7 @@ def test_killed_in_the_middle_no_file_is_done_twice_and_none_is_missing(
         process = start("upscale", archive, "--out", out, *QUICK)
         wait_until(lambda: lines_in(out / "archive.jsonl") > after, process)  # noqa: B023 - waited for here
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
         assert process.returncode == -signal.SIGKILL
     first = {r["input"]: (out / r["output"]).stat() for r in records(out)}
     assert 0 < len(first) < 19

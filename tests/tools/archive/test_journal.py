@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from heard import hear
+from waits import PATIENCE_S, line_from
 
 from clesr.engines.common.errors import SinkError
 from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry
@@ -95,10 +96,10 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-c", HOLD, str(folder / "lock")], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    assert line_from(process.stdout) == "held\n"
     yield process
     process.kill()
-    process.communicate()
+    process.communicate(timeout=PATIENCE_S)
 
 
 def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(
@@ -111,7 +112,7 @@ def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(
     ):
         locked(path).__enter__()
     holder.kill()
-    holder.wait()
+    holder.wait(PATIENCE_S)
     with locked(path):
         assert path.read_text().startswith("process ")
     assert said == []

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from waits import joined
 
 from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.prepare import Window
@@ -300,7 +301,7 @@ def test_the_time_left_is_reckoned_from_pixels_a_byte(tmp_path: Path) -> None:
         yield InputFile("b.png", Path("b.png"), "b.png", 50, 5)
 
     survey = Survey(found())
-    survey._thread.join()
+    joined(survey._thread)
     assert survey.files == 12
     report = Report()
     assert expected_pixels(report, survey) is None

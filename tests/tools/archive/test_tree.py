@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from clesr.engines.common.files import contains
 from clesr.tools.archive.tree import ArchiveTree, InputFile, UnreadableEntry
@@ -55,6 +56,14 @@ def test_a_tree_is_mirrored_in_natural_order(archive: Path) -> None:
         ("b/10.png", "b/10.png"),
     ]
     assert tree.left_out == {".txt": 1, "no suffix": 1}
+
+
+def test_a_gif_of_several_images_becomes_a_video(archive: Path) -> None:
+    first, second = (Pillow.new("L", (8, 8), level) for level in (10, 90))
+    first.save(archive / "still.gif")
+    first.save(archive / "moving.gif", save_all=True, append_images=[second])
+    tree = ArchiveTree(archive, archive.parent / "out")
+    assert walk(tree) == {"moving.gif": "moving.mkv", "still.gif": "still.png"}
 
 
 def test_a_session_is_one_recording_its_raw(archive: Path) -> None:

@@ -21,6 +21,7 @@ from commands import Run, one_line
 from support import FakeEngine, ScriptedSource
 
 from clesr.engines.common.errors import SinkError
+from clesr.pipeline.operator.operator import Recordings
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
@@ -29,7 +30,6 @@ from clesr.pipeline.session.verify import Missing, verify
 from clesr.tools import live_run
 from clesr.tools.commands.live import live
 from clesr.tools.commands.verify import describe
-from clesr.tools.live_run import Recordings
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 from recordings import drifting, noise
+from waits import PATIENCE_S, joined
 
 from clesr.pipeline.frame import Image
 from clesr.tools.export.clip import Clip
@@ -40,7 +41,7 @@ def boxes(path: Path) -> list[str]:
 
 def ffmpeg_times_us(ffprobe: str, path: Path) -> list[int]:
     command = [ffprobe, "-v", "error", "-show_entries", "frame=pts_time", "-of", "csv=p=0", os.fspath(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert not done.stderr
     return [round(float(line.strip(",")) * 1e6) for line in done.stdout.split()]
 
@@ -48,7 +49,7 @@ def ffmpeg_times_us(ffprobe: str, path: Path) -> list[int]:
 def ffmpeg_images(ffmpeg: str, path: Path, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
     command = [ffmpeg, "-v", "error", "-i", os.fspath(path), "-fps_mode", "passthrough"]
     done = subprocess.run(
-        [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"], capture_output=True, check=True
+        [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"], capture_output=True, check=True, timeout=60
     )
     assert not done.stderr
     return np.frombuffer(done.stdout, np.uint8).reshape(-1, *shape)
@@ -158,7 +159,7 @@ def serving(folder: Path, answers: list[dict[str, Any]], answered: threading.Eve
     thread.start()
     yield server.server_port
     server.shutdown()
-    thread.join()
+    joined(thread)
     server.server_close()
 
 
@@ -184,7 +185,7 @@ def test_chromium_plays_it_to_the_end(
             assert answered.wait(60), "nothing was played"
         finally:
             os.killpg(browser.pid, signal.SIGKILL)
-            browser.wait()
+            browser.wait(PATIENCE_S)
     (answer,) = answers
     assert answer.get("error") is None
     assert answer["duration"] == pytest.approx(1.0, abs=0.041)

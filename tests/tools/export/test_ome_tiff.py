@@ -44,6 +44,23 @@ def test_tifffile_reads_pixels_size_and_times(
     assert [p.name for p in tmp_path.iterdir()] == ["sr.ome.tif"]
 
 
+def test_the_interval_is_that_of_the_planes_and_not_of_the_camera(
+    make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
+) -> None:
+    """At 25 frames/s, of which every third was up-scaled."""
+    for name, times, seconds in (("a", (0, 120_000_000, 240_000_000), 0.12), ("b", (0,), 0.04)):
+        path = tmp_path / f"{name}.ome.tif"
+        save(OmeTiffExporter, make_clip(images[: len(times)], times), path)
+        with tifffile.TiffFile(path) as tiff:
+            root = ElementTree.fromstring(tiff.ome_metadata or "")
+            described = tiff.imagej_metadata
+        pixels = root.find(".//o:Pixels", NAMES)
+        assert pixels is not None
+        assert float(pixels.get("TimeIncrement", "nan")) == pytest.approx(seconds)
+        assert described is not None
+        assert (described["frames"], described["finterval"]) == (len(times), pytest.approx(seconds))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*parser argument is ignored")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -71,10 +71,10 @@ def test_options_of_other_formats_and_unknown_ones_are_named(
 ) -> None:
     code, _, err = run("clesr", "export", recording, "-o", tmp_path / "out.npy", "--codec", "h264")
     assert code == 2
-    assert "--codec is for .mp4, not for .npy" in err
+    assert "--codec is for .mp4, .dcm, not for .npy" in err
     code, _, err = run("clesr", "export", recording, "-o", tmp_path / "out.mp4", "--frame", 1)
     assert code == 2
-    assert "--frame is for .png, not for .mp4" in err
+    assert "--frame is for .dcm, .png, not for .mp4" in err
     code, _, err = run("clesr", "export", recording, "-o", tmp_path / "out.xyz")
     assert code == 2
     assert "ends in none of .mp4, .ome.tif, .ome.tiff, .dcm, .png, .npy, which name the format" in err

@@ -47,9 +47,17 @@ def test_strips_fit_together(monkeypatch: pytest.MonkeyPatch, rows: int) -> None
         torch.testing.assert_close(strips(x), whole(x), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("skip", ["none", "low", "all"])
-@pytest.mark.parametrize("base", ["none", "bicubic"])
+@pytest.mark.parametrize(
+    ("scale", "skip", "base"),
+    [
+        (2, "none", "none"),
+        (2, "low", "bicubic"),
+        (4, "all", "none"),
+        (4, "none", "bicubic"),
+        (8, "low", "none"),
+        (8, "all", "bicubic"),
+    ],
+)
 def test_network_equals_the_direct_one(scale: int, skip: str, base: str) -> None:
     model = random_model("densenet", scale, **SMALL_DENSENET, skip=skip, base=base)
     assert isinstance(model.module, DenseNet)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -74,8 +76,23 @@ def test_a_pyigtl_client_gets_pixels_spacing_and_time(
         "Number": "41",
         "Scale": "4",
         "Model": "fast",
+        "Damaged": "no",
         "Warning": "not for diagnosis",
     }
+
+
+def test_images_of_another_scale_come_with_their_own_size_and_spacing(
+    sink: SlicerSink, connect: Callable[[int], OpenIGTLinkClient], make_result: MakeResult
+) -> None:
+    client = connect(sink.port)
+    until(lambda: sink.clients == 1)
+    for scale in (2, 8, 4):
+        image = noise(np.uint8, (10 * scale, 15 * scale))
+        sink.write(make_result(image, scale=scale))
+        message = client.wait_for_message("probe 1", timeout=PATIENCE_S)
+        np.testing.assert_array_equal(message.image[0], image)
+        side = 0.0008 / scale
+        np.testing.assert_allclose(np.diag(message.ijk_to_world_matrix), [side, side, side, 1], rtol=1e-6)
 
 
 def test_the_distance_between_time_stamps_is_that_of_capture(
@@ -99,6 +116,16 @@ def test_an_image_of_a_failed_engine_does_not_bear_the_model_s_name(
     assert client.wait_for_message("probe 1", timeout=PATIENCE_S).metadata["Model"] == "bicubic"
 
 
+def test_an_image_of_a_damaged_frame_says_so(
+    sink: SlicerSink, connect: Callable[[int], OpenIGTLinkClient], make_result: MakeResult
+) -> None:
+    client = connect(sink.port)
+    until(lambda: sink.clients == 1)
+    result = make_result(noise(np.uint8))
+    sink.write(replace(result, frame=replace(result.frame, damaged=True)))
+    assert client.wait_for_message("probe 1", timeout=PATIENCE_S).metadata["Damaged"] == "yes"
+
+
 def test_without_a_known_pixel_an_sr_pixel_is_a_millimetre_and_header_1_has_no_metadata(
     connect: Callable[[int], OpenIGTLinkClient], make_result: MakeResult
 ) -> None:
@@ -115,13 +142,13 @@ def test_without_a_known_pixel_an_sr_pixel_is_a_millimetre_and_header_1_has_no_m
 def test_the_address_may_state_the_pixel(
     connect: Callable[[int], OpenIGTLinkClient], make_result: MakeResult
 ) -> None:
-    sink = open_sink("igtl://*:0?pixel_um=1.5", pixel_um=9.0)
+    sink = open_sink("igtl://*:0?pixel_um=1.5", pixel_um=9.0, pixel_aspect=Fraction(5, 4))
     assert isinstance(sink, SlicerSink)
     client = connect(sink.port)
     until(lambda: sink.clients == 1)
     sink.write(make_result(noise(np.uint8), scale=2))
     message = client.wait_for_message("clesr", timeout=PATIENCE_S)
-    assert message.ijk_to_world_matrix[0, 0] == pytest.approx(0.00075)
+    assert np.diag(message.ijk_to_world_matrix)[:2] == pytest.approx([0.00075, 0.0006])
     sink.close()
 
 

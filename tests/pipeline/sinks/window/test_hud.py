@@ -1,61 +1,135 @@
+"""What is drawn, as pixels, and where its words stand."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
+import window_scenes as scenes
 from numpy.typing import NDArray
+from window_scenes import ACTIONS, LIVE, SCENES
 
-from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
-from clesr.pipeline.sinks.window import hud
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.display import facts
+from clesr.pipeline.display.layout import Box
+from clesr.pipeline.display.text import Pen
+from clesr.pipeline.display.view_state import Mode, ViewState
+from clesr.pipeline.frame import Result
+from clesr.pipeline.sinks.window import banners, hud
+from clesr.pipeline.sinks.window.scene import Drawn, Scene
 
 MakeResult = Callable[..., Result]
-COUNTS: Mapping[Outcome, int] = dict.fromkeys(Outcome, 0) | {Outcome.UPSCALED: 90, Outcome.LOST: 2}
-LIVE = Status(
-    state=State.RUNNING,
-    source="/dev/video0",
-    engine="openvino bf16 on a processor, fast x4",
-    model="fast",
-    captured=92,
-    outcomes=COUNTS,
-    fps=25.0,
-    age_ns=41_000_000,
-    period_ns=40_000_000,
-    stalled=False,
-)
-STALLED = replace(LIVE, stalled=True, age_ns=900_000_000)
-OLD = replace(LIVE, age_ns=121_000_000)
-DEGRADED = replace(LIVE, state=State.DEGRADED, message="openvino raised: out of memory")
+Pixels = NDArray[np.uint8]
+SIZES = [(480, 480), (480, 640), (360, 640), (720, 720), (1080, 1920), (1000, 500), (300, 300)]
+OFF = ViewState(hud="off")
 
 
-def flat(make_result: MakeResult, value: int = 200, outcome: Outcome = Outcome.UPSCALED) -> Result:
-    return make_result(np.full((400, 400), value, np.uint8), outcome=outcome)
-
-
-def border(canvas: NDArray[np.uint8]) -> tuple[int, ...]:
+def border(canvas: Pixels) -> tuple[int, ...]:
     """The colour all around, or () where it is not one."""
     edge = np.concatenate([canvas[0], canvas[-1], canvas[:, 0], canvas[:, -1]])
     return tuple(int(v) for v in edge[0]) if (edge == edge[0]).all() else ()
 
 
+class Written(Pen):
+    """Keeps what was written."""
+
+    made: list[Written]
+
+    def __init__(self, canvas: Pixels) -> None:
+        super().__init__(canvas)
+        self.texts: list[str] = []
+        Written.made.append(self)
+
+    def write(self, text: str, *arguments: object, **more: object) -> int:
+        self.texts.append(text)
+        return super().write(text, *arguments, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene, tuple[int, int]], Written]:
+    """Draw a scene; its words."""
+    monkeypatch.setattr(hud, "Pen", Written)
+
+    def draw(scene: Scene, shape: tuple[int, int]) -> Written:
+        Written.made = []
+        hud.draw(scene, shape)
+        return Written.made[-1]
+
+    return draw
+
+
+def meet(one: Box, other: Box) -> bool:
+    return (
+        one.left < other.left + other.width
+        and other.left < one.left + one.width
+        and one.top < other.top + other.height
+        and other.top < one.top + one.height
+    )
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("name", list(SCENES))
+def test_no_words_meet_and_none_leave_the_window(
+    name: str, shape: tuple[int, int], written: Callable[[Scene, tuple[int, int]], Written]
+) -> None:
+    for side in (128, 512):
+        boxes = written(SCENES[name](scenes.result(side)), shape).boxes
+        assert boxes
+        for box in boxes:
+            assert box.left >= 0, box
+            assert box.top >= 0, box
+            assert box.left + box.width <= shape[1], box
+            assert box.top + box.height <= shape[0], box
+        for one, other in itertools.combinations(boxes, 2):
+            assert not meet(one, other), (one, other)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (200, 3), (30, 40), (90, 160)])
+@pytest.mark.parametrize("name", list(SCENES))
+def test_a_window_may_be_as_small_as_anybody_makes_it(name: str, shape: tuple[int, int]) -> None:
+    assert hud.draw(SCENES[name](scenes.result(128)), shape).canvas.shape == (*shape, 3)
+
+
 def test_a_live_image_is_shown_as_it_is(make_result: MakeResult) -> None:
     image = np.random.default_rng(0).integers(0, 255, (400, 500)).astype(np.uint8)
     image.flags.writeable = False
-    canvas = hud.draw(make_result(image), LIVE, (400, 500))
+    canvas = hud.draw(Scene(make_result(image), LIVE, OFF), (400, 500)).canvas
     assert canvas.shape == (400, 500, 3)
     assert canvas.dtype == np.uint8
-    middle = canvas[100:300]
-    assert all(np.array_equal(middle[..., channel], image[100:300]) for channel in range(3))
-    assert hud.signal_alert(make_result(image), LIVE) is None
-    assert hud.method_alert(make_result(image), LIVE) is None
+    assert all(np.array_equal(canvas[..., channel], image) for channel in range(3)), (
+        "hidden words hide nothing"
+    )
+    over = hud.draw(Scene(make_result(image), LIVE), (400, 500)).canvas
+    assert all(np.array_equal(over[100:300, :, channel], image[100:300]) for channel in range(3))
 
 
-def test_sixteen_bits_are_shown_by_their_top_eight(make_result: MakeResult) -> None:
-    image = np.full((400, 400), 0xB7FF, np.uint16)
-    assert (hud.draw(make_result(image), LIVE, (400, 400))[150:250] == 0xB7).all()
+def test_the_strips_cover_little_and_beside_the_image_nothing_is_covered() -> None:
+    """At most a twelfth of the height at the top and less at the bottom; words beside the image are outside of it."""
+    made = scenes.result(1024, level=200)
+    over = hud.draw(Scene(made, LIVE), (1024, 1024)).canvas[:, 512]
+    assert (over[86:-60] == 200).all()
+    for shape in ((600, 900), (900, 600), (720, 720)):
+        drawn = hud.draw(Scene(made, LIVE, ViewState(hud="beside")), shape)
+        assert drawn.layout is not None
+        place = drawn.layout.place
+        assert (
+            drawn.canvas[place.top : place.top + place.height, place.left : place.left + place.width] == 200
+        ).all()
+        assert place.width >= 0.6 * min(shape)
+
+
+@pytest.mark.parametrize("zoom", [4.0, 16.0])
+def test_at_high_zoom_pixels_are_squares_and_true(zoom: float) -> None:
+    made = scenes.result(128)
+    drawn = hud.draw(Scene(made, LIVE, replace(OFF, zoom=zoom)), (640, 640))
+    assert drawn.layout is not None
+    crop, place = drawn.layout.crop, drawn.layout.place
+    side = 640 // crop.width
+    part = made.image[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    middles = drawn.canvas[place.top + side // 2 :: side, place.left + side // 2 :: side, 0]
+    assert np.array_equal(middles[: crop.height, : crop.width], part)
 
 
 @pytest.mark.parametrize(("shape", "inside", "beside"), [
@@ -64,191 +138,242 @@ def test_sixteen_bits_are_shown_by_their_top_eight(make_result: MakeResult) -> N
 def test_proportions_are_kept(
     shape: tuple[int, int], inside: tuple[int, int], beside: tuple[int, int], make_result: MakeResult
 ) -> None:
-    canvas = hud.draw(flat(make_result), LIVE, shape)
+    canvas = hud.draw(Scene(make_result(np.full((400, 400), 200, np.uint8)), LIVE), shape).canvas
     assert (canvas[inside] == 200).all()
     assert (canvas[beside] == hud.BACKGROUND).all()
 
 
-def test_a_stalled_source_is_marked_and_its_last_image_dimmed(make_result: MakeResult) -> None:
-    alert = hud.signal_alert(flat(make_result), STALLED)
-    assert alert is not None
-    assert (alert.text, alert.detail) == ("NO SIGNAL", "the last image is 900 ms old")
-    canvas = hud.draw(flat(make_result), STALLED, (400, 400))
-    assert border(canvas) == hud.RED
-    assert (canvas[110, 50:350] == round(200 * hud.DIMMED)).all()
-    banner = canvas[150:250]
-    assert (banner == hud.RED).all(axis=-1).sum() > 100, "the words are there"
+def test_oblong_pixels_are_shown_oblong(make_result: MakeResult) -> None:
+    """An image of 64x64 pixels, twice as wide as high, fills a window that is twice as wide as high."""
+    made = make_result(np.full((64, 64), 0xB7, np.uint8))
+    canvas = hud.draw(Scene(made, LIVE, aspect=2.0), (400, 800)).canvas
+    assert (canvas[150:250, [0, -1]] == 0xB7).all()
+    canvas = hud.draw(Scene(made, LIVE, aspect=2.0), (400, 400)).canvas
+    assert (canvas[102:298:50, [10, 390]] == 0xB7).all()
+    assert not (canvas[[95, 305]] == 0xB7).all(axis=-1).any()
 
 
-@pytest.mark.parametrize(("age_ms", "old"), [(41, False), (120, False), (121, True), (5000, True)])
-def test_an_image_is_old_after_three_periods(age_ms: int, old: bool, make_result: MakeResult) -> None:
-    status = replace(LIVE, age_ns=age_ms * 1_000_000)
-    alert = hud.signal_alert(flat(make_result), status)
-    assert (alert is not None) is old
-    assert hud.top_lines(status)[0][2] == hud.Words(f"age {age_ms} ms", hud.RED if old else hud.WHITE)
-    canvas = hud.draw(flat(make_result), status, (400, 400))
-    assert (border(canvas) == hud.RED) is old
-    assert (canvas[110, 50:350] == 200).all(), "an old image stays visible"
+FRAMES = {
+    "waiting": facts.GRAY, "live": None, "recording": None, "stalled": facts.RED, "old": facts.RED,
+    "frozen": facts.BLUE, "degraded": facts.AMBER, "damaged": facts.AMBER, "alarm": facts.RED, "asking": None,
+}  # fmt: skip
 
 
-def test_an_age_without_a_known_period_is_no_alarm(make_result: MakeResult) -> None:
-    assert hud.signal_alert(flat(make_result), replace(LIVE, age_ns=10**10, period_ns=None)) is None
+@pytest.mark.parametrize("place", ["over", "beside", "off"])
+@pytest.mark.parametrize("name", list(FRAMES))
+def test_what_must_not_be_overlooked_has_a_frame_whatever_is_hidden(name: str, place: str) -> None:
+    scene = SCENES[name](scenes.result(level=150))
+    scene = replace(scene, view=replace(scene.view, hud=place))
+    for shape in ((480, 480), (1080, 1920)):
+        canvas = hud.draw(scene, shape).canvas
+        seen = border(canvas)
+        assert (seen == FRAMES[name]) if FRAMES[name] else (seen not in {facts.RED, facts.BLUE, facts.AMBER})
 
 
-@pytest.mark.parametrize(
-    ("outcome", "status", "text"),
-    [(Outcome.FAILED, LIVE, "BICUBIC ONLY"), (Outcome.FAILED, DEGRADED, "BICUBIC ONLY"),
-     (Outcome.UPSCALED, DEGRADED, "DEGRADED")],
-)  # fmt: skip
-def test_what_the_network_did_not_make_is_marked(
-    outcome: Outcome, status: Status, text: str, make_result: MakeResult
-) -> None:
-    result = flat(make_result, outcome=outcome)
-    alert = hud.method_alert(result, status)
-    assert alert is not None
-    assert alert.text == text
-    assert alert.detail == (status.message or "the engine failed on this frame")
-    assert border(hud.draw(result, status, (400, 400))) == hud.AMBER
+SAID = {
+    "stalled": ["NO SIGNAL", "12.3 s"], "old": ["OLD IMAGE", "0.1 s"], "degraded": ["BICUBIC ONLY"],
+    "frozen": ["FROZEN", "this image is 12.3 s old"], "damaged": ["DAMAGED"], "waiting": ["WAITING"],
+    "frozen and stalled": ["NO SIGNAL", "FROZEN"], "alarm": [scenes.ALARM.alarm, "seen? press a, or click here"],
+    "recording": ["REC 03:07", "3 files written to stills"], "raw": ["raw"], "bicubic": ["bicubic"],
+    "asking": ["a session is being recorded; end it? q again"],
+}  # fmt: skip
 
 
-def test_no_signal_outranks_bicubic_but_both_are_said(make_result: MakeResult) -> None:
-    result = flat(make_result, outcome=Outcome.FAILED)
-    canvas = hud.draw(result, replace(STALLED, state=State.DEGRADED), (400, 400))
-    assert border(canvas) == hud.RED
-    assert (canvas[20:150] == hud.AMBER).all(axis=-1).sum() > 50
+@pytest.mark.parametrize("place", ["over", "beside", "off"])
+@pytest.mark.parametrize("name", list(SAID))
+def test_and_its_words(name: str, place: str, written: Callable[[Scene, tuple[int, int]], Written]) -> None:
+    scene = SCENES[name](scenes.result())
+    scene = replace(scene, view=replace(scene.view, hud=place))
+    for shape in ((480, 480), (720, 1280)):
+        texts = written(scene, shape).texts
+        for words in SAID[name]:
+            assert words in texts
 
 
-@pytest.mark.parametrize(("stalled", "text"), [(False, "WAITING"), (True, "NO SIGNAL")])
-def test_before_the_first_image(stalled: bool, text: str) -> None:
-    status = replace(LIVE, state=State.STARTING, engine="", age_ns=None, period_ns=None, stalled=stalled)
-    alert = hud.signal_alert(None, status)
-    assert alert is not None
-    assert alert.text == text
-    assert hud.draw(None, status, (480, 640)).shape == (480, 640, 3)
-    assert hud.top_lines(status)[0][2].text == "age -"
-
-
-def test_every_outcome_is_counted_and_trouble_stands_out() -> None:
-    counts, source = hud.bottom_lines(LIVE)
-    assert [word.text for word in counts] == [
-        "captured 92", "upscaled 90", "stale 0", "lost 2", "failed 0", "corrupt 0",
-    ]  # fmt: skip
-    assert counts[3].colour == hud.AMBER
-    assert counts[4].colour == hud.GRAY
-    assert source[0].text == "/dev/video0"
-
-
-def test_rate_engine_and_model_are_named() -> None:
-    first, second = hud.top_lines(replace(LIVE, engine="bicubic on CPU", model="densenet"))
-    assert [word.text for word in first] == ["RUNNING", "25.0 frames/s", "age 41 ms"]
-    assert second[0].text == "bicubic on CPU, densenet"
-    assert hud.top_lines(LIVE)[1][0].text == LIVE.engine, "the model is not said twice"
-
-
-def test_a_stalled_run_shows_nothing_in_green() -> None:
-    assert hud.GREEN in {word.colour for word in hud.top_lines(LIVE)[0]}
-    assert hud.GREEN not in {word.colour for word in hud.top_lines(STALLED)[0]}
-
-
-@pytest.mark.parametrize("width", [480, 512, 1024, 2048, 3840])
-def test_text_is_readable_and_stays_inside(width: int, make_result: MakeResult) -> None:
-    """Capitals of at least nine pixels and a hundredth of the width, up to 26; ends of long paths kept."""
-    size = hud.text_size(width)
-    assert size >= min(max(9, width / 100), 26)
-    status = replace(LIVE, source="rtsp://" + "very-long-name/" * 40 + "end.mkv", captured=10**9)
-    canvas = hud.draw(make_result(np.full((64, 64), 255, np.uint8)), status, (width, width))
-    strip = canvas[-4 * size :]
-    assert strip[:, : size // 2].max() < 70, "dark on the left edge, over a white image"
-    assert strip[:, -size // 2 :].max() < 70, "and on the right one"
-    written = strip[:, size:-size].max(axis=-1)
-    assert written.max() >= 160
-    between = ((written > 80) & (written < 150)).sum()
-    assert between > 50, "the letters have soft edges"
-
-
-def test_a_path_is_cut_in_the_middle() -> None:
-    cut = hud._cut("/media/disk/" + "x" * 500 + "/end.mkv", 0.6, 1, 300)
-    assert cut.startswith("/media/")
-    assert cut.endswith("/end.mkv")
-    assert "..." in cut
-    assert cv2.getTextSize(cut, hud.FONT, 0.6, 1)[0][0] <= 300
-
-
-def test_a_canvas_can_be_used_again(make_result: MakeResult) -> None:
-    canvas = hud.draw(flat(make_result, outcome=Outcome.FAILED), STALLED, (400, 800))
-    reprojected = hud.draw(flat(make_result), LIVE, (400, 800), out=canvas)
-    assert reprojected is canvas
-    assert np.array_equal(reprojected, hud.draw(flat(make_result), LIVE, (400, 800)))
-    assert hud.draw(flat(make_result), LIVE, (300, 300), out=canvas).shape == (300, 300, 3)
-
-
-def checked(
-    *, limit_db: float | None = 41.0, worst_db: float | None = 43.2, corrected: bool = False
-) -> Result:
-    """A flat image of 400x400 from an LR image of 100x100, which differs in a square around (60, 40)."""
-    lr = np.full((100, 100), 200, np.uint8)
-    reprojected = lr.copy()
-    reprojected[54:66, 34:46] -= 20
-    check = Fidelity(
-        46.25, 44.0 if corrected else None, worst_db, (48, 32) if worst_db else None, limit_db, reprojected
-    )
-    image = np.full((400, 400), 200, np.uint8)
-    times = Times(0, 0, 0, 0)
-    return Result(Frame(lr, 0, 0), lr, image, Outcome.UPSCALED, 4, times, "fast", check.db, check)
+def test_hidden_facts_are_hidden(written: Callable[[Scene, tuple[int, int]], Written]) -> None:
+    assert "25.0 frames/s" in written(Scene(scenes.result(), LIVE), (480, 640)).texts
+    assert written(Scene(scenes.result(), LIVE, OFF), (480, 640)).texts == []
 
 
 @pytest.mark.parametrize(
-    ("result", "words"),
-    [
-        (checked(), ["fidelity 46.2 dB", "worst tile 43.2", "limit 41.0"]),
-        (checked(worst_db=40.9), ["fidelity 46.2 dB", "worst tile 40.9", "BELOW LIMIT 41.0"]),
-        (checked(limit_db=None), ["fidelity 46.2 dB", "worst tile 43.2"]),
-        (checked(worst_db=None), ["fidelity 46.2 dB", "limit 41.0"]),
-        (
-            checked(corrected=True),
-            ["fidelity 46.2 dB", "before correction 44.0", "worst tile 43.2", "limit 41.0"],
-        ),
-    ],
+    ("name", "gray"), [("live", False), ("stalled", True), ("old", True), ("frozen", False)]
 )
-def test_the_fidelity_is_said_and_a_broken_limit_stands_out(result: Result, words: list[str]) -> None:
-    (line,) = hud.fidelity_lines(result)
-    assert [word.text for word in line] == words
-    amber = [word.text for word in line if word.colour == hud.AMBER]
-    assert amber == (words[1:] if "BELOW" in words[-1] else [])
+def test_only_what_is_not_live_is_grey(name: str, gray: bool) -> None:
+    """Also in colours; a frozen image is there to be looked at."""
+    scene = SCENES[name](scenes.result(400, level=200))
+    scene = replace(scene, view=replace(scene.view, hud="off", lookup_table="green", mode=Mode.SR))
+    shown = hud.draw(scene, (400, 400)).canvas[380, 30]
+    before = np.array([0, 200, 0])
+    bright = round(0.587 * 200)
+    pale = round(banners.PALE[0] * bright + banners.PALE[1])
+    assert shown.tolist() == pytest.approx([pale] * 3 if gray else before.tolist(), abs=1)
 
 
-def test_the_tile_below_the_limit_has_corners(make_result: MakeResult) -> None:
-    """At its place in the window, here twice as large and beside a margin; otherwise nothing is marked."""
-    usual = hud.draw(checked(), LIVE, (800, 1000))
-    marked = hud.draw(checked(worst_db=40.0), LIVE, (800, 1000))
-    rows, columns = np.nonzero((marked != usual)[130:].any(-1))  # below the words
-    top, left, side = 48 * 8, 100 + 32 * 8, 32 * 8
-    assert abs(rows.min() + 130 - top) <= 4
-    assert abs(rows.max() + 130 - top - side) <= 4
-    assert abs(columns.min() - left) <= 4
-    assert abs(columns.max() - left - side) <= 4
-    assert (marked[top, left] == hud.AMBER).all()
-    assert (marked[top + side // 2, left] == 200).all(), "corners, not a frame that hides"
+def test_frozen_and_no_signal_cannot_be_taken_for_each_other() -> None:
+    frozen, stalled = (
+        hud.draw(SCENES[name](scenes.result()), (480, 640)).canvas for name in ("frozen", "stalled")
+    )
+    assert border(frozen) != border(stalled)
+    both = hud.draw(SCENES["frozen and stalled"](scenes.result()), (480, 640)).canvas
+    assert border(both) == facts.RED
+    assert (both[240, 5] == facts.BLUE).all(), "and the other frame inside of it"
 
 
-def test_the_overlay_colours_where_images_differ_and_says_what_the_colours_mean() -> None:
-    plain = hud.draw(checked(), LIVE, (400, 400))
-    coloured = hud.draw(checked(), LIVE, (400, 400), overlay=True)
+def test_the_alarm_stands_where_a_click_is_said_to_reach_it() -> None:
+    drawn = hud.draw(SCENES["alarm"](scenes.result()), (480, 640))
+    assert drawn.alarm is not None
+    box = drawn.alarm
+    inside = drawn.canvas[box.top : box.top + box.height, 20:-20]
+    assert (inside == banners.ALARM).all(axis=-1).mean() > 0.6
+    assert not (drawn.canvas[box.top + box.height + 1 :, 20:-20] == banners.ALARM).all(axis=-1).any()
+    assert box.height > 40, "big"
+    assert hud.draw(SCENES["live"](scenes.result()), (480, 640)).alarm is None
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920)])
+def test_help_lists_every_key(
+    shape: tuple[int, int], written: Callable[[Scene, tuple[int, int]], Written]
+) -> None:
+    texts = written(SCENES["help"](scenes.result()), shape).texts
+    keys = {str(action["key"]) for action in ACTIONS if action["key"]}
+    assert keys <= set(texts)
+    assert {str(action["group"]) for action in ACTIONS} <= set(texts)
+    assert "A note, for scripts" not in texts, "has no key"
+    assert "Hold the image" in texts
+
+
+def test_the_edge_of_a_wipe_is_where_the_images_meet() -> None:
+    made = scenes.result(400)
+    made = replace(made, lr=np.full((100, 100), 40, np.uint8), image=np.full((400, 400), 200, np.uint8))
+    for zoom, wipe, column in ((1.0, 0.25, 100), (2.0, 0.5, 200)):
+        drawn = hud.draw(
+            Scene(made, LIVE, ViewState(mode=Mode.WIPE, wipe=wipe, zoom=zoom, hud="off")), (400, 400)
+        )
+        row = drawn.canvas[350, :, 0].astype(int)
+        assert (row[: column - 2] == 40).all()
+        assert (row[column + 2 :] == 200).all()
+        assert row[column] == 240, "a bright line"
+
+
+def test_a_scale_bar_is_as_long_as_the_layout_says(make_result: MakeResult) -> None:
+    status = replace(LIVE, pixel_um=2.0)
+    made = scenes.result(400, level=0)
+    canvas = hud.draw(Scene(made, status, ViewState(hud="off", scale_bar=True)), (400, 400)).canvas
+    bright = (canvas == facts.WHITE).all(axis=-1)
+    rows = bright.sum(axis=1)
+    assert rows.max() == 100, "50 micrometres: 2 in a captured pixel, of which each is 4 pixels of the image"
+    assert not (
+        hud.draw(Scene(made, LIVE, ViewState(hud="off", scale_bar=True)), (400, 400)).canvas == 240
+    ).any()
+
+
+def tile_of(canvas: Pixels) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is amber below the words."""
+    rows, columns = np.nonzero((canvas == facts.AMBER).all(axis=-1))
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+
+
+@pytest.mark.parametrize(("zoom", "wide"), [(1.0, 1), (2.0, 1), (1.0, 2)])
+def test_the_tile_below_the_limit_has_corners(zoom: float, wide: int) -> None:
+    """At its place, also zoomed and of oblong pixels; otherwise nothing is marked."""
+    made = scenes.result(800, level=150, below=True)
+    assert made.check is not None
+    made = replace(made, check=replace(made.check, worst_at=(96, 80)))  # of 200x200
+    view = replace(OFF, zoom=zoom)
+    canvas = hud.draw(Scene(made, LIVE, view, aspect=float(wide)), (800, 800 * wide)).canvas
+    left, top, right, bottom = (400 + (4 * n - 400) * zoom for n in (80, 96, 112, 128))
+    left, right = left * wide, right * wide
+    assert tile_of(canvas) == pytest.approx((left, top, right, bottom), abs=2)
+    assert (canvas[round((top + bottom) / 2), round(left) + 4] == 150).all(), (
+        "corners, not a frame that hides"
+    )
+    plain = hud.draw(Scene(scenes.result(800, level=150), LIVE, view), (800, 800)).canvas
+    assert not (plain == facts.AMBER).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_corners_stand_only_where_the_image_of_the_network_is_seen(mode: Mode) -> None:
+    view = replace(OFF, mode=mode)
+    canvas = hud.draw(Scene(scenes.result(800, level=150, below=True), LIVE, view), (800, 800)).canvas
+    marked = bool((canvas == facts.AMBER).all(axis=-1).any())
+    assert marked is (mode not in (Mode.RAW, Mode.BICUBIC))
+
+
+@pytest.mark.parametrize("mode", [Mode.WIPE, Mode.SIDE, Mode.RAW_SIDE])
+def test_what_the_network_did_not_make_is_not_called_sr(
+    written: Callable[[Scene, tuple[int, int]], Written], mode: Mode
+) -> None:
+    made, view = scenes.result(800), replace(OFF, mode=mode)
+    assert "SR" in written(Scene(made, LIVE, view), (800, 800)).texts
+    shown = written(Scene(scenes.failed(made), LIVE, view), (800, 800)).texts
+    assert "SR" not in shown
+    assert "bicubic" in shown
+
+
+def test_a_region_is_drawn_where_it_was_captured() -> None:
+    made = replace(scenes.result(400, level=100), corner=(30, 20))
+    canvas = hud.draw(Scene(made, LIVE, replace(OFF, region=(40, 45, 50, 25))), (400, 400)).canvas
+    rows, columns = np.nonzero((canvas == facts.BLUE).all(axis=-1))
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == pytest.approx((40, 100, 240, 200), abs=1)
+
+
+def test_the_overlay_colours_where_images_differ_and_says_what_the_colours_mean(
+    written: Callable[[Scene, tuple[int, int]], Written],
+) -> None:
+    made = scenes.result(400, level=200)
+    assert made.check is not None
+    reprojected = made.lr.copy()
+    reprojected[54:66, 34:46] -= 20
+    made = replace(made, check=replace(made.check, reprojected=reprojected))
+    plain, coloured = (
+        hud.draw(Scene(made, LIVE, ViewState(overlay=on)), (400, 400)).canvas for on in (False, True)
+    )
     assert np.ptp(coloured[240, 160].astype(int)) > 60, "colour in the middle of the difference"
     assert np.array_equal(coloured[120:160, 200:], plain[120:160, 200:]), "none where there is none"
     assert coloured[240, 160].max() > 100, "the tissue shows through"
-    text = (coloured != plain)[300:, :200].any()
-    assert text, "the legend"
-
-
-def test_without_a_check_the_overlay_changes_nothing(make_result: MakeResult) -> None:
-    result = flat(make_result)
-    assert hud.fidelity_lines(result) == hud.fidelity_lines(None) == []
-    assert np.array_equal(
-        hud.draw(result, LIVE, (400, 400), overlay=True), hud.draw(result, LIVE, (400, 400))
+    assert "differs from the measured image by, grey levels" in " ".join(
+        written(Scene(made, LIVE, ViewState(overlay=True)), (600, 600)).texts
     )
 
 
-def test_a_recording_shows() -> None:
-    assert "REC" not in [words.text for words in hud.top_lines(LIVE)[0]]
-    assert hud.top_lines(replace(LIVE, recording=True))[0][0] == ("REC", hud.RED)
+def test_text_is_readable(written: Callable[[Scene, tuple[int, int]], Written]) -> None:
+    """Capitals of nine pixels at least, and letters with soft edges."""
+    for shape in ((480, 480), (2160, 3840)):
+        assert hud.text_size(shape) >= 9
+    canvas = hud.draw(Scene(scenes.result(level=0), LIVE), (480, 640)).canvas
+    strip = canvas[-40:].max(axis=-1)
+    assert strip.max() >= 200
+    assert ((strip > 80) & (strip < 150)).sum() > 50
+
+
+def test_a_canvas_can_be_used_again() -> None:
+    stalled, live = (SCENES[name](scenes.result()) for name in ("everything", "live"))
+    canvas = hud.draw(stalled, (400, 800)).canvas
+    again: Drawn = hud.draw(live, (400, 800), canvas)
+    assert again.canvas is canvas
+    assert np.array_equal(canvas, hud.draw(live, (400, 800)).canvas)
+    assert hud.draw(live, (300, 300), canvas).canvas.shape == (300, 300, 3)
+
+
+def test_what_is_being_opened_is_said() -> None:
+    for shape in ((480, 640), (100, 100), (1080, 1920)):
+        blank, said = (hud.draw_opening(lines, shape) for lines in ([""], ["opening /dev/video0", "a" * 500]))
+        assert said.shape == (*shape, 3)
+        assert (blank != said).any()
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("size", [(300, 160), (40, 900)])
+def test_the_map_stands_beside_the_live_image(
+    make_result: MakeResult, shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    result = scenes.result(400, level=200)
+    alone = hud.draw(Scene(result, LIVE, OFF), shape)
+    drawn = hud.draw(Scene(result, LIVE, OFF, map=np.full(size, 90, np.uint8)), shape)
+    assert alone.layout is not None
+    assert drawn.layout is not None
+    live = drawn.layout.place
+    assert live.width < alone.layout.place.width or live.width <= 0.6 * shape[1]
+    seen = (drawn.canvas == 90).all(2)
+    assert seen.any()
+    assert not seen[:, : live.left + live.width].any()

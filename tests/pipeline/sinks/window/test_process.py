@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from clesr.engines.common.shared_message import SharedMessage
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
-from clesr.pipeline.sinks.window.window import SharedMessage
 
 
 def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
@@ -27,6 +27,14 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
 
         def __init__(self, _place: WindowPlacement) -> None: ...
 
+        def show_opening(self, lines: list[str]) -> None: ...
+
+        def pressed(self) -> int:
+            return ord("f") if len(waits) == 10 else -1
+
+        def pointed(self) -> list[tuple[int, int, int, int]]:
+            return []
+
     def wait(readers: Any, writers: Any, errors: Any, timeout: float) -> Any:
         waits.append(timeout)
         if len(waits) == 30:
@@ -34,7 +42,6 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
         return select.select(readers, writers, errors, timeout)
 
     monkeypatch.setattr(process, "Screen", Screen)
-    monkeypatch.setattr("cv2.pollKey", lambda: ord("f") if len(waits) == 10 else -1)
     monkeypatch.setattr(process, "select", type("select", (), {"select": staticmethod(wait)}))
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     message = SharedMessage()

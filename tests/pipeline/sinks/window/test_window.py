@@ -6,50 +6,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import until
+from virtual_screen import VirtualScreen, virtual_screen
+from waits import PATIENCE_S, line_from
 
 ATTEMPTS = 3
 CHILD = Path(__file__).with_name("window_child.py")
-
-
-@dataclass
-class Screen:
-    """A virtual screen of 1280x800 and the file that has its pixels."""
-
-    display: str
-    framebuffer: Path
-    pid: int
+HELPERS = Path(__file__).parents[3] / "helpers"
 
 
 @pytest.fixture(scope="module")
-def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed (Debian package xvfb)")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualScreen]:
     with virtual_screen(tmp_path_factory.mktemp("screen")) as opened:
         yield opened
-
-
-@contextmanager
-def virtual_screen(folder: Path) -> Iterator[Screen]:
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-fbdir", str(folder), "-noreset"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    number = server.stdout.readline().strip()
-    assert number, "Xvfb did not start"
-    yield Screen(f":{number}", folder / "Xvfb_screen0", server.pid)
-    server.kill()  # also where a test has stopped it
-    server.wait()
-    server.stdout.close()
 
 
 def child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
@@ -65,6 +38,7 @@ def _child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "XAUTHORITY")}
     if display is not None:
         environment["DISPLAY"] = display
+    environment["PYTHONPATH"] = str(HELPERS)
     environment["XDG_SESSION_TYPE"] = "wayland"  # on which Qt warns by default
     run = subprocess.run(
         [sys.executable, "-W", "error", str(CHILD), *arguments],
@@ -79,12 +53,12 @@ def _child(*arguments: str, display: str | None) -> tuple[dict[str, Any], str]:
     return said, run.stderr
 
 
-def test_it_shows_live_stalled_and_failed_images(screen: Screen) -> None:
+def test_it_shows_live_stalled_and_failed_images(screen: VirtualScreen) -> None:
     said, errors = child("show", str(screen.framebuffer), display=screen.display)
     assert said["live"]
     assert said["nothing beside"], "the window is no larger than the image"
     assert said["stalled"]
-    assert said["dimmed"] == 70, "35 % of 201"
+    assert said["dimmed"] == 104, "pale: 40 % of 201, and 24"
     assert said["failed"]
     assert said["large"]
     height, width = said["size of large"]
@@ -94,22 +68,44 @@ def test_it_shows_live_stalled_and_failed_images(screen: Screen) -> None:
     assert errors == ""
 
 
+def test_an_image_is_not_shown_as_live_by_a_program_that_hangs(screen: VirtualScreen) -> None:
+    said, _ = child("silent", str(screen.framebuffer), display=screen.display)
+    assert said["level"] == 104, "pale: 40 % of 201, and 24"
+    assert said["red"], "its age in large figures"
+    assert said["back"]
+    assert said["closed"] == "window: 1 results shown"
+
+
+def test_images_of_another_scale_are_shown_in_a_window_of_the_same_size(screen: VirtualScreen) -> None:
+    said, _ = child("scale", str(screen.framebuffer), display=screen.display)
+    assert said == {"x4": [400, 600], "x8": [400, 600], "x2": [400, 600]}
+
+
 @pytest.mark.parametrize("key", ["q", "Escape"])
-def test_a_key_stops(key: str, screen: Screen) -> None:
+def test_a_key_stops(key: str, screen: VirtualScreen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
     said, _ = child(key, str(screen.framebuffer), display=screen.display)
     assert said == {"shown": True, "before": True, "stopped": True, "closed": "window: 1 results shown"}
 
 
-def test_a_key_switches_the_overlay(screen: Screen) -> None:
+def test_a_key_switches_the_overlay(screen: VirtualScreen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
     said, _ = child("overlay", str(screen.framebuffer), display=screen.display)
     assert said == {"before": True, "switched": True}
 
 
-def test_closing_the_window_stops(screen: Screen) -> None:
+def test_shift_makes_a_capital_of_a_letter_alone(screen: VirtualScreen) -> None:
+    """Caps Lock does, too; and with Shift a small one."""
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    typed = ("a", "shift+a", "s", "question", "shift+1", "Z", "Caps_Lock", "b", "shift+b", "Caps_Lock", "c")
+    said, _ = child("letters", str(screen.framebuffer), *typed, display=screen.display)
+    assert said == {"shown": True, "heard": ["a", "A", "s", "?", "!", "Z", "B", "b", "c"]}
+
+
+def test_closing_the_window_stops(screen: VirtualScreen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
     said, _ = child("close", str(screen.framebuffer), display=screen.display)
@@ -117,7 +113,7 @@ def test_closing_the_window_stops(screen: Screen) -> None:
 
 
 @pytest.mark.parametrize("when", ["looking away", "unread"])
-def test_closing_the_window_between_two_looks_stops_too(when: str, screen: Screen) -> None:
+def test_closing_the_window_between_two_looks_stops_too(when: str, screen: VirtualScreen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
     said, _ = child(when, str(screen.framebuffer), display=screen.display)
@@ -126,7 +122,7 @@ def test_closing_the_window_between_two_looks_stops_too(when: str, screen: Scree
 
 @pytest.mark.parametrize(("key", "ends"), [("q", [True, True]), ("close", [False, True])])
 def test_windows_stand_side_by_side_and_a_key_stops_all_but_closing_one_only_itself(
-    key: str, ends: list[bool], screen: Screen
+    key: str, ends: list[bool], screen: VirtualScreen
 ) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
@@ -148,7 +144,7 @@ def test_without_a_screen_one_line_says_what_to_do(display: str | None, said: st
     assert errors == ""
 
 
-def test_pyav_before_opencv_does_no_harm(screen: Screen) -> None:
+def test_pyav_before_opencv_does_no_harm(screen: VirtualScreen) -> None:
     """With PyAV's X11 libraries in the process OpenCV's windows hang: they are in another one."""
     said, _ = child("show", str(screen.framebuffer), "av first", display=screen.display)
     assert said["live"]
@@ -167,8 +163,6 @@ def test_pyav_before_opencv_does_no_harm(screen: Screen) -> None:
 def test_a_window_that_breaks_or_hangs_is_told_and_leaves_nothing(
     tmp_path: Path, fault: str, reason: str
 ) -> None:
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed (Debian package xvfb)")
     with virtual_screen(tmp_path) as own:
         said, errors = child("fault", str(own.framebuffer), fault, str(own.pid), display=own.display)
     assert said["shown"]
@@ -182,21 +176,21 @@ def test_a_window_that_breaks_or_hangs_is_told_and_leaves_nothing(
     assert errors == ""
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_the_window(screen: Screen) -> None:
+def test_ctrl_c_in_the_terminal_is_not_for_the_window(screen: VirtualScreen) -> None:
     said, _ = child("ctrl-c", str(screen.framebuffer), display=screen.display)
     assert said == {"shown": True, "goes on": True}
 
 
-def test_the_window_ends_with_the_process_that_opened_it(screen: Screen) -> None:
+def test_the_window_ends_with_the_process_that_opened_it(screen: VirtualScreen) -> None:
     parent = subprocess.Popen(
         [sys.executable, str(CHILD), "wait"],
         stdout=subprocess.PIPE,
-        env=os.environ | {"DISPLAY": screen.display},
+        env=os.environ | {"DISPLAY": screen.display, "PYTHONPATH": str(HELPERS)},
     )
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
+    pid = int(line_from(parent.stdout))
     parent.kill()
-    parent.wait()
+    parent.wait(PATIENCE_S)
     parent.stdout.close()
     until(lambda: not is_running(pid))
 

@@ -24,12 +24,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from virtual_screen import read_screen
 
 import clesr.pipeline.video.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
 from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sink import LiveSink
 from clesr.pipeline.sinks.placement import Keyboard, WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.sinks.window.window import DisplayWindow
 from clesr.pipeline.status import State, Status
 
@@ -40,17 +42,15 @@ WAKES = 4  # until a window that is not painted is given up
 TICK_S = 0.02  # between two looks, so that the window's process gets on on a busy machine
 
 
-def result(image: NDArray[Any], outcome: Outcome = Outcome.UPSCALED) -> Result:
-    return Result(Frame(image, 0, 0), image, image, outcome, 4, Times(0, 0, 0, 0), "fast")
+def result(
+    image: NDArray[Any], outcome: Outcome = Outcome.UPSCALED, lr: NDArray[Any] | None = None
+) -> Result:
+    lr = image if lr is None else lr
+    return Result(Frame(lr, 0, 0), lr, image, outcome, 4, Times(0, 0, 0, 0), "fast")
 
 
 def screen(path: str) -> NDArray[np.uint8]:
-    """The screen (H, W, 3), blue-green-red: Xvfb keeps it as an xwd file (X11/XWDFile.h)."""
-    data = Path(path).read_bytes()
-    header = np.frombuffer(data[:100], ">u4")
-    height, width, pitch = int(header[5]), int(header[4]), int(header[12])
-    pixels = np.frombuffer(data, np.uint8, height * pitch, int(header[0]) + 12 * int(header[19]))
-    return pixels.reshape(height, pitch // 4, 4)[:, :width, :3]
+    return read_screen(Path(path))
 
 
 class NotPaintedError(Exception):
@@ -88,7 +88,7 @@ def wake_until(waited: Callable[[], bool]) -> bool:
             return True
         if shutil.which("xdotool") is not None:
             for act in ("windowunmap", "windowmap"):
-                subprocess.run(["xdotool", "search", "--name", "clesr", act, "%@"], check=False)
+                subprocess.run(["xdotool", "search", "--name", "clesr", act, "%@"], check=False, timeout=60)
     raise NotPaintedError
 
 
@@ -121,6 +121,39 @@ def show(framebuffer: str) -> dict[str, Any]:
     return seen
 
 
+def silent(framebuffer: str) -> dict[str, Any]:
+    """Nothing comes any more, as of a program that hangs; then it goes on."""
+    window = open_sink("window")
+    assert isinstance(window, LiveSink)
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    seen: dict[str, Any] = {"shown": painted(framebuffer, window)}
+    end = time.monotonic() + PATIENCE_S
+    while (screen(framebuffer)[100, 100] == 201).all() and time.monotonic() < end:
+        time.sleep(TICK_S)
+    seen["level"] = int(screen(framebuffer)[100, 100, 0])
+    seen["red"] = bool((screen(framebuffer)[200:520] == (70, 70, 255)).all(-1).any())
+    seen["back"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 300] == 201).all())
+    return seen | {"closed": window.close()}
+
+
+def switch_the_scale(framebuffer: str) -> dict[str, Any]:
+    """The window's size with images of x4, x8 and x2 of one frame, each of its own level."""
+    window = open_sink("window")
+    assert isinstance(window, DisplayWindow)
+    lr, seen = np.zeros((100, 150), np.uint8), dict[str, Any]()
+    for scale, level in ((4, 201), (8, 150), (2, 90)):
+        window.write(result(np.full((100 * scale, 150 * scale), level, np.uint8), lr=lr))
+        if scale == 4:
+            painted(framebuffer, window)
+
+        def shown(_: object, level: int = level) -> bool:
+            return bool((screen(framebuffer)[200:300, 50:550] == level).all())
+
+        seen[f"x{scale}"] = refresh_until(window, STATUS, shown) and list(window.shape or ())
+    window.close()
+    return seen
+
+
 def quit_by(framebuffer: str, act: Callable[[], object]) -> dict[str, Any]:
     """Whether refresh says stop after ``act``."""
     window = open_sink("window")
@@ -143,6 +176,7 @@ def closed_while_we_look_away(framebuffer: str) -> dict[str, Any]:
     click_on_the_cross()
     os.waitid(os.P_PID, window.pid, os.WEXITED | os.WNOWAIT)
     listen, window._listen = window._listen, lambda: setattr(window, "_listen", listen)  # type: ignore[method-assign]
+    window._rests_until_ns = 0  # however busy the machine was: the next image is sent at once
     window.write(result(np.full((700, 900), 90, np.uint8)))
     return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
 
@@ -158,7 +192,7 @@ def closed_with_an_image_unread(framebuffer: str) -> dict[str, Any]:
     os.kill(window.pid, signal.SIGSTOP)
     click_on_the_cross()
     for _ in range(2):
-        window._send((image, STATUS, False))
+        window._process.show(Scene(image, STATUS))
     os.kill(window.pid, signal.SIGCONT)
     os.waitid(os.P_PID, window.pid, os.WEXITED | os.WNOWAIT)
     return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
@@ -207,11 +241,25 @@ def switch_the_overlay(framebuffer: str) -> dict[str, Any]:
     assert isinstance(window, DisplayWindow)
     window.write(result(np.full((700, 900), 201, np.uint8)))
     painted(framebuffer, window)
-    before = window.overlay
+    before = window.view.overlay
     press("f")
-    switched = refresh_until(window, STATUS, lambda _: not window.overlay)
+    switched = refresh_until(window, STATUS, lambda _: not window.view.overlay)
     window.close()
     return {"before": before, "switched": switched}
+
+
+def letters(framebuffer: str, *typed: str) -> dict[str, Any]:
+    """The keys that the window hears when each of ``typed`` is pressed."""
+    window, heard = DisplayWindow(), list[str]()
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    shown = painted(framebuffer, window)
+    window._press = lambda key: heard.append(key) if key else None  # type: ignore[method-assign]
+    for keys in typed:
+        count = len(heard) + (keys != "Caps_Lock")
+        press(keys)
+        refresh_until(window, STATUS, lambda _, count=count: len(heard) >= count)
+    window.close()
+    return {"shown": shown, "heard": heard}
 
 
 def fault(framebuffer: str, what: str, server: str) -> dict[str, Any]:
@@ -263,7 +311,7 @@ def wait() -> dict[str, Any]:
 
 
 def press(key: str) -> None:
-    subprocess.run(["xdotool", "mousemove", "100", "100", "key", key], check=True)
+    subprocess.run(["xdotool", "mousemove", "100", "100", "key", key], check=True, timeout=60)
 
 
 class ClientMessage(ctypes.Structure):
@@ -284,7 +332,9 @@ class ClientMessage(ctypes.Structure):
 
 def click_on_the_cross(title: str = "clesr") -> None:
     """What a window manager sends then: WM_DELETE_WINDOW (ICCCM 4.2.8.1)."""
-    found = subprocess.run(["xdotool", "search", "--name", title], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["xdotool", "search", "--name", title], capture_output=True, text=True, check=True, timeout=60
+    )
     x11 = ctypes.CDLL("libX11.so.6")
     x11.XOpenDisplay.restype = ctypes.c_void_p
     x11.XInternAtom.restype = ctypes.c_ulong
@@ -312,6 +362,12 @@ def main() -> None:
             said = two(*rest)
         elif scenario == "overlay":
             said = switch_the_overlay(rest[0])
+        elif scenario == "letters":
+            said = letters(*rest)
+        elif scenario == "silent":
+            said = silent(rest[0])
+        elif scenario == "scale":
+            said = switch_the_scale(rest[0])
         elif scenario == "fault":
             said = fault(*rest)
         elif scenario == "ctrl-c":

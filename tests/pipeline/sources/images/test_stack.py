@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.sources.images.files import natural_key, open_images
 from clesr.pipeline.sources.images.tiff import open_tiff
+from clesr.pipeline.sources.registry import SourceOptions
 
 PAGES = np.stack(noise(6, (33, 21), np.uint16))
 BYTES = np.stack(noise(6, (33, 21)))
@@ -129,16 +131,31 @@ def test_imagej_states_its_rate(tmp_path: Path) -> None:
         assert [frame.pts * frame.time_base for frame in frames][:2] == [0, pytest.approx(0.08)]  # type: ignore[operator]
 
 
-def test_without_a_rate_there_is_no_time(tmp_path: Path) -> None:
+def test_without_a_rate_it_is_constant_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "clesr")
     tifffile.imwrite(tmp_path / "a.tif", PAGES)
+    for options, fps in ((SourceOptions(), 25), (SourceOptions(fps=8.0), 8)):
+        source = open_tiff(tmp_path / "a.tif", options)
+        assert source.info.fps == fps
+        frames, _ = read_all(source)
+        assert [frame.pts * frame.time_base for frame in frames] == [  # type: ignore[operator]
+            Fraction(number, fps) for number in range(6)
+        ]
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("clesr")] == [
+        f"{tmp_path / 'a.tif'} states no times that rise: taken as 25 frames/s (--fps)"
+    ]
+
+
+def test_one_image_has_no_time(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PAGES[0])
     source = open_tiff(tmp_path / "a.tif")
     assert source.info.fps is None
-    frames, _ = read_all(source)
-    assert frames[1].pts is None
+    (frame,), _ = read_all(source)
+    assert frame.pts is None
 
 
 def test_one_page_stacks_of_imagej(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", PAGES, imagej=True, truncate=True)
+    tifffile.imwrite(tmp_path / "a.tif", PAGES, imagej=True, truncate=True, metadata={"axes": "TYX"})
     with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
         assert len(tiff.pages) == 1
     same(tmp_path / "a.tif", PAGES)
@@ -146,7 +163,7 @@ def test_one_page_stacks_of_imagej(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"compression": "zlib"}, {"imagej": True, "truncate": True}],
+    [{}, {"compression": "zlib"}, {"imagej": True, "truncate": True, "metadata": {"axes": "TYX"}}],
     ids=["plain", "zlib", "one page"],
 )
 def test_a_cut_stack_gives_what_is_there_and_says_so(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -175,7 +192,7 @@ def test_a_cut_lzw_stack(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("dtype", [np.float32, np.uint32])
 def test_deeper_pixels_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PAGES.astype(dtype))
-    with pytest.raises(SourceError, match="8 or 16 bit"):
+    with pytest.raises(SourceError, match="--window LOW,HIGH"):
         open_tiff(tmp_path / "a.tif")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
@@ -7,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from documents import ROOT
 
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.pipeline.frame import Frame
@@ -222,3 +224,18 @@ def test_the_truth_belongs_to_the_frame(clock: HandClock) -> None:
     assert error.mean() < 0.5
     other = np.abs(degrade(source.truth(40, 4).astype(np.uint8), 4).astype(int) - frame.image)
     assert other.mean() > 5
+
+
+def test_the_page_has_every_option_with_its_default() -> None:
+    rows = dict(
+        re.findall(r"^\| `(\w+)` \| (\S+) \|", (ROOT / "docs" / "cameras.md").read_text(), re.MULTILINE)
+    )
+    shown = {name: rows[name].strip("`") for name in demo.OPTIONS}
+    assert shown == {
+        name: "endless"
+        if option.default is None
+        else f"{float(option.default):g}"
+        if name != "pace"
+        else "live"
+        for name, option in demo.OPTIONS.items()
+    }

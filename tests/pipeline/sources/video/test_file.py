@@ -7,12 +7,13 @@ import struct
 import subprocess
 import tempfile
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from heard import hear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import drifting, noise, read_all, write_video
@@ -21,7 +22,7 @@ from support import ManualClock
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.sources.registry import SourceOptions
-from clesr.pipeline.sources.video.file import RisingTimes, VideoSource, count_frames
+from clesr.pipeline.sources.video.file import RegularTimes, RisingTimes, VideoSource
 from clesr.pipeline.video.decode import intact
 
 
@@ -88,7 +89,9 @@ def test_every_frame_of_every_codec(
     write_video(tmp_path / name, images, codec=codec, pixel_format=pixel_format, options=options)
     frames, corrupt = read_all(VideoSource(tmp_path / name))
     assert not corrupt
-    assert len(frames) == count_frames(tmp_path / name) == 30
+    counted = VideoSource(tmp_path / name, SourceOptions(count=True)).info
+    assert len(frames) == counted.frames == 30
+    assert counted.seconds == pytest.approx(1.2, abs=0.002)
     for frame, image in zip(frames, images, strict=True):
         # In its place, and over the full range: a wrong range would be 16 levels off at black.
         assert np.abs(frame.image.astype(int) - image).mean() < 4
@@ -142,7 +145,7 @@ def test_real_video_agrees_with_ffprobe(data: Path) -> None:
         "-of",
         "csv=p=0",
     ]
-    shown = subprocess.run([*command, path], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run([*command, path], capture_output=True, text=True, check=True, timeout=60).stdout
     expected = [int(line.strip(",")) for line in shown.split() if line.strip(",").isdigit()]
     source = VideoSource(path, SourceOptions(count=True))
     assert (source.info.fps, source.info.shape, source.info.frames) == (24.0, (592, 576), 260)
@@ -339,3 +342,36 @@ def test_missing_and_restarted_time_stamps() -> None:
     stamps = [0, 40, None, 120, 119, 160, 5_000, 0, 40, 80]
     made = [times.rising(pts) for pts in stamps]
     assert made == [0, 40, 80, 120, 121, 160, 5_000, 5_040, 5_080, 5_120]
+
+
+@pytest.mark.parametrize("fps", [10, 24, 30])
+def test_a_hole_in_a_file_of_regular_times_is_told(tmp_path: Path, fps: int) -> None:
+    numbers = [*range(20), *range(38, 60)]
+    said = hear("clesr.pipeline.sources.video")
+    times = [round(1000 * number / fps) for number in numbers]
+    write_video(tmp_path / "a.mkv", noise(len(numbers), (16, 16)), fps=fps, times_ms=times)
+    frames, corrupt = read_all(VideoSource(tmp_path / "a.mkv"))
+    assert (len(frames), corrupt) == (42, [])
+    (line,) = said
+    assert f"for {19 / fps:.2f} s from {19 / fps:.2f} s on; about 18 may be missing" in line
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[40] * 30, [33, 34, 33] * 10, [40, 80, 40, 40, 200, 40, 120] * 4, [40] * 5 + [2000] + [40] * 30],
+    ids=["constant", "rounded", "variable", "too early to know"],
+)
+def test_times_that_do_not_jump_out_of_a_rhythm_are_no_hole(steps: list[int]) -> None:
+    said = hear("clesr.pipeline.sources.video")
+    watch = RegularTimes("a", Fraction(1, 1000))
+    for pts in accumulate(steps, initial=0):
+        watch.note(pts)
+    assert (watch.jumps, said) == (0, [])
+
+
+def test_of_many_holes_a_few_are_told() -> None:
+    said = hear("clesr.pipeline.sources.video")
+    watch = RegularTimes("a", Fraction(1, 1000))
+    for pts in accumulate(([40] * 20 + [400]) * 10, initial=0):
+        watch.note(pts)
+    assert (watch.jumps, len(said)) == (10, 3)

@@ -17,10 +17,11 @@ import zmq.auth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import ManualClock
+from zmq_peers import Sender
 
 from clesr.engines.common import limits
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
-from clesr.pipeline.frame import Corrupt, Frame
+from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.sources.registry import SourceOptions
 from clesr.pipeline.sources.zeromq.message import MAX_HEADER, Refused, parse_header, parse_message
 from clesr.pipeline.sources.zeromq.source import MAX_GAP, Renumbered, ZmqSource, parse_address
@@ -39,32 +40,6 @@ PIXELS = bytes(range(6))
 
 def message(*, pixels: bytes = PIXELS, **fields: Any) -> list[bytes]:
     return [json.dumps(GOOD | fields).encode(), pixels]
-
-
-class Sender:
-    """A peer's socket, which closes with the test."""
-
-    def __init__(self, kind: int, prepare: Callable[[zmq.Socket[bytes]], None] | None = None) -> None:
-        self.context = zmq.Context()
-        self.socket = self.context.socket(kind)
-        self.socket.set(zmq.SNDTIMEO, int(WAIT * 1000))
-        self.socket.set(zmq.RCVTIMEO, int(WAIT * 1000))
-        if prepare is not None:
-            prepare(self.socket)
-
-    def bound(self) -> str:
-        return f"zmq+tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
-
-    def close(self) -> None:
-        self.context.destroy(linger=0)
-
-
-@pytest.fixture
-def senders() -> Iterator[list[Sender]]:
-    made: list[Sender] = []
-    yield made
-    for sender in made:
-        sender.close()
 
 
 @pytest.fixture
@@ -94,6 +69,8 @@ def test_pixels_come_as_they_were_sent(
     little = image.astype(image.dtype.newbyteorder("<")).tobytes()
     sender.socket.send_multipart(message(shape=[height, width], dtype=dtype, pixels=little))
     frame = source.read(WAIT)
+    if isinstance(frame, Outage):  # every example has the same number
+        frame = source.read(WAIT)
     assert isinstance(frame, Frame)
     assert frame.image.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(frame.image, image)
@@ -239,6 +216,8 @@ def test_a_sender_that_starts_again_is_found_again(senders: list[Sender], tmp_pa
         senders.append(sender)
         sender.socket.bind(f"ipc://{tmp_path}/s")
         sender.socket.send_multipart(message(number=5))
+        if expected == 6:
+            assert source.read(WAIT) == Outage("its sender began anew")
         frame = source.read(WAIT)
         assert isinstance(frame, Frame)
         assert frame.number == expected
@@ -312,6 +291,17 @@ def test_topics_are_a_part_of_their_own(senders: list[Sender]) -> None:
     source.close()
     assert isinstance(frame, Frame)
     assert frame.number == 2
+
+
+@pytest.mark.parametrize(("said", "damaged"), [(True, True), (False, False), ("yes", False), (1, False)])
+def test_the_senders_word_that_a_frame_is_damaged(
+    pushed: tuple[Sender, ZmqSource], said: object, damaged: bool
+) -> None:
+    sender, source = pushed
+    sender.socket.send_multipart(message(damaged=said))
+    frame = source.read(WAIT)
+    assert isinstance(frame, Frame)
+    assert frame.damaged is damaged
 
 
 def test_one_stream_of_several(pushed: tuple[Sender, ZmqSource], senders: list[Sender]) -> None:
@@ -418,6 +408,8 @@ def test_encrypted_where_we_connect(keys: Path, senders: list[Sender]) -> None:
         ("zmq+tcp://host", "no ZeroMQ address"),
         ("zmq+tcp://host:port", "no ZeroMQ address"),
         ("zmq+tcp://:5555", "no ZeroMQ address"),
+        ("zmq+tcp://host:65536", "there is no port '65536'; give one from 1 to 65535"),
+        ("zmq+tcp://*:5555", "wait for senders with bind=1"),
         ("zmq+ipc://", "no ZeroMQ address"),
         ("zmq+tcp://host:1?socket=rep", "sub or pull"),
         ("zmq+tcp://host:1?bind=yes", "0 or 1"),

@@ -1,0 +1,245 @@
+"""An engine in a process of its own: one that hangs or crashes takes nothing else with it, and is killed."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import select
+import socket
+import subprocess
+import sys
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import EngineError, on_error
+from clesr.engines.common.image import Image
+from clesr.engines.common.shared_message import SharedMessage
+from clesr.engines.engine import Engine
+from clesr.engines.guidance import Guidance
+from clesr.engines.isolation.messages import MOST_BYTES, EngineRequest, Opened, Said
+from clesr.engines.opener import EngineOpener
+
+PROGRAM = "clesr.engines.isolation.process"
+FRAME_S = 2.0  # that a frame may take at least, before the process is killed
+FIRST_S = 30.0  # the first one, for which memory is made and kernels are loaded
+OPEN_S = 30.0  # to be opened again
+SLOWER = 5.0  # times what it took before: what is slow by nature is not taken for hung
+END_S = 2.0
+SLOTS = 4  # frames that may be in flight at most
+
+
+class IsolatedOpener(EngineOpener):
+    """Opens engines as `EngineOpener` does, each in a process of its own.
+
+    What was chosen and found to be fast the first time is opened at once the next, in a process that waits with its
+    libraries loaded.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._found: dict[str, Any] = {}
+        self._spare: list[EngineProcess] = []
+        self._took_s: dict[tuple[int, int], float] = {}  # to be opened, by shape
+        weakref.finalize(self, _close_all, self._spare)
+
+    def _chosen(self, shape: tuple[int, int]) -> Engine:
+        before, begin = self._took_s.get(shape), SYSTEM.now_ns()
+        limit_s = None if before is None else max(OPEN_S, SLOWER * before)
+        given = {**self.given, "fps": self.fps, **self._found}
+        engine = IsolatedEngine(self._take_process(), given, shape, open_s=limit_s)
+        self._took_s[shape] = max(before or 0.0, (SYSTEM.now_ns() - begin) / 1e9)
+        self._found = {"model": engine.opened.model}
+        if engine.info.model_hash:  # interpolation is no engine that can be asked for
+            self._found["engine"] = engine.info.engine
+        with suppress(EngineError):  # this one works
+            self._spare.append(EngineProcess(spare=True))
+        return engine
+
+    def _take_process(self) -> EngineProcess:
+        """The spare one where it lives, else a new one."""
+        with suppress(IndexError):
+            while True:
+                process = self._spare.pop()
+                if process.alive:
+                    return process
+                process.close()
+        return EngineProcess()
+
+
+def _close_all(processes: list[EngineProcess]) -> None:
+    for process in processes:
+        process.close()
+
+
+class EngineProcess:
+    """A process that opens one engine when it is told to. A ``spare`` one takes no time from others until then. Raises
+    EngineError where it cannot be started; any method does where it has died."""
+
+    def __init__(self, *, spare: bool = False) -> None:
+        self.slots = [(SharedMessage(), SharedMessage()) for _ in range(SLOTS)]
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptors = [one.descriptor for pair in self.slots for one in pair]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), *["spare"] * spare],
+                stdin=subprocess.PIPE,  # whose end tells it that we are gone
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno(), *descriptors],
+                start_new_session=True,  # Ctrl-C is for this process, which then ends the other
+            )
+        except OSError as error:
+            self._connection.close()
+            self._free_memory()
+            raise EngineError(f"the engine's process cannot be started: {error.strerror}") from error
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, name: str, *arguments: object) -> None:
+        try:
+            self._connection.send(pickle.dumps((name, arguments)))
+        except OSError as error:
+            raise self._died() from error
+
+    def answer(self, limit_s: float | None) -> Any:
+        """What the process answers within ``limit_s`` seconds; what it says meanwhile is logged."""
+        while True:
+            if not select.select([self._connection], [], [], limit_s)[0]:
+                self._kill()
+                raise EngineError(f"the engine's process has not answered for {limit_s:.0f} s and was killed")
+            try:
+                packet = self._connection.recv(MOST_BYTES)
+            except OSError:
+                packet = b""
+            if not packet:
+                raise self._died()
+            answer = pickle.loads(packet)
+            if not isinstance(answer, Said):
+                return answer
+            logging.getLogger(answer.logger).log(answer.level, "%s", answer.text)
+
+    def close(self) -> None:
+        """End it; it is killed where it does not. May be called twice."""
+        self._connection.close()
+        if self._process.returncode is None:
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._kill()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._free_memory()
+
+    def _died(self) -> EngineError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        self._kill()
+        code = self._process.returncode
+        if code is None:
+            how = "does not even end"
+        else:
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+        return EngineError(f"the engine's process {how}")
+
+    def _kill(self) -> None:
+        """One that a driver holds ends when that lets it go; nobody waits for that."""
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+
+    def _free_memory(self) -> None:
+        for pair in self.slots:
+            for one in pair:
+                one.close()
+
+
+class IsolatedEngine:
+    """The engine that ``EngineOpener(**arguments)`` opens for LR ``shape`` (H, W), in ``process``.
+
+    ``collect`` raises EngineError where the process has died, or a frame takes far longer than those before: it is
+    killed then, and so is this engine's use. Images are handed over in shared memory. Raises what opening raises, and
+    EngineError where that takes more than ``open_s`` seconds.
+    """
+
+    def __init__(
+        self,
+        process: EngineProcess,
+        arguments: dict[str, Any],
+        shape: tuple[int, int],
+        *,
+        open_s: float | None = None,
+        frame_s: float = FRAME_S,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._process, self._frame_s, self._clock = process, frame_s, clock
+        self._longest_s: float | None = None
+        self._free, self._taken = deque(range(SLOTS)), deque[int]()
+        self._reprojected: Sequence[Image] = ()
+        with on_error(self.close):
+            descriptors = [(given.descriptor, made.descriptor) for given, made in process.slots]
+            process.send("open", EngineRequest(arguments, shape, descriptors))
+            opened = process.answer(open_s)
+            if isinstance(opened, Exception):
+                raise opened
+        self.opened: Opened = opened
+        self.info, self.depth = opened.info, min(opened.depth, SLOTS)
+        self._checking = opened.checking
+
+    def __getattr__(self, name: str) -> Any:
+        """What not every engine offers: there where this one does."""
+        opened: Opened | None = self.__dict__.get("opened")
+        if opened is not None:
+            if name == "reprojected" and self._checking:
+                return self._reprojected
+            if (name == "check" and opened.on_request) or (name == "correct" and opened.correcting):
+                return lambda: self._ask(name)
+        raise AttributeError(name)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that computes."""
+        return self._process.pid
+
+    def submit(self, lr: Image, guidance: Guidance | None = None) -> None:
+        self.info.check_shape(lr)
+        slot = self._free.popleft()
+        self._taken.append(slot)
+        self._process.send("submit", slot, self._process.slots[slot][0].put((lr, guidance)))
+
+    def collect(self) -> Image:
+        if not self._taken:
+            raise RuntimeError("nothing is in flight")
+        slot = self._taken.popleft()
+        self._free.append(slot)
+        begin = self._clock.now_ns()
+        self._process.send("collect")
+        answer = self._process.answer(
+            FIRST_S if self._longest_s is None else max(self._frame_s, SLOWER * self._longest_s)
+        )
+        self._longest_s = max(self._longest_s or 0.0, (self._clock.now_ns() - begin) / 1e9)
+        if isinstance(answer, str):
+            raise EngineError(answer)
+        image, reprojected = self._process.slots[slot][1].get(answer)
+        self._reprojected = [np.array(one) for one in reprojected]
+        copy: Image = np.array(image)
+        return copy
+
+    def close(self) -> None:
+        self._process.close()
+
+    def _ask(self, what: str) -> None:
+        self._process.send("ask", what)
+        self._checking = self._process.answer(FIRST_S)

@@ -1,0 +1,34 @@
+"""How often a picture is drawn: whenever there is a new one, but on a machine without a core to spare less often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psutil  # type: ignore[import-untyped]
+
+from clesr.engines.common.clock import SYSTEM, Clock
+
+SHARE = (
+    0.03  # of one core for drawing, on a busy machine; to bring a picture to the screen takes as much again
+)
+BUSY, FREE = 92.0, 70.0  # percent of all cores that make a machine busy, and free again
+LOOK_NS = 500_000_000  # between two looks at the cores
+
+
+class DrawingPace:
+    """Says how long to rest after a drawing. One thread."""
+
+    def __init__(self, clock: Clock = SYSTEM, used: Callable[[], float] = psutil.cpu_percent) -> None:
+        """``used`` gives the percent of all cores that were used since it was last asked."""
+        self._clock, self._used = clock, used
+        self._looked_ns = clock.now_ns()
+        self._busy = False
+        used()
+
+    def rest_s(self, took_s: float) -> float:
+        """Seconds until the next drawing, after one that took ``took_s`` seconds of a core."""
+        now = self._clock.now_ns()
+        if now - self._looked_ns >= LOOK_NS:
+            self._looked_ns = now
+            self._busy = self._used() > (FREE if self._busy else BUSY)
+        return took_s / SHARE if self._busy else 0.0

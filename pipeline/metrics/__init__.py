@@ -1,0 +1,1 @@
+"""What a monitoring system may ask of a run."""

@@ -1,0 +1,196 @@
+"""The figures of running streams as Prometheus reads them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clesr.engines.common.packages import versions_of
+from clesr.pipeline.display.facts import is_old
+from clesr.pipeline.metrics.cards import CardState, CardWatch
+from clesr.pipeline.stats import BUCKETS_S, STAGES, RunStats
+from clesr.pipeline.status import State, Status
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+STREAM = ("stream",)
+BUILT_OF = ("clesr", "av", "numpy", "torch", "openvino")
+
+
+class Watched(Protocol):
+    """A running stream of which figures are told: a Pipeline."""
+
+    @property
+    def stats(self) -> RunStats: ...
+
+    def status(self) -> Status: ...
+
+
+class PipelineCollector:
+    """What Prometheus asks: the figures of ``streams``, by their names, and of ``cards``, as they are now."""
+
+    def __init__(self, streams: Mapping[str, Watched], cards: CardWatch | None = None) -> None:
+        self._streams, self._cards = streams, cards or CardWatch()
+
+    def collect(self) -> Iterable[Metric]:
+        from prometheus_client.core import HistogramMetricFamily
+
+        families = _Families()
+        latency = HistogramMetricFamily(
+            "clesr_latency_seconds",
+            "Time from the capture of a frame through each stage.",
+            labels=("stream", "stage"),
+        )
+        for stream, pipeline in self._streams.items():
+            families.add(stream, pipeline)
+            for stage in STAGES:
+                counts = list(accumulate(pipeline.stats.latency.buckets[stage]))
+                bounds = [*(f"{bound:g}" for bound in BUCKETS_S), "+Inf"]
+                buckets = list(zip(bounds, map(float, counts), strict=True))
+                latency.add_metric((stream, stage), buckets, pipeline.stats.latency.seconds[stage])
+        yield from families
+        yield latency
+        yield _build()
+        yield from _card_families(self._cards.states())
+
+
+class _Families:
+    """Counters and gauges, made when they first have a value."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[Metric]:
+        return iter(self._made.values())
+
+    def add(self, stream: str, pipeline: Watched) -> None:
+        status, stats, summary = pipeline.status(), pipeline.stats, pipeline.stats.outages.total
+        for outcome, count in status.outcomes.items():
+            self._count(
+                "frames", "Captured frames by what became of them.", count, stream, outcome=str(outcome)
+            )
+        self._count("captured", "Captured frames.", status.captured, stream)
+        self._count("damaged", "Frames that build on damaged pictures.", status.damaged, stream)
+        self._count("outages", "How often the source was away.", summary.count, stream)
+        self._count("outage_seconds", "How long the source was away.", summary.seconds, stream)
+        self._gauge("frames_per_second", "Images a second, of late.", status.fps, stream)
+        if status.age_ns is not None:
+            self._gauge(
+                "age_seconds", "Time since the newest image was captured.", status.age_ns / 1e9, stream
+            )
+        if stats.newest is not None and stats.newest.fidelity is not None:
+            self._gauge(
+                "fidelity_db",
+                "How well the newest image agrees with what was measured.",
+                stats.newest.fidelity,
+                stream,
+            )
+        for state in State:
+            self._gauge(
+                "state", "1 for the state of the run.", float(status.state is state), stream, state=str(state)
+            )
+        for what, count in (("engine", status.engine_restarts), ("source", status.source_restarts)):
+            words = f"How often the {what} was open again after it had failed."
+            self._count(f"{what}_restarts", words, count, stream)
+        self._add_recording(stream, status)
+        self._gauge("stalled", "1 while no frame comes.", float(status.stalled), stream)
+        self._gauge("recording", "1 while frames are recorded.", float(status.recording), stream)
+        self._gauge(
+            "alarm",
+            "1 while there is something that the user must not overlook.",
+            float(bool(status.alarm)),
+            stream,
+        )
+
+    def _add_recording(self, stream: str, status: Status) -> None:
+        minutes = status.disk_minutes
+        known = {
+            "recording_seconds": ("How long it has been recording.", status.recording_s),
+            "recording_bytes": ("Size of the session that is recorded.", status.recording_bytes),
+            "disk_free_bytes": ("What is free on the disk of the recording.", status.disk_bytes),
+            "disk_seconds": (
+                "Time until the disk of the recording is full at the present rate.",
+                None if minutes is None else 60 * minutes,
+            ),
+        }
+        for name, (help, value) in known.items():
+            if value is not None:
+                self._gauge(name, help, float(value), stream)
+        self._gauge(
+            "disk_low",
+            "1 while up-scaled images are not recorded because the disk is nearly full.",
+            float(status.disk_low),
+            stream,
+        )
+
+    def _count(self, name: str, help: str, value: float, stream: str, **labels: str) -> None:
+        from prometheus_client.core import CounterMetricFamily
+
+        self._family(CounterMetricFamily, name, help, labels).add_metric((stream, *labels.values()), value)
+
+    def _gauge(self, name: str, help: str, value: float, stream: str, **labels: str) -> None:
+        from prometheus_client.core import GaugeMetricFamily
+
+        self._family(GaugeMetricFamily, name, help, labels).add_metric((stream, *labels.values()), value)
+
+    def _family(self, kind: Any, name: str, help: str, labels: Mapping[str, str]) -> Any:
+        if name not in self._made:
+            self._made[name] = kind(f"clesr_{name}", help, labels=(*STREAM, *labels))
+        return self._made[name]
+
+
+def _build() -> Metric:
+    from prometheus_client.core import InfoMetricFamily
+
+    versions = {name: version for name, version in versions_of(BUILT_OF).items() if version}
+    return InfoMetricFamily(
+        "clesr_build", "What runs here.", {"python": platform.python_version(), **versions}
+    )
+
+
+def _card_families(cards: Iterable[CardState]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    families = {
+        "utilisation_ratio": "Share of the time in which the GPU computes, 0 to 1.",
+        "memory_used_bytes": "Memory of the GPU in use, by anyone.",
+        "memory_bytes": "Memory of the GPU.",
+        "temperature_celsius": "Temperature of the GPU.",
+    }
+    cards = list(cards)
+    for name, help in families.items() if cards else ():
+        family = GaugeMetricFamily(f"clesr_gpu_{name}", help, labels=("gpu", "name"))
+        for card in cards:
+            value = getattr(card, name)
+            if value is not None:
+                family.add_metric((str(card.index), card.name), value)
+        yield family
+
+
+def unwell(streams: Mapping[str, Watched]) -> dict[str, str]:
+    """The streams that do not do their work, with the reason: a part that does not answer, or has failed."""
+    found = {}
+    for stream, pipeline in streams.items():
+        status = pipeline.status()
+        if status.state in (State.FAILED, State.DEGRADED):
+            found[stream] = status.message or str(status.state)
+    return found
+
+
+def unready(streams: Mapping[str, Watched]) -> dict[str, str]:
+    """The streams whose image nobody should rely on now, with the reason."""
+    found = unwell(streams)
+    for stream, pipeline in streams.items():
+        status = pipeline.status()
+        if status.state is not State.RUNNING:
+            found.setdefault(stream, f"the run is {status.state}")
+        elif status.age_ns is None:
+            found.setdefault(stream, "there is no image yet")
+        elif is_old(status):
+            found.setdefault(stream, "no frame comes" if status.stalled else "the newest image is old")
+        if status.alarm:
+            found.setdefault(stream, status.alarm)
+    return found

@@ -1,0 +1,92 @@
+"""What goes to the disk while a stream runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clesr.engines.common.errors import UsageError
+from clesr.pipeline.controls import Action, Argument
+from clesr.pipeline.operator.operator import Operator
+
+SOON_S = 4.0  # until the recorder must have taken up what it was told; less than a caller waits
+
+
+def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
+    operator.recorder  # noqa: B018 - raises where there is none
+    recordings = operator.recordings
+    going = recordings.going
+    if to == "start" or (not to and not going):
+        if going:
+            raise UsageError("a recording is going on already; stop it first")
+        begun = recordings.begin(folder)
+        return {"said": "recording begins", "recording": True, "folder": str(begun)}
+    if folder:
+        raise UsageError("a folder is for a recording that begins; stop the present one first")
+    if not going:
+        raise UsageError("nothing is recorded that could be stopped")
+    operator.pipeline.stop_recording()
+    return {"said": "recording ends", "recording": False}
+
+
+def _save_last(operator: Operator, seconds: float, folder: str) -> Mapping[str, Any]:
+    place = operator.recordings.folder(folder)
+    made, frames = operator.recorder.save_last(place, seconds or None).result(SOON_S)
+    return {"said": f"the last {frames} frames are in {made}", "folder": str(made), "frames": frames}
+
+
+def _note(operator: Operator, text: str) -> Mapping[str, Any]:
+    seen = operator.seen
+    number = seen.frame.number if seen is not None else None
+    folder, seconds = operator.recorder.note(text, number).result(SOON_S)
+    if seconds is None:
+        return {
+            "said": "noted; the recording begins with the next image",
+            "folder": str(folder),
+            "seconds": None,
+        }
+    return {"said": f"noted at {seconds:.1f} s", "folder": str(folder), "seconds": round(seconds, 3)}
+
+
+def _acknowledge(operator: Operator) -> Mapping[str, Any]:
+    seen = operator.recorder.acknowledge()
+    count = f"{len(seen)} alarm{'s' * (len(seen) > 1)} acknowledged"
+    return {"said": count if seen else "there is no alarm", "alarms": seen}
+
+
+RECORD: Action[Operator] = Action(
+    "record",
+    "Begin a recording, or end it.",
+    _record,
+    (
+        Argument("folder", str, "name of the new folder, beside the other recordings", "", maximum=100),
+        Argument(
+            "to", str, "start or stop; empty for whichever it is not", "", choices=("", "start", "stop")
+        ),
+    ),
+    key="r",
+    group="Recording",
+    quick=True,
+)
+SAVE_LAST: Action[Operator] = Action(
+    "save-last",
+    "Save the last seconds, which --retro keeps, as a recording of their own.",
+    _save_last,
+    (
+        Argument("seconds", float, "how many; 0 for all that are kept", 0.0, minimum=0, maximum=86400),
+        Argument("folder", str, "name of the new folder, beside the other recordings", "", maximum=100),
+    ),
+    key="l",
+    group="Recording",
+)
+NOTE: Action[Operator] = Action(
+    "note",
+    "Write a note, with the time, into the recording.",
+    _note,
+    (Argument("text", str, "what to note", "mark", minimum=1, maximum=1000),),
+    key="n",
+    group="Recording",
+)
+ACKNOWLEDGE: Action[Operator] = Action(
+    "acknowledge", "The alarms were seen.", _acknowledge, key="a", group="Recording", quick=True
+)

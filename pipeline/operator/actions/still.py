@@ -1,0 +1,52 @@
+"""Stills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clesr.engines.common.errors import UsageError
+from clesr.pipeline.controls import Action, Argument
+from clesr.pipeline.frame import Result
+from clesr.pipeline.operator.operator import Operator
+from clesr.pipeline.operator.still import Still16, known_of
+
+
+def _still(operator: Operator, dicom: bool) -> Mapping[str, Any]:
+    result, pipeline = operator.look(), operator.pipeline
+    known = {
+        **known_of(result, pipeline.clock.now_ns()),
+        "pixel_um": pipeline.pixel_um,
+        "region": operator.controls.view.region,
+        "settings": dict(operator.recorder.settings.settings),
+        "status": pipeline.status(),
+    }
+    stem = operator.folder / operator.recordings.dated("still")
+    files = Still16(result, known).write(
+        stem.with_name(f"{stem.name}-{result.frame.number:06}"),
+        partial(_dicom, operator, result) if dicom else lambda _stem: [],
+    )
+    return {
+        "said": f"frame {result.frame.number}: {files[0]} and {len(files) - 1} more",
+        "files": [str(file) for file in files],
+        "number": result.frame.number,
+    }
+
+
+def _dicom(operator: Operator, result: Result, stem: Path) -> list[Path]:
+    if operator.write_dicom is None:
+        raise UsageError("this program writes no DICOM stills; clesr-live does")
+    pipeline = operator.pipeline
+    return operator.write_dicom(stem, result, pipeline.engine, pipeline.source.info, pipeline.pixel_um)
+
+
+STILL: Action[Operator] = Action(
+    "still",
+    "Write the image that is seen: raw, up-scaled and bicubic as 16-bit PNG, with all that is known of it.",
+    _still,
+    (Argument("dicom", bool, "whether to write it as DICOM, too", False),),
+    key="s",
+    group="Recording",
+)

@@ -1,0 +1,223 @@
+"""The control socket: every action by one JSON request and one JSON reply over ZeroMQ (docs/control.md)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+import zmq
+from msgspec import Meta
+from zmq.auth.thread import ThreadAuthenticator
+
+from clesr.engines.common.addresses import is_loopback
+from clesr.engines.common.errors import ClesrError, SinkError, UsageError, first_line, on_error, printable
+from clesr.engines.common.numbers import shortened
+from clesr.engines.common.parsing import check_depth, convert, parse_json
+from clesr.engines.common.text import shown
+from clesr.pipeline.controls import Controls
+from clesr.pipeline.curve import doorkeeper
+from clesr.pipeline.messages import SafeLogger, stream_thread
+from clesr.pipeline.operator.plain import plain
+from clesr.pipeline.sinks.zeromq import bind, parse_address, use_curve
+from clesr.pipeline.status import Status
+from clesr.pipeline.unix_sockets import UnixListener
+
+log = SafeLogger(logging.getLogger(__name__))
+MOST_BYTES = 64 << 10  # of a request
+REFUSED_BYTES = 1 << 20  # of a message that is read to be refused in words; who sends more is cut off
+WAITING = 32  # requests that may wait
+LOOK_MS = 100  # longest wait before it is looked whether the socket was closed
+CLOSE_S = 1.0  # for the answer that is being sent
+OPTIONS = ("curve_secret", "curve_clients")
+FORM = "zmq+tcp://127.0.0.1:5557 or zmq+ipc://PATH"
+
+ControlledStream = tuple[Controls[Any], Callable[[], Status]]
+"""What can be done with a stream, and how it stands."""
+
+
+class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked: one of ``action``, ``actions`` and ``status``, of ``stream`` where there are several."""
+
+    action: Annotated[str, Meta(max_length=100)] | None = None
+    arguments: dict[str, Any] = {}
+    actions: bool = False
+    status: bool = False
+    stream: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class DescribedArgument(msgspec.Struct):
+    """What is shown of an argument of an action."""
+
+    name: str
+
+
+class DescribedAction(msgspec.Struct):
+    """What is shown of an action."""
+
+    name: str
+    key: str
+    help: str
+    arguments: list[DescribedArgument]
+
+
+class ControlReply(msgspec.Struct):
+    """What is answered, as far as its form is relied on."""
+
+    ok: bool
+    actions: list[DescribedAction] = []
+
+
+class ControlSocket:
+    """A REP socket at ``address``, on a thread of its own once it is to ``serve``.
+
+    ``?curve_secret=FILE&curve_clients=FOLDER`` encrypts and lets in only those whose public keys are in the folder: any
+    address but this machine's own needs both. Raises UsageError for an address of another form, SinkError where it
+    cannot be bound.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.name = shown(address).partition("?")[0]
+        endpoint, options = parse_address(address, OPTIONS)
+        host = endpoint.removeprefix("tcp://").rpartition(":")[0]
+        if not (endpoint.startswith("ipc://") or is_loopback(host) or set(options) == set(OPTIONS)):
+            raise UsageError(
+                f"{self.name} can be reached from other machines; give 127.0.0.1, or keys: "
+                "?curve_secret=FILE&curve_clients=FOLDER (`clesr keys` makes them)"
+            )
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._streams: Mapping[str, ControlledStream] = {}
+        self._guard: ThreadAuthenticator | None = None
+        self._listener: UnixListener | None = None
+        self._context = zmq.Context(io_threads=1)
+        with on_error(self.close):
+            if "curve_clients" in options:
+                self._guard = doorkeeper(self._context, options["curve_clients"], SinkError)
+            self._socket = self._context.socket(zmq.REP)
+            for option, value in (
+                (zmq.LINGER, 0),
+                (zmq.MAXMSGSIZE, REFUSED_BYTES),
+                (zmq.RCVHWM, WAITING),
+                (zmq.SNDHWM, WAITING),
+                (zmq.BACKLOG, WAITING),
+            ):
+                self._socket.set(option, value)
+            use_curve(self._socket, options, connect=False)
+            try:
+                self._listener = bind(self._socket, endpoint)
+            except (zmq.ZMQError, OSError, UnicodeError) as error:
+                problem = getattr(error, "strerror", None) or first_line(error)
+                raise SinkError(
+                    f"{self.name} cannot be opened: {problem}; choose another address or port, as {FORM}"
+                ) from error
+
+    def serve(self, streams: Mapping[str, ControlledStream]) -> None:
+        """Answer from now on, for the streams of these names."""
+        self._streams = streams
+        self._thread = stream_thread("clesr control", self._work)
+        self._thread.start()
+        log.info(f"orders are taken at {self.name}")
+
+    def close(self) -> None:
+        """Answer no more. An action that goes on is not waited for."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+        if self._guard is not None:
+            self._guard.stop()
+            self._guard = None
+        if self._thread is None or not self._thread.is_alive():
+            self._context.destroy(linger=0)
+        if self._listener is not None:
+            self._listener.forget()
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if self._socket.poll(LOOK_MS):
+                    parts = self._socket.recv_multipart(zmq.DONTWAIT)
+                    reply = self.answer(b"".join(parts))
+                    self._socket.send(reply, zmq.DONTWAIT)
+            except zmq.Again:
+                continue  # whoever asked is gone
+            except zmq.ZMQError as error:
+                log.error(f"{self.name} broke: {error}")
+                return
+
+    def answer(self, request: bytes) -> bytes:
+        """The reply to ``request``, whatever that is."""
+        try:
+            told = {"ok": True, **plain(self._told(request))}
+        except Exception as error:  # noqa: BLE001 - whatever an action raises is an answer
+            said = first_line(error) if isinstance(error, ClesrError) else f"it failed: {first_line(error)}"
+            told = {"ok": False, "error": printable(said)}
+        return json.dumps(told).encode()
+
+    def _told(self, request: bytes) -> Mapping[str, Any]:
+        asked = _parsed(request)
+        controls, status = self._of(asked.stream)
+        if asked.actions:
+            return {"actions": controls.describe(), "streams": list(self._streams)}
+        if asked.status:
+            return {"status": status(), "view": controls.view}
+        told = controls.call(asked.action or "", asked.arguments)
+        if told.get("asking"):
+            raise UsageError(told["asking"])
+        return {name: value for name, value in told.items() if name != "ok"}
+
+    def _of(self, stream: str | None) -> ControlledStream:
+        if stream is None and len(self._streams) == 1:
+            return next(iter(self._streams.values()))
+        if stream is not None and stream in self._streams:
+            return self._streams[stream]
+        which = "say which stream" if stream is None else f"{shortened(stream)} is no stream"
+        raise UsageError(f"{which}; there are {', '.join(self._streams)}")
+
+
+def _parsed(request: bytes) -> ControlRequest:
+    """Raises UsageError."""
+    if len(request) > MOST_BYTES:
+        raise UsageError(f"the request has {len(request)} bytes; at most {MOST_BYTES} are read")
+    try:
+        asked = parse_json(request, ControlRequest)
+        check_depth(asked.arguments)
+    except ValueError as error:
+        raise UsageError(f"the request is not understood: {error}") from None
+    if (asked.action is not None) + asked.actions + asked.status != 1:
+        raise UsageError("the request needs one of action, actions and status")
+    return asked
+
+
+def ask(address: str, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What is answered to ``request`` at the control socket ``address`` within so many ``seconds``.
+    ``?curve_secret=FILE&curve_server=FILE`` are one's own keys and the other side's public one.
+
+    Raises UsageError for an address of another form, ClesrError where nothing is answered.
+    """
+    endpoint, options = parse_address(f"{address}{'&' if '?' in address else '?'}connect=1")
+    name = shown(address).partition("?")[0]
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.set(zmq.LINGER, 0)
+        use_curve(socket, options, connect=True)
+        try:
+            socket.connect(endpoint)
+            socket.send(json.dumps(request).encode(), zmq.DONTWAIT)
+            answered = socket.poll(round(seconds * 1000))
+            reply = socket.recv() if answered else b""
+        except (zmq.ZMQError, UnicodeError) as error:
+            raise ClesrError(f"{name} cannot be reached: {first_line(error)}") from error
+    if not answered:
+        raise ClesrError(
+            f"{name} has not answered within {seconds:g} s; is clesr-live running with --control {name}?"
+        )
+    try:
+        told = parse_json(reply, dict[str, Any])
+        check_depth(told)
+        convert(told, ControlReply)
+        return told
+    except ValueError as error:
+        raise ClesrError(f"what answers at {name} is no clesr: {error}") from None

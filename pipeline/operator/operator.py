@@ -1,0 +1,133 @@
+"""The operator's hand on one running stream: what actions act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.numbers import shortened
+from clesr.engines.engine import EngineInfo
+from clesr.pipeline.controls import Action, Controls
+from clesr.pipeline.frame import Result
+from clesr.pipeline.operator.registry import all_actions
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.settings import LiveSettings
+from clesr.pipeline.sinks.mosaic import MosaicFile
+from clesr.pipeline.source import SourceInfo
+
+DicomWriter = Callable[[Path, Result, EngineInfo | None, SourceInfo, float | None], list[Path]]
+"""Writes a still as DICOM objects whose names begin as the path; which files. Beside the result: what made it, its
+source, and the micrometres of a captured pixel."""
+
+
+def checked_name(name: str) -> str:
+    """``name``, where it is one of a new file or folder, and no path: whoever may give orders may not choose a place on
+    the disk. Raises UsageError."""
+    if name.startswith(".") or "/" in name or not name.isprintable() or len(name) > 100:
+        raise UsageError(
+            f"{shortened(name)} is no name; give at most 100 characters without / and without a point at the begin"
+        )
+    return name
+
+
+class Recordings:
+    """Begins and ends the recordings of a stream, each in a folder of its own: ``first``, then ``first-2`` and so on;
+    without ``first`` named by the time and ``stream``. Never waits for the disk."""
+
+    def __init__(self, pipeline: Pipeline, first: str | None, stream: str | None = None) -> None:
+        self._pipeline, self._stream = pipeline, stream
+        self._first = Path(first) if first is not None else None
+
+    @property
+    def going(self) -> bool:
+        """Whether one goes on."""
+        recorder = self._pipeline.recorder
+        return recorder is not None and recorder.recording
+
+    def toggle(self) -> None:
+        """End the recording, or begin one. Any thread."""
+        if self.going:
+            self._pipeline.stop_recording()
+        else:
+            self.begin()
+
+    def begin(self, name: str = "") -> Path:
+        """Begin a recording in the folder ``name`` beside the others, or in the next one; which folder, or, where
+        something is in it, ``FOLDER-2`` and so on. Any thread. Raises UsageError for what is no name of a folder."""
+        folder = self.folder(name)
+        self._pipeline.start_recording(folder, or_next=True)
+        return folder
+
+    def folder(self, name: str = "") -> Path:
+        """Where the next recording goes, or one that is called ``name``. Raises UsageError."""
+        if name:
+            return (self._first.parent if self._first is not None else Path()) / checked_name(name)
+        return self._first or Path(self.dated())
+
+    def dated(self, what: str = "") -> str:
+        """A name of the time, the stream, and ``what``."""
+        parts = ("clesr", what, datetime.now().strftime("%Y%m%d-%H%M%S"), self._stream)
+        return "-".join(part for part in parts if part)
+
+
+class Operator:
+    """One stream in an operator's hands. ``controls`` are the actions on it, ``newest`` the last result that was made,
+    ``seen`` the one that is looked at: the newest, or what was frozen. ``others`` are those of the same run.
+
+    ``folder`` is where stills go, ``stream`` the name of one of several streams, ``actions`` are all that there are
+    where none are given, ``maps`` joins the frames into maps, ``write_dicom`` writes stills as DICOM. Raises UsageError
+    where the keys of ``settings`` cannot be.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: LiveSettings,
+        folder: Path = Path(),
+        *,
+        stream: str = "",
+        actions: Iterable[Action[Operator]] | None = None,
+        maps: MosaicFile | None = None,
+        write_dicom: DicomWriter | None = None,
+    ) -> None:
+        self.pipeline, self.settings, self.folder = pipeline, settings, folder
+        self.stream, self.maps, self.write_dicom = stream, maps, write_dicom
+        self.others: Sequence[Operator] = ()
+        self.recordings = Recordings(pipeline, settings.record, stream)
+        self.controls: Controls[Operator] = Controls(
+            self, actions or all_actions(), dict(settings.key), clock=pipeline.clock
+        )
+        self.controls.change(overlay=settings.overlay is not None)
+        if maps is not None:
+            self.controls.map = maps.mosaic.preview
+
+    def close(self) -> None:
+        """The run has ended."""
+        self.controls.close()
+        self.others = ()
+
+    @property
+    def newest(self) -> Result | None:
+        return self.pipeline.stats.newest
+
+    @property
+    def seen(self) -> Result | None:
+        return self.controls.shown or self.newest
+
+    def look(self) -> Result:
+        """What is looked at. Raises ClesrError where no image has come yet."""
+        seen = self.seen
+        if seen is None:
+            raise ClesrError("there is no image yet; try again when one is there")
+        return seen
+
+    @property
+    def recorder(self) -> Recorder:
+        """Raises ClesrError where the run has none."""
+        recorder = self.pipeline.recorder
+        if not isinstance(recorder, Recorder):
+            raise ClesrError("this run has no recorder")
+        return recorder

@@ -1,0 +1,117 @@
+"""The sessions in a folder, by name: what they say of themselves, whether they hold, their files and images.
+
+A name is looked up among those that are there, and never made part of a path before; links are no sessions.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from clesr.engines.common.errors import WHY, told_as
+from clesr.engines.common.folders import Folder
+from clesr.engines.common.numbers import shortened
+from clesr.engines.view import eight_bits
+from clesr.pipeline.frame import Image
+from clesr.pipeline.session.format import MANIFEST, SessionError
+from clesr.pipeline.session.reader import SessionReader, Which, read_session
+from clesr.pipeline.session.verify import verify
+
+MOST = 1000  # sessions that are listed, the latest
+TOLD = ("closed", "ended", "started", "source", "model", "scale", "fps", "raw_shape", "sr_shape", "totals")
+
+
+class SessionListing:
+    """The sessions that lie in ``folder``. Methods that take a ``name`` raise SessionError where none has it, or where
+    it cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """The names of the sessions, the latest first. Raises SessionError."""
+        with self._folder() as folder:
+            found = [name for name in folder.names() if _is_text(name) and _is_session(folder, name)]
+            found.sort(key=lambda name: os.lstat(name, dir_fd=folder.descriptor).st_mtime_ns, reverse=True)
+        return found[:MOST]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What each session says of itself, as JSON; ``error`` where one cannot be read."""
+        return [self._describe(name) for name in self.names()]
+
+    def files(self, name: str) -> dict[str, int]:
+        """The files of a session with their bytes."""
+        with self._session(name) as folder:
+            states = {file: folder.state(file) for file in folder.names() if not file.startswith(".")}
+        return {f: s.st_size for f, s in states.items() if s is not None and stat.S_ISREG(s.st_mode)}
+
+    def open(self, name: str, file: str) -> BufferedReader:
+        """The ``file`` of a session, for reading."""
+        if file not in self.files(name):
+            raise SessionError(f"{name} has no file {shortened(file)}")
+        with (
+            self._session(name) as folder,
+            told_as(SessionError, f"{file} of {name} cannot be read ({WHY})"),
+        ):
+            return folder.open(file)
+
+    def certificate(self, name: str, advance: Callable[[int], None]) -> dict[str, Any]:
+        """What ``clesr verify`` finds, as JSON; it takes as long as decoding every frame. ``advance`` is told how many
+        images were looked at; what it raises ends the work."""
+        return verify(self._read(name).folder, advance).as_json() | {"session": name}
+
+    def images(self, name: str, which: Which) -> Iterator[tuple[float, Image, dict[str, Any]]]:
+        """Each image of a session: seconds since the first, (H, W) uint8, and what is known of it, as JSON."""
+        for record, image in self._read(name).images(which):
+            known = {
+                "number": record.number,
+                "outcome": record.outcome,
+                "fidelity": record.fidelity,
+                "frames": record.frames,
+                "damaged": record.damaged,
+            }
+            yield (record.ticks or 0) / 1000, eight_bits(image), known
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        try:
+            info, files = asdict(self._read(name).info), self.files(name)
+        except SessionError as error:
+            return {"name": name, "error": str(error)}
+        return {
+            "name": name,
+            **{key: info[key] for key in TOLD},
+            "files": files,
+            "bytes": sum(files.values()),
+        }
+
+    def _read(self, name: str) -> SessionReader:
+        self._session(name).close()  # it is there
+        return read_session(self.folder / name)
+
+    def _folder(self) -> Folder:
+        with told_as(SessionError, f"{self.folder} cannot be read ({WHY}); give --sessions another folder"):
+            return Folder(self.folder)
+
+    def _session(self, name: str) -> Folder:
+        """The folder of a session, held open."""
+        if name not in self.names():
+            raise SessionError(f"there is no session {shortened(name)}")
+        with self._folder() as folder, told_as(SessionError, f"{name} cannot be read ({WHY})"):
+            return folder.folder(name)
+
+
+def _is_session(folder: Folder, name: str) -> bool:
+    try:
+        with folder.folder(name) as inner:
+            return inner.is_file(MANIFEST)
+    except OSError:
+        return False
+
+
+def _is_text(name: str) -> bool:
+    return name.isprintable() and not name.startswith(".")  # surrogates do not print

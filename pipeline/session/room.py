@@ -1,0 +1,73 @@
+"""How long the disk of a recording lasts, and when up-scaled images make room for raw ones."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+MARKS = 25  # commits, over whose time the rate is measured at which a session grows
+LEAST_NS = 1_000_000_000  # of recording, before anything is said of that
+STEADY_NS = 3_000_000_000  # before images are left out: the first seconds may hold what was kept
+TOLD_MIN = (10.0, 2.0)  # minutes that are left when it is told
+LOW_MIN, ROOM_MIN = 2.0, 4.0  # up-scaled images: left out below the first, back above the second
+
+
+class DiskRoom:
+    """How many ``minutes`` the disk lasts at the rate at which a session grows, and whether that is so ``low`` that
+    up-scaled images are left out. One thread writes; any may look, and ``forget`` that it was low."""
+
+    def __init__(self) -> None:
+        self.minutes: float | None = None
+        self.size: int | None = None  # bytes of the session
+        self.free: int | None = None  # on its disk
+        self.low = False
+        self._of: object = None
+        self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
+        self._rate = 0.0  # bytes a second with up-scaled images, 0 where that is not known
+        self._told = math.inf  # of TOLD_MIN
+
+    def forget(self) -> None:
+        """A recording is ordered anew, or goes on at another rate: let the disk show how full it is now."""
+        self.low, self.minutes, self.size, self.free = False, None, None, None
+        self._of, self._rate = None, 0.0
+
+    def note(self, session: object, time_ns: int, size: int, free: int) -> str:
+        """At ``time_ns`` the ``session`` had ``size`` bytes, and its disk room for ``free`` more. What is to be told of
+        that, mostly nothing."""
+        if session is not self._of:
+            self._of, self.minutes, self._told = session, None, math.inf
+            self._marks.clear()
+        self.size, self.free = size, free
+        self._marks.append((time_ns, size))
+        first_ns, first = self._marks[0]
+        grown, passed_ns = size - first, time_ns - first_ns
+        if passed_ns >= LEAST_NS and grown > 0:
+            rate = grown / (passed_ns / 1e9)
+            self.minutes = free / rate / 60
+            if not self.low and passed_ns >= STEADY_NS:
+                self._rate = rate
+        return self._changed(free) or self._fewer()
+
+    def _changed(self, free: int) -> str:
+        """What is to be told where ``low`` is another now."""
+        whole = free / self._rate / 60 if self._rate else None  # minutes with up-scaled images
+        if whole is None or (whole >= LOW_MIN and not self.low) or (whole <= ROOM_MIN and self.low):
+            return ""
+        self.low = not self.low
+        self._marks.clear()  # the session grows at another rate from here on
+        self.minutes, self._told = None, math.inf
+        if not self.low:
+            return "there is room on the disk again: up-scaled images are recorded from here on"
+        return (
+            f"the disk is full in {whole:.1f} minutes: up-scaled images are left out from here on, "
+            "raw frames are recorded; free some space"
+        )
+
+    def _fewer(self) -> str:
+        """What is to be told where the minutes that are left have become few."""
+        minutes = math.inf if self.minutes is None else self.minutes
+        below = min((limit for limit in TOLD_MIN if minutes < limit), default=math.inf)
+        if below >= self._told:
+            return ""
+        self._told = below
+        return f"the disk is full in {minutes:.1f} minutes at the present rate; free some space"

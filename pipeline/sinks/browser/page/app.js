@@ -1,0 +1,179 @@
+// The page: a tile for each stream, one of which has the controls.
+
+import { Controls, keyText, showHelp } from "./controls.js";
+import { figuresOf, fill } from "./hud.js";
+import { Plots } from "./plots.js";
+import { Sessions, replayButtons } from "./sessions.js";
+import { Tile } from "./tile.js";
+
+const TICK_MS = 100; // between two looks at what time alone changes
+const KEYS = { " ": "space", Escape: "esc", PageUp: "page-up", PageDown: "page-down" };
+const find = (id) => document.getElementById(id);
+
+let chosen = null;
+let replaying = null;
+let tiles = [];
+const controls = new Controls(find("controls"), (action, values) => act(action, values));
+const plots = new Plots(find("plots"));
+const sessions = new Sessions(find("sessions"), startReplay);
+const page = {
+  choose,
+  over: closeReplay,
+  renewed: (tile) => tile === chosen && showChosen(),
+  seen: (tile) => tile === chosen && controls.update(tile.view),
+  ticked: (tile) => tile === chosen && fill(find("figures"), figuresOf(tile)),
+};
+
+/** Do an action of the chosen stream, or of this page. */
+async function act(action, values) {
+  if (action.name === "help") toggleHelp();
+  else if (action.name === "full-screen") toggleFullScreen();
+  else if (action.name === "quit") askToQuit(action, values);
+  else if (action.arguments.length === 1 && Object.keys(values).length === 1) {
+    chosen.push(action.name, Object.values(values));
+  } else await chosen.call(action.name, values);
+}
+
+function askToQuit(action, values) {
+  const all = tiles.length > 1 ? `, all ${tiles.length} streams,` : "";
+  const count = tiles.filter((tile) => tile.status?.recording).length;
+  const words = ["", " A recording is running; it will be closed."][count] ?? ` ${count} recordings are running; they will be closed.`;
+  find("sure-text").textContent = `End the run${all} for everybody who looks at it?${words}`;
+  const dialog = find("sure");
+  dialog.onclose = async () => {
+    if (dialog.returnValue !== "yes") return;
+    const sure = action.arguments.some((each) => each.name === "sure");
+    await chosen.call("quit", sure ? { ...values, sure: true } : values);
+  };
+  dialog.returnValue = "no";
+  dialog.showModal();
+}
+
+function toggleHelp() {
+  const dialog = find("help");
+  if (dialog.open) return dialog.close();
+  showHelp(find("help-body"), chosen?.actions ?? []);
+  dialog.showModal();
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen().catch(() => chosen.say("this browser has no full screen", true));
+}
+
+function choose(tile) {
+  if (tile === chosen || tile.replay) return;
+  chosen = tile;
+  for (const each of tiles) each.root.classList.toggle("chosen", each === tile);
+  for (const each of find("streams").children) each.setAttribute("aria-pressed", each.dataset.index === String(tiles.indexOf(tile)));
+  showChosen();
+}
+
+function showChosen() {
+  controls.show(chosen.actions);
+  controls.update(chosen.view);
+  const help = chosen.actions.find((each) => each.name === "help");
+  if (help?.key) find("help-button").querySelector("kbd").textContent = keyText(help.key);
+  fill(find("figures"), figuresOf(chosen));
+}
+
+/** Show one stream alone, or all side by side where `index` is null. */
+function arrange(index) {
+  tiles.forEach((tile, at) => (tile.root.hidden = index !== null && at !== index));
+  if (index !== null) choose(tiles[index]);
+  find("stages").dataset.count = tiles.filter((tile) => !tile.root.hidden).length + (replaying ? 1 : 0);
+}
+
+function startReplay(name) {
+  closeReplay();
+  replaying = new Tile(`/sessions/${encodeURIComponent(name)}/replay`, page, { session: name });
+  const tile = replaying;
+  tile.buttons = replayButtons((action, values) => tile.call(action, values), closeReplay);
+  tile.root.append(tile.buttons.root);
+  arrange(tiles.length > 1 ? null : 0);
+  tile.buttons.root.querySelector("button").focus();
+}
+
+function closeReplay() {
+  const tile = replaying;
+  replaying = null;
+  tile?.close();
+  if (tile) arrange(tiles.length > 1 ? null : 0);
+}
+
+function showPane(name) {
+  for (const tab of find("tabs").children) {
+    const here = tab.getAttribute("aria-controls") === name;
+    tab.setAttribute("aria-selected", here);
+    tab.tabIndex = here ? 0 : -1;
+    find(tab.getAttribute("aria-controls")).hidden = !here;
+  }
+  if (name === "sessions") sessions.load();
+}
+
+find("tabs").onclick = (event) => event.target.role === "tab" && showPane(event.target.getAttribute("aria-controls"));
+find("tabs").onkeydown = (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  const tabs = [...find("tabs").children];
+  const next = tabs[(tabs.indexOf(event.target) + step + tabs.length) % tabs.length];
+  showPane(next.getAttribute("aria-controls"));
+  next.focus();
+  event.preventDefault();
+  event.stopPropagation();
+};
+
+const REPEATING = ["zoom", "zoom-out"]; // what a held key does again and again
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  const here = event.target;
+  if (here.closest("input:not([type=checkbox]), select, textarea")) {
+    if (event.key === "Escape") here.blur(); // so that keys are actions again
+    return;
+  }
+  if ((event.key === " " || event.key === "Enter") && here.closest("button, a, summary")) return;
+  if (event.key === "Tab") return; // moves the focus, whatever else it may stand for
+  const named = event.key.length > 1 ? event.key.toLowerCase().replace("arrow", "") : event.key;
+  const key = KEYS[event.key] ?? named;
+  const action = [key, key.toLowerCase()].map((each) => chosen?.actions.find((one) => one.key === each)).find(Boolean);
+  if (!action && key !== "?") return;
+  event.preventDefault();
+  if (event.repeat && !REPEATING.includes(action?.name)) return; // a key that is held must not answer its own question
+  if (!action) toggleHelp();
+  else if (action.arguments.some((each) => each.required)) find(`do-${action.name}`)?.focus();
+  else act(action, {});
+});
+
+find("help-button").onclick = toggleHelp;
+find("quality").onchange = (event) => {
+  for (const tile of [...tiles, replaying].filter(Boolean)) {
+    tile.quality = Number(event.target.value);
+    tile.link.send({ quality: tile.quality });
+  }
+};
+
+async function begin() {
+  const told = await fetch("/streams").then((answer) => answer.json()).catch(() => null);
+  if (told === null) return void setTimeout(begin, 500);
+  tiles = told.streams.map((_, index) => new Tile(`/streams/${index}`, page));
+  const streams = find("streams");
+  const buttons = told.streams.map((title, index) => Object.assign(document.createElement("button"), { type: "button", textContent: title, onclick: () => arrange(index) }));
+  buttons.forEach((button, index) => (button.dataset.index = index));
+  const all = Object.assign(document.createElement("button"), { type: "button", textContent: "side by side", onclick: () => arrange(null) });
+  streams.append(...buttons, all);
+  streams.hidden = buttons.length < 2;
+  find("tab-sessions").hidden = !told.sessions;
+  const names = { 0: "lossless (PNG)" };
+  for (const quality of [0, 97, 90, 75, 50]) {
+    find("quality").append(new Option(names[quality] ?? `JPEG, quality ${quality}`, quality, quality === 90, quality === 90));
+  }
+  choose(tiles[0]);
+  arrange(tiles.length > 1 ? null : 0);
+  setInterval(() => {
+    for (const tile of [...tiles, replaying].filter(Boolean)) tile.tick();
+    if (chosen) plots.draw(chosen.points);
+  }, TICK_MS);
+}
+
+begin();

@@ -1,0 +1,110 @@
+// A socket that comes back by itself, and what goes through it.
+
+const SILENT_MS = 1500; // without a word, after which the connection counts as cut
+const AGAIN_MS = [100, 300, 500]; // before each new try; the last for all that follow
+export const GONE = 4404; // the server's code for what does not exist
+
+/**
+ * `on` has `text(kind, value)`, `picture(header, blob)`, whose promise is done when it is drawn, `opened()` and
+ * `cut(code)`. With `lasting` false it ends with its connection, and may be silent.
+ */
+export class Link {
+  constructor(path, on, lasting = true) {
+    this.url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`;
+    this.on = on;
+    this.lasting = lasting;
+    this.answers = new Map();
+    this.number = 0;
+    this.tries = 0;
+    this.open = false;
+    this.connect();
+    this.watch = setInterval(() => this.look(), 250);
+  }
+
+  connect() {
+    const socket = new WebSocket(this.url);
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    this.heard = performance.now();
+    this.drawn = Promise.resolve();
+    socket.onopen = () => {
+      this.open = true;
+      this.tries = 0;
+      this.heard = performance.now();
+      this.on.opened();
+    };
+    socket.onmessage = (event) => socket === this.socket && this.take(socket, event.data);
+    socket.onclose = (event) => socket === this.socket && this.lost(event.code);
+  }
+
+  take(socket, data) {
+    this.heard = performance.now();
+    if (typeof data === "string") {
+      for (const [kind, value] of Object.entries(JSON.parse(data))) this.tell(kind, value);
+      return;
+    }
+    const size = new DataView(data).getUint32(0, true);
+    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, size)));
+    header.arrived = performance.now();
+    const blob = new Blob([new Uint8Array(data, 4 + size)], { type: header.quality ? "image/jpeg" : "image/png" });
+    this.drawn = this.drawn
+      .then(() => this.on.picture(header, blob))
+      .catch((error) => console.error(error))
+      .then(() => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ ack: header.id })));
+  }
+
+  tell(kind, value) {
+    if (kind === "told") {
+      const answer = this.answers.get(value.id);
+      this.answers.delete(value.id);
+      answer?.(value);
+    } else {
+      this.on.text(kind, value);
+    }
+  }
+
+  look() {
+    if (this.lasting && performance.now() - this.heard > SILENT_MS) this.lost(0);
+  }
+
+  lost(code) {
+    const socket = this.socket;
+    this.socket = null;
+    this.open = false;
+    socket?.close();
+    for (const answer of this.answers.values()) answer({ error: "the connection was cut" });
+    this.answers.clear();
+    this.on.cut(code);
+    if (!this.lasting || code === GONE) {
+      this.close();
+      return;
+    }
+    this.heard = performance.now();
+    setTimeout(() => this.socket === null && this.lasting && this.connect(), AGAIN_MS[Math.min(this.tries, 2)]);
+    this.tries += 1;
+  }
+
+  send(message) {
+    if (!this.open) return false;
+    this.socket.send(JSON.stringify(message));
+    return true;
+  }
+
+  /** The answer to an action: an object, with `error` where it was refused. */
+  call(name, args = {}) {
+    const id = ++this.number;
+    return new Promise((resolve) => {
+      if (!this.send({ call: name, arguments: args, id })) resolve({ error: "there is no connection" });
+      else this.answers.set(id, resolve);
+    });
+  }
+
+  close() {
+    this.lasting = false;
+    clearInterval(this.watch);
+    const socket = this.socket;
+    this.socket = null;
+    this.open = false;
+    socket?.close();
+  }
+}

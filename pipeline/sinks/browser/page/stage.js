@@ -1,0 +1,241 @@
+// The canvas: the newest picture, fitted, zoomed and panned as the view says; and what a pointer does to it.
+
+const EDGE_PX = 24; // around the edge of a wipe, where it can be taken
+const MOST_ZOOM = 16;
+const SIDES = { wipe: ["bicubic", "SR"], "side-by-side": ["bicubic", "SR"], "raw-beside": ["raw", "SR"] };
+
+export class Stage {
+  /** `act(name, ...values)` does an action with values for its arguments, in order. */
+  constructor(root, act) {
+    this.canvas = root.querySelector(".picture");
+    this.marked = root.querySelector(".region");
+    this.ruler = root.querySelector(".ruler");
+    this.context = this.canvas.getContext("2d", { alpha: false });
+    this.act = act;
+    this.view = null;
+    this.aspect = 1;
+    this.pointers = new Map();
+    this.drag = null;
+    new ResizeObserver(() => this.redraw()).observe(this.canvas);
+    for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel", "wheel", "dblclick"]) {
+      this.canvas.addEventListener(kind, (event) => this[kind](event), { passive: false });
+    }
+    this.canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+  }
+
+  async show(header, blob) {
+    const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+    this.bitmap?.close();
+    this.bitmap = bitmap;
+    this.header = header;
+    this.redraw();
+  }
+
+  /** How many images stand side by side in the picture. */
+  get panes() {
+    return Math.max(1, Math.round(this.bitmap.width / (this.header.sr_shape?.[1] ?? this.bitmap.width)));
+  }
+
+  /** Where a pane stands on the canvas (x, y, width, height), and the whole of its image (left, top, w, h), which may
+   *  reach beyond; in CSS pixels. All panes show the same part. */
+  place() {
+    const { clientWidth: wide, clientHeight: high } = this.canvas;
+    const [across, down] = [(this.bitmap.width / this.panes) * this.aspect, this.bitmap.height];
+    const fit = Math.min(wide / (across * this.panes), high / down);
+    const zoom = this.view?.zoom ?? 1;
+    const [w, h] = [across * fit * zoom, down * fit * zoom];
+    const width = Math.min(w, wide / this.panes);
+    const height = Math.min(h, high);
+    const [x, y] = [(wide - width * this.panes) / 2, (high - height) / 2];
+    const [cx, cy] = this.view?.centre ?? [0.5, 0.5];
+    const along = (room, size, centre) => Math.min(0, Math.max(room - size, room / 2 - centre * size));
+    return { x, y, width, height, w, h, left: along(width, w, cx), top: along(height, h, cy) };
+  }
+
+  redraw() {
+    const { clientWidth: wide, clientHeight: high } = this.canvas;
+    const ratio = window.devicePixelRatio || 1;
+    const [width, height] = [Math.max(1, Math.round(wide * ratio)), Math.max(1, Math.round(high * ratio))];
+    if (this.canvas.width !== width || this.canvas.height !== height) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+    }
+    if (!this.bitmap) return;
+    const at = this.place();
+    const { context, bitmap, panes } = this;
+    const part = bitmap.width / panes;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, wide, high);
+    context.imageSmoothingEnabled = at.w * ratio < 4 * part; // single pixels are seen as such
+    context.imageSmoothingQuality = "medium";
+    for (let pane = 0; pane < panes; pane += 1) {
+      context.save();
+      context.beginPath();
+      context.rect(at.x + pane * at.width, at.y, at.width, at.height);
+      context.clip();
+      const x = at.x + pane * at.width + at.left;
+      context.drawImage(bitmap, pane * part, 0, part, bitmap.height, x, at.y + at.top, at.w, at.h);
+      context.restore();
+    }
+    this.markSides(at);
+    this.markRegion(at);
+    this.drawRuler(at);
+  }
+
+  /** The edge of a wipe, and what stands left and right. */
+  markSides(at) {
+    const names = SIDES[this.view?.mode];
+    if (!names) return;
+    const { context } = this;
+    const wipe = this.view.mode === "wipe";
+    const edge = at.x + (wipe ? at.left + this.view.wipe * at.w : at.width);
+    if (edge < at.x || edge > at.x + at.width * this.panes) return;
+    context.fillStyle = "#4fd1c5";
+    context.fillRect(edge - 1, at.y, 2, at.height);
+    context.font = "600 13px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    names.forEach((named, side) => {
+      const name = side && this.header.outcome === "failed" ? "bicubic" : named;
+      const wide = context.measureText(name).width + 16;
+      const x = side ? edge + 6 : edge - 6 - wide;
+      context.fillStyle = "#07090bcc";
+      context.fillRect(x, at.y + 8, wide, 24);
+      context.fillStyle = "#e8eff3";
+      context.fillText(name, x + 8, at.y + 20.5);
+    });
+  }
+
+  /** The captured pixels that the picture shows: [left, top, width, height]; null for a replay. */
+  get captured() {
+    const { captured_shape: raw, sr_shape: sr, scale, corner } = this.header ?? {};
+    if (!raw) return null;
+    if (this.view?.mode === "raw") return [0, 0, raw[1], raw[0]];
+    return [...corner, sr[1] / scale, sr[0] / scale];
+  }
+
+  markRegion(at, region = this.view?.region) {
+    const seen = this.captured;
+    this.marked.hidden = !region || !seen;
+    if (this.marked.hidden) return;
+    const [x, y, w, h] = region;
+    const [left, top, columns, rows] = seen;
+    Object.assign(this.marked.style, {
+      left: `${at.x + at.left + ((x - left) / columns) * at.w}px`,
+      top: `${at.y + at.top + ((y - top) / rows) * at.h}px`,
+      width: `${(w / columns) * at.w}px`,
+      height: `${(h / rows) * at.h}px`,
+    });
+  }
+
+  drawRuler(at) {
+    const um = this.pixelUm;
+    const seen = this.captured;
+    this.ruler.hidden = !(this.view?.scale_bar && um && seen);
+    if (this.ruler.hidden) return;
+    const perUm = at.w / (seen[2] * um);
+    const length = roundLength((at.width / 4) / perUm);
+    this.ruler.style.width = `${length * perUm}px`;
+    this.ruler.style.right = `${this.canvas.clientWidth - at.x - at.width * this.panes + 18}px`;
+    this.ruler.firstElementChild.textContent = length < 1000 ? `${length} µm` : `${length / 1000} mm`;
+  }
+
+  /** The place of an event in the image, as shares of its width and height. */
+  share(event) {
+    const at = this.place();
+    const box = this.canvas.getBoundingClientRect();
+    const x = event.clientX - box.left - at.x;
+    const pane = Math.min(this.panes - 1, Math.max(0, Math.floor(x / at.width)));
+    return [(x - pane * at.width - at.left) / at.w, (event.clientY - box.top - at.y - at.top) / at.h];
+  }
+
+  pointerdown(event) {
+    if (!this.bitmap || !this.view) return;
+    this.pointers.set(event.pointerId, event);
+    this.canvas.setPointerCapture(event.pointerId);
+    const [x, y] = this.share(event);
+    const near = Math.abs(x - this.view.wipe) * this.place().w < EDGE_PX;
+    if (this.pointers.size === 2) this.drag = { kind: "pinch", apart: this.apart(), zoom: this.view.zoom };
+    else if (event.button === 2 || event.shiftKey) this.drag = { kind: "region", x, y };
+    else if (this.view.mode === "wipe" && near) this.drag = { kind: "wipe" };
+    else if (this.view.zoom > 1) this.drag = { kind: "pan", from: event, centre: this.middle() };
+    else this.drag = null;
+  }
+
+  /** The centre that is really shown: at a border the view's own may lie beyond. */
+  middle() {
+    const at = this.place();
+    return [(at.width / 2 - at.left) / at.w, (at.height / 2 - at.top) / at.h];
+  }
+
+  pointermove(event) {
+    if (!this.pointers.has(event.pointerId) || !this.drag) return;
+    this.pointers.set(event.pointerId, event);
+    const [x, y] = this.share(event);
+    const { kind } = this.drag;
+    if (kind === "wipe") this.act("wipe", clamp(x));
+    if (kind === "pinch") this.zoomTo((this.drag.zoom * this.apart()) / this.drag.apart);
+    if (kind === "pan") {
+      const at = this.place();
+      const [cx, cy] = this.drag.centre;
+      const { clientX, clientY } = this.drag.from;
+      this.act("centre", clamp(cx - (event.clientX - clientX) / at.w), clamp(cy - (event.clientY - clientY) / at.h));
+    }
+    if (kind === "region") this.markRegion(this.place(), (this.drag.region = this.regionTo(x, y)));
+  }
+
+  pointerup(event) {
+    if (this.drag?.region) this.act("region", ...this.drag.region);
+    this.pointers.delete(event.pointerId);
+    this.drag = null;
+  }
+
+  pointercancel(event) {
+    this.pointers.delete(event.pointerId);
+    this.drag = null;
+  }
+
+  wheel(event) {
+    if (!this.bitmap || !this.view) return;
+    event.preventDefault();
+    this.zoomTo(this.view.zoom * Math.exp(-event.deltaY / 400), this.share(event));
+  }
+
+  dblclick() {
+    this.act("zoom", 1);
+  }
+
+  /** Zoom so that the place `at` stays where it is. */
+  zoomTo(zoom, at) {
+    const next = Math.min(MOST_ZOOM, Math.max(1, zoom));
+    if (at) {
+      const [cx, cy] = this.middle();
+      const kept = this.view.zoom / next;
+      this.act("centre", clamp(at[0] + (cx - at[0]) * kept), clamp(at[1] + (cy - at[1]) * kept));
+    }
+    this.act("zoom", next);
+  }
+
+  regionTo(x, y) {
+    if (!this.captured) return null;
+    const [x0, y0, columns, rows] = this.captured;
+    const [left, right] = [this.drag.x, x].map((share) => Math.round(x0 + clamp(share) * columns)).sort((a, b) => a - b);
+    const [top, bottom] = [this.drag.y, y].map((share) => Math.round(y0 + clamp(share) * rows)).sort((a, b) => a - b);
+    return [left, top, Math.max(1, right - left), Math.max(1, bottom - top)];
+  }
+
+  apart() {
+    const [a, b] = [...this.pointers.values()];
+    return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) || 1;
+  }
+}
+
+/** The longest of 1, 2 or 5 times a power of ten that is at most `most`. */
+function roundLength(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  return Number(([5, 2, 1].find((each) => each * power <= most * (1 + 1e-9)) * power).toPrecision(3));
+}
+
+function clamp(share) {
+  return Math.min(1, Math.max(0, share));
+}

@@ -1,0 +1,160 @@
+// A tile of the page: the picture of a stream or of a replay, with all that is said over it.
+
+import { ageOf, ageText, fill, hudOf, stateOf } from "./hud.js";
+import { keep } from "./plots.js";
+import { GONE, Link } from "./socket.js";
+import { Stage } from "./stage.js";
+
+const SAID_MS = 6000; // that an action's answer is shown
+const find = (id) => document.getElementById(id);
+
+/** A tile with a picture: a live stream, or the replay of a session. */
+export class Tile {
+  /** `page` has `choose(tile)`, `over(tile)` for a replay that ends, and is told when a tile is `renewed`,
+   *  its view `seen`, or it `ticked`. */
+  constructor(address, page, replay) {
+    this.page = page;
+    this.root = find("stage").content.firstElementChild.cloneNode(true);
+    this.part = (name) => this.root.querySelector(`.${name}`);
+    this.stage = new Stage(this.root, (name, ...values) => this.push(name, values));
+    this.actions = [];
+    this.points = [];
+    this.pushing = new Map();
+    this.replay = replay;
+    this.part("alarm").querySelector("button").onclick = () => this.call("acknowledge");
+    this.root.addEventListener("pointerdown", () => page.choose(this), true);
+    this.root.addEventListener("focusin", () => page.choose(this));
+    find("stages").append(this.root);
+    this.link = new Link(address, this, !replay);
+  }
+
+  opened() {
+    this.open = this.known = true;
+    if (this.quality !== undefined) this.link.send({ quality: this.quality });
+    this.tick();
+  }
+
+  cut(code) {
+    this.open = false;
+    this.gone = code === GONE;
+    if (this.replay) this.page.over(this);
+    this.tick();
+  }
+
+  text(kind, value) {
+    this[kind] = value;
+    if (kind === "hello" && !this.replay) {
+      this.actions = value.actions;
+      this.stage.aspect = value.aspect;
+      this.page.renewed(this);
+    }
+    if (kind === "view") {
+      this.stage.view = value;
+      this.stage.redraw();
+      if (value.said && value.said !== this.told) this.say(value.said);
+      this.told = value.said;
+      this.page.seen(this);
+    }
+    if (kind === "map") this.showMap(value);
+    if (kind === "status") this.stage.pixelUm = value.pixel_um;
+    if (kind === "playing") this.buttons.update(value);
+    if (kind === "ended") this.link.close();
+    this.tick();
+  }
+
+  /** The map of the frames so far, as the address of a picture; null takes it away. */
+  showMap(address) {
+    const map = this.part("map");
+    map.hidden = !address;
+    if (address) map.querySelector("img").src = address;
+  }
+
+  async picture(header, blob) {
+    await this.stage.show(header, blob);
+    this.header = header;
+    const now = performance.now();
+    if (header.number !== this.last && !this.view?.frozen) {
+      keep(this.points, { at: now, latency: ageOf(this, now), fidelity: header.fidelity, below: header.below_limit });
+    }
+    this.last = header.number;
+    this.tick();
+  }
+
+  /** Ask for an action; what is told of it is said. */
+  async call(name, values = {}) {
+    const answer = await this.link.call(name, values);
+    if (answer.error) this.say(answer.error, true);
+    if (answer.said) this.say((this.told = answer.said)); // the view will say it, too
+    return answer;
+  }
+
+  /** Ask for an action with values in the order of its arguments; of many in a row only the newest counts. */
+  async push(name, values) {
+    const action = this.actions.find((each) => each.name === name);
+    if (!action) return;
+    const given = Object.fromEntries(action.arguments.slice(0, values.length).map((each, i) => [each.name, values[i]]));
+    const busy = this.pushing.has(name);
+    this.pushing.set(name, given);
+    if (busy) return;
+    let done;
+    while (this.pushing.get(name) !== done) {
+      done = this.pushing.get(name);
+      await this.call(name, done);
+    }
+    this.pushing.delete(name);
+  }
+
+  say(words, bad = false) {
+    const said = this.part("said");
+    said.textContent = words;
+    said.classList.toggle("bad", bad);
+    said.hidden = false;
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => (said.hidden = true), SAID_MS);
+    find("spoken").textContent = words;
+  }
+
+  /** Show what the time has made of the image. */
+  tick() {
+    const state = stateOf(this);
+    const age = ageOf(this);
+    this.root.dataset.state = state.kind;
+    this.root.classList.toggle("stale", Boolean(state.stale));
+    this.part("veil").hidden = !state.stale || !this.header;
+    const [word, large, detail] = this.part("state").children;
+    this.part("state").hidden = state.kind === "live";
+    word.textContent = state.word;
+    large.textContent = (state.stale || state.aged) && age !== null ? `${ageText(age)} old` : "";
+    detail.textContent = state.detail;
+    const alarm = this.status?.alarm ?? "";
+    const banner = this.part("alarm");
+    if (banner.firstElementChild.textContent !== alarm) banner.firstElementChild.textContent = alarm;
+    banner.hidden = !alarm;
+    banner.querySelector("button").hidden = !this.actions.some((each) => each.name === "acknowledge");
+    const hud = this.view?.hud ?? "over";
+    this.root.dataset.hud = this.replay ? "off" : hud;
+    this.part("hud").replaceChildren(...hudRows(this.part("hud"), hudOf(this)));
+    const title = `${this.hello?.title ?? this.replay?.session ?? "stream"}: ${state.word}`;
+    if (this.stage.canvas.ariaLabel !== title) {
+      this.stage.canvas.ariaLabel = title;
+      find("spoken").textContent = title;
+    }
+    if (this.view?.asking && this.view.asking !== this.asked) this.say(this.view.asking);
+    this.asked = this.view?.asking;
+    this.page.ticked(this);
+  }
+
+  close() {
+    this.link.close();
+    this.root.remove();
+  }
+}
+
+function hudRows(root, rows) {
+  const lines = [...root.children];
+  return rows.map((words, index) => {
+    const line = lines[index] ?? document.createElement("div");
+    fill(line, words);
+    return line;
+  });
+}

@@ -1,0 +1,155 @@
+"""A stream in the web browser."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import cv2
+import msgspec
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
+from clesr.pipeline.controls import Controls
+from clesr.pipeline.display.compose import compose
+from clesr.pipeline.display.view_state import ViewState
+from clesr.pipeline.frame import Result
+from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.sinks.browser.channel import Channel
+from clesr.pipeline.sinks.browser.door import Door
+from clesr.pipeline.sinks.browser.feed import QUALITIES, USUAL, Drawing
+from clesr.pipeline.sinks.browser.site import Site
+from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
+from clesr.pipeline.status import Status
+
+MAP_NS = 1_000_000_000  # between two pictures of the map
+MAP_SIDE = 480  # pixels
+STATUS_NS = 250_000_000  # between two times that the page is told where the run stands
+
+
+class BrowserSink:
+    """Shows a stream on the page of ``options.site``, beside its others; ``controls`` is what the page may do with it.
+
+    The picture is drawn as the window's is, by the same function, and encoded for those who look: the newest alone, at
+    the pace at which each page draws. Nothing of that happens on the thread that calls here, or while nobody looks.
+    Raises SinkError where the server cannot listen, MissingDependencyError without the packages of ``clesr[browser]``.
+    """
+
+    name = "browser"
+    policy = Policy.DROP_OLDEST
+
+    def __init__(
+        self, _address: str = name, options: SinkOptions = DEFAULTS, *, clock: Clock = SYSTEM
+    ) -> None:
+        self.controls: Controls[Any] | None = None
+        self.site: Site = options.site or Site(Door())
+        self.shown = 0
+        self._view = ViewState(overlay=options.overlay is not None)
+        self._clock, self._told_ns = clock, -STATUS_NS
+        self._newest: Result | None = None
+        self._drawn: tuple[Result, ViewState] | None = None
+        self._described: object = None
+        self._told_view: ViewState | None = None
+        self._told_state: object = None
+        self._map_ns: int | None = None  # when the map was shown last
+        title = options.place.title if options.place is not None else "clesr"
+        self._hello = {"title": title, "aspect": float(options.pixel_aspect), "qualities": QUALITIES}
+        self._channel = Channel(self.site, self._call)
+        with on_error(self._channel.end):
+            self.site.join(title, self._channel)
+        self._greet()
+
+    def write(self, result: Result) -> None:
+        self._newest = result
+        self.shown += 1
+        self._show()
+
+    def refresh(self, status: Status) -> bool:
+        if (error := self._channel.feed.error) is not None:
+            raise SinkError(f"the browser's picture cannot be drawn: {first_line(error)}") from error
+        if self.controls is not self._described:
+            self._greet()
+        view = self._seen()[1]
+        if view != self._told_view:
+            self._told_view = view
+            self._channel.post("view", msgspec.to_builtins(view))
+        self._show()
+        self._show_map(view)
+        state = (status.state, status.alarm, status.recording, status.stalled, status.message)
+        now = self._clock.now_ns()
+        if now - self._told_ns >= STATUS_NS or state != self._told_state:
+            self._told_ns, self._told_state = now, state
+            self._channel.post("status", msgspec.to_builtins(status) | {"outages": _away(status)})
+        return True
+
+    def close(self) -> str | None:
+        self._channel.end()
+        self.site.leave(self._channel)
+        return f"browser: {self.shown} results for the page"
+
+    def _seen(self) -> tuple[Result | None, ViewState]:
+        """What is to be shown, and how."""
+        if self.controls is None:
+            return self._newest, self._view
+        return self.controls.shown or self._newest, self.controls.view
+
+    def _show(self) -> None:
+        result, view = self._seen()
+        if result is None or self._drawn == (result, view):
+            return
+        self._drawn = result, view
+        draw = partial(
+            compose, result, replace(view, zoom=1.0)
+        )  # the page zooms, also while a frozen image stays
+        self._channel.feed.show(Drawing(draw, facts_of(result), result.frame.time_ns))
+
+    def _show_map(self, view: ViewState) -> None:
+        """The map of the frames so far, now and then, and once that it is not to be seen."""
+        joined = self.controls.map if self.controls is not None and view.mosaic else None
+        now = self._clock.now_ns()
+        if joined is None:
+            if self._map_ns is not None:
+                self._map_ns = None
+                self._channel.post("map", None)
+        elif self._map_ns is None or now - self._map_ns >= MAP_NS:
+            self._map_ns = now
+            _, data = cv2.imencode(".png", joined(MAP_SIDE, MAP_SIDE))
+            self._channel.post("map", "data:image/png;base64," + b64encode(data.tobytes()).decode())
+
+    def _greet(self) -> None:
+        self._described = self.controls
+        actions = [] if self.controls is None else self.controls.describe()
+        self._channel.post("hello", {**self._hello, "quality": USUAL, "actions": actions})
+
+    def _call(self, name: str, arguments: Any) -> dict[str, Any]:
+        if self.controls is None:
+            raise UsageError("the stream is still being opened")
+        return self.controls.call(name, arguments)
+
+
+def facts_of(result: Result) -> dict[str, Any]:
+    """What the page says of an image, as JSON."""
+    check, times = result.check, result.times
+    return {
+        "number": result.frame.number,
+        "time_ns": result.frame.time_ns,
+        "outcome": result.outcome,
+        "scale": result.scale,
+        "model": result.model,
+        "fidelity": result.fidelity,
+        "worst": None if check is None else check.worst_db,
+        "limit": None if check is None else check.limit_db,
+        "below_limit": check is not None and check.below_limit,
+        "frames": result.frames,
+        "damaged": result.frame.damaged,
+        "latency_ms": (times.collected - times.captured) / 1e6,
+        "captured_shape": result.frame.image.shape,
+        "corner": result.corner,
+        "sr_shape": result.image.shape,
+    }
+
+
+def _away(status: Status) -> str:
+    return str(status.outages) if status.outages.count else ""

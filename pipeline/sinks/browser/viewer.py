@@ -1,0 +1,197 @@
+"""One socket that looks at a channel.
+
+The server sends JSON texts with one key, which says what it is: ``hello``, ``status``, ``view``, ``told``. A picture
+is a binary message: the length of a JSON header in four bytes, little-endian, the header, and a PNG or JPEG file. The
+page answers each picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never
+behind others. It may send ``{"quality": 90}``, and ``{"call": name, "arguments": {...}, "id": 1}``, which is answered
+by ``{"told": {"id": 1, ...}}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.errors import ClesrError, first_line
+from clesr.engines.common.parsing import Int64, check_depth, parse_json
+from clesr.pipeline.sinks.browser.channel import Channel
+from clesr.pipeline.sinks.browser.feed import QUALITIES, USUAL, Picture
+from clesr.pipeline.sinks.browser.threads import Threads
+
+if TYPE_CHECKING:
+    from starlette.websockets import WebSocket
+
+ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
+MOST_CALLS = 8  # that wait for their answers
+MESSAGES_S, BURST = 200.0, 400.0  # messages a second that a page may send, and how many at once
+POLICY = 1008  # WebSocket's code for who breaks the rules
+ENDED = 1000
+REASON_BYTES = 120  # of the words with which a WebSocket is closed
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a page sends: one of the three, as the module says."""
+
+    ack: Int64 | None = None
+    quality: Int64 | None = None
+    call: Annotated[str, Meta(max_length=100)] | None = None
+    arguments: dict[str, Any] = {}
+    id: Int64 = 0
+
+
+class RuleBroken(Exception):
+    """The page sends what it must not; it is cut off."""
+
+
+class Viewer:
+    """A page that looks at ``channel`` through ``socket``. All of it is on the server's thread."""
+
+    def __init__(
+        self, socket: WebSocket, channel: Channel, threads: Threads, *, clock: Clock = SYSTEM
+    ) -> None:
+        self._socket, self._channel, self._threads, self._clock = socket, channel, threads, clock
+        self._wake = asyncio.Event()
+        self._quality = USUAL
+        self._told: dict[str, int] = {}  # of each kind of text: the last that was sent
+        self._answers: deque[str] = deque(maxlen=MOST_CALLS + 1)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._sent = self._acknowledged = 0
+        self._shown = 0  # version of the last picture that was sent
+        self._since: int | None = None  # version of the feed when the next picture was first asked for
+        self._tokens, self._refilled_ns = BURST, clock.now_ns()
+
+    async def run(self) -> None:
+        """Serve the page until it goes, the channel ends, or it breaks a rule."""
+        from starlette.websockets import WebSocketDisconnect
+
+        await self._socket.accept()
+        self._channel.watchers.add(self._wake)
+        self._wake.set()
+        tasks = [asyncio.create_task(work()) for work in (self._send_all, self._receive_all)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                with suppress(WebSocketDisconnect):
+                    task.result()
+        except RuleBroken as error:
+            await self._socket.close(POLICY, str(error).encode()[:REASON_BYTES].decode(errors="ignore"))
+        finally:
+            self._channel.watchers.discard(self._wake)
+            for task in (*tasks, *self._calls):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._calls, return_exceptions=True)
+
+    async def _receive_all(self) -> None:
+        while True:
+            event = await self._socket.receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            self._limit_rate()
+            text = event.get("text")
+            try:
+                message = parse_json(text or "", Message)
+                check_depth(message.arguments)
+                self._take(message)
+            except ValueError as error:
+                raise RuleBroken(f"the message {error}") from None
+
+    def _limit_rate(self) -> None:
+        now = self._clock.now_ns()
+        self._tokens = min(BURST, self._tokens + MESSAGES_S * (now - self._refilled_ns) / 1e9) - 1
+        self._refilled_ns = now
+        if self._tokens < 0:
+            raise RuleBroken("too many messages")
+
+    def _take(self, message: Message) -> None:
+        if message.ack is not None:
+            if not self._acknowledged <= message.ack <= self._sent:
+                raise RuleBroken(f"picture {message.ack} was not sent")
+            self._acknowledged = message.ack
+        if message.quality is not None:
+            if message.quality not in QUALITIES:
+                raise RuleBroken(f"quality is one of {', '.join(map(str, QUALITIES))}")
+            self._shown -= (
+                self._quality != message.quality
+            )  # the picture on show comes again, in the new quality
+            self._quality = message.quality
+        if message.call is not None:
+            self._begin(message.call, message)
+        self._wake.set()
+
+    def _begin(self, name: str, message: Message) -> None:
+        if len(self._calls) >= MOST_CALLS:
+            self._answer(message.id, {"error": f"{name}: {MOST_CALLS} actions are still at work; try again"})
+            return
+        task = asyncio.create_task(self._call(name, message))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _call(self, name: str, message: Message) -> None:
+        try:
+            told = dict(await self._threads.run(self._channel.call, name, message.arguments))
+        except ClesrError as error:
+            told = {"error": first_line(error)}
+        except Exception as error:  # noqa: BLE001 - an action's fault is no reason to cut the page off
+            told = {"error": f"{name}: {first_line(error)}"}
+        self._answer(message.id, told)
+
+    def _answer(self, number: int, told: dict[str, Any]) -> None:
+        self._answers.append(json.dumps({"told": {"id": number, **told}}, default=str))
+        self._wake.set()
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while (message := self._next()) is not None:
+                if isinstance(message, str):
+                    await self._socket.send_text(message)
+                else:
+                    await self._socket.send_bytes(message)
+            if self._channel.ended:
+                await self._socket.send_text('{"ended":true}')
+                await self._socket.close(ENDED)
+                return
+
+    def _next(self) -> str | bytes | None:
+        """What is to be sent now; None where there is nothing."""
+        if self._answers:
+            return self._answers.popleft()
+        for kind, (number, text) in list(self._channel.texts.items()):
+            if self._told.get(kind, 0) < number:
+                self._told[kind] = number
+                return text
+        picture = self._picture() if self._sent - self._acknowledged < ON_THE_WAY else None
+        return None if picture is None else self._packed(picture)
+
+    def _picture(self) -> Picture | None:
+        """A picture that was the newest when it was asked for, or is newer."""
+        feed = self._channel.feed
+        if self._since is None:
+            self._since = feed.version
+        picture = feed.picture(self._quality, max(self._since, self._shown + 1))
+        if picture is not None:
+            self._since, self._shown = None, picture.version
+        return picture
+
+    def _packed(self, picture: Picture) -> bytes:
+        self._sent += 1
+        drawing = picture.drawing
+        age_ms = None if drawing.time_ns is None else (self._clock.now_ns() - drawing.time_ns) / 1e6
+        header = {
+            **drawing.facts,
+            "id": self._sent,
+            "age_ms": age_ms,
+            "shape": picture.shape,
+            "quality": picture.quality,
+        }
+        told = json.dumps(header).encode()
+        return b"".join((struct.pack("<I", len(told)), told, picture.data))

@@ -1,0 +1,219 @@
+"""A stream in the browser, as tests need it: results when they say so, and actions that they see."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from websockets.sync.client import ClientConnection, connect
+
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.image import Pixels
+from clesr.pipeline.controls import Action, Argument, Controls
+from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
+from clesr.pipeline.sinks.browser.door import Door
+from clesr.pipeline.sinks.browser.sink import BrowserSink
+from clesr.pipeline.sinks.browser.site import Site
+from clesr.pipeline.sinks.browser.stored import Sessions
+from clesr.pipeline.sinks.placement import WindowPlacement
+from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.pipeline.status import State, Status
+
+
+def status(**changed: Any) -> Status:
+    """A run that is well."""
+    usual: dict[str, Any] = {
+        "state": State.RUNNING,
+        "source": "demo:",
+        "engine": "fake",
+        "model": "fast",
+        "captured": 3,
+        "outcomes": dict.fromkeys(Outcome, 0),
+        "fps": 25.0,
+        "age_ns": 10_000_000,
+        "period_ns": 40_000_000,
+        "stalled": False,
+    }
+    return Status(**usual | changed)
+
+
+def numbered(number: int, size: int = 64) -> Image:
+    """An image whose 16 squares say ``number`` in black and white."""
+    bits = (number >> np.arange(16)) & 1
+    return np.asarray(np.kron(bits.reshape(4, 4) * 255, np.ones((size // 4, size // 4))), np.uint8)
+
+
+def number_in(image: Image) -> int:
+    """What ``numbered`` wrote."""
+    part = image.shape[0] // 4
+    bits = image[part // 2 :: part, part // 2 :: part].ravel() > 127
+    return int(bits @ (1 << np.arange(16)))
+
+
+def result_of(image: Image, number: int, *, scale: int = 2, **more: Any) -> Result:
+    now = SYSTEM.now_ns()
+    lr = np.ascontiguousarray(image[::scale, ::scale])
+    times = Times(now, now, now, now)
+    return Result(Frame(lr, number, now), lr, image, Outcome.UPSCALED, scale, times, "fast", **more)
+
+
+class Subject:
+    """What the actions of tests act on."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.controls: Controls[Subject] = Controls(self, ACTIONS)
+
+
+def _noting(name: str, changes: bool = False) -> Any:
+    def call(subject: Subject, **arguments: Any) -> Mapping[str, Any]:
+        subject.calls.append((name, arguments))
+        if changes:
+            field = name.replace("-", "_")
+            values = list(arguments.values())
+            now = getattr(subject.controls.view, field)
+            subject.controls.change(**{field: not now if isinstance(now, bool) else values[0]})
+        return {"said": f"{name} done"}
+
+    return call
+
+
+def _fail(subject: Subject) -> None:
+    raise ClesrError("it cannot be done; try something else")
+
+
+def _freeze(subject: Subject) -> Mapping[str, Any]:
+    frozen = not subject.controls.view.frozen
+    subject.controls.change(frozen=frozen)
+    return {"said": "frozen" if frozen else "live"}
+
+
+_share: dict[str, Any] = {"minimum": 0.0, "maximum": 1.0}
+ACTIONS: tuple[Action[Subject], ...] = (
+    Action("freeze", "Hold the image.", _freeze, key="space"),
+    Action(
+        "mode", "What is shown.", _noting("mode", True),
+        (Argument("mode", str, "which", choices=("sr", "wipe", "side-by-side", "bicubic", "raw")),),
+    ),
+    Action("wipe", "Where the edge is.", _noting("wipe", True), (Argument("position", float, "share", **_share),)),
+    Action("zoom", "How large.", _noting("zoom", True), (Argument("zoom", float, "times", minimum=1, maximum=32),)),
+    Action(
+        "region", "Mark a part.", _noting("region"),
+        tuple(Argument(name, int, name, minimum=0, maximum=10_000) for name in ("x", "y", "width", "height")),
+    ),
+    Action("scale-bar", "A bar.", _noting("scale-bar", True), key="b"),
+    Action("still", "Take a still.", _noting("still"), (Argument("dicom", bool, "DICOM too", False),), "s", "Keep"),
+    Action("note", "Write down.", _noting("note"), (Argument("text", str, "words", maximum=200),), "n", "Keep"),
+    Action("acknowledge", "The alarm was seen.", _noting("acknowledge"), key="a", group="Run"),
+    Action("quit", "End.", _noting("quit"), (Argument("sure", bool, "no question", False),), "q", "Run"),
+    Action("fail", "Cannot work.", _fail, group="Run"),
+    Action("help", "Show the keys.", _noting("help"), key="h", group="Run"),
+    Action("full-screen", "Fill the screen.", _noting("full-screen"), key="F", group="Run"),
+)  # fmt: skip
+
+
+@dataclass
+class Shown:
+    """A sink that is open, what its actions act on, and its address."""
+
+    sink: BrowserSink
+    subject: Subject = field(default_factory=Subject)
+
+    @property
+    def url(self) -> str:
+        return f"{self.sink.site.door.scheme}://127.0.0.1:{self.sink.site.port}"
+
+    def show(self, number: int, size: int = 64) -> None:
+        self.sink.write(result_of(numbered(number, size), number))
+        self.sink.refresh(status())
+
+
+@contextmanager
+def showing(
+    *, token: str | None = None, sessions: Sessions | None = None, door: Door | None = None, streams: int = 1
+) -> Iterator[Shown]:
+    """A stream, or several, in the browser; what is yielded is the first."""
+    site = Site(door or Door(listen="127.0.0.1:0", token=token), sessions)
+    places = [WindowPlacement(f"stream {index}", index, streams) for index in range(streams)]
+    sinks = [BrowserSink(options=SinkOptions(place=place, site=site)) for place in places]
+    subject = Subject()
+    try:
+        for sink in sinks:
+            sink.controls = subject.controls
+            sink.refresh(status())
+        yield Shown(sinks[0], subject)
+    finally:
+        for sink in sinks:
+            sink.close()
+
+
+def decoded(data: bytes) -> Pixels:
+    """The image in a PNG or JPEG file."""
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return np.asarray(found, np.uint8)
+
+
+class Seen(NamedTuple):
+    """A picture that came."""
+
+    header: dict[str, Any]
+    data: bytes
+
+    @property
+    def image(self) -> Pixels:
+        return decoded(self.data)
+
+
+class Looker:
+    """A page without a browser."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.texts: dict[str, Any] = {}
+
+    def send(self, **message: Any) -> None:
+        self.socket.send(json.dumps(message))
+
+    def next(self, seconds: float = 30.0) -> Seen | str:
+        """The next picture, or the kind of the next text, whose value is in ``texts``."""
+        data = self.socket.recv(seconds)
+        if isinstance(data, str):
+            ((kind, value),) = json.loads(data).items()
+            self.texts[kind] = value
+            return str(kind)
+        (size,) = struct.unpack_from("<I", data)
+        return Seen(json.loads(data[4 : 4 + size]), data[4 + size :])
+
+    def picture(self, *, ack: bool = True) -> Seen:
+        while isinstance(seen := self.next(), str):
+            pass
+        if ack:
+            self.send(ack=seen.header["id"])
+        return seen
+
+    def text(self, kind: str) -> Any:
+        """The next text of that kind; pictures before it are acknowledged."""
+        while (seen := self.next()) != kind:
+            if isinstance(seen, Seen):
+                self.send(ack=seen.header["id"])
+        return self.texts[kind]
+
+    def call(self, action: str, /, **arguments: Any) -> Any:
+        self.send(call=action, arguments=arguments, id=7)
+        return self.text("told")
+
+
+@contextmanager
+def looking(url: str, path: str = "/streams/0", **options: Any) -> Iterator[Looker]:
+    """A socket to a stream; ``options`` are those of websockets."""
+    address = url.replace("http", "ws", 1) + path
+    with connect(address, max_size=None, proxy=None, compression=None, **options) as socket:
+        yield Looker(socket)

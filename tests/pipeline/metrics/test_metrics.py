@@ -1,0 +1,293 @@
+"""Prometheus and health checks get the truth, and nobody else's time."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from session_runs import frames, make_run
+from support import until
+
+from clesr.engines.common.errors import SinkError, UsageError
+from clesr.pipeline.metrics.cards import CardState, CardWatch
+from clesr.pipeline.metrics.collector import PipelineCollector
+from clesr.pipeline.metrics.server import MOST_AT_ONCE, MetricsServer, _Handler, parse_listen
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.stats import STAGES
+from clesr.pipeline.status import State, Status
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Told:
+    """A run of which only a status is asked."""
+
+    def __init__(self, **fields: Any) -> None:
+        usual = {
+            "state": State.RUNNING, "age_ns": 40_000_000, "period_ns": 40_000_000, "stalled": False, "alarm": "",
+            "message": "",
+        }  # fmt: skip
+        self._status = type("Told", (), usual | fields)
+
+    def status(self) -> Status:
+        return cast(Status, self._status)
+
+
+def get(server: MetricsServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{server.address}{path}", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture
+def run() -> Pipeline:
+    made, _ = make_run(frames([0, 1, 2, 5, 6]))
+    made.run()
+    return made
+
+
+@pytest.fixture
+def server(run: Pipeline) -> Iterator[MetricsServer]:
+    made = MetricsServer("127.0.0.1:0", {"left": run})
+    yield made
+    made.close()
+
+
+def figures(text: str) -> dict[tuple[str, ...], float]:
+    """What stands in ``text``, by name and values of labels."""
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_figures_are_those_of_the_run(server: MetricsServer, run: Pipeline) -> None:
+    code, text = get(server, "/metrics")
+    assert code == 200
+    found = figures(text)
+    assert found["clesr_captured_total", "left"] == run.ledger.captured == 7
+    for outcome, count in run.ledger.outcomes.items():
+        assert found["clesr_frames_total", *sorted(("left", str(outcome)))] == count
+    for stage in STAGES:
+        assert found["clesr_latency_seconds_count", *sorted(("left", stage))] == 5
+        assert found["clesr_latency_seconds_bucket", *sorted(("+Inf", "left", stage))] == 5
+    assert found["process_open_fds",] > 0
+
+
+class Recorded:
+    """A run with every figure that there is."""
+
+    def __init__(self, run: Pipeline, **changes: Any) -> None:
+        self.stats, usual = run.stats, run.status()
+        self._status = replace(
+            usual,
+            recording=True,
+            recording_s=12.0,
+            recording_bytes=3_000_000,
+            disk_bytes=9_000_000,
+            disk_minutes=0.6,
+            disk_low=True,
+            engine_restarts=2,
+            source_restarts=3,
+            **changes,
+        )
+
+    def status(self) -> Status:
+        return self._status
+
+
+def exposed(run: Pipeline) -> str:
+    """All that Prometheus can be told, of ``run`` and two cards."""
+    registry = CollectorRegistry()
+    registry.register(PipelineCollector({"left": Recorded(run)}, CardWatch(FakeNvml)))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry).decode()
+
+
+def test_restarts_disk_and_versions_are_told(run: Pipeline) -> None:
+    found = figures(exposed(run))
+    assert found["clesr_engine_restarts_total", "left"] == 2
+    assert found["clesr_source_restarts_total", "left"] == 3
+    assert found["clesr_recording_seconds", "left"] == 12
+    assert found["clesr_recording_bytes", "left"] == 3_000_000
+    assert found["clesr_disk_free_bytes", "left"] == 9_000_000
+    assert found["clesr_disk_seconds", "left"] == 36
+    assert found["clesr_disk_low", "left"] == 1
+    (build,) = [labels for name, *labels in found if name == "clesr_build_info"]
+    assert {version("clesr"), version("numpy"), platform.python_version()} <= set(build)
+
+
+def test_what_is_not_recorded_has_no_size(server: MetricsServer) -> None:
+    names = {name for name, *_ in figures(get(server, "/metrics")[1])}
+    assert not names & {"clesr_recording_bytes", "clesr_disk_free_bytes", "clesr_disk_seconds"}
+    assert {"clesr_engine_restarts_total", "clesr_source_restarts_total", "clesr_disk_low"} <= names
+
+
+class FakeNvml:
+    """The driver's library, with two cards, of which the second says nothing but its memory."""
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:
+        count._obj.value = 2
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, card: Any) -> int:
+        card._obj.value = index.value
+        return 0
+
+    def nvmlDeviceGetName(self, card: Any, name: Any, length: Any) -> int:
+        name.value = b"NVIDIA Test"
+        return 3 if card.value else 0
+
+    def nvmlDeviceGetUtilizationRates(self, card: Any, rates: Any) -> int:
+        rates._obj.gpu = 37
+        return 3 if card.value else 0
+
+    def nvmlDeviceGetMemoryInfo(self, card: Any, memory: Any) -> int:
+        memory._obj.total, memory._obj.used = 8 << 30, 1 << 30
+        return 0
+
+    def nvmlDeviceGetTemperature(self, card: Any, sensor: Any, celsius: Any) -> int:
+        assert sensor.value == 0
+        celsius._obj.value = 54
+        return 3 if card.value else 0
+
+
+def test_cards_are_told_as_far_as_they_tell() -> None:
+    first, second = CardWatch(FakeNvml).states()
+    assert first == CardState(0, "NVIDIA Test", 0.37, 1 << 30, 8 << 30, 54)
+    assert second == CardState(1, "", None, 1 << 30, 8 << 30, None)
+    assert CardWatch(lambda: None).states() == []
+
+
+def test_a_driver_that_hangs_holds_up_no_figures(run: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, asked = threading.Event(), list[int]()
+
+    def hang() -> None:
+        asked.append(1)
+        release.wait(60)
+
+    monkeypatch.setattr("clesr.pipeline.metrics.cards.WAIT_S", 0.01)
+    cards = CardWatch(hang)
+    families = {family.name for family in PipelineCollector({"left": Recorded(run)}, cards).collect()}
+    assert "clesr_captured" in families
+    assert not any(name.startswith("clesr_gpu") for name in families)
+    assert cards.states() == []
+    assert asked == [1], "one thread waits for it, however often it is asked"
+    release.set()
+    until(lambda: cards._thread is not None and not cards._thread.is_alive())
+
+
+def test_the_dashboard_asks_for_figures_that_there_are(run: Pipeline) -> None:
+    names = {name for name, *_ in figures(exposed(run))}
+    panels = json.loads((ROOT / "docs/deploy/grafana.json").read_text())["panels"]
+    asked = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"\b(?:clesr|process)_\w+", target["expr"])
+    }
+    assert asked - names == set()
+    assert len(asked) > 15
+    untold = {name.removesuffix("_created") for name in names if name.startswith("clesr")} - asked
+    hidden = {
+        "clesr_captured_total",
+        "clesr_damaged_total",
+        "clesr_outages_total",
+        "clesr_outage_seconds_total",
+    }
+    hidden |= {"clesr_state", "clesr_recording_seconds", "clesr_gpu_memory_bytes", "clesr_fidelity_db"}
+    assert {name for name in untold if "latency" not in name} <= hidden, "a new figure has its panel"
+    places = [tuple(panel["gridPos"].values()) for panel in panels]
+    assert len(set(places)) == len(places) == len({panel["id"] for panel in panels})
+
+
+@pytest.mark.parametrize(
+    ("fields", "healthy", "ready"),
+    [
+        ({}, True, True),
+        ({"state": State.STARTING}, True, False),
+        ({"age_ns": None}, True, False),
+        ({"stalled": True}, True, False),
+        ({"age_ns": 130_000_000}, True, False),
+        ({"alarm": "RECORDING ENDED: the disk is full"}, True, False),
+        ({"state": State.DEGRADED, "message": "the engine failed"}, False, False),
+        ({"state": State.FAILED}, False, False),
+    ],
+)
+def test_health_is_told_as_it_is(fields: dict[str, Any], healthy: bool, ready: bool) -> None:
+    streams = {"a": Told(), "b": Told(**fields)}
+    server = MetricsServer("127.0.0.1:0", cast(Any, streams))
+    try:
+        for path, well in (("/healthz", healthy), ("/readyz", ready)):
+            code, text = get(server, path)
+            assert code == (200 if well else 503)
+            answer = json.loads(text)
+            assert answer["ok"] is well
+            assert set(answer["troubles"]) == (set() if well else {"b"})
+    finally:
+        server.close()
+
+
+def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:
+    assert get(server, "/../etc/passwd")[0] == 404
+    assert get(server, "/metrics?name[]=x")[0] == 200
+    request = urllib.request.Request(f"http://{server.address}/metrics", b"x", method="POST")
+    with pytest.raises(urllib.error.HTTPError, match="501"):
+        urllib.request.urlopen(request, timeout=20)
+
+
+def test_clients_that_say_nothing_take_no_more_than_their_places(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Handler, "timeout", 0.5)
+    host, port = server.address.split(":")
+    silent = [socket.create_connection((host, int(port)), 20) for _ in range(4 * MOST_AT_ONCE)]
+    closed = 0
+    for connection in silent[MOST_AT_ONCE:]:
+        connection.settimeout(20)
+        closed += connection.recv(1) == b""
+    assert closed == 3 * MOST_AT_ONCE
+    for connection in silent:
+        connection.close()
+    until(lambda: get_or_none(server) == 200)
+
+
+def get_or_none(server: MetricsServer) -> int | None:
+    try:
+        return get(server, "/healthz")[0]
+    except OSError:
+        return None
+
+
+def test_an_address_in_use_is_one_line(server: MetricsServer, run: Pipeline) -> None:
+    with pytest.raises(SinkError, match="cannot be listened on: Address already in use"):
+        MetricsServer(server.address, {"left": run})
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "a:b", "127.0.0.1:99999", "1.2.3.4:-1", "host:", "a:²", "a:" + "9" * 5000]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not HOST:PORT"):
+        parse_listen(text)
+
+
+def test_a_port_alone_is_this_machine_s() -> None:
+    assert parse_listen("9000") == ("127.0.0.1", 9000)
+    assert parse_listen("0.0.0.0") == ("0.0.0.0", 9187)

@@ -1,0 +1,115 @@
+"""The sessions in a folder, by name and by nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from session_runs import frames, noise, record
+
+from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.listing import SessionListing
+from clesr.pipeline.session.verify import verify
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded") / "one"
+    record(folder, frames(range(5)))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, recorded: Path) -> Path:
+    """A folder with two sessions, beside what is none, below one with a secret."""
+    sessions = tmp_path / "sessions"
+    for number, name in enumerate(("old", "ünïcode & new")):
+        shutil.copytree(recorded, sessions / name)
+        os.utime(sessions / name, (number, number))
+    (sessions / "empty").mkdir()
+    (sessions / "file").write_text("none")
+    shutil.copytree(recorded, tmp_path / "secret")
+    (sessions / "link").symlink_to(tmp_path / "secret")
+    shutil.copytree(recorded, sessions / ".hidden")
+    shutil.copytree(recorded, os.fsdecode(os.fsencode(sessions) + b"/bytes\xff"))
+    return sessions
+
+
+def test_sessions_are_listed_the_latest_first(folder: Path) -> None:
+    assert SessionListing(folder).names() == ["ünïcode & new", "old"]
+
+
+def test_they_say_what_they_are(folder: Path, recorded: Path) -> None:
+    (folder / "old" / "session.json").write_text("{")
+    new, old = SessionListing(folder).describe()
+    assert new["totals"]["captured"] == 5
+    assert new["closed"] is True
+    assert new["bytes"] == sum(path.stat().st_size for path in recorded.iterdir())
+    assert new["files"].keys() == {path.name for path in recorded.iterdir()}
+    assert old.keys() == {"name", "error"}
+
+
+def test_the_certificate_is_that_of_verify(folder: Path, recorded: Path) -> None:
+    looked: list[int] = []
+    found = SessionListing(folder).certificate("old", looked.append)
+    assert found == verify(recorded).as_json() | {"session": "old"}
+    assert found["complete"]
+    assert max(looked) == 10
+
+
+def test_files_and_images_are_as_they_were_recorded(folder: Path, recorded: Path) -> None:
+    listing = SessionListing(folder)
+    with listing.open("old", "raw.mkv") as file:
+        assert file.read() == (recorded / "raw.mkv").read_bytes()
+    images = list(listing.images("old", "raw"))
+    assert [known["number"] for _, _, known in images] == list(range(5))
+    assert [seconds for seconds, _, _ in images] == pytest.approx([0.04 * n for n in range(5)])
+    for number, (_, image, _) in enumerate(images):
+        assert np.array_equal(image, noise(number))
+
+
+NAMES = (
+    "", ".", "..", "../secret", "/", "old/../old", "old/", "link", "empty", "file", ".hidden", "none", "old\0",
+    "bytes\udcff",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_other_name_leads_anywhere(folder: Path, name: str) -> None:
+    listing = SessionListing(folder)
+    calls: list[Callable[[], object]] = [
+        lambda: listing.files(name),
+        lambda: listing.open(name, "raw.mkv"),
+        lambda: listing.certificate(name, lambda _images: None),
+        lambda: next(listing.images(name, "sr")),
+    ]
+    for call in calls:
+        with pytest.raises(SessionError):
+            call()
+
+
+@pytest.mark.parametrize(
+    "file", ["", ".", "..", "../../secret/raw.mkv", "raw.mkv/", "none", "inner", "link.mkv", "\0"]
+)
+def test_no_other_file_is_opened(folder: Path, file: str) -> None:
+    (folder / "old" / "inner").mkdir()
+    (folder / "old" / "link.mkv").symlink_to(folder.parent / "secret" / "raw.mkv")
+    with pytest.raises(SessionError):
+        SessionListing(folder).open("old", file)
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="--sessions"):
+        SessionListing(tmp_path / "none").names()
+
+
+def test_what_its_listener_raises_ends_a_certificate(folder: Path) -> None:
+    def stop(_images: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        SessionListing(folder).certificate("old", stop)

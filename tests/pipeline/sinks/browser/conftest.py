@@ -1,0 +1,40 @@
+"""The page in a real Chromium, with a stream that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from browser_view import showing
+from chromium import Page, chromium, program
+from pages import LIVE, Running
+
+from clesr.pipeline.session.listing import SessionListing
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Callable[[], Page]]:
+    if program() is None:
+        pytest.skip("no Chromium; install chromium-headless-shell")
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with showing(sessions=SessionListing(tmp_path)) as shown:
+        made = Running(shown)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(tab: Callable[[], Page], running: Running) -> Iterator[Page]:
+    page = tab()
+    page.size(1280, 800)
+    page.open(running.shown.url)
+    page.wait(f"document.querySelector('#do-quit') && {LIVE}")
+    yield page
+    page.open("about:blank")
+    assert page.errors == []

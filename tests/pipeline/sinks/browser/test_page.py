@@ -1,0 +1,255 @@
+"""The page in a real Chromium: what it shows, and whether that can mislead."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser_view import result_of, showing
+from chromium import Page
+from pages import LIVE, READ, Running
+from session_runs import frames, record
+from support import until
+
+from clesr.engines.common.clock import SYSTEM
+from clesr.pipeline.frame import Outcome
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_canvas_shows_the_newest_frame(page: Page, running: Running) -> None:
+    for _ in range(5):
+        number = running.number
+        page.wait(f"{READ} >= {number}")
+        assert page.run(READ) <= running.number
+    running.held = True
+    page.wait(f"{READ} === {running.number}")
+
+
+def test_a_lossless_picture_has_its_very_pixels(page: Page, running: Running) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (64, 64), np.uint8)
+    page.run(
+        "document.querySelector('#quality').value = '0'; document.querySelector('#quality').onchange({target: "
+        "document.querySelector('#quality')})"
+    )
+    running.held = True
+    until(lambda: bool(running.held))
+    running.shown.sink.write(result_of(image, 60_000))
+    page.wait("document.querySelector('.hud').textContent.includes('60000')")
+    page.run(
+        "Object.assign(document.querySelector('.picture').style, {width: '64px', height: '64px', flex: 'none'})"
+    )
+    page.wait("document.querySelector('.picture').width === 64")
+    read = (
+        "[...document.querySelector('.picture').getContext('2d').getImageData(0, 0, 64, 64).data]"
+        ".filter((_, i) => i % 4 === 0)"
+    )
+    assert np.array_equal(np.array(page.run(read), np.uint8).reshape(64, 64), image)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "words"),
+    [
+        ({"stalled": True}, "dead", "NO SIGNAL"),
+        ({"state": "failed", "message": "it broke"}, "dead", "it broke"),
+        ({"state": "degraded", "message": "the engine hangs"}, "warning", "the engine hangs"),
+    ],
+)
+def test_what_must_not_be_overlooked_is_seen(
+    page: Page, running: Running, changed: dict[str, Any], kind: str, words: str
+) -> None:
+    running.status = changed
+    page.wait(f"document.querySelector('.stage').dataset.state === '{kind}'")
+    assert words in page.run("document.querySelector('.state').innerText")
+    if kind == "dead":
+        assert "grayscale" in page.run("getComputedStyle(document.querySelector('.picture')).filter")
+        assert " old" in page.run("document.querySelector('.state b').textContent")
+        size = "parseFloat(getComputedStyle(document.querySelector('.state b')).fontSize)"
+        assert page.run(size) >= 34
+    running.status = {}
+    page.wait(LIVE)
+
+
+def test_what_failed_is_said_of_a_frozen_image_and_of_a_switch(page: Page, running: Running) -> None:
+    running.held = True
+    bicubic = replace(result_of(np.zeros((64, 64), np.uint8), 70_000), outcome=Outcome.FAILED)
+    running.shown.sink.write(bicubic)
+    page.wait("document.querySelector('.hud').textContent.includes('70000')")
+    page.press(" ")
+    page.wait("document.querySelector('.stage').dataset.state === 'frozen'")
+    assert "BICUBIC ONLY, image 70000" in page.run("document.querySelector('.state').innerText")
+    running.status = {"switch_error": "x8 fast did not pass its self-test"}
+    page.wait("document.querySelector('.hud').textContent.includes('did not pass its self-test')")
+
+
+def test_a_key_that_is_held_does_its_action_once(page: Page, running: Running) -> None:
+    page.press("s", held=5)
+    page.press("b")
+    until(lambda: len(running.asked("scale-bar")) == 1)  # and all before it
+    assert len(running.asked("still")) == 1
+
+
+def test_an_alarm_stays_until_it_is_acknowledged(page: Page, running: Running) -> None:
+    running.status = {"alarm": "RECORDING ENDED: the disk is full"}
+    page.wait("document.querySelector('.alarm').offsetParent")
+    assert page.run("document.querySelector('.alarm').role") == "alert"
+    page.click(".alarm button")
+    until(lambda: running.asked("acknowledge") == [{}])
+    assert "the disk is full" in page.run("document.querySelector('.alarm').textContent")
+    running.status = {}
+    page.wait("document.querySelector('.alarm').hidden")
+
+
+def test_images_that_stop_coming_are_old_also_where_the_network_is_cut(page: Page, running: Running) -> None:
+    page.send(
+        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0
+    )
+    _cut(running)
+    page.wait("document.querySelector('.state').innerText.includes('NO CONNECTION')")
+    assert "frames/s" not in page.run("document.body.innerText")  # nothing that was true before
+    assert "grayscale" in page.run("getComputedStyle(document.querySelector('.picture')).filter")
+    page.wait("document.querySelector('.state b').textContent.match(/[1-9]\\.\\d s old/)")
+    page.errors.clear()  # of tries while there was no network
+    page.send(
+        "Network.emulateNetworkConditions",
+        offline=False,
+        latency=0,
+        downloadThroughput=-1,
+        uploadThroughput=-1,
+    )
+    page.wait(LIVE)
+    page.errors.clear()
+
+
+def _cut(running: Running) -> None:
+    """Every connection ends without a word."""
+    server = running.shown.sink.site._server
+    assert server is not None
+
+    def cut() -> None:
+        for each in list(server._server.server_state.connections):
+            each.transport.abort()
+
+    server.soon(cut)
+
+
+def test_a_cut_socket_comes_back_within_two_seconds(page: Page, running: Running) -> None:
+    page.run(
+        "window.cuts = []; new MutationObserver(() => { const s = document.querySelector('.stage').dataset.state; "
+        "window.cuts.push([s, performance.now()]); }).observe(document.querySelector('.stage'), "
+        "{attributes: true, attributeFilter: ['data-state']})"
+    )
+    for _ in range(3):
+        page.run("window.cuts.length = 0")
+        _cut(running)
+        page.wait(f"window.cuts.some(([s]) => s === 'dead') && {LIVE}")
+        begun, ended = page.run(
+            "[window.cuts.find(([s]) => s === 'dead')[1], window.cuts.findLast(([s]) => s === 'live')[1]]"
+        )
+        assert ended - begun < 2000
+    page.errors.clear()
+
+
+def test_two_pages_one_of_them_slow(tab: Callable[[], Page], page: Page, running: Running) -> None:
+    """The slow one is sent two pictures a second; the other gets all that it can draw."""
+    slow = tab()
+    slow.open("about:blank")
+    slow.send(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="const draw = createImageBitmap; window.createImageBitmap = async (...a) => { "
+        "await new Promise((d) => setTimeout(d, 500)); window.drawn = (window.drawn ?? 0) + 1; return draw(...a); };",
+    )
+    slow.open(running.shown.url)
+    slow.wait("window.drawn >= 3", 60)
+    begun_at, begun = SYSTEM.now_ns(), running.number
+    seen = page.run(
+        "new Promise((done) => { const numbers = new Set(); const end = performance.now() + 3000; const look = () => "
+        f"{{ numbers.add({READ}); performance.now() < end ? requestAnimationFrame(look) : done([...numbers]); }}; "
+        "look(); })"
+    )
+    made = running.number - begun
+    assert made > 10
+    assert len(seen) > 0.6 * made, (len(seen), made, SYSTEM.now_ns() - begun_at)
+    assert slow.run("window.drawn") < 3 + 2.2 * (SYSTEM.now_ns() - begun_at) / 1e9
+    slow.open("about:blank")
+
+
+def test_a_session_plays_in_the_page_with_its_certificate(
+    page: Page, running: Running, tmp_path: Path
+) -> None:
+    record(tmp_path / "examination", frames(range(30)))
+    page.click("#tab-sessions")
+    page.wait("document.querySelector('.session')")
+    page.click(".session .buttons button:nth-child(2)")
+    page.wait("document.querySelector('.verdict')?.textContent === 'COMPLETE'")
+    page.click(".session .buttons button:nth-child(1)")
+    page.wait("document.querySelectorAll('.stage').length === 2")
+    page.wait("document.querySelector('.replay span').textContent === 'at its end'")
+    assert page.run("[...document.querySelectorAll('.stage')].map((s) => s.dataset.state)") == [
+        "live",
+        "replay",
+    ]
+    page.click(".replay button:nth-of-type(3)")
+    page.wait("document.querySelectorAll('.stage').length === 1")
+
+
+def test_plots_and_pictures_by_touch_on_a_phone(page: Page, running: Running) -> None:
+    page.size(390, 844, touch=True)
+    page.wait("document.documentElement.scrollWidth <= 390")
+    page.click("#tab-plots")
+    page.wait("document.querySelector('#plots output').textContent.startsWith('now')")
+    buttons = (
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.closest('main, header'))"
+    )
+    assert page.run(f"{buttons}.every((b) => b.getBoundingClientRect().height >= 36)")
+
+
+def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) -> None:
+    with showing(streams=3) as shown:
+        page = tab()
+        page.size(1280, 800)
+        page.open(shown.url)
+        page.wait("document.querySelectorAll('#streams button').length === 4")
+        seen = "[...document.querySelectorAll('.stage')].filter((s) => s.offsetParent).length"
+        assert page.run(seen) == 3
+        page.click("#streams button:nth-child(2)")
+        assert page.run(seen) == 1
+        assert page.run("document.querySelector('#streams [aria-pressed=true]').textContent") == "stream 1"
+        page.click("#streams button:nth-child(4)")
+        assert page.run(seen) == 3
+        page.open("about:blank")
+
+
+@pytest.mark.parametrize("state", ["live", "frozen", "alarm", "help", "plots", "sessions", "phone", "cut"])
+def test_axe_finds_no_serious_violation(page: Page, running: Running, tmp_path: Path, state: str) -> None:
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    if state == "frozen":
+        page.press(" ")
+        page.wait("document.querySelector('.stage').dataset.state === 'frozen'")
+    elif state == "alarm":
+        running.status = {"alarm": "RECORDING ENDED", "recording": True, "stalled": True}
+        page.wait("document.querySelector('.alarm').offsetParent")
+    elif state == "help":
+        page.press("h")
+    elif state in ("plots", "sessions"):
+        record(tmp_path / "examination", frames(range(3)))
+        shutil.copytree(tmp_path / "examination", tmp_path / "damaged")
+        (tmp_path / "damaged" / "session.json").write_text("{")
+        page.click(f"#tab-{state}")
+        page.wait("document.querySelector('.session') || !document.querySelector('#plots').hidden")
+    elif state == "phone":
+        page.size(390, 844, touch=True)
+    elif state == "cut":
+        running.shown.sink.close()
+        page.wait("document.querySelector('.stage').dataset.state === 'dead'")
+    page.run(f"(() => {{ {axe}; }})()")
+    found = page.run(
+        "axe.run().then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html)]))"
+    )
+    assert [each for each in found if each[0] in ("serious", "critical")] == []
