@@ -42,11 +42,18 @@ $(WRITERS): $(INSTALLED)
 demo: $(INSTALLED)
 	$(RUN)/clesr demo --output demo --overwrite
 
-test: $(READY)
-	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not cuda and not hardware' $(TESTS)
+# Tests start real servers, browsers and screens. What fails beside others runs once more, alone: it must pass then.
+PYTEST = $(RUN)/python -m pytest -q
+BESIDE = -n $(WORKERS) --dist worksteal
+ALONE = --last-failed --last-failed-no-failures none --maxfail 5
 
+test: FAST = -m 'not slow and not cuda and not hardware' $(TESTS)
+test: $(READY)
+	$(PYTEST) $(BESIDE) $(FAST) || { echo 'Once more, alone:'; $(PYTEST) $(ALONE) $(FAST); }
+
+test-slow: SLOW = -m 'slow and not cuda and not hardware' --durations 20
 test-slow: $(READY) $(WRITERS)
-	$(RUN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda and not hardware' --durations 20
+	$(PYTEST) $(BESIDE) $(SLOW) || { echo 'Once more, alone:'; $(PYTEST) $(ALONE) $(SLOW); }
 
 fuzz: $(READY)
 	cd tests && PYTHONPATH=helpers ../$(RUN)/python -m fuzz.run all --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
