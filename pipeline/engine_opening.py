@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from clesr.engines.common.errors import EngineError, first_line, on_error
 from clesr.engines.engine import CheckingOnRequest, Engine, SelfChecking, SelfCorrecting
+from clesr.engines.memory import trim_memory
 from clesr.engines.results import check_opened
 from clesr.pipeline.fidelity import FidelityCheck
 from clesr.pipeline.messages import SafeLogger, stream_thread
@@ -54,6 +55,7 @@ def close_engine(engine: Engine) -> None:
     """Free ``engine``; raises what that raises."""
     with _no_exit("closed"):
         engine.close()
+    trim_memory()
 
 
 class EngineOpening:
@@ -106,6 +108,7 @@ class EngineOpening:
             if opened is not None:
                 with suppress(Exception):
                     close_engine(opened.engine)
+        trim_memory()
         self._done.set()
 
 

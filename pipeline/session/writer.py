@@ -16,6 +16,7 @@ from msgspec import structs
 
 from clesr.engines.common.errors import on_error
 from clesr.engines.engine import EngineInfo
+from clesr.engines.memory import trim_memory
 from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, FrameJournal, Held, SessionFolder
 from clesr.pipeline.session.format import (
@@ -324,6 +325,7 @@ class SessionWriter:
         )
         self.folder.write_manifest(self.info)
         self.bytes = self.folder.size()
+        trim_memory()
 
     def _is_written(self, entry: Entry) -> bool:
         return self._holds(RAW, entry.record.raw_index) and self._holds(SR, entry.record.sr_index)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError, first_line
+from clesr.engines.memory import trim_memory
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outage
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.source import Source, adjust
@@ -98,5 +99,6 @@ class Reopening:
             source.close()
         reason, self._reason = self._reason, ""
         self.info = source.info
+        trim_memory()
         log.warning(f"{self.info.address} is open again")
         return Outage(reason)

@@ -29,6 +29,18 @@ libc.fflush(None)
 """
 
 
+TRIMMED = """
+import psutil
+from clesr.engines.memory import trim_memory
+held = [bytes(100_000) for _ in range(2000)]
+kept = held[::100]
+del held
+before = psutil.Process().memory_info().rss
+trim_memory()
+print(before - psutil.Process().memory_info().rss)
+"""
+
+
 def arenas(how: str) -> int:
     """Of a process with eight threads that take memory at the same time."""
     told = subprocess.run(
@@ -40,3 +52,11 @@ def arenas(how: str) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
 def test_threads_share_few_places_of_memory() -> None:
     assert arenas("shared") <= 2 < arenas("each")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+def test_what_lies_freed_among_what_is_held_goes_back_to_the_system() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", TRIMMED], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert int(told) > 100e6
