@@ -226,6 +226,43 @@ def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) ->
         page.open("about:blank")
 
 
+NAMED = "[role=img], canvas, img, button, select, input, textarea, a, summary, dialog[open], [role=tabpanel]"
+NAMELESS = f"""(() => {{
+  window.nameless = [];
+  const nameOf = (each) => {{
+    const ids = (each.getAttribute("aria-labelledby") ?? "").split(" ");
+    const labels = [...(each.labels ?? []), ...ids.map((id) => document.getElementById(id))];
+    return [each.ariaLabel, each.alt, each.textContent, ...labels.map((label) => label?.textContent)].join("").trim();
+  }};
+  new MutationObserver(() => {{
+    for (const each of document.querySelectorAll("{NAMED}")) {{
+      if (!nameOf(each)) window.nameless.push(each.outerHTML);
+    }}
+  }}).observe(document, {{ subtree: true, childList: true, attributes: true }});
+}})()"""
+
+
+def test_everything_has_its_name_from_its_making(
+    tab: Callable[[], Page], running: Running, tmp_path: Path
+) -> None:
+    """Looked at after every change of the page, by what a screen reader may say meanwhile."""
+    record(tmp_path / "examination", frames(range(3)))
+    page = tab()
+    page.size(1280, 800)
+    page.send("Page.addScriptToEvaluateOnNewDocument", source=NAMELESS)
+    page.open(running.shown.url)
+    page.wait(f"document.querySelector('#do-quit') && {LIVE}")
+    page.click("#tab-plots")
+    page.click("#tab-sessions")
+    page.wait("document.querySelector('.session')")
+    page.click(".session .buttons button:nth-child(1)")
+    page.wait("document.querySelector('.replay span').textContent === 'at its end'")
+    page.press("?")
+    page.wait("document.querySelector('#help').open")
+    assert page.run("[...new Set(window.nameless)]") == []
+    page.open("about:blank")
+
+
 @pytest.mark.parametrize("state", ["live", "frozen", "alarm", "help", "plots", "sessions", "phone", "cut"])
 def test_axe_finds_no_serious_violation(page: Page, running: Running, tmp_path: Path, state: str) -> None:
     axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
