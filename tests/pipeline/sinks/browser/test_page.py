@@ -15,6 +15,7 @@ from browser_view import result_of, showing
 from chromium import Page
 from pages import LIVE, READ, Running
 from session_runs import frames, record
+from slow_network import slow_network
 from support import until
 
 from clesr.engines.common.clock import SYSTEM
@@ -125,6 +126,42 @@ def test_images_that_stop_coming_are_old_also_where_the_network_is_cut(page: Pag
     )
     page.wait(LIVE)
     page.errors.clear()
+
+
+@pytest.mark.parametrize("up_s", [0.0, 1.5])
+def test_a_slow_network_makes_an_image_older_and_not_live(
+    tab: Callable[[], Page], running: Running, up_s: float
+) -> None:
+    """Its way to the page counts, however long the way back is."""
+    with slow_network(running.shown.sink.site.port) as network:
+        page = tab()
+        page.open(f"http://127.0.0.1:{network.port}")
+        page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
+        network.down_s, network.up_s = 1.5, up_s
+        page.wait(f"{READ} > {running.number + 1}", 120)  # which went the slow way
+        numbers = set()
+        while len(numbers) < 3:
+            number, state, old, age, grey = page.run(
+                f"(() => {{ const stage = document.querySelector('.stage'); return [{READ}, stage.dataset.state, "
+                "stage.querySelector('.state b').textContent, document.querySelector('#figures').textContent, "
+                "stage.classList.contains('stale')]; })()"
+            )
+            numbers.add(number)
+            assert state != "live"
+            assert grey
+            assert float(old.removesuffix(" s old")) >= 1.5
+            assert float(age.rpartition("age ")[2].removesuffix(" s")) >= 1.5
+        network.down_s = network.up_s = 0.0
+        page.wait(LIVE, 60)
+        page.open("about:blank")
+
+
+def test_a_computer_that_slept_takes_no_image_of_before_for_new(page: Page, running: Running) -> None:
+    """The clock of an age stands still meanwhile, where that of the wall goes on."""
+    (watcher,) = running.shown.sink._channel.watchers
+    page.run("(() => { const now = Date.now; Date.now = () => now() + 3000; })()")
+    until(lambda: watcher not in set(running.shown.sink._channel.watchers))
+    page.wait(LIVE)
 
 
 def _cut(running: Running) -> None:

@@ -257,6 +257,7 @@ def test_a_page_that_sends_too_much_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "text",
     ["", "no JSON", "[]", "7", '{"ack": 1}', '{"ack": -1}', '{"quality": 91}', '{"who": 1}', '{"ack": "1"}',
+     '{"now": -1}', '{"now": 1e999}', '{"now": "1"}',
      '{"call": 7}', '{"é中": 1}', '{"call": "' + "é" * 200 + '"}', '{"id": ' + "9" * 5000 + "}",
      '{"call": "freeze", "arguments": []}', "[" * 60_000,
      '{"arguments": {"a": ' + "[" * 100 + "]" * 100 + "}}"],
