@@ -50,8 +50,10 @@ class SlowNetwork:
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for each in (*ways, on, writer):
-                    each.cancel() if isinstance(each, asyncio.Task) else each.transport.abort()
+                for way in ways:
+                    way.cancel()
+                for end in (on, writer):
+                    end.transport.abort()
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: Callable[[], float]

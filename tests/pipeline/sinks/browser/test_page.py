@@ -139,7 +139,7 @@ def test_a_slow_network_makes_an_image_older_and_not_live(
         page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
         network.down_s, network.up_s = 1.5, up_s
         page.wait(f"{READ} > {running.number + 1}", 120)  # which went the slow way
-        numbers = set()
+        numbers: set[int] = set()
         while len(numbers) < 3:
             number, state, old, age, grey = page.run(
                 f"(() => {{ const stage = document.querySelector('.stage'); return [{READ}, stage.dataset.state, "

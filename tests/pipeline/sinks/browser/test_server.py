@@ -60,7 +60,7 @@ def received(connection: socket.socket) -> bytes:
     return answer
 
 
-def refused_socket(url: str, path: str, **options: object) -> int:
+def refused_socket(url: str, path: str, **options: Any) -> int:
     with pytest.raises(InvalidStatus) as raised, looking(url, path, **options):
         pass
     return raised.value.response.status_code
