@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.numbers import shortened
@@ -86,6 +86,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether ``host``, a Host header with or without a port, names this machine as such: another name may be one that
+    somebody else's page has led here (DNS rebinding)."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name is not None and is_loopback(name)
 
 
 def _wrong(address: str, words: str) -> UsageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -161,6 +162,30 @@ def decoded(data: bytes) -> Pixels:
     return np.asarray(found, np.uint8)
 
 
+UPGRADE = (
+    b"GET /streams/0 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def ask_and_never_read(port: int) -> socket.socket:
+    """A page that asks for pictures and takes none."""
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.settimeout(60)
+    deaf.connect(("127.0.0.1", port))
+    deaf.sendall(UPGRADE)
+    assert b" 101 " in deaf.recv(64)
+    words = b'{"now":0}'
+    deaf.sendall(b"\x81" + bytes([0x80 | len(words)]) + bytes(4) + words)  # RFC 6455: a text, masked by zeros
+    return deaf
+
+
+def page_ms(time_ns: int) -> float:
+    """A moment of ours by the clock of a page without a browser, in milliseconds."""
+    return time_ns / 1e6 + 5000
+
+
 class Seen(NamedTuple):
     """A picture that came."""
 
@@ -175,8 +200,8 @@ class Seen(NamedTuple):
 class Looker:
     """A page without a browser."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
+    def __init__(self, connection: ClientConnection) -> None:
+        self.socket = connection
         self.texts: dict[str, Any] = {}
 
     def send(self, **message: Any) -> None:
@@ -212,8 +237,13 @@ class Looker:
 
 
 @contextmanager
-def looking(url: str, path: str = "/streams/0", **options: Any) -> Iterator[Looker]:
-    """A socket to a stream; ``options`` are those of websockets."""
+def looking(
+    url: str, path: str = "/streams/0", *, says_time: bool = True, **options: Any
+) -> Iterator[Looker]:
+    """A socket to a stream, with the time of the page that pictures wait for; ``options`` are those of websockets."""
     address = url.replace("http", "ws", 1) + path
-    with connect(address, max_size=None, proxy=None, compression=None, **options) as socket:
-        yield Looker(socket)
+    with connect(address, max_size=None, proxy=None, compression=None, **options) as connection:
+        looker = Looker(connection)
+        if says_time:
+            looker.send(now=page_ms(SYSTEM.now_ns()))
+        yield looker

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from clesr.engines.common.addresses import is_loopback
+from clesr.engines.common.addresses import is_loopback, names_this_machine
 from clesr.engines.common.errors import WHY, UsageError, told_as
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import read_bounded
@@ -119,7 +118,7 @@ class Door:
         """Why a request with these ``headers`` is refused, with the HTTP status; None where it is not. ``asks``: it
         asks for more than the page, or changes something: other sites' pages must not."""
         host = headers.get("host", "")
-        if self.token is None and not _is_here(host):
+        if self.token is None and not names_this_machine(host):
             return 421, f"this server is {HOST} or localhost, not {shortened(host)}"
         if self.token is not None and not self._has_cookie(headers.get("cookie", ""), port):
             return 401, "open the address that clesr printed, with its token"
@@ -149,13 +148,3 @@ def _cookie_name(port: int) -> str:
 
 def _same(given: str, right: str) -> bool:
     return hmac.compare_digest(given.encode(errors="replace"), right.encode())
-
-
-def _is_here(host: str) -> bool:
-    """Whether a Host header names this machine as such: another name may be one that somebody else's page has led
-    here (DNS rebinding)."""
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    return name is not None and is_loopback(name)

@@ -9,7 +9,7 @@ import threading
 from asyncio import Transport
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import h11
 import uvicorn
@@ -19,15 +19,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
 from clesr.pipeline.messages import SafeLogger, stream_thread
+from clesr.pipeline.sinks.browser.connections import Connections
 from clesr.pipeline.sinks.browser.door import Door
 
 log = SafeLogger(logging.getLogger(__name__))
-CONNECTIONS = 32  # at once; the next are told to come later
 REQUEST_S = 10.0  # for the head of a request to come
 TAKEN_S = 20.0  # for what was sent to be taken
 MESSAGE_BYTES = 1 << 16  # that a page may send together
 HEAD_BYTES = 1 << 14
-WAITING = 64  # connections that are not yet accepted
+WAITING = 1024  # connections that are not yet accepted: the system keeps them, and they take no handle
 CLOSE_S = 3.0
 PING_S = 20.0
 BUSY = (
@@ -69,13 +69,23 @@ class Patience:
 
 
 class BoundedHttp(Patience, H11Protocol):
-    """HTTP/1.1 of few connections, each of which says soon what it wants."""
+    """HTTP/1.1 of a connection that says soon what it wants."""
 
+    refused = False
     _deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is answered, or this has become a WebSocket."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        upgraded = transport.get_protocol() is not self
+        return upgraded or (self.cycle is not None and not self.cycle.response_complete)
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
+        if self.refused:
             transport.write(BUSY)
             transport.close()
         else:
@@ -124,8 +134,9 @@ class Server:
     """
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
-        context = door.tls()
+        self._tls = door.tls()
         self._listener = listen(door)
+        self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = threading.Event()
@@ -149,7 +160,6 @@ class Server:
             ws_ping_timeout=PING_S,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
-            ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
         self._server = uvicorn.Server(config)
         self._thread = stream_thread("clesr browser server", self._serve)
@@ -168,13 +178,21 @@ class Server:
         self._thread.join(CLOSE_S)
         self._listener.close()
 
+    def _protocol(self) -> BoundedHttp:
+        """What speaks through a new connection."""
+        return BoundedHttp(self._server.config, self._server.server_state, app_state={})
+
     def _serve(self) -> None:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
+            self._server.config.load()
+            connections = Connections(self._listener, self._protocol, self._tls)
+            connections.begin()
             self._running.set()
-            await self._server.serve([self._listener])
-            for connection in list(self._server.server_state.connections):
-                cast(Any, connection).transport.abort()
+            try:
+                await self._server.serve([])
+            finally:
+                connections.end()
 
         try:
             asyncio.run(serve())

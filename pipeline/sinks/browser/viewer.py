@@ -3,8 +3,9 @@
 The server sends JSON texts with one key, which says what it is: ``hello``, ``status``, ``view``, ``told``. A picture
 is a binary message: the length of a JSON header in four bytes, little-endian, the header, and a PNG or JPEG file. The
 page answers each picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never
-behind others. It may send ``{"quality": 90}``, and ``{"call": name, "arguments": {...}, "id": 1}``, which is answered
-by ``{"told": {"id": 1, ...}}``.
+behind others. It says its own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``; the header of a
+picture has the moment of capture by that clock (``captured_ms``). It may send ``{"quality": 90}``, and
+``{"call": name, "arguments": {...}, "id": 1}``, which is answered by ``{"told": {"id": 1, ...}}``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from clesr.engines.common.errors import ClesrError, first_line
 from clesr.engines.common.parsing import Int64, check_depth, parse_json
 from clesr.pipeline.sinks.browser.channel import Channel
 from clesr.pipeline.sinks.browser.feed import QUALITIES, USUAL, Picture
+from clesr.pipeline.sinks.browser.page_clock import PageClock
 from clesr.pipeline.sinks.browser.threads import Threads
 
 if TYPE_CHECKING:
@@ -32,15 +34,17 @@ if TYPE_CHECKING:
 ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
 MOST_CALLS = 8  # that wait for their answers
 MESSAGES_S, BURST = 200.0, 400.0  # messages a second that a page may send, and how many at once
+MOST_MS = 1e13  # of a page's clock
 POLICY = 1008  # WebSocket's code for who breaks the rules
 ENDED = 1000
 REASON_BYTES = 120  # of the words with which a WebSocket is closed
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a page sends: one of the three, as the module says."""
+    """What a page sends: one of these, as the module says."""
 
     ack: Int64 | None = None
+    now: Annotated[float, Meta(ge=0, le=MOST_MS)] | None = None
     quality: Int64 | None = None
     call: Annotated[str, Meta(max_length=100)] | None = None
     arguments: dict[str, Any] = {}
@@ -63,6 +67,7 @@ class Viewer:
         self._told: dict[str, int] = {}  # of each kind of text: the last that was sent
         self._answers: deque[str] = deque(maxlen=MOST_CALLS + 1)
         self._calls: set[asyncio.Task[None]] = set()
+        self._page_clock = PageClock()
         self._sent = self._acknowledged = 0
         self._shown = 0  # version of the last picture that was sent
         self._since: int | None = None  # version of the feed when the next picture was first asked for
@@ -115,6 +120,8 @@ class Viewer:
             if not self._acknowledged <= message.ack <= self._sent:
                 raise RuleBroken(f"picture {message.ack} was not sent")
             self._acknowledged = message.ack
+        if message.now is not None:
+            self._page_clock.hear(message.now, self._clock.now_ns())
         if message.quality is not None:
             if message.quality not in QUALITIES:
                 raise RuleBroken(f"quality is one of {', '.join(map(str, QUALITIES))}")
@@ -169,7 +176,8 @@ class Viewer:
             if self._told.get(kind, 0) < number:
                 self._told[kind] = number
                 return text
-        picture = self._picture() if self._sent - self._acknowledged < ON_THE_WAY else None
+        room = self._page_clock.known and self._sent - self._acknowledged < ON_THE_WAY
+        picture = self._picture() if room else None
         return None if picture is None else self._packed(picture)
 
     def _picture(self) -> Picture | None:
@@ -185,11 +193,11 @@ class Viewer:
     def _packed(self, picture: Picture) -> bytes:
         self._sent += 1
         drawing = picture.drawing
-        age_ms = None if drawing.time_ns is None else (self._clock.now_ns() - drawing.time_ns) / 1e6
+        captured_ms = None if drawing.time_ns is None else self._page_clock.page_ms(drawing.time_ns)
         header = {
             **drawing.facts,
             "id": self._sent,
-            "age_ms": age_ms,
+            "captured_ms": captured_ms,
             "shape": picture.shape,
             "quality": picture.quality,
         }

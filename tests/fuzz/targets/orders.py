@@ -194,7 +194,7 @@ class PageMessages(Staged):
 
     def seeds(self) -> list[bytes]:
         calls = [{"call": each["name"], "arguments": self.example(each), "id": 1} for each in self._actions()]
-        texts: list[dict[str, Any]] = [{"ack": 0}, {"quality": 90}, {"quality": 100}, *calls]
+        texts: list[dict[str, Any]] = [{"ack": 0}, {"quality": 90}, {"quality": 100}, {"now": 5.5}, *calls]
         deep = (b'{"call":"note","arguments":{"text":' + text + b"}}" for text in DEEP)
         return [*(json.dumps(one).encode() + b'\n{"ack":0}\n' for one in texts), *deep, b"\0\1\n", b""]
 

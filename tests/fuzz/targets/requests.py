@@ -106,7 +106,7 @@ class Scrapes(Target):
 
     def seeds(self) -> list[bytes]:
         paths = ("/metrics", "/healthz", "/readyz", "/nowhere", "/metrics?a=b")
-        return [f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for path in paths] + [
+        return [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths] + [
             b"GET /metrics\r\n",
             b"",
         ]
@@ -115,7 +115,16 @@ class Scrapes(Target):
         return worded(rng, data)
 
     def run(self, data: bytes) -> None:
-        self._handler(OneRequest(data), ("127.0.0.1", 5), None)
+        self._handler(OneRequest(data), ("127.0.0.1", 5), Beside())
+
+
+class Beside:
+    """The server of a connection."""
+
+    local = True
+
+    def answers(self, _connection: object) -> None:
+        pass
 
 
 class OneRequest:

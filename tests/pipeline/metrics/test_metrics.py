@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +21,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.parser import text_string_to_metric_families
 from session_runs import frames, make_run
 from support import until
+from waits import joined
 
 from clesr.engines.common.errors import SinkError, UsageError
 from clesr.pipeline.metrics.cards import CardState, CardWatch
 from clesr.pipeline.metrics.collector import PipelineCollector
-from clesr.pipeline.metrics.server import MOST_AT_ONCE, MetricsServer, _Handler, parse_listen
+from clesr.pipeline.metrics.server import MOST_AT_ONCE, MetricsServer, parse_listen
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import STAGES
 from clesr.pipeline.status import State, Status
@@ -252,27 +254,108 @@ def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:
         urllib.request.urlopen(request, timeout=20)
 
 
-def test_clients_that_say_nothing_take_no_more_than_their_places(
-    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_Handler, "timeout", 0.5)
+def test_other_sites_pages_are_refused(server: MetricsServer) -> None:
+    """A name that only leads here may be that of somebody else's page (DNS rebinding)."""
+    for host, code in (
+        ("evil.example", 421), ("127.0.0.1.evil.example:80", 421), ("[::1", 421), ("", 421), ("localhost", 200),
+        (server.address, 200), ("[::1]:80", 200), (None, 200),
+    ):  # fmt: skip
+        head = "" if host is None else f"Host: {host}\r\n"
+        for path in ("/healthz", "/metrics"):
+            with connected(server) as connection:
+                connection.sendall(f"GET {path} HTTP/1.0\r\n{head}\r\n".encode())
+                assert connection.recv(64).startswith(f"HTTP/1.0 {code} ".encode()), host
+
+
+def connected(server: MetricsServer) -> socket.socket:
     host, port = server.address.split(":")
-    silent = [socket.create_connection((host, int(port)), 20) for _ in range(4 * MOST_AT_ONCE)]
-    closed = 0
-    for connection in silent[MOST_AT_ONCE:]:
-        connection.settimeout(20)
-        closed += connection.recv(1) == b""
-    assert closed == 3 * MOST_AT_ONCE
-    for connection in silent:
-        connection.close()
-    until(lambda: get_or_none(server) == 200)
+    return socket.create_connection((host, int(port)), 60)
 
 
-def get_or_none(server: MetricsServer) -> int | None:
+class Slow:
+    """``count`` connections that send a byte a second until ``close``; for one that is cut off another comes."""
+
+    def __init__(self, server: MetricsServer, count: int) -> None:
+        self._server, self._over = server, threading.Event()
+        self.sent = self.cut = 0
+        self._held = [connected(server) for _ in range(count)]
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        joined(self._thread)
+        for connection in self._held:
+            connection.close()
+
+    def _send(self) -> None:
+        while not self._over.wait(1.0):
+            for index, connection in enumerate(self._held):
+                try:
+                    connection.sendall(b"G")
+                    self.sent += 1
+                except OSError:
+                    connection.close()
+                    self.cut += 1
+                    self._held[index] = connected(self._server)
+
+
+def healthy_within(server: MetricsServer, seconds: float) -> bool:
+    with connected(server) as connection:
+        connection.settimeout(seconds)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        try:
+            return connection.recv(64).startswith(b"HTTP/1.0 200 ")
+        except OSError:
+            return False
+
+
+def test_many_slow_clients_hold_up_no_health_check(server: MetricsServer) -> None:
+    slow = Slow(server, 20)
     try:
-        return get(server, "/healthz")[0]
-    except OSError:
-        return None
+        until(lambda: slow.sent > 0)
+        for _ in range(3):
+            until(lambda: healthy_within(server, 2.0))
+    finally:
+        slow.close()
+
+
+def test_a_request_has_a_time_for_all_of_it(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a byte comes; and room is there again."""
+    monkeypatch.setattr("clesr.pipeline.metrics.server.REQUEST_S", 1.5)
+    slow = Slow(server, MOST_AT_ONCE)
+    try:
+        until(lambda: slow.cut >= MOST_AT_ONCE)
+        with connected(server) as silent:
+            assert silent.recv(1) == b""
+    finally:
+        slow.close()
+    until(lambda: not server._server._since_ns)
+
+
+def test_who_is_being_answered_is_not_given_up(run: Pipeline) -> None:
+    go_on = threading.Event()
+
+    class Waiting(Told):
+        def status(self) -> Status:
+            assert go_on.wait(60)
+            return super().status()
+
+    server = MetricsServer("127.0.0.1:0", cast(Any, {"a": Waiting()}))
+    try:
+        with ExitStack() as held:
+            asked = [held.enter_context(connected(server)) for _ in range(MOST_AT_ONCE)]
+            for connection in asked:
+                connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            until(lambda: len(server._server._answered) == MOST_AT_ONCE)
+            with connected(server) as one_more:
+                assert one_more.recv(1) == b""
+            go_on.set()
+            for connection in asked:
+                assert connection.recv(64).startswith(b"HTTP/1.0 200 ")
+    finally:
+        go_on.set()
+        server.close()
 
 
 def test_an_address_in_use_is_one_line(server: MetricsServer, run: Pipeline) -> None:

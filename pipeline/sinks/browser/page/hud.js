@@ -15,10 +15,11 @@ export function clock(seconds) {
   return `${String(Math.floor(whole / 60)).padStart(2, "0")}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** Milliseconds since the image on show was captured; null where there is none, or where that tells nothing. */
+/** Milliseconds since the image on show was captured, with its way here; null where there is none, or where that tells
+ *  nothing. */
 export function ageOf(stream, now = performance.now()) {
-  const header = stream.header;
-  return !header || header.age_ms === null ? null : header.age_ms + now - header.arrived;
+  const captured = stream.header?.captured_ms ?? null;
+  return captured === null ? null : now - captured;
 }
 
 /**

@@ -34,9 +34,15 @@ class Plot {
     this.caption.children[0].textContent = title;
     this.caption.children[1].textContent = meaning;
     this.canvas = document.createElement("canvas");
-    this.canvas.setAttribute("role", "img");
+    this.canvas.role = "img";
+    this.tell("not measured");
     figure.append(this.caption, this.canvas);
     root.append(figure);
+  }
+
+  tell(words) {
+    this.caption.children[2].textContent = words;
+    this.canvas.ariaLabel = `${this.title} over the last minute: ${words}`;
   }
 
   draw(points) {
@@ -46,8 +52,7 @@ class Plot {
     const told = sorted.length
       ? `now ${known.at(-1)[1].toFixed(1)}, median ${at(0.5).toFixed(1)}, p95 ${at(0.95).toFixed(1)} ${this.unit}`
       : "not measured";
-    this.caption.children[2].textContent = told;
-    this.canvas.setAttribute("aria-label", `${this.title} over the last minute: ${told}`);
+    this.tell(told);
     const [least, most] = [sorted[0], sorted.at(-1)];
     const low = this.from ?? Math.floor(least - 1);
     const high = Math.ceil(this.from === undefined ? most + 1 : most * 1.15);

@@ -1,8 +1,13 @@
 // A socket that comes back by itself, and what goes through it.
 
 const SILENT_MS = 1500; // without a word, after which the connection counts as cut
+const OPENING_MS = [1500, 4000, 12_000]; // for a connection to open, in turns: a slow network takes long, a new try helps a lost one
+const ASLEEP_MS = 1000; // by which the clocks come apart only where the computer slept, or its time was set
 const AGAIN_MS = [100, 300, 500]; // before each new try; the last for all that follow
 export const GONE = 4404; // the server's code for what does not exist
+
+/** The calendar's clock less the monotonic one, which stands still while the computer sleeps. */
+const clocksApart = () => Date.now() - performance.now();
 
 /**
  * `on` has `text(kind, value)`, `picture(header, blob)`, whose promise is done when it is drawn, `opened()` and
@@ -17,6 +22,7 @@ export class Link {
     this.number = 0;
     this.tries = 0;
     this.open = false;
+    this.apart = clocksApart();
     this.connect();
     this.watch = setInterval(() => this.look(), 250);
   }
@@ -31,6 +37,7 @@ export class Link {
       this.open = true;
       this.tries = 0;
       this.heard = performance.now();
+      this.tellTime();
       this.on.opened();
     };
     socket.onmessage = (event) => socket === this.socket && this.take(socket, event.data);
@@ -45,7 +52,6 @@ export class Link {
     }
     const size = new DataView(data).getUint32(0, true);
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, size)));
-    header.arrived = performance.now();
     const blob = new Blob([new Uint8Array(data, 4 + size)], { type: header.quality ? "image/jpeg" : "image/png" });
     this.drawn = this.drawn
       .then(() => this.on.picture(header, blob))
@@ -64,7 +70,17 @@ export class Link {
   }
 
   look() {
-    if (this.lasting && performance.now() - this.heard > SILENT_MS) this.lost(0);
+    const before = this.apart;
+    this.apart = clocksApart();
+    const slept = Math.abs(this.apart - before) > ASLEEP_MS; // what came meanwhile would be taken for new
+    const patience = this.open ? SILENT_MS : OPENING_MS[this.tries % OPENING_MS.length];
+    if (this.lasting && (slept || performance.now() - this.heard > patience)) this.lost(0);
+    else this.tellTime();
+  }
+
+  /** Our time, by which the server says when an image was captured. */
+  tellTime() {
+    this.send({ now: performance.now() });
   }
 
   lost(code) {

@@ -24,6 +24,7 @@ export class Tile {
     this.part("alarm").querySelector("button").onclick = () => this.call("acknowledge");
     this.root.addEventListener("pointerdown", () => page.choose(this), true);
     this.root.addEventListener("focusin", () => page.choose(this));
+    this.tick();
     find("stages").append(this.root);
     this.link = new Link(address, this, !replay);
   }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
+import selectors
 import socket
 import subprocess
 import sys
@@ -12,10 +14,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import httpx
 import pytest
-from browser_view import Seen, looking
+from browser_view import UPGRADE, Seen, ask_and_never_read, looking
+from certificates import make_certificate
 from support import until
 from waits import joined, line_from
 
@@ -32,11 +36,9 @@ EACH_S = 1.0  # between two waves of the same strangers
 LOOKS = 4  # of which one must be as without strangers: other work on the machine may disturb some
 AS_BEFORE = 0.9  # of the frames a second
 MOST_BYTES = 48 << 20  # that strangers may cost, all together
+SILENT = 400  # connections at once
+SPARE = 60  # handles for all that comes
 MESSAGE = b"x" * 10_000_000
-UPGRADE = (
-    b"GET /streams/0 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 
 
 @dataclass
@@ -44,12 +46,12 @@ class Program:
     """`clesr-live` with its page at ``port``."""
 
     process: subprocess.Popen[str]
-    port: int
+    url: str
     control: str
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = ask(self.control, {"status": True}, 60)["status"]
@@ -70,31 +72,41 @@ class Program:
         (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", text)
         return int(kib) * 1024
 
+    def numbers(self) -> list[int]:
+        """Of its handles: the lowest that is free is taken next."""
+        return [int(name) for name in os.listdir(f"/proc/{self.process.pid}/fd")]
+
     def handles(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(self.numbers())
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    control = f"zmq+ipc://{tmp_path}/control"
+@contextlib.contextmanager
+def running(folder: Path, *options: str) -> Iterator[Program]:
+    control = f"zmq+ipc://{folder}/control"
     process = subprocess.Popen(
         [
             sys.executable, "-c", "from clesr.tools.entry import live_main; live_main()",
             "--source", f"demo:?size=128&fps={FPS}", "--model", "nearest", "--temporal", "off",
-            "--display", "browser", "--listen", "127.0.0.1:0", "--control", control,
+            "--display", "browser", "--listen", "127.0.0.1:0", "--control", control, *options,
         ],
-        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True, cwd=folder,
     )  # fmt: skip
+    drain = threading.Thread(target=process.communicate)
     try:
         while "open in a browser" not in (line := line_from(process.stderr)):
             assert line, "it has ended"
-        drain = threading.Thread(target=process.communicate)
         drain.start()
-        until((tmp_path / "control").exists)
-        yield Program(process, int(line.rstrip().rstrip("/").rpartition(":")[2]), control)
+        until((folder / "control").exists)
+        yield Program(process, line.split()[-1].rstrip("/"), control)
     finally:
         process.kill()
         joined(drain)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    with running(tmp_path) as made:
+        yield made
 
 
 class Strangers:
@@ -115,20 +127,14 @@ class Strangers:
     def _repeat(self, name: str) -> None:
         with contextlib.ExitStack() as held:
             while not self._over.wait(EACH_S):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, AssertionError):
                     getattr(self, f"_{name}")(held)
                 self.waves[name] += 1
 
     def _deaf(self, held: contextlib.ExitStack) -> None:
         """Three that take no picture."""
         for _ in range(3):
-            self._look_away(held)
-
-    def _look_away(self, held: contextlib.ExitStack) -> None:
-        connection = held.enter_context(socket.socket())
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(self._place)
-        connection.sendall(UPGRADE)
+            held.enter_context(ask_and_never_read(self._program.port))
 
     def _long(self, _held: contextlib.ExitStack) -> None:
         """A message of 10 MB by the socket (RFC 6455, a text masked by zeros), and one by a request."""
@@ -187,3 +193,62 @@ def test_strangers_cost_little_memory_and_no_frames(program: Program) -> None:
     assert max(beside) >= AS_BEFORE * alone
     assert most[0] - bytes_alone <= MOST_BYTES
     until(lambda: program.handles() <= handles)
+
+
+class Silent:
+    """Holds ``SILENT`` connections that say nothing, until ``close``; for one that is cut off another comes."""
+
+    def __init__(self, port: int) -> None:
+        self._place, self._over = ("127.0.0.1", port), threading.Event()
+        self.cut = 0
+        self._thread = threading.Thread(target=self._hold)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        joined(self._thread)
+
+    def _hold(self) -> None:
+        with selectors.DefaultSelector() as held:
+            while not self._over.is_set():
+                while len(held.get_map()) < SILENT:
+                    connection = socket.socket()
+                    connection.setblocking(False)
+                    connection.connect_ex(self._place)
+                    held.register(connection, selectors.EVENT_READ)
+                for key, _ in held.select(0.1):
+                    held.unregister(key.fileobj)
+                    cast(socket.socket, key.fileobj).close()
+                    self.cut += 1
+            for key in list(held.get_map().values()):
+                cast(socket.socket, key.fileobj).close()
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+def test_hundreds_of_silent_connections_take_no_handles_from_the_live_path(
+    tmp_path: Path, encrypted: bool
+) -> None:
+    """The program may have few handles more than it has; whoever asks for the page gets it meanwhile."""
+    key = str(make_certificate(tmp_path / "localhost.pem")) if encrypted else ""
+    options = ["--tls-certificate", key, "--tls-key", key] if encrypted else []
+    with running(tmp_path, *options) as program:
+        until(lambda: program.upscaled() > FPS)
+        most = max(program.numbers()) + SPARE
+        resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (most, most))
+        silent = Silent(program.port)
+        try:
+            until(lambda: silent.cut > SILENT)
+            for _ in range(3):
+                seen = program.upscaled()  # asked over a new connection
+                until(lambda: _page_of(program) == 200)
+                until(lambda seen=seen: program.upscaled() > seen + FPS)  # type: ignore[misc]
+                assert max(program.numbers()) < most - 1, "all handles are taken"
+        finally:
+            silent.close()
+
+
+def _page_of(program: Program) -> int | None:
+    try:
+        return httpx.get(program.url, verify=False, timeout=10).status_code
+    except httpx.TransportError:
+        return None

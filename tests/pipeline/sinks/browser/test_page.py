@@ -15,6 +15,7 @@ from browser_view import result_of, showing
 from chromium import Page
 from pages import LIVE, READ, Running
 from session_runs import frames, record
+from slow_network import slow_network
 from support import until
 
 from clesr.engines.common.clock import SYSTEM
@@ -127,6 +128,42 @@ def test_images_that_stop_coming_are_old_also_where_the_network_is_cut(page: Pag
     page.errors.clear()
 
 
+@pytest.mark.parametrize("up_s", [0.0, 1.5])
+def test_a_slow_network_makes_an_image_older_and_not_live(
+    tab: Callable[[], Page], running: Running, up_s: float
+) -> None:
+    """Its way to the page counts, however long the way back is."""
+    with slow_network(running.shown.sink.site.port) as network:
+        page = tab()
+        page.open(f"http://127.0.0.1:{network.port}")
+        page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
+        network.down_s, network.up_s = 1.5, up_s
+        page.wait(f"{READ} > {running.number + 1}", 120)  # which went the slow way
+        numbers: set[int] = set()
+        while len(numbers) < 3:
+            number, state, old, age, grey = page.run(
+                f"(() => {{ const stage = document.querySelector('.stage'); return [{READ}, stage.dataset.state, "
+                "stage.querySelector('.state b').textContent, document.querySelector('#figures').textContent, "
+                "stage.classList.contains('stale')]; })()"
+            )
+            numbers.add(number)
+            assert state != "live"
+            assert grey
+            assert float(old.removesuffix(" s old")) >= 1.5
+            assert float(age.rpartition("age ")[2].removesuffix(" s")) >= 1.5
+        network.down_s = network.up_s = 0.0
+        page.wait(LIVE, 60)
+        page.open("about:blank")
+
+
+def test_a_computer_that_slept_takes_no_image_of_before_for_new(page: Page, running: Running) -> None:
+    """The clock of an age stands still meanwhile, where that of the wall goes on."""
+    (watcher,) = running.shown.sink._channel.watchers
+    page.run("(() => { const now = Date.now; Date.now = () => now() + 3000; })()")
+    until(lambda: watcher not in set(running.shown.sink._channel.watchers))
+    page.wait(LIVE)
+
+
 def _cut(running: Running) -> None:
     """Every connection ends without a word."""
     server = running.shown.sink.site._server
@@ -224,6 +261,43 @@ def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) ->
         page.click("#streams button:nth-child(4)")
         assert page.run(seen) == 3
         page.open("about:blank")
+
+
+NAMED = "[role=img], canvas, img, button, select, input, textarea, a, summary, dialog[open], [role=tabpanel]"
+NAMELESS = f"""(() => {{
+  window.nameless = [];
+  const nameOf = (each) => {{
+    const ids = (each.getAttribute("aria-labelledby") ?? "").split(" ");
+    const labels = [...(each.labels ?? []), ...ids.map((id) => document.getElementById(id))];
+    return [each.ariaLabel, each.alt, each.textContent, ...labels.map((label) => label?.textContent)].join("").trim();
+  }};
+  new MutationObserver(() => {{
+    for (const each of document.querySelectorAll("{NAMED}")) {{
+      if (!nameOf(each)) window.nameless.push(each.outerHTML);
+    }}
+  }}).observe(document, {{ subtree: true, childList: true, attributes: true }});
+}})()"""
+
+
+def test_everything_has_its_name_from_its_making(
+    tab: Callable[[], Page], running: Running, tmp_path: Path
+) -> None:
+    """Looked at after every change of the page, by what a screen reader may say meanwhile."""
+    record(tmp_path / "examination", frames(range(3)))
+    page = tab()
+    page.size(1280, 800)
+    page.send("Page.addScriptToEvaluateOnNewDocument", source=NAMELESS)
+    page.open(running.shown.url)
+    page.wait(f"document.querySelector('#do-quit') && {LIVE}")
+    page.click("#tab-plots")
+    page.click("#tab-sessions")
+    page.wait("document.querySelector('.session')")
+    page.click(".session .buttons button:nth-child(1)")
+    page.wait("document.querySelector('.replay span').textContent === 'at its end'")
+    page.press("?")
+    page.wait("document.querySelector('#help').open")
+    assert page.run("[...new Set(window.nameless)]") == []
+    page.open("about:blank")
 
 
 @pytest.mark.parametrize("state", ["live", "frozen", "alarm", "help", "plots", "sessions", "phone", "cut"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 from browser_view import Looker, Shown, looking, showing
-from certificates import make_certificate
+from certificates import make_certificate, trusting
 from heard import hear
 from support import until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from clesr.engines.common.errors import SinkError
-from clesr.pipeline.sinks.browser import server, viewer
+from clesr.pipeline.sinks.browser import connections, server, viewer
 from clesr.pipeline.sinks.browser.app import page_files
 from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.site import Site
@@ -59,7 +60,7 @@ def received(connection: socket.socket) -> bytes:
     return answer
 
 
-def refused_socket(url: str, path: str, **options: object) -> int:
+def refused_socket(url: str, path: str, **options: Any) -> int:
     with pytest.raises(InvalidStatus) as raised, looking(url, path, **options):
         pass
     return raised.value.response.status_code
@@ -156,26 +157,76 @@ def test_a_message_of_10_mb_is_refused(view: Shown) -> None:
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
 
 
-def test_a_thousand_connections_are_told_to_come_later_and_room_comes_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 600.0)
-    with showing() as shown, looking(shown.url) as looker:
+@pytest.fixture(params=["plain", "TLS"])
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
+    """Without and with encryption."""
+    if request.param == "plain":
+        return Door(listen="127.0.0.1:0")
+    key = str(make_certificate(tmp_path / "localhost.pem"))
+    return Door(listen="127.0.0.1:0", certificate=key, key=key)
+
+
+def test_connections_that_say_nothing_give_way_to_who_asks(door: Door) -> None:
+    """They come by hundreds and do not go; over TLS they do not even begin it."""
+    said = hear()
+    with showing(door=door) as shown, _page(shown) as looker, contextlib.ExitStack() as held:
         place = ("127.0.0.1", shown.sink.site.port)
+        silent = [held.enter_context(socket.create_connection(place, 60)) for _ in range(200)]
+        for connection in silent[: -connections.CONNECTIONS]:
+            assert received(connection) == b""  # given up, the oldest first
+        assert _answers(shown)
+        shown.show(5)
+        assert looker.picture().header["number"] == 5  # who is in is not disturbed
+    told = [line for line in said if "cut off" in line]
+    assert 1 <= len(told) <= 5, "a line now and then, however many are cut off"
+
+
+def test_pages_beyond_the_limit_are_told_to_come_later_and_room_comes_back(door: Door) -> None:
+    with showing(door=door) as shown:
         with contextlib.ExitStack() as held:
-            for _ in range(server.CONNECTIONS - 1):
-                held.enter_context(socket.create_connection(place, 20))
-            for _ in range(1000 - server.CONNECTIONS):
-                with socket.create_connection(place, 20) as connection:
-                    assert b"503" in received(connection)
-            shown.show(5)
-            assert looker.picture().header["number"] == 5  # who is in is not disturbed
+            for _ in range(connections.CONNECTIONS):
+                held.enter_context(_page(shown)).text("hello")
+            for _ in range(3):
+                assert httpx.get(shown.url, verify=False).status_code == 503
         until(lambda: _answers(shown))
+
+
+def test_a_handshake_that_does_not_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HANDSHAKE_S", 0.1)
+    key = str(make_certificate(tmp_path / "localhost.pem"))
+    with showing(door=Door(listen="127.0.0.1:0", certificate=key, key=key)) as shown:
+        for words in (b"", b"\x16\x03\x01\x02\x00\x01"):
+            assert raw(shown, words) == b""
+
+
+def test_where_no_handle_is_free_it_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, none_free = hear(), [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+
+    class Listener(socket.socket):
+        def accept(self) -> Any:
+            if none_free:
+                raise none_free.pop()
+            return super().accept()
+
+    def listen(door: Door) -> socket.socket:
+        return Listener(fileno=server_listen(door).detach())
+
+    server_listen = server.listen
+    monkeypatch.setattr(server, "listen", listen)
+    monkeypatch.setattr(connections, "SCARCE_S", 0.05)
+    with showing() as shown:
+        assert _answers(shown)
+    assert [line for line in said if "takes no connection (Too many open files)" in line]
+
+
+def _page(shown: Shown) -> contextlib.AbstractContextManager[Looker]:
+    """A page that looks on, whether encrypted or not."""
+    return looking(shown.url, ssl=trusting() if shown.url.startswith("https") else None)
 
 
 def _answers(shown: Shown) -> bool:
     try:
-        return httpx.get(shown.url).status_code == 200
+        return httpx.get(shown.url, verify=False, timeout=20).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -206,6 +257,7 @@ def test_a_page_that_sends_too_much_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     "text",
     ["", "no JSON", "[]", "7", '{"ack": 1}', '{"ack": -1}', '{"quality": 91}', '{"who": 1}', '{"ack": "1"}',
+     '{"now": -1}', '{"now": 1e999}', '{"now": "1"}',
      '{"call": 7}', '{"é中": 1}', '{"call": "' + "é" * 200 + '"}', '{"id": ' + "9" * 5000 + "}",
      '{"call": "freeze", "arguments": []}', "[" * 60_000,
      '{"arguments": {"a": ' + "[" * 100 + "]" * 100 + "}}"],
@@ -289,15 +341,15 @@ def test_uvicorn_says_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> No
 def test_with_a_certificate_all_is_encrypted(tmp_path: Path) -> None:
     key = make_certificate(tmp_path / "localhost.pem")
     certificate = key.with_suffix(".crt")
-    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusted = trusting(certificate)
     door = Door(listen="127.0.0.1:0", token=TOKEN, certificate=str(certificate), key=str(key))
-    with showing(door=door) as shown, httpx.Client(base_url=shown.url, verify=trusting) as browser:
+    with showing(door=door) as shown, httpx.Client(base_url=shown.url, verify=trusted) as browser:
         first = browser.get("/", params={"token": TOKEN})
         assert "Secure" in first.headers["set-cookie"]
         assert browser.get("/").status_code == 200
         cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
         headers = {"Cookie": cookie}
-        with looking(shown.url, ssl=trusting, origin=shown.url, additional_headers=headers) as looker:
+        with looking(shown.url, ssl=trusted, origin=shown.url, additional_headers=headers) as looker:
             looker.text("hello")
         with pytest.raises(httpx.TransportError):
             httpx.get(shown.url.replace("https", "http"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from base64 import b64decode
 from collections.abc import Iterator
 
@@ -12,16 +11,19 @@ from browser_view import (
     ACTIONS,
     Seen,
     Shown,
+    ask_and_never_read,
     decoded,
     looking,
     number_in,
     numbered,
+    page_ms,
     result_of,
     showing,
     status,
 )
 from support import until
 
+from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import SinkError
 from clesr.pipeline.display.view_state import ViewState
 from clesr.pipeline.sinks.browser import server, viewer
@@ -48,14 +50,19 @@ def test_a_page_is_told_what_it_looks_at_before_any_picture(shown: Shown) -> Non
 
 def test_a_picture_says_what_it_shows(shown: Shown) -> None:
     image = numbered(321)
-    shown.sink.write(result_of(image, 321, fidelity=41.5))
+    begun = SYSTEM.now_ns()
+    result = result_of(image, 321, fidelity=41.5)
+    shown.sink.write(result)
     with looking(shown.url) as looker:
         looker.send(quality=0)
         seen = looker.picture()
         while seen.header["quality"]:
             seen = looker.picture()
     assert np.array_equal(seen.image, image)
-    assert seen.header["age_ms"] >= 0
+    late_ms = page_ms(result.frame.time_ns) - seen.header["captured_ms"]
+    assert 0 <= late_ms <= (SYSTEM.now_ns() - begun) / 1e6, (
+        "older by no more than the way of the page's own time"
+    )
     expected = {
         "number": 321,
         "outcome": "upscaled",
@@ -65,6 +72,18 @@ def test_a_picture_says_what_it_shows(shown: Shown) -> None:
         "model": "fast",
     }
     assert {name: seen.header[name] for name in expected} == expected
+
+
+def test_a_page_gets_no_picture_before_it_has_said_its_time(shown: Shown) -> None:
+    """Its age would be a guess."""
+    shown.show(1)
+    with looking(shown.url, says_time=False) as looker:
+        for number in range(3):
+            shown.sink.refresh(status(alarm=str(number)))
+            while looker.texts.get("status", {}).get("alarm") != str(number):
+                assert isinstance(looker.next(), str)
+        looker.send(now=0)
+        assert looker.picture().header["number"] == 1
 
 
 def test_changing_the_quality_gives_a_still_image_again(shown: Shown) -> None:
@@ -187,16 +206,9 @@ def test_a_page_that_never_reads_is_dropped_and_disturbs_nobody(
 ) -> None:
     monkeypatch.setattr(server, "TAKEN_S", 0.5)
     noise = np.random.default_rng(0).integers(0, 256, (2048, 2048), np.uint8)
-    request = (
-        "GET /streams/0 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
     channel = shown.sink.site.channel(0)
     assert channel is not None
-    with socket.socket() as deaf, looking(shown.url) as looker:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.connect(("127.0.0.1", shown.sink.site.port))
-        deaf.sendall(request.encode())
+    with ask_and_never_read(shown.sink.site.port), looking(shown.url) as looker:
         until(lambda: len(channel.watchers) == 2)
         number = 0
         while len(channel.watchers) > 1:
