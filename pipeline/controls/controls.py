@@ -165,6 +165,7 @@ class Controls(Generic[S]):
                 "help": action.help,
                 "group": action.group,
                 "key": keys.get(action.name, ""),
+                "repeats": action.repeats,
                 "arguments": [
                     {
                         "name": argument.name,

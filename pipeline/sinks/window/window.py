@@ -178,7 +178,7 @@ class DisplayWindow:
     def _listen(self) -> None:
         """Take in what the process says."""
         for said in self._process.heard():
-            if "key" in said:
+            if "key" in said and (not said["repeated"] or self._goes_on(key_name(said["key"]))):
                 self._press(key_name(said["key"]))
             if "mouse" in said:
                 self._point(Pointer(*said["mouse"]))
@@ -197,6 +197,12 @@ class DisplayWindow:
         self.shown += bool(self._drawing)
         self._drawing = None
         self._rests_until_ns = self._clock.now_ns() + int(self._pace.rest_s(said["took_s"]) * 1e9)
+
+    def _goes_on(self, key: str) -> bool:
+        """Whether ``key`` does its action again and again while it is held."""
+        controls = self._controls
+        name = controls.meant_by(key) if controls is not None else None
+        return controls is not None and name is not None and controls.actions[name].repeats
 
     def _press(self, key: str) -> None:
         """What the user wants by ``key``."""

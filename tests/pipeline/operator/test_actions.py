@@ -358,9 +358,9 @@ def three_streams(folder: Path) -> Iterator[list[Stage]]:
 @pytest.mark.parametrize(
     ("recorded", "question"),
     [
-        ("a", "a is being recorded; once more ends this recording and quits"),
-        ("c", "c is being recorded; once more ends this recording and quits"),
-        ("bc", "b, c are being recorded; once more ends these recordings and quits"),
+        ("a", "a is recorded; once more ends it and quits"),
+        ("c", "c is recorded; once more ends it and quits"),
+        ("bc", "b, c are recorded; once more ends them and quits"),
     ],
 )
 def test_quit_asks_once_for_all_streams_and_ends_all(

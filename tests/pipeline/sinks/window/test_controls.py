@@ -108,6 +108,11 @@ def _freeze(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+def _nearer(run: Run) -> Mapping[str, Any]:
+    run.done.append(("nearer", {}))
+    return {}
+
+
 def _view(field: str, name: str) -> Action[Run]:
     def call(run: Run, **given: float) -> Mapping[str, Any]:
         run.done.append((name, given))
@@ -124,6 +129,7 @@ ACTIONS: list[Action[Run]] = [
     Action("quit", "End.", _quit, key="q", quick=True),
     Action("broken", "Breaks.", _breaks, key="b", quick=True),
     action("fidelity", key="f", overlay=True),
+    Action("nearer", "Nearer.", _nearer, key="+", quick=True, repeats=True),
     action("help", key="f1", help=True),
     action("full-screen", key="x", full_screen=True),
     action("acknowledge", key="a"),
@@ -153,8 +159,9 @@ class Desk:
     def view(self) -> ViewState:
         return self.run.controls.view
 
-    def press(self, code: int | str) -> bool:
-        self.process.said.append({"key": ord(code) if isinstance(code, str) else code})
+    def press(self, code: int | str, *, repeated: bool = False) -> bool:
+        key = ord(code) if isinstance(code, str) else code
+        self.process.said.append({"key": key, "repeated": repeated})
         return self.window.refresh(LIVE)
 
     def point(self, event: int, x: int, y: int, flags: int = 0) -> None:
@@ -228,6 +235,33 @@ def test_quitting_asks_first_while_something_is_recorded() -> None:
     assert desk.press("q")
     assert not desk.press("q")
     assert desk.run.done == [("quit", {})]
+
+
+def test_a_key_that_is_held_neither_answers_its_own_question_nor_switches_back() -> None:
+    desk = Desk()
+    desk.run.recording = True
+    assert desk.press("q")
+    assert all(desk.press("q", repeated=True) for _ in range(20))
+    assert desk.view.asking, "a question is asked, and open"
+    desk.press(" ")
+    for _ in range(5):
+        desk.press(" ", repeated=True)
+    assert desk.view.frozen
+    desk.press("+")
+    for _ in range(3):
+        desk.press("+", repeated=True)
+    assert desk.run.done == [("nearer", {})] * 4, "what goes on while its key is held"
+
+
+def test_esc_that_is_held_leaves_one_thing_alone() -> None:
+    desk = Desk()
+    desk.press(F1)
+    assert desk.press(ESC)
+    assert all(desk.press(ESC, repeated=True) for _ in range(5))
+    assert not desk.view.help
+    other = Desk(controlled=False)
+    assert other.press("q", repeated=True)
+    assert other.press(ESC, repeated=True)
 
 
 def test_esc_leaves_what_covers_the_image_and_then_quits() -> None:
