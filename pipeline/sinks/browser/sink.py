@@ -136,6 +136,7 @@ def facts_of(result: Result) -> dict[str, Any]:
         "number": result.frame.number,
         "time_ns": result.frame.time_ns,
         "outcome": result.outcome,
+        "reason": result.reason,
         "scale": result.scale,
         "model": result.model,
         "fidelity": result.fidelity,

@@ -59,7 +59,7 @@ def wrote_still(stage: Stage, told: dict[str, Any]) -> None:
 
 
 def told_alarms(_stage: Stage, told: dict[str, Any]) -> None:
-    assert told["alarms"] == []
+    assert (told["alarm"], told["waiting"]) == ("", 0)
 
 
 VIEWS: dict[str, list[tuple[dict[str, Any], Check]]] = {

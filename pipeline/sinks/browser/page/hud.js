@@ -46,7 +46,7 @@ export function stateOf(stream) {
   if (status.stalled) return dead("NO SIGNAL", "the source gives no images");
   if (age > Math.max(OLD_MS, OLD_PERIODS * ((status.period_ns ?? 0) / 1e6))) return dead("OLD IMAGE", "it comes late");
   const warn = (word, detail) => ({ kind: "warning", word, detail });
-  if (header.outcome === "failed") return warn("BICUBIC ONLY", status.message || "the engine failed on this frame");
+  if (header.outcome === "failed") return warn("BICUBIC ONLY", header.reason || "the engine failed on this frame");
   if (header.damaged) return warn("DAMAGED", "parts may be wrong");
   if (status.state === "degraded") return warn("DEGRADED", status.message || "the engine failed");
   return { kind: "live", word: "LIVE", detail: "" };

@@ -24,6 +24,7 @@ from clesr.pipeline.sinks.window.connection import WindowProcess
 from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, LEFT_UP, MOVE, WHEEL
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.sinks.window.window import DisplayWindow
+from clesr.pipeline.status import Status
 
 SHAPE = (400, 400)
 ESC, F1 = 27, 65470
@@ -113,6 +114,11 @@ def _nearer(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+def _acknowledge(run: Run, alarm: str) -> Mapping[str, Any]:
+    run.done.append(("acknowledge", {"alarm": alarm}))
+    return {}
+
+
 def _view(field: str, name: str) -> Action[Run]:
     def call(run: Run, **given: float) -> Mapping[str, Any]:
         run.done.append((name, given))
@@ -124,6 +130,9 @@ def _view(field: str, name: str) -> Action[Run]:
     return Action(name, name, call, tuple(Argument(each, float, each, 1.0) for each in names), quick=True)
 
 
+_ACKNOWLEDGE: Action[Run] = Action(
+    "acknowledge", "Seen.", _acknowledge, (Argument("alarm", str, "which", ""),), key="u", quick=True
+)
 ACTIONS: list[Action[Run]] = [
     Action("freeze", "Hold.", _freeze, key="space", quick=True),
     Action("quit", "End.", _quit, key="q", quick=True),
@@ -309,6 +318,36 @@ def test_a_click_on_the_alarm_acknowledges_it() -> None:
     assert desk.process.scenes[-1].key_of("acknowledge") == "a", "which the alarm says"
     desk.point(LEFT_DOWN, 200, 30)
     assert desk.run.done == [("acknowledge", {})]
+
+
+def test_what_is_acknowledged_is_what_was_shown() -> None:
+    """Not what came since, nor what was never drawn."""
+    desk = Desk()
+
+    def told(text: str) -> Status:
+        return replace(LIVE, alarm=text, alarms=(text, "another"))
+
+    def press() -> None:
+        desk.process.said.append({"key": ord("u"), "repeated": False})
+        desk.window.refresh(told("second"))
+
+    desk.run.controls = Controls(desk.run, [_ACKNOWLEDGE])
+    desk.window.controls = desk.run.controls
+    desk.process.draws = False
+    desk.window.write(scenes.result(400))
+    desk.window.refresh(told("first"))
+    press()
+    assert desk.run.done == [], "nothing is on the window yet"
+    assert desk.view.said == "there is no alarm"
+    desk.process.answer()
+    press()
+    assert desk.run.done == [("acknowledge", {"alarm": "first"})]
+    desk.process.answer()
+    desk.window.refresh(told("second"))
+    press()
+    desk.process.said.append({"mouse": [LEFT_DOWN, 200, 30, 0]})
+    desk.window.refresh(told("third"))
+    assert desk.run.done[1:] == [("acknowledge", {"alarm": "second"})] * 2, "by key and by a click"
 
 
 def test_the_mouse_acts_on_what_was_drawn() -> None:
