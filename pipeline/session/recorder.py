@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import (
     Corrupt,
     Frame,
@@ -285,7 +284,7 @@ class Recorder(FrameObserver):
         cores = None if prepared is None else prepared.cores
         self._post(self._segments.on_settled, number, values, None, reason, cores)
 
-    def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
+    def settle_result(self, result: Result) -> None:
         values = {
             "outcome": result.outcome,
             "prepared_ns": result.times.prepared,
@@ -298,7 +297,7 @@ class Recorder(FrameObserver):
             values["frames"] = math.ceil(result.frames * 100) / 100  # 1 means exactly that
         if result.told is not None:
             values |= {"noise": astuple(result.told.levels), "trusted": result.told.trusted}
-        self._post(self._segments.on_settled, result.frame.number, values, engine, "", result.cores)
+        self._post(self._segments.on_settled, result.frame.number, values, result.engine, "", result.cores)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:

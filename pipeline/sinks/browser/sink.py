@@ -139,6 +139,7 @@ def facts_of(result: Result) -> dict[str, Any]:
         "reason": result.reason,
         "scale": result.scale,
         "model": result.model,
+        "engine": str(result.engine or ""),
         "fidelity": result.fidelity,
         "worst": None if check is None else check.worst_db,
         "limit": None if check is None else check.limit_db,

@@ -22,6 +22,7 @@ from support import until
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.pipeline.cores.calibration import load_cores
+from clesr.pipeline.display import facts
 from clesr.pipeline.display.view_state import Mode, ViewState
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.operator.registry import ACTIONS, all_actions
@@ -403,18 +404,52 @@ def test_a_still_is_of_the_frozen_image_and_says_all_that_is_known(stage: Stage)
     held = stage.operator.look()
     stage.more_frames()
     told = stage.call("registry", "still", {})
-    raw, sr, bicubic, facts = map(Path, told["files"])
+    raw, sr, bicubic, stated = map(Path, told["files"])
     images = [np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)) for path in (raw, sr, bicubic)]
     assert all(image.dtype == np.uint16 for image in images)
     assert np.array_equal(images[0], held.frame.image.astype(np.uint16) * 257)
     assert np.array_equal(images[1], held.image.astype(np.uint16) * 257)
     assert images[2].shape == held.image.shape
-    known = json.loads(facts.read_text())
+    known = json.loads(stated.read_text())
     assert known["number"] == held.frame.number == told["number"]
     assert known["region"] == [1, 2, 3, 4]
     assert known["status"]["source"] == "scripted"
     assert known["pixel_um"] == 1.5
     assert known["files"]["sr"]["file"] == sr.name
+
+
+def test_a_still_of_a_frozen_image_names_what_made_it_after_the_engine_was_switched(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clesr.tools.export import still_dicom
+
+    def known() -> tuple[dict[str, Any], Any]:
+        files = stage.call("registry", "still", {"dicom": True})["files"]
+        dicom = next(file for file in files if file.endswith("sr.dcm"))
+        return json.loads(Path(files[-1]).read_text()), pydicom.dcmread(dicom)
+
+    def is_switched() -> bool:
+        newest = stage.operator.newest
+        return newest is not None and newest.scale == 4
+
+    monkeypatch.setattr(stage.operator, "write_dicom", still_dicom.write_dicom)
+    stage.call("registry", "freeze", {})
+    held = stage.operator.look()
+    before, first = known()
+    stage.operator.pipeline.switch(scale=4, model="other")
+    until(is_switched, PATIENCE_S)
+    after, again = known()
+    assert stage.operator.pipeline.status().model == "other"
+    for name in ("scale", "model", "engine", "settings", "number"):
+        assert after[name] == before[name], name
+    assert (after["scale"], after["engine"]["model"], after["engine"]["scale"]) == (2, "fake", 2)
+    assert "other" not in str(again)
+    assert str(again.get("DerivationDescription")) == str(first.get("DerivationDescription"))
+    line = facts.engine_facts(stage.operator.pipeline.status(), held)[0].value
+    assert "fake x2" in line, "above the image that is held"
+    stage.call("registry", "freeze", {})
+    now, _ = known()
+    assert (now["scale"], now["engine"]["model"], now["settings"]["model"]) == (4, "other", "other")
 
 
 def test_stills_of_one_frame_in_one_second_keep_each_other(stage: Stage) -> None:

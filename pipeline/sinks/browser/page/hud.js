@@ -78,8 +78,8 @@ export function figuresOf(stream) {
 export function hudOf(stream) {
   const { status, header } = stream;
   if (!status || !stream.open) return []; // what was true before a cut says nothing now
-  const rows = [[["", [status.engine || "no engine yet", status.engine?.includes(status.model) ? "" : status.model]
-    .filter(Boolean).join(", "), "dim"]]];
+  const [engine, model] = header?.engine ? [header.engine, header.model] : [status.engine || "no engine yet", status.model];
+  const rows = [[["", [engine, engine.includes(model) ? "" : model].filter(Boolean).join(", "), "dim"]]];
   if (header) {
     const below = header.below_limit ? "warn" : "";
     const fidelity = [["fidelity", number(header.fidelity, 1, "dB"), ""]];
