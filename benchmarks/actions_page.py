@@ -56,7 +56,7 @@ small letter does. A key for two actions, or for an action that does not exist, 
 | `clesr-still-TIME-NUMBER.raw.png` | the captured image, 16 bits |
 | `....sr.png` | the up-scaled image, 16 bits |
 | `....bicubic.png` | the prepared image, enlarged without a network, 16 bits |
-| `....json` | what made the image: engine, model, scale, settings; number, time, fidelity, region, digests; `status` of the run |
+| `....json` | engine, model, scale, settings that made it, number, time, fidelity, region, digests; `status` of run |
 | `....raw.dcm`, `....sr.dcm` | with `dicom`: the same as DICOM, without patient and date |
 
 8-bit levels are multiplied by 257: black stays black, white becomes 65535, and the levels can be had back exactly.

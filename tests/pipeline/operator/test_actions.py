@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
@@ -21,9 +22,11 @@ from operated import PATIENCE_S, Stage, on_stage
 from support import until
 
 from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.pipeline.cores import flat_field
 from clesr.pipeline.cores.calibration import load_cores
 from clesr.pipeline.display import facts
 from clesr.pipeline.display.view_state import Mode, ViewState
+from clesr.pipeline.operator.actions import cores
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.operator.registry import ACTIONS, all_actions
 from clesr.pipeline.session.reader import read_session
@@ -418,9 +421,70 @@ def test_a_still_is_of_the_frozen_image_and_says_all_that_is_known(stage: Stage)
     assert known["files"]["sr"]["file"] == sr.name
 
 
-def test_a_still_of_a_frozen_image_names_what_made_it_after_the_engine_was_switched(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def own_stage(tmp_path: Path) -> Iterator[Stage]:
+    """For tests that change what the stream of the others is, its engine or its limits."""
+    with on_stage(tmp_path) as stage:
+        yield stage
+
+
+def _calibrating(stage: Stage, frames: int) -> None:
+    """A calibration goes on, which nobody waits for any more."""
+    stage.operator.controls.wait_s = 0.01
+    with pytest.raises(ClesrError, match="it goes on, and says so"):
+        stage.call("registry", "calibrate-cores", {"name": "probe", "frames": frames})
+    stage.operator.controls.wait_s = PATIENCE_S
+
+
+def test_beside_a_long_calibration_other_actions_go_on_and_it_says_how_far_it_is(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stage = own_stage
+    monkeypatch.setattr(cores, "TELL_S", 0.01)
+    goes_on, begun = threading.Event(), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        begun.set()
+        assert goes_on.wait(PATIENCE_S)
+        raise UsageError("no cores here")
+
+    monkeypatch.setattr(flat_field.FlatField, "calibration", slow)
+    controls = stage.operator.controls
+    _calibrating(stage, 2)
+    assert begun.wait(PATIENCE_S)
+    until(lambda: controls.view.said == "calibration: the cores are being found", PATIENCE_S)
+    assert len(stage.call("registry", "still", {})["files"]) == 4, "which waits for the disk, and its turn"
+    stage.call("registry", "scale", {"value": 4})
+    controls.wait_s = 0.01
+    with pytest.raises(ClesrError, match="was not begun: calibrate-cores has not ended yet"):
+        stage.call("registry", "calibrate-cores", {"name": "another"})
+    goes_on.set()
+    until(lambda: controls.view.said == "calibrate-cores: no cores here", PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("limit", "frames", "words"),
+    [("FRAME_S", 1000, "of 1000 frames, and no more for"), ("FIND_S", 2, "the cores were not found within")],
+)
+def test_a_calibration_that_comes_to_nothing_in_time_says_so_in_a_line(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch, limit: str, frames: int, words: str
+) -> None:
+    stage = own_stage
+    ended = threading.Event()
+    monkeypatch.setattr(cores, "TELL_S", 0.01)
+    monkeypatch.setattr(cores, limit, -1.0)
+    monkeypatch.setattr(flat_field.FlatField, "calibration", lambda *_, **__: ended.wait(PATIENCE_S))
+    stage.operator.controls.wait_s = PATIENCE_S
+    with pytest.raises(ClesrError, match=words):
+        stage.call("registry", "calibrate-cores", {"name": "probe", "frames": frames})
+    until(lambda: not stage.operator.pipeline.prepare._takers, PATIENCE_S)
+    ended.set()
+
+
+def test_a_still_of_a_frozen_image_names_what_made_it_after_the_engine_was_switched(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = own_stage
     from clesr.tools.export import still_dicom
 
     def known() -> tuple[dict[str, Any], Any]:
