@@ -56,15 +56,22 @@ small letter does. A key for two actions, or for an action that does not exist, 
 | `clesr-still-TIME-NUMBER.raw.png` | the captured image, 16 bits |
 | `....sr.png` | the up-scaled image, 16 bits |
 | `....bicubic.png` | the prepared image, enlarged without a network, 16 bits |
-| `....json` | number and time, model, scale, fidelity, settings, status, marked region, digests of the files |
+| `....json` | engine, model, scale, settings that made it, number, time, fidelity, region, digests; `status` of run |
 | `....raw.dcm`, `....sr.dcm` | with `dicom`: the same as DICOM, without patient and date |
 
 8-bit levels are multiplied by 257: black stays black, white becomes 65535, and the levels can be had back exactly.
 
 ## Alarms
 
-A recording that ended early, gets no image or lacks frames is an alarm. It stays on the screen, and in the status of
-the control socket, until you acknowledge it.
+A recording that ended early, gets no image or lacks frames is an alarm. Frames are lacking where the disk had no time
+for them, where the source lost them (a gap in its numbers, an outage) and where they could not be decoded. While that
+goes on, it is an alarm again, at most every 5 seconds.
+
+Of several alarms the newest is shown, and how many more there are. `acknowledge` says that this one was seen, no
+other; then the next is shown. In the window and on the page it is the alarm that stood there, whatever has come
+since. A program gives its words as `alarm`, or nothing, for the one that is `alarm` in the [status](control.md). What
+was acknowledged is a line on standard error, a note in the session that is recorded, and stands in `acknowledged` of
+the status.
 """
 
 

@@ -271,7 +271,7 @@ class CaptureStage:
             self._choice, self.alone = choice, True
             for observer in self.observers:
                 observer.switch(
-                    self.scale, str(choice.aim) if choice else "", choice.settings if choice else {}
+                    self.scale, str(choice.aim) if choice else "", choice.live.settings if choice else {}
                 )
 
     def settle(

@@ -81,13 +81,12 @@ class EngineAim:
 
 @dataclass(eq=False, slots=True)
 class EngineChoice:
-    """An engine that is to take over a stream: ``live`` has it, open and tried; ``settings`` is what sessions say of
-    it. ``taken`` once a frame was captured for it. The engine thread then calls ``settle`` once, with what is to be
-    closed and why the engine did not take over, empty where it did."""
+    """An engine that is to take over a stream: ``live`` has it, open and tried. ``taken`` once a frame was captured for
+    it. The engine thread then calls ``settle`` once, with what is to be closed and why the engine did not take
+    over, empty where it did."""
 
     aim: EngineAim
     live: LiveEngine
-    settings: Mapping[str, Any]
     settle: Callable[[EngineChoice, LiveEngine | None, str], None]
     taken: bool = False
     settled: bool = False
@@ -197,7 +196,8 @@ class EngineSwitch:
             if lr is not None:
                 live.prove(lr)
             given = opener.given if isinstance(opener, SwitchingOpener) else {}
-            return EngineChoice(aim, live, {name: given.get(name) for name in STATED}, self._settle)
+            live.settings = {name: given.get(name) for name in STATED}
+            return EngineChoice(aim, live, self._settle)
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, the present one goes on
             if live is not None:
                 _close(live)

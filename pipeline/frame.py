@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from clesr.engines.common.image import Image as Image  # also for all that handl
 from clesr.engines.common.image import Pixels
 
 if TYPE_CHECKING:
+    from clesr.engines.engine import EngineInfo
     from clesr.engines.guidance import Guidance
     from clesr.engines.levels import Levels
     from clesr.pipeline.cores.calibration import CoreCalibration
@@ -216,9 +217,11 @@ class Result:
     ``image`` (scale * H, scale * W) is what came of it, in the same dtype. ``outcome`` is UPSCALED, or FAILED
     with the bicubic image. ``model`` is the model's name. ``fidelity`` is the PSNR in dB of the image, degraded again,
     against ``lr``, and ``check`` what else was found; None where it was not measured. ``told`` is what the network
-    was told of the frame, None where it takes nothing but the image. ``frames`` is how many frames the image rests on,
-    as a mean over the field of view, None where each stands alone. ``reason`` is why the engine failed. All sinks share
-    the arrays: none can write to them.
+    was told of the frame, None where it takes nothing but the image. ``frames`` is how many frames the image rests
+    on, as a mean over the field of view, None where each stands alone. ``reason`` is why the engine failed.
+    ``engine`` is what made it, or failed on it, None where none was ever open; ``settings`` are those of the run
+    that were switched to with it, against those with which the run began. All sinks share the arrays: none can
+    write to them.
     """
 
     frame: Frame
@@ -236,6 +239,8 @@ class Result:
     reason: str = ""
     cores: CoreCalibration | None = None
     corner: tuple[int, int] = (0, 0)
+    engine: EngineInfo | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def period_of(fps: float) -> Fraction:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import EngineError, first_line
@@ -41,11 +42,11 @@ class LiveEngine:
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. Where the stream is ``hurried``, as live ones are, it is opened on a thread of its own, and frames go on as
-    FAILED meanwhile. ``restarts`` counts how often it was open again. ``failure`` is why the engine is out of service,
-    else None; ``info`` is what the last engine that started said of itself, ``depth`` how many frames it takes at a
-    time. Every image of the engine is checked against the measured one, and with ``consistent`` corrected by it
-    (pipeline/fidelity.py); what earlier frames of its stream showed is in it before that, where the stream has a
-    ``temporal``.
+    FAILED meanwhile. ``restarts`` counts how often it was open again. ``failure`` is why the engine is out of
+    service, else None; ``info`` is what the last engine that started said of itself, ``depth`` how many frames it
+    takes at a time. ``settings`` are those of the run that were switched to with it. Every image of the engine is
+    checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what earlier
+    frames of its stream showed is in it before that, where the stream has a ``temporal``.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -61,6 +62,7 @@ class LiveEngine:
     ) -> None:
         self.open_engine, self.scale, self.clock = open_engine, scale, clock
         self.consistent, self.hurried = consistent, hurried
+        self.settings: Mapping[str, Any] = {}
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
@@ -358,4 +360,6 @@ class LiveEngine:
             frames=frames,
             reason=reason,
             corner=prepared.corner,
+            engine=self.info,
+            settings=self.settings,
         )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Gap, Outcome, PreparedFrame, Result
 from clesr.pipeline.sink import Sink
 
@@ -39,8 +38,8 @@ class FrameObserver(Protocol):
         """Frame ``number`` ended without a result, where it is known for a ``reason``; ``prepared`` is what waited for
         the engine, None where it did not come so far. Source or engine thread."""
 
-    def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
-        """``result`` was made by ``engine``, and goes to the sinks next. Engine thread."""
+    def settle_result(self, result: Result) -> None:
+        """``result`` was made, and goes to the sinks next. Engine thread."""
 
 
 class FrameRecorder(FrameObserver, Sink, Protocol):

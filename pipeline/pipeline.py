@@ -378,9 +378,9 @@ class Pipeline:
 
     def _emit(self, result: Result) -> None:
         """Engine thread: tell of ``result`` and hand it to the sinks."""
-        info, failure = self._engine_state()
+        _, failure = self._engine_state()
         for observer in self._observers:
-            observer.settle_result(result, info)
+            observer.settle_result(result)
         if self._state in (State.RUNNING, State.DEGRADED):
             self._state = State.DEGRADED if failure else State.RUNNING
         for worker in self._workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -171,15 +171,18 @@ class Prepare:
         """The calibration by which the cores of ``frame`` are removed; None where they are not."""
         return self.cores if self.remove_cores else None
 
-    def calibrate(self, frames: int = FRAMES, *, name: str = "") -> Future[CoreCalibration]:
+    def calibrate(
+        self, frames: int = FRAMES, *, name: str = "", tell: Callable[[int], None] = lambda _taken: None
+    ) -> Future[CoreCalibration]:
         """Any thread: the calibration that the next ``frames`` frames make, which must show a flat field. They are seen
-        as they are captured, and go on as ever; what is found is not used before it is made ``cores``.
+        as they are captured, and go on as ever; ``tell`` is called with how many were taken, on the source thread. What
+        is found is not used before it is made ``cores``.
 
         The future raises what ``FlatField`` and ``find_cores`` raise, and SourceError where the run ends before. ::
 
             prepare.cores = prepare.calibrate(25).result(timeout=60)
         """
-        taker = CalibrationTaker(frames, name)
+        taker = CalibrationTaker(frames, name, tell)
         self._takers.append(taker)
         if self._ended:
             self.end()

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Corrupt, Frame, Gap, Outcome, PreparedFrame, Result
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.source import SourceInfo
@@ -289,7 +288,7 @@ class RunStats(FrameObserver):
     ) -> None:
         self.ledger.record(outcome)
 
-    def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
+    def settle_result(self, result: Result) -> None:
         self.ledger.record(result.outcome)
         self.latency.add(result)
         self.fidelities.add(result)

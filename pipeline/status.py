@@ -42,8 +42,9 @@ class Status:
     session is being recorded, ``recording_s`` for how long, None where it is not; ``disk_minutes`` are those until its
     disk is full at the present rate, ``recording_bytes`` and ``disk_bytes`` the size of the session and what is free on
     its disk, None where that is not known; ``disk_low`` that up-scaled images are left out because it is nearly full.
-    ``alarm`` is what the user must not overlook, such
-    as a recording that broke off: it stays until it is acknowledged. ``damaged`` counts frames that build on damaged
+    ``alarm`` is what the user must not overlook, such as a recording that broke off: it stays until it is acknowledged,
+    and the next takes its place. ``alarms`` are all that wait, ``alarm`` first, ``acknowledged`` the last that were
+    acknowledged, the newest last. ``damaged`` counts frames that build on damaged
     pictures, ``outages`` when the source was away. ``scale`` is that of the next image. ``switching`` says in words
     which engine is on its way, ``switch_error`` why the last one did not take over; ``temporal`` whether earlier frames
     help. ``engine_restarts`` and ``source_restarts`` count how often each was opened again after it had failed.
@@ -62,6 +63,8 @@ class Status:
     message: str = ""
     recording: bool = False
     alarm: str = ""
+    alarms: tuple[str, ...] = ()
+    acknowledged: tuple[str, ...] = ()
     damaged: int = 0
     outages: OutageTotal = OutageTotal()
     recording_s: float | None = None

@@ -94,7 +94,9 @@ class Action(Generic[S]):
     with yes when it comes next and soon. It raises ClesrError where it cannot be done. ``key`` is the key for it in the
     window and in the browser: a character, or one of `NAMED_KEYS`; with a key, all arguments take their defaults.
     ``group`` is the heading that it stands under in the help. A ``quick`` one waits for nothing, as those that change
-    the view: whoever calls it does it. Others are done on a thread of their own, one at a time."""
+    the view: whoever calls it does it. Others are done on a thread of their own, one at a time, but for a ``long`` one,
+    beside which others go on: it is done once at a time. One that ``repeats`` is
+    done again and again while its key is held; for another the key must be let go of first."""
 
     name: str
     help: str
@@ -103,6 +105,8 @@ class Action(Generic[S]):
     key: str = ""
     group: str = "View"
     quick: bool = False
+    repeats: bool = False
+    long: bool = False
 
     def checked(self, given: Mapping[str, object]) -> dict[str, Any]:
         """The arguments of a call. Raises UsageError where they are not those of this action."""

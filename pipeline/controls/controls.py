@@ -50,7 +50,8 @@ class Controls(Generic[S]):
         self._view, self._asked_ns = ViewState(), 0
         self._lock = threading.RLock()  # of the view
         self._turn = threading.Lock()  # of the one action that may wait
-        self._going: tuple[str, threading.Thread] | None = None
+        self._turns = {name: threading.Lock() for name, action in self.actions.items() if action.long}
+        self._going: tuple[str, threading.Thread] | None = None  # in its turn
         self._closed = False
 
     @property
@@ -115,17 +116,18 @@ class Controls(Generic[S]):
 
     def _wait(self, action: Action[S], arguments: Mapping[str, Any], wait_s: float) -> dict[str, Any]:
         """Do ``action`` on a thread of its own."""
-        if not self._turn.acquire(timeout=wait_s):
-            going = self._going[0] if self._going else "another action"
+        if not self._turn_of(action).acquire(timeout=wait_s):
+            going = action.name if action.long else self._going[0] if self._going else "another action"
             raise ClesrError(f"{action.name} was not begun: {going} has not ended yet; try again later")
         done: Future[dict[str, Any]] = Future()
         with naming(self._stream):
             thread = stream_thread("clesr action", self._work, action, arguments, done)
-        self._going = action.name, thread
+        if not action.long:
+            self._going = action.name, thread
         try:
             thread.start()
         except BaseException:
-            self._end_turn()
+            self._end_turn(action)
             raise
         try:
             return done.result(wait_s)
@@ -143,7 +145,7 @@ class Controls(Generic[S]):
             told = self._do(action, arguments)
         except BaseException as error:  # noqa: BLE001 - told to whoever called, or in the view
             failure = error
-        self._end_turn()
+        self._end_turn(action)
         waited = done.set_running_or_notify_cancel()  # False where nobody waits any more
         if not waited and failure is not None:
             self.change(said=f"{action.name}: {first_line(failure)}", asking="")
@@ -152,9 +154,13 @@ class Controls(Generic[S]):
         elif waited:
             done.set_result(told)
 
-    def _end_turn(self) -> None:
-        self._going = None
-        self._turn.release()
+    def _turn_of(self, action: Action[S]) -> threading.Lock:
+        return self._turns.get(action.name, self._turn)
+
+    def _end_turn(self, action: Action[S]) -> None:
+        if not action.long:
+            self._going = None
+        self._turn_of(action).release()
 
     def describe(self) -> list[dict[str, Any]]:
         """The actions as JSON, for help and pages."""
@@ -165,6 +171,7 @@ class Controls(Generic[S]):
                 "help": action.help,
                 "group": action.group,
                 "key": keys.get(action.name, ""),
+                "repeats": action.repeats,
                 "arguments": [
                     {
                         "name": argument.name,

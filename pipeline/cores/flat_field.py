@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 
@@ -76,19 +77,22 @@ class FlatField:
 
 class CalibrationTaker:
     """Takes so many ``frames`` of a running pipeline for a calibration, which ``future`` then has. Cores are found on a
-    thread of its own, so that no frame waits."""
+    thread of its own, so that no frame waits; ``tell`` is called with how many frames were taken."""
 
-    def __init__(self, frames: int, name: str = "") -> None:
+    def __init__(
+        self, frames: int, name: str = "", tell: Callable[[int], None] = lambda _taken: None
+    ) -> None:
         if frames < 1:
             raise UsageError(f"{frames} frames make no calibration; give 1 or more")
         self.future: Future[CoreCalibration] = Future()
-        self._flat, self._frames, self._name = FlatField(), frames, name
+        self._flat, self._frames, self._name, self._tell = FlatField(), frames, name, tell
         self.future.set_running_or_notify_cancel()
 
     def add(self, image: Image) -> bool:
         """Take ``image``; whether that is all. Never raises."""
         try:
             self._flat.add(image)
+            self._tell(self._flat.frames)
         except Exception as error:  # noqa: BLE001 - whoever asked for the calibration is told
             self.future.set_exception(error)
             return True

@@ -25,11 +25,19 @@ def alerts(
 ) -> tuple[Alert, ...]:
     """All that apply, the gravest first; ``age_ns`` is the age of a frozen image."""
     found = (
+        failed_alert(status),
         signal_alert(result, status),
         frozen_alert(view, age_ns),
         method_alert(result, status),
     )
     return tuple(alert for alert in found if alert is not None)
+
+
+def failed_alert(status: Status) -> Alert | None:
+    """That the run has failed; None where it has not."""
+    if status.state is not State.FAILED:
+        return None
+    return Alert("FAILED", status.message or "the run has failed", RED)
 
 
 def signal_alert(result: Result | None, status: Status) -> Alert | None:
@@ -55,11 +63,9 @@ def frozen_alert(view: ViewState, age_ns: int | None) -> Alert | None:
 def method_alert(result: Result | None, status: Status) -> Alert | None:
     """Why the image on show is not super-resolved, or not to be trusted; None where it is."""
     if result is not None and result.outcome is Outcome.FAILED:
-        return Alert("BICUBIC ONLY", status.message or "the engine failed on this frame", AMBER)
+        return Alert("BICUBIC ONLY", result.reason or "the engine failed on this frame", AMBER)
     if result is not None and result.frame.damaged:
         return Alert("DAMAGED", "parts may be wrong: it builds on a damaged picture", AMBER)
     if status.state is State.DEGRADED:
         return Alert("DEGRADED", status.message or "the engine failed", AMBER)
-    if status.state is State.FAILED:
-        return Alert("FAILED", status.message or "the run has failed", RED)
     return None

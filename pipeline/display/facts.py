@@ -38,7 +38,7 @@ def facts(
     result: Result | None, status: Status, view: ViewState
 ) -> tuple[list[list[Fact]], list[list[Fact]]]:
     """What is said of the run and its image, in groups: what is above the image, what below."""
-    above = [run_facts(status), engine_facts(status), fidelity_facts(result), list(_view_facts(view))]
+    above = [run_facts(status), engine_facts(status, result), fidelity_facts(result), list(_view_facts(view))]
     below = [list(_frame_facts(status)), list(_source_facts(status))]
     return [line for line in above if line], [line for line in below if line]
 
@@ -103,10 +103,13 @@ def run_facts(status: Status) -> list[Fact]:
     ]
 
 
-def engine_facts(status: Status) -> list[Fact]:
-    """Engine and model, and what is being switched to, or was not."""
-    engine = status.engine or "no engine yet"
-    model = "" if status.model in engine else f", {status.model}"
+def engine_facts(status: Status, result: Result | None = None) -> list[Fact]:
+    """Engine and model, those that made ``result`` where it says so, and what is being switched to, or was not."""
+    made_by = result.engine if result is not None else None
+    engine, name = (
+        (str(made_by), made_by.model) if made_by else (status.engine or "no engine yet", status.model)
+    )
+    model = "" if name in engine else f", {name}"
     found = [Fact("engine", engine + model, GRAY, plain=True)]
     if status.switching:
         found.append(Fact("switching to", status.switching))

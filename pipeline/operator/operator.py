@@ -8,7 +8,6 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.numbers import shortened
-from clesr.engines.engine import EngineInfo
 from clesr.pipeline.controls import Action, Controls
 from clesr.pipeline.frame import Result
 from clesr.pipeline.operator.registry import all_actions
@@ -18,9 +17,9 @@ from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sinks.mosaic import MosaicFile
 from clesr.pipeline.source import SourceInfo
 
-DicomWriter = Callable[[Path, Result, EngineInfo | None, SourceInfo, float | None], list[Path]]
-"""Writes a still as DICOM objects whose names begin as the path; which files. Beside the result: what made it, its
-source, and the micrometres of a captured pixel."""
+DicomWriter = Callable[[Path, Result, SourceInfo, float | None], list[Path]]
+"""Writes a still as DICOM objects whose names begin as the path; which files. Beside the result: its source, and the
+micrometres of a captured pixel."""
 
 
 def checked_name(name: str) -> str:

@@ -94,6 +94,7 @@ def known_of(result: Result, now_ns: int) -> dict[str, Any]:
         "outcome": str(result.outcome),
         "scale": result.scale,
         "model": result.model,
+        "engine": result.engine,
         "fidelity_db": result.fidelity,
         "worst_tile_db": check.worst_db if check is not None else None,
         "limit_db": check.limit_db if check is not None else None,

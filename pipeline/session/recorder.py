@@ -9,6 +9,7 @@ So an outcome always comes after its frame, and no lock is needed.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import (
     Corrupt,
     Frame,
@@ -34,7 +34,7 @@ from clesr.pipeline.frame import (
     period_of,
 )
 from clesr.pipeline.frame_queue import Closed, Policy
-from clesr.pipeline.messages import stream_thread
+from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.session.format import LOW_DISK, TICK, EndedEarlyError, Record, SessionError, cause
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
@@ -45,6 +45,7 @@ from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.video.encoding import encoder_threads
 
+log = SafeLogger(logging.getLogger(__name__))
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
@@ -164,6 +165,7 @@ class Recorder(FrameObserver):
     def status(self) -> dict[str, Any]:
         """What a Status says of recording. Any thread; never waits for the disk."""
         recording, spans, room = self._trigger.recording, self._segments.recorded_ns, self._segments.room
+        waiting = self._segments.alarms.waiting
         return {
             "recording": recording,
             "recording_s": ((spans[1] - spans[0]) / 1e9 if spans else 0.0) if recording else None,
@@ -171,12 +173,19 @@ class Recorder(FrameObserver):
             "recording_bytes": room.size if recording else None,
             "disk_bytes": room.free if recording else None,
             "disk_low": room.low and recording,
-            "alarm": str(self._segments.alarms),
+            "alarm": next(iter(waiting), ""),
+            "alarms": waiting,
+            "acknowledged": self._segments.alarms.acknowledged,
         }
 
-    def acknowledge(self) -> list[str]:
-        """The alarms were seen; which there were. Any thread."""
-        return self._segments.alarms.acknowledge()
+    def acknowledge(self, alarm: str = "", number: int | None = None) -> str:
+        """The ``alarm`` was seen, "" for the one that is shown, with frame ``number``; which it was, "" where it does
+        not wait. A line and a note in the session that is recorded say so. Any thread."""
+        seen = self._segments.alarms.acknowledge(alarm)
+        if seen:
+            log.info(f"alarm acknowledged: {seen}")
+            self.note(f"alarm acknowledged: {seen}", number)  # where nothing is recorded the line must do
+        return seen
 
     def note(self, text: str, number: int | None = None) -> NoteFuture:
         """Put ``text``, noted now about frame ``number``, into the session that is recorded: its folder, and the
@@ -275,7 +284,7 @@ class Recorder(FrameObserver):
         cores = None if prepared is None else prepared.cores
         self._post(self._segments.on_settled, number, values, None, reason, cores)
 
-    def settle_result(self, result: Result, engine: EngineInfo | None) -> None:
+    def settle_result(self, result: Result) -> None:
         values = {
             "outcome": result.outcome,
             "prepared_ns": result.times.prepared,
@@ -288,7 +297,7 @@ class Recorder(FrameObserver):
             values["frames"] = math.ceil(result.frames * 100) / 100  # 1 means exactly that
         if result.told is not None:
             values |= {"noise": astuple(result.told.levels), "trusted": result.told.trusted}
-        self._post(self._segments.on_settled, result.frame.number, values, engine, "", result.cores)
+        self._post(self._segments.on_settled, result.frame.number, values, result.engine, "", result.cores)
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:

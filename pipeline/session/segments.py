@@ -17,7 +17,7 @@ from msgspec import structs
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.cores.calibration import CoreCalibration
-from clesr.pipeline.frame import Image
+from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
@@ -38,6 +38,10 @@ EARLY = 100_000  # frames without an image that are kept before the first one
 EARLY_NOTES = 1000  # that wait for the first image
 AGAIN_NS = 5_000_000_000  # after which it is told again that frames are missing
 SILENT_S = 3.0  # without an image after which a recording is said to get nothing
+NEVER_CAME = {
+    Outcome.LOST: "lost at the source, before they came here",
+    Outcome.CORRUPT: "they could not be decoded",
+}  # why there is no image of what had the outcome when it came
 ALARMS = 20  # messages that are told and kept
 
 
@@ -342,10 +346,15 @@ class Segments:
         elif self._writer is not None:
             if self.recorded_ns is not None:
                 self.recorded_ns = self.recorded_ns[0], entry.record.captured_ns
-            self._guarded(self._writer, partial(self._writer.add, entry))
+            self._add(self._writer, entry)
         elif wanted:
             self._preroll.add(entry)
         self._came = True
+
+    def _add(self, writer: SessionWriter, entry: Entry) -> None:
+        if entry.record.outcome in NEVER_CAME:
+            self._tell_missing(writer, NEVER_CAME[entry.record.outcome])
+        self._guarded(writer, partial(writer.add, entry))
 
     def _belongs(self, entry: Entry, images: ImageFormat) -> bool:
         """Whether a frame goes into the session, or begins one of its own (see _Changes)."""
@@ -359,15 +368,18 @@ class Segments:
         return False
 
     def _without_pixels(self, entry: Entry, reason: str) -> None:
-        """``entry`` is recorded by its number, for a ``reason`` whose kind is told once. The alarm comes again where it
-        was acknowledged and frames go on to be missing."""
+        """``entry`` is recorded by its number, for a ``reason``."""
         entry.explain(reason)
-        if self._writer is None:
-            return
+        if self._writer is not None:
+            self._tell_missing(self._writer, reason)
+
+    def _tell_missing(self, writer: SessionWriter, reason: str) -> None:
+        """Frames of the recording are without pixels, for a ``reason`` whose kind is told once. The alarm comes again
+        where it was acknowledged and frames go on to be missing."""
         kind, now_ns = reason.partition(":")[0], self.clock.now_ns()
         if kind not in self._without:
             log.warning(
-                f"frames are missing from the recording {self._writer.path} ({reason}); their numbers are in it"
+                f"frames are missing from the recording {writer.path} ({reason}); their numbers are in it"
             )
         elif now_ns - self._without[kind] < AGAIN_NS:
             return
@@ -430,7 +442,7 @@ class Segments:
         self._without.clear()
         log.info(f"recording to {folder}")
         for earlier in entries:
-            self._guarded(writer, partial(writer.add, earlier))
+            self._add(writer, earlier)
         notes, self._early_notes = self._early_notes, []
         for note in notes:
             self._guarded(writer, partial(writer.add_note, note))

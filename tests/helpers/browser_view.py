@@ -112,7 +112,7 @@ ACTIONS: tuple[Action[Subject], ...] = (
     Action("scale-bar", "A bar.", _noting("scale-bar", True), key="b"),
     Action("still", "Take a still.", _noting("still"), (Argument("dicom", bool, "DICOM too", False),), "s", "Keep"),
     Action("note", "Write down.", _noting("note"), (Argument("text", str, "words", maximum=200),), "n", "Keep"),
-    Action("acknowledge", "The alarm was seen.", _noting("acknowledge"), key="a", group="Run"),
+    Action("acknowledge", "Seen.", _noting("acknowledge"), (Argument("alarm", str, "which", ""),), "a", "Run"),
     Action("quit", "End.", _noting("quit"), (Argument("sure", bool, "no question", False),), "q", "Run"),
     Action("fail", "Cannot work.", _fail, group="Run"),
     Action("help", "Show the keys.", _noting("help"), key="h", group="Run"),

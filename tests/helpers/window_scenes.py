@@ -32,7 +32,11 @@ RECORDING = replace(LIVE, recording=True, recording_s=187.0, disk_minutes=44.0)
 STALLED = replace(LIVE, stalled=True, age_ns=12_340_000_000)
 OLD = replace(LIVE, age_ns=121_000_000)
 DEGRADED = replace(LIVE, state=State.DEGRADED, message="openvino raised: out of memory")
-ALARM = replace(LIVE, alarm="the recording has ended: the disk is full")
+ALARM = replace(
+    LIVE,
+    alarm="the recording has ended: the disk is full",
+    alarms=("the recording has ended: the disk is full",),
+)
 
 
 def action(name: str, text: str, key: str, group: str) -> dict[str, Any]:
@@ -85,7 +89,7 @@ def result(side: int = 400, scale: int = 4, *, level: int | None = None, below: 
 
 
 def failed(made: Result) -> Result:
-    return replace(made, outcome=Outcome.FAILED)
+    return replace(made, outcome=Outcome.FAILED, reason="the device is gone")
 
 
 def damaged(made: Result) -> Result:

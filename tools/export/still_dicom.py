@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clesr.engines.engine import EngineInfo
 from clesr.pipeline.frame import Image, Outcome, Result
 from clesr.pipeline.source import SourceInfo
 from clesr.tools.export.clip import Clip, Derivation, Kind, Still
@@ -12,12 +11,10 @@ from clesr.tools.export.files import all_or_none
 from clesr.tools.export.registry import exporters
 
 
-def write_dicom(
-    stem: Path, result: Result, engine: EngineInfo | None, source: SourceInfo, pixel_um: float | None
-) -> list[Path]:
+def write_dicom(stem: Path, result: Result, source: SourceInfo, pixel_um: float | None) -> list[Path]:
     """Write ``STEM.raw.dcm`` and ``STEM.sr.dcm``, anonymous and without a date; the files. Raises ClesrError."""
     exporter = exporters["dcm"]()
-    failed = result.outcome is Outcome.FAILED
+    failed, engine = result.outcome is Outcome.FAILED, result.engine
     made_by = Derivation(
         result.scale, result.model, engine.model_hash if engine else "", engine.engine if engine else ""
     )

@@ -36,9 +36,7 @@ def _save_last(operator: Operator, seconds: float, folder: str) -> Mapping[str, 
 
 
 def _note(operator: Operator, text: str) -> Mapping[str, Any]:
-    seen = operator.seen
-    number = seen.frame.number if seen is not None else None
-    folder, seconds = operator.recorder.note(text, number).result(SOON_S)
+    folder, seconds = operator.recorder.note(text, _number(operator)).result(SOON_S)
     if seconds is None:
         return {
             "said": "noted; the recording begins with the next image",
@@ -48,10 +46,17 @@ def _note(operator: Operator, text: str) -> Mapping[str, Any]:
     return {"said": f"noted at {seconds:.1f} s", "folder": str(folder), "seconds": round(seconds, 3)}
 
 
-def _acknowledge(operator: Operator) -> Mapping[str, Any]:
-    seen = operator.recorder.acknowledge()
-    count = f"{len(seen)} alarm{'s' * (len(seen) > 1)} acknowledged"
-    return {"said": count if seen else "there is no alarm", "alarms": seen}
+def _number(operator: Operator) -> int | None:
+    """The number of the frame that is seen."""
+    seen = operator.seen
+    return seen.frame.number if seen is not None else None
+
+
+def _acknowledge(operator: Operator, alarm: str) -> Mapping[str, Any]:
+    recorder = operator.recorder
+    seen, waiting = recorder.acknowledge(alarm, _number(operator)), len(recorder.status()["alarms"])
+    said = "acknowledged" if seen else "that alarm does not wait" if alarm else "there is no alarm"
+    return {"said": f"{said}; {waiting} more" if waiting else said, "alarm": seen, "waiting": waiting}
 
 
 RECORD: Action[Operator] = Action(
@@ -88,5 +93,11 @@ NOTE: Action[Operator] = Action(
     group="Recording",
 )
 ACKNOWLEDGE: Action[Operator] = Action(
-    "acknowledge", "The alarms were seen.", _acknowledge, key="a", group="Recording", quick=True
+    "acknowledge",
+    "The alarm that is shown was seen; the next one is shown.",
+    _acknowledge,
+    (Argument("alarm", str, "its words, as the status has them; empty for the one that is shown", ""),),
+    key="a",
+    group="Recording",
+    quick=True,
 )

@@ -25,8 +25,8 @@ def _question(streams: list[str]) -> str:
         return "a recording is going on; once more ends it and quits"
     several = len(streams) > 1
     return (
-        f"{', '.join(streams)} {'are' if several else 'is'} being recorded; "
-        f"once more ends {'these recordings' if several else 'this recording'} and quits"
+        f"{', '.join(streams)} {'are' if several else 'is'} recorded; "
+        f"once more ends {'them' if several else 'it'} and quits"
     )
 
 

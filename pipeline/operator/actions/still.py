@@ -20,7 +20,7 @@ def _still(operator: Operator, dicom: bool) -> Mapping[str, Any]:
         **known_of(result, pipeline.clock.now_ns()),
         "pixel_um": pipeline.pixel_um,
         "region": operator.controls.view.region,
-        "settings": dict(operator.recorder.settings.settings),
+        "settings": {**operator.recorder.settings.settings, **result.settings},
         "status": pipeline.status(),
     }
     stem = operator.folder / operator.recordings.dated("still")
@@ -39,7 +39,7 @@ def _dicom(operator: Operator, result: Result, stem: Path) -> list[Path]:
     if operator.write_dicom is None:
         raise UsageError("this program writes no DICOM stills; clesr-live does")
     pipeline = operator.pipeline
-    return operator.write_dicom(stem, result, pipeline.engine, pipeline.source.info, pipeline.pixel_um)
+    return operator.write_dicom(stem, result, pipeline.source.info, pipeline.pixel_um)
 
 
 STILL: Action[Operator] = Action(

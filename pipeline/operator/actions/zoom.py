@@ -62,6 +62,7 @@ ZOOM: Action[Operator] = Action(
     (Argument("value", float, "how many times; 0 for a step nearer", 0.0, minimum=0, maximum=NEAREST),),
     key="+",
     quick=True,
+    repeats=True,
 )
 ZOOM_OUT: Action[Operator] = Action(
     "zoom-out",
@@ -69,6 +70,7 @@ ZOOM_OUT: Action[Operator] = Action(
     lambda operator: _zoom_to(operator, operator.controls.view.zoom / STEP),
     key="-",
     quick=True,
+    repeats=True,
 )
 WHOLE: Action[Operator] = Action(
     "whole", "The whole image again.", lambda operator: _zoom_to(operator, 1.0), key="0", quick=True

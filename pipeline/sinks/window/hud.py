@@ -166,9 +166,10 @@ def banner_edge(size: int) -> int:
 
 
 def _how(scene: Scene) -> str:
-    """How the alarm is acknowledged."""
-    key = scene.key_of("acknowledge")
-    return f"seen? press {key}, or click here" if key else "seen? click here"
+    """How the alarm is acknowledged, and how many more there are."""
+    key, more = scene.key_of("acknowledge"), len(scene.status.alarms) - 1
+    how = f"seen? press {key}, or click here" if key else "seen? click here"
+    return f"{how}; {more} more after it" if more > 0 else how
 
 
 def _frames(scene: Scene, found: Sequence[Alert]) -> list[Colour]:

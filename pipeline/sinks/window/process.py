@@ -40,7 +40,7 @@ from clesr.pipeline.sinks.window.connection import MOST_BYTES
 from clesr.pipeline.sinks.window.hud import draw, draw_opening, text_size
 from clesr.pipeline.sinks.window.mouse import MOVE
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
-from clesr.pipeline.sinks.window.x_events import XEvents
+from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
 NICE = 10  # the engine goes first where both want a core
 LOOK_S = 0.01  # between two looks at keys and mouse
@@ -48,7 +48,7 @@ OF_SCREEN = 0.9  # of its width and height are used at most
 NARROWEST = 480  # pixels, so that the display stays readable over a small image
 BUTTONS = 7  # of the mouse, in OpenCV's flags
 OPENING_NS = 200_000_000  # between two drawings of what is being opened
-LETTERS = range(ord("a"), ord("z") + 1)
+REPEAT_NS = 1_250_000_000  # in which the same key counts as held where nobody knows: more than systems wait
 SILENT_NS = 2_000_000_000  # without anything to draw, after which the image is no longer shown as live
 STARTING = "starting"
 FIRST_SHAPE = (480, 640)  # before the first image
@@ -104,10 +104,10 @@ class Screen:
         pointed, self._pointed = [*self._pointed, *self._events.turned()], []
         return pointed
 
-    def pressed(self) -> int:
-        """The key that was pressed since the last call, by OpenCV's code; -1 for none."""
+    def pressed(self) -> PressedKey | None:
+        """The key that was pressed since the last call."""
         key = cv2.pollKey()
-        return self._events.cased(key) if key in LETTERS else key
+        return None if key == -1 else self._events.pressed(key)
 
     @property
     def is_closed(self) -> bool:
@@ -217,7 +217,7 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
         connection.send(json.dumps(words).encode())
 
     try:
-        screen, opening, silence = Screen(place), Opening(), Silence()
+        screen, opening, silence, held = Screen(place), Opening(), Silence(), HeldKey()
         screen.show_opening(opening.lines())
         say(ready=True)
         while True:
@@ -245,8 +245,8 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
             key = screen.pressed()
             for pointed in screen.pointed():
                 say(mouse=pointed)
-            if key != -1:
-                say(key=key)
+            if key is not None:
+                say(key=key.code, repeated=held.repeats(key))
             if screen.is_closed:
                 say(closed=True)
                 return
@@ -254,6 +254,21 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
         return  # nobody is there
     except Exception as error:  # noqa: BLE001 - the other process says it
         say(error=first_line(error))
+
+
+class HeldKey:
+    """Tells a key that is held from one that is pressed again; by time where the key does not say which."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._last, self._last_ns = -1, 0
+
+    def repeats(self, key: PressedKey) -> bool:
+        """Whether ``key``, which came now, is one that is held."""
+        now = self._clock.now_ns()
+        soon = key.code == self._last and now - self._last_ns < REPEAT_NS
+        self._last, self._last_ns = key.code, now
+        return soon if key.repeated is None else key.repeated
 
 
 class Silence:

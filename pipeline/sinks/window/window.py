@@ -24,6 +24,7 @@ from clesr.pipeline.sinks.window.mouse import Mouse, Pointer, Seen
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import Status
 
+ACKNOWLEDGE = "acknowledge"
 QUIT_KEYS = ("q", "esc")
 REDRAW_NS = 100_000_000  # between two drawings while nothing changes: the age does
 SAID_NS = 5_000_000_000  # for which the answer to an action is shown
@@ -75,6 +76,7 @@ class DisplayWindow:
         self._looked: tuple[int, Pixels] | None = None  # the map, and when it was looked at
         self._layout: Layout | None = None
         self._alarm: Box | None = None
+        self._alarm_shown = ""
         self._mouse = Mouse(self._act)
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
         with on_error(self._process.end):
@@ -178,7 +180,7 @@ class DisplayWindow:
     def _listen(self) -> None:
         """Take in what the process says."""
         for said in self._process.heard():
-            if "key" in said:
+            if "key" in said and (not said["repeated"] or self._goes_on(key_name(said["key"]))):
                 self._press(key_name(said["key"]))
             if "mouse" in said:
                 self._point(Pointer(*said["mouse"]))
@@ -194,9 +196,16 @@ class DisplayWindow:
             Layout(Box(*layout[0]), Box(*layout[1]), tuple(layout[2]), layout[3]) if layout else None
         )
         self._alarm = Box(*alarm) if alarm else None
+        self._alarm_shown = self._sent.status.alarm if alarm and self._sent is not None else ""
         self.shown += bool(self._drawing)
         self._drawing = None
         self._rests_until_ns = self._clock.now_ns() + int(self._pace.rest_s(said["took_s"]) * 1e9)
+
+    def _goes_on(self, key: str) -> bool:
+        """Whether ``key`` does its action again and again while it is held."""
+        controls = self._controls
+        name = controls.meant_by(key) if controls is not None else None
+        return controls is not None and name is not None and controls.actions[name].repeats
 
     def _press(self, key: str) -> None:
         """What the user wants by ``key``."""
@@ -205,7 +214,9 @@ class DisplayWindow:
             key = self._escape(controls)
         if not key:
             return
-        if controls is not None and controls.press(key):
+        if controls is not None and controls.meant_by(key) == ACKNOWLEDGE:
+            self._act(ACKNOWLEDGE)
+        elif controls is not None and controls.press(key):
             if controls.meant_by(key) == "quit" and not controls.view.asking:
                 self._keyboard.end()
         elif key.lower() in QUIT_KEYS:
@@ -228,10 +239,16 @@ class DisplayWindow:
             self._mouse.take(at, Seen(result, self._layout, self._alarm, self.view))
 
     def _act(self, action: str, *values: object) -> None:
-        """Do ``action`` with its arguments in their order; what goes wrong is said in the view."""
+        """Do ``action`` with its arguments in their order; what goes wrong is said in the view. What is acknowledged is
+        the alarm that was seen, whatever came since."""
         controls = self._controls
         if controls is None or action not in controls.actions:
             return
+        if action == ACKNOWLEDGE:
+            if not self._alarm_shown:
+                controls.change(said="there is no alarm")
+                return
+            values = (self._alarm_shown,)
         names = [argument.name for argument in controls.actions[action].arguments]
         try:
             controls.call(action, dict(zip(names, values, strict=False)))

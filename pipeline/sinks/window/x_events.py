@@ -1,8 +1,11 @@
-"""What OpenCV does not tell of its windows, asked of the X server: turns of the mouse wheel, and capital letters.
+"""What OpenCV does not tell of its windows, asked of the X server: turns of the mouse wheel, capital letters, and keys
+that are held.
 
 OpenCV's windows of Qt enlarge what they show by themselves when the wheel is turned, facts and all, and nothing resets
 that. So the wheel's buttons are grabbed from the X server for the window (X11 protocol, GrabButton). Of a letter they
-say which it is, and not whether Shift is held. The server tells that to any client that asks for the window's keys.
+say which it is, and not whether Shift is held; of a key that is held, that it was pressed, again and again. The server
+tells both to any client that asks for the window's keys. It repeats a key that is down as a release and a press at the
+same time; some servers say a release before the first press, too, so it is kept which keys are down.
 """
 
 from __future__ import annotations
@@ -14,12 +17,18 @@ import struct
 import sys
 from collections import deque
 from ctypes import POINTER, c_char_p, c_int, c_uint8, c_uint16, c_uint32, c_void_p
+from typing import NamedTuple
 
 from clesr.pipeline.sinks.window.mouse import NOTCH, WHEEL
 
 UP, DOWN = 4, 5  # buttons
-KEY_PRESS, BUTTON_PRESS = 2, 4  # events
-KEY_MASK, BUTTON_MASK = 1, 4  # as which they are asked for
+KEY_PRESS, KEY_RELEASE, BUTTON_PRESS, KEYMAP = (
+    2,
+    3,
+    4,
+    11,
+)  # events; the last: which keys are down, with the focus
+KEY_MASK, BUTTON_MASK = 1 | 2 | 1 << 14, 4  # as which they are asked for
 SHIFT, LOCK = 1, 2  # modifiers
 ANY_MODIFIER, ASYNC, CARDINAL = 0x8000, 1, 6
 EVENT_MASK = 1 << 11  # attribute of a window
@@ -31,7 +40,27 @@ DEEPEST = 16  # windows inside of each other
 MOST = 4096  # windows that are looked at
 KEPT = 32  # keys that nobody has asked for
 
+LETTERS = range(ord("a"), ord("z") + 1)
+CONTROL = range(
+    32
+)  # in ASCII; their keysyms, and those of the number block, end in the same bits (keysymdef.h)
+NUMBER_BLOCK = {*range(ord("9") + 1), ord("="), 127}
+
 WheelTurn = tuple[int, int, int, int]
+
+
+class PressedKey(NamedTuple):
+    """A key by OpenCV's ``code``, but a capital letter by its own. ``repeated``: it is held, and was pressed before;
+    None where nobody knows."""
+
+    code: int
+    repeated: bool | None
+
+
+class _Press(NamedTuple):
+    keycode: int
+    modifiers: int
+    repeated: bool
 
 
 class XEvents:
@@ -40,7 +69,9 @@ class XEvents:
     def __init__(self) -> None:
         self._held: set[int] = set()
         self._turned: list[WheelTurn] = []
-        self._keys: deque[tuple[int, int]] = deque(maxlen=KEPT)  # keycodes and modifiers
+        self._keys: deque[_Press] = deque(maxlen=KEPT)
+        self._down: set[int] = set()  # keycodes
+        self._released = (0, 0, False)  # the keycode that was last, when, and whether it was down before
         self._connection: c_void_p | None = None
         if not sys.platform.startswith("linux") or not os.environ.get("DISPLAY"):
             return
@@ -69,15 +100,20 @@ class XEvents:
         turned, self._turned = self._turned, []
         return turned
 
-    def cased(self, letter: int) -> int:
-        """``letter``, ASCII, which OpenCV says was pressed last, as a capital where Shift or Caps Lock makes it one."""
+    def pressed(self, key: int) -> PressedKey:
+        """What is known of ``key``, which OpenCV says was pressed last: with Shift or Caps Lock a letter is a capital,
+        and between two looks it may have been pressed, and repeated."""
         if self._connection is None:
-            return letter
-        codes = self._codes_of(letter)
+            return PressedKey(key, None)
+        codes = self._codes_of(key)
         self._listen()  # after an answer of the server: it has told of every key that OpenCV knows
-        state = next((state for code, state in reversed(self._keys) if code in codes), 0)
+        presses = [press for press in self._keys if press.keycode in codes]
         self._keys.clear()
-        return ord(chr(letter).upper()) if bool(state & SHIFT) != bool(state & LOCK) else letter
+        if not presses:  # told of before, with one that came earlier; or the window is not ours yet
+            return PressedKey(key, None)
+        modifiers = presses[-1].modifiers
+        capital = key in LETTERS and bool(modifiers & SHIFT) != bool(modifiers & LOCK)
+        return PressedKey(ord(chr(key).upper()) if capital else key, all(press.repeated for press in presses))
 
     def _hold(self, window: int) -> None:
         for button in (UP, DOWN):
@@ -86,7 +122,10 @@ class XEvents:
             )
         wanted = c_uint32(KEY_MASK)
         self._xcb.xcb_change_window_attributes(self._connection, window, EVENT_MASK, ctypes.byref(wanted))
-        self._xcb.xcb_flush(self._connection)
+        cookie = self._xcb.xcb_query_keymap(self._connection)
+        self._down = _set_bits(
+            self._taken(self._xcb.xcb_query_keymap_reply(self._connection, cookie, None))[8:]
+        )
         self._held.add(window)
 
     def _listen(self) -> None:
@@ -95,22 +134,35 @@ class XEvents:
             event = self._xcb.xcb_poll_for_event(self._connection)
             if not event:
                 break
-            kind, detail, x, y, state = struct.unpack_from("<BB22xhhH", ctypes.string_at(event, 32))
+            data = ctypes.string_at(event, 32)
+            kind, detail, at, x, y, state = struct.unpack_from("<BB2xI16xhhH", data)
             self._free(event)
             if kind & 0x7F == BUTTON_PRESS and detail in (UP, DOWN):
                 self._turned.append((WHEEL, x, y, ((NOTCH if detail == UP else -NOTCH) & 0xFFFF) << 16))
             elif kind & 0x7F == KEY_PRESS:
-                self._keys.append((detail, state))
+                self._keys.append(_Press(detail, state, self._released == (detail, at, True)))
+                self._down.add(detail)
+            elif kind & 0x7F == KEY_RELEASE:
+                self._released = detail, at, detail in self._down
+                self._down.discard(detail)
+            elif kind & 0x7F == KEYMAP:
+                self._down = _set_bits(b"\0" + data[1:])
 
-    def _codes_of(self, letter: int) -> set[int]:
-        """The keycodes that make ``letter``, small or a capital."""
+    def _codes_of(self, key: int) -> set[int]:
+        """The keycodes that make ``key`` of OpenCV's, a letter as a capital, too."""
         first, last = ctypes.string_at(self._xcb.xcb_get_setup(self._connection) + KEYCODES, 2)
         cookie = self._xcb.xcb_get_keyboard_mapping(self._connection, first, last - first + 1)
         data = self._taken(self._xcb.xcb_get_keyboard_mapping_reply(self._connection, cookie, None))
         if not data:
             return set()
         symbols = struct.unpack_from(f"<{(len(data) - REPLY) // 4}I", data, REPLY)
-        wanted = {letter, ord(chr(letter).upper())}
+        wanted = {key}
+        if key in LETTERS:
+            wanted.add(ord(chr(key).upper()))
+        if key in CONTROL:
+            wanted.add(0xFF00 | key)
+        if key in NUMBER_BLOCK:
+            wanted.add(0xFF80 | key)
         return {first + index // data[1] for index, symbol in enumerate(symbols) if symbol in wanted}
 
     def _seen_windows(self) -> list[int]:
@@ -170,6 +222,11 @@ class XEvents:
         return data
 
 
+def _set_bits(data: bytes) -> set[int]:
+    """The numbers of the bits that are 1, from the lowest of the first byte on."""
+    return {8 * at + bit for at, byte in enumerate(data) for bit in range(8) if byte >> bit & 1}
+
+
 class _Roots(ctypes.Structure):
     """xcb_screen_iterator_t (xproto.h): a screen begins with its root window."""
 
@@ -189,10 +246,11 @@ def _libraries() -> tuple[ctypes.CDLL, ctypes._NamedFuncPointer]:
     xcb.xcb_connect.restype = xcb.xcb_get_setup.restype = xcb.xcb_poll_for_event.restype = c_void_p
     xcb.xcb_setup_roots_iterator.restype = _Roots
     xcb.xcb_connect.argtypes = (c_char_p, c_void_p)
-    for name in ("connection_has_error", "get_setup", "setup_roots_iterator", "poll_for_event", "flush"):
+    for name in ("connection_has_error", "get_setup", "setup_roots_iterator", "poll_for_event"):
         getattr(xcb, f"xcb_{name}").argtypes = (c_void_p,)
     requests = {
         "intern_atom": (c_uint8, c_uint16, c_char_p),
+        "query_keymap": (),
         "query_pointer": (c_uint32,),
         "query_tree": (c_uint32,),
         "get_window_attributes": (c_uint32,),

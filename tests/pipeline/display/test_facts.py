@@ -80,7 +80,7 @@ def test_what_the_network_did_not_make_is_marked(failed: bool, status: Status, t
     alert = method_alert(made, status)
     assert alert is not None
     assert (alert.text, alert.colour) == (text, AMBER)
-    assert alert.detail == (status.message or "the engine failed on this frame")
+    assert alert.detail == ("the device is gone" if failed else status.message), "the reason of its own frame"
 
 
 def test_all_that_is_wrong_is_said_the_gravest_first() -> None:
@@ -88,6 +88,10 @@ def test_all_that_is_wrong_is_said_the_gravest_first() -> None:
     found = alerts(scenes.failed(scenes.result()), replace(STALLED, state=State.DEGRADED), frozen, 2 * S)
     assert [alert.text for alert in found] == ["NO SIGNAL", "FROZEN", "BICUBIC ONLY"]
     assert len({alert.colour for alert in found}) == 3
+    ended = replace(LIVE, state=State.FAILED, message="the camera is gone")
+    found = alerts(scenes.failed(scenes.result()), ended, frozen, 2 * S)
+    assert [alert.text for alert in found] == ["FAILED", "FROZEN", "BICUBIC ONLY"]
+    assert found[0].detail == "the camera is gone"
 
 
 def test_a_frozen_image_has_its_own_age() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
@@ -21,8 +22,11 @@ from operated import PATIENCE_S, Stage, on_stage
 from support import until
 
 from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.pipeline.cores import flat_field
 from clesr.pipeline.cores.calibration import load_cores
+from clesr.pipeline.display import facts
 from clesr.pipeline.display.view_state import Mode, ViewState
+from clesr.pipeline.operator.actions import cores
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.operator.registry import ACTIONS, all_actions
 from clesr.pipeline.session.reader import read_session
@@ -59,7 +63,7 @@ def wrote_still(stage: Stage, told: dict[str, Any]) -> None:
 
 
 def told_alarms(_stage: Stage, told: dict[str, Any]) -> None:
-    assert told["alarms"] == []
+    assert (told["alarm"], told["waiting"]) == ("", 0)
 
 
 VIEWS: dict[str, list[tuple[dict[str, Any], Check]]] = {
@@ -358,9 +362,9 @@ def three_streams(folder: Path) -> Iterator[list[Stage]]:
 @pytest.mark.parametrize(
     ("recorded", "question"),
     [
-        ("a", "a is being recorded; once more ends this recording and quits"),
-        ("c", "c is being recorded; once more ends this recording and quits"),
-        ("bc", "b, c are being recorded; once more ends these recordings and quits"),
+        ("a", "a is recorded; once more ends it and quits"),
+        ("c", "c is recorded; once more ends it and quits"),
+        ("bc", "b, c are recorded; once more ends them and quits"),
     ],
 )
 def test_quit_asks_once_for_all_streams_and_ends_all(
@@ -403,18 +407,113 @@ def test_a_still_is_of_the_frozen_image_and_says_all_that_is_known(stage: Stage)
     held = stage.operator.look()
     stage.more_frames()
     told = stage.call("registry", "still", {})
-    raw, sr, bicubic, facts = map(Path, told["files"])
+    raw, sr, bicubic, stated = map(Path, told["files"])
     images = [np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)) for path in (raw, sr, bicubic)]
     assert all(image.dtype == np.uint16 for image in images)
     assert np.array_equal(images[0], held.frame.image.astype(np.uint16) * 257)
     assert np.array_equal(images[1], held.image.astype(np.uint16) * 257)
     assert images[2].shape == held.image.shape
-    known = json.loads(facts.read_text())
+    known = json.loads(stated.read_text())
     assert known["number"] == held.frame.number == told["number"]
     assert known["region"] == [1, 2, 3, 4]
     assert known["status"]["source"] == "scripted"
     assert known["pixel_um"] == 1.5
     assert known["files"]["sr"]["file"] == sr.name
+
+
+@pytest.fixture
+def own_stage(tmp_path: Path) -> Iterator[Stage]:
+    """For tests that change what the stream of the others is, its engine or its limits."""
+    with on_stage(tmp_path) as stage:
+        yield stage
+
+
+def _calibrating(stage: Stage, frames: int) -> None:
+    """A calibration goes on, which nobody waits for any more."""
+    stage.operator.controls.wait_s = 0.01
+    with pytest.raises(ClesrError, match="it goes on, and says so"):
+        stage.call("registry", "calibrate-cores", {"name": "probe", "frames": frames})
+    stage.operator.controls.wait_s = PATIENCE_S
+
+
+def test_beside_a_long_calibration_other_actions_go_on_and_it_says_how_far_it_is(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = own_stage
+    monkeypatch.setattr(cores, "TELL_S", 0.01)
+    goes_on, begun = threading.Event(), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        begun.set()
+        assert goes_on.wait(PATIENCE_S)
+        raise UsageError("no cores here")
+
+    monkeypatch.setattr(flat_field.FlatField, "calibration", slow)
+    controls = stage.operator.controls
+    _calibrating(stage, 2)
+    assert begun.wait(PATIENCE_S)
+    until(lambda: controls.view.said == "calibration: the cores are being found", PATIENCE_S)
+    assert len(stage.call("registry", "still", {})["files"]) == 4, "which waits for the disk, and its turn"
+    stage.call("registry", "scale", {"value": 4})
+    controls.wait_s = 0.01
+    with pytest.raises(ClesrError, match="was not begun: calibrate-cores has not ended yet"):
+        stage.call("registry", "calibrate-cores", {"name": "another"})
+    goes_on.set()
+    until(lambda: controls.view.said == "calibrate-cores: no cores here", PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("limit", "frames", "words"),
+    [("FRAME_S", 1000, "of 1000 frames, and no more for"), ("FIND_S", 2, "the cores were not found within")],
+)
+def test_a_calibration_that_comes_to_nothing_in_time_says_so_in_a_line(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch, limit: str, frames: int, words: str
+) -> None:
+    stage = own_stage
+    ended = threading.Event()
+    monkeypatch.setattr(cores, "TELL_S", 0.01)
+    monkeypatch.setattr(cores, limit, -1.0)
+    monkeypatch.setattr(flat_field.FlatField, "calibration", lambda *_, **__: ended.wait(PATIENCE_S))
+    stage.operator.controls.wait_s = PATIENCE_S
+    with pytest.raises(ClesrError, match=words):
+        stage.call("registry", "calibrate-cores", {"name": "probe", "frames": frames})
+    until(lambda: not stage.operator.pipeline.prepare._takers, PATIENCE_S)
+    ended.set()
+
+
+def test_a_still_of_a_frozen_image_names_what_made_it_after_the_engine_was_switched(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = own_stage
+    from clesr.tools.export import still_dicom
+
+    def known() -> tuple[dict[str, Any], Any]:
+        files = stage.call("registry", "still", {"dicom": True})["files"]
+        dicom = next(file for file in files if file.endswith("sr.dcm"))
+        return json.loads(Path(files[-1]).read_text()), pydicom.dcmread(dicom)
+
+    def is_switched() -> bool:
+        newest = stage.operator.newest
+        return newest is not None and newest.scale == 4
+
+    monkeypatch.setattr(stage.operator, "write_dicom", still_dicom.write_dicom)
+    stage.call("registry", "freeze", {})
+    held = stage.operator.look()
+    before, first = known()
+    stage.operator.pipeline.switch(scale=4, model="other")
+    until(is_switched, PATIENCE_S)
+    after, again = known()
+    assert stage.operator.pipeline.status().model == "other"
+    for name in ("scale", "model", "engine", "settings", "number"):
+        assert after[name] == before[name], name
+    assert (after["scale"], after["engine"]["model"], after["engine"]["scale"]) == (2, "fake", 2)
+    assert "other" not in str(again)
+    assert str(again.get("DerivationDescription")) == str(first.get("DerivationDescription"))
+    line = facts.engine_facts(stage.operator.pipeline.status(), held)[0].value
+    assert "fake x2" in line, "above the image that is held"
+    stage.call("registry", "freeze", {})
+    now, _ = known()
+    assert (now["scale"], now["engine"]["model"], now["settings"]["model"]) == (4, "other", "other")
 
 
 def test_stills_of_one_frame_in_one_second_keep_each_other(stage: Stage) -> None:

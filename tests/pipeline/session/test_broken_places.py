@@ -449,7 +449,7 @@ def test_nothing_of_a_recording_is_left_when_it_is_closed(
             times = Times(frame.time_ns, frame.time_ns, frame.time_ns, frame.time_ns)
             result = Result(frame, frame.image, large, Outcome.UPSCALED, 2, times, "")
             recorder.capture(frame)
-            recorder.settle_result(result, None)
+            recorder.settle_result(result)
             recorder.write(result)
         with pytest.raises(SessionError, match="Input/output") if failing else nullcontext():
             recorder.close()

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from session_runs import frames, make_run
+from session_runs import START_NS, frames, make_run
 from support import Step, until
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import WriteRule
+from clesr.pipeline.frame import Corrupt, Outage
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session import segments
 from clesr.pipeline.session.alarms import Alarms
@@ -277,7 +278,7 @@ def test_an_alarm_stays_until_it_is_acknowledged(tmp_path: Path) -> None:
 
     def acknowledge() -> None:
         assert run.status().alarm == seen[0], "it stays"
-        assert recorder_of(run).acknowledge() == [seen[0]]
+        assert recorder_of(run).acknowledge() == seen[0]
         assert run.status().alarm == ""
 
     run, _ = make_run([*frames(range(2)), look, *frames(range(2, 4)), acknowledge, *frames(range(4, 6))])
@@ -339,9 +340,89 @@ def test_alarms_are_few_and_the_newest_is_seen() -> None:
         alarms.add(f"alarm {number}")
         alarms.add(f"alarm {number}")
     alarms.add("alarm 990")
-    assert str(alarms) == "alarm 990 (and 19 more)", "what comes again is the newest"
-    assert len(alarms.acknowledge()) == 20
-    assert str(alarms) == ""
+    assert alarms.waiting[:2] == ("alarm 990", "alarm 999"), "what comes again is the newest"
+    assert len(alarms.waiting) == 20
+
+
+def test_an_alarm_that_was_not_shown_is_not_acknowledged_and_comes_next() -> None:
+    alarms = Alarms()
+    for text in ("first", "second", "third"):
+        alarms.add(text)
+    shown = alarms.waiting[0]
+    alarms.add("came while the third was read")
+    assert alarms.acknowledge(shown) == "third"
+    assert alarms.acknowledge(shown) == "", "by somebody else, a moment later"
+    assert alarms.waiting == ("came while the third was read", "second", "first")
+    for _ in range(3):
+        shown = alarms.waiting[0]
+        assert alarms.acknowledge() == shown
+    assert alarms.acknowledge() == ""
+    assert alarms.acknowledged == ("third", "came while the third was read", "second", "first")
+    alarms.add("x" * 5000)
+    assert alarms.acknowledge(alarms.waiting[0]) == "x" * 1000
+
+
+def test_what_was_acknowledged_is_in_the_session_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that still wait are not."""
+
+    def acknowledge() -> None:
+        until(lambda: "FRAMES ARE MISSING" in run.status().alarm)
+        recorder = recorder_of(run)
+        recorder._segments.alarms.add("ANOTHER: it waits")
+        seen.append(run.status().alarms[1])
+        assert recorder.acknowledge(seen[0], 7) == seen[0]
+        status = run.status()
+        assert (status.alarm, status.alarms, status.acknowledged) == (
+            "ANOTHER: it waits", ("ANOTHER: it waits",), (seen[0],),
+        )  # fmt: skip
+
+    seen: list[str] = []
+    caplog.set_level("INFO")
+    run, _ = make_run([*frames(range(2)), *frames(range(5, 7)), acknowledge, *frames(range(7, 9))])
+    run.start_recording(tmp_path / "s")
+    run.run()
+    said = f"alarm acknowledged: {seen[0]}"
+    assert said in caplog.messages
+    assert [(note.text, note.number) for note in read_session(tmp_path / "s").notes()] == [(said, 7)]
+    assert verify(tmp_path / "s").holds
+
+
+def broken(*numbers: int) -> list[Corrupt]:
+    return [Corrupt(number, START_NS + number * 40_000_000, "broken") for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ([], [], "lost at the source"),
+        (broken(2, 3, 4), broken(7, 8), "could not be decoded"),
+        ([Outage("the camera was unplugged")], [Outage("again")], "lost at the source"),
+    ],
+    ids=["a gap in the numbers", "corrupt", "an outage"],
+)
+def test_frames_that_never_came_are_an_alarm_while_recording_and_again_where_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: list[Step], second: list[Step], words: str
+) -> None:
+    """In a live view that nobody records they are none."""
+    monkeypatch.setattr(segments, "AGAIN_NS", 0)
+
+    def alarmed() -> None:
+        until(lambda: words in run.status().alarm)
+        assert run.status().alarm.startswith("FRAMES ARE MISSING FROM THE RECORDING: ")
+        assert len(run.status().alarms) == 1, "of many frames one alarm"
+        assert recorder_of(run).acknowledge()
+        assert run.status().alarm == ""
+
+    script = [*frames(range(2)), *first, *frames(range(5, 7))]
+    run, _ = make_run([*script, alarmed, *second, *frames(range(9, 12)), alarmed])
+    run.start_recording(tmp_path / "s")
+    run.run()
+    assert verify(tmp_path / "s").holds
+    watched, _ = make_run(script)
+    watched.run()
+    assert watched.status().alarms == ()
 
 
 def test_recording_time_and_disk_are_told_while_it_records(tmp_path: Path) -> None:

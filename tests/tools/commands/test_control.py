@@ -151,7 +151,7 @@ def test_the_end_of_several_streams_is_asked_for_once(run: Run, tmp_path: Path) 
     thread.join(60)
     assert code == 0, err
     assert [told["ok"] for told in done] == [False, True], done
-    assert "left, right are being recorded" in str(done[0]["error"])
+    assert "left, right are recorded" in str(done[0]["error"])
     assert all(verify(tmp_path / name).complete for name in ("left", "right"))
 
 

@@ -123,8 +123,6 @@ find("tabs").onkeydown = (event) => {
   event.stopPropagation();
 };
 
-const REPEATING = ["zoom", "zoom-out"]; // what a held key does again and again
-
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
   const here = event.target;
@@ -139,7 +137,7 @@ document.addEventListener("keydown", (event) => {
   const action = [key, key.toLowerCase()].map((each) => chosen?.actions.find((one) => one.key === each)).find(Boolean);
   if (!action && key !== "?") return;
   event.preventDefault();
-  if (event.repeat && !REPEATING.includes(action?.name)) return; // a key that is held must not answer its own question
+  if (event.repeat && !action?.repeats) return; // a key that is held must not answer its own question
   if (!action) toggleHelp();
   else if (action.arguments.some((each) => each.required)) find(`do-${action.name}`)?.focus();
   else act(action, {});

@@ -47,7 +47,7 @@ export function stateOf(stream) {
   if (status.stalled) return dead("NO SIGNAL", "the source gives no images");
   if (age > Math.max(OLD_MS, OLD_PERIODS * ((status.period_ns ?? 0) / 1e6))) return dead("OLD IMAGE", "it comes late");
   const warn = (word, detail) => ({ kind: "warning", word, detail });
-  if (header.outcome === "failed") return warn("BICUBIC ONLY", status.message || "the engine failed on this frame");
+  if (header.outcome === "failed") return warn("BICUBIC ONLY", header.reason || "the engine failed on this frame");
   if (header.damaged) return warn("DAMAGED", "parts may be wrong");
   if (status.state === "degraded") return warn("DEGRADED", status.message || "the engine failed");
   return { kind: "live", word: "LIVE", detail: "" };
@@ -79,8 +79,8 @@ export function figuresOf(stream) {
 export function hudOf(stream) {
   const { status, header } = stream;
   if (!status || !stream.open) return []; // what was true before a cut says nothing now
-  const rows = [[["", [status.engine || "no engine yet", status.engine?.includes(status.model) ? "" : status.model]
-    .filter(Boolean).join(", "), "dim"]]];
+  const [engine, model] = header?.engine ? [header.engine, header.model] : [status.engine || "no engine yet", status.model];
+  const rows = [[["", [engine, engine.includes(model) ? "" : model].filter(Boolean).join(", "), "dim"]]];
   if (header) {
     const below = header.below_limit ? "warn" : "";
     const fidelity = [["fidelity", number(header.fidelity, 1, "dB"), ""]];

@@ -83,6 +83,10 @@ export class Tile {
 
   /** Ask for an action; what is told of it is said. */
   async call(name, values = {}) {
+    if (name === "acknowledge" && !values.alarm) {
+      if (!this.alarm) return this.say("there is no alarm"), {};
+      values = { alarm: this.alarm }; // what was seen, whatever came since
+    }
     const answer = await this.link.call(name, values);
     if (answer.error) this.say(answer.error, true);
     if (answer.said) this.say((this.told = answer.said)); // the view will say it, too
@@ -127,10 +131,12 @@ export class Tile {
     word.textContent = state.word;
     large.textContent = (state.stale || state.aged) && age !== null ? `${ageText(age)} old` : "";
     detail.textContent = state.detail;
-    const alarm = this.status?.alarm ?? "";
+    this.alarm = this.status?.alarm ?? "";
     const banner = this.part("alarm");
-    if (banner.firstElementChild.textContent !== alarm) banner.firstElementChild.textContent = alarm;
-    banner.hidden = !alarm;
+    const more = (this.status?.alarms?.length ?? 0) - 1;
+    const words = more > 0 ? `${this.alarm} (and ${more} more)` : this.alarm;
+    if (banner.firstElementChild.textContent !== words) banner.firstElementChild.textContent = words;
+    banner.hidden = !this.alarm;
     banner.querySelector("button").hidden = !this.actions.some((each) => each.name === "acknowledge");
     const hud = this.view?.hud ?? "over";
     this.root.dataset.hud = this.replay ? "off" : hud;

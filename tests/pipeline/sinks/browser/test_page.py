@@ -97,11 +97,13 @@ def test_a_key_that_is_held_does_its_action_once(page: Page, running: Running) -
 
 
 def test_an_alarm_stays_until_it_is_acknowledged(page: Page, running: Running) -> None:
-    running.status = {"alarm": "RECORDING ENDED: the disk is full"}
+    text = "RECORDING ENDED: the disk is full"
+    running.status = {"alarm": text, "alarms": (text, "ANOTHER")}
     page.wait("document.querySelector('.alarm').offsetParent")
     assert page.run("document.querySelector('.alarm').role") == "alert"
     page.click(".alarm button")
-    until(lambda: running.asked("acknowledge") == [{}])
+    until(lambda: running.asked("acknowledge") == [{"alarm": text}])
+    assert "(and 1 more)" in page.run("document.querySelector('.alarm').textContent")
     assert "the disk is full" in page.run("document.querySelector('.alarm').textContent")
     running.status = {}
     page.wait("document.querySelector('.alarm').hidden")

@@ -29,7 +29,14 @@ def _fill_and_send(page: Page, name: str, send: Callable[[str], None]) -> None:
         send("#sure .danger")
 
 
+def _alarm(page: Page, running: Running) -> None:
+    """An alarm is shown, which can be acknowledged."""
+    running.status = {"alarm": "the disk is full", "alarms": ("the disk is full",)}
+    page.wait("!document.querySelector('.alarm').hidden")
+
+
 def test_every_action_is_reached_by_the_mouse(page: Page, running: Running) -> None:
+    _alarm(page, running)
     for action in ANSWERS:
         if action.name in ("mode", "wipe", "zoom"):
             continue  # by their own tests: what is dragged and chosen
@@ -46,6 +53,7 @@ def test_every_action_is_reached_by_the_mouse(page: Page, running: Running) -> N
 
 def test_every_action_is_reached_by_the_keyboard_alone(page: Page, running: Running) -> None:
     """Each control gets the focus by Tab, and does its work by Enter, Space or an arrow."""
+    _alarm(page, running)
 
     def tab_to(selector: str) -> None:
         for _ in range(200):
@@ -72,6 +80,7 @@ def test_every_action_is_reached_by_the_keyboard_alone(page: Page, running: Runn
 
 
 def test_keys_are_those_of_the_actions(page: Page, running: Running) -> None:
+    _alarm(page, running)
     page.run("document.activeElement.blur()")
     for key, name in (("b", "scale-bar"), ("s", "still"), ("a", "acknowledge"), ("A", "acknowledge")):
         before = len(running.asked(name))

@@ -24,6 +24,7 @@ from clesr.pipeline.sinks.window.connection import WindowProcess
 from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, LEFT_UP, MOVE, WHEEL
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.sinks.window.window import DisplayWindow
+from clesr.pipeline.status import Status
 
 SHAPE = (400, 400)
 ESC, F1 = 27, 65470
@@ -108,6 +109,16 @@ def _freeze(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+def _nearer(run: Run) -> Mapping[str, Any]:
+    run.done.append(("nearer", {}))
+    return {}
+
+
+def _acknowledge(run: Run, alarm: str) -> Mapping[str, Any]:
+    run.done.append(("acknowledge", {"alarm": alarm}))
+    return {}
+
+
 def _view(field: str, name: str) -> Action[Run]:
     def call(run: Run, **given: float) -> Mapping[str, Any]:
         run.done.append((name, given))
@@ -119,11 +130,15 @@ def _view(field: str, name: str) -> Action[Run]:
     return Action(name, name, call, tuple(Argument(each, float, each, 1.0) for each in names), quick=True)
 
 
+_ACKNOWLEDGE: Action[Run] = Action(
+    "acknowledge", "Seen.", _acknowledge, (Argument("alarm", str, "which", ""),), key="u", quick=True
+)
 ACTIONS: list[Action[Run]] = [
     Action("freeze", "Hold.", _freeze, key="space", quick=True),
     Action("quit", "End.", _quit, key="q", quick=True),
     Action("broken", "Breaks.", _breaks, key="b", quick=True),
     action("fidelity", key="f", overlay=True),
+    Action("nearer", "Nearer.", _nearer, key="+", quick=True, repeats=True),
     action("help", key="f1", help=True),
     action("full-screen", key="x", full_screen=True),
     action("acknowledge", key="a"),
@@ -153,8 +168,9 @@ class Desk:
     def view(self) -> ViewState:
         return self.run.controls.view
 
-    def press(self, code: int | str) -> bool:
-        self.process.said.append({"key": ord(code) if isinstance(code, str) else code})
+    def press(self, code: int | str, *, repeated: bool = False) -> bool:
+        key = ord(code) if isinstance(code, str) else code
+        self.process.said.append({"key": key, "repeated": repeated})
         return self.window.refresh(LIVE)
 
     def point(self, event: int, x: int, y: int, flags: int = 0) -> None:
@@ -230,6 +246,33 @@ def test_quitting_asks_first_while_something_is_recorded() -> None:
     assert desk.run.done == [("quit", {})]
 
 
+def test_a_key_that_is_held_neither_answers_its_own_question_nor_switches_back() -> None:
+    desk = Desk()
+    desk.run.recording = True
+    assert desk.press("q")
+    assert all(desk.press("q", repeated=True) for _ in range(20))
+    assert desk.view.asking, "a question is asked, and open"
+    desk.press(" ")
+    for _ in range(5):
+        desk.press(" ", repeated=True)
+    assert desk.view.frozen
+    desk.press("+")
+    for _ in range(3):
+        desk.press("+", repeated=True)
+    assert desk.run.done == [("nearer", {})] * 4, "what goes on while its key is held"
+
+
+def test_esc_that_is_held_leaves_one_thing_alone() -> None:
+    desk = Desk()
+    desk.press(F1)
+    assert desk.press(ESC)
+    assert all(desk.press(ESC, repeated=True) for _ in range(5))
+    assert not desk.view.help
+    other = Desk(controlled=False)
+    assert other.press("q", repeated=True)
+    assert other.press(ESC, repeated=True)
+
+
 def test_esc_leaves_what_covers_the_image_and_then_quits() -> None:
     desk = Desk()
     desk.press(F1)
@@ -275,6 +318,36 @@ def test_a_click_on_the_alarm_acknowledges_it() -> None:
     assert desk.process.scenes[-1].key_of("acknowledge") == "a", "which the alarm says"
     desk.point(LEFT_DOWN, 200, 30)
     assert desk.run.done == [("acknowledge", {})]
+
+
+def test_what_is_acknowledged_is_what_was_shown() -> None:
+    """Not what came since, nor what was never drawn."""
+    desk = Desk()
+
+    def told(text: str) -> Status:
+        return replace(LIVE, alarm=text, alarms=(text, "another"))
+
+    def press() -> None:
+        desk.process.said.append({"key": ord("u"), "repeated": False})
+        desk.window.refresh(told("second"))
+
+    desk.run.controls = Controls(desk.run, [_ACKNOWLEDGE])
+    desk.window.controls = desk.run.controls
+    desk.process.draws = False
+    desk.window.write(scenes.result(400))
+    desk.window.refresh(told("first"))
+    press()
+    assert desk.run.done == [], "nothing is on the window yet"
+    assert desk.view.said == "there is no alarm"
+    desk.process.answer()
+    press()
+    assert desk.run.done == [("acknowledge", {"alarm": "first"})]
+    desk.process.answer()
+    desk.window.refresh(told("second"))
+    press()
+    desk.process.said.append({"mouse": [LEFT_DOWN, 200, 30, 0]})
+    desk.window.refresh(told("third"))
+    assert desk.run.done[1:] == [("acknowledge", {"alarm": "second"})] * 2, "by key and by a click"
 
 
 def test_the_mouse_acts_on_what_was_drawn() -> None:

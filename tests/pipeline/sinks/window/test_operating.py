@@ -49,6 +49,11 @@ class Window:
     def press(self, key: str) -> None:
         self.screen.do("mousemove", "240", "240", "key", KEYSYMS.get(key, key))
 
+    def hold(self, key: str, seconds: float = 2.0) -> None:
+        """So long that it is repeated, some dozen times."""
+        held = KEYSYMS.get(key, key)
+        self.screen.do("mousemove", "240", "240", "keydown", held, "sleep", str(seconds), "keyup", held)
+
     def drag(self, button: str, held: str, begin: tuple[int, int], end: tuple[int, int]) -> None:
         """With the ``button`` of the mouse, while a key is ``held``."""
         (left, top), (right, bottom) = (map(str, place) for place in (begin, end))
@@ -208,6 +213,82 @@ def test_a_recording_has_nothing_of_the_view_and_quitting_asks(tmp_path: Path) -
         assert frame.raw is not None
         assert frame.sr is not None
         assert np.array_equal(frame.sr, np.repeat(np.repeat(frame.raw, 4, 0), 4, 1))
+
+
+@pytest.mark.slow
+def test_a_key_that_is_held_acts_once_and_zooms_on(tmp_path: Path) -> None:
+    """The question whether to quit is not answered by its own key; the next press of it is the answer."""
+    address = f"zmq+ipc://{tmp_path}/control"
+
+    def told() -> Told:
+        answer = ask(address, {"status": True}, WAIT_S)
+        return Told(answer["view"], answer["status"], tmp_path)
+
+    def sessions() -> int:
+        return len(list(tmp_path.glob("*/session.json")))
+
+    with running(tmp_path, "--control", address) as window:
+        window.hold("+")
+        window.sees(lambda: told().view["zoom"] == 16)
+        for key, field in (("space", "frozen"), ("f", "overlay"), ("d", "mode")):
+            before = told().view[field]
+            window.hold(key)
+            window.sees(lambda field=field, before=before: told().view[field] != before)  # type: ignore[misc]
+        window.press("h")
+        window.sees(lambda: told().view["hud"] == "beside")
+        view = told().view
+        assert (view["frozen"], view["overlay"], view["mode"]) == (True, True, "side-by-side")
+        window.hold("r")
+        window.sees(lambda: bool(told().status["recording_s"]))
+        window.press("h")
+        window.sees(lambda: told().view["hud"] == "off")
+        assert told().status["recording"]
+        assert sessions() == 1, "begun once"
+        window.hold("q")
+        window.sees(lambda: bool(told().view["asking"]))
+        window.press("h")
+        window.sees(lambda: told().view["hud"] == "over")
+        assert window.process.poll() is None, "asked, and not answered"
+        assert told().status["recording"]
+        window.press("q")
+        window.sees(lambda: bool(told().view["asking"]))
+        window.press("q")
+        until(lambda: window.process.poll() is not None, WAIT_S)
+        assert window.process.returncode == 0, window.process.communicate(timeout=60)[1]
+    assert sessions() == 1
+    assert all(verify(path.parent).complete for path in tmp_path.glob("*/session.json"))
+
+
+TWO = ("--source", f"left={SOURCE}", "--source", f"right={SOURCE}&seed=5")
+
+
+@pytest.mark.slow
+def test_one_key_in_one_of_two_windows_asks_once_and_ends_both_recordings(tmp_path: Path) -> None:
+    address = f"zmq+ipc://{tmp_path}/control"
+
+    def told(stream: str) -> Told:
+        answer = ask(address, {"status": True, "stream": stream}, WAIT_S)
+        return Told(answer["view"], answer["status"], tmp_path)
+
+    def are_recorded() -> bool:
+        return all(told(stream).status["recording_s"] for stream in ("left", "right"))
+
+    with running(tmp_path, "--record", "s-{stream}", "--control", address, source=TWO) as window:
+        window.sees(lambda: bool(window.screen.pixels()[140:340, 660:1100].mean() > BRIGHT))
+        window.sees(are_recorded)
+        window.hold("q")
+        window.sees(lambda: bool(told("left").view["asking"]))
+        question = told("left").view["asking"]
+        assert question.startswith("left, right are recorded; once more ends them")
+        assert told("right").view["asking"] == "", "asked where the key was pressed"
+        assert window.process.poll() is None
+        assert are_recorded()
+        window.press("q")
+        until(lambda: window.process.poll() is not None, WAIT_S)
+        assert window.process.returncode == 0, window.process.communicate(timeout=60)[1]
+    sessions = [path.parent for path in tmp_path.glob("**/session.json")]
+    assert len(sessions) == 2
+    assert all(verify(session).complete for session in sessions)
 
 
 class Told(NamedTuple):

@@ -9,10 +9,12 @@ import threading
 from typing import Any
 
 import pytest
+from support import ManualClock
 
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
+from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
 
 def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
@@ -29,8 +31,8 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
 
         def show_opening(self, lines: list[str]) -> None: ...
 
-        def pressed(self) -> int:
-            return ord("f") if len(waits) == 10 else -1
+        def pressed(self) -> PressedKey | None:
+            return PressedKey(ord("f"), None) if len(waits) in (10, 20) else None
 
         def pointed(self) -> list[tuple[int, int, int, int]]:
             return []
@@ -48,11 +50,38 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
     thread = threading.Thread(target=process.serve, args=(its, message, WindowPlacement()), daemon=True)
     thread.start()
     assert enough.wait(20), "thirty looks take a third of a second"
-    said = [json.loads(ours.recv(1000)), json.loads(ours.recv(1000))]
+    said = [json.loads(ours.recv(1000)) for _ in range(3)]
     ours.close()
     thread.join(20)
     assert not thread.is_alive(), "it ends when nobody is there"
     message.close()
     its.close()
     assert max(waits) <= 0.05
-    assert said == [{"ready": True}, {"key": ord("f")}]
+    assert said[:2] == [{"ready": True}, {"key": ord("f"), "repeated": False}]
+    assert said[2]["key"] == ord("f")
+
+
+def test_without_word_of_the_x_server_a_key_that_comes_again_soon_is_held() -> None:
+    """The first repetition comes after up to a second, those after it follow quickly. Another key is another."""
+    clock = ManualClock()
+    held = process.HeldKey(clock)
+
+    def comes(after_s: float, key: str, told: bool | None = None) -> bool:
+        clock.advance(after_s)
+        return held.repeats(PressedKey(ord(key), told))
+
+    assert not comes(5.0, "q")
+    assert comes(1.0, "q"), "the longest wait of common systems"
+    assert all(comes(0.03, "q") for _ in range(100))
+    assert not comes(0.03, "r")
+    assert not comes(0.03, "q")
+    assert not comes(2.0, "q"), "it was let go of"
+    assert not comes(0.03, "q", told=False), "where the server knows, that counts"
+    assert comes(5.0, "q", told=True)
+
+
+def test_where_there_is_no_x_server_nobody_knows_whether_a_key_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert XEvents().pressed(ord("q")) == PressedKey(ord("q"), None)

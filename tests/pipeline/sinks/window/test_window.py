@@ -105,6 +105,15 @@ def test_shift_makes_a_capital_of_a_letter_alone(screen: VirtualScreen) -> None:
     assert said == {"shown": True, "heard": ["a", "A", "s", "?", "!", "Z", "B", "b", "c"]}
 
 
+def test_a_key_that_is_held_is_told_from_one_that_is_pressed_again(screen: VirtualScreen) -> None:
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed (Debian package xdotool)")
+    keys = ("q", "r", "space", "Escape", "plus", "KP_Add", "KP_5", "F5")
+    said, _ = child("held", str(screen.framebuffer), *keys, display=screen.display)
+    assert said.pop("shown")
+    assert said == {key: {"again": True, "fresh": 1, "then": True} for key in keys}
+
+
 def test_closing_the_window_stops(screen: VirtualScreen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")

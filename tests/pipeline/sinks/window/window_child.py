@@ -31,6 +31,7 @@ from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sink import LiveSink
 from clesr.pipeline.sinks.placement import Keyboard, WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sinks.window.keys import key_name
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.sinks.window.window import DisplayWindow
 from clesr.pipeline.status import State, Status
@@ -262,6 +263,41 @@ def letters(framebuffer: str, *typed: str) -> dict[str, Any]:
     return {"shown": shown, "heard": heard}
 
 
+def held(framebuffer: str, *keys: str) -> dict[str, Any]:
+    """For each of ``keys``, which is held for a moment and pressed again: what is heard of it, in short."""
+    window, heard = DisplayWindow(), list[tuple[str, bool]]()
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    seen: dict[str, Any] = {"shown": painted(framebuffer, window)}
+    window._press = lambda key: None  # type: ignore[method-assign]
+    listen = window._process.heard
+
+    def noting() -> list[dict[str, Any]]:
+        said = listen()
+        heard.extend((key_name(each["key"]), each["repeated"]) for each in said if "key" in each)
+        return said
+
+    window._process.heard = noting  # type: ignore[method-assign]
+
+    def do(*words: str) -> None:
+        subprocess.run(["xdotool", "mousemove", "100", "100", *words], check=True, timeout=60)
+
+    def comes(key: str, *, repeated: bool, least: int = 1) -> bool:
+        return refresh_until(window, STATUS, lambda _: heard.count((key, repeated)) >= least)
+
+    subprocess.run(["xset", "r", "on"], check=False, timeout=60)
+    for keysym in keys:
+        key = {"plus": "+", "KP_Add": "+", "KP_5": "5", "Escape": "esc", "F5": "f5"}.get(keysym, keysym)
+        heard.clear()
+        do("keydown", keysym)
+        again = comes(key, repeated=True, least=5)
+        do("keyup", keysym)
+        fresh = heard.count((key, False))
+        do("key", keysym)
+        seen[keysym] = {"again": again, "fresh": fresh, "then": comes(key, repeated=False, least=fresh + 1)}
+    window.close()
+    return seen
+
+
 def fault(framebuffer: str, what: str, server: str) -> dict[str, Any]:
     """What ``refresh`` does when X server or drawing process die or stop."""
     before = len(os.listdir("/proc/self/fd"))
@@ -364,6 +400,8 @@ def main() -> None:
             said = switch_the_overlay(rest[0])
         elif scenario == "letters":
             said = letters(*rest)
+        elif scenario == "held":
+            said = held(*rest)
         elif scenario == "silent":
             said = silent(rest[0])
         elif scenario == "scale":
