@@ -22,6 +22,7 @@ from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.engine import EngineInfo
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import (
     Corrupt,
     Frame,
@@ -161,6 +162,10 @@ class Recorder(FrameObserver):
         whatever is recorded later; ``close`` says the same, as an error."""
         return self._segments.alarm or next(reversed(self._segments.failures), None)
 
+    @property
+    def alarms(self) -> Alarms:
+        return self._segments.alarms
+
     def status(self) -> dict[str, Any]:
         """What a Status says of recording. Any thread; never waits for the disk."""
         recording, spans, room = self._trigger.recording, self._segments.recorded_ns, self._segments.room
@@ -171,7 +176,6 @@ class Recorder(FrameObserver):
             "recording_bytes": room.size if recording else None,
             "disk_bytes": room.free if recording else None,
             "disk_low": room.low and recording,
-            "alarm": str(self._segments.alarms),
         }
 
     def acknowledge(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the user must not overlook about a recording: what went wrong, until it is acknowledged."""
+"""What the user must not overlook: what went wrong with recording or outputs, until it is acknowledged."""
 
 from __future__ import annotations
 
