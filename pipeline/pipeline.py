@@ -33,7 +33,7 @@ from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.source import RestartingSource, Source
+from clesr.pipeline.source import Source, restarts_of
 from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import SinkState, State, Status, Summary
 from clesr.pipeline.temporal import StreamFusion
@@ -344,7 +344,7 @@ class Pipeline:
             switch_error=self._engines.error,
             temporal=self.temporal,
             engine_restarts=self._client.restarts,
-            source_restarts=self.source.restarts if isinstance(self.source, RestartingSource) else 0,
+            source_restarts=restarts_of(self.source),
             alarm=str(self.alarms),
             sinks=sinks,
             troubles={**silents, **({"engine": failure} if failure else {}), **broken},
