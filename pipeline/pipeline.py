@@ -98,7 +98,7 @@ class Pipeline:
         self._errors: list[BaseException] = []
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
-        self.looked_ns = self._start_ns  # when the main thread last looked after it
+        self.looked_ns = self._start_ns  # when the main thread last looked after it, also while it is closed
         self._ending = Ending(source, self._workers, recorder, timeouts=self._timeouts, clock=clock)
         idle = self.stats.monitor.idle
         self._engines = EngineSwitch(
@@ -181,6 +181,11 @@ class Pipeline:
     def started(self) -> bool:
         """Whether it reads frames, or has ended."""
         return self._source_thread is not None or self._finished
+
+    @property
+    def ending(self) -> bool:
+        """Whether it takes no more frames, or has ended."""
+        return self._ending.stop.is_set()
 
     @property
     def busy(self) -> bool:
@@ -481,8 +486,9 @@ class Pipeline:
             self.on_end()
         self._ending.close_sinks(self._watch)
         limit = self._timeouts.abort if self._ending.aborted else self._timeouts.close
-        free = partial(self._engines.close, limit, hung=self._client.abandoned)
-        for close in (partial(self._engine.close, self._client), free, self._ending.close_source):
+        free = partial(self._engines.close, limit, self._watch, hung=self._client.abandoned)
+        close_source = partial(self._ending.close_source, self._watch)
+        for close in (partial(self._engine.close, self._client), free, close_source):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
