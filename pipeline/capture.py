@@ -63,8 +63,9 @@ class Notes:
 @dataclass(slots=True)
 class CaptureStage:
     """Frames of ``source`` into ``queue``, until its end (``ended``), a limit or ``stop``. ``observers`` are told of
-    each in turn; ``idle`` is the wait for a frame. ``alone``, set by any thread, has the next frame stand alone.
-    ``drop_damaged`` takes damaged frames for corrupt ones. ``engines`` says for which engine frames are."""
+    each in turn; ``idle`` is the wait for a frame, ``call`` one call of the source. ``alone``, set by any thread, has
+    the next frame stand alone. ``drop_damaged`` takes damaged frames for corrupt ones. ``engines`` says for which
+    engine frames are."""
 
     source: Source
     prepare: Prepare
@@ -85,6 +86,7 @@ class CaptureStage:
     _temporal: Temporal | None = None  # of the frame before
     _cores: CoreCalibration | None = None  # by which those of the last frame were removed
     _outage: Outage | None = None  # before the frame that comes next
+    call: CallTimer = field(init=False)
     _continuity: Continuity = field(init=False)
     _missed: RateLimiter = field(init=False)
     _damaged: RateLimiter = field(init=False)
@@ -93,6 +95,7 @@ class CaptureStage:
     _placed: RateLimiter = field(init=False)
 
     def __post_init__(self) -> None:
+        self.call = CallTimer(self.clock)
         self._continuity = Continuity(self.source.info)
         limiters = (RateLimiter(self.notes.add, self.clock) for _ in range(5))
         self._corrupt, self._unprepared, self._placed, self._missed, self._damaged = limiters
@@ -124,6 +127,7 @@ class CaptureStage:
                 kind.rest()
 
     def _read(self) -> Frame | Corrupt | Outage | None:
+        self.call.since_ns = self.clock.now_ns()
         try:
             item: object = self.source.read(READ_S)
         except InvalidFrame as error:
@@ -132,6 +136,8 @@ class CaptureStage:
             if not self.source.info.live:  # which may never get past it
                 raise
             return Corrupt(self._continuity.expected, self.clock.now_ns(), "there is no memory for it")
+        finally:
+            self.call.since_ns = None
         if item is None or isinstance(item, Frame | Corrupt | Outage):
             return item
         said = f"the source gave a {type(item).__name__}, which is no frame"

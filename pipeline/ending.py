@@ -87,8 +87,9 @@ class Ending:
                 while not worker.wait_closed(READ_S) and not self.check(worker):
                     look()
 
-    def close_source(self) -> None:
-        """Raises what the source raises; SourceError where it does not return."""
+    def close_source(self, look: Callable[[], None]) -> None:
+        """Raises what the source raises; SourceError where it does not return. ``look`` is called while that takes
+        time."""
         errors: list[Exception] = []
 
         def close() -> None:
@@ -102,6 +103,7 @@ class Ending:
         thread.start()
         while thread.is_alive():
             thread.join(READ_S)
+            look()
             limit = self._timeouts.abort if self.aborted else self._timeouts.close
             if thread.is_alive() and (self._clock.now_ns() - began_ns) / 1e9 > limit:
                 left_behind.append(thread)

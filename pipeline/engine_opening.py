@@ -74,6 +74,10 @@ class EngineOpening:
     def done(self) -> bool:
         return self._done.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Whether it is ``done`` within ``seconds``."""
+        return self._done.wait(seconds)
+
     def result(self) -> OpenedEngine:
         """The engine, which is the caller's now; raises what opening it raised."""
         if self._error is not None:

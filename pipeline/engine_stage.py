@@ -108,11 +108,9 @@ class EngineStage:
         return client
 
     def open(self, client: EngineClient, shape: tuple[int, int]) -> None:
-        """Open the engine for LR ``shape`` (H, W), unless another stream has; raises what that raises. Before
+        """Begin to open the engine for LR ``shape`` (H, W), unless another stream has; raises what that raises. Before
         ``start``."""
-        live = self._place(client, shape).live
-        if live.engine is None:
-            live.open(shape)
+        self._place(client, shape).live.begin(shape)
 
     def start(self) -> None:
         """Begin to take turns; may be called once for each stream."""

@@ -21,6 +21,8 @@ from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.watchdog import left_behind
 
+LOOK_S = 0.1  # between two looks at an engine that is being opened at the end
+
 log = SafeLogger(logging.getLogger(__name__))
 STATED = (
     "model",
@@ -155,14 +157,18 @@ class EngineSwitch:
                 choice.taken = True
             return self.choice
 
-    def close(self, seconds: float, *, hung: bool = False) -> None:
+    def close(self, seconds: float, look: Callable[[], None] = lambda: None, *, hung: bool = False) -> None:
         """The engine thread has ended, or is ``hung``: free what was opened and not taken over, and give up after so
-        many seconds."""
+        many seconds; ``look`` is called while that takes time."""
         with self._changed:
             self._closed, self._hung, thread = True, hung, self._thread
             self._changed.notify_all()
         if thread is not None:
-            thread.join(seconds)
+            for _ in range(round(seconds / LOOK_S)):
+                thread.join(LOOK_S)
+                if not thread.is_alive():
+                    break
+                look()
             if thread.is_alive():
                 left_behind.append(thread)
                 log.warning(f"{self._aim} is still being opened after {seconds:.0f} s and is given up")

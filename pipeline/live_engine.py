@@ -29,6 +29,9 @@ log = SafeLogger(logging.getLogger(__name__))
 __all__ = ["LiveEngine", "OpenEngine"]
 RETRY_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before it is opened again, by failures in a row
 WORKED_S = 0.5  # of work after which a failure is no longer one in a row
+BEGIN_S = 20.0  # before a live stream begins without an engine, which is still being opened
+CHANGE_S = 0.5  # before it goes on without one, where frames have another size
+OPENING = "the engine is still being opened"
 GIVEN_S = 1.0  # for an engine that is being opened when nobody wants it any more
 
 EngineImage = tuple[Image, Sequence[Image]]
@@ -41,12 +44,12 @@ class LiveEngine:
     A change of size opens an engine for the new size. A frame on which the engine raises, or of which it makes
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
-    FAILED. Where the stream is ``hurried``, as live ones are, it is opened on a thread of its own, and frames go on as
-    FAILED meanwhile. ``restarts`` counts how often it was open again. ``failure`` is why the engine is out of
-    service, else None; ``info`` is what the last engine that started said of itself, ``depth`` how many frames it
-    takes at a time. ``settings`` are those of the run that were switched to with it. Every image of the engine is
-    checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what earlier
-    frames of its stream showed is in it before that, where the stream has a ``temporal``.
+    FAILED. Where the stream is ``hurried``, as live ones are, engines are opened on a thread of their own, and frames
+    go on as FAILED where that takes long. ``restarts`` counts how often one was open again. ``failure`` is why the
+    engine is out of service, else None; ``info`` is what the last engine that started said of itself, ``depth`` how
+    many frames it takes at a time. ``settings`` are those of the run that were switched to with it. Every image of the
+    engine is checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what
+    earlier frames of its stream showed is in it before that, where the stream has a ``temporal``.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -85,6 +88,16 @@ class LiveEngine:
         self.close()
         check_size(shape, self.scale)
         self._use(self._opened(shape))
+
+    def begin(self, shape: tuple[int, int]) -> None:
+        """As ``open``, where none is open; a ``hurried`` stream waits for it for at most ``BEGIN_S``."""
+        if self.engine is not None or self._opening is not None:
+            return
+        if self.hurried:
+            check_size(shape, self.scale)
+            self._open_beside(shape, BEGIN_S)
+        else:
+            self.open(shape)
 
     def prove(self, lr: Image) -> None:
         """Have the engine, open for images like ``lr`` (H, W), make an image of it that nobody gets, which also warms
@@ -185,15 +198,23 @@ class LiveEngine:
                 return
             if self.failure and self.clock.now_ns() < self._retry_ns:
                 return
-            if self.failure and self.hurried:
-                self._opening = EngineOpening(partial(self._opened, shape, self._take_away()))
+            if self.hurried:
+                self._open_beside(shape, 0.0 if self.failure else CHANGE_S)
                 return
-            again = bool(self.failure)
             self.open(shape)
+            self._is_open()
         except Exception as error:  # noqa: BLE001 - closing or opening a broken engine may raise anything
             self._fail(error, opening=True)
-        else:
-            self._is_open(again)
+
+    def _open_beside(self, shape: tuple[int, int], seconds: float) -> None:
+        """Open an engine for LR ``shape`` on a thread of its own, and use it where it is open within ``seconds``; else
+        frames go on without. Raises what opening raises by then."""
+        self._opening = EngineOpening(partial(self._opened, shape, self._take_away()))
+        if self._opening.wait(seconds):
+            self._take_opened(shape)
+        elif not self.failure:
+            self.failure = OPENING
+            log.warning(f"{OPENING} after {seconds:g} s; bicubic images, marked, until it is there")
 
     def _take_opened(self, shape: tuple[int, int]) -> bool:
         """Use the engine that was being opened, where it is open by now; whether one for ``shape`` must be opened all
@@ -203,12 +224,15 @@ class LiveEngine:
             return False
         self._opening = None
         self._use(opening.result())
-        self._is_open(True)
+        self._is_open()
         return self._shape != shape
 
-    def _is_open(self, again: bool) -> None:
+    def _is_open(self) -> None:
+        if self.failure == OPENING:
+            log.warning("the engine is open")
+        elif self.failure:
+            self.restarts += 1
         self.failure = None
-        self.restarts += again
 
     def _start(self, prepared: PreparedFrame) -> bool:
         """Hand ``prepared`` to the engine; whether that went."""
@@ -316,7 +340,8 @@ class LiveEngine:
         if not self.failure:
             log.warning(f"the engine failed ({words}); bicubic images, marked, until it is back")
         elif self._failures < len(RETRY_S):
-            log.warning(f"the engine cannot be opened ({words}); tried again in {wait:g} s")
+            when = f"in {wait:g} s" if wait else "at once"
+            log.warning(f"the engine cannot be opened ({words}); tried again {when}")
         self._failures += 1
         self._retry_ns = now + int(wait * 1e9)
         self.failure, self._away = words, True

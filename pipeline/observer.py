@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import Corrupt, Frame, Gap, Outcome, PreparedFrame, Result
 from clesr.pipeline.sink import Sink
 
@@ -56,6 +57,10 @@ class FrameRecorder(FrameObserver, Sink, Protocol):
     @property
     def alarm(self) -> str | None:
         """Why a recording that was asked for ended early, or could not begin; else None."""
+
+    @property
+    def alarms(self) -> Alarms:
+        """The alarms of the run, to which the recorder adds its own."""
 
     def status(self) -> Mapping[str, Any]:
         """What a Status says of recording. Any thread."""

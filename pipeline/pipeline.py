@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import ClesrError, RecordingError, SinkError, SourceError, first_line
 from clesr.engines.engine import EngineInfo
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.capture import READ_S, CaptureStage, Limits
 from clesr.pipeline.ending import Ending, let_go
 from clesr.pipeline.engine_stage import EngineStage
@@ -31,13 +33,14 @@ from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.source import RestartingSource, Source
+from clesr.pipeline.source import Source, restarts_of
 from clesr.pipeline.stats import RunStats
-from clesr.pipeline.status import State, Status, Summary
+from clesr.pipeline.status import SinkState, State, Status, Summary
 from clesr.pipeline.temporal import StreamFusion
 from clesr.pipeline.watchdog import Part, Timeouts, Watchdog
 
 log = SafeLogger(logging.getLogger(__name__))
+HANGS_S = 1.0  # in a call of a source, which is to return within READ_S
 __all__ = ["Limits", "Pipeline", "run_together"]
 
 
@@ -81,6 +84,7 @@ class Pipeline:
             factory = EngineStage(make, clock)
         self._engine = factory
         self.recorder = recorder
+        self.alarms = recorder.alarms if recorder is not None else Alarms()
         self._observers: tuple[FrameObserver, ...] = (self.stats, recorder) if recorder else (self.stats,)
         self._timeouts, self._limits = timeouts or Timeouts(), limits or Limits()
         full_s = self._timeouts.full if live else None
@@ -94,7 +98,7 @@ class Pipeline:
         self._errors: list[BaseException] = []
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
-        self.looked_ns = self._start_ns  # when the main thread last looked after it
+        self.looked_ns = self._start_ns  # when the main thread last looked after it, also while it is closed
         self._ending = Ending(source, self._workers, recorder, timeouts=self._timeouts, clock=clock)
         idle = self.stats.monitor.idle
         self._engines = EngineSwitch(
@@ -113,16 +117,24 @@ class Pipeline:
             drop_damaged=drop_damaged,
         )
         self._watchdog = Watchdog(self._timeouts)
-        self._silent = ""  # what is to be said of the engine now
+        self._silent: Mapping[str, str] = {}  # what is to be said now of parts that do not answer
         self._described: tuple[EngineInfo | None, str] = None, ""
         address = source.info.address
-        self._engine_part = Part(factory.timer, "the engine has not answered", "the engine answers again")
+        self._engine_part = Part(
+            "engine", factory.timer, "the engine has not answered", "the engine answers again"
+        )
+        self._call_part = Part(
+            "source", self._capture.call, f"{address} has not answered", f"{address} answers again"
+        )
         self._source_part = Part(
-            idle, f"no frame has come from {address}", f"frames come from {address} again"
+            "source", idle, f"no frame has come from {address}", f"frames come from {address} again"
+        )
+        self._sinks = dict(
+            zip(_distinct(worker.sink.name for worker in self._workers), self._workers, strict=True)
         )
         self._sink_parts = [
-            Part(worker.timer, f"{worker.sink.name} has not answered", f"{worker.sink.name} answers again")
-            for worker in self._workers
+            Part(name, worker.timer, f"{name} has not answered", f"{name} answers again")
+            for name, worker in self._sinks.items()
         ]
 
     def run(self) -> Summary:
@@ -171,6 +183,11 @@ class Pipeline:
         return self._source_thread is not None or self._finished
 
     @property
+    def ending(self) -> bool:
+        """Whether it takes no more frames, or has ended."""
+        return self._ending.stop.is_set()
+
+    @property
     def busy(self) -> bool:
         """Whether frames may still come through."""
         if self._source_thread is None:
@@ -190,9 +207,7 @@ class Pipeline:
 
     def look(self) -> None:
         """Main thread, again and again: say which part does not answer, give up those that have had their time."""
-        self.looked_ns = self.clock.now_ns()
-        self._watchdog.look(self._watched())
-        self._silent = self._watchdog.message(self._engine_part)
+        self._watch()
         late = self.stats.late()
         if late:
             self._capture.notes.add(late)
@@ -313,7 +328,12 @@ class Pipeline:
 
     def status(self) -> Status:
         info, failure = self._engine_state()
-        silent = self._silent
+        silents = self._silent
+        silent = silents.get("engine", "")
+        sinks = {name: worker.status(silent=name in silents) for name, worker in self._sinks.items()}
+        broken = {
+            name: f"it broke: {sink.error}" for name, sink in sinks.items() if sink.state is SinkState.BROKEN
+        }
         if info is not self._described[0]:
             self._described = info, str(info or "")
         return Status(
@@ -329,7 +349,10 @@ class Pipeline:
             switch_error=self._engines.error,
             temporal=self.temporal,
             engine_restarts=self._client.restarts,
-            source_restarts=self.source.restarts if isinstance(self.source, RestartingSource) else 0,
+            source_restarts=restarts_of(self.source),
+            **self.alarms.status(),
+            sinks=sinks,
+            troubles={**silents, **({"engine": failure} if failure else {}), **broken},
             **(self.recorder.status() if self.recorder is not None else {}),
         )
 
@@ -355,8 +378,8 @@ class Pipeline:
             outputs=tuple(worker.report for worker in self._workers if worker.report),
             notes=tuple(self._capture.notes.first),
             sinks={
-                worker.sink.name: {"written": worker.written, "skipped": worker.skipped}
-                for worker in self._workers
+                name: {"written": worker.written, "skipped": worker.skipped}
+                for name, worker in self._sinks.items()
             },
             fidelity=self.stats.fidelities.summary(),
             damaged=self.stats.damaged,
@@ -405,7 +428,9 @@ class Pipeline:
             needing = [o for o in needing if o.sink is not self.recorder]
         elif worker.sink is not self.recorder and self.recorder is not None and self.recorder.recording:
             going = "; the recording goes on"
-        log.error(f"{worker.sink.name} broke: {first_line(worker.error or SinkError('no reason'))}{going}")
+        words = f"{worker.sink.name} broke: {first_line(worker.error or SinkError('no reason'))}"
+        log.error(f"{words}{going}")
+        self.alarms.add(f"OUTPUT ENDED: {words}")
         if not needing:
             self.stop()
 
@@ -443,16 +468,27 @@ class Pipeline:
         sinks = [part for worker, part in zip(self._workers, self._sink_parts, strict=True) if worker.alive]
         if self._client.done.is_set():
             return sinks
-        return [self._engine_part, *([] if self._ending.stop.is_set() else [self._source_part]), *sinks]
+        hangs = self._capture.call.busy_s > HANGS_S  # and so gives no frame, which need not be said as well
+        source = [self._call_part] if hangs else [self._call_part, self._source_part]
+        return [self._engine_part, *([] if self._ending.stop.is_set() else source), *sinks]
+
+    def _watch(self) -> None:
+        """Main thread, again and again, until everything is closed."""
+        self.looked_ns = self.clock.now_ns()
+        parts = self._watched()
+        self._watchdog.look(parts)
+        words = ((part.name, self._watchdog.message(part)) for part in parts)
+        self._silent = {name: said for name, said in words if said}
 
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
         if self._capture.ended and not self._errors and not any(worker.error for worker in self._workers):
             self.on_end()
-        self._ending.close_sinks(lambda: self._watchdog.look(self._watched()))
+        self._ending.close_sinks(self._watch)
         limit = self._timeouts.abort if self._ending.aborted else self._timeouts.close
-        free = partial(self._engines.close, limit, hung=self._client.abandoned)
-        for close in (partial(self._engine.close, self._client), free, self._ending.close_source):
+        free = partial(self._engines.close, limit, self._watch, hung=self._client.abandoned)
+        close_source = partial(self._ending.close_source, self._watch)
+        for close in (partial(self._engine.close, self._client), free, close_source):
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
@@ -486,6 +522,14 @@ class Pipeline:
             return first
         named.__cause__ = first
         return named
+
+
+def _distinct(names: Iterable[str]) -> Iterator[str]:
+    """``names``, of which those that come again are numbered."""
+    seen = Counter[str]()
+    for name in names:
+        seen[name] += 1
+        yield f"{name} ({seen[name]})" if seen[name] > 1 else name
 
 
 def run_together(

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import SinkError
+from clesr.engines.common.errors import SinkError, first_line
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
-from clesr.pipeline.status import Status
+from clesr.pipeline.status import SinkState, SinkStatus, Status
 from clesr.pipeline.watchdog import CallTimer, left_behind
 
 log = SafeLogger(logging.getLogger(__name__))
@@ -58,8 +58,9 @@ class SinkWorker:
         size = 1 if sink.policy is Policy.DROP_OLDEST else RESULTS
         self.queue: FrameQueue[Result] = FrameQueue(size, sink.policy, wake)
         self.timer = CallTimer(clock)
-        self.written = self.skipped = self.missed = 0
+        self.written = self.skipped = self.missed = self.errors = 0
         self.error: BaseException | None = None
+        self._said = ""  # by the first error
         self.report: str | None = None
         self.fed = threading.Event()  # no more results are written
         self._clock, self._full_s = clock, full_s
@@ -130,17 +131,32 @@ class SinkWorker:
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def status(self, *, silent: bool) -> SinkStatus:
+        """Where the sink stands; ``silent`` where it does not come back from a call. Any thread."""
+        if self.errors:
+            state = SinkState.BROKEN
+        elif silent:
+            state = SinkState.SILENT
+        else:
+            state = SinkState.BEHIND if self._behind else SinkState.WORKING
+        return SinkStatus(state, self.written, self.skipped, self.errors, self._said)
+
     def give_up(self) -> None:
         """The sink does not come back from a call: nobody waits for it any more."""
         assert self._thread is not None
         left_behind.append(self._thread)
         message = f"{self.sink.name} has not answered for {self.timer.busy_s:.0f} s and is given up"
-        self.error = self.error or SinkError(message)
+        self._fail(SinkError(message))
         log.warning(message)
         self.queue.close()
         self.skipped += 1 + len(self.queue.drain())
         self.fed.set()
         self._closed.set()
+
+    def _fail(self, error: BaseException) -> None:
+        self.errors += 1
+        if self.error is None:
+            self.error, self._said = error, first_line(error)
 
     def _begin(self, work: Callable[..., None], *arguments: object) -> None:
         self._thread = stream_thread(f"clesr {self.sink.name}", work, *arguments)
@@ -198,7 +214,7 @@ class SinkWorker:
         try:
             return work(*arguments)
         except BaseException as error:  # noqa: BLE001 - kept, and raised on the main thread after the others are closed
-            self.error = self.error or error
+            self._fail(error)
             return None
         finally:
             self.timer.since_ns = None

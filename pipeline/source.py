@@ -63,7 +63,13 @@ class Source(Protocol):
 class RestartingSource(Protocol):
     """A source that is opened again when it breaks; ``restarts`` counts how often it was open again."""
 
-    restarts: int
+    @property
+    def restarts(self) -> int: ...
+
+
+def restarts_of(source: Source | None) -> int:
+    """`RestartingSource.restarts` of ``source``; 0 where it is none."""
+    return source.restarts if isinstance(source, RestartingSource) else 0
 
 
 @runtime_checkable

@@ -34,6 +34,27 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class SinkState(StrEnum):
+    """What a sink does with the results."""
+
+    WORKING = "working"
+    BEHIND = "behind"  # it is too slow: what it has no room for is left out
+    SILENT = "silent"  # it does not come back from a call
+    BROKEN = "broken"  # it takes nothing more
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """Where a sink stands: how many results it was given, how many were left out, how often it failed, and what it
+    said then, in a line."""
+
+    state: SinkState
+    delivered: int = 0
+    left_out: int = 0
+    errors: int = 0
+    error: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """A snapshot of a run. ``age_ns`` is the time since the capture of the newest result, None before the
@@ -42,9 +63,10 @@ class Status:
     session is being recorded, ``recording_s`` for how long, None where it is not; ``disk_minutes`` are those until its
     disk is full at the present rate, ``recording_bytes`` and ``disk_bytes`` the size of the session and what is free on
     its disk, None where that is not known; ``disk_low`` that up-scaled images are left out because it is nearly full.
-    ``alarm`` is what the user must not overlook, such as a recording that broke off: it stays until it is acknowledged,
-    and the next takes its place. ``alarms`` are all that wait, ``alarm`` first, ``acknowledged`` the last that were
-    acknowledged, the newest last. ``damaged`` counts frames that build on damaged
+    ``alarm`` is what the user must not overlook, such as a recording that broke off, or an output: it stays until it is
+    acknowledged, and the next takes its place. ``alarms`` are all that wait, ``alarm`` first, ``acknowledged`` the last
+    that were acknowledged, the newest last. ``sinks`` says where each sink stands; ``troubles`` which parts do not
+    work, and why: ``source``, ``engine``, and sinks by their names. ``damaged`` counts frames that build on damaged
     pictures, ``outages`` when the source was away. ``scale`` is that of the next image. ``switching`` says in words
     which engine is on its way, ``switch_error`` why the last one did not take over; ``temporal`` whether earlier frames
     help. ``engine_restarts`` and ``source_restarts`` count how often each was opened again after it had failed.
@@ -79,6 +101,8 @@ class Status:
     switch_error: str = ""
     temporal: bool = False
     pixel_um: float | None = None
+    sinks: Mapping[str, SinkStatus] = field(default_factory=dict)
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,10 @@ class CallTimer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that is watched, and the words for its silence: ``silent`` before "for N s", and ``back``."""
+    """A part that is watched, by its ``name``, and the words for its silence: ``silent`` before "for N s", and
+    ``back``."""
 
+    name: str
     timer: CallTimer
     silent: str
     back: str

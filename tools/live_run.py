@@ -242,7 +242,11 @@ def run_live(
                     MetricsServer(all_settings[0].metrics, {n: p for n, (p, _) in runs.items()})
                 )
             around.enter_context(
-                told_to_systemd(partial(_are_running, pipelines), partial(_are_looked_after, pipelines))
+                told_to_systemd(
+                    partial(_are_running, pipelines),
+                    partial(_are_looked_after, pipelines),
+                    partial(_are_ending, pipelines),
+                )
             )
             run_pipelines(runs, [operator.recordings for operator in operators])
     finally:
@@ -265,6 +269,10 @@ def run_live(
 
 def _are_running(pipelines: Sequence[Pipeline]) -> bool:
     return all(pipeline.started for pipeline in pipelines)
+
+
+def _are_ending(pipelines: Sequence[Pipeline]) -> bool:
+    return all(pipeline.ending for pipeline in pipelines)
 
 
 def _are_looked_after(pipelines: Sequence[Pipeline]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import select
 import socket
@@ -25,11 +26,16 @@ from clesr.engines.guidance import Guidance
 from clesr.engines.isolation.messages import MOST_BYTES, EngineRequest, Opened, Said
 from clesr.engines.opener import EngineOpener
 
+log = logging.getLogger(__name__)
 PROGRAM = "clesr.engines.isolation.process"
 FRAME_S = 2.0  # that a frame may take at least, before the process is killed
-FIRST_S = 30.0  # the first one, for which memory is made and kernels are loaded
-OPEN_S = 30.0  # to be opened again
+FIRST_S = (
+    30.0  # that the first one may take, for which memory is made and kernels are loaded; the most for any
+)
+OPEN_S = 300.0  # to be opened for a size for the first time: engines are compiled, tested and timed
+AGAIN_S = 30.0  # to be opened again at least
 SLOWER = 5.0  # times what it took before: what is slow by nature is not taken for hung
+TOLD_S = 30.0  # after which it is said that opening takes long, and how long it may
 END_S = 2.0
 SLOTS = 4  # frames that may be in flight at most
 
@@ -38,7 +44,8 @@ class IsolatedOpener(EngineOpener):
     """Opens engines as `EngineOpener` does, each in a process of its own.
 
     What was chosen and found to be fast the first time is opened at once the next, in a process that waits with its
-    libraries loaded.
+    libraries loaded. Opening may take ``OPEN_S`` for a new size, and for one that was opened ``SLOWER`` times what that
+    took, ``AGAIN_S`` at least.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -50,7 +57,7 @@ class IsolatedOpener(EngineOpener):
 
     def _chosen(self, shape: tuple[int, int]) -> Engine:
         before, begin = self._took_s.get(shape), SYSTEM.now_ns()
-        limit_s = None if before is None else max(OPEN_S, SLOWER * before)
+        limit_s = OPEN_S if before is None else min(OPEN_S, max(AGAIN_S, SLOWER * before))
         given = {**self.given, "fps": self.fps, **self._found}
         engine = IsolatedEngine(self._take_process(), given, shape, open_s=limit_s)
         self._took_s[shape] = max(before or 0.0, (SYSTEM.now_ns() - begin) / 1e9)
@@ -114,10 +121,19 @@ class EngineProcess:
         except OSError as error:
             raise self._died() from error
 
-    def answer(self, limit_s: float | None) -> Any:
-        """What the process answers within ``limit_s`` seconds; what it says meanwhile is logged."""
+    def answer(self, limit_s: float, told_s: float = math.inf) -> Any:
+        """What the process answers within ``limit_s`` seconds; what it says meanwhile is logged. That it takes longer
+        than ``told_s`` is said. Raises EngineError where it does not answer, and kills it."""
+        begun_ns = SYSTEM.now_ns()
         while True:
-            if not select.select([self._connection], [], [], limit_s)[0]:
+            took_s = (SYSTEM.now_ns() - begun_ns) / 1e9
+            wait_s = (told_s if took_s < told_s < limit_s else limit_s) - took_s
+            if not select.select([self._connection], [], [], max(0.0, wait_s))[0]:
+                if took_s + wait_s < limit_s:
+                    log.warning(
+                        f"the engine's process has not answered for {told_s:.0f} s; it is killed after {limit_s:.0f} s"
+                    )
+                    continue
                 self._kill()
                 raise EngineError(f"the engine's process has not answered for {limit_s:.0f} s and was killed")
             try:
@@ -169,9 +185,10 @@ class EngineProcess:
 class IsolatedEngine:
     """The engine that ``EngineOpener(**arguments)`` opens for LR ``shape`` (H, W), in ``process``.
 
-    ``collect`` raises EngineError where the process has died, or a frame takes far longer than those before: it is
-    killed then, and so is this engine's use. Images are handed over in shared memory. Raises what opening raises, and
-    EngineError where that takes more than ``open_s`` seconds.
+    ``collect`` raises EngineError where the process has died, or a frame takes more than ``frame_s`` seconds and far
+    longer than those before: it is killed then, and so is this engine's use. The first frame, which tells nothing of
+    the others, and the second may take ``first_s``, and none more. Images are handed over in shared memory. Raises what
+    opening raises, and EngineError where that takes more than ``open_s``.
     """
 
     def __init__(
@@ -180,18 +197,19 @@ class IsolatedEngine:
         arguments: dict[str, Any],
         shape: tuple[int, int],
         *,
-        open_s: float | None = None,
+        open_s: float = OPEN_S,
+        first_s: float = FIRST_S,
         frame_s: float = FRAME_S,
         clock: Clock = SYSTEM,
     ) -> None:
-        self._process, self._frame_s, self._clock = process, frame_s, clock
-        self._longest_s: float | None = None
+        self._process, self._first_s, self._frame_s, self._clock = process, first_s, frame_s, clock
+        self._collected, self._longest_s = 0, 0.0  # of frames after the first
         self._free, self._taken = deque(range(SLOTS)), deque[int]()
         self._reprojected: Sequence[Image] = ()
         with on_error(self.close):
             descriptors = [(given.descriptor, made.descriptor) for given, made in process.slots]
             process.send("open", EngineRequest(arguments, shape, descriptors))
-            opened = process.answer(open_s)
+            opened = process.answer(open_s, TOLD_S)
             if isinstance(opened, Exception):
                 raise opened
         self.opened: Opened = opened
@@ -226,10 +244,11 @@ class IsolatedEngine:
         self._free.append(slot)
         begin = self._clock.now_ns()
         self._process.send("collect")
-        answer = self._process.answer(
-            FIRST_S if self._longest_s is None else max(self._frame_s, SLOWER * self._longest_s)
-        )
-        self._longest_s = max(self._longest_s or 0.0, (self._clock.now_ns() - begin) / 1e9)
+        usual_s = min(self._first_s, max(self._frame_s, SLOWER * self._longest_s))
+        answer = self._process.answer(usual_s if self._collected > 1 else self._first_s)
+        if self._collected:
+            self._longest_s = max(self._longest_s, (self._clock.now_ns() - begin) / 1e9)
+        self._collected += 1
         if isinstance(answer, str):
             raise EngineError(answer)
         image, reprojected = self._process.slots[slot][1].get(answer)
@@ -242,4 +261,4 @@ class IsolatedEngine:
 
     def _ask(self, what: str) -> None:
         self._process.send("ask", what)
-        self._checking = self._process.answer(FIRST_S)
+        self._checking = self._process.answer(self._first_s)

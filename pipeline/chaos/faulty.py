@@ -22,7 +22,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Outage, Result
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.video import DurableFile
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.source import Source, SourceInfo, adjust
+from clesr.pipeline.source import Source, SourceInfo, adjust, restarts_of
 
 WORDS = "a fault on purpose (--chaos)"
 EARLY_NS = 10_000_000_000
@@ -63,6 +63,10 @@ class FaultySource:
         again, self._again = self._again, None
         item = again or self._source.read(timeout)
         return self._changed(item, kind) if isinstance(item, Frame) else item
+
+    @property
+    def restarts(self) -> int:
+        return restarts_of(self._source)
 
     def adjust(self, name: str, value: str) -> None:
         adjust(self._source, name, value)

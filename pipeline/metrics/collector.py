@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ from clesr.engines.common.packages import versions_of
 from clesr.pipeline.display.facts import is_old
 from clesr.pipeline.metrics.cards import CardState, CardWatch
 from clesr.pipeline.stats import BUCKETS_S, STAGES, RunStats
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.status import SinkState, State, Status
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -95,6 +95,7 @@ class _Families:
         for what, count in (("engine", status.engine_restarts), ("source", status.source_restarts)):
             words = f"How often the {what} was open again after it had failed."
             self._count(f"{what}_restarts", words, count, stream)
+        self._add_sinks(stream, status)
         self._add_recording(stream, status)
         self._gauge("stalled", "1 while no frame comes.", float(status.stalled), stream)
         self._gauge("recording", "1 while frames are recorded.", float(status.recording), stream)
@@ -104,6 +105,20 @@ class _Families:
             float(bool(status.alarm)),
             stream,
         )
+
+    def _add_sinks(self, stream: str, status: Status) -> None:
+        for name, sink in status.sinks.items():
+            for state in SinkState:
+                found = float(sink.state is state)
+                self._gauge(
+                    "sink_state", "1 for the state of the sink.", found, stream, sink=name, state=str(state)
+                )
+            for what, words, count in (
+                ("delivered", "Results that the sink was given.", sink.delivered),
+                ("left_out", "Results that the sink had no room or no time for.", sink.left_out),
+                ("errors", "How often the sink failed.", sink.errors),
+            ):
+                self._count(f"sink_{what}", words, count, stream, sink=name)
 
     def _add_recording(self, stream: str, status: Status) -> None:
         minutes = status.disk_minutes
@@ -170,27 +185,38 @@ def _card_families(cards: Iterable[CardState]) -> Iterator[Metric]:
         yield family
 
 
-def unwell(streams: Mapping[str, Watched]) -> dict[str, str]:
-    """The streams that do not do their work, with the reason: a part that does not answer, or has failed."""
-    found = {}
-    for stream, pipeline in streams.items():
-        status = pipeline.status()
-        if status.state in (State.FAILED, State.DEGRADED):
-            found[stream] = status.message or str(status.state)
-    return found
+Troubles = dict[str, dict[str, str]]
+"""By stream, which of its parts do not work, and why."""
 
 
-def unready(streams: Mapping[str, Watched]) -> dict[str, str]:
-    """The streams whose image nobody should rely on now, with the reason."""
-    found = unwell(streams)
-    for stream, pipeline in streams.items():
-        status = pipeline.status()
-        if status.state is not State.RUNNING:
-            found.setdefault(stream, f"the run is {status.state}")
-        elif status.age_ns is None:
-            found.setdefault(stream, "there is no image yet")
-        elif is_old(status):
-            found.setdefault(stream, "no frame comes" if status.stalled else "the newest image is old")
-        if status.alarm:
-            found.setdefault(stream, status.alarm)
+def unwell(streams: Mapping[str, Watched]) -> Troubles:
+    """The streams that do not do their work: a part does not answer, or has failed."""
+    return _of_streams(streams, _failing)
+
+
+def unready(streams: Mapping[str, Watched]) -> Troubles:
+    """The streams whose image nobody should rely on now, or that have an alarm."""
+    return _of_streams(streams, _unreliable)
+
+
+def _of_streams(streams: Mapping[str, Watched], troubles: Callable[[Status], Mapping[str, str]]) -> Troubles:
+    found = {stream: dict(troubles(pipeline.status())) for stream, pipeline in streams.items()}
+    return {stream: parts for stream, parts in found.items() if parts}
+
+
+def _failing(status: Status) -> Mapping[str, str]:
+    failed = status.state in (State.FAILED, State.DEGRADED)
+    return status.troubles or ({"run": status.message or f"the run is {status.state}"} if failed else {})
+
+
+def _unreliable(status: Status) -> Mapping[str, str]:
+    found = dict(_failing(status))
+    if status.state is not State.RUNNING:
+        found.setdefault("run", f"the run is {status.state}")
+    elif status.age_ns is None:
+        found["image"] = "there is no image yet"
+    elif is_old(status):
+        found["image"] = "no frame comes" if status.stalled else "the newest image is old"
+    if status.alarm:
+        found["alarm"] = status.alarm
     return found

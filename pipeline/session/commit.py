@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clesr.engines.common.clock import Clock
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.messages import SafeLogger, stream_name
-from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
 from clesr.pipeline.session.room import DiskRoom
 from clesr.pipeline.session.video import CLUSTER_MS

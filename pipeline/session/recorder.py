@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import (
     Corrupt,
     Frame,
@@ -162,10 +163,13 @@ class Recorder(FrameObserver):
         whatever is recorded later; ``close`` says the same, as an error."""
         return self._segments.alarm or next(reversed(self._segments.failures), None)
 
+    @property
+    def alarms(self) -> Alarms:
+        return self._segments.alarms
+
     def status(self) -> dict[str, Any]:
         """What a Status says of recording. Any thread; never waits for the disk."""
         recording, spans, room = self._trigger.recording, self._segments.recorded_ns, self._segments.room
-        waiting = self._segments.alarms.waiting
         return {
             "recording": recording,
             "recording_s": ((spans[1] - spans[0]) / 1e9 if spans else 0.0) if recording else None,
@@ -173,9 +177,6 @@ class Recorder(FrameObserver):
             "recording_bytes": room.size if recording else None,
             "disk_bytes": room.free if recording else None,
             "disk_low": room.low and recording,
-            "alarm": next(iter(waiting), ""),
-            "alarms": waiting,
-            "acknowledged": self._segments.alarms.acknowledged,
         }
 
     def acknowledge(self, alarm: str = "", number: int | None = None) -> str:

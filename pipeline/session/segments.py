@@ -16,10 +16,10 @@ from msgspec import structs
 
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.messages import SafeLogger
-from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause

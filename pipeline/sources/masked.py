@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outage
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.source import Source, adjust
+from clesr.pipeline.source import Source, adjust, restarts_of
 
 
 class Masked:
@@ -29,6 +29,10 @@ class Masked:
         if not isinstance(item, Frame):
             return item
         return replace(item, image=blank(item.image, self._regions))
+
+    @property
+    def restarts(self) -> int:
+        return restarts_of(self._source)
 
     def adjust(self, name: str, value: str) -> None:
         adjust(self._source, name, value)

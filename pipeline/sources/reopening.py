@@ -12,7 +12,7 @@ from clesr.engines.common.errors import EndOfSource, SourceError, UsageError, fi
 from clesr.engines.memory import trim_memory
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outage
 from clesr.pipeline.messages import SafeLogger
-from clesr.pipeline.source import Source, adjust
+from clesr.pipeline.source import Source, adjust, restarts_of
 
 log = SafeLogger(logging.getLogger(__name__))
 WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # before it is opened again, by failures in a row
@@ -24,12 +24,12 @@ a frame. Whatever else it raises is a fault of its own."""
 class Reopening:
     """``source``, closed and opened again by ``open_again`` when it raises what no source should: a driver or library
     that failed. Meanwhile it is away (`Outage`). Where it cannot be opened, that is tried again after growing waits.
-    Numbers go on where they ended. ``restarts`` counts how often it was open again.
+    Numbers go on where they ended. ``restarts`` counts how often it was open again, by itself too.
     """
 
     def __init__(self, source: Source, open_again: Callable[[], Source], clock: Clock = SYSTEM) -> None:
         self.info = source.info
-        self.restarts = 0
+        self._restarts = 0  # but those by itself of the present source
         self._source: Source | None = source
         self._open_again, self._clock = open_again, clock
         self._failures, self._due_ns = 0, 0
@@ -38,6 +38,10 @@ class Reopening:
         self._shift = 0  # of the numbers, which begin anew when it is opened again
         self._shifted = True  # whether that is known
         self._closed = False
+
+    @property
+    def restarts(self) -> int:
+        return self._restarts + restarts_of(self._source)
 
     def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
         if self._source is None:
@@ -78,6 +82,7 @@ class Reopening:
         if first:
             log.warning(f"{self.info.address} broke ({self._reason}); it is opened again")
         source, self._source = self._source, None
+        self._restarts += restarts_of(source)
         if source is not None:
             with suppress(Exception):
                 source.close()
@@ -94,7 +99,7 @@ class Reopening:
             self._failed(error)
             return None
         self._source, self._shifted = source, False
-        self.restarts += 1
+        self._restarts += 1
         if self._closed:  # meanwhile, by another thread
             source.close()
         reason, self._reason = self._reason, ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,11 @@ def on_stage(
     sinks: Sequence[Sink] = (),
     maps: MosaicFile | None = None,
     image_of: Callable[[int], Image] = lambda number: noise(number % 20),
+    raising: tuple[type[Exception], ...] = (),
     **settings: Any,
 ) -> Iterator[Stage]:
     """A stage in ``folder`` of the stream ``name``, of frames that ``image_of`` makes of their numbers, with ``sinks``
-    and ``maps``; its run is ended, and its ledger balanced, behind the block."""
+    and ``maps``; its run, which may end by errors ``raising``, is ended, and its ledger balanced, behind the block."""
     ended, pause = threading.Event(), threading.Event()
 
     def script() -> Iterator[Step]:
@@ -130,7 +131,12 @@ def on_stage(
     address = f"zmq+ipc://@clesr-{id(run)}"
     control = ControlSocket(address)
     control.serve({"live": (operator.controls, run.status)})
-    thread = threading.Thread(target=run.run)
+
+    def work() -> None:
+        with suppress(*raising):
+            run.run()
+
+    thread = threading.Thread(target=work)
     thread.start()
     stage = Stage(operator, address, folder)
     try:

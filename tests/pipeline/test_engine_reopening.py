@@ -14,7 +14,7 @@ from waits import joined
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.resample import quantise, resize
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
-from clesr.pipeline.live_engine import RETRY_S, WORKED_S, LiveEngine
+from clesr.pipeline.live_engine import OPENING, RETRY_S, WORKED_S, LiveEngine
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.status import State, Status
 
@@ -119,6 +119,53 @@ def test_a_recorded_source_waits_for_the_engine(opener: Opener) -> None:
     sink = ListSink()
     Pipeline(ScriptedSource(map(make_frame, range(9)), shape=SHAPE), opener, [sink], scale=2).run()
     assert [r.frame.number for r in sink.results if r.outcome is Outcome.FAILED] == [FAULTY]
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["first engine", "first frame"])
+def test_frames_are_bicubic_and_marked_while_the_first_engine_is_opened(
+    stated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And recorded: a live stream waits for no engine. That is no restart, and the line says what goes on."""
+    monkeypatch.setattr("clesr.pipeline.live_engine.BEGIN_S", 0.05)
+    monkeypatch.setattr("clesr.pipeline.live_engine.CHANGE_S", 0.05)
+    gate, sink, said, seen = threading.Event(), ListSink(), hear(), list[Status]()
+
+    def opened(shape: tuple[int, int]) -> FakeEngine:
+        assert gate.wait(60)
+        return FakeEngine(shape)
+
+    def script() -> Iterator[Step]:
+        for number in range(5):
+            yield make_frame(number, SHAPE)
+            until(lambda number=number: len(sink.results) > number)  # type: ignore[misc]
+        seen.append(run.status())
+        gate.set()
+        while sink.results[-1].outcome is not Outcome.UPSCALED:
+            yield make_frame(len(sink.results), SHAPE)
+            until(lambda: len(sink.results) == run.ledger.captured)
+
+    shape = SHAPE if stated else None
+    run = Pipeline(ScriptedSource(script(), live=True, shape=shape), opened, [sink], scale=2)
+    run.run()
+    run.ledger.check()
+    failed = sink.results[:-1]
+    assert [result.outcome for result in failed] == [Outcome.FAILED] * len(failed)
+    assert {result.reason for result in failed} == {OPENING}
+    assert seen[0].state is State.DEGRADED
+    assert seen[0].message == seen[0].troubles["engine"] == OPENING
+    assert run.status().engine_restarts == 0
+    assert [line for line in said if line.startswith("the engine")] == [
+        f"{OPENING} after 0.05 s; bicubic images, marked, until it is there",
+        "the engine is open",
+    ]
+
+
+def test_what_is_wrong_with_the_first_engine_ends_a_live_run_at_once() -> None:
+    def opened(_shape: tuple[int, int]) -> FakeEngine:
+        raise EngineError("there is no such engine")
+
+    with pytest.raises(EngineError, match="there is no such engine"):
+        Pipeline(ScriptedSource((), live=True, shape=SHAPE), opened, [ListSink()], scale=2).run()
 
 
 def job(number: int, clock: ManualClock) -> PreparedFrame:

@@ -4,7 +4,7 @@ and ends without them."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, mak
 from waits import joined
 
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import EngineError, SinkError, SourceError
+from clesr.engines.common.errors import EngineError, SinkError, SourceError, first_line
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result, Times
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Limits, Pipeline
@@ -27,7 +27,7 @@ from clesr.pipeline.session.writer import Entry
 from clesr.pipeline.sink_worker import CALM_S, RESULTS, SinkWorker
 from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.sinks.window.scene import Scene
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.status import SinkState, State, Status
 from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog
 
 SHORT = Timeouts(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)
@@ -129,9 +129,12 @@ def test_a_sink_that_raises_whatever_wherever_is_dropped(
     other, camera = ListSink(name="other"), Camera()
     run, said = record(camera, tmp_path / "s", broken, other)
 
+    seen: list[Status] = []
+
     def stop() -> None:
         assert camera.read_all.wait(20)
-        until(lambda: where == "close" or any("screen broke" in line for line in said))
+        until(lambda: where == "close" or bool(run.status().alarm))
+        seen.append(run.status())
         run.stop()
 
     raised = ends(run, stop)
@@ -143,6 +146,63 @@ def test_a_sink_that_raises_whatever_wherever_is_dropped(
         (line,) = (line for line in said if "screen broke" in line)
         assert line.endswith("; the recording goes on")
         assert "\n" not in line
+        (status,) = seen
+        why = first_line(error)
+        assert status.alarm == f"OUTPUT ENDED: screen broke: {why}"
+        assert status.troubles == {"screen": f"it broke: {why}"}
+        assert status.sinks["screen"].state is SinkState.BROKEN
+        assert status.sinks["screen"].errors == 1
+        assert status.sinks["screen"].error == why
+        assert status.sinks["other"].state is status.sinks["recorder"].state is SinkState.WORKING
+        assert status.recording
+        assert run.recorder is not None
+        assert run.alarms.acknowledge() == status.alarm
+        assert run.status().alarm == ""
+
+
+def test_a_sink_that_does_not_answer_is_named_until_it_does(release: threading.Event) -> None:
+    screen, camera = Screen(), Camera()
+    screen.on_write = lambda _result: assert_set(release)
+    run = Pipeline(camera, FakeEngine, [screen, ListSink(name="other")], scale=2, timeouts=SHORT)
+
+    seen: list[Status] = []
+
+    def act() -> None:
+        until(lambda: "screen" in run.status().troubles)
+        seen.append(run.status())
+        release.set()
+        until(lambda: run.status().sinks["screen"].state is SinkState.WORKING)
+        run.stop()
+
+    assert ends(run, act) is None
+    assert seen[0].troubles["screen"].startswith("screen has not answered for ")
+    assert seen[0].sinks["screen"].state is SinkState.SILENT
+    assert seen[0].alarm == "", "it may come back"
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_source_that_gives_nothing_is_a_part_that_fails(release: threading.Event, hangs: bool) -> None:
+    """Stuck in a driver it is told as such, else as one without frames; a line in either case."""
+    camera, said = Camera(count=5), hear()
+    if hangs:
+        camera.on_read = lambda number: assert_set(release) if number == 3 else None
+    run = Pipeline(camera, FakeEngine, [ListSink()], scale=2, timeouts=replace(SHORT, told=1.5, close=30.0))
+
+    seen: list[Mapping[str, str]] = []
+
+    def act() -> None:
+        until(lambda: "source" in run.status().troubles)
+        seen.append(run.status().troubles)
+        release.set()
+        until(lambda: not hangs or any(line.startswith("scripted answers again") for line in said))
+        run.stop()
+
+    assert ends(run, act) is None
+    words = "scripted has not answered" if hangs else "no frame has come from scripted"
+    assert seen[0]["source"].startswith(words)
+    first, *_ = (line for line in said if "scripted" in line)
+    assert first.startswith(words)
+    assert hangs or not any("scripted has not answered" in line for line in said)
 
 
 def test_the_last_sink_that_breaks_ends_a_run_that_records_nothing() -> None:
@@ -383,7 +443,7 @@ def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
     clock, said = ManualClock(), hear()
     timer = CallTimer(clock)
     part, dog = (
-        Part(timer, "the engine has not answered", "the engine answers again"),
+        Part("engine", timer, "the engine has not answered", "the engine answers again"),
         Watchdog(Timeouts()),
     )
 
@@ -491,7 +551,7 @@ def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: th
 def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
     clock, said = ManualClock(), hear()
     timer, watchdog = CallTimer(clock), Watchdog(Timeouts())
-    parts = [Part(timer, "the engine has not answered", "the engine answers again")]
+    parts = [Part("engine", timer, "the engine has not answered", "the engine answers again")]
     timer.since_ns = clock.now_ns()
     clock.advance(2.9)
     watchdog.look(parts)

@@ -9,8 +9,8 @@ import pytest
 from session_runs import PERIOD_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, ShiftedClock, Step
 
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import Frame, Outcome
-from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.commit import DEAD_NS, Committer, DiskWatchdog
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.verify import verify

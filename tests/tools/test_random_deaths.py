@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import av
@@ -126,15 +127,19 @@ class Scene:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.kind = self.choice.choice(["zmq+tcp", "igtl"])
-        self.receiver_port = port
+        self.receiver_port, self.taken = port, b""
         return f"{self.kind}://127.0.0.1:{port}"
 
     def connect(self) -> None:
-        """A receiver of the results, which takes some and then nothing."""
+        """A receiver of the results, which takes some and then nothing. It gets those that are made from now on, so the
+        frames must go on while it waits."""
         if self.kind == "igtl":
             receiver = self.stack.enter_context(self._connected())
-            receiver.recv(1000)
-            self.receiver: Callable[[], object] = receiver.close
+            taking = threading.Thread(target=self._take, args=(receiver,))
+            taking.start()
+            self.stack.callback(joined, taking)
+            self.receiver: Callable[[], object] = partial(self._hang_up, receiver)
+            self.stack.callback(self.receiver)
         else:
             context = peer_context()
             self.stack.callback(context.destroy, 0)
@@ -144,13 +149,22 @@ class Scene:
             subscriber.connect(f"tcp://127.0.0.1:{self.receiver_port}")
             self.receiver = lambda: subscriber.close(0)
 
+    def _take(self, receiver: socket.socket) -> None:
+        with suppress(OSError):  # it was killed
+            self.taken += receiver.recv(1000)
+
+    def _hang_up(self, receiver: socket.socket) -> None:
+        with suppress(OSError):  # the other end was faster, or it was done before
+            receiver.shutdown(socket.SHUT_RDWR)
+        receiver.close()
+
     def _connected(self) -> socket.socket:
         """To the receivers' port, which may be opened a little later than the source."""
         made: list[socket.socket] = []
 
         def connected() -> bool:
             with suppress(ConnectionRefusedError):
-                made.append(socket.create_connection(("127.0.0.1", self.receiver_port), 20))
+                made.append(socket.create_connection(("127.0.0.1", self.receiver_port), PATIENCE_S))
             return bool(made)
 
         until(connected)
@@ -236,6 +250,9 @@ def test_the_recording_is_complete_whatever_dies(
     status = scene.live.wait(PATIENCE_S)
     said = scene.heard.decode(errors="replace")
     assert status in (0, 1), said
+    assert scene.taken or scene.kind != "igtl" or scene.kill_receiver in faults, (
+        "it got images, unless it was killed"
+    )
     assert "Traceback" not in said
     first, *_ = recorded = stamps(tmp_path / "s" / "raw.mkv")
     assert first < 10, "only frames from before it was ready are passed over"

@@ -8,6 +8,7 @@ from typing import Any
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.operator.operator import Operator
+from clesr.pipeline.session.recorder import Recorder
 
 SOON_S = 4.0  # until the recorder must have taken up what it was told; less than a caller waits
 
@@ -53,8 +54,12 @@ def _number(operator: Operator) -> int | None:
 
 
 def _acknowledge(operator: Operator, alarm: str) -> Mapping[str, Any]:
-    recorder = operator.recorder
-    seen, waiting = recorder.acknowledge(alarm, _number(operator)), len(recorder.status()["alarms"])
+    alarms, recorder = operator.pipeline.alarms, operator.pipeline.recorder
+    if isinstance(recorder, Recorder):
+        seen = recorder.acknowledge(alarm, _number(operator))
+    else:
+        seen = alarms.acknowledge(alarm)
+    waiting = len(alarms.waiting)
     said = "acknowledged" if seen else "that alarm does not wait" if alarm else "there is no alarm"
     return {"said": f"{said}; {waiting} more" if waiting else said, "alarm": seen, "waiting": waiting}
 

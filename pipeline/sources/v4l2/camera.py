@@ -64,6 +64,7 @@ class CameraSource:
         self._capture: Capture | None = Capture(device, wanted)
         self._wanted = replace(wanted, size=self._capture.size, pixel_format=self._capture.pixel_format)
         self._begin(self._capture)
+        self.restarts = 0  # how often it was open again
         self._number, self._sequence = -1, -1  # of the last frame; -1 before the first of this opening
         self._gone = False  # unplugged, as the reader is to be told after the frames before
         self._away = False  # unplugged, as the reader was told
@@ -153,6 +154,7 @@ class CameraSource:
             except SourceError:
                 return True  # not ready yet: it may still get its name, its permissions, its settings
             self._begin(self._capture)
+            self.restarts += 1
         return True
 
     def _begin(self, capture: Capture) -> None:

@@ -93,6 +93,7 @@ class StreamSource(Receiver[Frame | Corrupt]):
         self._came_ns: int | None = None  # when the last frame did
         self._away = False  # which the reader was told
         self._held: Frame | Corrupt | None = None  # the frame after an outage
+        self.restarts = 0  # how often it was connected again
         self._lost = ""  # why the connection was, until a frame comes again
         self._start("clesr-stream", partial(self._receive, first))
 
@@ -131,6 +132,7 @@ class StreamSource(Receiver[Frame | Corrupt]):
             container = None
             with suppress(SourceError):
                 container = _connect(self._address, self._options.timeout)
+                self.restarts += 1
 
     def _hand_over(self, container: av.container.InputContainer) -> None:
         """What comes, until the stream breaks or this source is closed."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
+import pickle
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +17,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import hear
 from support import until
+from waits import joined
 
-from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.clock import SYSTEM, SystemClock
 from clesr.engines.common.errors import EngineError, WeightsError
 from clesr.engines.guidance import guide
+from clesr.engines.isolation import engine as engine_module
 from clesr.engines.isolation import process as process_module
 from clesr.engines.isolation.engine import EngineProcess, IsolatedEngine, IsolatedOpener
+from clesr.engines.isolation.messages import Said
 from clesr.engines.opener import EngineOpener
 from clesr.engines.results import run_frame
+from clesr.pipeline import live_engine
 from clesr.pipeline.frame import Frame, Image, Outcome
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import WORKED_S
@@ -81,8 +89,9 @@ def test_a_process_that_dies_is_an_error_of_its_frame(engine: IsolatedEngine, nu
 
 
 def test_a_process_that_hangs_is_killed(engine: IsolatedEngine) -> None:
-    engine.submit(picture())
-    engine.collect()
+    for _ in range(2):
+        engine.submit(picture())
+        engine.collect()
     engine.submit(picture())
     os.kill(engine.pid, signal.SIGSTOP)
     with pytest.raises(EngineError, match=r"has not answered for \S+ s and was killed"):
@@ -97,6 +106,105 @@ def test_a_process_that_never_opens_its_engine_is_killed() -> None:
     with pytest.raises(EngineError, match="has not answered for 0 s and was killed"):
         IsolatedEngine(process, NEAREST, SHAPE, open_s=0.1)
     assert not process.alive
+
+
+def test_one_that_hangs_on_its_first_frame_is_killed() -> None:
+    made = IsolatedEngine(EngineProcess(), NEAREST, SHAPE, first_s=0.4)
+    os.kill(made.pid, signal.SIGSTOP)
+    made.submit(picture())
+    with pytest.raises(EngineError, match="has not answered for 0 s and was killed"):
+        made.collect()
+    assert not made._process.alive
+    made.close()
+
+
+def test_the_first_frame_says_nothing_of_how_long_others_may_take() -> None:
+    """It may be seconds of compiling: others that hang are not waited for five times as long."""
+
+    class Compiling(SystemClock):
+        times = iter(int(seconds * 1e9) for seconds in (0, 10, 10, 10.01, 10.01, 10.02))
+
+        def now_ns(self) -> int:
+            return next(self.times)
+
+    made = IsolatedEngine(EngineProcess(), NEAREST, SHAPE, frame_s=0.6, clock=Compiling())
+    for _ in range(2):
+        made.submit(picture())
+        made.collect()
+    made.submit(picture())
+    os.kill(made.pid, signal.SIGSTOP)
+    with pytest.raises(EngineError, match="has not answered for 1 s"):
+        made.collect()
+    made.close()
+
+
+def test_a_process_that_only_talks_does_not_answer() -> None:
+    process, said, stop = EngineProcess(), hear(), threading.Event()
+    process._connection.close()
+    process._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    message = pickle.dumps(Said("clesr.engines.opener", logging.WARNING, "still at it"))
+
+    def talk() -> None:
+        while not stop.wait(0.02):
+            theirs.send(message)
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    try:
+        with pytest.raises(EngineError, match="has not answered for 1 s and was killed"):
+            process.answer(0.6, told_s=0.3)
+    finally:
+        stop.set()
+        joined(talking)
+        theirs.close()
+        process.close()
+    assert "still at it" in said
+    assert "the engine's process has not answered for 0 s; it is killed after 1 s" in said
+
+
+def test_an_engine_that_hangs_when_opened_ends_no_live_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames are bicubic, marked, until it is killed and the next one is open."""
+    monkeypatch.setattr(engine_module, "OPEN_S", 1.5)
+    monkeypatch.setattr(live_engine, "BEGIN_S", 0.1)
+
+    class Hanging(IsolatedOpener):
+        taken = 0
+
+        def _take_process(self) -> EngineProcess:
+            self.taken += 1
+            process = super()._take_process()
+            if self.taken == 1:
+                os.kill(process.pid, signal.SIGSTOP)
+            return process
+
+        def _chosen(self, shape: tuple[int, int]) -> Any:
+            if self.taken:
+                monkeypatch.setattr(engine_module, "OPEN_S", 60.0)
+            return super()._chosen(shape)
+
+    opener, said = Hanging(2, "nearest", "auto"), hear()
+    seen, upscaled = list[Any](), threading.Event()
+
+    class Screen(Views):
+        def write(self, result: Any) -> None:
+            seen.append(result)
+            if result.outcome is Outcome.UPSCALED:
+                upscaled.set()
+
+    run = Pipeline(Clockwork(), opener, [Screen()], scale=2, prepare=Prepare(window=Window("full")))
+    thread = threading.Thread(target=run.run)
+    thread.start()
+    try:
+        until(lambda: bool(seen))
+        first = seen[0]
+        assert upscaled.wait(60)
+    finally:
+        run.stop()
+        joined(thread)
+    assert first.outcome is Outcome.FAILED
+    assert first.reason == live_engine.OPENING
+    assert opener.taken == 2
+    assert any("has not answered for 2 s and was killed" in line and "tried again" in line for line in said)
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no such policy")

@@ -24,6 +24,7 @@ import numpy as np
 from clesr.engines.common.clock import SystemClock
 from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.frame import Corrupt, Frame, Outage
+from clesr.pipeline.source import restarts_of
 from clesr.pipeline.sources.v4l2 import capture
 from clesr.pipeline.sources.v4l2.camera import CameraSource
 from clesr.pipeline.sources.v4l2.listing import camera_lines
@@ -326,6 +327,7 @@ def unplugged() -> Any:
         after = [item.number for item in first] + numbers(source, 4)
         seen.append(
             {**gone, "told": told, "silent": silent, "seconds": seconds, "after": after, "log": log()[mark:]}
+            | {"restarts": restarts_of(source)}
         )
     shape = [frame.image.shape for frame in take(source, 1) if isinstance(frame, Frame)]
     source.close()

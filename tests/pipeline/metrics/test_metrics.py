@@ -20,16 +20,17 @@ import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from session_runs import frames, make_run
-from support import until
+from support import ListSink, until
 from waits import joined
 
 from clesr.engines.common.errors import SinkError, UsageError
+from clesr.pipeline.frame import Result
 from clesr.pipeline.metrics.cards import CardState, CardWatch
 from clesr.pipeline.metrics.collector import PipelineCollector
 from clesr.pipeline.metrics.server import MOST_AT_ONCE, MetricsServer, parse_listen
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import STAGES
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.status import SinkState, State, Status
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -40,7 +41,7 @@ class Told:
     def __init__(self, **fields: Any) -> None:
         usual = {
             "state": State.RUNNING, "age_ns": 40_000_000, "period_ns": 40_000_000, "stalled": False, "alarm": "",
-            "message": "",
+            "message": "", "troubles": {},
         }  # fmt: skip
         self._status = type("Told", (), usual | fields)
 
@@ -230,6 +231,8 @@ def test_the_dashboard_asks_for_figures_that_there_are(run: Pipeline) -> None:
         ({"alarm": "RECORDING ENDED: the disk is full"}, True, False),
         ({"state": State.DEGRADED, "message": "the engine failed"}, False, False),
         ({"state": State.FAILED}, False, False),
+        ({"troubles": {"out.mkv": "it broke: the disk is full"}}, False, False),
+        ({"troubles": {"source": "it has not answered for 4 s"}}, False, False),
     ],
 )
 def test_health_is_told_as_it_is(fields: dict[str, Any], healthy: bool, ready: bool) -> None:
@@ -242,8 +245,36 @@ def test_health_is_told_as_it_is(fields: dict[str, Any], healthy: bool, ready: b
             answer = json.loads(text)
             assert answer["ok"] is well
             assert set(answer["troubles"]) == (set() if well else {"b"})
+            assert fields.get("troubles", {}).items() <= answer["troubles"].get("b", {}).items()
     finally:
         server.close()
+
+
+def test_each_sink_has_its_figures_also_where_two_have_a_name() -> None:
+    def fail(_result: Result) -> None:
+        raise SinkError("the disk\nis full")
+
+    sinks = [ListSink(name="out"), ListSink(name="out", on_write=fail)]
+    run, _ = make_run(frames([0, 1, 2]), sinks=sinks)
+    with pytest.raises(SinkError):
+        run.run()
+    server = MetricsServer("127.0.0.1:0", {"left": run})
+    try:
+        found = figures(get(server, "/metrics")[1])
+        health = json.loads(get(server, "/healthz")[1])
+    finally:
+        server.close()
+
+    def counts(name: str) -> list[float]:
+        kinds = ("delivered", "left_out", "errors")
+        return [found[f"clesr_sink_{kind}_total", *sorted(("left", name))] for kind in kinds]
+
+    assert counts("out") == [3, 0, 0]
+    assert counts("out (2)") == [0, 3, 1]
+    for name, state in (("out", SinkState.WORKING), ("out (2)", SinkState.BROKEN)):
+        states = [found["clesr_sink_state", *sorted(("left", name, str(each)))] for each in SinkState]
+        assert states == [float(each is state) for each in SinkState]
+    assert health["troubles"]["left"]["out (2)"] == "it broke: the disk"
 
 
 def test_other_paths_and_methods_are_refused(server: MetricsServer) -> None:

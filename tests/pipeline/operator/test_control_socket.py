@@ -13,11 +13,13 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operated import Stage, on_stage
+from support import ListSink, until
 from zmq_peers import peer_context
 
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.pipeline.controls import Action, Controls
 from clesr.pipeline.curve import make_keys
+from clesr.pipeline.frame import Result
 from clesr.pipeline.operator.control_socket import MOST_BYTES, REFUSED_BYTES, ControlSocket, ask
 from clesr.pipeline.operator.plain import plain
 
@@ -226,3 +228,27 @@ def test_values_are_plain() -> None:
         "a": [1, None, True, None, "x"],
         "2": {"b": -0.5},
     }
+
+
+def test_an_output_that_breaks_is_an_alarm_until_it_is_acknowledged(tmp_path: Path) -> None:
+    def fail(_result: Result) -> None:
+        raise SinkError("the network is gone")
+
+    sinks = [ListSink(name="net", on_write=fail), ListSink()]
+    with on_stage(tmp_path, sinks=sinks, raising=(SinkError,)) as stage:
+
+        def told() -> dict[str, Any]:
+            status: dict[str, Any] = ask(stage.address, {"status": True}, 20)["status"]
+            return status
+
+        until(lambda: told()["alarm"] != "")
+        status = told()
+        assert status["alarm"] == "OUTPUT ENDED: net broke: the network is gone"
+        assert status["troubles"] == {"net": "it broke: the network is gone"}
+        assert status["sinks"]["net"]["state"] == "broken"
+        assert status["sinks"]["net"]["left_out"] > 0
+        assert status["sinks"]["recorder"]["state"] == "working"
+        seen = ask(stage.address, {"action": "acknowledge"}, 20)
+        assert seen["alarms"] == [status["alarm"]]
+        assert told()["alarm"] == ""
+        assert told()["troubles"] == status["troubles"], "that is as it was"

@@ -13,7 +13,7 @@ from heard import hear
 from session_runs import frames, make_run, record
 from support import ManualClock, Step, until
 
-from clesr.pipeline.session.alarms import Alarms
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.session.commit import DEAD_NS, LOSS_NS, Committer
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.reader import demux, read_session

@@ -14,10 +14,10 @@ from support import Step, until
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import WriteRule
+from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import Corrupt, Outage
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session import segments
-from clesr.pipeline.session.alarms import Alarms
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.notes import NOTES
 from clesr.pipeline.session.reader import read_session

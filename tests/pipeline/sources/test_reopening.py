@@ -8,7 +8,11 @@ import pytest
 from support import ManualClock, ScriptedSource, Step, make_frame
 
 from clesr.engines.common.errors import EndOfSource, SourceError
+from clesr.pipeline.chaos.faulty import FaultySource
+from clesr.pipeline.chaos.plan import parse_plan
 from clesr.pipeline.frame import Frame, Outage
+from clesr.pipeline.source import restarts_of
+from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.reopening import WAITS_S, Reopening
 
 
@@ -66,3 +70,26 @@ def test_it_is_not_opened_again_once_it_is_closed() -> None:
     source.close()
     assert source.read(0.1) is None
     assert len(opened) == 1
+
+
+def test_what_reopens_by_itself_is_counted_through_all_that_is_around_it() -> None:
+    class Camera(ScriptedSource):
+        restarts = 0
+
+        def unplugged(self) -> None:
+            self.restarts += 1
+
+    plan = parse_plan("sink-slow@9999")
+
+    def opened(last: Exception | None) -> FaultySource:
+        camera = Camera((), live=True)
+        camera._script = iter([make_frame(0), camera.unplugged, make_frame(1), last])
+        return FaultySource(Masked(camera, ()), plan)
+
+    source = Reopening(opened(RuntimeError("driver")), lambda: opened(None), ManualClock())
+    counts = []
+    for _ in range(6):
+        source.read(0.1)
+        counts.append(restarts_of(source))
+    assert counts == [0, 1, 1, 2, 2, 3], "unplugged, broken and opened again, unplugged again"
+    assert restarts_of(ScriptedSource(())) == 0

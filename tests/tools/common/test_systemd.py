@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from support import until
+from support import FakeEngine, ListSink, ScriptedSource, make_frame, until
+from waits import joined
 
+from clesr.engines.common.clock import SYSTEM
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.session.verify import verify
+from clesr.tools import live_run
 from clesr.tools.common.systemd import told_to_systemd
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -24,7 +36,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
 
 def test_it_is_told_when_it_is_ready_and_while_it_is_alive(systemd: socket.socket) -> None:
     ready, alive = False, True
-    with systemd, told_to_systemd(lambda: ready, lambda: alive):
+    with systemd, told_to_systemd(lambda: ready, lambda: alive, lambda: False):
         assert systemd.recv(100) == b"WATCHDOG=1"
         ready = True
         heard = [systemd.recv(100) for _ in range(20)]
@@ -44,11 +56,52 @@ def test_it_is_told_when_it_is_ready_and_while_it_is_alive(systemd: socket.socke
 
 def test_nothing_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    with told_to_systemd(lambda: pytest.fail("asked"), lambda: pytest.fail("asked")):
+    with told_to_systemd(*[lambda: pytest.fail("asked")] * 3):
         pass
 
 
 def test_a_socket_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", os.fspath(tmp_path / "gone"))
-    with told_to_systemd(lambda: True, lambda: True):
+    with told_to_systemd(lambda: True, lambda: True, lambda: True):
         pass
+
+
+@pytest.mark.parametrize("part", ["output", "recorder", "source"])
+def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
+    systemd: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """systemd hears at the begin of the end that it ends, and until that is done that it needs more time."""
+    monkeypatch.setattr(live_run, "LOOKED_S", 0.5)
+    closing, release = threading.Event(), threading.Event()
+
+    def slow(close: Callable[[], T]) -> Callable[[], T]:
+        def closed() -> T:
+            closing.set()
+            assert release.wait(60)
+            return close()
+
+        return closed
+
+    source, sink = ScriptedSource(map(make_frame, range(5)), shape=(8, 10)), ListSink()
+    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    slowed: Any = {"output": sink, "recorder": recorder, "source": source}[part]
+    slowed.close = slow(slowed.close)
+    run = Pipeline(source, FakeEngine, [sink], scale=2, recorder=recorder)
+    run.start_recording(tmp_path / "s")
+    asked = (live_run._are_running, live_run._are_looked_after, live_run._are_ending)
+    ready, alive, ending = (partial(ask, [run]) for ask in asked)
+    thread = threading.Thread(target=run.run)
+    with systemd, told_to_systemd(ready, alive, ending):
+        thread.start()
+        try:
+            heard = [systemd.recv(100).decode() for _ in iter(closing.is_set, True)]
+            enough_ns = SYSTEM.now_ns() + int(3 * live_run.LOOKED_S * 1e9)
+            while SYSTEM.now_ns() < enough_ns:
+                heard.append(systemd.recv(100).decode())
+            words = {systemd.recv(100).decode() for _ in range(20)}
+        finally:
+            release.set()
+            joined(thread)
+    assert [*heard, *words].count("STOPPING=1") == 1
+    assert words == {"WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"}
+    assert verify(tmp_path / "s").holds

@@ -245,6 +245,7 @@ def test_unplugging_is_survived(scenario: Scenario) -> None:
         assert back["released"] == back["open"] == index + 1  # no descriptor or mapping was kept
         assert back["silent"]
         assert back["told"] == [[False, False], [True, False]]  # an outage of unknown number
+        assert back["restarts"] == index + 1
         assert back["seconds"] < 2
         assert "S_FMT Y12 160x120" in back["log"]
         assert "S_PARM 60" in back["log"]

@@ -36,6 +36,7 @@ from clesr.pipeline.frame import Frame
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
+from clesr.pipeline.source import restarts_of
 from clesr.pipeline.sources.registry import SourceOptions, open_source
 from clesr.pipeline.sources.video import program
 from clesr.pipeline.sources.video.stream import StreamSource, open_stream
@@ -79,6 +80,7 @@ def test_an_rtsp_server_that_was_away_leaves_a_named_gap(tmp_path: Path, closing
     assert min(delays) > -0.001, "no frame is older than it is"
     assert np.median(delays[-48:]) < np.median(delays[:48]) + 0.5, "times begin anew with the connection"
     assert watched.unexplained() == []
+    assert restarts_of(watched.source) == 1
 
 
 def test_an_rtsp_server_that_pauses_tells_by_its_times_how_many_are_missing(

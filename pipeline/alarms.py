@@ -1,9 +1,10 @@
-"""What the user must not overlook about a recording: what went wrong, until it is acknowledged."""
+"""What the user must not overlook: what went wrong with recording or outputs, until it is acknowledged."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Any
 
 ALARMS = 20  # that wait to be acknowledged, and that are remembered when they were
 LONGEST = 1000  # characters of one
@@ -35,6 +36,11 @@ class Alarms:
             del self._open[seen]
             self._acknowledged.append(seen)
         return seen
+
+    def status(self) -> dict[str, Any]:
+        """What a Status says of alarms."""
+        waiting = self.waiting
+        return {"alarm": next(iter(waiting), ""), "alarms": waiting, "acknowledged": self.acknowledged}
 
     @property
     def waiting(self) -> tuple[str, ...]:
