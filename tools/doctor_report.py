@@ -14,8 +14,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 
 from clesr import __version__
+from clesr.engines.backends.cuda.buffers import page_locked_memory
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.packages import version_of
@@ -57,8 +59,9 @@ def _engines() -> Iterator[str]:
         return
     model = find_model("fast", 4)
     for candidate in engines():
-        untried = candidate.on_request  # and for some networks alone
-        yield _engine(candidate, candidate.reason if untried else why_not(candidate, model, EXAMPLE))
+        yield _engine(candidate, why_not(candidate, model, EXAMPLE))
+    if torch.cuda.is_available():
+        yield f"    page-locked memory: {page_locked_memory()}"
     yield from _would_run(model)
 
 
