@@ -44,6 +44,7 @@ def report() -> Iterator[str]:
     yield f"packages: {', '.join(said)}"
     yield ""
     yield from _engines()
+    yield from _memory()
     yield ""
     yield from _cameras()
     yield _display()
@@ -60,8 +61,6 @@ def _engines() -> Iterator[str]:
     model = find_model("fast", 4)
     for candidate in engines():
         yield _engine(candidate, why_not(candidate, model, EXAMPLE))
-    if torch.cuda.is_available():
-        yield f"    page-locked memory: {page_locked_memory()}"
     yield from _would_run(model)
 
 
@@ -81,6 +80,12 @@ def _would_run(model: Model) -> Iterator[str]:
         return
     engine.close()
     yield f"    {engine.info.choice}"
+
+
+def _memory() -> Iterator[str]:
+    """What images cross to an NVIDIA card through."""
+    if torch.cuda.is_available():
+        yield f"    page-locked memory for the card: {page_locked_memory()}"
 
 
 def _cameras() -> Iterator[str]:
