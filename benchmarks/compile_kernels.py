@@ -96,6 +96,7 @@ def _statistics(compiled: Any) -> dict[str, Any]:
         "spilled": int(spills[1]) if spills else 0,
         "shared": compiled.metadata.shared,
         "wgmma": sorted(set(re.findall(r"wgmma\.mma_async\.sync\.aligned\.(\w+)", ptx))),
+        "tcgen05": len(re.findall(r"tcgen05\.mma", ptx)),
         "mma": len(re.findall(r"\bmma\.sync", ptx)),
         "copies": len(re.findall(r"cp\.async\.c[ag]\.", ptx)),
         "bulk copies": len(re.findall(r"cp\.async\.bulk\.tensor", ptx)),

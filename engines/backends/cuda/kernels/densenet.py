@@ -116,8 +116,9 @@ class DenseNetKernels:
         plans = {key: alternatives(step.kind, tuner.capability) for key, step in self.tunable().items()}
         different = [*self._low_steps, *self._block_steps[:LAYERS], *self._head_steps]  # the blocks are alike
         tuner.compile([partial(s.run, plan, False) for s in different for plan in plans.get(s.key, (None,))])
-        for tensor in (self.lr, *self.between):  # zeros would be multiplied faster than images
-            tensor.copy_(torch.randint(0, 2, tensor.shape))
+        self.lr.copy_(torch.randint(0, 256, self.shape))  # zeros would be multiplied faster than images
+        for tensor in self.between:
+            tensor.random_(0, 2)
         for key, step in self.tunable().items():
             self._plans[key] = tuner.choose(key, plans[key], lambda plan, step=step: step.run(plan, False))  # type: ignore[misc]
             self._report.append(tuner.said[key])

@@ -32,7 +32,7 @@ CLEARLY = (
 FAILURES = (TritonError, RuntimeError, ValueError, AssertionError)  # of a form that this card cannot run
 
 log = logging.getLogger(__name__)
-Form = TypeVar("Form", bound=Hashable)
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Tuner:
             for run in runs:
                 pool.submit(one, run)
 
-    def choose(self, key: str, forms: Sequence[Form], run: Callable[[Form], None]) -> Form:
+    def choose(self, key: str, forms: Sequence[T], run: Callable[[T], None]) -> T:
         """The first of ``forms``, or one that is clearly faster; what does not run on this card is passed over.
 
         Raises what the first raised where none runs.
@@ -72,9 +72,9 @@ class Tuner:
             self.said[key] = f"{key}: {self.taken[key]} ({times})"
         return self.taken[key]  # type: ignore[no-any-return]
 
-    def _measured(self, key: str, forms: Sequence[Form], run: Callable[[Form], None]) -> dict[Form, float]:
+    def _measured(self, key: str, forms: Sequence[T], run: Callable[[T], None]) -> dict[T, float]:
         """The seconds of those that run."""
-        clocks, errors = dict[Form, Callable[[], float]](), list[Exception]()
+        clocks, errors = dict[T, Callable[[], float]](), list[Exception]()
         for form in forms:
             try:
                 clocks[form] = self.timed(functools.partial(run, form))

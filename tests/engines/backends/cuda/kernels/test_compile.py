@@ -1,4 +1,4 @@
-"""Every kernel compiles for the cards of four generations, without one, within their registers and shared memory."""
+"""Every kernel compiles for the cards of five generations, without one, within their registers and shared memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[5] / "benchmarks" / "compile_kernels.py"
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("arch", [80, 89, 90, 120])
+@pytest.mark.parametrize("arch", [80, 89, 90, 100, 120])
 def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
     """In a process of its own: this one's Triton is an interpreter. All plans of the table, and what starts early."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
@@ -31,9 +31,10 @@ def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
     }
     assert not [line for line in lines if not line["fits"]]
     products = [line for line in lines if line["kernel"] in ("_conv_kernel", "_up_kernel", "_project_kernel")]
-    assert all(line["wgmma"] if arch == 90 else line["mma"] for line in products)
+    unit = {90: "wgmma", 100: "tcgen05"}.get(arch, "mma")
+    assert all(line[unit] for line in products)
     bulk = {line["kernel"] for line in lines if line["plan"].startswith("bulk")}
-    assert bulk == ({"_up_kernel", "_project_kernel"} if arch == 90 else set())
+    assert bulk == ({"_up_kernel", "_project_kernel"} if arch in (90, 100) else set())
     assert all(line["bulk copies"] for line in lines if line["plan"].startswith("bulk"))
 
 
