@@ -1,6 +1,6 @@
 """Compile every kernel of the cuda engine with every plan for given cards, without a GPU: a JSON line each.
 
-    python benchmarks/compile_kernels.py 80 89 90
+    python benchmarks/compile_kernels.py 80 89 90 120
 
 A line has the plan and what the compiler says of it: registers and spilled bytes of a thread, shared memory of a
 program, matrix and copy instructions.
@@ -25,7 +25,7 @@ from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.backends.cuda.kernels.plan import TRUNK, worth_measuring
+from clesr.engines.backends.cuda.kernels.plan import alternatives
 from clesr.engines.models.registry import build_model
 
 SHAPE = (64, 64)
@@ -34,10 +34,9 @@ TYPES = {
     torch.float32: "fp32",
     torch.uint8: "u8",
     torch.int32: "i32",
-    torch.float8_e4m3fn: "fp8e4nv",
 }
-SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227}  # KiB a program may have
-OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg", "launch_pdl", "launch_cooperative_grid")
+SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB a program may have
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "launch_pdl")
 
 
 class Recorder:
@@ -97,14 +96,15 @@ def _statistics(compiled: Any) -> dict[str, Any]:
         "spilled": int(spills[1]) if spills else 0,
         "shared": compiled.metadata.shared,
         "wgmma": sorted(set(re.findall(r"wgmma\.mma_async\.sync\.aligned\.(\w+)", ptx))),
+        "tcgen05": len(re.findall(r"tcgen05\.mma", ptx)),
         "mma": len(re.findall(r"\bmma\.sync", ptx)),
         "copies": len(re.findall(r"cp\.async\.c[ag]\.", ptx)),
         "bulk copies": len(re.findall(r"cp\.async\.bulk\.tensor", ptx)),
     }
 
 
-def compile_all(arch: int, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """Every kernel with every plan, or the first ``most`` of each kind, for compute capability ``arch`` (90 is 9.0)."""
+def compile_all(arch: int) -> Iterator[dict[str, Any]]:
+    """Every kernel with every plan for compute capability ``arch`` (90 is 9.0)."""
     capability = divmod(arch, 10)
     recorder, last = Recorder(arch), dict[str, Any]()
 
@@ -113,21 +113,12 @@ def compile_all(arch: int, most: int | None = None) -> Iterator[dict[str, Any]]:
 
     JITFunction.run = launch
     module = build_model("densenet", 4, {"blocks": 1, "skip": "add", "base": "bicubic"})
-    seen = set[str]()
-    for precision in ("fp16", "fp8") if capability >= (8, 9) else ("fp16",):
-        kernels = DenseNetKernels(module, SHAPE, torch.uint8, "cpu", precision=precision)
-        for name, run in kernels.steps():
-            run()
-            yield {"step": f"{name}, {precision}", "plan": "", **last}
-        for key, step in kernels.tunable().items():
-            for plan in worth_measuring(step.kind, capability, precision)[:most] if key not in seen else ():
-                step.run(plan, capability >= (9, 0))
-                yield {"step": key, "plan": str(plan), **last}
-        seen |= set(kernels.tunable())
-    for plan in TRUNK if most is None else ():  # eight layers in one kernel: minutes
-        kernels.whole = plan
-        kernels.run_blocks()
-        yield {"step": "dense blocks in one launch", "plan": str(plan), **last}
+    for step in DenseNetKernels(module, SHAPE, torch.uint8, "cpu").steps:
+        for plan in alternatives(step.kind, capability) if step.kind else (None,):
+            last.clear()
+            step.run(plan, capability >= (9, 0))
+            if last:  # else it is torch's
+                yield {"step": step.name, "plan": str(plan or ""), **last}
 
 
 def fits(line: dict[str, Any]) -> bool:
@@ -142,10 +133,9 @@ def main() -> None:
     parser.add_argument(
         "arch", nargs="+", type=int, choices=sorted(SHARED), help="compute capability times ten"
     )
-    parser.add_argument("--most", type=int, help="plans of a kind to compile [all]")
     arguments = parser.parse_args()
     for arch in arguments.arch:
-        for line in compile_all(arch, arguments.most):
+        for line in compile_all(arch):
             print(json.dumps({**line, "fits": fits(line)}), flush=True)
 
 

@@ -156,7 +156,8 @@ def test_files(dry: bool) -> list[list[str]]:
     alone. Not the one that compiles for cards that are not here."""
     engines = ROOT / "tests" / "engines"
     marked = sorted(p for p in engines.rglob("test_*.py") if "mark.cuda" in p.read_text())
-    kernels = sorted(p for p in (engines / "kernels").glob("test_*.py") if p.name != "test_compile.py")
+    own = engines / "backends" / "cuda" / "kernels"
+    kernels = sorted(p for p in own.glob("test_*.py") if p.name != "test_compile.py")
     return [["-m", "cuda", str(p)] for p in marked] + [[str(p)] for p in kernels if not dry]
 
 

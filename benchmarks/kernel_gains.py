@@ -16,9 +16,9 @@ from torch import Tensor
 from triton.errors import TritonError
 
 from clesr.engines.backends.cuda import engine as cuda_engine
-from clesr.engines.backends.cuda.kernels.conv import conv3, up_conv3
-from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.backends.cuda.kernels.plan import TRUNK
+from clesr.engines.backends.cuda.kernels.conv import conv3
+from clesr.engines.backends.cuda.kernels.planes import plane
+from clesr.engines.backends.cuda.kernels.up import up_conv3
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.models.layers import BicubicUp
@@ -80,21 +80,6 @@ def attempted(measurements: Mapping[str, Measurement]) -> tuple[list[Gain], list
     return gains, lost
 
 
-def whole_gain(network: DenseNetKernels, device: Device) -> Gain:
-    """All dense blocks in one launch against layer by layer, which ``network`` does afterwards; predicted from the
-    launches that are saved, each as long as a kernel that does next to nothing."""
-    one = torch.zeros(1, device=device.kind)
-    network.whole = network.whole or TRUNK[0]
-    try:
-        after = device_seconds(network.run_blocks, device)
-    finally:
-        network.whole = None
-    before = device_seconds(network.run_blocks, device)
-    launches = sum(name.startswith("block") for name, _ in network.steps())
-    saved = (launches - 1) * device_seconds(lambda: one.add_(1), device)
-    return Gain("dense blocks in one launch", before, after, min(1.0, saved / before))
-
-
 class Block:
     """One dense block's layers 2 to 8 in three forms, in the engine's own buffers."""
 
@@ -106,6 +91,7 @@ class Block:
         self.buffer = torch.as_strided(x, (height, width, WIDTH), x.stride(), x.storage_offset())
         self.wide, self.narrow = plan_of(kernels, "looking ahead"), plan_of(kernels, "48 to 16,")
         self.parts = [device.half(height, width, GROWTH) for _ in range(LAYERS)]
+        self.joined = [plane(height, width, i * GROWTH, device.kind) for i in range(1, LAYERS + 1)]
         self.plain = [device.half(3, 3, i * GROWTH, GROWTH) for i in range(1, LAYERS)]
         self.bias = device.full(GROWTH)
         self.rest = [device.half(3, 3, i * GROWTH, GROWTH) for i in (1, 2, 3)]
@@ -113,8 +99,9 @@ class Block:
     def concatenated(self) -> None:
         """Each layer's input, and the block's output, put together by torch."""
         for i, weights in enumerate(self.plain, 1):
-            conv3(torch.cat(self.parts[:i], 2), weights, self.bias, self.parts[i], **self.narrow)
-        torch.cat(self.parts, 2)
+            torch.cat(self.parts[:i], 2, out=self.joined[i - 1])
+            conv3(self.joined[i - 1], weights, self.bias, self.parts[i], **self.narrow)
+        torch.cat(self.parts, 2, out=self.joined[-1])
 
     def in_runs(self) -> None:
         """Each layer reads a run of one buffer and writes the next."""

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 
-from clesr.engines.backends.cuda.kernels import densenet
+from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
 
-KERNELS = ("first_conv3", "conv3", "hand_over", "up_conv3", "project", "finish")
 SMALL = 0.05
 LAUNCHES = 20  # of a kernel in the graph that is timed
 REPLAYS = 5
@@ -110,38 +107,24 @@ def operations(function: str, arguments: Sequence[Any]) -> float:
     if function in ("first_conv3", "conv3", "up_conv3"):
         return float(2 * weights.numel() * pixels)
     if function == "project":  # and the last convolution's nine taps of each new pixel
-        return float((2 * weights.numel() + 2 * 4 * weights.shape[-1] * 9) * pixels)
+        return float((2 * weights.numel() + 2 * weights.shape[-1] * 9) * pixels)
     if function == "finish":  # nine taps, and 25 of the bicubic image
         return float(2 * (9 + 25) * arguments[4].numel())  # the image
     return 0.0
 
 
-def kernels_of(network: Any) -> list[Kernel]:
+def kernels_of(network: DenseNetKernels) -> list[Kernel]:
     """Every kernel of one run of ``network``, with the very arguments it runs with; alike ones counted together."""
-    calls: list[tuple[str, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
-
-    def noting(name: str, function: Callable[..., object]) -> Callable[..., object]:
-        def run(*arguments: Any, **keywords: Any) -> object:
-            calls.append((name, function, arguments, keywords))
-            return function(*arguments, **keywords)
-
-        return run
-
-    with ExitStack() as patched:
-        for name in KERNELS:
-            if hasattr(densenet, name):
-                change = mock.patch.object(densenet, name, noting(name, getattr(densenet, name)))
-                patched.enter_context(change)
-        network.run()
     kernels: dict[str, Kernel] = {}
-    for name, function, arguments, keywords in calls:
-        words = describe(name, arguments, keywords)
+    for step in network.steps:
+        plan = network.plan_of(step)
+        function, arguments = step.call.func.__name__, step.call.args
+        keywords = step.call.keywords | ({"plan": plan} if plan is not None else {})
+        words = describe(function, arguments, keywords)
         times = kernels[words].times + 1 if words in kernels else 1
         tensors = [part for part in (*arguments, *keywords.values()) if isinstance(part, Tensor)]
-        run = partial(function, *arguments, **keywords)
-        kernels[words] = Kernel(
-            words, times, run, operations(name, arguments), bytes_of(*tensors), arguments, keywords
-        )
+        flop, run = operations(function, arguments), partial(step.run, plan, False)
+        kernels[words] = Kernel(words, times, run, flop, bytes_of(*tensors), arguments, keywords)
     return list(kernels.values())
 
 
@@ -150,8 +133,8 @@ def describe(function: str, arguments: Sequence[Any], keywords: Mapping[str, Any
     x, weights = arguments[0], arguments[1]
     size = f"{x.shape[1]}x{x.shape[0]}"
     if function in ("first_conv3", "conv3", "up_conv3", "project"):
-        phases = "4 x " if function in ("up_conv3", "project") else ""
-        size = f"{weights.shape[-2]} to {phases}{weights.shape[-1]}, {size}"
+        phases = 4 if function in ("up_conv3", "project") else 1
+        size = f"{weights.shape[-2]} to {f'{phases} x ' * (phases > 1)}{weights.shape[-1] // phases}, {size}"
     more = {"partial": ", on the look-ahead", "scratch": ", looking ahead"}
     return f"{function} {size}" + "".join(text for key, text in more.items() if keywords.get(key) is not None)
 

@@ -20,7 +20,7 @@ from stage import leave
 if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
-from kernel_gains import attempted, rewrites, whole_gain
+from kernel_gains import attempted, rewrites
 from kernel_times import Device, device_seconds, kernels_of, profile
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
@@ -73,12 +73,10 @@ def main(scale: str, size: int, dry: bool) -> None:
     network = DenseNetKernels(module, shape, torch.uint8, kind)
     network_us = round(1e6 * device_seconds(network.run, device), 2) if kind == "cuda" else None
     profiled = profile(network.run) if kind == "cuda" else []
-    whole, lost = attempted({"the dense blocks in one launch": lambda: [whole_gain(network, device)]})
     kernels = kernels_of(network)
     rows = [kernel.measure(device) for kernel in kernels]
-    others, more_lost = attempted(rewrites(device, network, kernels, factor, shape))
-    gains = [gain.as_json() for gain in (*whole, *others)]
-    lost += more_lost
+    found, lost = attempted(rewrites(device, network, kernels, factor, shape))
+    gains = [gain.as_json() for gain in found]
     show(f"densenet x{factor}, {size}x{size}" if not dry else "dry", rows, profiled, gains)
     figures = {"network_us": network_us, "rows": rows, "profile": profiled, "rewrites": gains}
     machine = {"dry": dry, "peak_gflop_s": peaks, "bandwidth_gb_s": round(speed, 1)}

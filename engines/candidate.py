@@ -12,7 +12,7 @@ from clesr.engines.engine import Engine
 if TYPE_CHECKING:
     from clesr.engines.models.weights import Model
 
-PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def _cannot_open(*_: object) -> Engine:
@@ -28,8 +28,7 @@ class EngineCandidate:
     be done. ``rank`` orders the candidates, fastest first. ``open`` makes the engine: ``open(model, shape, threads)``;
     it raises EngineError where it cannot start. ``wait(model, shape)`` says why opening would take minutes, and what
     shortens it; empty where it would not. ``install`` is the command for a package that is missing, ``library`` the
-    installed one with its version, where the engine's speed depends on it. Candidates ``on_request`` count only where
-    their precision is asked for.
+    installed one with its version, where the engine's speed depends on it.
     """
 
     name: str
@@ -41,7 +40,6 @@ class EngineCandidate:
     present: bool = True
     install: str = ""
     library: str = ""
-    on_request: bool = False
     open: Callable[[Model, tuple[int, int], int | None], Engine] = field(repr=False, default=_cannot_open)
     wait: Callable[[Model, tuple[int, int]], str] = field(repr=False, default=lambda _model, _shape: "")
 

@@ -73,7 +73,7 @@ def open_engine(
     ``engine`` is a name in ENGINES or ``auto``: the fastest that starts and passes; of several on an NVIDIA GPU the one
     that a trial finds the fastest, which is remembered. An image too large for the memory is computed in tiles.
     ``model`` is a loaded model, the name or file of one, or an interpolation (bicubic, bilinear, nearest), which has
-    an engine of its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16, fp8) narrow the choice.
+    an engine of its own. ``device`` (cpu, cuda, gpu) and ``precision`` (fp32, bf16, fp16) narrow the choice.
     ``threads`` is the number of CPU threads, all cores by default. ``info.choice`` of the engine is one line: what was
     taken, and one reason where something faster was not. What does not go as usual, such as a damaged cache file, is
     logged.
@@ -172,7 +172,7 @@ def _passed_over(candidates: Sequence[EngineCandidate], reasons: Reasons) -> str
 
 def _wanted(engine: str, device: str | None, precision: str | None) -> list[EngineCandidate]:
     having = engines(engine)
-    asked_for = [o for o in having if precision == o.precision or (precision is None and not o.on_request)]
+    asked_for = [o for o in having if precision in (None, o.precision)]
     wanted = [o for o in asked_for if device in (None, o.kind)]
     if not wanted:
         choices = ", ".join(f"{o.name} {o.precision} on {o.kind}" for o in having)

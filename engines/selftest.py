@@ -21,7 +21,6 @@ from clesr.engines.tiles import HALO, Span
 
 MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
-MAX_FP8 = 32  # single pixels on noise; for what it costs on images there is ``cuda_engine.FP8_LOSS``
 SMALL = (37, 45)  # odd, so that padding and cutting are run too
 AFFORDABLE = 20e9  # operations of the reference: below a second on two cores
 CORNER = 128  # LR pixels a side that the reference computes on a GPU: little memory, tiles of every kernel
@@ -51,19 +50,18 @@ def open_checked(
     return _opened(candidate, model, shape, threads, [])
 
 
-def compare(sr: NDArray[np.uint8], reference: NDArray[np.uint8], precision: str = "fp16") -> None:
-    """Raise EngineError where 8-bit ``sr`` is not within the limits of ``reference`` that ``precision`` has."""
-    limit = MAX_FP8 if precision == "fp8" else MAX_LIMIT
+def compare(sr: NDArray[np.uint8], reference: NDArray[np.uint8]) -> None:
+    """Raise EngineError where 8-bit ``sr`` is not within the limits of ``reference``."""
     if sr.shape != reference.shape:
         raise EngineError(f"self-test: the result is {sr.shape}, not {reference.shape}")
     if sr.max() == sr.min() and reference.max() != reference.min():
         raise EngineError("self-test: the result is constant")
     difference = np.abs(sr.astype(np.int16) - reference)
     mean, worst = float(difference.mean()), int(difference.max())
-    if mean > MEAN_LIMIT or worst > limit:
+    if mean > MEAN_LIMIT or worst > MAX_LIMIT:
         raise EngineError(
             f"self-test: {mean:.2f} levels from the FP32 reference on average and {worst} at most; "
-            f"{MEAN_LIMIT:g} and {limit} are allowed"
+            f"{MEAN_LIMIT:g} and {MAX_LIMIT} are allowed"
         )
 
 
@@ -123,7 +121,7 @@ def _compare_parts(engine: Engine, model: Model, parts: list[tuple[Span, Span]],
         told = guidance.part(down.read, right.read)
         reference = upscale(network, part, told, device=device).astype(np.uint8, copy=False)
         found = sr[down.given(scale), right.given(scale)]
-        compare(found, reference[down.kept(scale), right.kept(scale)], engine.info.precision)
+        compare(found, reference[down.kept(scale), right.kept(scale)])
 
 
 def _whole(shape: tuple[int, int]) -> tuple[Span, Span]:

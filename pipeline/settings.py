@@ -138,7 +138,7 @@ class EngineSettings:
         "NAME",
     )
     device: str | None = _upscaling(None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME")
-    precision: str | None = _upscaling(None, "fp32, bf16, fp16 or fp8, where the device has it.", "NAME")
+    precision: str | None = _upscaling(None, "fp32, bf16 or fp16, where the device has it.", "NAME")
     threads: int | None = _upscaling(
         None, "Processor threads of the engine.  [default: all]", "N", above_zero=True
     )

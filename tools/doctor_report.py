@@ -14,8 +14,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
 
 from clesr import __version__
+from clesr.engines.backends.cuda.buffers import page_locked_memory
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.packages import version_of
@@ -42,6 +44,7 @@ def report() -> Iterator[str]:
     yield f"packages: {', '.join(said)}"
     yield ""
     yield from _engines()
+    yield from _memory()
     yield ""
     yield from _cameras()
     yield _display()
@@ -57,8 +60,7 @@ def _engines() -> Iterator[str]:
         return
     model = find_model("fast", 4)
     for candidate in engines():
-        untried = candidate.on_request  # and for some networks alone
-        yield _engine(candidate, candidate.reason if untried else why_not(candidate, model, EXAMPLE))
+        yield _engine(candidate, why_not(candidate, model, EXAMPLE))
     yield from _would_run(model)
 
 
@@ -78,6 +80,12 @@ def _would_run(model: Model) -> Iterator[str]:
         return
     engine.close()
     yield f"    {engine.info.choice}"
+
+
+def _memory() -> Iterator[str]:
+    """What images cross to an NVIDIA card through."""
+    if torch.cuda.is_available():
+        yield f"    page-locked memory for the card: {page_locked_memory()}"
 
 
 def _cameras() -> Iterator[str]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clesr.engines.backends.cuda.kernels.planes import plane
+
 NAN = float("nan")
 
 
@@ -24,6 +26,17 @@ def by_torch(x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
     offset = None if bias is None else bias.double()
     y = F.conv2d(x.double().permute(2, 0, 1)[None], weights.double(), offset, padding=1)
     return y[0].permute(1, 2, 0)
+
+
+def on_plane(values: Tensor) -> Tensor:
+    """FP16 ``values`` (H, W, C) as a plane."""
+    height, width, channels = values.shape
+    return plane(height, width, channels, values.device).copy_(values)
+
+
+def poisoned(height: int, width: int, channels: int, device: str) -> Tensor:
+    """A plane of NaN with its margin of zeros."""
+    return plane(height, width, channels, device).fill_(NAN)
 
 
 def packed(weights: Tensor) -> Tensor:

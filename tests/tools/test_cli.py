@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from clesr.engines import opener as opening
 from clesr.engines import trial
+from clesr.engines.backends.cuda import buffers
 from clesr.engines.degrade import Degrader
 from clesr.engines.factory import engines
 from clesr.engines.models import weights
 from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, load_model, save_model
+from clesr.tools import doctor_report
 
 
 @pytest.fixture
@@ -371,6 +373,19 @@ def test_streams_from_a_settings_file_and_the_environment(
     assert code == 0, err
     assert "streams: " in err
     assert [json.loads((tmp_path / f"{name}.json").read_text())["captured"] for name in "cd"] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("version", "whose"), [("", "torch"), ("2026.1", "pycuda 2026.1, write-combined for inputs")]
+)
+def test_doctor_says_which_memory_an_nvidia_card_uses(
+    version: str, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffers, "version_of", lambda _name: version)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert list(doctor_report._memory()) == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert list(doctor_report._memory()) == [f"    page-locked memory for the card: {whose}"]
 
 
 def test_doctor_names_the_engine_that_would_run(run: Run) -> None:

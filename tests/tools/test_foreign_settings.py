@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 from mutations import FOREIGN, REMOVED, check_line, places, replaced
 
 from clesr.engines import timing as choice
-from clesr.engines.backends.cuda.kernels.plan import Plan
-from clesr.engines.backends.cuda.kernels.tuner import Tuner
-from clesr.engines.cache import pack, unpack
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.limits import DEFAULT_SIDE, set_max_side
 from clesr.tools.bench import stored as bench
@@ -196,21 +193,6 @@ def test_every_foreign_value_in_a_remembered_choice(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(choice, "_remembered", lambda *_, stored=stored: (stored, "n", {}))
         trial = choice.recall(None, (1, 1), [])  # type: ignore[arg-type]
         assert trial is None or trial.fastest_first([]) == []
-
-
-def test_every_foreign_value_in_a_remembered_plan(tmp_path: Path) -> None:
-    plan = Plan(rows=2)
-    tuner = Tuner("card", (9, 0), tmp_path, lambda run: 1.0)
-    tuner.choose("key", [plan], lambda _plan: None)
-    (file,) = tmp_path.iterdir()
-    key, content = unpack(file.read_bytes())
-    whole = json.loads(content)
-    assert Tuner("card", (9, 0), tmp_path, lambda run: 1.0).recall("key", [plan]) is not None
-    texts = [json.dumps(replaced(whole, place, new)) for place in places(whole) for new in FOREIGN]
-    for text in [*texts, "[" * 100_000, "[]", ""]:
-        file.write_bytes(pack(key, text.encode()))
-        found = Tuner("card", (9, 0), tmp_path, lambda run: 1.0).recall("key", [plan])
-        assert found is None or found.plan == plan
 
 
 STATE: dict[str, Any] = {"recipe": "{}", "model": {}, "optimiser": {}, "step": 3, "seconds": 1.5}

@@ -139,7 +139,7 @@ def _opened(
                 _grown(before[1], resident_mb()),
             )
             truth = reference(case.model, pair[0]) if truth is None else truth
-            subject.quality = quality(sr, truth, pair[1], candidate.precision)
+            subject.quality = quality(sr, truth, pair[1])
         except EngineError as error:
             out.append(_left_out(case, candidate, "refused" if subject else "unavailable", str(error)))
             if subject is not None:
@@ -160,12 +160,12 @@ def reference(model: Model, lr: Pixels) -> Pixels:
     return upscale(model.module, lr).astype(np.uint8, copy=False)
 
 
-def quality(sr: Pixels, truth: Pixels, hr: Pixels, precision: str) -> dict[str, Any]:
+def quality(sr: Pixels, truth: Pixels, hr: Pixels) -> dict[str, Any]:
     """How far ``sr`` lies from the FP32 reference ``truth``, and PSNR of both against ``hr`` inside the field of view.
 
-    Raises EngineError where ``sr`` is beyond the limits of parity in ``precision``.
+    Raises EngineError where ``sr`` is beyond the limits of parity.
     """
-    compare(sr, truth, precision)
+    compare(sr, truth)
     difference = np.abs(sr.astype(np.int16) - truth)
     mask = field_of_view(hr)
     ours, theirs = psnr(hr, sr, mask), psnr(hr, truth, mask)

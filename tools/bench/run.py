@@ -77,7 +77,6 @@ def wanted_candidates(
     wanted = [
         o for o in having if settings.device in (None, o.kind) and settings.precision in (None, o.precision)
     ]
-    wanted = [o for o in wanted if settings.precision or not o.on_request]
     named = [o for o in wanted if o.name in settings.engines]
     wanted = named if settings.engines else _usual(wanted)
     if not wanted:

@@ -38,7 +38,7 @@ class BenchOptions:
         "NAME",
     )
     device: str | None = _what(None, "Engines of this device alone.", choices=("cpu", "cuda", "gpu"))
-    precision: str | None = _what(None, "Engines of this precision alone: fp32, bf16, fp16, fp8.", "NAME")
+    precision: str | None = _what(None, "Engines of this precision alone: fp32, bf16, fp16.", "NAME")
     seconds: float | None = _how_long(
         None,
         "Of each measurement: one frame at a time, frames in flight.  [default: 1; on an NVIDIA GPU 2]",

@@ -6,8 +6,7 @@ collects never waits but in ``collect``, and nothing is allocated after the firs
 
 from __future__ import annotations
 
-import mmap
-import weakref
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -16,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clesr.engines.common.errors import EngineError, on_error
+from clesr.engines.common.errors import EngineError, first_line, on_error
 from clesr.engines.common.image import Floats, Image
+from clesr.engines.common.packages import version_of
 from clesr.engines.engine import EngineInfo
 from clesr.engines.guidance import Guidance, guide
 from clesr.engines.memory import free_memory, is_out_of_memory
+
+log = logging.getLogger(__name__)
 
 
 class GuidedInputs(NamedTuple):
@@ -33,13 +35,25 @@ class GuidedInputs(NamedTuple):
 
 
 class Network(Protocol):
-    """What computes on the device: reads ``lr`` (H, W), writes ``sr`` (sH, sW), integer levels, and allocates nothing
-    that outlives ``run``. One that is told of each image has ``guided``, its :class:`GuidedInputs`."""
+    """What computes on the device: reads ``lr`` (H, W), writes ``sr`` (sH, sW), integer levels, and ``status`` (1,)
+    int32, which is 0 where all pixels were finite numbers. It allocates nothing that outlives ``run``.
+
+    One that is told of each image has ``guided``, its :class:`GuidedInputs`; one that uses what a capture may refuse
+    has ``simplify``, which leaves it out from then on and says whether there was any.
+    """
 
     lr: Tensor
     sr: Tensor
+    status: Tensor
 
     def run(self) -> None: ...
+
+
+def store(levels: Tensor, network: Network) -> None:
+    """Write ``levels`` (sH, sW) FP32, which is used up, to ``network``'s image, rounded, halves to even, and to its
+    status whether they are finite."""
+    network.status.copy_(torch.isfinite(levels.sum()).logical_not())
+    network.sr.copy_(levels.round_().clamp_(0, torch.iinfo(network.sr.dtype).max))
 
 
 class Slot(Protocol):
@@ -176,11 +190,13 @@ class CudaSlot:
         self._reprojected: Tensor | None = getattr(network, "reprojected", None)
         self._guided: GuidedInputs | None = getattr(network, "guided", None)
         self._levels = np.empty(0, np.float32)
-        self._pinned: list[_PycudaMemory | _RegisteredMemory] = []
+        self._pinned: list[Pinned] = []
+        self._inputs: list[tuple[Tensor, Tensor]] = []  # on the device and on the host
+        self._outputs: list[tuple[Tensor, Tensor]] = []
         with on_error(self.close):
             self._pin()
             self._warm_up()
-            self._run: Callable[[], None] = self._captured() if captured else self._frame
+            self._run: Callable[[], object] = self._capture() if captured else self._frame
 
     def tell(self, guidance: Guidance) -> None:
         assert self._guided is not None
@@ -196,39 +212,40 @@ class CudaSlot:
             self._ended.record()
 
     def wait(self) -> None:
+        """Raises EngineError where the network's image is not finite."""
         self._ended.synchronize()
+        if self._host_status[0]:
+            raise EngineError("the network's output is not finite")
 
     def milliseconds(self) -> float:
         """What the device took for the frame that was waited for last, from copy in to copy out."""
         return float(self._begun.elapsed_time(self._ended))
 
     def close(self) -> None:
-        self._stream.synchronize()
-        while self._pinned:
-            self._pinned.pop().free()
+        try:
+            self._stream.synchronize()
+        finally:
+            while self._pinned:
+                self._pinned.pop().free()
 
     def _pin(self) -> None:
-        """The host's side of ``lr``, ``sr`` and ``reprojected``."""
+        """The host's side of all that goes to the device and comes back."""
         network = self._network
-        dtype = np.dtype(str(network.lr.dtype).removeprefix("torch."))
-        self._pinned.append(pinned(tuple(network.lr.shape), dtype, write_only=True))
-        self._pinned.append(pinned(tuple(network.sr.shape), dtype))
+
+        def onto_host(tensor: Tensor, *, write_only: bool = False) -> Image:
+            self._pinned.append(pinned(tensor, write_only=write_only))
+            (self._inputs if write_only else self._outputs).append((tensor, self._pinned[-1].tensor))
+            return self._pinned[-1].array
+
+        self.host_in = onto_host(network.lr, write_only=True)
+        self.host_out = onto_host(network.sr)
+        self._host_status = onto_host(network.status)
+        self.host_reprojected: Sequence[Image] = ()
         if self._reprojected is not None:
-            self._pinned.append(pinned(tuple(self._reprojected.shape), dtype))
-        self.host_in, self.host_out, *reprojected = (memory.array for memory in self._pinned)
-        self._told: list[tuple[Tensor, Tensor]] = []  # on the device, and where it comes from
+            self.host_reprojected = tuple(onto_host(self._reprojected))
         if self._guided is not None:
-            numbers, trust = self._guided.numbers, self._guided.trust
-            self._pinned.append(pinned(tuple(numbers.shape), np.dtype(np.float32), write_only=True))
-            self._pinned.append(pinned(tuple(trust.shape), np.dtype(np.uint8), write_only=True))
-            self._host_numbers, self._host_trust = (memory.array for memory in self._pinned[-2:])
-            self._told = [
-                (numbers, torch.from_numpy(self._host_numbers)),
-                (trust, torch.from_numpy(self._host_trust)),
-            ]
-        self.host_reprojected: Sequence[Image] = tuple(reprojected[0]) if reprojected else ()
-        self._in, self._out = torch.from_numpy(self.host_in), torch.from_numpy(self.host_out)
-        self._out_reprojected = [torch.from_numpy(image) for image in reprojected]
+            self._host_numbers = onto_host(self._guided.numbers, write_only=True)
+            self._host_trust = onto_host(self._guided.trust, write_only=True)
 
     def _warm_up(self) -> None:
         self._stream.wait_stream(torch.cuda.current_stream())  # which has yet to fill what the network reads
@@ -237,91 +254,75 @@ class CudaSlot:
                 self._frame()
         self._stream.synchronize()
 
-    def _captured(self) -> Callable[[], None]:
-        graph = torch.cuda.CUDAGraph()
-        capturing = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-        with torch.cuda.stream(torch.cuda.current_stream()), capturing:  # which forgets it where it fails
-            self._frame()
-        return graph.replay
+    def _capture(self) -> Callable[[], object]:
+        try:
+            return captured(self._frame, self._stream).replay
+        except RuntimeError as error:
+            simplify: Callable[[], bool] | None = getattr(self._network, "simplify", None)
+            if simplify is None or not simplify():
+                raise
+            log.warning(f"kernels do not start early: their capture failed: {first_line(error)}")
+        self._warm_up()
+        return captured(self._frame, self._stream).replay
 
     def _frame(self) -> None:
-        self._network.lr.copy_(self._in, non_blocking=True)
-        for target, source in self._told:
-            target.copy_(source, non_blocking=True)
+        for tensor, host in self._inputs:
+            tensor.copy_(host, non_blocking=True)
         self._network.run()
-        self._out.copy_(self._network.sr, non_blocking=True)
-        for target in self._out_reprojected:
-            target.copy_(self._reprojected, non_blocking=True)  # type: ignore[arg-type]
+        for tensor, host in self._outputs:
+            host.copy_(tensor, non_blocking=True)
 
 
-def pinned(
-    shape: tuple[int, ...], dtype: np.dtype[Any], *, write_only: bool = False
-) -> _PycudaMemory | _RegisteredMemory:
-    """Page-locked memory for the current device, ``array`` until ``free``; from pycuda where it is installed, else from
-    torch.
+def captured(run: Callable[[], None], stream: torch.cuda.Stream | None = None) -> torch.cuda.CUDAGraph:
+    """``run``, which ran before, as a CUDA graph, captured on ``stream`` or one of torch's own."""
+    graph = torch.cuda.CUDAGraph()
+    capturing = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    with torch.cuda.stream(torch.cuda.current_stream()), capturing:  # which forgets it where it fails
+        run()
+    return graph
 
-    ``write_only`` memory is write-combined where pycuda gives it: faster over the bus, slow to read.
+
+class Pinned(NamedTuple):
+    """Page-locked memory until ``free``: the same as a NumPy array and as a tensor."""
+
+    array: Image
+    tensor: Tensor
+    free: Callable[[], object]
+
+
+def page_locked_memory() -> str:
+    """Whose page-locked memory slots use, in words."""
+    version = version_of("pycuda")
+    return f"pycuda {version}, write-combined for inputs" if version else "torch"
+
+
+def pinned(like: Tensor, *, write_only: bool = False) -> Pinned:
+    """Page-locked memory of the shape and dtype of ``like``: pycuda's where it is installed, else torch's.
+
+    ``write_only`` memory is write-combined where it is pycuda's: faster over the bus, slow to read. Raises EngineError
+    where pycuda is installed and cannot be loaded.
     """
+    if not version_of("pycuda"):
+        tensor = torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+        return Pinned(tensor.numpy(), tensor, lambda: None)
     try:
-        return _PycudaMemory(shape, dtype, write_only)
-    except ImportError:
-        return _RegisteredMemory(shape, dtype)
-
-
-class _PycudaMemory:
-    """pycuda's page-locked memory, made in torch's own (the primary) context."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], write_only: bool) -> None:
         import pycuda.driver as driver
+    except ImportError as error:
+        raise EngineError(
+            f"pycuda cannot be loaded ({first_line(error)}); repair it, or `pip uninstall pycuda` for torch's memory"
+        ) from error
+    driver.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    context = driver.Device(torch.cuda.current_device()).retain_primary_context()  # torch's own
+    flags = driver.host_alloc_flags.WRITECOMBINED if write_only else 0
+    dtype = np.dtype(str(like.dtype).removeprefix("torch."))
 
-        driver.init()
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        self._context = driver.Device(torch.cuda.current_device()).retain_primary_context()
-        flags = driver.host_alloc_flags
-        self._context.push()
+    def within(call: Callable[[], Any]) -> Any:
+        context.push()
         try:
-            self.array: Image = driver.pagelocked_empty(
-                shape, dtype, mem_flags=flags.WRITECOMBINED if write_only else 0
-            )
+            return call()
         finally:
-            self._context.pop()
+            context.pop()
 
-    def free(self) -> None:
-        self._context.push()
-        try:
-            self.array.base.free()  # type: ignore[union-attr]
-        finally:
-            self._context.pop()
-
-
-class _RegisteredMemory:
-    """Pages of our own, page-locked in place. torch's own pinned tensors record events, which a capture must not.
-
-    Whole pages: small arrays would share theirs with whatever else lies there, and be locked with it.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        count = int(np.prod(shape))
-        pages = mmap.mmap(-1, max(1, count * dtype.itemsize))
-        self.array: Image = np.frombuffer(pages, dtype, count).reshape(shape)
-        address = self.array.ctypes.data
-        _check(_cudart().cudaHostRegister(address, -(-len(pages) // mmap.PAGESIZE) * mmap.PAGESIZE, 0))
-        # Pages that went back to the system while they are locked could not be locked again.
-        self._unlock = weakref.finalize(self, _unregister, address)
-        self._unlock.atexit = False  # the driver's own end may come first
-
-    def free(self) -> None:
-        self._unlock()
-
-
-def _unregister(address: int) -> None:
-    _check(_cudart().cudaHostUnregister(address))
-
-
-def _cudart() -> Any:
-    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
-
-
-def _check(status: Any) -> None:
-    if int(status) != 0:
-        raise EngineError(f"CUDA cannot page-lock memory: {_cudart().cudaGetErrorString(status)}")
+    array = within(lambda: driver.pagelocked_empty(tuple(like.shape), dtype, mem_flags=flags))
+    return Pinned(array, torch.from_numpy(array), lambda: within(array.base.free))

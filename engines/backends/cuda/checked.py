@@ -25,8 +25,9 @@ def open_slots(info: EngineInfo, make_network: Callable[[torch.dtype], Network])
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
             networks = [make_network(DTYPES[dtype]) for _ in range(engine.depth)]
+            slots = [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
             engine.report = getattr(networks[0], "report", list)()
-            return [CudaSlot(CheckedNetwork(network, correct=engine.correcting)) for network in networks]
+            return slots
         except Exception as error:
             model = f"{info.model} x{info.scale} ({info.model_hash[:12]})"
             raise EngineError(
@@ -46,7 +47,8 @@ class CheckedNetwork:
     """
 
     def __init__(self, network: Network, *, correct: bool = False) -> None:
-        self.network, self.lr, self.sr = network, network.lr, network.sr
+        self.network, self.lr, self.sr, self.status = network, network.lr, network.sr, network.status
+        self.simplify: Callable[[], bool] = getattr(network, "simplify", bool)
         self.guided: GuidedInputs | None = getattr(network, "guided", None)
         self._correct = correct
         shape, scale = self.lr.shape, self.sr.shape[0] // self.lr.shape[0]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from clesr import __version__
-from clesr.engines.backends.cuda.buffers import SlotEngine
+from clesr.engines.backends.cuda.buffers import SlotEngine, store
 from clesr.engines.backends.cuda.checked import open_slots
 from clesr.engines.backends.tensorrt import build as tensorrt_build
 from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export
@@ -161,6 +161,7 @@ class TensorRTNetwork:
         sr_shape = (shape[0] * scale, shape[1] * scale)
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros(sr_shape, dtype=dtype, device=device)
+        self.status = torch.zeros(1, dtype=torch.int32, device=device)
         self._x = torch.zeros((1, 1, *shape), device=device)
         self._y = torch.zeros((1, 1, *sr_shape), device=device)
         self._levels = torch.iinfo(dtype).max
@@ -171,14 +172,13 @@ class TensorRTNetwork:
         self._bind()
 
     def run(self) -> None:
-        """Read ``lr``, write ``sr`` on the current stream; allocates nothing."""
+        """Read ``lr``, write ``sr`` and ``status`` on the current stream."""
         self._x[0, 0].copy_(self.lr)
         self._x.div_(self._levels)
         stream = torch.cuda.current_stream().cuda_stream if self._x.is_cuda else 0
         if not self._context.execute_async_v3(stream):
             raise EngineError("TensorRT could not start the network")
-        self._y.mul_(self._levels).round_().clamp_(0, self._levels)
-        self.sr.copy_(self._y[0, 0])
+        store(self._y[0, 0].mul_(self._levels), self)
 
     def _bind(self) -> None:
         """Give the context the addresses of our buffers; its tensors must be what :func:`export` made."""

@@ -88,14 +88,14 @@ def test_quality_is_against_the_reference_and_the_truth() -> None:
     truth = np.full((8, 8), 100, np.uint8)
     truth[0, 0] = 90
     sr, hr = truth + 1, truth + 2
-    found = quality(sr, truth, hr, "fp16")
+    found = quality(sr, truth, hr)
     assert found["parity"] == {"mean": 1.0, "max": 1}
     assert found["psnr_db"]["engine"] == pytest.approx(48.1308)
     assert found["psnr_db"]["difference"] == pytest.approx(6.0206)
     with pytest.raises(EngineError, match="constant"):
-        quality(np.full_like(truth, 100), truth, hr, "fp16")
+        quality(np.full_like(truth, 100), truth, hr)
     with pytest.raises(EngineError, match=r"2\.00 levels from"):
-        quality(truth + 2, truth, hr, "fp16")
+        quality(truth + 2, truth, hr)
 
 
 @pytest.mark.usefixtures("fake")

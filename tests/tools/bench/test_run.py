@@ -83,12 +83,6 @@ def test_a_precision_narrows(fake: Bench) -> None:
     assert named(available) == ["openvino fp32 cpu", "torch fp32 cpu"]
 
 
-def test_what_is_on_request_has_to_be_named(fake: Bench) -> None:
-    having = [fake.candidate("cuda"), fake.candidate("cuda", precision="fp8", on_request=True)]
-    assert named(wanted_candidates(BenchSettings(engines=("cuda",)), having)[0]) == ["cuda fp16 cuda"]
-    assert named(wanted_candidates(BenchSettings(precision="fp8"), having)[0]) == ["cuda fp8 cuda"]
-
-
 def test_names_that_cannot_be(fake: Bench) -> None:
     having = card(fake, available=True)
     with pytest.raises(UsageError, match="engine 'tensorflow' is unknown; choose from cuda, openvino, torch"):

@@ -1,4 +1,4 @@
-"""How a kernel divides its work: the numbers that a GPU's measurements choose among."""
+"""How a kernel divides its work: a fixed table of what a card measures, at most two alternatives a kind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import triton
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
+DIRECT, MERGED, BULK = "direct", "merged", "bulk"
+NARROW, AHEAD, WIDE, UP, PROJECT = "narrow", "ahead", "wide", "up", "project"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,38 +20,61 @@ class Plan:
     """One way to run a convolution.
 
     A program takes ``block_m`` columns of each of ``rows`` neighbouring image rows and ``block_n`` output channels, in
-    steps of at most ``block_k`` input channels. With ``rows`` above 1 a loaded row serves the output rows above,
-    at and below it. ``merge`` makes the three horizontal taps columns of one product and adds them, shifted, at the
-    end, so that a pixel is loaded once instead of three times. ``cache`` is the load's cache modifier: ``.ca`` keeps
-    pixels in the first-level cache for the next tap. ``bulk`` loads by the tensor copy engine (Hopper and later).
-    ``share`` programs run on each multiprocessor where one launch is for all of them (``trunk``).
+    steps of at most ``block_k`` input channels. *direct* is a product a tap. In *merged* the three horizontal taps are
+    columns of one product, added with a shift at the end, and a loaded row serves the output rows above, at and below
+    it. *bulk* is direct, loaded by the tensor copy engine (Hopper and later).
     """
 
+    form: str
+    block_m: int
+    block_n: int
+    block_k: int
+    warps: int
+    stages: int
     rows: int = 1
-    block_m: int = 128
-    block_n: int = 128
-    block_k: int = 64
-    warps: int = 8
-    stages: int = 3
-    cache: str = ""
-    bulk: bool = False
-    merge: bool = False
-    share: int = 1
+
+    def step(self, channels: int) -> int:
+        """The largest power of two that divides ``channels``, at most ``block_k``."""
+        return min(channels & -channels, self.block_k)
 
     def __str__(self) -> str:
-        form = "bulk" if self.bulk else "merged" if self.merge else "rows" if self.rows > 1 else "direct"
         tile = f"{self.rows}x{self.block_m}x{self.block_n}x{self.block_k}"
-        shared = f", {self.share} a multiprocessor" if self.share > 1 else ""
-        return f"{form} {tile}, {self.warps} warps, {self.stages} stages{self.cache and ' ' + self.cache}{shared}"
+        return f"{self.form} {tile}, {self.warps} warps, {self.stages} stages"
 
 
-def launch_options(warps: int = 4, stages: int = 3, early: bool = False) -> dict[str, Any]:
-    """Compiler options of a launch; none in the interpreter. ``early`` starts a kernel while the one before it ends
-    (Hopper and later)."""
-    if INTERPRETED:
-        return {}
-    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
-    return {**options, "launch_pdl": True} if early else options
+# Of narrow plans those whose programs fill whole waves: 131 of 4 x 128 or 262 of 2 x 128 at 256 x 256 pixels for the
+# 132 or 264 places of an H200. Registers, spills and shared memory of all are tested by compiling them.
+_HOPPER: dict[str, tuple[Plan, ...]] = {
+    NARROW: (Plan(MERGED, 128, 16, 32, 8, 3, rows=4), Plan(MERGED, 128, 16, 64, 8, 2, rows=2)),
+    AHEAD: (Plan(DIRECT, 128, 64, 64, 4, 4), Plan(DIRECT, 64, 64, 64, 4, 4)),
+    WIDE: (Plan(DIRECT, 128, 128, 64, 8, 3),),
+    UP: (Plan(BULK, 128, 256, 64, 8, 4), Plan(DIRECT, 128, 128, 64, 8, 3)),
+    PROJECT: (Plan(BULK, 128, 256, 64, 8, 4), Plan(DIRECT, 128, 128, 64, 8, 3)),
+}
+# Others have less shared memory (99 KiB from 8.6 on) and multiply in registers.
+_OTHERS: dict[str, tuple[Plan, ...]] = {
+    NARROW: (Plan(MERGED, 128, 16, 64, 8, 2, rows=2), Plan(MERGED, 64, 16, 32, 4, 3, rows=2)),
+    AHEAD: (Plan(DIRECT, 128, 64, 64, 4, 3), Plan(DIRECT, 128, 64, 32, 4, 3)),
+    WIDE: (Plan(DIRECT, 128, 128, 32, 8, 3),),
+    UP: (Plan(DIRECT, 128, 128, 64, 8, 3), Plan(DIRECT, 128, 128, 32, 8, 3)),
+    PROJECT: (Plan(DIRECT, 128, 128, 64, 8, 3), Plan(DIRECT, 128, 128, 32, 8, 3)),
+}
+
+
+def kind_of(c_out: int) -> str:
+    """The kind of plan for a convolution to ``c_out`` channels at the same resolution."""
+    return NARROW if c_out <= 16 else AHEAD if c_out <= 64 else WIDE
+
+
+def alternatives(kind: str, capability: tuple[int, int]) -> tuple[Plan, ...]:
+    """The plans of a card of ``capability`` (9, 0), the first by arithmetic first."""
+    return (_HOPPER if (9, 0) <= capability < (12, 0) else _OTHERS)[kind]
+
+
+def usual(kind: str) -> Plan:
+    """The plan without a card; the interpreter wants few large programs."""
+    plan = _OTHERS[kind][-1]
+    return replace(plan, block_m=2048 // plan.rows) if INTERPRETED else plan
 
 
 _mode = threading.local()
@@ -65,127 +90,22 @@ def only_compiling() -> Iterator[None]:
         _mode.compiling = False
 
 
-def launch(kernel: Any, programs: int, *arguments: Any, **options: Any) -> None:
-    """Start ``programs`` programs of a Triton kernel, which is compiled at the first time."""
+def launch(
+    kernel: Any, programs: int, *arguments: Any, plan: Plan | None = None, early: bool, **constants: Any
+) -> None:
+    """Start ``programs`` programs of a Triton kernel, which is compiled at the first time. ``early`` starts it while
+    the one before it ends (Hopper and later)."""
+    constants["EARLY"] = early and not INTERPRETED
+    if not INTERPRETED:
+        warps, stages = (plan.warps, plan.stages) if plan is not None else (4, 3)
+        constants |= {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+        constants |= {"launch_pdl": True} if early else {}
     if getattr(_mode, "compiling", False):
-        kernel.warmup(*arguments, grid=(programs,), **options)
+        kernel.warmup(*arguments, grid=(programs,), **constants)
     else:
-        kernel[(programs,)](*arguments, **options)
+        kernel[(programs,)](*arguments, **constants)
 
 
-def step(channels: int, most: int) -> int:
-    """The largest power of two that divides ``channels``, at most ``most``."""
-    return min(channels & -channels, most)
-
-
-NARROW, AHEAD, WIDE, UP, PROJECT = "narrow", "ahead", "wide", "up", "project"
-
-_SAFE = {
-    NARROW: Plan(rows=2, merge=True, block_m=64, block_n=16, block_k=32, warps=4, stages=3),
-    AHEAD: Plan(block_m=128, block_n=64, block_k=32, warps=4, stages=3),
-    WIDE: Plan(block_m=128, block_n=128, block_k=32, warps=8, stages=3),
-    UP: Plan(block_m=128, block_n=128, block_k=32, warps=8, stages=3),
-    PROJECT: Plan(block_m=128, block_n=128, block_k=32, warps=8, stages=3),
-}
-# The interpreter wants few large programs.
-_INTERPRETED = {
-    NARROW: Plan(rows=2, merge=True, block_m=1024, block_n=16),
-    AHEAD: Plan(rows=2, block_m=1024, block_n=64),
-    WIDE: Plan(block_m=2048, block_n=128),
-    UP: Plan(rows=2, block_m=1024, block_n=128),
-    PROJECT: Plan(block_m=2048, block_n=256),
-}
-
-
-def _narrow(rows: int, block_m: int, block_k: int, warps: int, stages: int) -> Plan:
-    return Plan(rows, block_m, 16, block_k, warps, stages, merge=True)
-
-
-_HOPPER: dict[str, list[Plan]] = {
-    NARROW: [
-        _narrow(4, 64, 32, 4, 3),
-        _narrow(2, 64, 32, 4, 3),
-        _narrow(4, 64, 64, 4, 2),
-        _narrow(2, 64, 64, 4, 3),
-        _narrow(4, 128, 32, 8, 3),
-        _narrow(2, 128, 64, 8, 2),
-        _narrow(1, 64, 64, 4, 3),
-        Plan(1, 128, 16, 64, 4, 4, ".ca"),
-        Plan(4, 64, 16, 32, 4, 2, ".ca"),
-    ],
-    AHEAD: [
-        Plan(2, 64, 64, 64, 4, 2),
-        Plan(4, 64, 64, 32, 4, 2),
-        Plan(2, 64, 64, 32, 4, 3, ".ca"),
-        Plan(1, 128, 64, 64, 4, 4, ".ca"),
-        Plan(1, 128, 64, 64, 4, 4),
-        Plan(1, 64, 64, 64, 4, 4, ".ca"),
-    ],
-    WIDE: [Plan(1, 128, 128, 64, 8, 3)],
-    UP: [
-        Plan(1, 128, 256, 64, 8, 4, bulk=True),
-        Plan(1, 128, 128, 64, 4, 3, bulk=True),
-        Plan(1, 256, 128, 64, 8, 4, bulk=True),
-        Plan(1, 128, 128, 64, 8, 3, bulk=True),
-        Plan(1, 128, 128, 64, 8, 3, ".ca"),
-        Plan(2, 128, 128, 32, 8, 3),
-        Plan(4, 64, 128, 32, 8, 3),
-    ],
-}
-_HOPPER[PROJECT] = _HOPPER[UP]
-# In FP8 a step is 128 channels, and a second set of sums takes registers: wider tiles spill.
-_FP8 = [
-    Plan(1, 128, 128, 128, 8, 3, bulk=True),
-    Plan(1, 128, 128, 128, 4, 3, bulk=True),
-    Plan(1, 128, 128, 64, 8, 4, bulk=True),
-    Plan(1, 256, 128, 128, 8, 3, bulk=True),
-    Plan(1, 128, 128, 128, 8, 3, ".ca"),
-]
-_AMPERE: dict[str, list[Plan]] = {
-    NARROW: [
-        _narrow(2, 64, 32, 4, 3),
-        _narrow(4, 64, 16, 4, 3),
-        _narrow(2, 128, 32, 4, 2),
-        _narrow(1, 128, 32, 4, 4),
-        Plan(1, 128, 16, 64, 4, 3, ".ca"),
-        Plan(4, 64, 16, 32, 4, 2),
-    ],
-    AHEAD: [
-        Plan(2, 64, 64, 32, 4, 3),
-        Plan(1, 128, 64, 64, 4, 3, ".ca"),
-        Plan(1, 128, 64, 64, 4, 3),
-        Plan(1, 64, 64, 64, 4, 3, ".ca"),
-    ],
-    WIDE: [Plan(1, 128, 128, 64, 8, 3)],
-    UP: [
-        Plan(1, 128, 128, 32, 4, 4),
-        Plan(1, 128, 128, 64, 4, 3),
-        Plan(1, 128, 128, 64, 8, 3),
-        Plan(1, 128, 256, 32, 8, 3),
-        Plan(1, 256, 128, 32, 8, 3),
-        Plan(2, 64, 128, 32, 8, 3),
-    ],
-}
-_AMPERE[PROJECT] = _AMPERE[UP]
-
-
-# All dense blocks in one launch: merged plans whose programs all fit on the card at once.
-TRUNK = [
-    _narrow(4, 128, 32, 8, 3),
-    replace(_narrow(2, 128, 32, 8, 2), share=2),
-    _narrow(2, 128, 32, 8, 2),
-    replace(_narrow(4, 64, 32, 4, 2), share=2),
-]
-
-
-def usual(kind: str) -> Plan:
-    """The plan without measurements: one that every card since Turing can run."""
-    return (_INTERPRETED if INTERPRETED else _SAFE)[kind]
-
-
-def worth_measuring(kind: str, capability: tuple[int, int], precision: str = "fp16") -> list[Plan]:
-    """Plans worth a measurement on a card of ``capability``, the most promising first, ``usual`` last."""
-    found = _HOPPER[kind] if capability >= (9, 0) else _AMPERE[kind]
-    if precision == "fp8" and kind in (UP, PROJECT):
-        found = [plan for plan in _FP8 if capability >= (9, 0) or not plan.bulk]
-    return [*found, *([usual(kind)] if usual(kind) not in found else [])]
+def programs(height: int, pitch: int, plan: Plan) -> int:
+    """How many programs cover an image by ``plan``."""
+    return int(triton.cdiv(triton.cdiv(height, plan.rows) * pitch, plan.block_m - 2 * (plan.rows > 1)))

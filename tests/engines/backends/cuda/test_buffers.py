@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
+import contextlib
+import sys
 import threading
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from clesr.engines.backends.cuda import buffers
-from clesr.engines.backends.cuda.buffers import CudaSlot, SlotEngine
+from clesr.engines.backends.cuda.buffers import CudaSlot, Pinned, SlotEngine
+from clesr.engines.backends.cuda.checked import CheckedNetwork
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo, SelfChecking
 from clesr.engines.guidance import Guidance
@@ -215,65 +219,218 @@ def test_turning_the_correction_on_makes_the_slots_anew_and_frees_the_old_ones()
     assert all(slot.closed for slot in device.made)
 
 
-class FakeRuntime:
-    """The part of the CUDA runtime that locks pages."""
+class Stream:
+    def wait_stream(self, _other: object) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+class Graph:
+    """Notes what it stands for, and does it again."""
 
     def __init__(self) -> None:
-        self.locked: dict[int, int] = {}
+        self.run: Callable[[], None] = lambda: None
 
-    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:
-        pages = set(range(address, address + size, mmap.PAGESIZE))
-        held = {page for a, n in self.locked.items() for page in range(a, a + n, mmap.PAGESIZE)}
-        assert address % mmap.PAGESIZE == size % mmap.PAGESIZE == flags == 0
-        assert not pages & held
-        self.locked[address] = size
-        return 0
+    def replay(self) -> None:
+        self.run()
 
-    def cudaHostUnregister(self, address: int) -> int:
-        return 0 if self.locked.pop(address, 0) else 713
+
+class Locked:
+    """The fake device's page-locked memory."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def pinned(self, like: Tensor, *, write_only: bool = False) -> Pinned:
+        self.held += 1
+        tensor = torch.zeros_like(like)
+        return Pinned(tensor.numpy(), tensor, self.free)
+
+    def free(self) -> None:
+        self.held -= 1
+
+
+class Network:
+    """Doubles levels; ``broken`` sets its status. A capture fails while it starts ``early``."""
+
+    capturing = False
+
+    def __init__(self, *, early: bool = False) -> None:
+        self.lr, self.sr = torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2, 3, dtype=torch.uint8)
+        self.status = torch.zeros(1, dtype=torch.int32)
+        self.early, self.broken = early, False
+
+    def simplify(self) -> bool:
+        was, self.early = self.early, False
+        return was
+
+    def run(self) -> None:
+        if self.early and self.capturing:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+        self.sr.copy_(2 * self.lr)
+        self.status.fill_(self.broken)
 
 
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
-    fake = FakeRuntime()
-    monkeypatch.setattr(buffers, "_cudart", lambda: fake)
-    monkeypatch.setattr(buffers, "pinned", lambda shape, dtype, **_: buffers._RegisteredMemory(shape, dtype))
-    return fake
+def locked(monkeypatch: pytest.MonkeyPatch) -> Locked:
+    """torch.cuda as far as a slot uses it, without a card."""
+    memory = Locked()
+    event = types.SimpleNamespace(record=lambda: None, synchronize=lambda: None)
+    monkeypatch.setattr(buffers, "pinned", memory.pinned)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())
+
+    def captured(run: Callable[[], None], stream: object) -> Graph:
+        with monkeypatch.context() as patched:
+            patched.setattr(Network, "capturing", True)
+            run()
+        graph = Graph()
+        graph.run = run
+        return graph
+
+    monkeypatch.setattr(buffers, "captured", captured)
+    return memory
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_small_arrays_are_locked_in_pages_of_their_own(dtype: type, runtime: FakeRuntime) -> None:
-    memories = [buffers._RegisteredMemory((33, 47), np.dtype(dtype)) for _ in range(3)]
-    for value, memory in enumerate(memories):
-        memory.array[:] = value
-    assert [int(memory.array[0, 0]) for memory in memories] == [0, 1, 2]
-    assert all(memory.array.shape == (33, 47) and memory.array.dtype == dtype for memory in memories)
-    memories[0].free()
-    memories[0].free()
-    assert len(runtime.locked) == 2
-    del memory, memories
-    assert not runtime.locked, "forgotten memory is unlocked too"
+@pytest.mark.parametrize("early", [False, True])
+def test_a_slot_opens_though_the_capture_of_early_starts_fails(
+    early: bool, locked: Locked, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = Network(early=early)
+    slot = CudaSlot(CheckedNetwork(network))
+    assert not network.early
+    assert ("kernels do not start early: their capture failed" in caplog.text) == early
+    slot.host_in[:] = 7
+    slot.start()
+    slot.wait()
+    assert (slot.host_out == 14).all()
+    slot.close()
+    assert locked.held == 0
+
+
+def test_a_capture_that_fails_for_another_reason_is_told(locked: Locked) -> None:
+    network = Network(early=True)
+    network.simplify = lambda: False  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        CudaSlot(network)
+    assert locked.held == 0
+
+
+def test_an_image_that_is_not_finite_is_an_error_and_the_next_is_not(locked: Locked) -> None:
+    """In order, through the engine."""
+    networks = [Network(), Network()]
+    info = EngineInfo("fake", "a device", "fp16", "none", "", 1, SHAPE)
+    engine = SlotEngine(info, lambda _dtype: [CudaSlot(CheckedNetwork(network)) for network in networks])
+    engine.prepare(np.dtype(np.uint8))
+    networks[1].broken = True
+    for value in (1, 2):
+        engine.submit(image(value))
+    assert engine.collect()[0, 0] == 2
+    with pytest.raises(
+        EngineError, match="the fake engine failed on a frame: the network's output is not finite"
+    ):
+        engine.collect()
+    networks[1].broken = False
+    for value in (3, 4):
+        engine.submit(image(value))
+    assert [int(engine.collect()[0, 0]) for _ in range(2)] == [6, 8]
+    engine.close()
+    assert locked.held == 0
 
 
 def test_a_slot_that_cannot_be_made_gives_its_memory_back(
-    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+    locked: Locked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stream:
-        def wait_stream(self, _other: object) -> None:
-            raise RuntimeError("CUDA out of memory")
+    def wait_stream(_self: Stream, _other: object) -> None:
+        raise RuntimeError("CUDA out of memory")
 
-        def synchronize(self) -> None:
-            raise RuntimeError("the device is lost")
+    def synchronize(_self: Stream) -> None:
+        raise RuntimeError("the device is lost")
 
-    class Network:
-        lr, sr = torch.zeros(3, 4, dtype=torch.uint8), torch.zeros(6, 8, dtype=torch.uint8)
-
-        def run(self) -> None:
-            raise AssertionError("not reached")
-
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "Event", lambda **_: None)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(Stream, "wait_stream", wait_stream)
+    monkeypatch.setattr(Stream, "synchronize", synchronize)
     with pytest.raises(RuntimeError, match="out of memory"):
         CudaSlot(Network())
-    assert not runtime.locked
+    assert locked.held == 0
+
+
+class FakePycuda:
+    """pycuda's page-locked memory, and the contexts that were entered and left."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.flags: list[int] = []
+        self.held = self.entered = 0
+        context = types.SimpleNamespace(push=lambda: self._enter(1), pop=lambda: self._enter(-1))
+        device = types.SimpleNamespace(retain_primary_context=lambda: context)
+        driver = types.ModuleType("pycuda.driver")
+        driver.init = lambda: None  # type: ignore[attr-defined]
+        driver.Device = lambda _index: device  # type: ignore[attr-defined]
+        driver.host_alloc_flags = types.SimpleNamespace(WRITECOMBINED=4)  # type: ignore[attr-defined]
+        driver.pagelocked_empty = self._allocate  # type: ignore[attr-defined]
+        package = types.ModuleType("pycuda")
+        package.driver = driver  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "pycuda", package)
+        monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+
+    def _enter(self, change: int) -> None:
+        self.entered += change
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, mem_flags: int) -> Image:
+        assert self.entered == 1
+        self.flags.append(mem_flags)
+        self.held += 1
+        fake = self
+
+        class Base(np.ndarray):
+            def free(self) -> None:
+                assert fake.entered == 1
+                fake.held -= 1
+
+        return np.zeros(int(np.prod(shape)), dtype).view(Base).reshape(shape)
+
+
+def test_pycuda_gives_the_memory_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "version_of", lambda name: "2026.1" if name == "pycuda" else "")
+    assert buffers.page_locked_memory() == "pycuda 2026.1, write-combined for inputs"
+    fake = FakePycuda(monkeypatch)
+    like = torch.zeros(3, 4, dtype=torch.uint16)
+    memories = [buffers.pinned(like, write_only=True), buffers.pinned(like)]
+    assert fake.flags == [4, 0]
+    for memory in memories:
+        assert memory.array.shape == (3, 4)
+        assert memory.array.dtype == np.uint16
+        memory.array[:] = 9
+        assert (memory.tensor.int() == 9).all()
+        memory.free()
+    assert fake.held == fake.entered == 0
+
+
+def test_pycuda_that_cannot_be_loaded_is_an_error_and_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buffers, "version_of", lambda _name: "2026.1")
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(EngineError, match=r"pycuda cannot be loaded \(.*pip uninstall pycuda"):
+        buffers.pinned(torch.zeros(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32, torch.int32])
+def test_torch_gives_the_memory_otherwise(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    empty = torch.empty
+
+    def noting(shape: torch.Size, **options: Any) -> Tensor:
+        asked.update(options)
+        return empty(shape, dtype=options["dtype"])
+
+    monkeypatch.setattr(buffers, "version_of", lambda _name: "")
+    monkeypatch.setattr(torch, "empty", noting)
+    memory = buffers.pinned(torch.zeros(3, 4, dtype=dtype), write_only=True)
+    assert asked == {"dtype": dtype, "pin_memory": True}
+    memory.array[:] = 5
+    assert (memory.tensor.float() == 5).all()
+    assert buffers.page_locked_memory() == "torch"

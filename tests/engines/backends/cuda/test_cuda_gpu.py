@@ -11,15 +11,12 @@ import pytest
 import torch
 from random_models import random_image
 
-from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, SlotEngine
 from clesr.engines.backends.cuda.checked import CheckedNetwork
 from clesr.engines.backends.cuda.engine import build_network, open_cuda
-from clesr.engines.common.errors import EngineError
 from clesr.engines.degrade import Degrader
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.reference import upscale
-from clesr.engines.selftest import compare, probe_image
 from clesr.pipeline.frame import Image
 
 pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("gpu")]
@@ -81,19 +78,6 @@ def test_parity(
     check_parity(model, images, through(engine, images))
 
 
-@pytest.mark.parametrize("scale", [2, 4, 8])
-def test_parity_in_fp8(scale: int, opened: Callable[..., SlotEngine]) -> None:
-    reason = cuda_engine._why_not("fp8")
-    model = find_model("densenet", scale)
-    if reason:
-        with pytest.raises(EngineError, match="compute capability"):
-            opened(model, SHAPES[0], precision="fp8")
-        return
-    image = probe_image(*SHAPES[0])
-    for found in through(opened(model, SHAPES[0], precision="fp8"), [image] * 3):
-        compare(found.astype(np.uint8, copy=False), upscale(model.module, image).astype(np.uint8), "fp8")
-
-
 @pytest.mark.parametrize("name", ["densenet", "fast"])
 def test_the_same_image_gives_the_same_bits(name: str, opened: Callable[..., SlotEngine]) -> None:
     engine = opened(find_model(name, 4), (96, 80))
@@ -144,7 +128,7 @@ def test_two_slots_overlap() -> None:
 
 def test_the_report_names_what_was_chosen(opened: Callable[..., SlotEngine]) -> None:
     engine = opened(find_model("densenet", 2), (33, 47))
-    assert any(line.startswith("project-fp16-128-128-33x47: ") for line in engine.report)
+    assert any(line.startswith("project-128-512-33x47: ") for line in engine.report)
     assert any(line.startswith("early start of kernels: ") for line in engine.report)
 
 

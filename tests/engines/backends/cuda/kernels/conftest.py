@@ -20,27 +20,12 @@ def device() -> str:
 
 @pytest.fixture(autouse=True)
 def mended_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's interpreter with two things mended.
-
-    It multiplies FP16 arrays as NumPy does, element by element; as FP32 BLAS does it, ten times faster, with the
-    same products: FP32 holds those of FP16 exactly. And where rounding to E4M3 carries into the exponent it halves the
-    value; torch rounds in its place.
-    """
+    """Triton's interpreter multiplies FP16 arrays as NumPy does, element by element; as FP32 BLAS does it, ten times
+    faster, with the same products: FP32 holds those of FP16 exactly."""
     if torch.cuda.is_available():  # no interpreter, and no need that this Triton's can be mended
         return
     import triton.language as tl
-    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-    convert = interpreter._convert_float
-
-    def convert_float(values: Any, source: Any, target: Any, rounding: Any) -> Any:
-        if (source, target) != (tl.float32, tl.float8e4nv):
-            return convert(values, source, target, rounding)
-        rounded = torch.from_numpy(values.view(np.float32).copy()).to(torch.float8_e4m3fn)
-        return rounded.view(torch.uint8).numpy()
-
-    monkeypatch.setattr(interpreter, "_convert_float", convert_float)
 
     slow = InterpreterBuilder.create_dot
 

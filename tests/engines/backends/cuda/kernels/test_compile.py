@@ -1,4 +1,4 @@
-"""Every kernel compiles for the cards of three generations, without one, within their registers and shared memory."""
+"""Every kernel compiles for the cards of five generations, without one, within their registers and shared memory."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ SCRIPT = Path(__file__).parents[5] / "benchmarks" / "compile_kernels.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [80, 89, 90])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("arch", [80, 89, 90, 100, 120])
 def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
-    """In a process of its own: this one's Triton is an interpreter. Each kind's first plan, and the usual ones, which
-    must fit; of the others the card's measurement takes what is fast there."""
+    """In a process of its own: this one's Triton is an interpreter. All plans of the table, and what starts early."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, str(SCRIPT), "--most", "1", str(arch)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    command = [sys.executable, str(SCRIPT), str(arch)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    kernels = {line["kernel"] for line in lines}
-    wanted = {"_first", "_conv", "_up", "_project", "_finish", "_hand_over"}
-    assert wanted <= {name.removesuffix("_kernel") for name in kernels}
-    assert not [line for line in lines if not line["plan"] and not line["fits"]]
+    if arch > 90 and not any(line["registers"] for line in lines):
+        pytest.skip(f"the toolchain's ptxas knows no sm_{arch}")
+    assert {line["kernel"] for line in lines} == {
+        f"_{name}_kernel" for name in ("first", "conv", "up", "project", "finish")
+    }
+    assert not [line for line in lines if not line["fits"]]
     products = [line for line in lines if line["kernel"] in ("_conv_kernel", "_up_kernel", "_project_kernel")]
-    assert all(line["wgmma"] if arch == 90 else line["mma"] for line in products)
-    if arch == 90:
-        assert any(line["bulk copies"] for line in products)
-    assert any("fp8" in line["step"] for line in lines) == (arch >= 89)
+    unit = {90: "wgmma", 100: "tcgen05"}.get(arch, "mma")
+    assert all(line[unit] for line in products)
+    bulk = {line["kernel"] for line in lines if line["plan"].startswith("bulk")}
+    assert bulk == ({"_up_kernel", "_project_kernel"} if arch in (90, 100) else set())
+    assert all(line["bulk copies"] for line in lines if line["plan"].startswith("bulk"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_every_kernel_is_compiled_before_it_is_measured_and_once_for_all_sizes(tmp_path: Path) -> None:
     """By Triton itself, whose launches alone are left out: what the tuner's threads compile is what is launched."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, str(Path(__file__).with_name("tuned_without_card.py"))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     first, second = told["sizes"]
     assert told["raised"] == []
-    assert first["in threads"] > 20
+    assert first["in threads"] > 30
     assert set(first) == {"in threads", "launched"}
     assert set(second) == {"launched"}
     assert min(first["launched"], second["launched"]) > 20

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_references import NAN, by_torch, half, packed, weights_of, worst
+from kernel_references import NAN, by_torch, half, on_plane, packed, poisoned, weights_of, worst
 from torch import Tensor, nn
 
-from clesr.engines.backends.cuda.kernels import conv, tail
-from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, UnsupportedNetworkError
+from clesr.engines.backends.cuda.kernels import conv, pack, tail, up
+from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
+from clesr.engines.backends.cuda.kernels.pack import UnsupportedNetworkError
 from clesr.engines.models.densenet import DenseNet
 from clesr.engines.models.layers import LevelConv
 from clesr.engines.models.registry import LEVELS, build_model
@@ -24,7 +28,7 @@ SHAPES = [SMALL, (1, 1), pytest.param(ODD, marks=pytest.mark.slow)]
 def test_conv3_reads_a_run_of_channels_and_writes_the_next(
     shape: tuple[int, int], c_in: int, device: str
 ) -> None:
-    buffer = torch.full((*shape, 160), NAN, dtype=torch.float16, device=device)
+    buffer = poisoned(*shape, 160, device)
     buffer[..., :c_in] = half(*shape, c_in, device=device)
     weights, bias = weights_of(c_in, 16, device)
     out = buffer[..., c_in : c_in + 16]
@@ -35,7 +39,7 @@ def test_conv3_reads_a_run_of_channels_and_writes_the_next(
 
 def test_conv3_looks_ahead(device: str) -> None:
     """Of 64 sums 16 are done and 48 wait; the next layer takes its 16 up."""
-    buffer = torch.full((*ODD, 128), NAN, dtype=torch.float16, device=device)
+    buffer = poisoned(*ODD, 128, device)
     buffer[..., :64] = half(*ODD, 64, device=device)
     scratch = torch.full((*ODD, 48), NAN, dtype=torch.float32, device=device)
     weights, bias = weights_of(64, 64, device)
@@ -61,30 +65,31 @@ def test_first_conv3(shape: tuple[int, int], dtype: torch.dtype, device: str) ->
     levels = torch.iinfo(dtype).max
     lr = torch.randint(0, levels + 1, shape).to(device, dtype)
     weights, bias = weights_of(1, 64, device)
-    out = torch.full((*shape, 64), NAN, dtype=torch.float16, device=device)
-    conv.first_conv3(lr, packed(weights), bias, out)
+    out, status = poisoned(*shape, 64, device), torch.full((1,), 7, dtype=torch.int32, device=device)
+    conv.first_conv3(lr, packed(weights), bias, out, status)
+    assert status == 0
     assert worst(out, by_torch(lr.double()[..., None] / levels, weights, bias).relu()) < 1e-3
 
 
-def phases(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    c = weights.shape[0] // 4
-    ordered = weights.reshape(c, 4, -1, 3, 3).permute(1, 3, 4, 2, 0).contiguous()
-    return ordered, bias.reshape(c, 4).T.contiguous()
+def phases(weights: Tensor, bias: Tensor) -> pack.Conv:
+    conv = nn.Conv2d(weights.shape[1], weights.shape[0], 3)
+    conv.weight.data, conv.bias.data = weights.float(), bias  # type: ignore[union-attr]
+    return pack.phases(conv, weights.device)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_up_conv3_is_convolution_and_pixel_shuffle(shape: tuple[int, int], device: str) -> None:
-    x = half(*shape, 32, device=device)
+    x = on_plane(half(*shape, 32, device=device))
     weights, bias = weights_of(32, 4 * 32, device)
-    out = torch.full((2 * shape[0], 2 * shape[1], 32), NAN, dtype=torch.float16, device=device)
-    conv.up_conv3(x, *phases(weights, bias), out)
+    out = poisoned(2 * shape[0], 2 * shape[1], 32, device)
+    up.up_conv3(x, *phases(weights, bias), out)
     sums = by_torch(x, weights, bias).relu().permute(2, 0, 1)[None]
     assert worst(out, F.pixel_shuffle(sums, 2)[0].permute(1, 2, 0)) < 1e-3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_tail_is_the_last_doubling_and_convolution(shape: tuple[int, int], device: str) -> None:
-    x = half(*shape, 32, device=device)
+    x = on_plane(half(*shape, 32, device=device))
     weights, bias = weights_of(32, 4 * 32, device)
     last, last_bias = weights_of(32, 1, device)
     taps = torch.zeros(32, tail.TAPS, dtype=torch.float16, device=device)
@@ -93,7 +98,9 @@ def test_the_tail_is_the_last_doubling_and_convolution(shape: tuple[int, int], d
     tail.project(x, *phases(weights, bias), taps, projected)
     lr = torch.zeros(shape, dtype=torch.uint16, device=device)
     sr = torch.zeros(2 * shape[0], 2 * shape[1], dtype=torch.uint16, device=device)
-    tail.finish(projected, lr, None, last_bias, sr)
+    status = torch.zeros(1, dtype=torch.int32, device=device)
+    tail.finish(projected, lr, None, last_bias, sr, status)
+    assert status == 0
 
     wide = F.pixel_shuffle(by_torch(x, weights, bias).relu().permute(2, 0, 1)[None], 2)
     expected = torch.sigmoid(F.conv2d(wide, last.double(), last_bias.double(), padding=1))[0, 0]
@@ -105,8 +112,53 @@ def test_finish_rounds_halves_to_even(device: str) -> None:
     projected = torch.zeros(2, 3, 4, 9, dtype=torch.float16, device=device)
     sr = torch.zeros(4, 6, dtype=torch.uint8, device=device)
     lr = torch.zeros(2, 3, dtype=torch.uint8, device=device)
-    tail.finish(projected, lr, None, torch.zeros(1, device=device), sr)
+    status = torch.zeros(1, dtype=torch.int32, device=device)
+    tail.finish(projected, lr, None, torch.zeros(1, device=device), sr, status)
     assert (sr == 128).all()
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+@pytest.mark.parametrize("value", [NAN, float("inf"), -float("inf")])
+@pytest.mark.parametrize("trusted", [False, True])
+def test_finish_tells_what_is_not_finite(value: float, trusted: bool, device: str) -> None:
+    """One number of the last pixel's; the pixels past the image's end, which its programs also have, tell nothing."""
+    projected = torch.zeros(2, 3, 4, 9, dtype=torch.float16, device=device)
+    lr = torch.zeros(2, 3, dtype=torch.uint8, device=device)
+    sr, status = (
+        torch.zeros(4, 6, dtype=torch.uint8, device=device),
+        torch.zeros(1, dtype=torch.int32, device=device),
+    )
+    trust = torch.zeros_like(lr) if trusted else None
+    tail.finish(projected, lr, None, torch.zeros(1, device=device), sr, status, trust)
+    assert status == 0
+    projected[1, 2, 3, 4] = value
+    tail.finish(projected, lr, None, torch.zeros(1, device=device), sr, status, trust)
+    assert status == 1
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+def test_a_network_whose_numbers_are_none_says_so(device: str) -> None:
+    """What is not a number must not become 0 on its way through ReLU, nor a byte at its end; the next image is judged
+    anew."""
+    shape = (3, 5)
+    module = build_model("densenet", 4, {"blocks": 1, "skip": "add", "base": "bicubic"})
+    kernels = DenseNetKernels(module, shape, torch.uint8, device)
+    kernels.lr.fill_(200)
+    whole = {step.name: step for step in kernels.steps}
+    for name in ("low 2", "block 1, layer 5 and ahead", "doubling 1", ""):
+        kernels.status.fill_(7)
+        for between in kernels.between:
+            between.fill_(0)
+
+        def poison(name: str = name, **options: Any) -> None:
+            whole[name].call(**options)
+            for between in kernels.between:
+                between[1, 2] = NAN
+
+        steps = whole | ({name: whole[name]._replace(call=partial(poison))} if name else {})
+        kernels.steps = list(steps.values())
+        kernels.run()
+        assert kernels.status == bool(name), name
 
 
 def check_network(
@@ -121,6 +173,8 @@ def check_network(
     kernels = DenseNetKernels(module, shape, dtype, device)
     for between in kernels.between:
         between.fill_(NAN)
+    kernels.sr.fill_(77)
+    kernels.status.fill_(77)
     lr = torch.randint(0, levels + 1, shape).to(dtype)
     kernels.lr.copy_(lr)
     told: tuple[torch.Tensor, ...] = ()
@@ -130,6 +184,7 @@ def check_network(
         kernels.guided.trust.copy_((told[1][0, 0] * 255).round())
         told = told[0], kernels.guided.trust.cpu()[None, None] / 255
     kernels.run()
+    assert kernels.status == 0
     with torch.inference_mode():
         reference = (module((lr.float() / levels)[None, None], *told)[0, 0] * levels).round()
     difference = (kernels.sr.cpu().float() - reference).abs() * 255 / levels

@@ -1,143 +1,140 @@
-"""The choice among plans: the fastest that runs, bounded, kept on disk."""
+"""The choice between two forms: the first, or one that is clearly faster; measured in turns on a warm card."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from triton.runtime.errors import OutOfResources
 
-from clesr.engines.backends.cuda.kernels import densenet
 from clesr.engines.backends.cuda.kernels import tuner as module
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
-from clesr.engines.backends.cuda.kernels.plan import TRUNK, Plan, launch, usual, worth_measuring
-from clesr.engines.backends.cuda.kernels.tuner import Tuner, card_tuner
-from clesr.engines.cache import pack, unpack
+from clesr.engines.backends.cuda.kernels.plan import alternatives, launch
+from clesr.engines.backends.cuda.kernels.tuner import ROUNDS, Tuner, card_tuner
 from clesr.engines.models.registry import build_model
-
-PLANS = [Plan(block_m=size) for size in (32, 64, 128)]
 
 
 class Card:
-    """Takes ``block_m`` milliseconds for a plan, or lacks what it needs."""
+    """Takes the microseconds that a form is named after, ten times as long in its first ``cold`` runs; cannot run what
+    is in ``lacks``."""
 
-    def __init__(self, lacks: tuple[int, ...] = ()) -> None:
-        self.lacks, self.ran, self.now = lacks, list[int](), Plan()
+    def __init__(self, lacks: dict[str, Exception] | None = None, cold: int = 0) -> None:
+        self.lacks, self.cold = lacks or {}, cold
+        self.ran: list[str] = []
+        self.now = ""
 
-    def run(self, plan: Plan) -> None:
-        if plan.block_m in self.lacks:
-            raise OutOfResources(300, 200, "shared memory")
-        self.ran.append(plan.block_m)
-        self.now = plan
+    def run(self, form: str) -> None:
+        if form in self.lacks:
+            raise self.lacks[form]
+        self.now = form
 
-    def measure(self, run: Callable[[], None]) -> float:
+    def timed(self, run: Callable[[], None]) -> Callable[[], float]:
         run()
-        return self.now.block_m / 1e3
+        form = self.now
 
-    def tuner(self, folder: Path | None = None, seconds: float = 60) -> Tuner:
-        return Tuner("a card", (9, 0), folder, self.measure, seconds)
+        def seconds() -> float:
+            self.ran.append(form)
+            cold = len(self.ran) <= self.cold
+            return float(form) * 1e-6 * (10 if cold else 1)
+
+        return seconds
+
+    def tuner(self, warm_up: float = 0.0) -> Tuner:
+        return Tuner((9, 0), self.timed, warm_up)
 
 
-def test_the_fastest_that_runs_is_taken_once() -> None:
-    card = Card(lacks=(32,))
+@pytest.mark.parametrize(
+    ("forms", "taken"),
+    [(("30", "20"), "20"), (("20", "30"), "20"), (("20", "19.9"), "20"), (("20", "19"), "19")],
+)
+def test_a_second_form_must_be_clearly_faster(forms: tuple[str, str], taken: str) -> None:
+    card = Card()
     tuner = card.tuner()
-    choice = tuner.choose("k", PLANS, card.run)
-    assert (choice.plan.block_m, choice.tried) == (64, 2)
-    assert choice.microseconds == pytest.approx(64e3)
-    measured = len(card.ran)
-    assert tuner.choose("k", PLANS, card.run) is choice
-    assert len(card.ran) == measured
+    assert tuner.choose("k", forms, card.run) == taken
+    assert (
+        tuner.said["k"]
+        == f"k: {taken} ({forms[0]} {float(forms[0]):.1f} us, {forms[1]} {float(forms[1]):.1f} us)"
+    )
 
 
-def test_without_time_or_luck_the_last_plan_holds(tmp_path: Path) -> None:
-    assert Card().tuner(tmp_path, seconds=-1).choose("k", PLANS, Card().run).plan == PLANS[-1]
-    card = Card(lacks=(32, 64, 128))
-    assert card.tuner(tmp_path).choose("k", PLANS, card.run).plan == PLANS[-1]
-    assert not list(tmp_path.iterdir())
+def test_forms_have_their_turns_and_are_measured_once() -> None:
+    card = Card()
+    tuner = card.tuner()
+    tuner.choose("k", ("30", "20"), card.run)
+    assert card.ran == ["30", "20"] * ROUNDS
+    tuner.choose("k", ("30", "20"), card.run)
+    assert len(card.ran) == 2 * ROUNDS
 
 
-def test_the_bound_holds_over_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_card_is_warmed_before_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stands still but for 10 ms a look: the forms run in turns until 50 ms have passed."""
     ticks = iter(range(1000))
-    monkeypatch.setattr(module, "perf_counter", lambda: float(next(ticks)))
-    card = Card()
-    tuner = card.tuner(seconds=4)
-    for key in "abcdef":
-        tuner.choose(key, PLANS, card.run)
-    assert len(card.ran) < 2 * 4 + 2
+    monkeypatch.setattr(module, "perf_counter", lambda: next(ticks) / 100)
+    card = Card(cold=8)
+    tuner = card.tuner(module.WARM_UP)
+    tuner.choose("k", ("30", "20"), card.run)
+    assert module.WARM_UP == 0.05
+    assert card.ran[:8] == ["30", "20"] * 4
+    assert len(card.ran) == 8 + 2 * ROUNDS
+    assert tuner.said["k"] == "k: 20 (30 30.0 us, 20 20.0 us)", "what was cold does not count"
 
 
-def test_choices_are_kept_on_disk_for_the_card(tmp_path: Path) -> None:
-    card = Card()
-    found = card.tuner(tmp_path).choose("up-128/256", PLANS, card.run)
-    again = Card()
-    assert again.tuner(tmp_path).choose("up-128/256", PLANS, again.run) == found
-    assert again.ran == []
-    other = Tuner("another card", (9, 0), tmp_path, again.measure)
-    other.choose("up-128/256", PLANS, again.run)
-    assert again.ran
+CANNOT = [
+    OutOfResources(300, 200, "shared memory"),
+    RuntimeError("CUDA error: operation failed due to a previous error during capture"),
+    ValueError("no such layout"),
+]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"plan": {"shape": 3}, "microseconds": 1, "tried": 1}'])
-def test_a_damaged_or_foreign_file_is_measured_anew(content: str, tmp_path: Path) -> None:
-    card = Card()
-    card.tuner(tmp_path).choose("k", PLANS, card.run)
-    (file,) = tmp_path.iterdir()
-    key, _ = unpack(file.read_bytes())
-    for damaged in (content.encode(), pack(key, content.encode())):
-        file.write_bytes(damaged)
-        again = Card()
-        assert again.tuner(tmp_path).choose("k", PLANS, again.run).plan == PLANS[0]
-        assert again.ran
-        assert json.loads(unpack(file.read_bytes())[1])["plan"]["block_m"] == 32
+@pytest.mark.parametrize("error", CANNOT, ids=str)
+def test_what_this_card_cannot_run_is_passed_over(error: Exception) -> None:
+    card = Card(lacks={"10": error})
+    assert card.tuner().choose("k", ("10", "30"), card.run) == "30"
+    card = Card(lacks={"30": error, "10": RuntimeError("the device is lost")})
+    with pytest.raises(type(error)):
+        card.tuner().choose("k", ("30", "10"), card.run)
 
 
-def test_a_plan_that_is_no_candidate_any_more_is_not_taken(tmp_path: Path) -> None:
-    card = Card()
-    card.tuner(tmp_path).choose("k", PLANS, card.run)
-    assert card.tuner(tmp_path).choose("k", PLANS[1:], card.run).plan == PLANS[1]
+def test_an_early_start_whose_capture_fails_is_left_out(device: str) -> None:
+    """The network opens without it, and says so."""
+
+    def timed(run: Callable[[], None]) -> Callable[[], float]:
+        if getattr(run, "args", ()) == (True,):
+            raise RuntimeError(
+                "CUDA error: operation would make the legacy stream depend on a capturing stream"
+            )
+        return lambda: 1e-6
+
+    module = build_model("densenet", 4, {"blocks": 1})
+    kernels = DenseNetKernels(module, (8, 8), torch.uint8, device, tuner=Tuner((9, 0), timed, 0.0))
+    assert kernels.report()[-1] == "early start of kernels: no"
+    assert not kernels.simplify()
 
 
-def test_a_folder_that_cannot_be_written_is_no_trouble(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    card = Card()
-    assert card.tuner(tmp_path / "file" / "x").choose("k", PLANS, card.run).plan == PLANS[0]
+def test_a_network_takes_what_was_chosen_and_says_so(device: str) -> None:
+    """With a tuner that finds the second of each kind faster."""
+    falling = (0.9**n for n in itertools.count())
+    tuner = Tuner((9, 0), lambda _run: itertools.repeat(next(falling)).__next__, 0.0)
+    kernels = DenseNetKernels(
+        build_model("densenet", 4, {"blocks": 1}), (8, 8), torch.uint8, device, tuner=tuner
+    )
+    kinds = [key.split("-")[0] for key in tuner.taken]
+    assert sorted(kinds) == ["ahead", "early", "narrow", "narrow", "project", "up", "wide"]
+    for key, plan in kernels._plans.items():
+        assert plan == alternatives(key.split("-")[0], (9, 0))[-1]
+    lines = kernels.report()
+    assert any(line.startswith(f"up-128-512-8x8: {alternatives('up', (9, 0))[1]} (") for line in lines)
+    assert lines[-1] == "early start of kernels: yes"
+    assert kernels.simplify()
+    assert not kernels.simplify()
+    assert kernels.report()[-1] == "early start of kernels: no"
 
 
 def test_a_cpu_has_no_tuner() -> None:
     assert card_tuner("cpu") is None
-
-
-def test_a_network_takes_what_was_chosen_and_says_so(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    """With a tuner that runs nothing but likes the second plan of each kind."""
-    tuner = Tuner("a card", (9, 0), None, lambda run: 1e-6)
-    second = [Plan()]
-    monkeypatch.setattr(Tuner, "_time", lambda self, plan, run: 1e-6 if plan == second[0] else 1e-3)
-    asked = []
-
-    def choose(self: Tuner, key: str, plans: list[Plan], run: Callable[[Plan], None]) -> object:
-        asked.append(key)
-        second[0] = plans[min(1, len(plans) - 1)]
-        return self._measured(key, plans, run)
-
-    monkeypatch.setattr(Tuner, "choose", choose)
-    monkeypatch.setattr(densenet, "CHECKS", 1)
-    kernels = DenseNetKernels(
-        build_model("densenet", 4, {"blocks": 1}), (8, 8), torch.uint8, device, tuner=tuner
-    )
-    kinds = [key.split("-")[0] for key in asked]
-    assert sorted(set(kinds)) == ["ahead", "early", "narrow", "project", "trunk", "up", "wide"]
-    assert kinds.count("narrow") == 2  # 128 channels in, and up to 48
-    lines = kernels.report()
-    assert lines[-1] == f"dense blocks in one launch: {TRUNK[1]}"
-    assert any(
-        str(worth_measuring("up", (9, 0))[1]) in line and line.startswith("up-fp16-128-128-8x8")
-        for line in lines
-    )
-    assert usual("up") not in kernels._plans.values()
 
 
 def test_what_is_to_be_measured_is_compiled_first_and_nothing_is_started() -> None:
@@ -154,52 +151,19 @@ def test_what_is_to_be_measured_is_compiled_first_and_nothing_is_started() -> No
     def broken() -> None:
         raise OutOfResources(300, 200, "shared memory")
 
-    tuner = Card().tuner()
-    tuner.compile([broken, lambda: launch(Kernel(), 3, "one"), lambda: launch(Kernel(), 4, "two")])
+    def one(name: str, programs: int) -> Callable[[], None]:
+        return lambda: launch(Kernel(), programs, name, early=False)
+
+    Card().tuner().compile([broken, one("one", 3), one("two", 4)])
     assert sorted(done) == ["compiled one for (3,)", "compiled two for (4,)"]
-    launch(Kernel(), 3, "one")
+    one("one", 3)()
     assert done[-1] == "started one"
 
 
-def test_compiling_ends_in_time() -> None:
-    started, end = threading.Event(), threading.Event()
-
-    def slow() -> None:
-        started.set()
-        end.wait(20)
-
-    tuner = Card().tuner(seconds=-1)
-    threading.Timer(0.2, end.set).start()
-    left_out = list[int]()
-    tuner.compile([slow] * 99 + [lambda: left_out.append(1)])
-    assert started.is_set()
-    assert not left_out
-    assert tuner.spent > 0
-
-
-def test_close_plans_are_measured_again() -> None:
-    """The first one on a card that has yet to raise its clocks."""
-    took = iter([2.0, 1.9, 9.0, 1.0, 1.9])
-    tuner = Tuner("a card", (9, 0), None, lambda run: next(took))
-    choice = tuner.choose("k", PLANS, lambda plan: None)
-    assert (choice.plan, choice.microseconds, choice.tried) == (PLANS[0], 1e6, 3)
-
-
-def test_a_launch_that_is_refused_in_a_capture_passes_a_plan_over() -> None:
-    """The end of the capture raises another error then. One that has nothing to do with the plan is raised."""
-
-    def measure(run: Callable[[], None]) -> float:
-        if card.now == PLANS[0]:
-            try:
-                raise RuntimeError("Triton Error [CUDA]: too many blocks in cooperative launch")
-            finally:
-                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
-        if card.now == PLANS[1]:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        return card.measure(run)
-
-    card = Card()
-    tuner = Tuner("a card", (9, 0), None, measure)
-    assert tuner.choose("k", [PLANS[0], PLANS[2]], card.run).plan == PLANS[2]
-    with pytest.raises(RuntimeError, match="illegal memory access"):
-        tuner.choose("other", PLANS, card.run)
+def test_kernels_are_compiled_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two waits for the other."""
+    monkeypatch.setattr(module, "core_count", lambda: 2)
+    both = threading.Barrier(2, timeout=60)
+    met = list[int]()
+    Card().tuner().compile([lambda: met.append(both.wait())] * 2)
+    assert sorted(met) == [0, 1]
