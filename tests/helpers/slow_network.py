@@ -19,13 +19,13 @@ class SlowNetwork:
     def __init__(self, to: int) -> None:
         self.port, self.down_s, self.up_s = 0, 0.0, 0.0
         self._to, self._loop = to, asyncio.new_event_loop()
-        self._begun, self._over = threading.Event(), asyncio.Event()
+        self._begun, self._over = threading.Event(), self._loop.create_future()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
         self._thread.start()
         assert self._begun.wait(60)
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
+        self._loop.call_soon_threadsafe(self._over.set_result, None)
         joined(self._thread)
         self._loop.close()
 
@@ -33,7 +33,7 @@ class SlowNetwork:
         server = await asyncio.start_server(self._lead, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._begun.set()
-        await self._over.wait()
+        await self._over
         server.close()
         ours = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in ours:

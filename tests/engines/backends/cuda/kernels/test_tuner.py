@@ -165,5 +165,5 @@ def test_kernels_are_compiled_side_by_side(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "core_count", lambda: 2)
     both = threading.Barrier(2, timeout=60)
     met = list[int]()
-    Card().tuner().compile([lambda: met.append(both.wait())] * 2)
+    Card().tuner().compile([lambda: met.append(both.wait(60))] * 2)
     assert sorted(met) == [0, 1]
