@@ -334,6 +334,8 @@ class Pipeline:
         broken = {
             name: f"it broke: {sink.error}" for name, sink in sinks.items() if sink.state is SinkState.BROKEN
         }
+        if self.recorder is not None and (missing := self.recorder.trouble):
+            broken.setdefault(self.recorder.name, missing)
         if info is not self._described[0]:
             self._described = info, str(info or "")
         return Status(

@@ -526,16 +526,23 @@ def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
     seen: list[Status] = []
 
     def stop() -> None:
-        until(lambda: bool(run.status().alarm))
+        assert "recorder" not in run.status().troubles
+        until(lambda: bool(run.status().alarm) and not run.status().recording)
+        run.alarms.acknowledge()
+        seen.append(run.status())
+        run.start_recording(tmp_path / "again")
         seen.append(run.status())
         run.stop()
 
     error = ends(run, stop)
     assert "a fault" in str(error)
     assert not seen[0].recording
-    assert seen[0].alarm.startswith("RECORDING ENDED")
+    assert "a fault" in seen[0].troubles["recorder"], "that somebody has seen it brings no recording back"
+    assert "recorder" not in seen[1].troubles
+    assert seen[0].acknowledged[-1].startswith("RECORDING ENDED")
     shown, quiet = (
-        draw(Scene(None, status), (400, 600)).canvas for status in (seen[0], replace(seen[0], alarm=""))
+        draw(Scene(None, status), (400, 600)).canvas
+        for status in (replace(seen[0], alarm=seen[0].acknowledged[-1]), seen[0])
     )
     assert np.any(shown != quiet)
 
