@@ -220,7 +220,7 @@ class Pipeline:
             log.error(str(error))
             self._errors.append(error)
             self._client.queue.close()
-        if self._ending.engine_is_due:
+        if self._ending.engine_is_due(self._engine.timer):
             self._engine.abandon(self._client)
         if self._client.done.is_set():
             for worker in self._workers:

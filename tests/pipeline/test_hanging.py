@@ -555,6 +555,22 @@ def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: th
     run.ledger.check()
 
 
+def test_the_seconds_of_a_live_run_end_it_though_its_engine_never_returns(
+    tmp_path: Path, release: threading.Event
+) -> None:
+    class Hanging(FakeEngine):
+        def collect(self) -> Image:
+            assert_set(release)
+            return super().collect()
+
+    run, _ = record(Camera(), tmp_path / "s", ListSink(), factory=Hanging, limits=Limits(seconds=0.1))
+    error = ends(run, lambda: None)
+    assert isinstance(error, EngineError)
+    assert "given up" in str(error)
+    run.ledger.check()
+    holds(tmp_path / "s", run.ledger.captured)
+
+
 def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
     clock, said = ManualClock(), hear()
     timer, watchdog = CallTimer(clock), Watchdog(Timeouts())
