@@ -12,7 +12,7 @@ from clesr.pipeline.capture import READ_S
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.source import Source
-from clesr.pipeline.watchdog import Timeouts, left_behind
+from clesr.pipeline.watchdog import CallTimer, Timeouts, left_behind
 
 
 class Ending:
@@ -47,10 +47,13 @@ class Ending:
             self._since_ns = self._clock.now_ns()
             self.aborted = True
 
-    @property
-    def engine_is_due(self) -> bool:
-        """Whether the engine has had its time: none is set where the run was not aborted, engines may be slow."""
-        return self.aborted and self._since() >= self._timeouts.abort
+    def engine_is_due(self, timer: CallTimer) -> bool:
+        """Whether the engine, of whose calls ``timer`` is, has had its time. For a recorded source it may be as slow as
+        it likes, unless the run was aborted."""
+        if self.aborted:
+            return self._since() >= self._timeouts.abort
+        ending = self.stop.is_set() and self._source.info.live
+        return ending and min(self._since(), timer.busy_s) >= self._timeouts.close
 
     def reading(self, thread: threading.Thread | None) -> bool:
         """Whether the source's ``thread`` may still bring frames."""

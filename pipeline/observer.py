@@ -59,6 +59,10 @@ class FrameRecorder(FrameObserver, Sink, Protocol):
         """Why a recording that was asked for ended early, or could not begin; else None."""
 
     @property
+    def trouble(self) -> str:
+        """Why nothing is recorded now although that is wanted; else empty. Any thread."""
+
+    @property
     def alarms(self) -> Alarms:
         """The alarms of the run, to which the recorder adds its own."""
 

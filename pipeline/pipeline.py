@@ -220,7 +220,7 @@ class Pipeline:
             log.error(str(error))
             self._errors.append(error)
             self._client.queue.close()
-        if self._ending.engine_is_due:
+        if self._ending.engine_is_due(self._engine.timer):
             self._engine.abandon(self._client)
         if self._client.done.is_set():
             for worker in self._workers:
@@ -334,6 +334,8 @@ class Pipeline:
         broken = {
             name: f"it broke: {sink.error}" for name, sink in sinks.items() if sink.state is SinkState.BROKEN
         }
+        if self.recorder is not None and (missing := self.recorder.trouble):
+            broken.setdefault(self.recorder.name, missing)
         if info is not self._described[0]:
             self._described = info, str(info or "")
         return Status(

@@ -66,7 +66,8 @@ class Status:
     ``alarm`` is what the user must not overlook, such as a recording that broke off, or an output: it stays until it is
     acknowledged, and the next takes its place. ``alarms`` are all that wait, ``alarm`` first, ``acknowledged`` the last
     that were acknowledged, the newest last. ``sinks`` says where each sink stands; ``troubles`` which parts do not
-    work, and why: ``source``, ``engine``, and sinks by their names. ``damaged`` counts frames that build on damaged
+    work, and why: ``source``, ``engine``, and sinks by their names, ``recorder`` also while a recording that was begun
+    does not go on. ``damaged`` counts frames that build on damaged
     pictures, ``outages`` when the source was away. ``scale`` is that of the next image. ``switching`` says in words
     which engine is on its way, ``switch_error`` why the last one did not take over; ``temporal`` whether earlier frames
     help. ``engine_restarts`` and ``source_restarts`` count how often each was opened again after it had failed.

@@ -14,17 +14,17 @@ OLDER = "the SR image was made by the engine before that of this recording"
 
 class Trigger:
     """When frames are recorded: ordered from any thread, carried out by the recorder thread. ``armed`` while frames are
-    taken notice of at all, ``recording`` while they go into a recording."""
+    taken notice of at all, ``recording`` while they go into a recording, ``wanted`` while they are to."""
 
     def __init__(self, *, armed: bool) -> None:
-        self.armed, self.recording = armed, False
+        self.armed, self.recording, self.wanted = armed, False, False
         self._asked = self._taken_up = 0  # orders
         self._lock = threading.RLock()  # so that a recording can be ordered in a signal handler
 
     def order(self, recording: bool) -> None:
         """A recording is to begin, or to end; ``take_up`` follows on the recorder thread."""
         with self._lock:
-            self.armed, self.recording = self.armed or recording, recording
+            self.armed, self.recording, self.wanted = self.armed or recording, recording, recording
             self._asked += 1
 
     def take_up(self) -> None:

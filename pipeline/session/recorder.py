@@ -164,6 +164,12 @@ class Recorder(FrameObserver):
         return self._segments.alarm or next(reversed(self._segments.failures), None)
 
     @property
+    def trouble(self) -> str:
+        """Why nothing is recorded now although that is wanted; else empty. Any thread."""
+        missing = self._trigger.wanted and not self._trigger.recording
+        return (self.alarm or "nothing is recorded") if missing else ""
+
+    @property
     def alarms(self) -> Alarms:
         return self._segments.alarms
 

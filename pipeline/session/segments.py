@@ -152,6 +152,7 @@ class Segments:
     def close(self) -> None:
         """Nothing comes any more: return when every session is closed."""
         try:
+            self.trigger.wanted = False
             self.trigger.disarm()
             self._stop_opening()
             for writer in self._writers():

@@ -526,16 +526,23 @@ def test_a_recording_that_breaks_off_is_no_longer_shown_and_alarms(
     seen: list[Status] = []
 
     def stop() -> None:
-        until(lambda: bool(run.status().alarm))
+        assert "recorder" not in run.status().troubles
+        until(lambda: bool(run.status().alarm) and not run.status().recording)
+        run.alarms.acknowledge()
+        seen.append(run.status())
+        run.start_recording(tmp_path / "again")
         seen.append(run.status())
         run.stop()
 
     error = ends(run, stop)
     assert "a fault" in str(error)
     assert not seen[0].recording
-    assert seen[0].alarm.startswith("RECORDING ENDED")
+    assert "a fault" in seen[0].troubles["recorder"], "that somebody has seen it brings no recording back"
+    assert "recorder" not in seen[1].troubles
+    assert seen[0].acknowledged[-1].startswith("RECORDING ENDED")
     shown, quiet = (
-        draw(Scene(None, status), (400, 600)).canvas for status in (seen[0], replace(seen[0], alarm=""))
+        draw(Scene(None, status), (400, 600)).canvas
+        for status in (replace(seen[0], alarm=seen[0].acknowledged[-1]), seen[0])
     )
     assert np.any(shown != quiet)
 
@@ -546,6 +553,22 @@ def test_the_seconds_of_a_run_end_it_though_its_source_never_returns(release: th
     with pytest.raises(SourceError, match="given up"):
         run.run()
     run.ledger.check()
+
+
+def test_the_seconds_of_a_live_run_end_it_though_its_engine_never_returns(
+    tmp_path: Path, release: threading.Event
+) -> None:
+    class Hanging(FakeEngine):
+        def collect(self) -> Image:
+            assert_set(release)
+            return super().collect()
+
+    run, _ = record(Camera(), tmp_path / "s", ListSink(), factory=Hanging, limits=Limits(seconds=0.1))
+    error = ends(run, lambda: None)
+    assert isinstance(error, EngineError)
+    assert "given up" in str(error)
+    run.ledger.check()
+    holds(tmp_path / "s", run.ledger.captured)
 
 
 def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
