@@ -396,6 +396,9 @@ def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str)
     if len(streams) == 1:
         return opener
     each = opener.sharing_cores(len(streams))
+    live = {stream.source.info.live for stream in streams}
+    if share == "auto" and len(live) > 1:
+        return each  # a replay waits for its engine, a live stream goes on without
     if share == "auto":
         shapes = [_lr_shape(stream) for stream in streams]
         known = [shape for shape in shapes if shape is not None]
@@ -403,8 +406,7 @@ def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str)
     else:
         one = share == "one"
     consistent = streams[0].settings.consistent
-    hurried = any(stream.source.info.live for stream in streams)
-    return shared(opener, opener.scale, consistent=consistent, hurried=hurried) if one else each
+    return shared(opener, opener.scale, consistent=consistent, hurried=live == {True}) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:

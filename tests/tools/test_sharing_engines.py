@@ -1,0 +1,42 @@
+"""Which streams take turns at one engine."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clesr.engines.opener import EngineOpener
+from clesr.pipeline.engine_stage import EngineStage
+from clesr.tools import live_run
+
+
+def stream(live: bool) -> Any:
+    return SimpleNamespace(
+        fps=25.0,
+        source=SimpleNamespace(info=SimpleNamespace(live=live, shape=None)),
+        settings=SimpleNamespace(consistent=False),
+    )
+
+
+def chosen(share: str, *live: bool) -> tuple[bool, bool]:
+    """Whether they share an engine, and whether frames go on without while it is opened."""
+    found = live_run._choose_engines([stream(each) for each in live], EngineOpener(2, "nearest"), share)
+    return isinstance(found, EngineStage), isinstance(found, EngineStage) and found._make_engine().hurried
+
+
+@pytest.mark.parametrize(
+    ("share", "live", "shared", "hurried"),
+    [
+        ("auto", (True, True), True, True),
+        ("auto", (False, False), True, False),
+        ("auto", (True, False), False, False),
+        ("one", (True, False), True, False),
+        ("several", (True, True), False, False),
+    ],
+)
+def test_a_replay_never_gets_bicubic_images_because_a_live_stream_cannot_wait(
+    share: str, live: tuple[bool, ...], shared: bool, hurried: bool
+) -> None:
+    assert chosen(share, *live) == (shared, hurried)
