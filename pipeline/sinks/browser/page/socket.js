@@ -33,6 +33,7 @@ export class Link {
     this.socket = socket;
     this.heard = performance.now();
     this.drawn = Promise.resolve();
+    this.coming = null; // the picture of which not all pieces are here
     socket.onopen = () => {
       this.open = true;
       this.tries = 0;
@@ -50,9 +51,11 @@ export class Link {
       for (const [kind, value] of Object.entries(JSON.parse(data))) this.tell(kind, value);
       return;
     }
-    const size = new DataView(data).getUint32(0, true);
-    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, size)));
-    const blob = new Blob([new Uint8Array(data, 4 + size)], { type: header.quality ? "image/jpeg" : "image/png" });
+    const { header, pieces } = this.coming;
+    pieces.push(data);
+    this.coming.left -= data.byteLength;
+    if (this.coming.left > 0) return;
+    const blob = new Blob(pieces, { type: header.quality ? "image/jpeg" : "image/png" });
     this.drawn = this.drawn
       .then(() => this.on.picture(header, blob))
       .catch((error) => console.error(error))
@@ -64,6 +67,8 @@ export class Link {
       const answer = this.answers.get(value.id);
       this.answers.delete(value.id);
       answer?.(value);
+    } else if (kind === "picture") {
+      this.coming = { header: value, pieces: [], left: value.bytes };
     } else {
       this.on.text(kind, value);
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from support import until
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.sinks.browser.feed import encode
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +157,23 @@ def test_a_slow_network_makes_an_image_older_and_not_live(
             assert float(age.rpartition("age ")[2].removesuffix(" s")) >= 1.5
         network.down_s = network.up_s = 0.0
         page.wait(LIVE, 60)
+        page.open("about:blank")
+
+
+def test_a_picture_that_is_long_under_way_is_shown(tab: Callable[[], Page], running: Running) -> None:
+    """A network that brings a picture in seconds is no cut one."""
+    with slow_network(running.shown.sink.site.port) as network:
+        page = tab()
+        page.open(f"http://127.0.0.1:{network.port}")
+        page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
+        running.held = True
+        noise = np.random.default_rng(1).integers(0, 256, (512, 512), np.uint8)
+        (watcher,) = running.shown.sink._channel.watchers
+        network.bytes_s = len(encode(noise, 90)) / 4
+        running.shown.sink.write(result_of(noise, 60_000))
+        page.wait("document.querySelector('.hud').textContent.includes('60000')", 60)
+        assert watcher in set(running.shown.sink._channel.watchers)  # one connection brought it
+        network.bytes_s = math.inf
         page.open("about:blank")
 
 
