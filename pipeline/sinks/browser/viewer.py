@@ -2,9 +2,10 @@
 
 The server sends JSON texts with one key, which says what it is: ``hello``, ``status``, ``view``, ``told``. ``picture``
 is the header of a picture, whose PNG or JPEG file of ``bytes`` bytes follows as binary messages, a piece each, texts
-between them: so the page hears something while a slow network brings a large one. The page answers each picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never
-behind others. It says its own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``; the header of a
-picture has the moment of capture by that clock (``captured_ms``). It may send ``{"quality": 90}``, and
+between them: so the page hears something while a slow network brings a large one. The page answers each picture by
+``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never behind others. It says its
+own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``; the header of a picture has the moment of
+capture by that clock (``captured_ms``). It may send ``{"quality": 90}``, and
 ``{"call": name, "arguments": {...}, "id": 1}``, which is answered by ``{"told": {"id": 1, ...}}``.
 """
 
