@@ -1,12 +1,13 @@
 """One socket that looks at a channel.
 
-The server sends JSON texts with one key, which says what it is: ``hello``, ``status``, ``view``, ``told``. ``picture``
-is the header of a picture, whose PNG or JPEG file of ``bytes`` bytes follows as binary messages, a piece each, texts
-between them: so the page hears something while a slow network brings a large one. The page answers each picture by
-``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never behind others. It says its
-own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``; the header of a picture has the moment of
-capture by that clock (``captured_ms``). It may send ``{"quality": 90}``, and
-``{"call": name, "arguments": {...}, "id": 1}``, which is answered by ``{"told": {"id": 1, ...}}``.
+The server sends JSON texts with one key, which says what it is: ``hello``, ``streams``, ``status``, ``view``, ``told``.
+``picture`` is the header of a picture, whose PNG or JPEG file of ``bytes`` bytes follows as binary messages, a piece
+each, texts between them: so the page hears something while a slow network brings a large one. The page answers each
+picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never behind others. It
+says its own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``, which is answered by ``opening``
+while there is no status yet; the header of a picture has the moment of capture by that clock (``captured_ms``). It may
+send ``{"quality": 90}``, and ``{"call": name, "arguments": {...}, "id": 1}``, which is answered by
+``{"told": {"id": 1, ...}}``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
 MOST_CALLS = 8  # that wait for their answers
-PIECE = 1 << 15  # bytes of a picture that are sent together: 175 kbit/s bring them before a page takes us for gone
+PIECE = 1 << 15  # bytes that are sent together: at 175 kbit/s a page hears something before it takes us for gone
 MESSAGES_S, BURST = 200.0, 400.0  # messages a second that a page may send, and how many at once
 MOST_MS = 1e13  # of a page's clock
 POLICY = 1008  # WebSocket's code for who breaks the rules
@@ -73,6 +74,7 @@ class Viewer:
         self._sent = self._acknowledged = 0
         self._shown = 0  # version of the last picture that was sent
         self._since: int | None = None  # version of the feed when the next picture was first asked for
+        self._opening = False  # whether the page is to be told that the run is being opened
         self._tokens, self._refilled_ns = BURST, clock.now_ns()
 
     async def run(self) -> None:
@@ -124,6 +126,7 @@ class Viewer:
             self._acknowledged = message.ack
         if message.now is not None:
             self._page_clock.hear(message.now, self._clock.now_ns())
+            self._opening = "status" not in self._channel.texts
         if message.quality is not None:
             if message.quality not in QUALITIES:
                 raise RuleBroken(f"quality is one of {', '.join(map(str, QUALITIES))}")
@@ -178,6 +181,9 @@ class Viewer:
             if self._told.get(kind, 0) < number:
                 self._told[kind] = number
                 return text
+        if self._opening:
+            self._opening = False
+            return '{"opening":true}'
         room = self._page_clock.known and self._sent - self._acknowledged < ON_THE_WAY
         if not self._pieces and room and (picture := self._picture()) is not None:
             self._pieces.extend(self._cut(picture))

@@ -46,6 +46,7 @@ export class Link {
   }
 
   take(socket, data) {
+    if (this.lasting && this.slept) return this.look();
     this.heard = performance.now();
     if (typeof data === "string") {
       for (const [kind, value] of Object.entries(JSON.parse(data))) this.tell(kind, value);
@@ -68,16 +69,21 @@ export class Link {
       this.answers.delete(value.id);
       answer?.(value);
     } else if (kind === "picture") {
-      this.coming = { header: value, pieces: [], left: value.bytes };
+      const header = { ...value, captured_at: clocksApart() + value.captured_ms }; // by the calendar
+      this.coming = { header, pieces: [], left: value.bytes };
     } else {
       this.on.text(kind, value);
     }
   }
 
+  /** Whether the computer did: what came meanwhile would be taken for new. */
+  get slept() {
+    return Math.abs(clocksApart() - this.apart) > ASLEEP_MS;
+  }
+
   look() {
-    const before = this.apart;
+    const { slept } = this;
     this.apart = clocksApart();
-    const slept = Math.abs(this.apart - before) > ASLEEP_MS; // what came meanwhile would be taken for new
     const patience = this.open ? SILENT_MS : OPENING_MS[this.tries % OPENING_MS.length];
     if (this.lasting && (slept || performance.now() - this.heard > patience)) this.lost(0);
     else this.tellTime();
