@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,19 +202,26 @@ class Looker:
     def __init__(self, connection: ClientConnection) -> None:
         self.socket = connection
         self.texts: dict[str, Any] = {}
+        self._header: dict[str, Any] = {}  # of the picture of which not all pieces are here
+        self._pieces = b""
 
     def send(self, **message: Any) -> None:
         self.socket.send(json.dumps(message))
 
     def next(self, seconds: float = 30.0) -> Seen | str:
         """The next picture, or the kind of the next text, whose value is in ``texts``."""
-        data = self.socket.recv(seconds)
-        if isinstance(data, str):
-            ((kind, value),) = json.loads(data).items()
-            self.texts[kind] = value
-            return str(kind)
-        (size,) = struct.unpack_from("<I", data)
-        return Seen(json.loads(data[4 : 4 + size]), data[4 + size :])
+        while True:
+            data = self.socket.recv(seconds)
+            if isinstance(data, str):
+                ((kind, value),) = json.loads(data).items()
+                if kind != "picture":
+                    self.texts[kind] = value
+                    return str(kind)
+                self._header, self._pieces = value, b""
+            else:
+                self._pieces += data
+                if len(self._pieces) == self._header["bytes"]:
+                    return Seen(self._header, self._pieces)
 
     def picture(self, *, ack: bool = True) -> Seen:
         while isinstance(seen := self.next(), str):

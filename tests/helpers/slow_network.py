@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from waits import joined
 
-PIECE = 1 << 16
+PIECE, PACKET = 1 << 16, 1 << 12
 
 
 class SlowNetwork:
     """Leads connections to 127.0.0.1:``port`` on to ``to``. What comes back is ``down_s`` seconds under way, what goes
-    there ``up_s``; both may be changed at any time, and count for what is sent from then on."""
+    there ``up_s``; both may be changed at any time, and count for what is sent from then on. ``bytes_s`` is how many
+    come back in a second."""
 
     def __init__(self, to: int) -> None:
-        self.port, self.down_s, self.up_s = 0, 0.0, 0.0
+        self.port, self.down_s, self.up_s, self.bytes_s = 0, 0.0, 0.0, math.inf
         self._to, self._loop = to, asyncio.new_event_loop()
         self._begun, self._over = threading.Event(), self._loop.create_future()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
@@ -44,8 +46,8 @@ class SlowNetwork:
         with suppress(asyncio.CancelledError, OSError):
             there, on = await asyncio.open_connection("127.0.0.1", self._to)
             ways = [
-                asyncio.create_task(self._carry(reader, on, lambda: self.up_s)),
-                asyncio.create_task(self._carry(there, writer, lambda: self.down_s)),
+                asyncio.create_task(self._carry(reader, on, lambda: self.up_s, lambda: math.inf)),
+                asyncio.create_task(self._carry(there, writer, lambda: self.down_s, lambda: self.bytes_s)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -56,7 +58,11 @@ class SlowNetwork:
                     end.transport.abort()
 
     async def _carry(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: Callable[[], float]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        delay_s: Callable[[], float],
+        bytes_s: Callable[[], float],
     ) -> None:
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
@@ -66,7 +72,10 @@ class SlowNetwork:
                 await asyncio.sleep(due - self._loop.time())
                 if not data:
                     return
-                writer.write(data)
+                for at in range(0, len(data), PACKET):
+                    packet = data[at : at + PACKET]
+                    await asyncio.sleep(len(packet) / bytes_s())
+                    writer.write(packet)
 
         arriving = asyncio.create_task(arrive())
         try:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from clesr.engines.common.errors import MissingDependencyError
+from clesr.engines.common.errors import MissingDependencyError, on_error
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.sinks.browser.channel import Channel
 from clesr.pipeline.sinks.browser.door import Door
@@ -49,9 +49,12 @@ class Site:
     def join(self, title: str, channel: Channel) -> None:
         """Show one more stream. Raises SinkError where the server cannot listen, MissingDependencyError where what it
         is made of is not installed."""
+        self._streams.append((title, channel))  # first, so that whoever comes finds it
         if self._server is None:
-            self._server = self._start()
-        self._streams.append((title, channel))
+            with on_error(self._streams.pop):
+                self._server = self._start()
+        for _, each in self._streams:
+            each.post("streams", self.titles)
 
     def leave(self, channel: Channel) -> None:
         """``channel`` has ended."""

@@ -1,18 +1,19 @@
 """One socket that looks at a channel.
 
-The server sends JSON texts with one key, which says what it is: ``hello``, ``status``, ``view``, ``told``. A picture
-is a binary message: the length of a JSON header in four bytes, little-endian, the header, and a PNG or JPEG file. The
-page answers each picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never
-behind others. It says its own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``; the header of a
-picture has the moment of capture by that clock (``captured_ms``). It may send ``{"quality": 90}``, and
-``{"call": name, "arguments": {...}, "id": 1}``, which is answered by ``{"told": {"id": 1, ...}}``.
+The server sends JSON texts with one key, which says what it is: ``hello``, ``streams``, ``status``, ``view``, ``told``.
+``picture`` is the header of a picture, whose PNG or JPEG file of ``bytes`` bytes follows as binary messages, a piece
+each, texts between them: so the page hears something while a slow network brings a large one. The page answers each
+picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never behind others. It
+says its own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``, which is answered by ``opening``
+while there is no status yet; the header of a picture has the moment of capture by that clock (``captured_ms``). It may
+send ``{"quality": 90}``, and ``{"call": name, "arguments": {...}, "id": 1}``, which is answered by
+``{"told": {"id": 1, ...}}``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import struct
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
 MOST_CALLS = 8  # that wait for their answers
+PIECE = 1 << 15  # bytes that are sent together: at 175 kbit/s a page hears something before it takes us for gone
 MESSAGES_S, BURST = 200.0, 400.0  # messages a second that a page may send, and how many at once
 MOST_MS = 1e13  # of a page's clock
 POLICY = 1008  # WebSocket's code for who breaks the rules
@@ -66,11 +68,13 @@ class Viewer:
         self._quality = USUAL
         self._told: dict[str, int] = {}  # of each kind of text: the last that was sent
         self._answers: deque[str] = deque(maxlen=MOST_CALLS + 1)
+        self._pieces: deque[str | bytes] = deque()  # of the picture that is being sent
         self._calls: set[asyncio.Task[None]] = set()
         self._page_clock = PageClock()
         self._sent = self._acknowledged = 0
         self._shown = 0  # version of the last picture that was sent
         self._since: int | None = None  # version of the feed when the next picture was first asked for
+        self._opening = False  # whether the page is to be told that the run is being opened
         self._tokens, self._refilled_ns = BURST, clock.now_ns()
 
     async def run(self) -> None:
@@ -122,6 +126,7 @@ class Viewer:
             self._acknowledged = message.ack
         if message.now is not None:
             self._page_clock.hear(message.now, self._clock.now_ns())
+            self._opening = "status" not in self._channel.texts
         if message.quality is not None:
             if message.quality not in QUALITIES:
                 raise RuleBroken(f"quality is one of {', '.join(map(str, QUALITIES))}")
@@ -176,9 +181,13 @@ class Viewer:
             if self._told.get(kind, 0) < number:
                 self._told[kind] = number
                 return text
+        if self._opening:
+            self._opening = False
+            return '{"opening":true}'
         room = self._page_clock.known and self._sent - self._acknowledged < ON_THE_WAY
-        picture = self._picture() if room else None
-        return None if picture is None else self._packed(picture)
+        if not self._pieces and room and (picture := self._picture()) is not None:
+            self._pieces.extend(self._cut(picture))
+        return self._pieces.popleft() if self._pieces else None
 
     def _picture(self) -> Picture | None:
         """A picture that was the newest when it was asked for, or is newer."""
@@ -190,7 +199,8 @@ class Viewer:
             self._since, self._shown = None, picture.version
         return picture
 
-    def _packed(self, picture: Picture) -> bytes:
+    def _cut(self, picture: Picture) -> list[str | bytes]:
+        """The messages that bring ``picture``."""
         self._sent += 1
         drawing = picture.drawing
         captured_ms = None if drawing.time_ns is None else self._page_clock.page_ms(drawing.time_ns)
@@ -200,6 +210,7 @@ class Viewer:
             "captured_ms": captured_ms,
             "shape": picture.shape,
             "quality": picture.quality,
+            "bytes": len(picture.data),
         }
-        told = json.dumps(header).encode()
-        return b"".join((struct.pack("<I", len(told)), told, picture.data))
+        pieces = [picture.data[at : at + PIECE] for at in range(0, len(picture.data), PIECE)]
+        return [json.dumps({"picture": header}), *pieces]

@@ -13,12 +13,14 @@ const find = (id) => document.getElementById(id);
 let chosen = null;
 let replaying = null;
 let tiles = [];
+let listed = []; // titles of the streams of which there are tiles
 const controls = new Controls(find("controls"), (action, values) => act(action, values));
 const plots = new Plots(find("plots"));
 const sessions = new Sessions(find("sessions"), startReplay);
 const page = {
   choose,
   over: closeReplay,
+  listed: (titles) => titles.join("\n") !== listed.join("\n") && location.reload(), // one more, or the run is another
   renewed: (tile) => tile === chosen && showChosen(),
   seen: (tile) => tile === chosen && controls.update(tile.view),
   ticked: (tile) => tile === chosen && fill(find("figures"), figuresOf(tile)),
@@ -154,7 +156,8 @@ find("quality").onchange = (event) => {
 async function begin() {
   const told = await fetch("/streams").then((answer) => answer.json()).catch(() => null);
   if (told === null) return void setTimeout(begin, 500);
-  tiles = told.streams.map((_, index) => new Tile(`/streams/${index}`, page));
+  listed = told.streams;
+  tiles = listed.map((_, index) => new Tile(`/streams/${index}`, page));
   const streams = find("streams");
   const buttons = told.streams.map((title, index) => Object.assign(document.createElement("button"), { type: "button", textContent: title, onclick: () => arrange(index) }));
   buttons.forEach((button, index) => (button.dataset.index = index));

@@ -16,10 +16,10 @@ export function clock(seconds) {
 }
 
 /** Milliseconds since the image on show was captured, with its way here; null where there is none, or where that tells
- *  nothing. */
+ *  nothing. By the calendar where that says more: the other clock stands still while the computer sleeps. */
 export function ageOf(stream, now = performance.now()) {
-  const captured = stream.header?.captured_ms ?? null;
-  return captured === null ? null : now - captured;
+  const { captured_ms: captured = null, captured_at: at } = stream.header ?? {};
+  return captured === null ? null : Math.max(now - captured, Date.now() - at);
 }
 
 /**
@@ -35,7 +35,7 @@ export function stateOf(stream) {
   if (stream.gone) return dead("NO STREAM", "reload the page");
   if (!stream.open) return dead("NO CONNECTION", stream.known ? "trying again" : "connecting");
   if (!status || !header) {
-    const opening = status?.message || status?.switching || "no image yet";
+    const opening = !status ? "clesr is being opened" : status.message || status.switching || "no image yet";
     return { kind: status?.stalled ? "dead" : "wait", word: status?.stalled ? "NO SIGNAL" : "WAITING", detail: opening };
   }
   if (status.state === "failed") return dead("FAILED", status.message || "the run has failed");

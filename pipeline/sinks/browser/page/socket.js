@@ -33,6 +33,7 @@ export class Link {
     this.socket = socket;
     this.heard = performance.now();
     this.drawn = Promise.resolve();
+    this.coming = null; // the picture of which not all pieces are here
     socket.onopen = () => {
       this.open = true;
       this.tries = 0;
@@ -45,14 +46,17 @@ export class Link {
   }
 
   take(socket, data) {
+    if (this.lasting && this.slept) return this.look();
     this.heard = performance.now();
     if (typeof data === "string") {
       for (const [kind, value] of Object.entries(JSON.parse(data))) this.tell(kind, value);
       return;
     }
-    const size = new DataView(data).getUint32(0, true);
-    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, size)));
-    const blob = new Blob([new Uint8Array(data, 4 + size)], { type: header.quality ? "image/jpeg" : "image/png" });
+    const { header, pieces } = this.coming;
+    pieces.push(data);
+    this.coming.left -= data.byteLength;
+    if (this.coming.left > 0) return;
+    const blob = new Blob(pieces, { type: header.quality ? "image/jpeg" : "image/png" });
     this.drawn = this.drawn
       .then(() => this.on.picture(header, blob))
       .catch((error) => console.error(error))
@@ -64,15 +68,22 @@ export class Link {
       const answer = this.answers.get(value.id);
       this.answers.delete(value.id);
       answer?.(value);
+    } else if (kind === "picture") {
+      const header = { ...value, captured_at: clocksApart() + value.captured_ms }; // by the calendar
+      this.coming = { header, pieces: [], left: value.bytes };
     } else {
       this.on.text(kind, value);
     }
   }
 
+  /** Whether the computer did: what came meanwhile would be taken for new. */
+  get slept() {
+    return Math.abs(clocksApart() - this.apart) > ASLEEP_MS;
+  }
+
   look() {
-    const before = this.apart;
+    const { slept } = this;
     this.apart = clocksApart();
-    const slept = Math.abs(this.apart - before) > ASLEEP_MS; // what came meanwhile would be taken for new
     const patience = this.open ? SILENT_MS : OPENING_MS[this.tries % OPENING_MS.length];
     if (this.lasting && (slept || performance.now() - this.heard > patience)) this.lost(0);
     else this.tellTime();

@@ -10,8 +10,8 @@ const find = (id) => document.getElementById(id);
 
 /** A tile with a picture: a live stream, or the replay of a session. */
 export class Tile {
-  /** `page` has `choose(tile)`, `over(tile)` for a replay that ends, and is told when a tile is `renewed`,
-   *  its view `seen`, or it `ticked`. */
+  /** `page` has `choose(tile)`, `over(tile)` for a replay that ends, and is told which streams are `listed`, and when a
+   *  tile is `renewed`, its view `seen`, or it `ticked`. */
   constructor(address, page, replay) {
     this.page = page;
     this.root = find("stage").content.firstElementChild.cloneNode(true);
@@ -56,6 +56,7 @@ export class Tile {
       this.told = value.said;
       this.page.seen(this);
     }
+    if (kind === "streams") this.page.listed(value);
     if (kind === "map") this.showMap(value);
     if (kind === "status") this.stage.pixelUm = value.pixel_um;
     if (kind === "playing") this.buttons.update(value);

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +22,12 @@ from support import until
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.sinks.browser.door import Door
+from clesr.pipeline.sinks.browser.feed import encode
+from clesr.pipeline.sinks.browser.sink import BrowserSink
+from clesr.pipeline.sinks.browser.site import Site
+from clesr.pipeline.sinks.placement import WindowPlacement
+from clesr.pipeline.sinks.registry import SinkOptions
 
 pytestmark = pytest.mark.slow
 
@@ -158,12 +166,36 @@ def test_a_slow_network_makes_an_image_older_and_not_live(
         page.open("about:blank")
 
 
+def test_a_picture_that_is_long_under_way_is_shown(tab: Callable[[], Page], running: Running) -> None:
+    """A network that brings a picture in seconds is no cut one."""
+    with slow_network(running.shown.sink.site.port) as network:
+        page = tab()
+        page.open(f"http://127.0.0.1:{network.port}")
+        page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
+        running.held = True
+        noise = np.random.default_rng(1).integers(0, 256, (512, 512), np.uint8)
+        (watcher,) = running.shown.sink._channel.watchers
+        network.bytes_s = len(encode(noise, 90)) / 4
+        running.shown.sink.write(result_of(noise, 60_000))
+        page.wait("document.querySelector('.hud').textContent.includes('60000')", 60)
+        assert watcher in set(running.shown.sink._channel.watchers)  # one connection brought it
+        network.bytes_s = math.inf
+        page.open("about:blank")
+
+
 def test_a_computer_that_slept_takes_no_image_of_before_for_new(page: Page, running: Running) -> None:
     """The clock of an age stands still meanwhile, where that of the wall goes on."""
     (watcher,) = running.shown.sink._channel.watchers
-    page.run("(() => { const now = Date.now; Date.now = () => now() + 3000; })()")
+    page.run(
+        "(() => { const old = document.querySelector('.state b'); window.ages = []; new MutationObserver(() => "
+        "window.ages.push(old.textContent)).observe(old, {childList: true}); const now = Date.now; "
+        "Date.now = () => now() + 3000; })()"
+    )
     until(lambda: watcher not in set(running.shown.sink._channel.watchers))
     page.wait(LIVE)
+    ages = [age for age in page.run("window.ages") if age]
+    assert ages
+    assert all(float(age.removesuffix(" s old")) >= 3 for age in ages)
 
 
 def _cut(running: Running) -> None:
@@ -262,6 +294,29 @@ def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) ->
         assert page.run("document.querySelector('#streams [aria-pressed=true]').textContent") == "stream 1"
         page.click("#streams button:nth-child(4)")
         assert page.run(seen) == 3
+        page.open("about:blank")
+
+
+def test_a_page_that_is_there_before_the_run_waits_for_all_of_it(tab: Callable[[], Page]) -> None:
+    """While cameras and the engine are opened there is a connection, and the streams come one after the other."""
+    site = Site(Door(listen="127.0.0.1:0"))
+    page = tab()
+    with ExitStack() as opened:
+        for index in range(2):
+            place = WindowPlacement(f"stream {index}", index, 2)
+            sink = BrowserSink(options=SinkOptions(place=place, site=site))
+            opened.callback(sink.close)
+            if not index:
+                page.open(site.url)
+            count = f"document.querySelectorAll('.stage').length === {index + 1}"
+            page.wait(f"{count} && document.querySelector('.stage').dataset.state === 'wait'")
+            states = page.run(
+                "new Promise((done) => { const stage = document.querySelector('.stage'), seen = []; "
+                "new MutationObserver(() => seen.push(stage.dataset.state)).observe(stage, {attributes: true}); "
+                "setTimeout(() => done(seen), 3000); })"
+            )
+            assert "dead" not in states
+            assert "is being opened" in page.run("document.querySelector('.state').innerText")
         page.open("about:blank")
 
 
