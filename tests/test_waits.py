@@ -51,7 +51,7 @@ def test_others_are_not(wait: str) -> None:
 
 
 def test_every_wait_of_the_tests_has_a_limit() -> None:
-    """Those of a cluster (`executor.wait`) have theirs in the product; that of a card (`slot.wait`) is of a fake one."""
+    """Those of a cluster (`executor.wait`) have theirs in the product; that of a card (`slot.wait`) is a fake."""
     found = {
         str(path.relative_to(FOLDER)): [
             line for line in endless(path.read_text()) if not re.search(r"(executor|slot)\.", line)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
 MOST_CALLS = 8  # that wait for their answers
-PIECE = 1 << 15  # bytes that are sent together: at 175 kbit/s a page hears something before it takes us for gone
+PIECE = (
+    1 << 15
+)  # bytes that are sent together: at 175 kbit/s a page hears something before it takes us for gone
 MESSAGES_S, BURST = 200.0, 400.0  # messages a second that a page may send, and how many at once
 MOST_MS = 1e13  # of a page's clock
 POLICY = 1008  # WebSocket's code for who breaks the rules

@@ -13,6 +13,7 @@ const find = (id) => document.getElementById(id);
 let chosen = null;
 let replaying = null;
 let tiles = [];
+let alone = null; // the number of the stream that is shown alone
 let listed = []; // titles of the streams of which there are tiles
 const controls = new Controls(find("controls"), (action, values) => act(action, values));
 const plots = new Plots(find("plots"));
@@ -81,8 +82,15 @@ function showChosen() {
 
 /** Show one stream alone, or all side by side where `index` is null. */
 function arrange(index) {
-  tiles.forEach((tile, at) => (tile.root.hidden = index !== null && at !== index));
-  if (index !== null) choose(tiles[index]);
+  alone = index;
+  if (alone !== null) choose(tiles[alone]);
+  place();
+}
+
+/** Show the stream that is to be alone, or all, and each with an alarm until it is acknowledged. */
+function place() {
+  tiles.forEach((tile, at) => (tile.root.hidden = alone !== null && at !== alone && !tile.alarm));
+  if (chosen?.root.hidden) choose(tiles[alone]);
   find("stages").dataset.count = tiles.filter((tile) => !tile.root.hidden).length + (replaying ? 1 : 0);
 }
 
@@ -173,6 +181,7 @@ async function begin() {
   arrange(tiles.length > 1 ? null : 0);
   setInterval(() => {
     for (const tile of [...tiles, replaying].filter(Boolean)) tile.tick();
+    place();
     if (chosen) plots.draw(chosen.points);
   }, TICK_MS);
 }

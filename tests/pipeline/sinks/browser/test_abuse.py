@@ -177,7 +177,7 @@ def test_strangers_cost_little_memory_and_no_frames(program: Program) -> None:
     handles = program.handles()
     strangers = Strangers(program)
     try:
-        until(lambda: min(strangers.waves.values()) >= 2)
+        until(lambda: min(strangers.waves.values()) >= 2, 240)
         beside: list[float] = []
         while len(beside) < LOOKS and max(beside, default=0.0) < AS_BEFORE * alone:
             seen = numbers[0]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_view import result_of, showing
+from browser_view import result_of, showing, status
 from chromium import Page
 from pages import LIVE, READ, Running
 from session_runs import frames, record
@@ -291,7 +291,14 @@ def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) ->
         assert page.run(seen) == 3
         page.click("#streams button:nth-child(2)")
         assert page.run(seen) == 1
-        assert page.run("document.querySelector('#streams [aria-pressed=true]').textContent") == "stream 1"
+        pressed = "document.querySelector('#streams [aria-pressed=true]').textContent"
+        assert page.run(pressed) == "stream 1"
+        shown.sink.refresh(status(alarm="RECORDING ENDED", alarms=("RECORDING ENDED",)))  # of another
+        page.wait(f"{seen} === 2 && document.querySelector('.stage .alarm').offsetParent")
+        page.click(".stage")
+        assert page.run(pressed) == "stream 0"
+        shown.sink.refresh(status())
+        page.wait(f"{seen} === 1 && {pressed} === 'stream 1'")
         page.click("#streams button:nth-child(4)")
         assert page.run(seen) == 3
         page.open("about:blank")
