@@ -294,6 +294,38 @@ def memory() -> str:
     )
 
 
+def _slope(one: dict[str, float]) -> list[float]:
+    """What grows in an hour, and its interval, without a minus before nothing."""
+    return [round(one[name], 1) + 0.0 for name in ("per_hour", "low", "high")]
+
+
+def soak() -> str:
+    """Hours of frames with faults."""
+    data = _load("soak")
+    names = {
+        "memory_mb": "memory, MB",
+        "latency_ms": "latency, ms",
+        "handles": "handles",
+        "threads": "threads",
+    }
+    rows = [
+        [
+            words,
+            f"{data['slopes'][name]['median']:.0f}",
+            *(f"{grows:+.1f}" for grows in _slope(data["slopes"][name])),
+        ]
+        for name, words in names.items()
+    ]
+    held = len(data["sessions"]) - len(data["broken"])
+    said = (
+        f"{data['hours']:g} hours at {data['fps']:g} frames/s, {data['size']}x{data['size']} pixels x{data['scale']}, "
+        f"{sum(data['faults'].values())} faults: {data['captured']:,} frames, {held} of {len(data['sessions'])} "
+        "sessions hold."
+    )
+    shown = table(["", "median", "more in an hour", "by 95 % at least", "at most"], rows)
+    return f"{_where(data['environment'])}{said}\n\n{shown}"
+
+
 def isolation() -> str:
     """What an engine in a process of its own costs, and how soon it is back."""
     data = _load("isolation")
@@ -569,6 +601,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "archive": archive,
     "faults": fault_matrix.table,
     "isolation": isolation,
+    "soak": soak,
     "views": views,
     "switching": switching,
 }
