@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import EngineError, on_error
+from clesr.engines.common.errors import WHY, EngineError, on_error, told_as
 from clesr.engines.common.image import Image
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.engine import Engine
@@ -89,23 +89,25 @@ class EngineProcess:
     EngineError where it cannot be started; any method does where it has died."""
 
     def __init__(self, *, spare: bool = False) -> None:
-        self.slots = [(SharedMessage(), SharedMessage()) for _ in range(SLOTS)]
-        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        descriptors = [one.descriptor for pair in self.slots for one in pair]
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), *["spare"] * spare],
-                stdin=subprocess.PIPE,  # whose end tells it that we are gone
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno(), *descriptors],
-                start_new_session=True,  # Ctrl-C is for this process, which then ends the other
-            )
-        except OSError as error:
-            self._connection.close()
-            self._free_memory()
-            raise EngineError(f"the engine's process cannot be started: {error.strerror}") from error
-        finally:
-            theirs.close()
+        self._messages: list[SharedMessage] = []
+        with (
+            told_as(EngineError, f"the engine's process cannot be started: {WHY}"),
+            on_error(self._free_memory),
+        ):
+            for _ in range(2 * SLOTS):
+                self._messages.append(SharedMessage())
+            self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            descriptors = [one.descriptor for one in self._messages]
+            with theirs, on_error(self._connection.close):
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), *["spare"] * spare],
+                    stdin=subprocess.PIPE,  # whose end tells it that we are gone
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno(), *descriptors],
+                    start_new_session=True,  # Ctrl-C is for this process, which then ends the other
+                )
+
+        self.slots = list(zip(self._messages[::2], self._messages[1::2], strict=True))
 
     @property
     def pid(self) -> int:
@@ -177,9 +179,8 @@ class EngineProcess:
             self._process.wait(END_S)
 
     def _free_memory(self) -> None:
-        for pair in self.slots:
-            for one in pair:
-                one.close()
+        for one in self._messages:
+            one.close()
 
 
 class IsolatedEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import os
@@ -9,6 +10,7 @@ import pickle
 import random
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -343,3 +345,24 @@ def test_killed_at_random_it_is_back_each_time_and_raw_is_complete(tmp_path: Pat
     assert certificate.problems == ()
     assert certificate.totals["raw"] == run.ledger.captured
     assert run.ledger.outcomes[Outcome.FAILED] >= 8, "the view went on meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "works"),
+    [(os, "memfd_create", 3), (socket, "socketpair", 0), (subprocess, "Popen", 0)],
+)
+def test_a_process_for_which_no_handles_are_left_is_an_error_that_leaves_none(
+    module: Any, name: str, works: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``name`` works that many times, then there are none."""
+    used, real, times = len(os.listdir("/proc/self/fd")), getattr(module, name), iter(range(works))
+
+    def scarce(*arguments: Any, **options: Any) -> Any:
+        if next(times, None) is None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, name, scarce)
+    with pytest.raises(EngineError, match=r"^the engine's process cannot be started: Too many open files$"):
+        EngineProcess(spare=True)
+    assert len(os.listdir("/proc/self/fd")) == used
