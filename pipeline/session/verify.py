@@ -135,7 +135,7 @@ class _Check:
         totals = count_records(records)
         self._ledger(totals, left_out := count_left_out(records))
         in_order = sorted(records, key=lambda record: (record.number, record.count > 0))
-        self._say(_numbers(in_order, self.info.first))
+        self._say(_numbers(in_order, self.info.first, self._cut_off))
         self._say(_disagreements(in_order))
         self._say(_times(in_order))
         self._say(self._calibrations(in_order))
@@ -317,13 +317,14 @@ class _Check:
             yield f"{where} has other pixels than its line says"
 
 
-def _numbers(records: list[Record], expected: int) -> Iterator[str]:
-    """Every number from the first, which is ``expected``, to the last has one line."""
+def _numbers(records: list[Record], expected: int, cut_off: str) -> Iterator[str]:
+    """Every number from the first, which is ``expected``, to the last has one line. Only that the recording was
+    ``cut_off`` explains a missing one: frames whose images are not yet encoded get theirs after others."""
     for record in records:
         if record.number > expected:
             last = record.number - 1
             missing = f"frame {last} has" if last == expected else f"frames {expected} to {last} have"
-            yield f"{missing} no line in {FRAMES}, and nothing explains that"
+            yield f"{missing} no line in {FRAMES}{cut_off or ', and nothing explains that'}"
         elif record.number < expected:
             yield f"frame {record.number} has two lines in {FRAMES}"
         expected = max(expected, record.number + record.count)

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from msgspec import structs
 from session_runs import PERIOD_NS, START_NS, frames, record
 
 from clesr.pipeline.frame import Corrupt
+from clesr.pipeline.session import verify as verify_module
 from clesr.pipeline.session.format import (
     Record,
     SessionError,
@@ -205,3 +208,21 @@ def test_a_manifest_says_what_it_was_given() -> None:
         parse_manifest(b"[]", "session.json")
     with pytest.raises(SessionError, match="damaged"):
         parse_manifest(b'{"version": 1}', "session.json")
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "why"),
+    [
+        ("", ", and nothing explains that"),
+        (
+            ": the recording was cut off before that was written",
+            ": the recording was cut off before that was written",
+        ),
+    ],
+)
+def test_only_a_recording_that_was_cut_off_explains_frames_without_a_line(cut_off: str, why: str) -> None:
+    """A frame that has no image gets its line before earlier ones whose images are still being encoded."""
+    records: Any = [SimpleNamespace(number=0, count=1), SimpleNamespace(number=5, count=1)]
+    assert list(verify_module._numbers(records, 0, cut_off)) == [
+        f"frames 1 to 4 have no line in frames.jsonl{why}"
+    ]
