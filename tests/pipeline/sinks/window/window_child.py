@@ -113,8 +113,12 @@ def show(framebuffer: str) -> dict[str, Any]:
     amber = (40, 180, 255)
     seen["failed"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 0] == amber).all())
     window.write(result(np.full((4000, 4000), 150, np.uint8)))
-    seen["large"] = refresh_until(window, STATUS, lambda _: (screen(framebuffer)[300, 700] == 150).all())
     assert isinstance(window, DisplayWindow)
+    seen["large"] = refresh_until(
+        window,
+        STATUS,
+        lambda _: (screen(framebuffer)[300, 700] == 150).all() and len(set(window.shape or ())) == 1,
+    )
     seen["size of large"] = list(window.shape or ())
     seen["closed"] = window.close()
     seen["closed twice"] = window.close()
