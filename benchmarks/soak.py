@@ -36,7 +36,8 @@ EVERY_S = 5.0  # between two looks
 BLOCK_S = 120.0  # of which one median counts as a point of a slope: faults last a few seconds
 WARM = 0.1  # of the time, in which caches fill; at least a block is left out
 LIMITS = {"memory_mb": 1.0, "latency_ms": 1.0, "handles": 1.0, "threads": 1.0}  # an hour
-BETWEEN_S = 5.0  # at most from the end of one session to the first frame of the next
+BETWEEN_S = 5.0  # at most from the end of one session to the first frame of the next, where one is ordered
+CLOSE_S = 300.0  # for the run to end after its time
 BUCKET = re.compile(r'clesr_latency_seconds_(sum|count)\{stage="total",stream="live"\} (\S+)')
 
 
@@ -95,7 +96,7 @@ def unaccounted(made: dict[str, Any]) -> list[str]:
     totals, between = made["totals"], made["between_sessions"]
     raw = totals["captured"] - totals.get("lost-at-source", 0) - totals.get("corrupt", 0)
     found = [] if totals["raw"] == raw else [f"{totals['raw']} raw frames of {raw} are recorded"]
-    if not 0 <= between <= len(made["sessions"]) * BETWEEN_S * made["fps"]:
+    if not 0 <= between <= made["rotations"] * BETWEEN_S * made["fps"]:
         found.append(f"{between} frames are in no session")
     return found
 
@@ -169,7 +170,7 @@ def run(
         live.kill()
         raise click.ClickException("clesr-live did not start: " + " | ".join(said[-5:]))
     watch, sessions = Watch(psutil.Process(live.pid), places[0]), Sessions(folder)
-    begin, rotated, over = time.monotonic(), 0.0, threading.Event()
+    begin, rotated, rotations, over = time.monotonic(), 0.0, 0, threading.Event()
 
     def settle() -> None:  # beside the watch: to verify a session takes minutes on a busy machine
         while not over.wait(EVERY_S):
@@ -180,12 +181,14 @@ def run(
     while live.poll() is None:
         time.sleep(EVERY_S)
         seconds = time.monotonic() - begin
+        if seconds > hours * 3600 + CLOSE_S:
+            live.kill()
         try:
             watch.look(seconds)
         except (OSError, psutil.NoSuchProcess):
             continue  # it has ended
         if seconds - rotated > rotate and seconds < hours * 3600 - rotate / 2:
-            rotated = seconds
+            rotated, rotations = seconds, rotations + 1
             for _ in range(2):  # end one, begin the next
                 live.send_signal(signal.SIGUSR1)
                 time.sleep(1.0)
@@ -205,6 +208,7 @@ def run(
         "outcomes": summary["outcomes"],
         "faults": dict(sorted(faults.items())),
         "slopes": slopes,
+        "rotations": rotations,
         "sessions": sessions.seen,
         "totals": dict(sessions.totals),
         "between_sessions": summary["captured"] - sessions.totals["captured"],

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import Any
 
-ALARMS = 20  # that wait to be acknowledged, and that are remembered when they were
+ALARMS = 20  # that wait to be acknowledged by their words, and that are remembered when they were
 LONGEST = 1000  # characters of one
 
 
@@ -16,24 +16,31 @@ class Alarms:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[str, None] = {}
+        self._earlier = 0  # that were too many to be kept
         self._acknowledged: deque[str] = deque(maxlen=ALARMS)
 
     def add(self, text: str) -> None:
-        """It becomes the newest; the same text stands there once. The oldest goes where there are too many."""
+        """It becomes the newest; the same text stands there once. Where there are too many, the oldest are but counted,
+        in an alarm of their own."""
         text = text[:LONGEST]
         with self._lock:
             self._open.pop(text, None)
             self._open[text] = None
             if len(self._open) > ALARMS:
                 del self._open[next(iter(self._open))]
+                self._earlier += 1
 
     def acknowledge(self, text: str = "") -> str:
         """The alarm ``text`` was seen, "" for the one that is shown; which it was, "" where it does not wait."""
         with self._lock:
-            seen = text or next(reversed(self._open), "")
-            if seen not in self._open:
+            waiting = self._waiting()
+            seen = text or next(iter(waiting), "")
+            if seen not in waiting:
                 return ""
-            del self._open[seen]
+            if seen in self._open:
+                del self._open[seen]
+            else:
+                self._earlier = 0
             self._acknowledged.append(seen)
         return seen
 
@@ -46,7 +53,11 @@ class Alarms:
     def waiting(self) -> tuple[str, ...]:
         """Those that were not acknowledged, the one that is shown first."""
         with self._lock:
-            return tuple(reversed(self._open))
+            return self._waiting()
+
+    def _waiting(self) -> tuple[str, ...]:
+        earlier = f"EARLIER ALARMS: {self._earlier} more, which stand among the messages"
+        return (*reversed(self._open), *([earlier] if self._earlier else []))
 
     @property
     def acknowledged(self) -> tuple[str, ...]:

@@ -30,19 +30,22 @@ T = TypeVar("T")
 @dataclass(eq=False, slots=True)
 class SharedEngine:
     """A live engine, the LR shape it is open for, the streams that use it, and those of the frames in flight, with the
-    count at which they were submitted. ``choice`` is what a stream was switched to, None for what all can have."""
+    count at which they were submitted. ``choice`` is what a stream was switched to, None for what all can have;
+    ``restarts`` are those that its streams were told of."""
 
     live: LiveEngine
     shape: tuple[int, int]
     choice: EngineChoice | None = None
     clients: set[EngineClient] = field(default_factory=set)
     owners: deque[tuple[int, EngineClient]] = field(default_factory=deque)
+    restarts: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class EngineClient:
     """A stream as the engine thread sees it. ``emit`` takes each result, ``ended`` the frames that no engine
-    took and what broke the engine thread; both are called on the engine thread."""
+    took and what broke the engine thread; both are called on the engine thread. ``restarts`` counts how often an
+    engine that it uses was open again after a failure."""
 
     queue: FrameQueue[PreparedFrame]
     workers: Sequence[SinkWorker]
@@ -57,14 +60,8 @@ class EngineClient:
     lock: threading.Lock = field(default_factory=threading.Lock)  # over the end of a taken prepared
     info: EngineInfo | None = None  # of the engine that it had last
     closing_error: BaseException | None = None
-    left_restarts: int = 0  # of engines that it has left, less those from before it came to the present one
+    restarts: int = 0
     done: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def restarts(self) -> int:
-        """How often an engine that it uses was open again after a failure."""
-        shared = self.shared
-        return self.left_restarts + (shared.live.restarts if shared is not None else 0)
 
     @property
     def has_room(self) -> bool:
@@ -237,6 +234,9 @@ class EngineStage:
             return client.shared
         shared = self._place(client, shape)
         results = self._call(shared.live.submit, prepared)
+        for each in shared.clients:
+            each.restarts += shared.live.restarts - shared.restarts
+        shared.restarts = shared.live.restarts
         self._submitted += 1
         shared.owners.append((self._submitted, client))
         self._emit(shared, results)
@@ -302,7 +302,6 @@ class EngineStage:
             place = SharedEngine(self._make_engine(), shape)
             self._shared.append(place)
         self._leave(client)
-        client.left_restarts -= place.live.restarts
         place.clients.add(client)
         client.shared = place
         return place
@@ -321,7 +320,6 @@ class EngineStage:
         if shared is None:
             return None
         client.info = shared.live.info
-        client.left_restarts += shared.live.restarts
         shared.clients.discard(client)
         if shared.clients:
             return None

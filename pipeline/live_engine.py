@@ -111,8 +111,11 @@ class LiveEngine:
 
     def attempt(self, prepared: PreparedFrame) -> Result:
         """The result of ``prepared``, with nothing else in flight; an engine is opened where none is open for its size.
-        Raises whatever goes wrong: then nothing but ``fail`` and ``close`` may follow."""
+        Raises whatever goes wrong, also where a ``hurried`` stream would have to wait for an engine of another size:
+        then nothing but ``fail`` and ``close`` may follow."""
         shape = (prepared.lr.shape[0], prepared.lr.shape[1])
+        if self.engine is not None and self._shape != shape and self.hurried:
+            raise EngineError(f"frames have {shape[1]}x{shape[0]} pixels by now; switch again")
         if self.engine is None or self._shape != shape:
             self.open(shape)
         prepared.submitted_ns = self.clock.now_ns()

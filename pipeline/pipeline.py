@@ -98,7 +98,9 @@ class Pipeline:
         self._errors: list[BaseException] = []
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
-        self.looked_ns = self._start_ns  # when the main thread last looked after it, also while it is closed
+        self._beside: Callable[[], None] = lambda: None
+        self._told_broken: set[SinkWorker] = set()
+        self._looked_ns = self._start_ns
         self._ending = Ending(source, self._workers, recorder, timeouts=self._timeouts, clock=clock)
         idle = self.stats.monitor.idle
         self._engines = EngineSwitch(
@@ -188,6 +190,11 @@ class Pipeline:
         return self._ending.stop.is_set()
 
     @property
+    def unattended_s(self) -> float:
+        """Seconds since the main thread last looked after it, also while it is closed."""
+        return (self.clock.now_ns() - self._looked_ns) / 1e9
+
+    @property
     def busy(self) -> bool:
         """Whether frames may still come through."""
         if self._source_thread is None:
@@ -226,11 +233,11 @@ class Pipeline:
             for worker in self._workers:
                 self._ending.check(worker)
 
-    def finish(self) -> None:
-        """End all threads and close everything."""
+    def finish(self, beside: Callable[[], None] = lambda: None) -> None:
+        """End all threads and close everything; ``beside`` is called again and again while that takes time."""
         if self._finished:
             return
-        self._finished = True
+        self._finished, self._beside = True, beside
         self._ending.begin()
         self._engine.finish(self._client)
         while self.busy:
@@ -430,11 +437,16 @@ class Pipeline:
             needing = [o for o in needing if o.sink is not self.recorder]
         elif worker.sink is not self.recorder and self.recorder is not None and self.recorder.recording:
             going = "; the recording goes on"
-        words = f"{worker.sink.name} broke: {first_line(worker.error or SinkError('no reason'))}"
+        words = self._broken_words(worker)
+        self._told_broken.add(worker)
         log.error(f"{words}{going}")
         self.alarms.add(f"OUTPUT ENDED: {words}")
         if not needing:
             self.stop()
+
+    def _broken_words(self, worker: SinkWorker) -> str:
+        name = next(name for name, each in self._sinks.items() if each is worker)
+        return f"{name} broke: {first_line(worker.error or SinkError('no reason'))}"
 
     @contextmanager
     def _keeping_errors(self) -> Iterator[None]:
@@ -476,11 +488,12 @@ class Pipeline:
 
     def _watch(self) -> None:
         """Main thread, again and again, until everything is closed."""
-        self.looked_ns = self.clock.now_ns()
+        self._looked_ns = self.clock.now_ns()
         parts = self._watched()
         self._watchdog.look(parts)
         words = ((part.name, self._watchdog.message(part)) for part in parts)
         self._silent = {name: said for name, said in words if said}
+        self._beside()
 
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
@@ -497,6 +510,11 @@ class Pipeline:
                 self._errors.append(error)
         self._state = State.FAILED if self._errors or any(o.error for o in self._workers) else State.STOPPED
         log.debug(f"{self.source.info.address}: {self._state} after {self.ledger.captured} frames")
+        first = self.error  # it is raised; the others that broke while they were closed are told here
+        for worker in self._workers:
+            raised = first is not None and worker.error in (first, first.__cause__)
+            if worker.error is not None and not raised and worker not in self._told_broken:
+                log.error(self._broken_words(worker))
         let_go([*self._errors, *(worker.error for worker in self._workers)])
 
     @property
@@ -541,6 +559,12 @@ def run_together(
     others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
     """
     running = list(pipelines)
+
+    def look() -> None:
+        for each in running:
+            with naming(each.stream):
+                each.look()
+
     try:
         for pipeline in running:
             pipeline.open()
@@ -553,11 +577,12 @@ def run_together(
                     pipeline.look()
                     if not pipeline.busy:
                         running.remove(pipeline)
-                        pipeline.finish()
+                        pipeline.finish(look)
                         on_finish(pipeline)
             for pipeline in running:
                 pipeline.wait()
     finally:
-        for pipeline in running:
+        while running:
+            pipeline = running.pop(0)
             with naming(pipeline.stream):
-                pipeline.finish()
+                pipeline.finish(look)

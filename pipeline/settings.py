@@ -295,8 +295,8 @@ class LiveSettings(RunSettings):
     )
     share: str = _source(
         "auto",
-        "Several streams take turns at one engine (one for each frame size), have several, or auto: what a short "
-        "trial shows to be faster.",
+        "Several streams take turns at one engine (one for each frame size), have several, or auto: one for live "
+        "streams, what a short trial shows to be faster for recorded ones.",
         choices=("auto", "one", "several"),
     )
     display: str = _output(

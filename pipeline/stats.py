@@ -182,9 +182,16 @@ class Rate:
         self._recent.append(time_ns)
 
     def recent(self) -> float:
+        """Of the last results, whenever they came."""
         recent = tuple(self._recent)
         span = recent[-1] - recent[0] if len(recent) > 1 else 0
         return (len(recent) - 1) / (span / 1e9) if span > 0 else 0.0
+
+    def present(self, now_ns: int) -> float:
+        """As ``recent``, but it falls from when the next result is due: at ``now_ns`` it came at the earliest."""
+        recent = tuple(self._recent)
+        span = now_ns - recent[0] if recent else 0
+        return min(self.recent(), len(recent) / (span / 1e9)) if span > 0 else self.recent()
 
     def overall(self) -> float:
         span = self._last - self._first if self._first is not None else 0
@@ -305,7 +312,7 @@ class RunStats(FrameObserver):
         return {
             "captured": self.ledger.captured,
             "outcomes": self.ledger.outcomes,
-            "fps": recent,
+            "fps": self.rate.present(now_ns),
             "age_ns": now_ns - newest.times.captured if newest else None,
             "period_ns": self.monitor.shown_period_ns(recent),
             "stalled": self.monitor.is_stalled(now_ns),

@@ -23,6 +23,7 @@ from clesr.pipeline.controls import Action, Controlled, assign_keys
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import OpenEngine
 from clesr.pipeline.messages import naming
+from clesr.pipeline.metrics.collector import UNATTENDED_S
 from clesr.pipeline.metrics.server import MetricsServer
 from clesr.pipeline.operator.control_socket import ControlSocket
 from clesr.pipeline.operator.operator import DicomWriter, Operator, Recordings
@@ -53,7 +54,6 @@ from clesr.tools.common.windows import announce, close_windows, open_windows
 
 log = logging.getLogger(__name__)
 
-LOOKED_S = 5.0
 READING = ("fps", "channel", "plane", "track", "range", "deinterlace")
 # Of the settings, what a session says of itself as it was given.
 RECORDED = (
@@ -276,8 +276,8 @@ def _are_ending(pipelines: Sequence[Pipeline]) -> bool:
 
 
 def _are_looked_after(pipelines: Sequence[Pipeline]) -> bool:
-    """Whether the main thread has come round to some of them within ``LOOKED_S``."""
-    return any(pipeline.clock.now_ns() - pipeline.looked_ns < LOOKED_S * 1e9 for pipeline in pipelines)
+    """Whether the main thread has come round to some of them within ``UNATTENDED_S``."""
+    return any(pipeline.unattended_s < UNATTENDED_S for pipeline in pipelines)
 
 
 def run_pipelines(
@@ -399,7 +399,9 @@ def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str)
     live = {stream.source.info.live for stream in streams}
     if share == "auto" and len(live) > 1:
         return each  # a replay waits for its engine, a live stream goes on without
-    if share == "auto":
+    if share == "auto" and live == {True}:
+        one = True  # a trial would hold up their first images, and what is recorded of them
+    elif share == "auto":
         shapes = [_lr_shape(stream) for stream in streams]
         known = [shape for shape in shapes if shape is not None]
         one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each)

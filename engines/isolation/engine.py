@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import pickle
-import select
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import WHY, EngineError, on_error, told_as
 from clesr.engines.common.image import Image
 from clesr.engines.common.shared_message import SharedMessage
+from clesr.engines.common.waiting import readable
 from clesr.engines.engine import Engine
 from clesr.engines.guidance import Guidance
 from clesr.engines.isolation.messages import MOST_BYTES, EngineRequest, Opened, Said
@@ -130,7 +130,7 @@ class EngineProcess:
         while True:
             took_s = (SYSTEM.now_ns() - begun_ns) / 1e9
             wait_s = (told_s if took_s < told_s < limit_s else limit_s) - took_s
-            if not select.select([self._connection], [], [], max(0.0, wait_s))[0]:
+            if not readable(self._connection, max(0.0, wait_s)):
                 if took_s + wait_s < limit_s:
                     log.warning(
                         f"the engine's process has not answered for {told_s:.0f} s; it is killed after {limit_s:.0f} s"

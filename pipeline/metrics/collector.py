@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 STREAM = ("stream",)
+UNATTENDED_S = 5.0  # after which it is told that nobody looks after a stream
 BUILT_OF = ("clesr", "av", "numpy", "torch", "openvino")
 
 
@@ -25,6 +26,9 @@ class Watched(Protocol):
 
     @property
     def stats(self) -> RunStats: ...
+
+    @property
+    def unattended_s(self) -> float: ...
 
     def status(self) -> Status: ...
 
@@ -200,8 +204,15 @@ def unready(streams: Mapping[str, Watched]) -> Troubles:
 
 
 def _of_streams(streams: Mapping[str, Watched], troubles: Callable[[Status], Mapping[str, str]]) -> Troubles:
-    found = {stream: dict(troubles(pipeline.status())) for stream, pipeline in streams.items()}
-    return {stream: parts for stream, parts in found.items() if parts}
+    found: Troubles = {}
+    for stream, pipeline in streams.items():
+        status, alone_s = pipeline.status(), pipeline.unattended_s
+        parts = dict(troubles(status))
+        if alone_s > UNATTENDED_S and status.state in (State.RUNNING, State.DEGRADED, State.DRAINING):
+            parts.setdefault("run", f"the main thread has not come round to it for {alone_s:.0f} s")
+        if parts:
+            found[stream] = parts
+    return found
 
 
 def _failing(status: Status) -> Mapping[str, str]:

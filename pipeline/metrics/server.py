@@ -28,13 +28,15 @@ WAITING = 128  # connections that are not yet accepted
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """``PORT``, ``HOST:PORT`` or ``HOST``; raises UsageError for anything else."""
+    """``PORT``, ``HOST:PORT`` or ``HOST``, an IPv6 address in brackets; raises UsageError for anything else."""
     host, colon, port = text.rpartition(":")
-    if not colon:
+    if not colon or text.endswith("]"):
         host, port = ("127.0.0.1", text) if _is_number(text) else (text, str(PORT))
-    if not host or not _is_number(port) or int(port) > 65535:
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    if not bare or bracketed != (":" in bare) or not _is_number(port) or int(port) > 65535:
         raise UsageError(f"--metrics {shortened(text)} is not HOST:PORT, such as 127.0.0.1:{PORT}")
-    return host, int(port)
+    return bare, int(port)
 
 
 def _is_number(text: str) -> bool:
@@ -60,8 +62,8 @@ class MetricsServer(AbstractContextManager["MetricsServer"]):
         )
         with told_as(SinkError, f"--metrics {address} cannot be listened on: {{why}}"):
             self._server = _Server(parse_listen(address), handler)
-        host, port = self._server.server_address[:2]
-        self.address = f"{host!s}:{port}"
+        host, port = str(self._server.server_address[0]), self._server.server_address[1]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not self._server.local:
             log.warning(
                 f"whoever reaches {self.address} can read the figures of this run, without a password"
@@ -92,6 +94,8 @@ class _Server(ThreadingHTTPServer):
         self._lock = threading.Lock()  # of all that follows
         self._since_ns: dict[socket.socket, int] = {}  # of each connection, the oldest first
         self._answered: set[socket.socket] = set()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, handler)
         self.local = is_loopback(str(self.server_address[0]))
 

@@ -9,12 +9,14 @@ MARKS = 25  # commits, over whose time the rate is measured at which a session g
 LEAST_NS = 1_000_000_000  # of recording, before anything is said of that
 STEADY_NS = 3_000_000_000  # before images are left out: the first seconds may hold what was kept
 TOLD_MIN = (10.0, 2.0)  # minutes that are left when it is told
+OTHERS_MARKS = 150  # commits, over whose time it is measured what others write on the disk
+OTHERS_NS = 30_000_000_000  # of recording, before anything is said of that
 LOW_MIN, ROOM_MIN = 2.0, 4.0  # up-scaled images: left out below the first, back above the second
 
 
 class DiskRoom:
-    """How many ``minutes`` the disk lasts at the rate at which a session grows, and whether that is so ``low`` that
-    up-scaled images are left out. One thread writes; any may look, and ``forget`` that it was low."""
+    """How many ``minutes`` the disk lasts at the rate at which a session grows and others fill it, and whether that is
+    so ``low`` that up-scaled images are left out. One thread writes; any may look, and ``forget`` that it was low."""
 
     def __init__(self) -> None:
         self.minutes: float | None = None
@@ -23,6 +25,7 @@ class DiskRoom:
         self.low = False
         self._of: object = None
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
+        self._rooms: deque[tuple[int, int]] = deque(maxlen=OTHERS_MARKS)  # when, and bytes without others
         self._rate = 0.0  # bytes a second with up-scaled images, 0 where that is not known
         self._told = math.inf  # of TOLD_MIN
 
@@ -37,20 +40,34 @@ class DiskRoom:
         if session is not self._of:
             self._of, self.minutes, self._told = session, None, math.inf
             self._marks.clear()
+            self._rooms.clear()
         self.size, self.free = size, free
         self._marks.append((time_ns, size))
+        self._rooms.append((time_ns, size + free))
         first_ns, first = self._marks[0]
         grown, passed_ns = size - first, time_ns - first_ns
         if passed_ns >= LEAST_NS and grown > 0:
             rate = grown / (passed_ns / 1e9)
-            self.minutes = free / rate / 60
+            self.minutes = free / (rate + self._others()) / 60
             if not self.low and passed_ns >= STEADY_NS:
                 self._rate = rate
         return self._changed(free) or self._fewer()
 
+    def _others(self) -> float:
+        """Bytes a second that others write on this disk, such as a second recording. What they write in but one half of
+        the time, such as a large file, is no rate."""
+        (first_ns, first), (middle_ns, middle), (last_ns, last) = (
+            self._rooms[at] for at in (0, len(self._rooms) // 2, -1)
+        )
+        if last_ns - first_ns < OTHERS_NS:
+            return 0.0
+        halves = (first - middle) / (middle_ns - first_ns), (middle - last) / (last_ns - middle_ns)
+        return max(0.0, min(halves)) * 1e9
+
     def _changed(self, free: int) -> str:
         """What is to be told where ``low`` is another now."""
-        whole = free / self._rate / 60 if self._rate else None  # minutes with up-scaled images
+        rate = self._rate + self._others()
+        whole = free / rate / 60 if self._rate else None  # minutes with up-scaled images
         if whole is None or (whole >= LOW_MIN and not self.low) or (whole <= ROOM_MIN and self.low):
             return ""
         self.low = not self.low

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from heard import hear
-from support import FakeEngine, ListSink, ScriptedSource, make_frame, until
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource, make_frame, until
 from switched_runs import READY, SHAPE, Openers, Run, failing
 from waits import joined
 
@@ -18,7 +18,7 @@ from clesr.engines import results
 from clesr.engines.common.errors import EngineError, UsageError
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.engine_switch import EngineAim, EngineSwitch
-from clesr.pipeline.frame import Corrupt, Outage, Outcome
+from clesr.pipeline.frame import Corrupt, Outage, Outcome, PreparedFrame
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.status import State
@@ -274,6 +274,19 @@ def test_frames_that_change_their_size_keep_the_engine_that_was_switched_to() ->
     run.frames(2, (12, 6))
     run.frames(2)
     assert run.run() == [2] + [4] * 6
+
+
+def test_a_live_stream_does_not_wait_for_an_engine_of_another_size() -> None:
+    """It was opened on the engine's thread, where all streams waited for it."""
+    openers = Openers()
+    live = LiveEngine(openers, 2, ManualClock(), hurried=True)
+    live.open(SHAPE)
+    frame = make_frame(1, (12, 6))
+    with pytest.raises(EngineError, match="frames have 6x12 pixels by now; switch again"):
+        live.attempt(PreparedFrame(frame, frame.image, 0))
+    live.close()
+    assert len(openers.opened) == 1
+    assert openers.count_open() == 0
 
 
 def test_an_image_that_would_be_too_large_is_refused_before_anything_changes(

@@ -57,6 +57,17 @@ def test_rate() -> None:
     assert rate.overall() == pytest.approx(25)
 
 
+def test_the_rate_falls_where_nothing_comes() -> None:
+    rate = Rate()
+    assert rate.present(10**9) == 0
+    for i in range(101):
+        rate.add(i * 40_000_000)
+    last = 100 * 40_000_000
+    assert rate.present(last) == rate.present(last + 39_000_000) == pytest.approx(25)
+    assert rate.present(last + 2_000_000_000) == pytest.approx(50 / 3.96)
+    assert rate.present(last + 3600 * 10**9) < 0.02
+
+
 def test_the_period_of_a_source_that_does_not_say_it_follows_what_comes() -> None:
     clock = ManualClock()
     monitor = RateMonitor(SourceInfo("camera", True, None, (2, 2), None), clock)

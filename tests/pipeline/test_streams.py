@@ -8,11 +8,11 @@ from functools import partial
 
 import pytest
 from heard import hear
-from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame
+from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, make_frame, until
 from waits import joined
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import EngineError, SourceError
+from clesr.engines.common.errors import EngineError, SinkError, SourceError
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
@@ -277,6 +277,83 @@ def test_a_failure_of_the_shared_engine_degrades_its_streams_and_it_is_opened_ag
         assert sum(counts(run).values()) == 20
     assert sum("engine failed" in message for message in messages) == 1
     assert messages.count("the engine is back") == 1
+
+
+def test_restarts_of_a_shared_engine_are_counted_for_its_streams_and_never_fall() -> None:
+    """They fell for a moment when a stream moved to another engine."""
+    counted: list[int] = []
+    stage = shared(partial(FakeEngine, fails=(3, 6)))
+    runs: list[Pipeline] = []
+    sink = ListSink(on_write=lambda _r: counted.append(runs[0].status().engine_restarts))
+    sizes = [(8, 10)] * 5 + [(6, 12)] * 5 + [(8, 10)] * 2
+    still = threading.Event()
+
+    def moving() -> Iterator[Step]:
+        for number, shape in enumerate(sizes):
+            yield make_frame(number, shape)
+            until(lambda: len(sink.results) > number)
+        still.set()
+
+    def staying() -> Iterator[Step]:
+        yield make_frame(100)
+        assert still.wait(60)
+
+    runs += [
+        pipeline(stage, ScriptedSource(moving(), shape=(8, 10)), sink),
+        pipeline(stage, ScriptedSource(staying(), shape=(8, 10))),
+    ]
+    run_together(runs)
+    assert counted == sorted(counted)
+    assert runs[0].status().engine_restarts == 2
+    assert runs[1].status().engine_restarts == 1, "of the engine that both used"
+
+
+def test_the_others_are_looked_after_while_one_stream_is_being_closed() -> None:
+    runs: list[Pipeline] = []
+
+    class SlowToClose(ListSink):
+        looked = 0
+
+        def close(self) -> str | None:
+            for _ in range(3):
+                closing_ns = SYSTEM.now_ns()
+                until(lambda: runs[1].unattended_s < (SYSTEM.now_ns() - closing_ns) / 1e9, 20)
+                self.looked += 1
+            ended.set()
+            return super().close()
+
+    slow, ended = SlowToClose(name="slow"), threading.Event()
+
+    def going_on() -> Iterator[Step]:
+        while not ended.is_set():
+            yield None
+
+    stage = shared()
+    runs += [
+        pipeline(stage, ScriptedSource(frames(3), shape=(8, 10)), slow),
+        pipeline(stage, ScriptedSource(going_on(), shape=(8, 10))),
+    ]
+    run_together(runs)
+    assert slow.looked == 3, runs[0].error
+    assert [run.error for run in runs] == [None, None]
+
+
+def test_each_sink_that_cannot_be_closed_is_told_by_its_name() -> None:
+    """The first is what the run ends with; nothing was said of a second."""
+
+    class Broken(ListSink):
+        def close(self) -> str | None:
+            raise OSError(28, f"no space for {self.which}")
+
+        which = ""
+
+    sinks = [Broken(name="file"), Broken(name="file")]
+    sinks[0].which, sinks[1].which = "the first", "the second"
+    said = hear()
+    with pytest.raises(SinkError, match="no space for the first"):
+        pipeline(shared(), ScriptedSource(frames(3), shape=(8, 10)), *sinks).run()
+    told = [words for words in said if "broke" in words]
+    assert told == ["file (2) broke: no space for the second"]
 
 
 def test_stop_drains_all_and_abort_ends_all() -> None:

@@ -40,3 +40,13 @@ def test_a_replay_never_gets_bicubic_images_because_a_live_stream_cannot_wait(
     share: str, live: tuple[bool, ...], shared: bool, hurried: bool
 ) -> None:
     assert chosen(share, *live) == (shared, hurried)
+
+
+def test_live_streams_begin_without_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opened an engine for each before the first frame was read, and waited for them without a limit."""
+    live = stream(True)
+    live.source.info.shape = (8, 10)
+    monkeypatch.setattr(live_run, "choose_sharing", lambda *_: pytest.fail("a trial"))
+    opener = EngineOpener(2, "nearest")
+    assert isinstance(live_run._choose_engines([live, live], opener, "auto"), EngineStage)
+    assert opener.fps == 50.0

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
 MOST_CALLS = 8  # that wait for their answers
+MOST_ANSWERS = 64  # that wait for the page to read them
 PIECE = (
     1 << 15
 )  # bytes that are sent together: at 175 kbit/s a page hears something before it takes us for gone
@@ -69,7 +70,7 @@ class Viewer:
         self._wake = asyncio.Event()
         self._quality = USUAL
         self._told: dict[str, int] = {}  # of each kind of text: the last that was sent
-        self._answers: deque[str] = deque(maxlen=MOST_CALLS + 1)
+        self._answers: deque[str] = deque()
         self._pieces: deque[str | bytes] = deque()  # of the picture that is being sent
         self._calls: set[asyncio.Task[None]] = set()
         self._page_clock = PageClock()
@@ -141,6 +142,8 @@ class Viewer:
         self._wake.set()
 
     def _begin(self, name: str, message: Message) -> None:
+        if len(self._answers) >= MOST_ANSWERS:
+            raise RuleBroken("answers are not read")
         if len(self._calls) >= MOST_CALLS:
             self._answer(message.id, {"error": f"{name}: {MOST_CALLS} actions are still at work; try again"})
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.shared_message import SharedMessage
+from clesr.engines.common.waiting import readable
 
 START_S = 30.0  # for the process to start and find a screen
 CLOSE_S = 2.0
@@ -63,7 +63,7 @@ class WindowProcess:
 
     def answers_within(self, seconds: float) -> bool:
         """Whether the process says something until then."""
-        return bool(select.select([self._socket], [], [], seconds)[0])
+        return readable(self._socket, seconds)
 
     def announce(self, *lines: str) -> None:
         """Have the window say what is being opened, the last of ``lines`` now, until there is something to show."""

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import json
 import os
-import select
 import socket
 import sys
 import threading
@@ -29,6 +28,7 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
 from clesr.engines.common.processor import schedule
 from clesr.engines.common.shared_message import SharedMessage
+from clesr.engines.common.waiting import readable
 from clesr.pipeline.display.alerts import Alert
 from clesr.pipeline.display.facts import RED, figure_text
 from clesr.pipeline.display.layout import Box
@@ -221,7 +221,7 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
         screen.show_opening(opening.lines())
         say(ready=True)
         while True:
-            if select.select([connection], [], [], LOOK_S)[0]:
+            if readable(connection, LOOK_S):
                 packet = connection.recv(MOST_BYTES)
                 if not packet:
                     return

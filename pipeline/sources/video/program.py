@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import av
 
 from clesr.engines.common.errors import SourceError
 from clesr.engines.common.text import shown
+from clesr.engines.common.waiting import readable
 
 PROGRAM = "ffmpeg"
 LACKING = ("srt",)  # of the protocols that are sources
@@ -53,7 +53,7 @@ class Received:
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes; none at the end, and after ``timeout`` seconds without."""
-        if self._process.returncode is None and select.select([self._output], [], [], self._timeout)[0]:
+        if self._process.returncode is None and readable(self._output, self._timeout):
             return os.read(self._output, size)
         return b""
 

@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[3]
 class Told:
     """A run of which only a status is asked."""
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, *, unattended_s: float = 0.0, **fields: Any) -> None:
+        self.unattended_s = unattended_s
         usual = {
             "state": State.RUNNING, "age_ns": 40_000_000, "period_ns": 40_000_000, "stalled": False, "alarm": "",
             "message": "", "troubles": {},
@@ -95,6 +96,8 @@ def test_the_figures_are_those_of_the_run(server: MetricsServer, run: Pipeline) 
 
 class Recorded:
     """A run with every figure that there is."""
+
+    unattended_s = 0.0
 
     def __init__(self, run: Pipeline, **changes: Any) -> None:
         self.stats, usual = run.stats, run.status()
@@ -233,6 +236,8 @@ def test_the_dashboard_asks_for_figures_that_there_are(run: Pipeline) -> None:
         ({"state": State.FAILED}, False, False),
         ({"troubles": {"out.mkv": "it broke: the disk is full"}}, False, False),
         ({"troubles": {"source": "it has not answered for 4 s"}}, False, False),
+        ({"unattended_s": 6.0}, False, False),
+        ({"unattended_s": 6.0, "state": State.STARTING}, True, False),
     ],
 )
 def test_health_is_told_as_it_is(fields: dict[str, Any], healthy: bool, ready: bool) -> None:
@@ -395,7 +400,8 @@ def test_an_address_in_use_is_one_line(server: MetricsServer, run: Pipeline) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "a:b", "127.0.0.1:99999", "1.2.3.4:-1", "host:", "a:²", "a:" + "9" * 5000]
+    "text",
+    ["", ":", "a:b", "127.0.0.1:99999", "1.2.3.4:-1", "host:", "a:²", "a:" + "9" * 5000, "::1", "::1:9", "[a]:1", "[]:1"],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not HOST:PORT"):
@@ -405,3 +411,5 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_a_port_alone_is_this_machine_s() -> None:
     assert parse_listen("9000") == ("127.0.0.1", 9000)
     assert parse_listen("0.0.0.0") == ("0.0.0.0", 9187)
+    assert parse_listen("[::1]:9000") == ("::1", 9000)
+    assert parse_listen("[fe80::1]") == ("fe80::1", 9187)

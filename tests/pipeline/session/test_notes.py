@@ -341,7 +341,13 @@ def test_alarms_are_few_and_the_newest_is_seen() -> None:
         alarms.add(f"alarm {number}")
     alarms.add("alarm 990")
     assert alarms.waiting[:2] == ("alarm 990", "alarm 999"), "what comes again is the newest"
-    assert len(alarms.waiting) == 20
+    assert len(alarms.waiting) == 21
+    earlier = "EARLIER ALARMS: 980 more, which stand among the messages"
+    assert alarms.waiting[-1] == earlier
+    for waiting in alarms.waiting:
+        assert alarms.acknowledge() == waiting
+    assert alarms.waiting == ()
+    assert alarms.acknowledged[-1] == earlier
 
 
 def test_an_alarm_that_was_not_shown_is_not_acknowledged_and_comes_next() -> None:

@@ -123,6 +123,30 @@ def test_a_session_ordered_anew_that_grows_more_slowly_has_room() -> None:
     assert not disk.room.low
 
 
+def test_a_second_recording_on_the_disk_makes_its_time_shorter_and_a_large_file_does_not() -> None:
+    disk, free = Disk(), 9 * MINUTE
+    for _ in range(100):
+        disk.look(free, 1)
+        free -= 2 * WHOLE  # its own, and the other's
+    assert disk.room.minutes == pytest.approx(free / MINUTE / 2, rel=0.01)
+    alone, free = Disk(), 100 * MINUTE
+    for step in range(100):
+        alone.look(free - (50 * MINUTE if step > 30 else 0), 1)
+        free -= WHOLE
+    assert alone.room.minutes == pytest.approx((free - 50 * MINUTE) / MINUTE, rel=0.01)
+
+
+def test_two_recordings_leave_up_scaled_images_out_in_time() -> None:
+    """Each by itself would have thought that the disk lasts twice as long."""
+    disk, free = Disk(), 6 * MINUTE
+    told: list[str] = []
+    while free > 0 and not told:
+        told = [words for words in disk.look(free, 1) if "left out" in words]
+        free -= 2 * WHOLE
+    assert disk.room.low
+    assert free / (2 * MINUTE) > 1.9, "minutes that are left for both"
+
+
 @pytest.fixture
 def space(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes that disks have free: its last value."""

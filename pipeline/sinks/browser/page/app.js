@@ -32,8 +32,8 @@ async function act(action, values) {
   if (action.name === "help") toggleHelp();
   else if (action.name === "full-screen") toggleFullScreen();
   else if (action.name === "quit") askToQuit(action, values);
-  else if (action.arguments.length === 1 && Object.keys(values).length === 1) {
-    chosen.push(action.name, Object.values(values));
+  else if (action.arguments.length === 1 && action.arguments[0].kind !== "str" && Object.keys(values).length === 1) {
+    chosen.push(action.name, Object.values(values)); // a slider: its newest value counts
   } else await chosen.call(action.name, values);
 }
 

@@ -33,6 +33,7 @@ export function stateOf(stream) {
   if (stream.replay) return { kind: "replay", word: "REPLAY", detail: stream.replay.session, stale: false };
   if (stream.ended) return dead("ENDED", "the run has ended");
   if (stream.gone) return dead("NO STREAM", "reload the page");
+  if (!stream.open && stream.refused) return dead("NO ACCESS", "the run was started anew: open the address that it tells");
   if (!stream.open) return dead("NO CONNECTION", stream.known ? "trying again" : "connecting");
   if (!status || !header) {
     const opening = !status ? "clesr is being opened" : status.message || status.switching || "no image yet";

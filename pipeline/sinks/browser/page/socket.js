@@ -4,14 +4,16 @@ const SILENT_MS = 1500; // without a word, after which the connection counts as 
 const OPENING_MS = [1500, 4000, 12_000]; // for a connection to open, in turns: a slow network takes long, a new try helps a lost one
 const ASLEEP_MS = 1000; // by which the clocks come apart only where the computer slept, or its time was set
 const AGAIN_MS = [100, 300, 500]; // before each new try; the last for all that follow
+const ASKED = 3; // tries, after which and after as many more again the server is asked why
+const UNAUTHORISED = 401;
 export const GONE = 4404; // the server's code for what does not exist
 
 /** The calendar's clock less the monotonic one, which stands still while the computer sleeps. */
 const clocksApart = () => Date.now() - performance.now();
 
 /**
- * `on` has `text(kind, value)`, `picture(header, blob)`, whose promise is done when it is drawn, `opened()` and
- * `cut(code)`. With `lasting` false it ends with its connection, and may be silent.
+ * `on` has `text(kind, value)`, `picture(header, blob)`, whose promise is done when it is drawn, `opened()`,
+ * `cut(code)`, and `refuse()` for a server that wants another token. With `lasting` false it ends with its connection, and may be silent.
  */
 export class Link {
   constructor(path, on, lasting = true) {
@@ -109,6 +111,13 @@ export class Link {
     this.heard = performance.now();
     setTimeout(() => this.socket === null && this.lasting && this.connect(), AGAIN_MS[Math.min(this.tries, 2)]);
     this.tries += 1;
+    if (this.tries % ASKED === 0) this.ask();
+  }
+
+  /** A socket that is refused looks like one that is lost: ask why. */
+  async ask() {
+    const { status } = await fetch("/streams", { cache: "no-store" }).catch(() => ({}));
+    if (status === UNAUTHORISED && this.lasting && !this.open) this.on.refuse();
   }
 
   send(message) {

@@ -31,6 +31,7 @@ export class Tile {
 
   opened() {
     this.open = this.known = true;
+    this.refused = false;
     if (this.quality !== undefined) this.link.send({ quality: this.quality });
     this.tick();
   }
@@ -39,6 +40,12 @@ export class Tile {
     this.open = false;
     this.gone = code === GONE;
     if (this.replay) this.page.over(this);
+    this.tick();
+  }
+
+  /** The token is that of an earlier run. */
+  refuse() {
+    this.refused = true;
     this.tick();
   }
 

@@ -227,6 +227,22 @@ def test_a_cut_socket_comes_back_within_two_seconds(page: Page, running: Running
     page.errors.clear()
 
 
+def test_a_page_of_an_earlier_run_says_that_it_has_no_access(tab: Callable[[], Page]) -> None:
+    """The run was started anew, with another token; the page said for ever that it tries again."""
+    page, said = tab(), "document.querySelector('.state').innerText"
+    with showing(token="the token of the first run") as shown:
+        port = shown.sink.site.port
+        page.open(shown.url)
+        page.wait("document.querySelector('.stage').dataset.state === 'wait'")
+    with showing(door=Door(listen=f"127.0.0.1:{port}", token="the token of the second")) as shown:
+        page.wait(f"{said}.includes('NO ACCESS')")
+        assert "open the address that it tells" in page.run(said)
+        page.open(shown.url)
+        page.wait("document.querySelector('.stage').dataset.state === 'wait'")
+        page.open("about:blank")
+    page.errors.clear()
+
+
 def test_two_pages_one_of_them_slow(tab: Callable[[], Page], page: Page, running: Running) -> None:
     """The slow one is sent two pictures a second; the other gets all that it can draw."""
     slow = tab()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -236,6 +238,19 @@ def test_actions_that_wait_hold_up_no_picture(shown: Shown) -> None:
         assert looker.picture().header["number"] == 3
         go_on.set()
         assert {looker.text("told")["id"] for _ in range(viewer.MOST_CALLS)} == set(range(viewer.MOST_CALLS))
+
+
+def test_no_answer_is_left_out_and_who_reads_none_is_cut_off(shown: Shown) -> None:
+    """A page waits for each of its answers."""
+    channel = shown.sink.site.channel(0)
+    assert channel is not None
+    page = viewer.Viewer(cast(Any, None), channel, cast(Any, None))
+    for number in range(viewer.MOST_ANSWERS):
+        page._answer(number, {"said": "done"})
+    with pytest.raises(viewer.RuleBroken, match="answers are not read"):
+        page._begin("still", viewer.Message())
+    told = [json.loads(cast(str, page._next()))["told"]["id"] for _ in range(viewer.MOST_ANSWERS)]
+    assert told == list(range(viewer.MOST_ANSWERS))
 
 
 def test_several_streams_are_apart_on_one_server() -> None:
