@@ -7,7 +7,6 @@ python benchmarks/browser.py [--output FILE] [--seconds 60] [--fps 12] [--qualit
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import threading
@@ -40,12 +39,12 @@ from clesr.pipeline.sources.simulator.demo import DemoSource
 from pipeline import MemorySource, keep_open
 
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
-from browser_view import looking, numbered
+from browser_view import Seen, looking, numbered
 from chromium import Page, chromium
 from pages import READ
 
 SIZE, SCALE = 256, 4
-COST_FRAMES, REPEATS = 800, 5
+COST_FRAMES, REPEATS = 400, 15
 LATE = 0.5  # of a run: the second half is compared with the first, for growth
 WATCH = f"""(() => {{
   window.drawn = []; let last = -1;
@@ -116,23 +115,23 @@ def latency(page: Page, engine: Engine, fps: float, quality: int, seconds: float
 
 
 @contextmanager
-def a_page(url: str, quality: int) -> Iterator[None]:
-    """Somebody who takes every picture as fast as it comes, and does nothing with it."""
-    over = threading.Event()
+def a_page(url: str, quality: int) -> Iterator[list[int]]:
+    """Somebody who takes every picture as fast as it comes, and does nothing with it; the number of pictures."""
+    over, pictures = threading.Event(), [0]
 
     def look() -> None:
         with looking(url) as looker, suppress(ConnectionClosed):  # the run has ended
             looker.send(quality=quality)
             while not over.is_set():
                 with suppress(TimeoutError):
-                    data = looker.socket.recv(0.2)
-                    if isinstance(data, bytes):
-                        size = int.from_bytes(data[:4], "little")
-                        looker.send(ack=json.loads(data[4 : 4 + size])["id"])
+                    seen = looker.next(0.2)
+                    if isinstance(seen, Seen):
+                        looker.send(ack=seen.header["id"])
+                        pictures[0] += 1
 
     thread = threading.Thread(target=look)
     thread.start()
-    yield
+    yield pictures
     over.set()
     thread.join()
 
@@ -151,12 +150,13 @@ def cost(engine: Engine, quality: int) -> dict[str, object]:
     demo = DemoSource(f"demo:?size={SIZE}&pace=max")
     images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
     demo.close()
-    without, seen = [], []
+    without, seen, pictures = [], [], []
     for _ in range(REPEATS):
         without.append(paces(engine, images, []))
         sink = BrowserSink(options=SinkOptions(site=Site(Door(listen="127.0.0.1:0"))))
-        with a_page(sink.site.url.rstrip("/"), quality):
+        with a_page(sink.site.url.rstrip("/"), quality) as taken:
             seen.append(paces(engine, images, [sink]))
+        pictures.append(taken[0])
     fps = [statistics.median(found[0] for found in side) for side in (without, seen)]
     ratio = statistics.median(w[0] / n[0] for w, n in zip(seen, without, strict=True))
     processor = [statistics.median(found[1] for found in side) for side in (without, seen)]
@@ -164,6 +164,7 @@ def cost(engine: Engine, quality: int) -> dict[str, object]:
         "quality": quality,
         "frames": COST_FRAMES,
         "repeats": REPEATS,
+        "pictures": statistics.median(pictures),
         "fps_without": round(fps[0], 2),
         "fps_with": round(fps[1], 2),
         "with_of_without": round(ratio, 4),

@@ -60,8 +60,8 @@ def run(engine: Engine, images: list[Image], count: int, display: str) -> tuple[
 @click.option("--model", default="fast", show_default=True)
 @click.option("--scale", default=4, show_default=True)
 @click.option("--size", default=256, show_default=True)
-@click.option("--frames", default=800, show_default=True)
-@click.option("--repeats", default=5, show_default=True)
+@click.option("--frames", default=400, show_default=True)
+@click.option("--repeats", default=15, show_default=True)
 def main(output: str, model: str, scale: int, size: int, frames: int, repeats: int) -> None:
     """Measure and write JSON."""
     demo = DemoSource(f"demo:?size={size}&pace=max")

@@ -17,6 +17,7 @@ import threading
 from collections import deque
 
 from clesr.engines.common.errors import ClesrError, EngineError, first_line
+from clesr.engines.common.parent import end_with_parent
 from clesr.engines.common.processor import schedule
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.engine import CheckingOnRequest, Engine, SelfChecking, SelfCorrecting
@@ -104,12 +105,6 @@ class _Telling(logging.Handler):
         self._server.say(Said(record.name, record.levelno, record.getMessage()))
 
 
-def _end_with_parent() -> None:
-    """Standard input ends when the other process does, in whatever way, and whatever hangs here."""
-    os.read(0, 1)
-    os._exit(1)
-
-
 def _load(spare: bool) -> None:
     """Import what opens engines. For a ``spare`` process on a core that nobody wants; its own threads are as any, since
     without rights none could go back."""
@@ -122,7 +117,7 @@ def main() -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # of a service manager, to all its processes: it is for the other one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     loading = threading.Thread(target=_load, args=["spare" in sys.argv])
     loading.start()
     loading.join()

@@ -79,7 +79,7 @@ class Feed:
         self._version = 0
         self._wanted: set[int] = set()
         self._made: dict[int, Picture] = {}
-        self._closed = False
+        self._closed = self._rests = False
         self._thread = stream_thread("clesr browser pictures", self._work)
         self._thread.start()
 
@@ -91,7 +91,8 @@ class Feed:
         """``drawing`` takes the place of the one before. Any thread; never waits for a picture."""
         with self._changed:
             self._drawing, self._version = drawing, self._version + 1
-            self._changed.notify()
+            if self._wanted and not self._rests:
+                self._changed.notify()
 
     def picture(self, quality: int, at_least: int) -> Picture | None:
         """The picture of that quality whose version is ``at_least`` this; None where it is not there: then it is made
@@ -129,7 +130,9 @@ class Feed:
                 self.error = error
                 return
             with self._changed:
+                self._rests = True
                 self._changed.wait_for(lambda: self._closed, pace.rest_s(time.thread_time() - begun))
+                self._rests = False
 
     def _due(self) -> set[int]:
         """The wished qualities of which the newest drawing has no picture yet."""

@@ -16,7 +16,6 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ import cv2
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
+from clesr.engines.common.parent import end_with_parent
 from clesr.engines.common.processor import schedule
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import readable
@@ -323,15 +323,9 @@ class Opening:
         return [*self._lines[:-1], f"{self._lines[-1]} {seconds:.0f} s" if seconds >= 1 else self._lines[-1]]
 
 
-def _end_with_parent() -> None:
-    """Standard input ends when the other process does, in whatever way, and whatever hangs here."""
-    os.read(0, 1)
-    os._exit(1)
-
-
 def main() -> None:
     connection, memory, title, index, count = sys.argv[1:]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(1)  # the cores are the engine's
     with contextlib.suppress(OSError):
         os.nice(NICE)

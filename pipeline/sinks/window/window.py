@@ -20,7 +20,7 @@ from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.sinks.window.connection import CLOSE_S, WindowProcess
 from clesr.pipeline.sinks.window.keys import key_name
-from clesr.pipeline.sinks.window.mouse import Mouse, Pointer, Seen
+from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, Mouse, Pointer, Seen
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import Status
 
@@ -237,6 +237,8 @@ class DisplayWindow:
         result = self._sent.result if self._sent is not None else None
         if self._controls is not None and result is not None and self._layout is not None:
             self._mouse.take(at, Seen(result, self._layout, self._alarm, self.view))
+        elif at.event == LEFT_DOWN and self._alarm is not None and self._alarm.contains(at.x, at.y):
+            self._act(ACKNOWLEDGE)  # an alarm needs no image
 
     def _act(self, action: str, *values: object) -> None:
         """Do ``action`` with its arguments in their order; what goes wrong is said in the view. What is acknowledged is

@@ -371,6 +371,18 @@ def test_before_an_image_the_mouse_does_nothing() -> None:
     assert desk.run.done == []
 
 
+def test_an_alarm_is_acknowledged_by_a_click_before_an_image_is_there() -> None:
+    desk, alarmed = Desk(), told("first")
+    desk.run.controls = Controls(desk.run, [_ACKNOWLEDGE])
+    desk.window.controls = desk.run.controls
+    desk.window.refresh(alarmed)
+    desk.window.refresh(alarmed)
+    for x, y in ((200, 399), (200, 30)):
+        desk.process.said.append({"mouse": [LEFT_DOWN, x, y, 0]})
+        desk.window.refresh(alarmed)
+    assert desk.run.done == [("acknowledge", {"alarm": "first"})]
+
+
 def test_a_frozen_image_stays_while_others_come_and_its_age_grows() -> None:
     desk = Desk()
     shown(desk, scenes.result(400, level=200))
