@@ -80,6 +80,12 @@ class Ending:
             worker.give_up()
         return due
 
+    def close_recorder(self) -> None:
+        """Let the recording be closed once it has what came for it; returns at once."""
+        for worker in self._workers:
+            if worker.sink is self._recorder:
+                worker.close()
+
     def close_sinks(self, look: Callable[[], None]) -> None:
         """Close all sinks, the recording first; ``look`` is called while that takes time."""
         recorders = [worker for worker in self._workers if worker.sink is self._recorder]

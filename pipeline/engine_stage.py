@@ -15,7 +15,7 @@ from clesr.engines.results import check_size
 from clesr.pipeline.engine_switch import EngineChoice
 from clesr.pipeline.frame import PreparedFrame, Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.live_engine import LiveEngine, OpenEngine
+from clesr.pipeline.live_engine import BEGIN_S, CHANGE_S, LiveEngine, OpenEngine
 from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.watchdog import CallTimer, left_behind
@@ -63,6 +63,16 @@ class EngineClient:
     restarts: int = 0
     done: threading.Event = field(default_factory=threading.Event)
 
+    def take(self) -> PreparedFrame | None:
+        """The next frame, which is ``taken`` from now on; None where there is none. Raises Closed at the end."""
+        with self.lock:
+            if self.aborted:
+                raise Closed
+            prepared = self.queue.get(0)
+            if prepared is not None:
+                self.taken.append(prepared)
+            return prepared
+
     @property
     def has_room(self) -> bool:
         """Whether one more result could go to every sink without waiting, those in flight included."""
@@ -76,8 +86,9 @@ class EngineStage:
     """Streams that take turns at engines: one engine for each LR shape, at most ``depth`` frames in flight in each.
 
     Turns go round the streams that have a frame and room for its result, so that neither a fast stream nor a
-    slow disk holds up the others. A stream whose frames change size moves to the engine of the new size. Results of
-    a stream come in order. An engine is closed when its last stream has ended. ``make_engine`` makes what keeps one.
+    slow disk holds up the others. A stream whose frames change size moves to the engine of the new size, for which the
+    others do not wait; one engine that is nobody's then stays for the next size. Results of a stream come in order. An
+    engine is closed when its last stream has ended. ``make_engine`` makes what keeps one.
 
     A stream that is switched to another engine (engine_switch.py) has that one for itself; the others stay where they
     are.
@@ -104,10 +115,10 @@ class EngineStage:
         self._clients.append(client)
         return client
 
-    def open(self, client: EngineClient, shape: tuple[int, int]) -> None:
-        """Begin to open the engine for LR ``shape`` (H, W), unless another stream has; raises what that raises. Before
-        ``start``."""
-        self._place(client, shape).live.begin(shape)
+    def open(self, client: EngineClient, shape: tuple[int, int], seconds: float = BEGIN_S) -> None:
+        """Begin to open the engine for LR ``shape`` (H, W), unless another stream has; live streams wait for it at most
+        so long. Raises what that raises. Before ``start``."""
+        self._place(client, shape).live.begin(shape, seconds)
 
     def start(self) -> None:
         """Begin to take turns; may be called once for each stream."""
@@ -177,14 +188,11 @@ class EngineStage:
         if client is not None:
             self._catch_up(client)
             try:
-                if client.aborted:
-                    raise Closed
-                prepared = client.queue.get(0)
+                prepared = client.take()
             except Closed:
                 self._end(client, None)
                 return
             if prepared is not None:
-                client.taken.append(prepared)
                 shared = self._submit(client, prepared)
         if shared is None:
             shared = min((s for s in self._shared if s.owners), key=lambda s: s.owners[0][0], default=None)
@@ -233,6 +241,7 @@ class EngineStage:
         if isinstance(choice, EngineChoice) and self._took_over(client, prepared, choice):
             return client.shared
         shared = self._place(client, shape)
+        shared.live.patience_s = CHANGE_S if len(self._clients) == 1 else 0.0
         results = self._call(shared.live.submit, prepared)
         for each in shared.clients:
             each.restarts += shared.live.restarts - shared.restarts
@@ -298,30 +307,41 @@ class EngineStage:
         if place is None and present is not None and len(present.clients) == 1:
             present.shape = shape  # nobody else needs the old size: the upscaler opens its engine anew
             return present
+        left = self._left
+        if place is None and left is not None:
+            place, left.shape = left, shape
         if place is None:
             place = SharedEngine(self._make_engine(), shape)
             self._shared.append(place)
-        self._leave(client)
+        self._leave(client, keep=present is not None and present.choice is None and left in (None, place))
         place.clients.add(client)
         client.shared = place
         return place
 
-    def _leave(self, client: EngineClient) -> None:
-        live = self._detach(client)
-        if live is not None:
-            try:
-                self._call(live.close)
-            except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
-                client.closing_error = closing
+    @property
+    def _left(self) -> SharedEngine | None:
+        """The engine that a stream has left for another size, and nobody uses."""
+        return next((shared for shared in self._shared if not shared.clients), None)
 
-    def _detach(self, client: EngineClient) -> LiveEngine | None:
-        """Take ``client`` from its engine; that engine, where it is nobody's now."""
+    def _leave(self, client: EngineClient, *, keep: bool = False) -> None:
+        live = self._detach(client, keep=keep)
+        if live is not None:
+            self._close_engine(client, live)
+
+    def _close_engine(self, client: EngineClient, live: LiveEngine) -> None:
+        try:
+            self._call(live.close)
+        except BaseException as closing:  # noqa: BLE001 - raised on the main thread after everything is closed
+            client.closing_error = closing
+
+    def _detach(self, client: EngineClient, *, keep: bool = False) -> LiveEngine | None:
+        """Take ``client`` from its engine; that engine, where it is nobody's now, unless it is to be kept."""
         shared, client.shared = client.shared, None
         if shared is None:
             return None
         client.info = shared.live.info
         shared.clients.discard(client)
-        if shared.clients:
+        if shared.clients or keep:
             return None
         self._shared.remove(shared)
         return shared.live
@@ -335,6 +355,9 @@ class EngineStage:
             error = error or broken
         self._leave(client)
         self._clients.remove(client)
+        if not self._clients and (left := self._left) is not None:
+            self._shared.remove(left)
+            self._close_engine(client, left.live)
         with client.lock:
             if not client.abandoned:
                 client.ended([*client.taken, *client.queue.drain()], error)

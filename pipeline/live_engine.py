@@ -45,7 +45,7 @@ class LiveEngine:
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. Where the stream is ``hurried``, as live ones are, engines are opened on a thread of their own, and frames
-    go on as FAILED where that takes long. ``restarts`` counts how often one was open again. ``failure`` is why the
+    go on as FAILED where that takes more than ``patience_s``. ``restarts`` counts how often one was open again. ``failure`` is why the
     engine is out of service, else None; ``info`` is what the last engine that started said of itself, ``depth`` how
     many frames it takes at a time. ``settings`` are those of the run that were switched to with it. Every image of the
     engine is checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what
@@ -66,6 +66,7 @@ class LiveEngine:
         self.open_engine, self.scale, self.clock = open_engine, scale, clock
         self.consistent, self.hurried = consistent, hurried
         self.settings: Mapping[str, Any] = {}
+        self.patience_s = CHANGE_S
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
@@ -89,13 +90,13 @@ class LiveEngine:
         check_size(shape, self.scale)
         self._use(self._opened(shape))
 
-    def begin(self, shape: tuple[int, int]) -> None:
-        """As ``open``, where none is open; a ``hurried`` stream waits for it for at most ``BEGIN_S``."""
+    def begin(self, shape: tuple[int, int], seconds: float = BEGIN_S) -> None:
+        """As ``open``, where none is open; a ``hurried`` stream waits for it at most so long."""
         if self.engine is not None or self._opening is not None:
             return
         if self.hurried:
             check_size(shape, self.scale)
-            self._open_beside(shape, BEGIN_S)
+            self._open_beside(shape, seconds)
         else:
             self.open(shape)
 
@@ -111,12 +112,12 @@ class LiveEngine:
 
     def attempt(self, prepared: PreparedFrame) -> Result:
         """The result of ``prepared``, with nothing else in flight; an engine is opened where none is open for its size.
-        Raises whatever goes wrong, also where a ``hurried`` stream would have to wait for an engine of another size:
-        then nothing but ``fail`` and ``close`` may follow."""
+        Raises whatever goes wrong, also where a ``hurried`` stream would have to wait for that: then nothing but
+        ``fail`` and ``close`` may follow."""
         shape = (prepared.lr.shape[0], prepared.lr.shape[1])
-        if self.engine is not None and self._shape != shape and self.hurried:
-            raise EngineError(f"frames have {shape[1]}x{shape[0]} pixels by now; switch again")
         if self.engine is None or self._shape != shape:
+            if self.hurried:
+                raise EngineError(f"frames are {shape[1]}x{shape[0]} now, which was not known; switch again")
             self.open(shape)
         prepared.submitted_ns = self.clock.now_ns()
         self._hand_over(self._open_engine, prepared)
@@ -202,7 +203,7 @@ class LiveEngine:
             if self.failure and self.clock.now_ns() < self._retry_ns:
                 return
             if self.hurried:
-                self._open_beside(shape, 0.0 if self.failure else CHANGE_S)
+                self._open_beside(shape, 0.0 if self.failure else self.patience_s)
                 return
             self.open(shape)
             self._is_open()
@@ -217,7 +218,8 @@ class LiveEngine:
             self._take_opened(shape)
         elif not self.failure:
             self.failure = OPENING
-            log.warning(f"{OPENING} after {seconds:g} s; bicubic images, marked, until it is there")
+            after = f" after {seconds:.3g} s" if seconds else ""
+            log.warning(f"{OPENING}{after}; bicubic images, marked, until it is there")
 
     def _take_opened(self, shape: tuple[int, int]) -> bool:
         """Use the engine that was being opened, where it is open by now; whether one for ``shape`` must be opened all

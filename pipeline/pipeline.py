@@ -27,7 +27,7 @@ from clesr.pipeline.engine_switch import EngineAim, EngineSwitch
 from clesr.pipeline.frame import Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.guide import check_denoise
-from clesr.pipeline.live_engine import LiveEngine, OpenEngine
+from clesr.pipeline.live_engine import BEGIN_S, LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
@@ -157,11 +157,12 @@ class Pipeline:
         finally:
             del self, error
 
-    def open(self) -> None:
-        """Open the engine for the size that the source states. What breaks ends the run, as in all that follows."""
+    def open(self, seconds: float = BEGIN_S) -> None:
+        """Open the engine for the size that the source states, for which a live stream waits at most so long. What
+        breaks ends the run, as in all that follows."""
         with self._keeping_errors():
             if self.source.info.shape is not None:
-                self._engine.open(self._client, self.prepare.shape(self.source.info.shape))
+                self._engine.open(self._client, self.prepare.shape(self.source.info.shape), seconds)
 
     def start(self) -> None:
         """Start the threads."""
@@ -178,6 +179,11 @@ class Pipeline:
                 worker.start(self)
             source.start()
             self._source_thread = source
+
+    @property
+    def engine_stage(self) -> EngineStage:
+        """What its frames go through, together with those of the pipelines that have it in common."""
+        return self._engine
 
     @property
     def started(self) -> bool:
@@ -232,6 +238,11 @@ class Pipeline:
         if self._client.done.is_set():
             for worker in self._workers:
                 self._ending.check(worker)
+
+    def close_recording(self) -> None:
+        """Where it is not ``busy`` any more: have the recording closed; returns at once."""
+        if self._source_thread is not None and not self.busy:
+            self._ending.close_recorder()
 
     def finish(self, beside: Callable[[], None] = lambda: None) -> None:
         """End all threads and close everything; ``beside`` is called again and again while that takes time."""
@@ -557,17 +568,24 @@ def run_together(
 ) -> None:
     """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
     others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
+
+    All live ones together wait for their engines at most ``BEGIN_S``; none waits for the engine of a recorded one.
     """
-    running = list(pipelines)
+    running, begun_ns = list(pipelines), SYSTEM.now_ns()
+    hurried = {pipeline.engine_stage for pipeline in running if pipeline.source.info.live}
 
     def look() -> None:
+        """While one of them is closed."""
         for each in running:
             with naming(each.stream):
                 each.look()
+                each.close_recording()
 
     try:
         for pipeline in running:
-            pipeline.open()
+            if not hurried or pipeline.engine_stage in hurried:  # else its engine is opened for its first frame
+                with naming(pipeline.stream):
+                    pipeline.open(max(0.0, BEGIN_S - (SYSTEM.now_ns() - begun_ns) / 1e9))
         for pipeline in running:
             with naming(pipeline.stream):
                 pipeline.start()

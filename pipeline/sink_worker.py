@@ -129,7 +129,8 @@ class SinkWorker:
 
     @property
     def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        """Whether its thread runs and was not given up."""
+        return self._thread is not None and self._thread.is_alive() and not self._closed.is_set()
 
     def status(self, *, silent: bool) -> SinkStatus:
         """Where the sink stands; ``silent`` where it does not come back from a call. Any thread."""

@@ -6,6 +6,7 @@ import math
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,13 @@ class Rate:
         span = recent[-1] - recent[0] if len(recent) > 1 else 0
         return (len(recent) - 1) / (span / 1e9) if span > 0 else 0.0
 
+    @property
+    def interval_ns(self) -> float:
+        """Between two of the last results, the median: a pause among them counts little. 0 where unknown."""
+        recent = tuple(self._recent)
+        between = sorted(after - before for before, after in pairwise(recent))
+        return float(between[len(between) // 2]) if between else 0.0
+
     def present(self, now_ns: int) -> float:
         """As ``recent``, but it falls from when the next result is due: at ``now_ns`` it came at the earliest."""
         recent = tuple(self._recent)
@@ -230,12 +238,11 @@ class RateMonitor:
         idle = now_ns - since if since is not None else 0
         return bool(period) and idle > STALL_PERIODS * period
 
-    def shown_period_ns(self, engine_fps: float) -> int | None:
-        """Nanoseconds after which an image on show is due to be replaced: the source's period, or twice the engine's
-        where that is slower, because then frames also wait for it."""
+    def shown_period_ns(self, engine_ns: float) -> int | None:
+        """Nanoseconds after which an image on show is due to be replaced: the source's period, or twice ``engine_ns``,
+        that of the results, where that is slower, because then frames also wait for the engine."""
         source = self._period_ns()
-        engine = 1e9 / engine_fps if engine_fps else 0.0
-        return int(2 * engine if engine > 1.2 * source else source) or None
+        return int(2 * engine_ns if engine_ns > 1.2 * source else source) or None
 
     def late(self, captured: int, fps: float) -> str | None:
         """Once, a line for the user where recorded input, of which ``captured`` frames came, runs later than its own
@@ -308,13 +315,13 @@ class RunStats(FrameObserver):
 
     def status(self, now_ns: int) -> dict[str, Any]:
         """What a Status says of frames, at ``now_ns``."""
-        recent, newest = self.rate.recent(), self.newest
+        newest = self.newest
         return {
             "captured": self.ledger.captured,
             "outcomes": self.ledger.outcomes,
             "fps": self.rate.present(now_ns),
             "age_ns": now_ns - newest.times.captured if newest else None,
-            "period_ns": self.monitor.shown_period_ns(recent),
+            "period_ns": self.monitor.shown_period_ns(self.rate.interval_ns),
             "stalled": self.monitor.is_stalled(now_ns),
             "damaged": self.damaged,
             "outages": self.outages.total,

@@ -58,13 +58,22 @@ class Part:
 
 @dataclass(slots=True)
 class _Seen:
-    """The call that a part was last seen in: when it began, its seconds so far, whether its silence was told; and the
-    longest one before it."""
+    """The call that a part was last seen in: when it began, its seconds so far, whether its silence was told; the longest
+    one before it that is usual; and the seconds of the one before it, where that was told."""
 
     since_ns: int | None = None
     busy_s: float = 0.0
     told: bool = False
     longest_s: float = 0.0
+    hung_s: float = 0.0
+
+    def end(self, since_ns: int | None) -> None:
+        """That call has ended, the next began at ``since_ns``. One that was told is an outage, which says nothing of
+        how long calls take; two in a row are usual."""
+        usual_s = min(self.busy_s, self.hung_s) if self.told else self.busy_s
+        self.longest_s = max(self.longest_s, usual_s)
+        self.hung_s = self.busy_s if self.told else 0.0
+        self.since_ns, self.busy_s, self.told = since_ns, 0.0, False
 
 
 class Watchdog:
@@ -80,8 +89,7 @@ class Watchdog:
             if seen.since_ns != since:
                 if seen.told:
                     log.warning(f"{part.back}, after {seen.busy_s:.0f} s")
-                seen.longest_s = max(seen.longest_s, seen.busy_s)
-                seen.since_ns, seen.busy_s, seen.told = since, 0.0, False
+                seen.end(since)
             if since is None:
                 continue
             seen.busy_s = part.timer.busy_s

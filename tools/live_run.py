@@ -216,12 +216,19 @@ def run_live(
         factory = _choose_engines(streams, opener, all_settings[0].share)
         pipelines = [_pipeline(stream, factory, len(streams)) for stream in streams]
         opened.pop_all()
-    operators = [
-        _operator(pipeline, stream, len(streams), actions, write_dicom)
-        for pipeline, stream in zip(pipelines, streams, strict=True)
-    ]
-    for operator in operators:
-        operator.others = [each for each in operators if each is not operator]
+    _run_streams(streams, pipelines, actions, control, write_dicom)
+
+
+def _run_streams(
+    streams: Sequence[Stream],
+    pipelines: Sequence[Pipeline],
+    actions: Sequence[Action[Operator]],
+    control: ControlSocket | None,
+    write_dicom: DicomWriter | None,
+) -> None:
+    """Give the ``pipelines`` of ``streams`` into the hands of their users, run them, tell what came of each. Raises what
+    broke."""
+    all_settings, operators = [stream.settings for stream in streams], list[Operator]()
     rule = write_rule(all_settings)
     several = len(streams) > 1
     runs = {
@@ -229,11 +236,15 @@ def run_live(
         for pipeline, stream in zip(pipelines, streams, strict=True)
     }
     unwritten: dict[str, ClesrError] = {}
-    if control is not None:
-        control.serve(
-            {label: (op.controls, op.pipeline.status) for label, op in zip(runs, operators, strict=True)}
-        )
     try:
+        for stream, pipeline in zip(streams, pipelines, strict=True):
+            operators.append(_operator(pipeline, stream, len(streams), actions, write_dicom))
+        for operator in operators:
+            operator.others = [each for each in operators if each is not operator]
+        if control is not None:
+            control.serve(
+                {label: (op.controls, op.pipeline.status) for label, op in zip(runs, operators, strict=True)}
+            )
         with ExitStack() as around:
             if streams[0].plan is not None:
                 around.enter_context(faulty_disk(streams[0].plan))
@@ -250,6 +261,8 @@ def run_live(
             )
             run_pipelines(runs, [operator.recordings for operator in operators])
     finally:
+        for pipeline in pipelines:
+            pipeline.finish()
         if control is not None:
             control.close()
         for operator in operators:

@@ -130,7 +130,7 @@ class EngineProcess:
         while True:
             took_s = (SYSTEM.now_ns() - begun_ns) / 1e9
             wait_s = (told_s if took_s < told_s < limit_s else limit_s) - took_s
-            if not readable(self._connection, max(0.0, wait_s)):
+            if wait_s <= 0 or not readable(self._connection, wait_s):  # also where it only talks
                 if took_s + wait_s < limit_s:
                     log.warning(
                         f"the engine's process has not answered for {told_s:.0f} s; it is killed after {limit_s:.0f} s"

@@ -55,6 +55,10 @@ class DiskWatchdog:
         self.wait: Wait | None = None
         self._clock = clock
 
+    def forget(self) -> None:
+        """A recording is ordered anew, perhaps on another disk."""
+        self.dead, self.wait = False, None
+
     def full(self) -> bool:
         """Source thread: a frame found no room; whether the disk is given up now."""
         now, steps = self._clock.now_ns(), self.steps

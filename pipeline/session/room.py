@@ -27,6 +27,7 @@ class DiskRoom:
         self._marks: deque[tuple[int, int]] = deque(maxlen=MARKS)
         self._rooms: deque[tuple[int, int]] = deque(maxlen=OTHERS_MARKS)  # when, and bytes without others
         self._rate = 0.0  # bytes a second with up-scaled images, 0 where that is not known
+        self._rate_of_others = 0.0  # at that time: they may leave images out, too
         self._told = math.inf  # of TOLD_MIN
 
     def forget(self) -> None:
@@ -50,7 +51,7 @@ class DiskRoom:
             rate = grown / (passed_ns / 1e9)
             self.minutes = free / (rate + self._others()) / 60
             if not self.low and passed_ns >= STEADY_NS:
-                self._rate = rate
+                self._rate, self._rate_of_others = rate, self._others()
         return self._changed(free) or self._fewer()
 
     def _others(self) -> float:
@@ -66,7 +67,7 @@ class DiskRoom:
 
     def _changed(self, free: int) -> str:
         """What is to be told where ``low`` is another now."""
-        rate = self._rate + self._others()
+        rate = self._rate + self._rate_of_others
         whole = free / rate / 60 if self._rate else None  # minutes with up-scaled images
         if whole is None or (whole >= LOW_MIN and not self.low) or (whole <= ROOM_MIN and self.low):
             return ""

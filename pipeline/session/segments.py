@@ -168,6 +168,7 @@ class Segments:
         if self._writer is None and self._opening is None:
             self.recorded_ns, self._image_ns = None, self.clock.now_ns()
             self.room.forget()
+            self.watchdog.forget()
             self._open_folder(folder, free_folder if or_next else None)
         self._rest()
 

@@ -138,11 +138,12 @@ class SessionWriter:
         self._base_ticks: int | None = None
         self.folder = SessionFolder(path)
         with on_error(self.folder.close):
-            self.folder.write_manifest(info, wait=False)
-            self._manifest_due = True
             with self.folder.create(RESERVE) as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, RESERVE_BYTES)
-            self._journal = FrameJournal(self.folder.create(FRAMES), info.id)
+            self._journal = FrameJournal(self.folder.create(FRAMES), info.id)  # locks it: nobody repairs it
+            with on_error(self._journal.close):
+                self.folder.write_manifest(info, wait=False)
+            self._manifest_due = True
 
     def add(self, entry: Entry) -> None:
         """Take ``entry``, in order of number, with the images that it has."""

@@ -19,7 +19,7 @@ from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError, SinkError, SourceError, first_line
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result, Times
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.pipeline import Limits, Pipeline
+from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
@@ -28,7 +28,7 @@ from clesr.pipeline.sink_worker import CALM_S, RESULTS, SinkWorker
 from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import SinkState, State, Status
-from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog
+from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog, left_behind
 
 SHORT = Timeouts(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)
 SHAPE = (16, 20)
@@ -429,6 +429,34 @@ def test_a_sink_that_never_closes_does_not_hang_the_end_of_a_run(
     holds(tmp_path / "s", 20)
 
 
+def test_a_sink_is_given_up_once(tmp_path: Path, release: threading.Event) -> None:
+    """It was said and counted at each look, for as long as another had not answered."""
+    sinks = [ListSink(name=f"sink {n}") for n in range(2)]
+    sinks[0].on_write = lambda _result: assert_set(release)
+    waits = iter(range(30))
+    sinks[1].close = lambda: str([threading.Event().wait(0.01) for _ in waits])  # type: ignore[method-assign]
+    source = ScriptedSource((make_frame(i, SHAPE) for i in range(3)), shape=SHAPE)
+    run, said = record(source, tmp_path / "s", *sinks)
+    before = len(left_behind)
+    assert isinstance(ends(run, lambda: None), SinkError)
+    assert sum("is given up" in line for line in said) == 1
+    assert len(left_behind) == before + 1
+    assert run.status().sinks["sink 0"].errors == 1
+
+
+def test_the_recording_of_a_stream_is_closed_while_another_hangs_in_its_end(
+    tmp_path: Path, release: threading.Event
+) -> None:
+    first = ListSink(name="first")
+    first.close = lambda: str(until(lambda: (tmp_path / "s").exists() and verify(tmp_path / "s").holds, 20))  # type: ignore[method-assign]
+    sources = [ScriptedSource((make_frame(i, SHAPE) for i in range(5)), shape=SHAPE) for _ in range(2)]
+    hanging = Pipeline(sources[0], FakeEngine, [first], scale=2, timeouts=replace(SHORT, close=30.0))
+    run, _ = record(sources[1], tmp_path / "s", ListSink(name="other"), timeouts=replace(SHORT, close=30.0))
+    run_together([hanging, run])
+    assert [hanging.error, run.error] == [None, None]
+    holds(tmp_path / "s", 5)
+
+
 def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
     closed: list[bool] = []
     sink = ListSink()
@@ -464,6 +492,19 @@ def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
     call(70)
     assert said == ["the engine has not answered for 61 s", "the engine answers again, after 70 s"]
     assert dog.message(part) == ""
+    said.clear()
+    call(1)
+    call(3600)
+    call(1)
+    call(70)
+    assert [line for line in said if "has not" in line] == ["the engine has not answered for 61 s"] * 2, (
+        "an outage makes nobody deaf for the next one"
+    )
+    said.clear()
+    call(100)
+    assert len(said) == 2, "two in a row"
+    call(200)
+    assert len(said) == 2, "are usual from then on"
 
 
 def test_an_engine_that_hangs_degrades_the_run_within_seconds(release: threading.Event) -> None:

@@ -8,7 +8,7 @@ from support import ManualClock
 
 from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
 from clesr.pipeline.source import SourceInfo
-from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, RateMonitor
+from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, RateMonitor, RunStats
 
 
 def result(captured_ns: int, *spans_ms: float) -> Result:
@@ -76,6 +76,22 @@ def test_the_period_of_a_source_that_does_not_say_it_follows_what_comes() -> Non
         clock.advance(seconds)
         monitor.arrives()
     assert monitor.shown_period_ns(0.0) == pytest.approx(50_000_000, abs=2), "a tenth of the last interval"
+
+
+def test_a_pause_does_not_make_the_next_old_image_look_live() -> None:
+    """The rate of the last results had an outage in it: an image was called old only after an eighth of that."""
+    clock = ManualClock()
+    stats = RunStats(SourceInfo("camera", True, 25.0, (2, 2), None), clock)
+    for pause in (0, 60_000, 3_600_000):
+        for number in range(12):
+            at = clock.now_ns() // 1_000_000 + (pause if number == 0 else 40)
+            clock.sleep_until(at * 1_000_000)
+            stats.rate.add(clock.now_ns())
+        assert stats.status(clock.now_ns())["period_ns"] == 40_000_000
+    for _ in range(30):
+        clock.advance(1.0)
+        stats.rate.add(clock.now_ns())
+    assert stats.status(clock.now_ns())["period_ns"] == 2_000_000_000, "an engine that is slow by now"
 
 
 def stalled_after(monitor: RateMonitor, clock: ManualClock, seconds: float) -> bool:

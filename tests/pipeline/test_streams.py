@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 
 import pytest
 from heard import hear
@@ -16,7 +17,7 @@ from clesr.engines.common.errors import EngineError, SinkError, SourceError
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.live_engine import LiveEngine
+from clesr.pipeline.live_engine import BEGIN_S, LiveEngine
 from clesr.pipeline.pipeline import Pipeline, run_together
 from clesr.pipeline.sharing import choose_sharing
 from clesr.pipeline.sink import Sink
@@ -336,6 +337,88 @@ def test_the_others_are_looked_after_while_one_stream_is_being_closed() -> None:
     run_together(runs)
     assert slow.looked == 3, runs[0].error
     assert [run.error for run in runs] == [None, None]
+
+
+def test_a_stream_whose_size_goes_to_and_fro_holds_up_nobody() -> None:
+    """An engine was opened for each change, for which all streams waited."""
+    opened, release, still = list[tuple[int, int]](), threading.Event(), threading.Event()
+
+    def factory(shape: tuple[int, int]) -> FakeEngine:
+        opened.append(shape)
+        if len(opened) > 1:
+            assert release.wait(60)
+        return FakeEngine(shape)
+
+    stage = EngineStage(partial(LiveEngine, factory, 2, SYSTEM, hurried=True))
+    moving, staying = ListSink(), ListSink()
+
+    def changing() -> Iterator[Step]:
+        for number in range(40):
+            yield make_frame(number, (8, 10) if number % 2 else (6, 12))
+            until(lambda: len(moving.results) > number)
+        release.set()
+        for number in range(40, 500):
+            yield make_frame(number, (8, 10) if number % 2 else (6, 12))
+            until(lambda: len(moving.results) > number)
+            if moving.results[-1].outcome is Outcome.UPSCALED and number % 2 == 0:
+                break
+        still.set()
+
+    def steady() -> Iterator[Step]:
+        for number in count():
+            if still.is_set():
+                return
+            yield make_frame(number)
+            until(lambda: len(staying.results) > number)
+
+    runs = [
+        pipeline(stage, ScriptedSource(changing(), live=True, shape=(8, 10)), moving),
+        pipeline(stage, ScriptedSource(steady(), live=True, shape=(8, 10)), staying),
+    ]
+    run_together(runs)
+    assert [run.error for run in runs] == [None, None]
+    assert opened == [(8, 10), (6, 12)]
+    assert {r.outcome for r in staying.results} == {Outcome.UPSCALED}
+    assert {r.outcome for r in moving.results[1:40:2]} == {Outcome.UPSCALED}, "the size that has its engine"
+    assert {r.outcome for r in moving.results[0:40:2]} == {Outcome.FAILED}
+
+
+def test_a_live_stream_does_not_wait_for_the_engine_of_a_recorded_one() -> None:
+    release = threading.Event()
+
+    def slow(shape: tuple[int, int]) -> FakeEngine:
+        assert release.wait(60)
+        return FakeEngine(shape)
+
+    sink = ListSink()
+
+    def live() -> Iterator[Step]:
+        yield from frames(3)
+        until(lambda: len(sink.results) == 3)
+        release.set()
+
+    runs = [
+        Pipeline(ScriptedSource(frames(3), shape=(8, 10)), slow, [], scale=2),
+        Pipeline(ScriptedSource(live(), live=True, shape=(8, 10)), FakeEngine, [sink], scale=2),
+    ]
+    run_together(runs)
+    assert [counts(run) for run in runs] == [{Outcome.UPSCALED: 3}] * 2
+
+
+def test_live_streams_wait_for_their_engines_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They waited one after the other, and none was read meanwhile."""
+    waited: list[float] = []
+    monkeypatch.setattr(
+        LiveEngine, "_open_beside", lambda _live, _shape, seconds: waited.append(seconds) or tick.wait(0.05)
+    )
+    tick = threading.Event()
+    runs = [
+        Pipeline(ScriptedSource([], live=True, shape=(8, 10)), FakeEngine, [], scale=2) for _ in range(3)
+    ]
+    run_together(runs)
+    assert waited[0] <= BEGIN_S
+    assert waited[1] <= BEGIN_S - 0.05
+    assert waited[2] <= BEGIN_S - 0.1
 
 
 def test_each_sink_that_cannot_be_closed_is_told_by_its_name() -> None:

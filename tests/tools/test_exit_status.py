@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import threading
 from pathlib import Path
 
 import cv2
@@ -42,6 +44,17 @@ def test_a_recording_that_ends_early_is_status_3(
     assert code == 3, err
     assert "No space left on device" in one_line(err)
     assert "captured 20 frames" in err, "the run went on to its end"
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_open(run: Run, tmp_path: Path) -> None:
+    """Its source, sinks and recorder went on where the address of --metrics was taken."""
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = run(*LIVE, "--source", "demo:?size=64", "--record", tmp_path / "s", "--metrics", address)
+    assert code == 1, err
+    assert "cannot be listened on: Address already in use" in err
+    until(lambda: not any(t.name.startswith("clesr") for t in set(threading.enumerate()) - before))
 
 
 def test_so_it_is_when_a_session_is_replayed(

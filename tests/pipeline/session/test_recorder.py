@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from session_runs import CLOCK, PERIOD_NS, START_NS, frames, make_run, noise, record
-from support import FakeEngine, ListSink, ManualClock, Step
+from support import FakeEngine, ListSink, ManualClock, Step, until
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
@@ -240,6 +240,31 @@ def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
         run.run()
     assert run.ledger.captured == 40
     assert sum("took nothing" in line for line in said) >= 1
+
+
+def test_after_a_disk_that_took_nothing_the_next_recording_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with its first frame, and so did all others until the program was started anew."""
+    go, clock = threading.Event(), ManualClock()
+    slow_encoder(monkeypatch, lambda: go.wait(20))
+    waiting = [(lambda: clock.advance(DEAD_NS / 8e9), frame) for frame in frames(range(20, 30), timed=False)]
+    script: list[Step] = [
+        *frames(range(20), timed=False),
+        *(step for steps in waiting for step in steps),
+        go.set,
+        lambda: until(lambda: not run.status().recording),
+        lambda: run.start_recording(tmp_path / "second"),
+        *frames(range(30, 40), timed=False),
+    ]
+    run, _said = make_run(script, live=True, waiting_bytes=4000, clock=clock)
+    run.start_recording(tmp_path / "first")
+    with pytest.raises(SessionError, match="took nothing"):
+        run.run()
+    certificate = verify(tmp_path / "second")
+    assert certificate.problems == ()
+    assert certificate.totals["captured"] == 10
+    assert certificate.totals["raw"] > 0
 
 
 def test_so_does_one_that_takes_nothing_while_no_frame_is_good(

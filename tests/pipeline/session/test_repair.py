@@ -5,11 +5,13 @@ import fcntl
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from session_runs import frames, noise, record
 
+from clesr.pipeline.session.folder import SessionFolder
 from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
@@ -115,6 +117,26 @@ def test_a_session_that_is_being_recorded_is_left_alone(cut_off: Path) -> None:
         with pytest.raises(SessionError, match="still being recorded"):
             repair(cut_off)
     assert ".repair" not in names(cut_off)
+
+
+def test_a_session_that_begins_is_left_alone_from_its_first_moment_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest was there before the file that is locked while it is recorded."""
+    refused: list[bool] = []
+    write = SessionFolder.write_manifest
+
+    def writing(self: SessionFolder, *arguments: Any, **options: Any) -> None:
+        write(self, *arguments, **options)
+        if not refused:
+            with pytest.raises(SessionError, match="still being recorded"):
+                repair(self.path)
+            refused.append(True)
+
+    monkeypatch.setattr(SessionFolder, "write_manifest", writing)
+    record(tmp_path / "s", frames(range(3)))
+    assert refused
+    assert verify(tmp_path / "s").complete
 
 
 def test_a_disk_that_cannot_be_written_leaves_it_as_it_was(

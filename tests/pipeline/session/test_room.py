@@ -147,6 +147,17 @@ def test_two_recordings_leave_up_scaled_images_out_in_time() -> None:
     assert free / (2 * MINUTE) > 1.9, "minutes that are left for both"
 
 
+def test_three_recordings_on_a_disk_leave_images_out_once() -> None:
+    """All of them leave images out, so the others fill the disk more slowly from then on: that is no room."""
+    disk, free = Disk(), 8 * MINUTE
+    told: list[str] = []
+    while free > 0:
+        told += [words for words in disk.look(free, 1) if "image" in words]
+        free -= 3 * (RAW if disk.room.low else WHOLE)
+    assert [words for words in told if "there is room" in words] == []
+    assert len(told) == 1
+
+
 @pytest.fixture
 def space(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes that disks have free: its last value."""
