@@ -15,7 +15,7 @@ from clesr.engines.results import check_size
 from clesr.pipeline.engine_switch import EngineChoice
 from clesr.pipeline.frame import PreparedFrame, Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.live_engine import BEGIN_S, CHANGE_S, LiveEngine, OpenEngine
+from clesr.pipeline.live_engine import CHANGE_S, LiveEngine, OpenEngine
 from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.watchdog import CallTimer, left_behind
@@ -115,10 +115,10 @@ class EngineStage:
         self._clients.append(client)
         return client
 
-    def open(self, client: EngineClient, shape: tuple[int, int], seconds: float = BEGIN_S) -> None:
-        """Begin to open the engine for LR ``shape`` (H, W), unless another stream has; live streams wait for it at most
-        so long. Raises what that raises. Before ``start``."""
-        self._place(client, shape).live.begin(shape, seconds)
+    def open(self, client: EngineClient, shape: tuple[int, int], waited_s: float = 0.0) -> None:
+        """Begin to open the engine for LR ``shape`` (H, W), unless another stream has; ``waited_s`` is that of
+        ``LiveEngine.begin``. Raises what that raises. Before ``start``."""
+        self._place(client, shape).live.begin(shape, waited_s)
 
     def start(self) -> None:
         """Begin to take turns; may be called once for each stream."""

@@ -45,11 +45,12 @@ class LiveEngine:
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. Where the stream is ``hurried``, as live ones are, engines are opened on a thread of their own, and frames
-    go on as FAILED where that takes more than ``patience_s``. ``restarts`` counts how often one was open again. ``failure`` is why the
-    engine is out of service, else None; ``info`` is what the last engine that started said of itself, ``depth`` how
-    many frames it takes at a time. ``settings`` are those of the run that were switched to with it. Every image of the
-    engine is checked against the measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what
-    earlier frames of its stream showed is in it before that, where the stream has a ``temporal``.
+    go on as FAILED where that takes more than ``patience_s``. ``restarts`` counts how often one was open again.
+    ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started said of
+    itself, ``depth`` how many frames it takes at a time. ``settings`` are those of the run that were switched to with
+    it. Every image of the engine is checked against the measured one, and with ``consistent`` corrected by it
+    (pipeline/fidelity.py); what earlier frames of its stream showed is in it before that, where the stream has a
+    ``temporal``.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
@@ -90,13 +91,14 @@ class LiveEngine:
         check_size(shape, self.scale)
         self._use(self._opened(shape))
 
-    def begin(self, shape: tuple[int, int], seconds: float = BEGIN_S) -> None:
-        """As ``open``, where none is open; a ``hurried`` stream waits for it at most so long."""
+    def begin(self, shape: tuple[int, int], waited_s: float = 0.0) -> None:
+        """As ``open``, where none is open; a ``hurried`` stream waits for it at most ``BEGIN_S``, of which ``waited_s``
+        are over."""
         if self.engine is not None or self._opening is not None:
             return
         if self.hurried:
             check_size(shape, self.scale)
-            self._open_beside(shape, seconds)
+            self._open_beside(shape, max(0.0, BEGIN_S - waited_s))
         else:
             self.open(shape)
 

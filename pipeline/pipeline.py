@@ -27,7 +27,7 @@ from clesr.pipeline.engine_switch import EngineAim, EngineSwitch
 from clesr.pipeline.frame import Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.guide import check_denoise
-from clesr.pipeline.live_engine import BEGIN_S, LiveEngine, OpenEngine
+from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
@@ -157,12 +157,12 @@ class Pipeline:
         finally:
             del self, error
 
-    def open(self, seconds: float = BEGIN_S) -> None:
-        """Open the engine for the size that the source states, for which a live stream waits at most so long. What
-        breaks ends the run, as in all that follows."""
+    def open(self, waited_s: float = 0.0) -> None:
+        """Open the engine for the size that the source states; a live stream has waited for ``waited_s`` seconds by
+        now. What breaks ends the run, as in all that follows."""
         with self._keeping_errors():
             if self.source.info.shape is not None:
-                self._engine.open(self._client, self.prepare.shape(self.source.info.shape), seconds)
+                self._engine.open(self._client, self.prepare.shape(self.source.info.shape), waited_s)
 
     def start(self) -> None:
         """Start the threads."""
@@ -569,7 +569,7 @@ def run_together(
     """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
     others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
 
-    All live ones together wait for their engines at most ``BEGIN_S``; none waits for the engine of a recorded one.
+    All live ones together wait for their engines as long as one of them; none waits for the engine of a recorded one.
     """
     running, begun_ns = list(pipelines), SYSTEM.now_ns()
     hurried = {pipeline.engine_stage for pipeline in running if pipeline.source.info.live}
@@ -583,9 +583,11 @@ def run_together(
 
     try:
         for pipeline in running:
-            if not hurried or pipeline.engine_stage in hurried:  # else its engine is opened for its first frame
+            if (
+                not hurried or pipeline.engine_stage in hurried
+            ):  # else its engine is opened for its first frame
                 with naming(pipeline.stream):
-                    pipeline.open(max(0.0, BEGIN_S - (SYSTEM.now_ns() - begun_ns) / 1e9))
+                    pipeline.open((SYSTEM.now_ns() - begun_ns) / 1e9)
         for pipeline in running:
             with naming(pipeline.stream):
                 pipeline.start()

@@ -58,8 +58,8 @@ class Part:
 
 @dataclass(slots=True)
 class _Seen:
-    """The call that a part was last seen in: when it began, its seconds so far, whether its silence was told; the longest
-    one before it that is usual; and the seconds of the one before it, where that was told."""
+    """The call that a part was last seen in: when it began, its seconds so far, whether its silence was told; the
+    longest one before it that is usual; and the seconds of the one before it, where that was told."""
 
     since_ns: int | None = None
     busy_s: float = 0.0

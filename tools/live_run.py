@@ -226,8 +226,8 @@ def _run_streams(
     control: ControlSocket | None,
     write_dicom: DicomWriter | None,
 ) -> None:
-    """Give the ``pipelines`` of ``streams`` into the hands of their users, run them, tell what came of each. Raises what
-    broke."""
+    """Give the ``pipelines`` of ``streams`` into the hands of their users, run them, tell what came of each. Raises
+    what broke."""
     all_settings, operators = [stream.settings for stream in streams], list[Operator]()
     rule = write_rule(all_settings)
     several = len(streams) > 1

@@ -56,7 +56,7 @@ class DiskWatchdog:
         self._clock = clock
 
     def forget(self) -> None:
-        """A recording is ordered anew, perhaps on another disk."""
+        """A recording is ordered anew."""
         self.dead, self.wait = False, None
 
     def full(self) -> bool:

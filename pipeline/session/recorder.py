@@ -222,7 +222,8 @@ class Recorder(FrameObserver):
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
         where something is in it, into ``NAME-2`` and so on. Never waits for the disk."""
         self._trigger.order(True)
-        self._queue.put(partial(self._segments.start, folder, or_next=or_next))
+        dead = self._watchdog.dead
+        self._queue.put(partial(self._segments.start, folder, or_next=or_next, after_dead=dead))
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""

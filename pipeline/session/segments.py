@@ -163,12 +163,14 @@ class Segments:
         finally:
             self._committer.close()
 
-    def start(self, folder: Path, *, or_next: bool = False) -> None:
+    def start(self, folder: Path, *, or_next: bool = False, after_dead: bool = False) -> None:
+        """``after_dead``: it was ordered when a disk had been given up, which may be another or be back by now."""
         self.trigger.take_up()
         if self._writer is None and self._opening is None:
             self.recorded_ns, self._image_ns = None, self.clock.now_ns()
             self.room.forget()
-            self.watchdog.forget()
+            if after_dead:
+                self.watchdog.forget()
             self._open_folder(folder, free_folder if or_next else None)
         self._rest()
 

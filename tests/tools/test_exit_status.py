@@ -51,7 +51,9 @@ def test_a_run_that_cannot_begin_leaves_nothing_open(run: Run, tmp_path: Path) -
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, _, err = run(*LIVE, "--source", "demo:?size=64", "--record", tmp_path / "s", "--metrics", address)
+        code, _, err = run(
+            *LIVE, "--source", "demo:?size=64", "--record", tmp_path / "s", "--metrics", address
+        )
     assert code == 1, err
     assert "cannot be listened on: Address already in use" in err
     until(lambda: not any(t.name.startswith("clesr") for t in set(threading.enumerate()) - before))

@@ -3,7 +3,8 @@
 The server sends JSON texts with one key, which says what it is: ``hello``, ``streams``, ``status``, ``view``, ``told``.
 ``picture`` is the header of a picture, whose PNG or JPEG file of ``bytes`` bytes follows as binary messages, a piece
 each, texts between them: so the page hears something while a slow network brings a large one. The page answers each
-picture by ``{"ack": id}`` when it is drawn; at most two are on their way, so that the newest is never behind others. It
+picture by ``{"ack": id}`` when it is drawn; a second is sent when the one on its way will soon be drawn, so that the
+newest is never long behind others. It
 says its own time in milliseconds at first, then now and then, by ``{"now": 1234.5}``, which is answered by ``opening``
 while there is no status yet; the header of a picture has the moment of capture by that clock (``captured_ms``). It may
 send ``{"quality": 90}``, and ``{"call": name, "arguments": {...}, "id": 1}``, which is answered by
@@ -32,7 +33,9 @@ from clesr.pipeline.sinks.browser.threads import Threads
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-ON_THE_WAY = 2  # pictures that were sent and are not acknowledged
+ON_THE_WAY = 2  # pictures that were sent and are not acknowledged, at most
+LEAD_NS = 15_000_000  # before a picture is drawn, in which the next one is made and sent
+LEARNED = 0.2  # of how long a picture took, on its way and to be drawn
 MOST_CALLS = 8  # that wait for their answers
 MOST_ANSWERS = 64  # that wait for the page to read them
 PIECE = (
@@ -75,6 +78,9 @@ class Viewer:
         self._calls: set[asyncio.Task[None]] = set()
         self._page_clock = PageClock()
         self._sent = self._acknowledged = 0
+        self._begun_ns = 0  # when the picture on its way was sent, or the one before it was drawn
+        self._takes_ns = 0.0  # a picture from then on until it is drawn
+        self._later: asyncio.TimerHandle | None = None
         self._shown = 0  # version of the last picture that was sent
         self._since: int | None = None  # version of the feed when the next picture was first asked for
         self._opening = False  # whether the page is to be told that the run is being opened
@@ -97,6 +103,8 @@ class Viewer:
             await self._socket.close(POLICY, str(error).encode()[:REASON_BYTES].decode(errors="ignore"))
         finally:
             self._channel.watchers.discard(self._wake)
+            if self._later is not None:
+                self._later.cancel()
             for task in (*tasks, *self._calls):
                 task.cancel()
             await asyncio.gather(*tasks, *self._calls, return_exceptions=True)
@@ -126,6 +134,8 @@ class Viewer:
         if message.ack is not None:
             if not self._acknowledged <= message.ack <= self._sent:
                 raise RuleBroken(f"picture {message.ack} was not sent")
+            if message.ack > self._acknowledged:
+                self._drawn(self._clock.now_ns())
             self._acknowledged = message.ack
         if message.now is not None:
             self._page_clock.hear(message.now, self._clock.now_ns())
@@ -140,6 +150,11 @@ class Viewer:
         if message.call is not None:
             self._begin(message.call, message)
         self._wake.set()
+
+    def _drawn(self, now_ns: int) -> None:
+        took_ns = now_ns - self._begun_ns
+        self._takes_ns += (took_ns - self._takes_ns) * (LEARNED if self._takes_ns else 1.0)
+        self._begun_ns = now_ns
 
     def _begin(self, name: str, message: Message) -> None:
         if len(self._answers) >= MOST_ANSWERS:
@@ -189,10 +204,20 @@ class Viewer:
         if self._opening:
             self._opening = False
             return '{"opening":true}'
-        room = self._page_clock.known and self._sent - self._acknowledged < ON_THE_WAY
-        if not self._pieces and room and (picture := self._picture()) is not None:
+        ready = self._page_clock.known and not self._pieces and self._has_room()
+        if ready and (picture := self._picture()) is not None:
             self._pieces.extend(self._cut(picture))
         return self._pieces.popleft() if self._pieces else None
+
+    def _has_room(self) -> bool:
+        """Whether a picture can be sent: none is on its way, or one that is soon drawn; else we look again then."""
+        waiting = self._sent - self._acknowledged
+        early_ns = self._begun_ns + self._takes_ns - LEAD_NS - self._clock.now_ns() if waiting else 0.0
+        if waiting and waiting < ON_THE_WAY and early_ns > 0:
+            if self._later is not None:
+                self._later.cancel()
+            self._later = asyncio.get_running_loop().call_later(early_ns / 1e9, self._wake.set)
+        return waiting < ON_THE_WAY and early_ns <= 0
 
     def _picture(self) -> Picture | None:
         """A picture that was the newest when it was asked for, or is newer."""
@@ -206,6 +231,8 @@ class Viewer:
 
     def _cut(self, picture: Picture) -> list[str | bytes]:
         """The messages that bring ``picture``."""
+        if self._sent == self._acknowledged:
+            self._begun_ns = self._clock.now_ns()
         self._sent += 1
         drawing = picture.drawing
         captured_ms = None if drawing.time_ns is None else self._page_clock.page_ms(drawing.time_ns)

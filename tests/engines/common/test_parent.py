@@ -12,7 +12,11 @@ BEGIN = "from clesr.engines.common.parent import end_with_parent; end_with_paren
 
 @pytest.mark.parametrize(
     "hangs",
-    ["import time; time.sleep(600)", "import ctypes; ctypes.PyDLL(None).sleep(600)", "import re; re.match('(a*)*b', 'a' * 99)"],
+    [
+        "import time; time.sleep(600)",
+        "import ctypes; ctypes.PyDLL(None).sleep(600)",
+        "import re; re.match('(a*)*b', 'a' * 99)",
+    ],
     ids=["waiting", "in native code that keeps Python's lock", "computing with it"],
 )
 def test_it_ends_with_its_parent_whatever_it_does(hangs: str) -> None:
@@ -34,5 +38,7 @@ def test_it_ends_with_its_parent_whatever_it_does(hangs: str) -> None:
 
 
 def test_one_whose_parent_has_ended_before_ends_too() -> None:
-    child = subprocess.run([sys.executable, "-c", BEGIN + "import time; time.sleep(600)"], input=b"", timeout=60)
+    child = subprocess.run(
+        [sys.executable, "-c", BEGIN + "import time; time.sleep(600)"], input=b"", timeout=60
+    )
     assert child.returncode != 0

@@ -401,7 +401,20 @@ def test_an_address_in_use_is_one_line(server: MetricsServer, run: Pipeline) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":", "a:b", "127.0.0.1:99999", "1.2.3.4:-1", "host:", "a:²", "a:" + "9" * 5000, "::1", "::1:9", "[a]:1", "[]:1"],
+    [
+        "",
+        ":",
+        "a:b",
+        "127.0.0.1:99999",
+        "1.2.3.4:-1",
+        "host:",
+        "a:²",
+        "a:" + "9" * 5000,
+        "::1",
+        "::1:9",
+        "[a]:1",
+        "[]:1",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not HOST:PORT"):

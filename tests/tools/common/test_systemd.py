@@ -15,6 +15,7 @@ from support import FakeEngine, ListSink, ScriptedSource, make_frame, until
 from waits import joined
 
 from clesr.engines.common.clock import SYSTEM
+from clesr.pipeline.metrics.collector import UNATTENDED_S
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
@@ -71,7 +72,7 @@ def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
     systemd: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """systemd hears at the begin of the end that it ends, and until that is done that it needs more time."""
-    monkeypatch.setattr(live_run, "LOOKED_S", 0.5)
+    monkeypatch.setattr(live_run, "UNATTENDED_S", 0.5)
     closing, release = threading.Event(), threading.Event()
 
     def slow(close: Callable[[], T]) -> Callable[[], T]:
@@ -95,7 +96,7 @@ def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
         thread.start()
         try:
             heard = [systemd.recv(100).decode() for _ in iter(closing.is_set, True)]
-            enough_ns = SYSTEM.now_ns() + int(3 * live_run.LOOKED_S * 1e9)
+            enough_ns = SYSTEM.now_ns() + int(3 * UNATTENDED_S * 1e9)
             while SYSTEM.now_ns() < enough_ns:
                 heard.append(systemd.recv(100).decode())
             words = {systemd.recv(100).decode() for _ in range(20)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +25,7 @@ from browser_view import (
     showing,
     status,
 )
-from support import until
+from support import ManualClock, until
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import SinkError
@@ -251,6 +253,35 @@ def test_no_answer_is_left_out_and_who_reads_none_is_cut_off(shown: Shown) -> No
         page._begin("still", viewer.Message())
     told = [json.loads(cast(str, page._next()))["told"]["id"] for _ in range(viewer.MOST_ANSWERS)]
     assert told == list(range(viewer.MOST_ANSWERS))
+
+
+def test_a_second_picture_is_sent_when_the_first_is_nearly_drawn(shown: Shown) -> None:
+    """Sent at once it would wait for the first, and be so much older when it is drawn."""
+    channel, clock = shown.sink.site.channel(0), ManualClock()
+    assert channel is not None
+    page = viewer.Viewer(cast(Any, None), channel, cast(Any, None), clock=clock)
+    picture: Any = SimpleNamespace(
+        drawing=SimpleNamespace(facts={}, time_ns=None), shape=(2, 2), quality=90, data=b"12"
+    )
+
+    async def look() -> None:
+        assert page._has_room()
+        for number in range(1, 20):
+            page._cut(picture)
+            clock.advance(0.05)
+            page._take(viewer.Message(ack=number))
+            assert page._has_room()
+            clock.advance(0.3)  # the source pauses
+        page._cut(picture)
+        clock.advance(0.05 - viewer.LEAD_NS / 1e9 - 0.001)
+        assert not page._has_room()
+        clock.advance(0.002)
+        assert page._has_room()
+        page._cut(picture)
+        clock.advance(60)
+        assert not page._has_room(), "two at most"
+
+    asyncio.run(look())
 
 
 def test_several_streams_are_apart_on_one_server() -> None:

@@ -372,7 +372,7 @@ def test_before_an_image_the_mouse_does_nothing() -> None:
 
 
 def test_an_alarm_is_acknowledged_by_a_click_before_an_image_is_there() -> None:
-    desk, alarmed = Desk(), told("first")
+    desk, alarmed = Desk(), replace(LIVE, alarm="first", alarms=("first",))
     desk.run.controls = Controls(desk.run, [_ACKNOWLEDGE])
     desk.window.controls = desk.run.controls
     desk.window.refresh(alarmed)
