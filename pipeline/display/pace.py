@@ -8,9 +8,8 @@ import psutil  # type: ignore[import-untyped]
 
 from clesr.engines.common.clock import SYSTEM, Clock
 
-SHARE = (
-    0.03  # of one core for drawing, on a busy machine; to bring a picture to the screen takes as much again
-)
+SHARE = 0.04  # of one core for drawing, on a busy machine
+LONGEST_S = 1.0  # rest, after which at least the figures are drawn anew
 BUSY, FREE = 92.0, 70.0  # percent of all cores that make a machine busy, and free again
 LOOK_NS = 500_000_000  # between two looks at the cores
 
@@ -31,4 +30,4 @@ class DrawingPace:
         if now - self._looked_ns >= LOOK_NS:
             self._looked_ns = now
             self._busy = self._used() > (FREE if self._busy else BUSY)
-        return took_s / SHARE if self._busy else 0.0
+        return min(took_s / SHARE, LONGEST_S) if self._busy else 0.0

@@ -220,6 +220,7 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
         screen, opening, silence, held = Screen(place), Opening(), Silence(), HeldKey()
         screen.show_opening(opening.lines())
         say(ready=True)
+        told_s = time.thread_time()
         while True:
             if readable(connection, LOOK_S):
                 packet = connection.recv(MOST_BYTES)
@@ -229,14 +230,14 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
                 if isinstance(told, dict):
                     opening.begin(told["opening"])
                 else:
-                    begun = time.thread_time()
                     drawn = screen.show(message.get(told))
                     opening.end()
                     silence.end()
                     layout = drawn.layout and (
                         drawn.layout.place, drawn.layout.crop, drawn.layout.shape, drawn.layout.panes
                     )  # fmt: skip
-                    took_s = time.thread_time() - begun
+                    begun_s, told_s = told_s, time.thread_time()
+                    took_s = told_s - begun_s  # with what brought the picture before to the screen
                     say(shape=drawn.canvas.shape[:2], layout=layout, alarm=drawn.alarm, took_s=took_s)
             if opening.is_due():
                 screen.show_opening(opening.lines())

@@ -71,7 +71,7 @@ class DisplayWindow:
         self._sent: Scene | None = None
         self._sent_ns: int | None = None
         self._pace = DrawingPace(clock)
-        self._rests_until_ns = 0  # a busy machine draws fewer images
+        self._rests_until_ns = 0  # a busy machine draws less often
         self._said, self._said_ns = "", 0
         self._looked: tuple[int, Pixels] | None = None  # the map, and when it was looked at
         self._layout: Layout | None = None
@@ -121,7 +121,8 @@ class DisplayWindow:
             return False
         now = self._clock.now_ns()
         waited_ns = now - self._sent_ns if self._sent_ns is not None else REDRAW_NS
-        if self._drawing is None and (self._is_new(status) or waited_ns >= REDRAW_NS):
+        due = waited_ns >= REDRAW_NS and now >= self._rests_until_ns
+        if self._drawing is None and (self._is_new(status) or due):
             self._send(status, now)
         elif self._drawing is not None and waited_ns > self.answer_s * 1e9:
             self._process.fail(f"the window has not answered for {self.answer_s:.0f} s")

@@ -38,7 +38,7 @@ class Listening:
         self.said: list[dict[str, Any]] = []
         self.ended = False
         self.pid, self.complaints = 1, ""
-        self.draws = True
+        self.draws, self.took_s = True, 0.001
 
     def wait_ready(self) -> None: ...
 
@@ -63,7 +63,7 @@ class Listening:
                 (result.image.shape[0], result.image.shape[1]), Box(0, 0, 400, 400), self.scenes[-1].view
             )
             layout = [list(laid.place), list(laid.crop), list(laid.shape), laid.panes]
-        self.said.append({"shape": list(SHAPE), "layout": layout, "alarm": alarm, "took_s": 0.001})
+        self.said.append({"shape": list(SHAPE), "layout": layout, "alarm": alarm, "took_s": self.took_s})
 
     def answers_within(self, seconds: float) -> bool:
         return bool(self.said)
@@ -199,6 +199,16 @@ def test_a_busy_machine_draws_fewer_images_but_follows_the_keys_at_once() -> Non
     before = len(desk.process.scenes)
     desk.press("f")
     assert len(desk.process.scenes) == before + 1
+    desk.process.took_s = 0.02
+    desk.press("f")
+    before = len(desk.process.scenes)
+    for _ in range(500):
+        desk.clock.advance(0.02)
+        desk.tick()
+    assert 10 <= len(desk.process.scenes) - before <= 21, "the figures too, which change all the time"
+    before = len(desk.process.scenes)
+    desk.window.refresh(replace(LIVE, stalled=True))
+    assert len(desk.process.scenes) == before + 1, "what must not be overlooked at once"
 
 
 @pytest.mark.parametrize("key", ["f", "F"])

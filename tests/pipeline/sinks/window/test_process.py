@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import select
 import socket
 import threading
-from typing import Any
 
 import pytest
 from support import ManualClock
 
 from clesr.engines.common.shared_message import SharedMessage
+from clesr.engines.common.waiting import readable
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
 from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
@@ -37,14 +36,14 @@ def test_keys_are_looked_for_many_times_a_second_while_no_image_comes(
         def pointed(self) -> list[tuple[int, int, int, int]]:
             return []
 
-    def wait(readers: Any, writers: Any, errors: Any, timeout: float) -> Any:
+    def wait(handle: socket.socket, timeout: float) -> bool:
         waits.append(timeout)
         if len(waits) == 30:
             enough.set()
-        return select.select(readers, writers, errors, timeout)
+        return readable(handle, timeout)
 
     monkeypatch.setattr(process, "Screen", Screen)
-    monkeypatch.setattr(process, "select", type("select", (), {"select": staticmethod(wait)}))
+    monkeypatch.setattr(process, "readable", wait)
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     message = SharedMessage()
     thread = threading.Thread(target=process.serve, args=(its, message, WindowPlacement()), daemon=True)
