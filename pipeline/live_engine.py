@@ -13,6 +13,7 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import Engine, EngineInfo, SelfChecking
 from clesr.engines.guidance import guide
+from clesr.engines.memory import free_memory
 from clesr.engines.results import check_size, collect_checked, reprojected_checked, run_frame, submit
 from clesr.pipeline.engine_opening import (
     EngineOpening,
@@ -354,11 +355,18 @@ class LiveEngine:
         self.failure, self._away = words, True
 
     def _fallback(self, prepared: PreparedFrame) -> Result:
-        height, width = (n * self.scale for n in prepared.lr.shape)
-        bicubic = quantise(resize(prepared.lr, height, width), prepared.lr.dtype)
+        try:
+            bicubic = self._bicubic(prepared.lr)
+        except MemoryError:  # as the engine's error may have been: what it left is freed
+            free_memory()
+            bicubic = self._bicubic(prepared.lr)
         if prepared.temporal is not None:
             prepared.temporal.reset()
         return self._result(prepared, bicubic, Outcome.FAILED)
+
+    def _bicubic(self, lr: Image) -> Image:
+        height, width = (n * self.scale for n in lr.shape)
+        return quantise(resize(lr, height, width), lr.dtype)
 
     def _result(
         self,

@@ -583,9 +583,8 @@ def run_together(
 
     try:
         for pipeline in running:
-            if (
-                not hurried or pipeline.engine_stage in hurried
-            ):  # else its engine is opened for its first frame
+            waits = hurried and pipeline.engine_stage not in hurried
+            if not waits:  # else its engine is opened for its first frame
                 with naming(pipeline.stream):
                     pipeline.open((SYSTEM.now_ns() - begun_ns) / 1e9)
         for pipeline in running:

@@ -215,6 +215,23 @@ def test_opening_again_may_raise_whatever_it_likes(what: str, error: BaseExcepti
     assert {r.frame.number for r in images if r.outcome is Outcome.FAILED} >= {FAULTY}
 
 
+def test_a_frame_for_which_no_memory_was_left_is_bicubic_once_that_is_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ended the engine's thread, and with it every stream that used it."""
+    asked: list[int] = []
+
+    def scarce(image: Image, height: int, width: int) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            raise MemoryError("too little")
+        return resize(image, height, width)
+
+    monkeypatch.setattr("clesr.pipeline.live_engine.resize", scarce)
+    assert_one_failed(Factory(raising(MemoryError("all of it")), "collect"), np.uint8, "the engine failed (")
+    assert len(asked) >= 2
+
+
 def _run_closing(factory: Factory) -> tuple[Pipeline, list[Result], list[str]]:
     """As ``run``, where closing at the end may be told as the run's error."""
     sink, told = ListSink(), hear()
