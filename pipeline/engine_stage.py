@@ -15,7 +15,7 @@ from clesr.engines.results import check_size
 from clesr.pipeline.engine_switch import EngineChoice
 from clesr.pipeline.frame import PreparedFrame, Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
-from clesr.pipeline.live_engine import CHANGE_S, LiveEngine, OpenEngine
+from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import naming, stream_name, stream_thread
 from clesr.pipeline.sink_worker import SinkWorker
 from clesr.pipeline.watchdog import CallTimer, left_behind
@@ -241,7 +241,7 @@ class EngineStage:
         if isinstance(choice, EngineChoice) and self._took_over(client, prepared, choice):
             return client.shared
         shared = self._place(client, shape)
-        shared.live.patience_s = CHANGE_S if len(self._clients) == 1 else 0.0
+        shared.live.alone = len(self._clients) == 1
         results = self._call(shared.live.submit, prepared)
         for each in shared.clients:
             each.restarts += shared.live.restarts - shared.restarts

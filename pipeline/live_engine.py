@@ -46,9 +46,9 @@ class LiveEngine:
     something that is no SR image of it (engines/results.py), becomes a FAILED result with the bicubic image, and the
     engine is opened again: for the next frame the first time, later after growing waits during which frames go on as
     FAILED. Where the stream is ``hurried``, as live ones are, engines are opened on a thread of their own, and frames
-    go on as FAILED where that takes more than ``patience_s``. ``restarts`` counts how often one was open again.
-    ``failure`` is why the engine is out of service, else None; ``info`` is what the last engine that started said of
-    itself, ``depth`` how many frames it takes at a time. ``settings`` are those of the run that were switched to with
+    go on as FAILED where that takes long, or the stream is not ``alone`` and others would wait for it, too.
+    ``restarts`` counts how often one was open again. ``failure`` is why the engine is out of service, else None;
+    ``info`` is what the last engine that started said of itself, ``depth`` how many frames it takes at a time. ``settings`` are those of the run that were switched to with
     it. Every image of the engine is checked against the measured one, and with ``consistent`` corrected by it
     (pipeline/fidelity.py); what earlier frames of its stream showed is in it before that, where the stream has a
     ``temporal``.
@@ -68,7 +68,7 @@ class LiveEngine:
         self.open_engine, self.scale, self.clock = open_engine, scale, clock
         self.consistent, self.hurried = consistent, hurried
         self.settings: Mapping[str, Any] = {}
-        self.patience_s = CHANGE_S
+        self.alone = True
         self.engine: Engine | None = None
         self.info: EngineInfo | None = None
         self.failure: str | None = None
@@ -206,7 +206,7 @@ class LiveEngine:
             if self.failure and self.clock.now_ns() < self._retry_ns:
                 return
             if self.hurried:
-                self._open_beside(shape, 0.0 if self.failure else self.patience_s)
+                self._open_beside(shape, CHANGE_S if self.alone and not self.failure else 0.0)
                 return
             self.open(shape)
             self._is_open()

@@ -60,7 +60,7 @@ class DiskRoom:
         (first_ns, first), (middle_ns, middle), (last_ns, last) = (
             self._rooms[at] for at in (0, len(self._rooms) // 2, -1)
         )
-        if last_ns - first_ns < OTHERS_NS:
+        if last_ns - first_ns < OTHERS_NS or not first_ns < middle_ns < last_ns:
             return 0.0
         halves = (first - middle) / (middle_ns - first_ns), (middle - last) / (last_ns - middle_ns)
         return max(0.0, min(halves)) * 1e9
