@@ -48,10 +48,10 @@ class LiveEngine:
     FAILED. Where the stream is ``hurried``, as live ones are, engines are opened on a thread of their own, and frames
     go on as FAILED where that takes long, or the stream is not ``alone`` and others would wait for it, too.
     ``restarts`` counts how often one was open again. ``failure`` is why the engine is out of service, else None;
-    ``info`` is what the last engine that started said of itself, ``depth`` how many frames it takes at a time. ``settings`` are those of the run that were switched to with
-    it. Every image of the engine is checked against the measured one, and with ``consistent`` corrected by it
-    (pipeline/fidelity.py); what earlier frames of its stream showed is in it before that, where the stream has a
-    ``temporal``.
+    ``info`` is what the last engine that started said of itself, ``depth`` how many frames it takes at a time.
+    ``settings`` are those of the run that were switched to with it. Every image of the engine is checked against the
+    measured one, and with ``consistent`` corrected by it (pipeline/fidelity.py); what earlier frames of its stream
+    showed is in it before that, where the stream has a ``temporal``.
 
     A KeyboardInterrupt goes through; ``drain`` then gives a FAILED result for each frame that was taken.
     """
