@@ -194,12 +194,13 @@ class Recorder(FrameObserver):
             self.note(f"alarm acknowledged: {seen}", number)  # where nothing is recorded the line must do
         return seen
 
-    def note(self, text: str, number: int | None = None) -> NoteFuture:
-        """Put ``text``, noted now about frame ``number``, into the session that is recorded: its folder, and the
-        seconds since its first frame, None where it is to begin with the next image; where none comes, an alarm says
-        that the note is lost. SessionError where nothing is recorded. Any thread."""
+    def note(self, text: str, number: int | None = None, time_ns: int | None = None) -> NoteFuture:
+        """Put ``text``, noted at ``time_ns``, or now, about frame ``number``, into the session that is recorded: its
+        folder, and the seconds since its first frame, None where it is to begin with the next image; where none comes,
+        an alarm says that the note is lost. SessionError where nothing is recorded. Any thread."""
         done: NoteFuture = Future()
-        note = SessionNote(time_ns=self.clock.now_ns(), number=number, text=text)
+        time_ns = self.clock.now_ns() if time_ns is None else time_ns
+        note = SessionNote(time_ns=time_ns, number=number, text=text)
         if not self._queue.put(partial(self._segments.note, note, done)):
             done.set_exception(SessionError("the run has ended"))
         return done
