@@ -101,14 +101,14 @@ class Controls(Generic[S]):
         """The action that ``key`` stands for; a capital letter that stands for none is the small one."""
         return self.keys.get(key, self.keys.get(key.lower()))
 
-    def press(self, key: str, *, by: object = None) -> bool:
-        """Do what ``key`` stands for, ``by`` whom as for ``call``; whether it stands for anything. What goes wrong is
-        said in the view."""
+    def press(self, key: str, arguments: Mapping[str, object] | None = None, *, by: object = None) -> bool:
+        """Do what ``key`` stands for, with ``arguments`` and ``by`` whom as for ``call``; whether it stands for
+        anything. What goes wrong is said in the view."""
         name = self.meant_by(key)
         if name is None:
             return False
         try:
-            self._call(name, {}, by, min(PRESS_S, self.wait_s))
+            self._call(name, arguments or {}, by, min(PRESS_S, self.wait_s))
         except Exception as error:  # noqa: BLE001 - a key must not end the view
             self.change(said=f"{name}: {first_line(error)}", asking="")
         return True

@@ -163,12 +163,18 @@ class Segments:
         finally:
             self._committer.close()
 
-    def start(self, folder: Path, *, or_next: bool = False) -> None:
+    def start(self, folder: Path, done: Future[Path], *, or_next: bool = False) -> None:
+        """``done`` gets the folder that is recorded into, SessionError where none can be made."""
         self.trigger.take_up()
         if self._writer is None and self._opening is None:
             self.recorded_ns, self._image_ns = None, self.clock.now_ns()
             self.room.forget()
             self._open_folder(folder, free_folder if or_next else None)
+        place = self._writer.path if self._writer is not None else self._opening
+        if place is not None:
+            done.set_result(place)
+        else:
+            done.set_exception(SessionError(self.alarm or f"no recording can be made in {folder}"))
         self._rest()
 
     def stop(self) -> None:

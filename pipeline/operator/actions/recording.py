@@ -18,7 +18,7 @@ def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
     if to == "start" or (not to and not going):
         if going:
             raise UsageError("a recording is going on already; stop it first")
-        begun = recordings.begin(folder)
+        begun = recordings.begin(folder).result()
         return {"said": "recording begins", "recording": True, "folder": str(begun)}
     if folder:
         raise UsageError("a folder is for a recording that begins; stop the present one first")
@@ -79,7 +79,7 @@ RECORD: Action[Operator] = Action(
     ),
     key="r",
     group="Recording",
-    quick=True,
+    long=True,
 )
 SAVE_LAST: Action[Operator] = Action(
     "save-last",

@@ -213,7 +213,7 @@ class DisplayWindow:
         return controls is not None and name is not None and controls.actions[name].repeats
 
     def _press(self, key: str) -> None:
-        """What the user wants by ``key``."""
+        """What the user wants by ``key``: a recording ends where one was seen, and else begins."""
         controls = self._controls
         if controls is None:
             if key.lower() in QUIT_KEYS:
@@ -224,10 +224,11 @@ class DisplayWindow:
         if key == "esc":
             key = self._escape(controls)
         name = controls.meant_by(key)
-        if name in (ACKNOWLEDGE, RECORD):
-            self._act(name)
+        if name == ACKNOWLEDGE:
+            self._act(ACKNOWLEDGE)
         else:
-            controls.press(key, by=BY)
+            seen = {"to": "stop" if self._recording_shown else "start"} if name == RECORD else {}
+            controls.press(key, seen, by=BY)
 
     def _escape(self, controls: Controls[Any]) -> str:
         """Leave what covers the image, the question first; else the key that Esc stands for."""
@@ -247,7 +248,7 @@ class DisplayWindow:
 
     def _act(self, action: str, *values: object) -> None:
         """Do ``action`` with its arguments in their order; what goes wrong is said in the view. What is acknowledged is
-        the alarm that was seen, whatever came since; a recording ends where one was seen, and else begins."""
+        the alarm that was seen, whatever came since."""
         controls = self._controls
         if controls is None or action not in controls.actions:
             return
@@ -256,8 +257,6 @@ class DisplayWindow:
                 controls.change(said="there is no alarm")
                 return
             values = (self._alarm_shown,)
-        elif action == RECORD:
-            values = ("", "stop" if self._recording_shown else "start")
         names = [argument.name for argument in controls.actions[action].arguments]
         try:
             controls.call(action, dict(zip(names, values, strict=False)), by=BY)

@@ -226,6 +226,24 @@ def test_a_recording_with_notes_begins_and_ends(tmp_path: Path, way: str) -> Non
         assert verify(tmp_path / name).complete
 
 
+def test_a_recording_says_which_folder_it_got_or_why_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with on_stage(tmp_path, raising=(ClesrError,)) as stage:
+        for name, made in (("", "s"), ("findings", "findings"), ("findings", "findings-2"), ("", "s-2")):
+            told = stage.call("registry", "record", {"folder": name})
+            assert told["folder"] == str(tmp_path / made)
+            stage.more_frames()
+            stage.call("registry", "record", {"to": "stop"})
+            stage.more_frames()
+        with pytest.raises(ClesrError, match=r"no recording can be made beside .*file"):
+            stage.call("registry", "record", {"folder": "file"})
+        assert stage.operator.pipeline.status().alarm.startswith("NOTHING IS RECORDED: ")
+        assert not stage.operator.recordings.going
+        stage.operator.pipeline.alarms.acknowledge()
+    for made in ("s", "findings", "findings-2", "s-2"):
+        assert verify(tmp_path / made).complete
+
+
 @WAYS
 def test_scale_and_model_are_switched_while_it_records(tmp_path: Path, way: str) -> None:
     def shown(operator: Operator, scale: int, model: str) -> bool:

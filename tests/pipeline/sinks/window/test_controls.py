@@ -270,8 +270,8 @@ def test_a_question_that_goes_while_it_is_asked_is_no_answer(monkeypatch: pytest
     desk.run.recording = True
     press = desk.run.controls.press
 
-    def and_then(key: str, **more: Any) -> bool:
-        done = press(key, **more)
+    def and_then(*key: Any, **more: Any) -> bool:
+        done = press(*key, **more)
         desk.run.controls.change(asking="")
         return done
 
