@@ -8,6 +8,7 @@ from typing import Any
 
 ALARMS = 20  # that wait to be acknowledged by their words, and that are remembered when they were
 LONGEST = 1000  # characters of one
+EARLIER = 1000  # that are counted
 
 
 class Alarms:
@@ -16,7 +17,7 @@ class Alarms:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[str, None] = {}
-        self._earlier = 0  # that were too many to be kept
+        self._earlier: set[str] = set()  # that were too many to be shown
         self._acknowledged: deque[str] = deque(maxlen=ALARMS)
 
     def add(self, text: str) -> None:
@@ -25,10 +26,13 @@ class Alarms:
         text = text[:LONGEST]
         with self._lock:
             self._open.pop(text, None)
+            self._earlier.discard(text)
             self._open[text] = None
             if len(self._open) > ALARMS:
-                del self._open[next(iter(self._open))]
-                self._earlier += 1
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                if len(self._earlier) < EARLIER:
+                    self._earlier.add(oldest)
 
     def acknowledge(self, text: str = "") -> str:
         """The alarm ``text`` was seen, "" for the one that is shown; which it was, "" where it does not wait."""
@@ -40,7 +44,7 @@ class Alarms:
             if seen in self._open:
                 del self._open[seen]
             else:
-                self._earlier = 0
+                self._earlier.clear()
             self._acknowledged.append(seen)
         return seen
 
@@ -56,7 +60,8 @@ class Alarms:
             return self._waiting()
 
     def _waiting(self) -> tuple[str, ...]:
-        earlier = f"EARLIER ALARMS: {self._earlier} more, which stand among the messages"
+        least = "at least " if len(self._earlier) == EARLIER else ""
+        earlier = f"EARLIER ALARMS: {least}{len(self._earlier)} more, which stand among the messages"
         return (*reversed(self._open), *([earlier] if self._earlier else []))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,9 +70,9 @@ class FrameRecorder(FrameObserver, Sink, Protocol):
     def status(self) -> Mapping[str, Any]:
         """What a Status says of recording. Any thread."""
 
-    def start(self, folder: Path, *, or_next: bool = False) -> None:
+    def start(self, folder: Path, *, or_next: bool = False) -> Future[Path]:
         """Record into the new ``folder`` from the next frame on. ``or_next``: where something is in it, into ``NAME-2``
-        and so on. Any thread."""
+        and so on. Which folder it is, a SessionError where none can be made. Any thread."""
 
     def stop(self) -> None:
         """End the recording; the run goes on. Any thread."""

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -276,17 +277,19 @@ class Pipeline:
         self.abort()
         self._ending.rescue(seconds)
 
-    def start_recording(self, folder: Path, *, or_next: bool = False) -> None:
+    def start_recording(self, folder: Path, *, or_next: bool = False) -> Future[Path]:
         """Record into the new ``folder`` from the next frame on. Any thread, also in a signal handler.
-        ``or_next``: where something is in it, into ``NAME-2`` and so on.
+        ``or_next``: where something is in it, into ``NAME-2`` and so on. Returns at once; the future gets the folder,
+        or a SessionError where none can be made.
 
         That frame's image rests on no earlier one, which the recording would not contain. Raises ValueError where the
         run was made without a recorder.
         """
         if self.recorder is None:
             raise ValueError("this run has no recorder; give one to Pipeline")
-        self.recorder.start(folder, or_next=or_next)
+        begun = self.recorder.start(folder, or_next=or_next)
         self._capture.alone = True
+        return begun
 
     def stop_recording(self) -> None:
         """End the recording; the run goes on. Any thread, also in a signal handler."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -43,6 +44,12 @@ NETWORKS: Registry[NetworkClass] = Registry(
         "fast": "clesr.engines.models.fast:FastSR",
     },
 )
+
+
+def names_file(name_or_path: str) -> bool:
+    """Whether that is the path of a file, and no name of a model."""
+    path = Path(name_or_path)
+    return bool(path.suffix) or path.parent != Path()
 
 
 def lay_out(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:

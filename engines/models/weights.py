@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import UsageError, WeightsError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.parsing import check_depth
-from clesr.engines.models.registry import SCALES, lay_out
+from clesr.engines.models.registry import SCALES, lay_out, names_file
 from clesr.engines.models.safetensors_file import Header, parse_metadata, read_file, read_header
 
 FORMAT = 1
@@ -144,7 +144,7 @@ def find_model(name_or_path: str, scale: int, *, besides: Sequence[str] = ()) ->
     Raises UsageError where no such name or no weights for this scale exist, WeightsError for a bad file.
     """
     path = Path(name_or_path)
-    if path.suffix or path.parent != Path():
+    if names_file(name_or_path):
         model = load_model(path)
         if model.scale != scale:
             raise WeightsError(f"{path} is for scale {model.scale}, not {scale}; give --scale {model.scale}")

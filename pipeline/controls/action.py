@@ -90,13 +90,16 @@ def _shown(value: object) -> str:
 @dataclass(frozen=True, slots=True)
 class Action(Generic[S]):
     """Something the operator can do. ``call(subject, **arguments)`` does it and gives what is to be told as JSON:
-    ``{"said": "a line for the user", ...}``, or nothing; ``asking`` in it is a question, which the same action answers
-    with yes when it comes next and soon. It raises ClesrError where it cannot be done. ``key`` is the key for it in the
-    window and in the browser: a character, or one of `NAMED_KEYS`; with a key, all arguments take their defaults.
-    ``group`` is the heading that it stands under in the help. A ``quick`` one waits for nothing, as those that change
-    the view: whoever calls it does it. Others are done on a thread of their own, one at a time, but for a ``long`` one,
-    beside which others go on: it is done once at a time. One that ``repeats`` is
-    done again and again while its key is held; for another the key must be let go of first."""
+    ``{"said": "a line for the user", ...}``, or nothing. ``asking`` in it is a question: where the same caller does the
+    action next and soon, its argument ``sure`` is true. It raises ClesrError where it cannot be done.
+
+    ``key`` is the key for it in the window and in the browser: a character, or one of `NAMED_KEYS`; with a key, all
+    arguments take their defaults. ``group`` is the heading that it stands under in the help. ``seen(subject)``, where
+    it is given, is called at once, and what it gives handed to ``call`` behind the subject, however late its turn
+    comes: what the caller looks at, and when. A ``quick`` one waits for nothing, as those that change the view: whoever
+    calls it does it. Others are done on a thread of their own, one at a time, but for a ``long`` one, beside which
+    others go on: it is done once at a time. One that ``repeats`` is done again and again while its key is held; for
+    another the key must be let go of first."""
 
     name: str
     help: str
@@ -104,6 +107,7 @@ class Action(Generic[S]):
     arguments: tuple[Argument, ...] = ()
     key: str = ""
     group: str = "View"
+    seen: Callable[[S], Any] | None = None
     quick: bool = False
     repeats: bool = False
     long: bool = False

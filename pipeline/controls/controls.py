@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from clesr.engines.common.clock import SYSTEM, Clock
@@ -21,6 +22,9 @@ S = TypeVar("S")
 WAIT_S = 5.0  # for an action that waits for a disk or a device
 PRESS_S = 0.25  # of that, where a key stands for it: the view must go on
 ASKING_NS = 5_000_000_000  # for which a question is open
+SURE = "sure"  # the argument that answers a question
+
+Call = Callable[[], Mapping[str, Any] | None]
 
 
 class Controls(Generic[S]):
@@ -47,7 +51,9 @@ class Controls(Generic[S]):
         self.shown: Result | None = None
         self.map: Callable[[int, int], Pixels] | None = None
         self._clock, self._stream = clock, stream_name.get()
-        self._view, self._asked_ns = ViewState(), 0
+        self._view = ViewState()
+        self._asked: tuple[str, object] | None = None  # the last action, and by whom
+        self._asked_ns = 0
         self._lock = threading.RLock()  # of the view
         self._turn = threading.Lock()  # of the one action that may wait
         self._turns = {name: threading.Lock() for name, action in self.actions.items() if action.long}
@@ -61,6 +67,12 @@ class Controls(Generic[S]):
             return self.change(asking="")
         return view
 
+    @property
+    def seen(self) -> tuple[ViewState, Result | None]:
+        """The view, and what is shown in place of the newest result, of one moment."""
+        with self._lock:
+            return self.view, self.shown
+
     def close(self) -> None:
         """Nothing can be done any more; what was shown is let go of."""
         self._closed, self.shown, self.map = True, None, None
@@ -72,56 +84,70 @@ class Controls(Generic[S]):
             self._view = replace(self._view, **fields)
             return self._view
 
-    def call(self, name: str, arguments: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Do the action ``name``. Raises UsageError where there is none of that name, or with other arguments, what the
-        action raises, and ClesrError where it does not end in time, or another one goes on."""
-        return self._call(name, arguments or {}, self.wait_s)
+    def call(
+        self, name: str, arguments: Mapping[str, object] | None = None, by: object = None
+    ) -> dict[str, Any]:
+        """Do the action ``name``; ``by`` says who calls: a question is answered by who was asked. Raises UsageError
+        where there is none of that name, or with other arguments, what the action raises, and ClesrError where it does
+        not end in time, or another one goes on."""
+        return self._call(name, arguments or {}, by, self.wait_s)
+
+    def waits(self, name: str) -> bool:
+        """Whether the action ``name`` may wait for a disk or a device; False also where there is none."""
+        action = self.actions.get(name)
+        return action is not None and not action.quick
 
     def meant_by(self, key: str) -> str | None:
         """The action that ``key`` stands for; a capital letter that stands for none is the small one."""
         return self.keys.get(key, self.keys.get(key.lower()))
 
-    def press(self, key: str) -> bool:
-        """Do what ``key`` stands for; whether it stands for anything. What goes wrong is said in the view."""
+    def press(self, key: str, arguments: Mapping[str, object] | None = None, *, by: object = None) -> bool:
+        """Do what ``key`` stands for, with ``arguments`` and ``by`` whom as for ``call``; whether it stands for
+        anything. What goes wrong is said in the view."""
         name = self.meant_by(key)
         if name is None:
             return False
         try:
-            self._call(name, {}, min(PRESS_S, self.wait_s))
+            self._call(name, arguments or {}, by, min(PRESS_S, self.wait_s))
         except Exception as error:  # noqa: BLE001 - a key must not end the view
             self.change(said=f"{name}: {first_line(error)}", asking="")
         return True
 
-    def _call(self, name: str, arguments: Mapping[str, object], wait_s: float) -> dict[str, Any]:
+    def _call(self, name: str, arguments: Mapping[str, object], by: object, wait_s: float) -> dict[str, Any]:
         action = self.actions.get(name)
         if action is None:
             raise UsageError(f"{shortened(name)} is no action; there are {', '.join(self.actions)}")
         checked = action.checked(arguments)
         if self._closed:
             raise ClesrError(f"the run has ended, and {name} with it")
+        asked = name, by
+        if SURE in checked and self.view.asking and self._asked == asked:
+            checked[SURE] = True
+        seen = (action.seen(self.subject),) if action.seen is not None else ()
+        do = partial(self._do, partial(action.call, self.subject, *seen, **checked), asked)
         if action.quick:
             with self._lock:
-                return self._do(action, checked)
+                return do()
         going = self._going
         if going is not None and going[1] is threading.current_thread():
-            return self._do(action, checked)  # a part of the one that goes on
-        return self._wait(action, checked, wait_s)
+            return do()  # a part of the one that goes on
+        return self._wait(action, do, wait_s)
 
-    def _do(self, action: Action[S], arguments: Mapping[str, Any]) -> dict[str, Any]:
-        told = dict(action.call(self.subject, **arguments) or {})
+    def _do(self, call: Call, asked: tuple[str, object]) -> dict[str, Any]:
+        told = dict(call() or {})
         with self._lock:
-            self._asked_ns = self._clock.now_ns()
+            self._asked, self._asked_ns = asked, self._clock.now_ns()
             self.change(said=told.get("said", ""), asking=told.get("asking", ""))
         return told
 
-    def _wait(self, action: Action[S], arguments: Mapping[str, Any], wait_s: float) -> dict[str, Any]:
-        """Do ``action`` on a thread of its own."""
+    def _wait(self, action: Action[S], do: Callable[[], dict[str, Any]], wait_s: float) -> dict[str, Any]:
+        """``do`` what ``action`` does, on a thread of its own."""
         if not self._turn_of(action).acquire(timeout=wait_s):
             going = action.name if action.long else self._going[0] if self._going else "another action"
             raise ClesrError(f"{action.name} was not begun: {going} has not ended yet; try again later")
         done: Future[dict[str, Any]] = Future()
         with naming(self._stream):
-            thread = stream_thread("clesr action", self._work, action, arguments, done)
+            thread = stream_thread("clesr action", self._work, action, do, done)
         if not action.long:
             self._going = action.name, thread
         try:
@@ -138,11 +164,13 @@ class Controls(Generic[S]):
                 ) from None
             return done.result()  # it ended just now, or raised a TimeoutError of its own
 
-    def _work(self, action: Action[S], arguments: Mapping[str, Any], done: Future[dict[str, Any]]) -> None:
+    def _work(
+        self, action: Action[S], do: Callable[[], dict[str, Any]], done: Future[dict[str, Any]]
+    ) -> None:
         told: dict[str, Any] = {}
         failure: BaseException | None = None
         try:
-            told = self._do(action, arguments)
+            told = do()
         except BaseException as error:  # noqa: BLE001 - told to whoever called, or in the view
             failure = error
         self._end_turn(action)

@@ -71,10 +71,15 @@ class Mosaic:
     def end(self) -> None:
         """End the map; the next frame begins another."""
         self._give_back()
-        with self._lock:
-            ended, self._map = self._map, None
-        if ended is not None:
-            self._on_end(ended)
+        if self._map is not None:
+            self._on_end(self._map)  # where that fails the map stays, to be handed over again
+            with self._lock:
+                self._map = None
+
+    @property
+    def growing(self) -> bool:
+        """Whether there is a map that grows. Any thread."""
+        return self._map is not None
 
     def save(self) -> None:
         """Hand the map over as it is, and go on with it."""

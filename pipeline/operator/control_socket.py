@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -29,8 +31,9 @@ from clesr.pipeline.unix_sockets import UnixListener
 log = SafeLogger(logging.getLogger(__name__))
 MOST_BYTES = 64 << 10  # of a request
 REFUSED_BYTES = 1 << 20  # of a message that is read to be refused in words; who sends more is cut off
-WAITING = 32  # requests that may wait
+WAITING = 32  # requests that may wait, and that are done side by side
 LOOK_MS = 100  # longest wait before it is looked whether the socket was closed
+SOON_MS = 5  # and whether a request that is being done has its answer
 CLOSE_S = 1.0  # for the answer that is being sent
 OPTIONS = ("curve_secret", "curve_clients")
 FORM = "zmq+tcp://127.0.0.1:5557 or zmq+ipc://PATH"
@@ -72,7 +75,8 @@ class ControlReply(msgspec.Struct):
 
 
 class ControlSocket:
-    """A REP socket at ``address``, on a thread of its own once it is to ``serve``.
+    """Answers at ``address`` as a REP socket does, on a thread of its own once it is to ``serve``. What may wait for a
+    disk or a device is done on others: requests that wait for nothing are answered meanwhile.
 
     ``?curve_secret=FILE&curve_clients=FOLDER`` encrypts and lets in only those whose public keys are in the folder: any
     address but this machine's own needs both. Raises UsageError for an address of another form, SinkError where it
@@ -91,13 +95,15 @@ class ControlSocket:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._streams: Mapping[str, ControlledStream] = {}
+        self._requests: list[threading.Thread] = []  # that are being done
+        self._answers: deque[list[bytes]] = deque()  # to them, with where they go
         self._guard: ThreadAuthenticator | None = None
         self._listener: UnixListener | None = None
         self._context = zmq.Context(io_threads=1)
         with on_error(self.close):
             if "curve_clients" in options:
                 self._guard = doorkeeper(self._context, options["curve_clients"], SinkError)
-            self._socket = self._context.socket(zmq.REP)
+            self._socket = self._context.socket(zmq.ROUTER)
             for option, value in (
                 (zmq.LINGER, 0),
                 (zmq.MAXMSGSIZE, REFUSED_BYTES),
@@ -136,17 +142,48 @@ class ControlSocket:
             self._listener.forget()
 
     def _work(self) -> None:
-        while not self._stop.is_set():
-            try:
-                if self._socket.poll(LOOK_MS):
-                    parts = self._socket.recv_multipart(zmq.DONTWAIT)
-                    reply = self.answer(b"".join(parts))
-                    self._socket.send(reply, zmq.DONTWAIT)
-            except zmq.Again:
-                continue  # whoever asked is gone
-            except zmq.ZMQError as error:
-                log.error(f"{self.name} broke: {error}")
-                return
+        try:
+            while not self._stop.is_set():
+                if self._socket.poll(SOON_MS if self._requests else LOOK_MS):
+                    self._take(self._socket.recv_multipart())
+                self._send_answers()
+            for each in self._requests:
+                each.join(CLOSE_S / 2 / len(self._requests))
+            self._send_answers()
+        except zmq.ZMQError as error:
+            log.error(f"{self.name} broke: {error}")
+
+    def _send_answers(self) -> None:
+        self._requests = [each for each in self._requests if each.is_alive()]
+        while self._answers:
+            with suppress(zmq.Again):  # whoever asked is gone, or does not read
+                self._socket.send_multipart(self._answers.popleft(), zmq.DONTWAIT)
+
+    def _take(self, parts: list[bytes]) -> None:
+        """Answer the request in ``parts``: whose it is, an empty part, and what was sent."""
+        if b"" not in parts:
+            return  # sent by no REQ socket, nor as one sends
+        begin = parts.index(b"") + 1
+        whose, request = parts[:begin], b"".join(parts[begin:])
+        if not self._waits(request):
+            self._answer(whose, request)
+        elif len(self._requests) < WAITING:
+            self._requests.append(stream_thread("clesr request", self._answer, whose, request))
+            self._requests[-1].start()
+        else:
+            told = {"ok": False, "error": f"{WAITING} requests are still at work; try again later"}
+            self._answers.append([*whose, json.dumps(told).encode()])
+
+    def _answer(self, whose: list[bytes], request: bytes) -> None:
+        self._answers.append([*whose, self.answer(request)])
+
+    def _waits(self, request: bytes) -> bool:
+        """Whether it may wait for a disk or a device. What is wrong with it the answer says."""
+        try:
+            asked = _parsed(request)
+            return asked.action is not None and self._of(asked.stream)[0].waits(asked.action)
+        except UsageError:
+            return False
 
     def answer(self, request: bytes) -> bytes:
         """The reply to ``request``, whatever that is."""
@@ -164,7 +201,7 @@ class ControlSocket:
             return {"actions": controls.describe(), "streams": list(self._streams)}
         if asked.status:
             return {"status": status(), "view": controls.view}
-        told = controls.call(asked.action or "", asked.arguments)
+        told = controls.call(asked.action or "", asked.arguments, by=self.name)
         if told.get("asking"):
             raise UsageError(told["asking"])
         return {name: value for name, value in told.items() if name != "ok"}

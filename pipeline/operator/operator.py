@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 
@@ -53,12 +54,11 @@ class Recordings:
         else:
             self.begin()
 
-    def begin(self, name: str = "") -> Path:
-        """Begin a recording in the folder ``name`` beside the others, or in the next one; which folder, or, where
-        something is in it, ``FOLDER-2`` and so on. Any thread. Raises UsageError for what is no name of a folder."""
-        folder = self.folder(name)
-        self._pipeline.start_recording(folder, or_next=True)
-        return folder
+    def begin(self, name: str = "") -> Future[Path]:
+        """Begin a recording in the folder ``name`` beside the others, or in the next one; where something is in it, in
+        ``FOLDER-2`` and so on. Which folder it is, a SessionError where none can be made. Any thread. Raises UsageError
+        for what is no name of a folder."""
+        return self._pipeline.start_recording(self.folder(name), or_next=True)
 
     def folder(self, name: str = "") -> Path:
         """Where the next recording goes, or one that is called ``name``. Raises UsageError."""

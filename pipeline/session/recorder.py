@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.pipeline.alarms import Alarms
@@ -47,6 +47,7 @@ from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.video.encoding import encoder_threads
 
 log = SafeLogger(logging.getLogger(__name__))
+T = TypeVar("T")
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
@@ -194,15 +195,14 @@ class Recorder(FrameObserver):
             self.note(f"alarm acknowledged: {seen}", number)  # where nothing is recorded the line must do
         return seen
 
-    def note(self, text: str, number: int | None = None) -> NoteFuture:
-        """Put ``text``, noted now about frame ``number``, into the session that is recorded: its folder, and the
-        seconds since its first frame, None where it is to begin with the next image; where none comes, an alarm says
-        that the note is lost. SessionError where nothing is recorded. Any thread."""
+    def note(self, text: str, number: int | None = None, time_ns: int | None = None) -> NoteFuture:
+        """Put ``text``, noted at ``time_ns``, or now, about frame ``number``, into the session that is recorded: its
+        folder, and the seconds since its first frame, None where it is to begin with the next image; where none comes,
+        an alarm says that the note is lost. SessionError where nothing is recorded. Any thread."""
         done: NoteFuture = Future()
-        note = SessionNote(time_ns=self.clock.now_ns(), number=number, text=text)
-        if not self._queue.put(partial(self._segments.note, note, done)):
-            done.set_exception(SessionError("the run has ended"))
-        return done
+        time_ns = self.clock.now_ns() if time_ns is None else time_ns
+        note = SessionNote(time_ns=time_ns, number=number, text=text)
+        return self._ask(done, partial(self._segments.note, note, done))
 
     def save_last(self, folder: Path, seconds: float | None = None) -> Future[tuple[Path, int]]:
         """Write the last ``seconds`` that are kept for a recording, None for all, into the new ``folder``, or into
@@ -214,16 +214,32 @@ class Recorder(FrameObserver):
             done.set_exception(
                 SessionError("no earlier frames are kept; --retro S keeps those of the last S seconds")
             )
-        elif not self._queue.put(partial(self._segments.save_last, folder, seconds or kept, done)):
+            return done
+        return self._ask(done, partial(self._segments.save_last, folder, seconds or kept, done))
+
+    def _ask(self, done: Future[T], work: Callable[[], None]) -> Future[T]:
+        """Have the recorder thread do ``work``, by which ``done`` gets its result; SessionError where that breaks."""
+
+        def settle() -> None:
+            try:
+                work()
+            except Exception as error:
+                if not done.done():
+                    done.set_exception(SessionError(f"the recorder failed: {cause(error)}"))
+                raise
+
+        if not self._queue.put(settle):
             done.set_exception(SessionError("the run has ended"))
         return done
 
-    def start(self, folder: Path, *, or_next: bool = False) -> None:
+    def start(self, folder: Path, *, or_next: bool = False) -> Future[Path]:
         """Record into the new ``folder`` from the next frame on, or from before where ``retro_s`` says so. ``or_next``:
-        where something is in it, into ``NAME-2`` and so on. Never waits for the disk."""
+        where something is in it, into ``NAME-2`` and so on. Never waits for the disk: which folder it is comes later, a
+        SessionError where none can be made."""
+        done: Future[Path] = Future()
         self._trigger.order(True)
-        dead = self._watchdog.dead
-        self._queue.put(partial(self._segments.start, folder, or_next=or_next, after_dead=dead))
+        start = partial(self._segments.start, folder, done, or_next=or_next, after_dead=self._watchdog.dead)
+        return self._ask(done, start)
 
     def stop(self) -> None:
         """End the recording; the session is closed when the last of its frames has its outcome."""

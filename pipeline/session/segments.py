@@ -163,8 +163,11 @@ class Segments:
         finally:
             self._committer.close()
 
-    def start(self, folder: Path, *, or_next: bool = False, after_dead: bool = False) -> None:
-        """``after_dead``: it was ordered when a disk had been given up, which may be another or be back by now."""
+    def start(
+        self, folder: Path, done: Future[Path], *, or_next: bool = False, after_dead: bool = False
+    ) -> None:
+        """``done`` gets the folder that is recorded into, SessionError where none can be made. ``after_dead``: it was
+        ordered when a disk had been given up, which may be another or be back by now."""
         self.trigger.take_up()
         if self._writer is None and self._opening is None:
             self.recorded_ns, self._image_ns = None, self.clock.now_ns()
@@ -172,6 +175,11 @@ class Segments:
             if after_dead:
                 self.watchdog.forget()
             self._open_folder(folder, free_folder if or_next else None)
+        place = self._writer.path if self._writer is not None else self._opening
+        if place is not None:
+            done.set_result(place)
+        else:
+            done.set_exception(SessionError(self.alarm or f"no recording can be made in {folder}"))
         self._rest()
 
     def stop(self) -> None:

@@ -106,7 +106,6 @@ class MosaicFile:
     def _write(self, tissue: TissueMap) -> None:
         if (state := (tissue, len(tissue.frames))) == self._written:
             return
-        self._written = state
         path, rule = self.path, self._options.rule
         for number in range(2, MOST_NUMBERS):
             if not self._files and path == self.path and rule.allows(path):
@@ -116,4 +115,5 @@ class MosaicFile:
                 break
         with new_file(path, rule) as temporary:
             height, width = write_map(temporary, tissue, self.mosaic.maps, self._size)
+        self._written = state
         self._files.append(f"{path}: a map of {tissue.count} frames, {width}x{height}")

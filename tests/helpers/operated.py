@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from browser_view import looking
+from browser_view import Looker, looking
 from session_runs import START_NS, make_run, noise
 from support import FakeEngine, Step, until
 
@@ -57,6 +57,8 @@ class Stage:
     address: str
     folder: Path
     page: BrowserSink | None = None
+    looker: Looker | None = None  # the page that calls
+    around: ExitStack = field(default_factory=ExitStack)
 
     def call(self, way: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Do the action by its ``way``, one of `WAYS`; by any but the registry ``ok`` tells whether it was done."""
@@ -64,8 +66,9 @@ class Stage:
             return self.operator.controls.call(name, arguments)
         if way == "socket":
             return ask(self.address, {"action": name, "arguments": arguments}, PATIENCE_S)
-        with looking(self.open_page()) as looker:
-            told: dict[str, Any] = looker.call(name, **arguments)
+        if self.looker is None:
+            self.looker = self.around.enter_context(looking(self.open_page()))
+        told: dict[str, Any] = self.looker.call(name, **arguments)
         refused = told.get("error") or told.get("asking")
         return {"ok": False, "error": refused} if refused else {"ok": True, **told}
 
@@ -146,6 +149,7 @@ def on_stage(
         ended.set()
         thread.join(PATIENCE_S)
         control.close()
+        stage.around.close()
         if stage.page is not None:
             stage.page.close()
         operator.close()

@@ -70,7 +70,7 @@ def make_frame(
     return Frame(image, number, time_ns)
 
 
-Step = Frame | Corrupt | Outage | None | Exception | Callable[[], None]
+Step = Frame | Corrupt | Outage | None | Exception | Callable[[], object]
 
 
 class ScriptedSource:

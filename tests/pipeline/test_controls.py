@@ -6,7 +6,8 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -217,6 +218,81 @@ def test_a_question_is_open_for_five_seconds_or_until_another_action() -> None:
     made.press("a")
     made.press("e")
     assert made.view.asking == ""
+
+
+def _ask(_subject: Any, sure: bool) -> Mapping[str, Any]:
+    return {"said": "done"} if sure else {"asking": "sure?"}
+
+
+def test_a_question_is_answered_by_who_was_asked() -> None:
+    ask: Action[Any] = Action(
+        "ask", "Ask.", _ask, (Argument("sure", bool, "whether", False),), key="a", quick=True
+    )
+    made = controls(ask)
+    assert "asking" in made.call("ask", by="one")
+    assert "asking" in made.call("ask", by="another")
+    assert "asking" in made.call("ask", by="one"), "the question is another's now"
+    assert made.press("a", by="one")
+    assert made.view.said == "done"
+    assert "asking" in made.call("ask", by="one"), "answered, it is asked anew"
+    assert made.call("ask", {"sure": True}, by="another")["said"] == "done"
+
+
+def test_what_is_seen_is_that_of_the_call_however_late_the_turn_comes() -> None:
+    gate, told = Gate(), []
+    look: Action[Any] = Action(
+        "look", "Look.", lambda _, seen: told.append(seen), seen=lambda subject: subject[-1]
+    )
+    made = controls(Action("wait", "Wait.", gate), look, wait_s=60)
+    made.subject.append("first")
+    threads = [threading.Thread(target=made.call, args=(name,)) for name in ("wait", "look")]
+    threads[0].start()
+    assert gate.begun.wait(30)
+    looked = threading.Event()
+    seen = made.actions["look"].seen
+    assert seen is not None
+
+    def look_and_tell(subject: Any) -> Any:
+        found = seen(subject)
+        looked.set()
+        return found
+
+    made.actions["look"] = replace(made.actions["look"], seen=look_and_tell)
+    threads[1].start()
+    assert looked.wait(30)
+    made.subject.append("second")
+    gate.opened.set()
+    for thread in threads:
+        thread.join(30)
+    assert told == ["first"]
+
+
+def test_view_and_held_image_are_of_one_moment() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def thaw(_subject: Any) -> None:
+        made.shown = None
+        begun.set()
+        assert goes_on.wait(30)
+        made.change(frozen=False)
+
+    made = controls(Action("thaw", "Thaw.", thaw, quick=True))
+    made.shown = cast(Any, "held")
+    made.change(frozen=True)
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=made.call, args=("thaw",)),
+        threading.Thread(target=lambda: found.append(made.seen)),
+    ]
+    threads[0].start()
+    assert begun.wait(30)
+    threads[1].start()
+    threads[1].join(0.1)
+    goes_on.set()
+    for thread in threads:
+        thread.join(30)
+    ((view, shown),) = found
+    assert (view.frozen, shown) == (False, None)
 
 
 def test_what_describes_the_actions_is_json_with_all_that_a_page_needs() -> None:

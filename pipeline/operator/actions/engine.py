@@ -8,7 +8,7 @@ from typing import Any
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.numbers import shortened
-from clesr.engines.models.registry import SCALES
+from clesr.engines.models.registry import SCALES, names_file
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.operator.operator import Operator
 
@@ -21,7 +21,7 @@ def _scale(operator: Operator, value: int) -> Mapping[str, Any]:
 
 
 def _model(operator: Operator, name: str) -> Mapping[str, Any]:
-    if ("/" in name or name.endswith(".safetensors")) and name != operator.settings.model:
+    if names_file(name) and name != operator.settings.model:
         raise UsageError(
             f"{shortened(name)} is a file; only that of --model, or a model by its name, can be had"
         )

@@ -27,6 +27,8 @@ def _mosaic(operator: Operator) -> Mapping[str, Any]:
 
 def _save_map(operator: Operator) -> Mapping[str, Any]:
     maps = _maps(operator)
+    if not maps.mosaic.growing:
+        raise UsageError("no map has begun; save it when an image has come")
     maps.save()
     return {"said": f"the map is being written beside {maps.path}"}
 

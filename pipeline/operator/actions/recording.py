@@ -10,8 +10,6 @@ from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.session.recorder import Recorder
 
-SOON_S = 4.0  # until the recorder must have taken up what it was told; less than a caller waits
-
 
 def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
     operator.recorder  # noqa: B018 - raises where there is none
@@ -20,7 +18,7 @@ def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
     if to == "start" or (not to and not going):
         if going:
             raise UsageError("a recording is going on already; stop it first")
-        begun = recordings.begin(folder)
+        begun = recordings.begin(folder).result()
         return {"said": "recording begins", "recording": True, "folder": str(begun)}
     if folder:
         raise UsageError("a folder is for a recording that begins; stop the present one first")
@@ -32,12 +30,13 @@ def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
 
 def _save_last(operator: Operator, seconds: float, folder: str) -> Mapping[str, Any]:
     place = operator.recordings.folder(folder)
-    made, frames = operator.recorder.save_last(place, seconds or None).result(SOON_S)
+    made, frames = operator.recorder.save_last(place, seconds or None).result()
     return {"said": f"the last {frames} frames are in {made}", "folder": str(made), "frames": frames}
 
 
-def _note(operator: Operator, text: str) -> Mapping[str, Any]:
-    folder, seconds = operator.recorder.note(text, _number(operator)).result(SOON_S)
+def _note(operator: Operator, moment: tuple[int, int | None], text: str) -> Mapping[str, Any]:
+    time_ns, number = moment
+    folder, seconds = operator.recorder.note(text, number, time_ns).result()
     if seconds is None:
         return {
             "said": "noted; the recording begins with the next image",
@@ -45,6 +44,10 @@ def _note(operator: Operator, text: str) -> Mapping[str, Any]:
             "seconds": None,
         }
     return {"said": f"noted at {seconds:.1f} s", "folder": str(folder), "seconds": round(seconds, 3)}
+
+
+def _moment(operator: Operator) -> tuple[int, int | None]:
+    return operator.pipeline.clock.now_ns(), _number(operator)
 
 
 def _number(operator: Operator) -> int | None:
@@ -76,7 +79,7 @@ RECORD: Action[Operator] = Action(
     ),
     key="r",
     group="Recording",
-    quick=True,
+    long=True,
 )
 SAVE_LAST: Action[Operator] = Action(
     "save-last",
@@ -88,6 +91,7 @@ SAVE_LAST: Action[Operator] = Action(
     ),
     key="l",
     group="Recording",
+    long=True,
 )
 NOTE: Action[Operator] = Action(
     "note",
@@ -96,6 +100,8 @@ NOTE: Action[Operator] = Action(
     (Argument("text", str, "what to note", "mark", minimum=1, maximum=1000),),
     key="n",
     group="Recording",
+    seen=_moment,
+    long=True,
 )
 ACKNOWLEDGE: Action[Operator] = Action(
     "acknowledge",

@@ -12,7 +12,7 @@ from clesr.pipeline.operator.operator import Operator
 def _quit(operator: Operator, sure: bool) -> Mapping[str, Any]:
     run = (operator, *operator.others)
     going = [each for each in run if each.recordings.going]
-    if going and not (sure or operator.controls.view.asking):
+    if going and not sure:
         return {"asking": _question([each.stream for each in going if each.stream])}
     for each in run:
         each.pipeline.stop()

@@ -13,13 +13,19 @@ from clesr.pipeline.frame import Result
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.operator.still import Still16, known_of
 
+Region = tuple[int, int, int, int]
 
-def _still(operator: Operator, dicom: bool) -> Mapping[str, Any]:
-    result, pipeline = operator.look(), operator.pipeline
+
+def _seen(operator: Operator) -> tuple[Result, Region | None]:
+    return operator.look(), operator.controls.view.region
+
+
+def _still(operator: Operator, seen: tuple[Result, Region | None], dicom: bool) -> Mapping[str, Any]:
+    (result, region), pipeline = seen, operator.pipeline
     known = {
         **known_of(result, pipeline.clock.now_ns()),
         "pixel_um": pipeline.pixel_um,
-        "region": operator.controls.view.region,
+        "region": region,
         "settings": {**operator.recorder.settings.settings, **result.settings},
         "status": pipeline.status(),
     }
@@ -49,4 +55,5 @@ STILL: Action[Operator] = Action(
     (Argument("dicom", bool, "whether to write it as DICOM, too", False),),
     key="s",
     group="Recording",
+    seen=_seen,
 )

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from clesr.pipeline.sinks.browser.feed import Feed
 
+Call = Callable[[str, Mapping[str, object], object], Mapping[str, Any]]
+
 
 class Loop(Protocol):
     """What runs the server; ``soon`` calls a function on its thread, from any."""
@@ -18,11 +20,11 @@ class Loop(Protocol):
 
 
 class Channel:
-    """A live stream or a replay, with the sockets that look at it. ``call`` does what a socket asks for, by name and
-    arguments, on a thread that may wait."""
+    """A live stream or a replay, with the sockets that look at it. ``call`` does what a socket asks for, by name,
+    arguments and who asks, on a thread that may wait; ``waits`` says of which names it does."""
 
-    def __init__(self, loop: Loop, call: Callable[[str, Mapping[str, object]], Mapping[str, Any]]) -> None:
-        self.call = call
+    def __init__(self, loop: Loop, call: Call, waits: Callable[[str], bool] = lambda _name: False) -> None:
+        self.call, self.waits = call, waits
         self.texts: dict[str, tuple[int, str]] = {}
         self.watchers: set[asyncio.Event] = set()  # of the server's thread
         self.ended = False

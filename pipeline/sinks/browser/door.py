@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
 from clesr.engines.common.addresses import is_loopback, names_this_machine
@@ -135,11 +134,9 @@ class Door:
         return hmac.new(self.token.encode(), b"clesr browser cookie", hashlib.sha256).hexdigest()
 
     def _has_cookie(self, header: str, port: int) -> bool:
-        try:
-            cookie = SimpleCookie(header).get(_cookie_name(port))
-        except CookieError:
-            return False
-        return cookie is not None and _same(cookie.value, self._pass())
+        """Whether ours is in the ``header``, whatever other programs of this host have left there beside it."""
+        cookies = (cookie.strip().partition("=") for cookie in header.split(";"))
+        return any(name == _cookie_name(port) and _same(value, self._pass()) for name, _, value in cookies)
 
 
 def _cookie_name(port: int) -> str:

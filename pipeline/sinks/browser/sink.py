@@ -56,7 +56,7 @@ class BrowserSink:
         self._map_ns: int | None = None  # when the map was shown last
         title = options.place.title if options.place is not None else "clesr"
         self._hello = {"title": title, "aspect": float(options.pixel_aspect), "qualities": QUALITIES}
-        self._channel = Channel(self.site, self._call)
+        self._channel = Channel(self.site, self._call, self._waits)
         with on_error(self._channel.end):
             self.site.join(title, self._channel)
         self._greet()
@@ -93,7 +93,8 @@ class BrowserSink:
         """What is to be shown, and how."""
         if self.controls is None:
             return self._newest, self._view
-        return self.controls.shown or self._newest, self.controls.view
+        view, held = self.controls.seen
+        return held or self._newest, view
 
     def _show(self) -> None:
         result, view = self._seen()
@@ -123,10 +124,13 @@ class BrowserSink:
         actions = [] if self.controls is None else self.controls.describe()
         self._channel.post("hello", {**self._hello, "quality": USUAL, "actions": actions})
 
-    def _call(self, name: str, arguments: Any) -> dict[str, Any]:
+    def _call(self, name: str, arguments: Any, by: object) -> dict[str, Any]:
         if self.controls is None:
             raise UsageError("the stream is still being opened")
-        return self.controls.call(name, arguments)
+        return self.controls.call(name, arguments, by=by)
+
+    def _waits(self, name: str) -> bool:
+        return self.controls is not None and self.controls.waits(name)
 
 
 def facts_of(result: Result) -> dict[str, Any]:

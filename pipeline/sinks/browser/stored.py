@@ -98,7 +98,7 @@ class Replay(Channel):
             self._changed.notify_all()
         super().end()
 
-    def _do(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, Any]:
+    def _do(self, name: str, arguments: Mapping[str, object], _by: object) -> Mapping[str, Any]:
         which = arguments.get("which", self._which)
         if name not in ("pause", "restart", "images") or which not in ("raw", "sr"):
             raise UsageError(f"{name[:40]} is nothing that a replay can do; it can pause, restart, images")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ON_THE_WAY = 2  # pictures that were sent and are not acknowledged, at most
 LEAD_NS = 15_000_000  # before a picture is drawn, in which the next one is made and sent
 LEARNED = 0.2  # of how long a picture took, on its way and to be drawn
-MOST_CALLS = 8  # that wait for their answers
+MOST_CALLS = 8  # that may wait for a disk or a device
 MOST_ANSWERS = 64  # that wait for the page to read them
 PIECE = (
     1 << 15
@@ -76,6 +76,8 @@ class Viewer:
         self._answers: deque[str] = deque()
         self._pieces: deque[str | bytes] = deque()  # of the picture that is being sent
         self._calls: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()  # those of them that may wait for a disk or a device
+        self._quick, self._asker = Threads(), object()
         self._page_clock = PageClock()
         self._sent = self._acknowledged = 0
         self._begun_ns = 0  # when the picture on its way was sent, or the one before it was drawn
@@ -159,16 +161,19 @@ class Viewer:
     def _begin(self, name: str, message: Message) -> None:
         if len(self._answers) >= MOST_ANSWERS:
             raise RuleBroken("answers are not read")
-        if len(self._calls) >= MOST_CALLS:
-            self._answer(message.id, {"error": f"{name}: {MOST_CALLS} actions are still at work; try again"})
+        waits = self._channel.waits(name)
+        if (waits and len(self._waiting) >= MOST_CALLS) or len(self._calls) >= MOST_ANSWERS:
+            self._answer(message.id, {"error": f"{name}: too many actions are still at work; try again"})
             return
-        task = asyncio.create_task(self._call(name, message))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task = asyncio.create_task(self._call(name, message, self._threads if waits else self._quick))
+        for tasks in (self._calls, self._waiting) if waits else (self._calls,):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
-    async def _call(self, name: str, message: Message) -> None:
+    async def _call(self, name: str, message: Message, threads: Threads) -> None:
+        """Those that wait for nothing have ``threads`` of their own, and are done beside any that do."""
         try:
-            told = dict(await self._threads.run(self._channel.call, name, message.arguments))
+            told = dict(await threads.run(self._channel.call, name, message.arguments, self._asker))
         except ClesrError as error:
             told = {"error": first_line(error)}
         except Exception as error:  # noqa: BLE001 - an action's fault is no reason to cut the page off

@@ -5,6 +5,7 @@ It is drawn by a process of its own, which gets what to draw as a message in mem
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 from clesr.engines.common.clock import SYSTEM, Clock
@@ -24,7 +25,8 @@ from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, Mouse, Pointer, Seen
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import Status
 
-ACKNOWLEDGE = "acknowledge"
+ACKNOWLEDGE, RECORD = "acknowledge", "record"
+BY = "window"  # who presses the keys
 QUIT_KEYS = ("q", "esc")
 REDRAW_NS = 100_000_000  # between two drawings while nothing changes: the age does
 SAID_NS = 5_000_000_000  # for which the answer to an action is shown
@@ -76,7 +78,7 @@ class DisplayWindow:
         self._looked: tuple[int, Pixels] | None = None  # the map, and when it was looked at
         self._layout: Layout | None = None
         self._alarm: Box | None = None
-        self._alarm_shown = ""
+        self._alarm_shown, self._recording_shown = "", False
         self._mouse = Mouse(self._act)
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
         with on_error(self._process.end):
@@ -148,17 +150,18 @@ class DisplayWindow:
         )  # fmt: skip
 
     def _send(self, status: Status, now: int) -> None:
-        controls, view = self._controls, self.view
+        controls = self._controls
+        view, held = controls.seen if controls is not None else (self._view, None)
         result = self._newest
         age_ns = None
-        if controls is not None and view.frozen and controls.shown is not None:
-            result = controls.shown
+        if view.frozen and held is not None:
+            result = held
             age_ns = now - result.frame.time_ns
         if view.said != self._said:
             self._said, self._said_ns = view.said, now
         elif view.said and now - self._said_ns > SAID_NS and controls is not None:
-            view = controls.change(said="")
-            self._said = ""
+            controls.change(said="")
+            self._said, view = "", replace(view, said="")
         actions = tuple(controls.describe()) if controls is not None and (view.help or status.alarm) else ()
         marked, joined = self._mouse.marked, self._map(view, now)
         self._sent = Scene(result, status, view, age_ns, self._aspect, actions, marked, joined)
@@ -197,7 +200,9 @@ class DisplayWindow:
             Layout(Box(*layout[0]), Box(*layout[1]), tuple(layout[2]), layout[3]) if layout else None
         )
         self._alarm = Box(*alarm) if alarm else None
-        self._alarm_shown = self._sent.status.alarm if alarm and self._sent is not None else ""
+        if self._sent is not None:
+            self._alarm_shown = self._sent.status.alarm if alarm else ""
+            self._recording_shown = self._sent.status.recording
         self.shown += bool(self._drawing)
         self._drawing = None
         self._rests_until_ns = self._clock.now_ns() + int(self._pace.rest_s(said["took_s"]) * 1e9)
@@ -209,21 +214,22 @@ class DisplayWindow:
         return controls is not None and name is not None and controls.actions[name].repeats
 
     def _press(self, key: str) -> None:
-        """What the user wants by ``key``."""
+        """What the user wants by ``key``: a recording ends where one was seen, and else begins."""
         controls = self._controls
-        if key == "esc" and controls is not None:
-            key = self._escape(controls)
-        if not key:
-            return
-        if controls is not None and controls.meant_by(key) == ACKNOWLEDGE:
-            self._act(ACKNOWLEDGE)
-        elif controls is not None and controls.press(key):
-            if controls.meant_by(key) == "quit" and not controls.view.asking:
+        if controls is None:
+            if key.lower() in QUIT_KEYS:
                 self._keyboard.end()
-        elif key.lower() in QUIT_KEYS:
-            self._keyboard.end()
-        elif key.lower() == "f" and controls is None:
-            self._view = ViewState(overlay=not self._view.overlay)
+            elif key.lower() == "f":
+                self._view = ViewState(overlay=not self._view.overlay)
+            return
+        if key == "esc":
+            key = self._escape(controls)
+        name = controls.meant_by(key)
+        if name == ACKNOWLEDGE:
+            self._act(ACKNOWLEDGE)
+        else:
+            seen = {"to": "stop" if self._recording_shown else "start"} if name == RECORD else {}
+            controls.press(key, seen, by=BY)
 
     def _escape(self, controls: Controls[Any]) -> str:
         """Leave what covers the image, the question first; else the key that Esc stands for."""
@@ -254,6 +260,6 @@ class DisplayWindow:
             values = (self._alarm_shown,)
         names = [argument.name for argument in controls.actions[action].arguments]
         try:
-            controls.call(action, dict(zip(names, values, strict=False)))
+            controls.call(action, dict(zip(names, values, strict=False)), by=BY)
         except Exception as error:  # noqa: BLE001 - the mouse must not end the view
             controls.change(said=f"{action}: {first_line(error)}")

@@ -213,9 +213,9 @@ class PageMessages(Staged):
         await Viewer(cast(WebSocket, wire), channel, Threads()).run()
         channel.end()
 
-    def _call(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, Any]:
+    def _call(self, name: str, arguments: Mapping[str, object], by: object) -> Mapping[str, Any]:
         try:
-            return self.stage.operator.controls.call(name, arguments)
+            return self.stage.operator.controls.call(name, arguments, by)
         except ClesrError:
             raise
         except Exception as error:

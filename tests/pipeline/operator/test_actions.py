@@ -6,11 +6,13 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -175,6 +177,9 @@ def test_a_key_goes_round_all_choices(stage: Stage, name: str, count: int) -> No
         ("save-map", {}, "no map is made; start with --mosaic FILE.ome.tif"),
         ("scale", {"value": 3}, "value is 3; give one of 0, 2, 4, 8"),
         ("model", {"name": "/etc/x.safetensors"}, "'/etc/x.safetensors' is a file"),
+        ("model", {"name": "x.bin"}, "'x.bin' is a file; only that of --model"),
+        ("model", {"name": "w.SAFETENSORS"}, "'w.SAFETENSORS' is a file"),
+        ("model", {"name": "w/densenet"}, "'w/densenet' is a file"),
         ("record", {"to": "stop"}, "nothing is recorded that could be stopped"),
         ("record", {"folder": "../x"}, "'../x' is no name"),
         ("record", {"folder": "/etc/x"}, "'/etc/x' is no name"),
@@ -221,6 +226,24 @@ def test_a_recording_with_notes_begins_and_ends(tmp_path: Path, way: str) -> Non
         assert verify(tmp_path / name).complete
 
 
+def test_a_recording_says_which_folder_it_got_or_why_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with on_stage(tmp_path, raising=(ClesrError,)) as stage:
+        for name, made in (("", "s"), ("findings", "findings"), ("findings", "findings-2"), ("", "s-2")):
+            told = stage.call("registry", "record", {"folder": name})
+            assert told["folder"] == str(tmp_path / made)
+            stage.more_frames()
+            stage.call("registry", "record", {"to": "stop"})
+            stage.more_frames()
+        with pytest.raises(ClesrError, match=r"no recording can be made beside .*file"):
+            stage.call("registry", "record", {"folder": "file"})
+        assert stage.operator.pipeline.status().alarm.startswith("NOTHING IS RECORDED: ")
+        assert not stage.operator.recordings.going
+        stage.operator.pipeline.alarms.acknowledge()
+    for made in ("s", "findings", "findings-2", "s-2"):
+        assert verify(tmp_path / made).complete
+
+
 @WAYS
 def test_scale_and_model_are_switched_while_it_records(tmp_path: Path, way: str) -> None:
     def shown(operator: Operator, scale: int, model: str) -> bool:
@@ -250,6 +273,7 @@ def test_a_map_is_shown_and_written_while_it_grows(tmp_path: Path, way: str) -> 
         assert stage.call(way, "mosaic", {})["on"]
         assert stage.operator.controls.view.mosaic
         assert not (tmp_path / "map.ome.tif").exists()
+        until(lambda: maps.mosaic.growing, PATIENCE_S)
         stage.call(way, "save-map", {})
         until((tmp_path / "map.ome.tif").exists, PATIENCE_S)
         assert not stage.call(way, "mosaic", {})["on"]
@@ -318,6 +342,74 @@ def test_the_last_seconds_are_saved(tmp_path: Path, way: str) -> None:
         assert stage.call(way, "save-last", {})["folder"] == str(tmp_path / "s")
 
 
+def test_what_the_disk_holds_up_goes_on_and_says_when_it_has_ended(
+    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not done again meanwhile; other actions are."""
+    stage, controls = own_stage, own_stage.operator.controls
+    saved: Future[tuple[Path, int]] = Future()
+    noted: Future[tuple[Path, float | None]] = Future()
+    save, note = (mock.Mock(return_value=future) for future in (saved, noted))
+    monkeypatch.setattr(stage.operator.recorder, "save_last", save)
+    monkeypatch.setattr(stage.operator.recorder, "note", note)
+    for name in ("save-last", "note"):
+        controls.wait_s = 0.01
+        with pytest.raises(ClesrError, match=f"^{name} has not ended within 0.01 s; it goes on, and says so"):
+            stage.call("registry", name, {})
+        with pytest.raises(ClesrError, match=f"^{name} was not begun: {name} has not ended yet"):
+            stage.call("registry", name, {})
+    controls.wait_s = PATIENCE_S
+    assert stage.call("registry", "still", {})["files"]
+    saved.set_result((Path("last"), 7))
+    until(lambda: controls.view.said == "the last 7 frames are in last", PATIENCE_S)
+    noted.set_result((Path("s"), 1.25))
+    until(lambda: controls.view.said == "noted at 1.2 s", PATIENCE_S)
+    assert (save.call_count, note.call_count) == (1, 1)
+
+
+def test_a_still_and_a_note_are_of_the_moment_at_which_they_were_asked_for(tmp_path: Path) -> None:
+    """Whatever they had to wait for."""
+    looked = {name: threading.Event() for name in ("still", "note")}
+    told: dict[str, Any] = {}
+
+    def telling(name: str, look: Any, operator: Operator) -> Any:
+        found = look(operator)
+        looked[name].set()
+        return found
+
+    with on_stage(tmp_path) as stage:
+        controls = stage.operator.controls
+        controls.wait_s = PATIENCE_S
+        stage.call("registry", "record", {})
+        stage.more_frames()
+        held = controls.shown = stage.operator.look()
+        threads = []
+        for name in looked:
+            action = controls.actions[name]
+            controls.actions[name] = replace(action, seen=partial(telling, name, action.seen))
+            work = partial(stage.call, "registry", name, {})
+            threads.append(threading.Thread(target=lambda name=name, work=work: told.update({name: work()})))
+        with controls._turn, controls._turns["note"]:
+            for thread in threads:
+                thread.start()
+            assert all(each.wait(PATIENCE_S) for each in looked.values())
+            before_ns = stage.operator.pipeline.clock.now_ns()
+            controls.shown = None
+            stage.more_frames()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    assert told["still"]["number"] == held.frame.number
+    (note,) = read_session(tmp_path / "s").notes()
+    assert note.number == held.frame.number
+    assert note.time_ns <= before_ns
+
+
+def test_a_map_that_has_not_begun_is_not_said_to_be_written(own_stage: Stage) -> None:
+    own_stage.operator.maps = MosaicFile(f"mosaic:{own_stage.folder}/map.ome.tif")
+    with pytest.raises(UsageError, match="no map has begun; save it when an image has come"):
+        own_stage.call("registry", "save-map", {})
+
+
 def test_without_kept_seconds_a_line_says_how_to_keep_them(tmp_path: Path) -> None:
     with on_stage(tmp_path) as stage, pytest.raises(ClesrError, match=r"--retro S keeps"):
         stage.call("registry", "save-last", {})
@@ -342,6 +434,17 @@ def test_quit_asks_while_something_is_recorded(tmp_path: Path, way: str) -> None
             stage.operator.controls.press("q")
         until(lambda: stage.operator.pipeline.status().state in ("draining", "stopped"))
     assert verify(tmp_path / "s").complete
+
+
+def test_a_question_that_one_was_asked_another_does_not_answer(tmp_path: Path) -> None:
+    with on_stage(tmp_path) as stage:
+        stage.call("registry", "record", {})
+        stage.more_frames()
+        for way in ("socket", "page", "registry"):
+            stage.call(way, "quit", {})
+            assert not has_ended(stage), way
+        stage.call("page", "quit", {})
+        assert stage.call("page", "quit", {})["said"] == "stopping"
 
 
 def has_ended(stage: Stage) -> bool:

@@ -17,10 +17,10 @@ from support import ListSink, until
 from zmq_peers import peer_context
 
 from clesr.engines.common.errors import ClesrError, SinkError, UsageError
-from clesr.pipeline.controls import Action, Controls
+from clesr.pipeline.controls import Action, Argument, Controls
 from clesr.pipeline.curve import make_keys
 from clesr.pipeline.frame import Result
-from clesr.pipeline.operator.control_socket import MOST_BYTES, REFUSED_BYTES, ControlSocket, ask
+from clesr.pipeline.operator.control_socket import MOST_BYTES, REFUSED_BYTES, WAITING, ControlSocket, ask
 from clesr.pipeline.operator.plain import plain
 
 
@@ -151,6 +151,39 @@ def test_an_action_that_hangs_is_told_and_others_are_done() -> None:
             "said": "done",
             "number": None,
         }
+    finally:
+        gate.set()
+        made.close()
+
+
+def test_what_waits_is_answered_when_it_ends_and_holds_up_no_other() -> None:
+    gate = threading.Event()
+
+    def hang(_subject: None, number: int) -> dict[str, int]:
+        assert gate.wait(60)
+        return {"number": number}
+
+    actions: tuple[Action[None], ...] = (
+        Action("hang", "Hang.", hang, (Argument("number", int, "which"),)),
+        Action("now", "Now.", lambda _: {"said": "done"}, quick=True),
+    )
+    address = "zmq+ipc://@clesr-many"
+    made = ControlSocket(address)
+    made.serve({"live": (Controls(None, actions, wait_s=60), lambda: pytest.fail("no status was asked for"))})
+    try:
+        with peer_context() as context, context.socket(zmq.DEALER) as peer:
+            peer.connect(address.removeprefix("zmq+"))
+            peer.send_multipart([b"no empty part before it"])
+            for number in range(WAITING + 1):
+                asked = {"action": "hang", "arguments": {"number": number}}
+                peer.send_multipart([b"", json.dumps(asked).encode()])
+            _, refused = peer.recv_multipart()
+            assert f"{WAITING} requests are still at work" in json.loads(refused)["error"]
+            assert ask(address, {"action": "now"}, 30)["said"] == "done"
+            assert not ask(address, {"action": "nothing"}, 30)["ok"]
+            gate.set()
+            told = [json.loads(peer.recv_multipart()[1]) for _ in range(WAITING)]
+        assert sorted(each["number"] for each in told) == list(range(WAITING))
     finally:
         gate.set()
         made.close()

@@ -350,6 +350,18 @@ def test_alarms_are_few_and_the_newest_is_seen() -> None:
     assert alarms.acknowledged[-1] == earlier
 
 
+def test_an_alarm_that_comes_again_is_counted_once() -> None:
+    alarms = Alarms()
+    for _ in range(2):
+        for number in range(22):
+            alarms.add(f"alarm {number}")
+    assert len(alarms.waiting) == 21
+    assert alarms.waiting[-1] == "EARLIER ALARMS: 2 more, which stand among the messages"
+    for number in range(5000):
+        alarms.add(f"another {number}")
+    assert alarms.waiting[-1] == "EARLIER ALARMS: at least 1000 more, which stand among the messages"
+
+
 def test_an_alarm_that_was_not_shown_is_not_acknowledged_and_comes_next() -> None:
     alarms = Alarms()
     for text in ("first", "second", "third"):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,28 @@ def test_without_a_frame_there_is_no_session(tmp_path: Path) -> None:
         read_session(tmp_path / "s")
 
 
+def test_whoever_asked_hears_also_where_the_recorder_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = make_run([], retro_s=1.0)
+    recorder = run.recorder
+    assert isinstance(recorder, Recorder)
+
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    for name in ("start", "note", "save_last"):
+        monkeypatch.setattr(recorder._segments, name, broken)
+    for asked in (recorder.start(tmp_path / "s"), recorder.note("x"), recorder.save_last(tmp_path / "t")):
+        with pytest.raises(SessionError, match="the recorder failed: "):
+            asked.result(60)
+    with pytest.raises(SessionError):
+        run.run()
+    for asked in (recorder.start(tmp_path / "s"), recorder.note("x"), recorder.save_last(tmp_path / "t")):
+        with pytest.raises(SessionError, match="the run has ended"):
+            asked.result(60)
+
+
 def test_an_sr_image_that_comes_before_the_first_raw_one_is_no_fault(tmp_path: Path) -> None:
     source = SourceInfo("scripted", True, 25.0)
     provenance = Provenance(source, 2, lambda raw: (2 * raw[0], 2 * raw[1]), RecorderSettings(), CLOCK)
@@ -367,7 +390,7 @@ def test_an_sr_image_that_comes_before_the_first_raw_one_is_no_fault(tmp_path: P
         ImageFormat((12, 18), np.dtype(np.uint8)),
     )
     messages: list[Callable[[], None]] = [
-        lambda: segments.start(tmp_path),
+        lambda: segments.start(tmp_path, Future()),
         lambda: segments.on_missed(Entry(Record(number=0, captured_ns=0, ticks=0)), images, TOO_SLOW),
         lambda: segments.on_sr(0, ImageEncoder("ffv1", images, fps=25.0, threads=1).encode(noise(0))),
         lambda: segments.on_settled(0, {"outcome": Outcome.UPSCALED}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,6 +20,7 @@ from clesr.engines.common.image import Image
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.mosaic.ome import frames_of
+from clesr.pipeline.sinks import mosaic as module
 from clesr.pipeline.sinks.mosaic import MosaicFile
 from clesr.pipeline.sinks.registry import SinkOptions, open_sink
 
@@ -114,6 +116,32 @@ def test_a_map_that_was_saved_last_is_not_written_twice(tmp_path: Path, make_res
     sink.mosaic.save()
     sink.close()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("full_at", ["save", "jump"])
+def test_a_map_that_a_full_disk_took_not_is_written_at_the_end_where_there_is_room(
+    tmp_path: Path, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch, full_at: str
+) -> None:
+    path, images = tmp_path / "map.ome.tif", scenes(2)
+    sink = MosaicFile(str(path), share=1)
+    for number, image in enumerate(images[:5]):
+        sink.write(make_result(image, number))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_map", full)
+        if full_at == "save":
+            sink.save()
+        else:  # with the third frame of other tissue
+            for number in (5, 6):
+                sink.write(make_result(images[number], number))
+        with pytest.raises(SinkError, match="free some space"):
+            sink.write(make_result(images[7], 7))
+    assert list(tmp_path.iterdir()) == []
+    assert sink.close() == f"{path}: a map of 5 frames, 140x135"
+    assert [frame["number"] for frame in frames_of(path)["frames"]][:5] == list(range(5))
 
 
 def test_failed_frames_are_listed_and_not_drawn(tmp_path: Path, make_result: MakeResult) -> None:

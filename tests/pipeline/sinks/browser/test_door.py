@@ -125,6 +125,10 @@ def test_a_cookie_lets_in_and_nothing_else_does() -> None:
     cookie = door.cookie(8765).partition(";")[0]
     assert visit(door, cookie=cookie) is None
     assert visit(door, cookie=f"other=1; {cookie}", host="probe.example") is None
+    for others in ('a b=1; {}; c="', "{}; x[0]=1; , =", 'json={{"a":1}}; {}', "\xff=é;{};;"):
+        assert visit(door, cookie=others.format(cookie)) is None, (
+            "whatever other programs leave in the browser"
+        )
     name, _, value = cookie.partition("=")
     wrong = (
         "",

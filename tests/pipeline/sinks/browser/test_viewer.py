@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -224,12 +225,11 @@ def test_a_page_that_never_reads_is_dropped_and_disturbs_nobody(
 
 
 def test_actions_that_wait_hold_up_no_picture(shown: Shown) -> None:
-    import threading
-
     go_on = threading.Event()
     channel = shown.sink.site.channel(0)
     assert channel is not None
-    channel.call = lambda _name, _arguments: {"said": str(go_on.wait(60))}
+    channel.call = lambda _name, _arguments, _by: {"said": str(go_on.wait(60))}
+    channel.waits = lambda _name: True
     with looking(shown.url) as looker:
         for number in range(viewer.MOST_CALLS + 1):
             looker.send(call="still", id=number)
@@ -240,6 +240,42 @@ def test_actions_that_wait_hold_up_no_picture(shown: Shown) -> None:
         assert looker.picture().header["number"] == 3
         go_on.set()
         assert {looker.text("told")["id"] for _ in range(viewer.MOST_CALLS)} == set(range(viewer.MOST_CALLS))
+
+
+def test_actions_that_wait_hold_up_none_that_do_not(shown: Shown) -> None:
+    """Not those of the page that waits, nor another's, however many wait."""
+    go_on = threading.Event()
+    channel = shown.sink.site.channel(0)
+    assert channel is not None
+    channel.call = lambda name, _arguments, _by: {"said": str(name == "freeze" or go_on.wait(60))}
+    channel.waits = lambda name: name != "freeze"
+    with looking(shown.url) as one, looking(shown.url) as other, looking(shown.url) as third:
+        for page in (one, other, third):
+            for number in range(viewer.MOST_CALLS):
+                page.send(call="still", id=number + 10)
+        for page in (one, other, third):
+            assert page.call("freeze")["id"] == 7, "answered first"
+        go_on.set()
+        for page in (one, other, third):
+            assert {page.text("told")["id"] for _ in range(viewer.MOST_CALLS)} == set(
+                range(10, viewer.MOST_CALLS + 10)
+            )
+
+
+def test_of_two_pages_each_is_asked(shown: Shown) -> None:
+    asked: list[object] = []
+    channel = shown.sink.site.channel(0)
+    assert channel is not None
+
+    def call(_name: str, _arguments: object, by: object) -> dict[str, Any]:
+        asked.append(by)
+        return {}
+
+    channel.call = call
+    with looking(shown.url) as one, looking(shown.url) as other:
+        for page in (one, other, one):
+            page.call("quit")
+    assert asked[0] is asked[2] is not asked[1]
 
 
 def test_no_answer_is_left_out_and_who_reads_none_is_cut_off(shown: Shown) -> None:

@@ -27,7 +27,7 @@ from clesr.pipeline.sinks.window.window import DisplayWindow
 from clesr.pipeline.status import Status
 
 SHAPE = (400, 400)
-ESC, F1 = 27, 65470
+ESC, F1, F10 = 27, 65470, 65479
 
 
 class Listening:
@@ -91,8 +91,8 @@ def action(name: str, *arguments: str, key: str = "", **changed: Any) -> Action[
     return Action(name, f"Does {name}.", call, made, key=key, quick=True)
 
 
-def _quit(run: Run) -> Mapping[str, Any]:
-    if run.recording and not run.controls.view.asking:
+def _quit(run: Run, sure: bool) -> Mapping[str, Any]:
+    if run.recording and not sure:
         return {"asking": "sure?"}
     run.done.append(("quit", {}))
     return {"said": "stopping"}
@@ -133,9 +133,24 @@ def _view(field: str, name: str) -> Action[Run]:
 _ACKNOWLEDGE: Action[Run] = Action(
     "acknowledge", "Seen.", _acknowledge, (Argument("alarm", str, "which", ""),), key="u", quick=True
 )
+
+
+def _record(run: Run, **given: str) -> Mapping[str, Any]:
+    run.done.append(("record", given))
+    return {}
+
+
+_RECORD: Action[Run] = Action(
+    "record",
+    "Record.",
+    _record,
+    tuple(Argument(n, str, n, "") for n in ("folder", "to")),
+    key="r",
+    quick=True,
+)
 ACTIONS: list[Action[Run]] = [
     Action("freeze", "Hold.", _freeze, key="space", quick=True),
-    Action("quit", "End.", _quit, key="q", quick=True),
+    Action("quit", "End.", _quit, (Argument("sure", bool, "whether", False),), key="q", quick=True),
     Action("broken", "Breaks.", _breaks, key="b", quick=True),
     action("fidelity", key="f", overlay=True),
     Action("nearer", "Nearer.", _nearer, key="+", quick=True, repeats=True),
@@ -252,8 +267,54 @@ def test_quitting_asks_first_while_something_is_recorded() -> None:
     assert not desk.view.asking
     assert desk.run.done == []
     assert desk.press("q")
-    assert not desk.press("q")
+    desk.run.controls.change(asking="")
+    assert desk.press("q")
+    assert desk.run.done == [], "somebody did something else meanwhile: asked again"
+    assert desk.press("q"), "the action ends the run, and not the window"
     assert desk.run.done == [("quit", {})]
+
+
+def test_a_question_that_goes_while_it_is_asked_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page may do something between the window's key and its look at what came of it."""
+    desk = Desk()
+    desk.run.recording = True
+    press = desk.run.controls.press
+
+    def and_then(*key: Any, **more: Any) -> bool:
+        done = press(*key, **more)
+        desk.run.controls.change(asking="")
+        return done
+
+    monkeypatch.setattr(desk.run.controls, "press", and_then)
+    assert all(desk.press("q") for _ in range(3))
+    assert desk.run.done == []
+
+
+@pytest.mark.parametrize("key", ["", "f10"])
+def test_a_key_that_quits_no_more_does_nothing(key: str) -> None:
+    desk = Desk()
+    desk.run.controls = desk.window.controls = Controls(desk.run, ACTIONS, {"quit": key})
+    desk.run.recording = True
+    for pressed in ("q", "Q", ESC, ESC)[: 2 if key else 4]:
+        assert desk.press(pressed)
+    assert desk.run.done == []
+    assert not desk.view.asking
+    if key:
+        for _ in range(2):
+            desk.press(F10)
+        assert desk.run.done == [("quit", {})]
+
+
+@pytest.mark.parametrize(("recording", "to"), [(False, "start"), (True, "stop")])
+def test_a_recording_that_was_seen_ends_and_else_one_begins(recording: bool, to: str) -> None:
+    """Whatever somebody else has begun or ended since."""
+    desk = Desk()
+    desk.run.controls = desk.window.controls = Controls(desk.run, [_RECORD])
+    desk.window.refresh(replace(LIVE, recording=recording))
+    desk.window.refresh(replace(LIVE, recording=recording))
+    desk.process.said.append({"key": ord("r"), "repeated": False})
+    desk.window.refresh(replace(LIVE, recording=not recording))
+    assert desk.run.done == [("record", {"folder": "", "to": to})]
 
 
 def test_a_key_that_is_held_neither_answers_its_own_question_nor_switches_back() -> None:
@@ -292,7 +353,7 @@ def test_esc_leaves_what_covers_the_image_and_then_quits() -> None:
     assert (desk.view.help, desk.view.full_screen) == (False, True)
     assert desk.press(ESC)
     assert not desk.view.full_screen
-    assert not desk.press(ESC)
+    desk.press(ESC)
     assert desk.run.done[-1] == ("quit", {})
 
 
@@ -302,6 +363,7 @@ def test_a_key_is_for_the_window_that_has_it_but_the_end_is_for_all() -> None:
     left.press("f")
     assert right.tick()
     assert right.run.done == []
+    left.window.controls = None
     assert not left.press("q")
     assert not right.tick()
 
