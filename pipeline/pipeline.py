@@ -371,6 +371,7 @@ class Pipeline:
             switching=self._engines.words,
             switch_error=self._engines.error,
             temporal=self.temporal,
+            cores=self.prepare.cores is not None and self.prepare.remove_cores,
             engine_restarts=self._client.restarts,
             source_restarts=restarts_of(self.source),
             **self.alarms.status(),

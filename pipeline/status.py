@@ -70,7 +70,8 @@ class Status:
     does not go on. ``damaged`` counts frames that build on damaged
     pictures, ``outages`` when the source was away. ``scale`` is that of the next image. ``switching`` says in words
     which engine is on its way, ``switch_error`` why the last one did not take over; ``temporal`` whether earlier frames
-    help. ``engine_restarts`` and ``source_restarts`` count how often each was opened again after it had failed.
+    help, ``cores`` whether the pattern of fibre cores is removed. ``engine_restarts`` and ``source_restarts`` count how
+    often each was opened again after it had failed.
     ``pixel_um`` is the width of a captured pixel in micrometres, None where nobody knows."""
 
     state: State
@@ -101,6 +102,7 @@ class Status:
     switching: str = ""
     switch_error: str = ""
     temporal: bool = False
+    cores: bool = False
     pixel_um: float | None = None
     sinks: Mapping[str, SinkStatus] = field(default_factory=dict)
     troubles: Mapping[str, str] = field(default_factory=dict)

@@ -12,11 +12,11 @@ import numpy as np
 
 from clesr.engines.common.image import Pixels
 from clesr.engines.common.resample import quantise, resize
-from clesr.engines.view import eight_bits, field_of_view
+from clesr.engines.view import TILE, eight_bits, field_of_view
 from clesr.pipeline.display.layout import Box, edge_of, visible
 from clesr.pipeline.display.overlay import Canvas, cover_of, tint
 from clesr.pipeline.display.view_state import Contrast, Mode, ViewState
-from clesr.pipeline.frame import Image, Result
+from clesr.pipeline.frame import Fidelity, Image, Outcome, Result
 
 OUTER = 0.005  # of the grey levels become black, and so many white
 CLIP, TILES = 2.0, (8, 8)  # of CLAHE
@@ -35,7 +35,7 @@ def compose(result: Result, view: ViewState) -> Pixels | Canvas:
         images = [np.asarray(cv2.createCLAHE(CLIP, TILES).apply(image), np.uint8) for image in images]
     table = _table(levels_of(result, view), view.lookup_table)
     shown = [_looked_up(_cut(image, crop), table) for image in images]
-    if view.overlay and result.check is not None and view.mode not in (Mode.RAW, Mode.BICUBIC):
+    if view.overlay and shown_check(result, view) is not None:
         shown = [_in_colour(image) for image in shown]
         shown[-1] = tint(shown[-1], _cut(_cover(result, view, shape), crop))
     return shown[0] if len(shown) == 1 else np.hstack(shown)
@@ -45,6 +45,21 @@ def shown_shape(result: Result, view: ViewState) -> tuple[int, int]:
     """(H, W) of the whole image of which ``view`` shows a part."""
     height, width = (result.frame.image if view.mode is Mode.RAW else result.image).shape
     return height, width
+
+
+def shown_check(result: Result, view: ViewState) -> Fidelity | None:
+    """What was found of the image of the network; None where ``view`` does not show that, or nothing was found."""
+    return None if view.mode in (Mode.RAW, Mode.BICUBIC) else result.check
+
+
+def worst_tile(result: Result, view: ViewState) -> tuple[float, float, float, float] | None:
+    """The tile of the image of the network that agrees least with what was measured, as shares of the image's width and
+    height: left, top, right, bottom; None where it is not below the limit, or ``view`` does not show that image."""
+    check = shown_check(result, view)
+    if check is None or not check.below_limit or check.worst_at is None or result.outcome is Outcome.FAILED:
+        return None
+    (row, column), (height, across) = check.worst_at, result.lr.shape
+    return column / across, row / height, (column + TILE) / across, (row + TILE) / height
 
 
 def levels_of(result: Result, view: ViewState) -> tuple[float, float] | None:

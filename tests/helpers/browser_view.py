@@ -72,7 +72,9 @@ class Subject:
         self.controls: Controls[Subject] = Controls(self, ACTIONS)
 
 
-def _noting(name: str, changes: bool = False) -> Any:
+def noting(name: str, changes: bool = False) -> Any:
+    """What an action ``name`` does: note that it was called; where it ``changes`` the view, that too."""
+
     def call(subject: Subject, **arguments: Any) -> Mapping[str, Any]:
         subject.calls.append((name, arguments))
         if changes:
@@ -99,23 +101,23 @@ _share: dict[str, Any] = {"minimum": 0.0, "maximum": 1.0}
 ACTIONS: tuple[Action[Subject], ...] = (
     Action("freeze", "Hold the image.", _freeze, key="space"),
     Action(
-        "mode", "What is shown.", _noting("mode", True),
+        "mode", "What is shown.", noting("mode", True),
         (Argument("mode", str, "which", choices=("sr", "wipe", "side-by-side", "bicubic", "raw")),),
     ),
-    Action("wipe", "Where the edge is.", _noting("wipe", True), (Argument("position", float, "share", **_share),)),
-    Action("zoom", "How large.", _noting("zoom", True), (Argument("zoom", float, "times", minimum=1, maximum=32),)),
+    Action("wipe", "Where the edge is.", noting("wipe", True), (Argument("position", float, "share", **_share),)),
+    Action("zoom", "How large.", noting("zoom", True), (Argument("zoom", float, "times", minimum=1, maximum=32),)),
     Action(
-        "region", "Mark a part.", _noting("region"),
+        "region", "Mark a part.", noting("region"),
         tuple(Argument(name, int, name, minimum=0, maximum=10_000) for name in ("x", "y", "width", "height")),
     ),
-    Action("scale-bar", "A bar.", _noting("scale-bar", True), key="b"),
-    Action("still", "Take a still.", _noting("still"), (Argument("dicom", bool, "DICOM too", False),), "s", "Keep"),
-    Action("note", "Write down.", _noting("note"), (Argument("text", str, "words", maximum=200),), "n", "Keep"),
-    Action("acknowledge", "Seen.", _noting("acknowledge"), (Argument("alarm", str, "which", ""),), "a", "Run"),
-    Action("quit", "End.", _noting("quit"), (Argument("sure", bool, "no question", False),), "q", "Run"),
+    Action("scale-bar", "A bar.", noting("scale-bar", True), key="b"),
+    Action("still", "Take a still.", noting("still"), (Argument("dicom", bool, "DICOM too", False),), "s", "Keep"),
+    Action("note", "Write down.", noting("note"), (Argument("text", str, "words", maximum=200),), "n", "Keep"),
+    Action("acknowledge", "Seen.", noting("acknowledge"), (Argument("alarm", str, "which", ""),), "a", "Run"),
+    Action("quit", "End.", noting("quit"), (Argument("sure", bool, "no question", False),), "q", "Run"),
     Action("fail", "Cannot work.", _fail, group="Run"),
-    Action("help", "Show the keys.", _noting("help"), key="h", group="Run"),
-    Action("full-screen", "Fill the screen.", _noting("full-screen"), key="F", group="Run"),
+    Action("help", "Show the keys.", noting("help"), key="h", group="Run"),
+    Action("full-screen", "Fill the screen.", noting("full-screen"), key="F", group="Run"),
 )  # fmt: skip
 
 

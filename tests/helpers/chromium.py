@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ def program() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+class Navigated(Exception):
+    """The page went elsewhere, or was loaded anew, before it answered."""
+
+
 class Page:
     """A tab of the browser."""
 
@@ -52,6 +56,8 @@ class Page:
         while True:
             said = json.loads(self._socket.recv(60))
             if said.get("id") == number:
+                if "navigated" in str(said.get("error")):
+                    raise Navigated
                 assert "error" not in said, said
                 result: dict[str, Any] = said["result"]
                 return result
@@ -75,9 +81,12 @@ class Page:
     def wait(self, script: str, seconds: float = 20.0) -> None:
         """Wait until ``script`` gives something true."""
         end = SYSTEM.now_ns() + seconds * 1e9
-        while not self.run(f"Promise.resolve({script}).then(Boolean)"):
+        while True:
+            with suppress(Navigated):
+                if self.run(f"Promise.resolve({script}).then(Boolean)"):
+                    return
+                self.run("new Promise((done) => setTimeout(done, 20))")
             assert SYSTEM.now_ns() < end, f"never: {script}; {self.errors}"
-            self.run("new Promise((done) => setTimeout(done, 20))")
 
     def press(self, key: str, *, shift: bool = False, held: int = 0) -> None:
         """Press and release ``key``, which repeats ``held`` times before."""

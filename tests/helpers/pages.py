@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from browser_view import Shown, numbered, result_of, status
+from browser_view import ACTIONS, Shown, numbered, result_of, status
 from waits import joined
+
+from clesr.pipeline.controls import Action, Controls
 
 READ = """(() => {
   const canvas = document.querySelector('.stage .picture');
@@ -43,6 +45,12 @@ class Running:
                 self.number += 1
                 self.shown.sink.write(result_of(numbered(self.number % 65536, self._size), self.number))
             self.shown.sink.refresh(status(**self.status))
+
+    def add(self, *actions: Action[Any]) -> None:
+        """Let the page do ``actions``, too."""
+        subject = self.shown.subject
+        subject.controls = Controls(subject, (*ACTIONS, *actions))
+        self.shown.sink.controls = subject.controls
 
     def asked(self, name: str) -> list[dict[str, Any]]:
         """The arguments of each call of the action ``name``."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import replace
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import msgspec
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
+from clesr.engines.common.image import Pixels
 from clesr.pipeline.controls import Controls
-from clesr.pipeline.display.compose import compose
+from clesr.pipeline.display.compose import compose, shown_check, worst_tile
+from clesr.pipeline.display.overlay import Canvas, Scale, legend
 from clesr.pipeline.display.view_state import ViewState
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
@@ -24,6 +26,8 @@ from clesr.pipeline.sinks.browser.site import Site
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
 from clesr.pipeline.status import Status
 
+LOOK = ("mode", "wipe", "overlay", "contrast", "levels", "lookup_table")  # of a view: what a picture shows
+LEGEND = 240, 10  # pixels
 MAP_NS = 1_000_000_000  # between two pictures of the map
 MAP_SIDE = 480  # pixels
 STATUS_NS = 250_000_000  # between two times that the page is told where the run stands
@@ -55,7 +59,13 @@ class BrowserSink:
         self._told_state: object = None
         self._map_ns: int | None = None  # when the map was shown last
         title = options.place.title if options.place is not None else "clesr"
-        self._hello = {"title": title, "aspect": float(options.pixel_aspect), "qualities": QUALITIES}
+        self._hello = {
+            "run": uuid4().hex,  # by which a page sees that another one has begun
+            "title": title,
+            "aspect": float(options.pixel_aspect),
+            "qualities": QUALITIES,
+            "legend": _address_of(legend(*LEGEND)),
+        }
         self._channel = Channel(self.site, self._call, self._waits)
         with on_error(self._channel.end):
             self.site.join(title, self._channel)
@@ -98,13 +108,13 @@ class BrowserSink:
 
     def _show(self) -> None:
         result, view = self._seen()
-        if result is None or self._drawn == (result, view):
+        look = ViewState(**{name: getattr(view, name) for name in LOOK})  # the page zooms
+        if result is None or self._drawn == (result, look):
             return
-        self._drawn = result, view
-        draw = partial(
-            compose, result, replace(view, zoom=1.0)
-        )  # the page zooms, also while a frozen image stays
-        self._channel.feed.show(Drawing(draw, facts_of(result), result.frame.time_ns))
+        self._drawn = result, look
+        self._channel.feed.show(
+            Drawing(partial(compose, result, look), facts_of(result, look), result.frame.time_ns)
+        )
 
     def _show_map(self, view: ViewState) -> None:
         """The map of the frames so far, now and then, and once that it is not to be seen."""
@@ -116,8 +126,7 @@ class BrowserSink:
                 self._channel.post("map", None)
         elif self._map_ns is None or now - self._map_ns >= MAP_NS:
             self._map_ns = now
-            _, data = cv2.imencode(".png", joined(MAP_SIDE, MAP_SIDE))
-            self._channel.post("map", "data:image/png;base64," + b64encode(data.tobytes()).decode())
+            self._channel.post("map", _address_of(joined(MAP_SIDE, MAP_SIDE)))
 
     def _greet(self) -> None:
         self._described = self.controls
@@ -133,9 +142,10 @@ class BrowserSink:
         return self.controls is not None and self.controls.waits(name)
 
 
-def facts_of(result: Result) -> dict[str, Any]:
-    """What the page says of an image, as JSON."""
+def facts_of(result: Result, look: ViewState) -> dict[str, Any]:
+    """What the page says of a picture, as JSON: of its image, and of how it is drawn."""
     check, times = result.check, result.times
+    tinted = shown_check(result, look) if look.overlay else None
     return {
         "number": result.frame.number,
         "time_ns": result.frame.time_ns,
@@ -154,7 +164,16 @@ def facts_of(result: Result) -> dict[str, Any]:
         "captured_shape": result.frame.image.shape,
         "corner": result.corner,
         "sr_shape": result.image.shape,
+        "view": {name: getattr(look, name) for name in LOOK},
+        "worst_tile": worst_tile(result, look),
+        "legend": None if tinted is None else Scale.of(tinted.limit_db),
     }
+
+
+def _address_of(image: Pixels | Canvas) -> str:
+    """``image``, (H, W) or (H, W, 3) blue-green-red, as an address that has it in itself."""
+    _, data = cv2.imencode(".png", image)
+    return "data:image/png;base64," + b64encode(data.tobytes()).decode()
 
 
 def _away(status: Status) -> str:

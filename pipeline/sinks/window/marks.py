@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from clesr.engines.view import TILE
+from clesr.pipeline.display.compose import worst_tile
 from clesr.pipeline.display.facts import AMBER, BLUE, WHITE
 from clesr.pipeline.display.layout import Box, Layout, scale_bar
 from clesr.pipeline.display.overlay import Canvas, Scale, legend
@@ -37,11 +37,7 @@ def mark(canvas: Canvas, scene: Scene, result: Result, layout: Layout) -> None:
     elif layout.panes > 1:
         seam = place.width // 2
         inside[:, seam - 1 : seam + 1] = DARK
-    made = result.outcome is not Outcome.FAILED and view.mode not in (Mode.RAW, Mode.BICUBIC)
-    check = result.check if made else None  # which is of the image of the network
-    if check is not None and check.below_limit and check.worst_at is not None:
-        (row, column), (height, across) = check.worst_at, result.lr.shape
-        tile = (column / across, row / height, (column + TILE) / across, (row + TILE) / height)
+    if (tile := worst_tile(result, view)) is not None:
         _corners(canvas, layout, tile, AMBER)
     if (marked := region_shares(scene, result)) is not None:
         _rectangle(canvas, layout, marked)

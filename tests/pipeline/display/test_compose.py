@@ -11,7 +11,7 @@ import pytest
 
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.view import eight_bits
-from clesr.pipeline.display.compose import colours, compose, levels_of
+from clesr.pipeline.display.compose import colours, compose, levels_of, worst_tile
 from clesr.pipeline.display.layout import visible
 from clesr.pipeline.display.view_state import LOOKUP_TABLES, Contrast, Mode, ViewState
 from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, Result, Times
@@ -155,6 +155,19 @@ def test_the_overlay_is_over_sr_images_alone(mode: Mode, coloured: list[bool]) -
     halves = np.array_split(gray.astype(int), 2, axis=1)
     assert [bool((np.ptp(half, axis=-1) > 20).mean() > 0.5) for half in halves] == coloured
     assert compose(replace(some_result(), check=None), ViewState(mode=mode, overlay=True)).ndim == 2
+
+
+def test_a_tile_is_doubted_where_the_image_of_the_network_is_seen_and_below_its_limit() -> None:
+    result = some_result()
+    assert result.check is not None
+    doubted = replace(result, check=replace(result.check, worst_db=30.0, worst_at=(4, 15), limit_db=36.0))
+    for mode in Mode:
+        seen = worst_tile(doubted, ViewState(mode=mode))
+        none = mode in (Mode.RAW, Mode.BICUBIC)
+        assert seen == (None if none else pytest.approx((15 / 60, 4 / 40, 47 / 60, 36 / 40)))
+    assert worst_tile(replace(doubted, outcome=Outcome.FAILED), ViewState()) is None
+    assert worst_tile(replace(doubted, check=replace(result.check, worst_db=36.5)), ViewState()) is None
+    assert worst_tile(replace(doubted, check=None), ViewState()) is None
 
 
 def test_nothing_of_a_result_is_changed() -> None:

@@ -287,10 +287,12 @@ def test_the_cores_of_a_probe_are_calibrated_and_removed(tmp_path: Path, way: st
         told = stage.call(way, "calibrate-cores", {"name": "probe", "frames": 2})
         assert told["file"] == str(tmp_path / "probe.cores")
         assert prepare.remove_cores
+        assert stage.operator.pipeline.status().cores
         assert prepare.cores is not None
         assert len(load_cores(told["file"]).places) == told["cores"] == len(prepare.cores.places)
         assert not stage.call(way, "cores", {})["on"]
         assert not prepare.remove_cores
+        assert not stage.operator.pipeline.status().cores
         stage.more_frames()
         kept = Path(told["file"]).read_bytes()
         again = {"name": "probe", "frames": 2}

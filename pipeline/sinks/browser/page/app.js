@@ -21,25 +21,27 @@ const sessions = new Sessions(find("sessions"), startReplay);
 const page = {
   choose,
   over: closeReplay,
+  alarmed: () => find("help").close(),
   listed: (titles) => titles.join("\n") !== listed.join("\n") && location.reload(), // one more, or the run is another
   renewed: (tile) => tile === chosen && showChosen(),
-  seen: (tile) => tile === chosen && controls.update(tile.view),
+  seen: (tile) => tile === chosen && controls.update(tile.present),
   ticked: (tile) => tile === chosen && fill(find("figures"), figuresOf(tile)),
 };
 
 /** Do an action of the chosen stream, or of this page. */
 async function act(action, values) {
+  const [only, ...more] = action.arguments;
+  const choice = only && !more.length && only.name in values && (only.choices.length || ["int", "float"].includes(only.kind));
   if (action.name === "help") toggleHelp();
   else if (action.name === "full-screen") toggleFullScreen();
   else if (action.name === "quit") askToQuit(action, values);
-  else if (action.arguments.length === 1 && action.arguments[0].kind !== "str" && Object.keys(values).length === 1) {
-    chosen.push(action.name, Object.values(values)); // a slider: its newest value counts
-  } else await chosen.call(action.name, values);
+  else if (choice) await chosen.push(action.name, Object.values(values)); // a slider or a list: its newest value counts
+  else await chosen.call(action.name, values);
 }
 
 function askToQuit(action, values) {
   const all = tiles.length > 1 ? `, all ${tiles.length} streams,` : "";
-  const count = tiles.filter((tile) => tile.status?.recording).length;
+  const count = tiles.filter((tile) => tile.status?.recording && !tile.ended).length;
   const words = ["", " A recording is running; it will be closed."][count] ?? ` ${count} recordings are running; they will be closed.`;
   find("sure-text").textContent = `End the run${all} for everybody who looks at it?${words}`;
   const dialog = find("sure");
@@ -52,11 +54,12 @@ function askToQuit(action, values) {
   dialog.showModal();
 }
 
+/** The help, beside which all goes on. */
 function toggleHelp() {
   const dialog = find("help");
   if (dialog.open) return dialog.close();
   showHelp(find("help-body"), chosen?.actions ?? []);
-  dialog.showModal();
+  dialog.show();
 }
 
 function toggleFullScreen() {
@@ -74,7 +77,7 @@ function choose(tile) {
 
 function showChosen() {
   controls.show(chosen.actions);
-  controls.update(chosen.view);
+  controls.update(chosen.present);
   const help = chosen.actions.find((each) => each.name === "help");
   if (help?.key) find("help-button").querySelector("kbd").textContent = keyText(help.key);
   fill(find("figures"), figuresOf(chosen));
@@ -133,15 +136,19 @@ find("tabs").onkeydown = (event) => {
   event.stopPropagation();
 };
 
+/** Whether what has the focus needs `key` for itself. */
+function isOwn(key, here) {
+  if (here.closest("input:not([type=checkbox], [type=range]), textarea")) return true;
+  if (key === " " || key === "Enter") return Boolean(here.closest("button, a, summary, select, [type=checkbox]"));
+  return /^(Arrow|Page|Home$|End$)/.test(key) && Boolean(here.closest("select, [type=range]"));
+}
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog:modal")) return;
   const here = event.target;
-  if (here.closest("input:not([type=checkbox]), select, textarea")) {
-    if (event.key === "Escape") here.blur(); // so that keys are actions again
-    return;
-  }
-  if ((event.key === " " || event.key === "Enter") && here.closest("button, a, summary")) return;
-  if (event.key === "Tab") return; // moves the focus, whatever else it may stand for
+  if (event.key === "Escape" && here.closest("input, select, textarea")) return void here.blur(); // so that keys are actions again
+  if (event.key === "Escape" && find("help").open) return void find("help").close();
+  if (event.key === "Tab" || isOwn(event.key, here)) return; // Tab moves the focus, whatever else it may stand for
   const named = event.key.length > 1 ? event.key.toLowerCase().replace("arrow", "") : event.key;
   const key = KEYS[event.key] ?? named;
   const action = [key, key.toLowerCase()].map((each) => chosen?.actions.find((one) => one.key === each)).find(Boolean);
@@ -152,6 +159,11 @@ document.addEventListener("keydown", (event) => {
   else if (action.arguments.some((each) => each.required)) find(`do-${action.name}`)?.focus();
   else act(action, {});
 });
+
+let pointed = false; // whether a pointer did what was done last
+document.addEventListener("pointerdown", () => (pointed = true), true);
+document.addEventListener("keydown", () => (pointed = false), true);
+document.addEventListener("change", ({ target }) => pointed && target.matches("select") && target.blur()); // so that space is an action again
 
 find("help-button").onclick = toggleHelp;
 find("quality").onchange = (event) => {

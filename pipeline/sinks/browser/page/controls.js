@@ -14,9 +14,9 @@ export function byGroup(actions) {
   return groups;
 }
 
-/** The present values of an action's arguments, as the view has them. */
-function present(action, view) {
-  const value = view?.[FIELDS[action.name] ?? action.name.replaceAll("-", "_")];
+/** Of `told`, the present values by the names of what is changed, those of an action's arguments. */
+function present(action, told) {
+  const value = told?.[FIELDS[action.name] ?? action.name.replaceAll("-", "_")];
   if (value === undefined || value === null) return [];
   return Array.isArray(value) ? value : [value];
 }
@@ -51,8 +51,9 @@ export class Controls {
     this.root.replaceChildren(...groups);
   }
 
-  update(view) {
-    for (const update of this.updates) update(view);
+  /** `told` has the present values of what actions change, by their names. */
+  update(told) {
+    for (const update of this.updates) update(told);
   }
 
   row(action) {
@@ -86,8 +87,8 @@ export class Controls {
     const made = element("button", { type: "button", title: action.help, id: `do-${action.name}` });
     made.append(spoken(action.name), ...this.key(action));
     made.onclick = () => this.act(action, {});
-    this.updates.push((view) => {
-      const [value] = present(action, view);
+    this.updates.push((told) => {
+      const [value] = present(action, told);
       if (typeof value === "boolean") made.setAttribute("aria-pressed", value);
     });
     return made;
@@ -95,15 +96,18 @@ export class Controls {
 
   select(action, argument) {
     const made = element("select");
-    const choices = argument.choices.filter((value) => value !== ""); // which is for "the next", as the button is
-    made.append(...choices.map((value) => new Option(String(value), String(value))));
-    made.onchange = () => {
-      const value = choices[made.selectedIndex];
-      this.act(action, { [argument.name]: value });
+    const given = argument.required ? argument.choices : argument.choices.filter((value) => value !== argument.default); // which is for "the next", as the button is
+    made.append(...given.map((value) => new Option(String(value), String(value))));
+    made.selectedIndex = -1; // what it is now is not known yet
+    let waiting = 0;
+    made.onchange = async () => {
+      waiting += 1;
+      await this.act(action, { [argument.name]: given[made.selectedIndex] });
+      waiting -= 1;
     };
-    this.updates.push((view) => {
-      const [value] = present(action, view);
-      if (value !== undefined) made.value = String(value);
+    this.updates.push((told) => {
+      const [value] = present(action, told);
+      if (!waiting && value !== undefined && made.value !== String(value)) made.value = String(value);
     });
     return this.labelled(action, made);
   }
@@ -118,8 +122,8 @@ export class Controls {
       tell();
       this.act(action, { [argument.name]: Number(made.value) });
     };
-    this.updates.push((view) => {
-      const [value] = present(action, view);
+    this.updates.push((told) => {
+      const [value] = present(action, told);
       if (value !== undefined && document.activeElement !== made) made.value = value;
       tell();
     });
@@ -143,11 +147,15 @@ export class Controls {
       const given = fields.map(([argument, field]) => [argument.name, valueOf(argument, field)]);
       this.act(action, Object.fromEntries(given.filter(([, value]) => value !== undefined)));
     };
-    this.updates.push((view) => {
-      const values = present(action, view);
+    let before = "";
+    this.updates.push((told) => {
+      const values = present(action, told);
+      const words = JSON.stringify(values);
+      if (words === before || form.contains(document.activeElement)) return; // what was typed stays
+      before = words;
       fields.forEach(([argument, field], index) => {
         const value = values[index];
-        if (value === undefined || form.contains(document.activeElement) || argument.kind === "bool") return;
+        if (value === undefined || argument.kind === "bool") return;
         field.value = String(value);
       });
     });

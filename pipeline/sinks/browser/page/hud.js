@@ -31,9 +31,8 @@ export function stateOf(stream) {
   const age = ageOf(stream);
   const dead = (word, detail) => ({ kind: "dead", word, detail, stale: true });
   if (stream.replay) return { kind: "replay", word: "REPLAY", detail: stream.replay.session, stale: false };
-  if (stream.ended) return dead("ENDED", "the run has ended");
-  if (stream.gone) return dead("NO STREAM", "reload the page");
   if (!stream.open && stream.refused) return dead("NO ACCESS", "the run was started anew: open the address that it tells");
+  if (stream.ended) return dead("ENDED", "the run has ended; the next one is shown when it begins");
   if (!stream.open) return dead("NO CONNECTION", stream.known ? "trying again" : "connecting");
   if (!status || !header) {
     const opening = !status ? "clesr is being opened" : status.message || status.switching || "no image yet";
@@ -56,12 +55,27 @@ export function stateOf(stream) {
 
 const number = (value, digits, unit) => (value === null || value === undefined ? "–" : `${value.toFixed(digits)} ${unit}`);
 
+/** Whether what was told of a stream holds now: not after a cut, nor after the end of its run. */
+const told = (stream) => stream.open && !stream.ended;
+
+/** What of the picture on show is not as it is by itself: `[label, text, class]`. */
+function lookOf({ header, view }) {
+  const { mode = "sr", contrast = "as-is", levels, lookup_table: colours = "gray" } = header?.view ?? {};
+  const found = [];
+  if (mode !== "sr") found.push(["shows", mode, "warn"]);
+  if (view?.zoom > 1) found.push(["zoom", `${view.zoom.toFixed(1)}x`, "look"]);
+  if (contrast === "fixed") found.push(["contrast", `${levels[0].toFixed(0)} to ${levels[1].toFixed(0)}`, "look"]);
+  else if (contrast !== "as-is") found.push(["contrast", contrast, "look"]);
+  if (colours !== "gray") found.push(["colours", colours, "look"]);
+  return found;
+}
+
 /** The figures of the bar: `[label, text, class]`. */
 export function figuresOf(stream) {
-  const { status, view } = stream;
+  const { status, header } = stream;
   const state = stateOf(stream);
   const found = [["", state.word, `chip ${state.kind}`]];
-  if (!stream.open) return ageOf(stream) === null ? found : [...found, ["age", ageText(ageOf(stream)), "bad"]];
+  if (!told(stream)) return ageOf(stream) === null ? found : [...found, ["age", ageText(ageOf(stream)), "bad"]];
   if (status?.recording) {
     found.push(["", `REC ${status.recording_s == null ? "" : clock(status.recording_s)}`.trim(), "chip rec"]);
     if (status.disk_minutes != null) {
@@ -72,14 +86,14 @@ export function figuresOf(stream) {
   }
   if (status) found.push(["", `${status.fps.toFixed(1)} frames/s`, ""]);
   if (ageOf(stream) !== null) found.push(["age", ageText(ageOf(stream)), state.stale ? "bad" : ageOf(stream) > OLD_MS ? "warn" : ""]);
-  if (view?.mode && view.mode !== "sr") found.push(["shows", view.mode, "warn"]);
-  return found;
+  if (header?.worst_tile) found.push(["", "BELOW LIMIT", "warn"]);
+  return [...found, ...lookOf(stream)];
 }
 
 /** What stands over or beside the image: rows of `[label, text, class]`. */
 export function hudOf(stream) {
   const { status, header } = stream;
-  if (!status || !stream.open) return []; // what was true before a cut says nothing now
+  if (!status || !told(stream)) return []; // what was true before a cut says nothing now
   const [engine, model] = header?.engine ? [header.engine, header.model] : [status.engine || "no engine yet", status.model];
   const rows = [[["", [engine, engine.includes(model) ? "" : model].filter(Boolean).join(", "), "dim"]]];
   if (header) {
@@ -91,6 +105,8 @@ export function hudOf(stream) {
     fidelity.push(["frame", String(header.number), "dim"]);
     rows.push(fidelity);
   }
+  const look = lookOf(stream);
+  if (look.length) rows.push(look);
   const troubles = ["lost-at-source", "failed", "corrupt"];
   const counts = Object.entries(status.outcomes).filter(([outcome, count]) => count || outcome === "upscaled");
   rows.push([

@@ -4,16 +4,16 @@ const SILENT_MS = 1500; // without a word, after which the connection counts as 
 const OPENING_MS = [1500, 4000, 12_000]; // for a connection to open, in turns: a slow network takes long, a new try helps a lost one
 const ASLEEP_MS = 1000; // by which the clocks come apart only where the computer slept, or its time was set
 const AGAIN_MS = [100, 300, 500]; // before each new try; the last for all that follow
+const ENDED_MS = 3000; // before each, once the run has ended: it may begin anew
 const ASKED = 3; // tries, after which and after as many more again the server is asked why
 const UNAUTHORISED = 401;
-export const GONE = 4404; // the server's code for what does not exist
 
 /** The calendar's clock less the monotonic one, which stands still while the computer sleeps. */
 const clocksApart = () => Date.now() - performance.now();
 
 /**
- * `on` has `text(kind, value)`, `picture(header, blob)`, whose promise is done when it is drawn, `opened()`,
- * `cut(code)`, and `refuse()` for a server that wants another token. With `lasting` false it ends with its connection, and may be silent.
+ * `on` has `text(kind, value)`, `picture(header, blob)`, whose promise is done when it is drawn, `opened()`, `cut()`,
+ * and `refuse()` for a server that wants another token. With `lasting` false it ends with its connection, and may be silent.
  */
 export class Link {
   constructor(path, on, lasting = true) {
@@ -39,12 +39,13 @@ export class Link {
     socket.onopen = () => {
       this.open = true;
       this.tries = 0;
+      this.over = false;
       this.heard = performance.now();
       this.tellTime();
       this.on.opened();
     };
     socket.onmessage = (event) => socket === this.socket && this.take(socket, event.data);
-    socket.onclose = (event) => socket === this.socket && this.lost(event.code);
+    socket.onclose = () => socket === this.socket && this.lost();
   }
 
   take(socket, data) {
@@ -74,6 +75,7 @@ export class Link {
       const header = { ...value, captured_at: clocksApart() + value.captured_ms }; // by the calendar
       this.coming = { header, pieces: [], left: value.bytes };
     } else {
+      if (kind === "ended") this.over = true;
       this.on.text(kind, value);
     }
   }
@@ -87,7 +89,7 @@ export class Link {
     const { slept } = this;
     this.apart = clocksApart();
     const patience = this.open ? SILENT_MS : OPENING_MS[this.tries % OPENING_MS.length];
-    if (this.lasting && (slept || performance.now() - this.heard > patience)) this.lost(0);
+    if (this.lasting && this.socket && (slept || performance.now() - this.heard > patience)) this.lost();
     else this.tellTime();
   }
 
@@ -96,20 +98,21 @@ export class Link {
     this.send({ now: performance.now() });
   }
 
-  lost(code) {
+  lost() {
     const socket = this.socket;
     this.socket = null;
     this.open = false;
     socket?.close();
     for (const answer of this.answers.values()) answer({ error: "the connection was cut" });
     this.answers.clear();
-    this.on.cut(code);
-    if (!this.lasting || code === GONE) {
+    this.on.cut();
+    if (!this.lasting) {
       this.close();
       return;
     }
     this.heard = performance.now();
-    setTimeout(() => this.socket === null && this.lasting && this.connect(), AGAIN_MS[Math.min(this.tries, 2)]);
+    const pause_ms = this.over ? ENDED_MS : AGAIN_MS[Math.min(this.tries, 2)];
+    setTimeout(() => this.socket === null && this.lasting && this.connect(), pause_ms);
     this.tries += 1;
     if (this.tries % ASKED === 0) this.ask();
   }

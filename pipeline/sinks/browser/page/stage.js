@@ -1,8 +1,17 @@
-// The canvas: the newest picture, fitted, zoomed and panned as the view says; and what a pointer does to it.
+// The canvas: the newest picture, fitted, zoomed and panned as the view says; and what a pointer does to it. What is drawn
+// on the picture follows its own header: the view may be ahead of it.
 
 const EDGE_PX = 24; // around the edge of a wipe, where it can be taken
 const MOST_ZOOM = 16;
-const SIDES = { wipe: ["bicubic", "SR"], "side-by-side": ["bicubic", "SR"], "raw-beside": ["raw", "SR"] };
+const SR = "SR";
+const NAMES = {
+  wipe: ["bicubic", SR],
+  "side-by-side": ["bicubic", SR],
+  "raw-beside": ["raw", SR],
+  bicubic: ["bicubic"],
+  raw: ["raw"],
+}; // of what is seen, from left to right, where not all of it is SR
+const [ACCENT, AMBER] = ["#4fd1c5", "#ffb84d"];
 
 export class Stage {
   /** `act(name, ...values)` does an action with values for its arguments, in order. */
@@ -14,6 +23,7 @@ export class Stage {
     this.act = act;
     this.view = null;
     this.aspect = 1;
+    this.covered = 0; // rows at the top where something stands over the picture
     this.pointers = new Map();
     this.drag = null;
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
@@ -23,12 +33,30 @@ export class Stage {
     this.canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   }
 
-  async show(header, blob) {
-    const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  show(header, bitmap) {
     this.bitmap?.close();
     this.bitmap = bitmap;
     this.header = header;
     this.redraw();
+  }
+
+  /** Show nothing. */
+  clear() {
+    this.bitmap?.close();
+    this.bitmap = this.header = this.view = this.drag = null;
+    this.redraw();
+  }
+
+  /** Write nothing into the first `rows` CSS pixels. */
+  keepClear(rows) {
+    if (rows === this.covered) return;
+    this.covered = rows;
+    this.redraw();
+  }
+
+  /** How the picture was drawn; nothing of a replay's. */
+  get drawn() {
+    return this.header?.view ?? {};
   }
 
   /** How many images stand side by side in the picture. */
@@ -60,49 +88,91 @@ export class Stage {
       this.canvas.width = width;
       this.canvas.height = height;
     }
-    if (!this.bitmap) return;
-    const at = this.place();
-    const { context, bitmap, panes } = this;
-    const part = bitmap.width / panes;
+    const { context, bitmap } = this;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, wide, high);
+    this.marked.hidden = this.ruler.hidden = true;
+    if (!bitmap) return;
+    const { panes } = this;
+    const at = this.place();
+    const part = bitmap.width / panes;
     context.imageSmoothingEnabled = at.w * ratio < 4 * part; // single pixels are seen as such
     context.imageSmoothingQuality = "medium";
     for (let pane = 0; pane < panes; pane += 1) {
-      context.save();
-      context.beginPath();
-      context.rect(at.x + pane * at.width, at.y, at.width, at.height);
-      context.clip();
-      const x = at.x + pane * at.width + at.left;
-      context.drawImage(bitmap, pane * part, 0, part, bitmap.height, x, at.y + at.top, at.w, at.h);
-      context.restore();
+      this.inPane(at, pane, (x, y) => context.drawImage(bitmap, pane * part, 0, part, bitmap.height, x, y, at.w, at.h));
     }
-    this.markSides(at);
+    this.markWorst(at);
+    this.nameImages(at);
     this.markRegion(at);
     this.drawRuler(at);
   }
 
-  /** The edge of a wipe, and what stands left and right. */
-  markSides(at) {
-    const names = SIDES[this.view?.mode];
-    if (!names) return;
+  /** `paint(x, y)`, where the whole image of a pane begins; what is beyond the pane is cut. */
+  inPane(at, pane, paint) {
     const { context } = this;
-    const wipe = this.view.mode === "wipe";
-    const edge = at.x + (wipe ? at.left + this.view.wipe * at.w : at.width);
-    if (edge < at.x || edge > at.x + at.width * this.panes) return;
-    context.fillStyle = "#4fd1c5";
-    context.fillRect(edge - 1, at.y, 2, at.height);
+    context.save();
+    context.beginPath();
+    context.rect(at.x + pane * at.width, at.y, at.width, at.height);
+    context.clip();
+    paint(at.x + pane * at.width + at.left, at.y + at.top);
+    context.restore();
+  }
+
+  /** The edge of a wipe, or the seam of two images, and what each of them is. */
+  nameImages(at) {
+    const names = NAMES[this.drawn.mode];
+    if (!names) return;
+    const wipe = this.drawn.mode === "wipe";
+    const edge = at.x + (wipe ? at.left + this.drawn.wipe * at.w : at.width);
+    const seen = edge >= at.x && edge <= at.x + at.width * this.panes;
+    if (names.length > 1 && seen) {
+      this.context.fillStyle = ACCENT;
+      this.context.fillRect(edge - 1, at.y, 2, at.height);
+    }
+    const top = Math.max(at.y, this.covered) + 8;
+    names.forEach((named, index) => {
+      const name = named === SR && this.header.outcome === "failed" ? "bicubic" : named;
+      if (!wipe) this.write(name, at.x + index * at.width + 8, top);
+      else if (seen) this.write(name, index ? edge + 6 : edge - 6, top, !index);
+      else if (edge < at.x === Boolean(index)) this.write(name, at.x + 8, top); // all that is seen is of this side
+    });
+  }
+
+  write(words, x, y, leftwards = false) {
+    const { context } = this;
     context.font = "600 13px system-ui, sans-serif";
     context.textBaseline = "middle";
-    names.forEach((named, side) => {
-      const name = side && this.header.outcome === "failed" ? "bicubic" : named;
-      const wide = context.measureText(name).width + 16;
-      const x = side ? edge + 6 : edge - 6 - wide;
-      context.fillStyle = "#07090bcc";
-      context.fillRect(x, at.y + 8, wide, 24);
-      context.fillStyle = "#e8eff3";
-      context.fillText(name, x + 8, at.y + 20.5);
+    const wide = context.measureText(words).width + 16;
+    const left = leftwards ? x - wide : x;
+    context.fillStyle = "#07090bcc";
+    context.fillRect(left, y, wide, 24);
+    context.fillStyle = "#e8eff3";
+    context.fillText(words, left + 8, y + 12.5);
+  }
+
+  /** Corners around the tile that disagrees most with what was measured, where that is below the limit. */
+  markWorst(at) {
+    const tile = this.header.worst_tile;
+    if (!tile) return;
+    const { context } = this;
+    this.inPane(at, this.panes - 1, (x, y) => {
+      const [left, right] = [tile[0], tile[2]].map((share) => x + share * at.w);
+      const [top, bottom] = [tile[1], tile[3]].map((share) => y + share * at.h);
+      const arm = Math.max(4, Math.min(right - left, bottom - top) / 4);
+      context.beginPath();
+      for (const [row, down] of [[top, arm], [bottom, -arm]]) {
+        for (const [column, along] of [[left, arm], [right, -arm]]) {
+          context.moveTo(column, row + down);
+          context.lineTo(column, row);
+          context.lineTo(column + along, row);
+        }
+      }
+      for (const [colour, thick] of [["#000", 5], [AMBER, 2]]) {
+        context.strokeStyle = colour;
+        context.lineWidth = thick;
+        context.stroke();
+      }
     });
   }
 
@@ -110,11 +180,11 @@ export class Stage {
   get captured() {
     const { captured_shape: raw, sr_shape: sr, scale, corner } = this.header ?? {};
     if (!raw) return null;
-    if (this.view?.mode === "raw") return [0, 0, raw[1], raw[0]];
+    if (this.drawn.mode === "raw") return [0, 0, raw[1], raw[0]];
     return [...corner, sr[1] / scale, sr[0] / scale];
   }
 
-  markRegion(at, region = this.view?.region) {
+  markRegion(at, region = this.drag?.region ?? this.view?.region) {
     const seen = this.captured;
     this.marked.hidden = !region || !seen;
     if (this.marked.hidden) return;
@@ -154,10 +224,10 @@ export class Stage {
     this.pointers.set(event.pointerId, event);
     this.canvas.setPointerCapture(event.pointerId);
     const [x, y] = this.share(event);
-    const near = Math.abs(x - this.view.wipe) * this.place().w < EDGE_PX;
+    const near = this.drawn.mode === "wipe" && Math.abs(x - this.drawn.wipe) * this.place().w < EDGE_PX;
     if (this.pointers.size === 2) this.drag = { kind: "pinch", apart: this.apart(), zoom: this.view.zoom };
     else if (event.button === 2 || event.shiftKey) this.drag = { kind: "region", x, y };
-    else if (this.view.mode === "wipe" && near) this.drag = { kind: "wipe" };
+    else if (near) this.drag = { kind: "wipe" };
     else if (this.view.zoom > 1) this.drag = { kind: "pan", from: event, centre: this.middle() };
     else this.drag = null;
   }

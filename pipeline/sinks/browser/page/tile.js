@@ -2,7 +2,7 @@
 
 import { ageOf, ageText, fill, hudOf, stateOf } from "./hud.js";
 import { keep } from "./plots.js";
-import { GONE, Link } from "./socket.js";
+import { Link } from "./socket.js";
 import { Stage } from "./stage.js";
 
 const SAID_MS = 6000; // that an action's answer is shown
@@ -10,8 +10,8 @@ const find = (id) => document.getElementById(id);
 
 /** A tile with a picture: a live stream, or the replay of a session. */
 export class Tile {
-  /** `page` has `choose(tile)`, `over(tile)` for a replay that ends, and is told which streams are `listed`, and when a
-   *  tile is `renewed`, its view `seen`, or it `ticked`. */
+  /** `page` has `choose(tile)`, `over(tile)` for a replay that ends, `alarmed()` for what must be seen now, and is told
+   *  which streams are `listed`, and when a tile is `renewed`, what it tells `seen`, or it `ticked`. */
   constructor(address, page, replay) {
     this.page = page;
     this.root = find("stage").content.firstElementChild.cloneNode(true);
@@ -36,9 +36,8 @@ export class Tile {
     this.tick();
   }
 
-  cut(code) {
+  cut() {
     this.open = false;
-    this.gone = code === GONE;
     if (this.replay) this.page.over(this);
     this.tick();
   }
@@ -50,10 +49,12 @@ export class Tile {
   }
 
   text(kind, value) {
+    if (kind === "hello" && value.run !== this.hello?.run) this.forget();
     this[kind] = value;
     if (kind === "hello" && !this.replay) {
       this.actions = value.actions;
       this.stage.aspect = value.aspect;
+      this.part("legend").querySelector("img").src = value.legend;
       this.page.renewed(this);
     }
     if (kind === "view") {
@@ -61,14 +62,29 @@ export class Tile {
       this.stage.redraw();
       if (value.said && value.said !== this.told) this.say(value.said);
       this.told = value.said;
-      this.page.seen(this);
     }
     if (kind === "streams") this.page.listed(value);
     if (kind === "map") this.showMap(value);
     if (kind === "status") this.stage.pixelUm = value.pixel_um;
+    if (kind === "view" || kind === "status") this.page.seen(this);
     if (kind === "playing") this.buttons.update(value);
-    if (kind === "ended") this.link.close();
+    if (kind === "ended" && this.replay) this.link.close();
     this.tick();
+  }
+
+  /** What is known of an earlier run says nothing of the one that has begun. */
+  forget() {
+    this.status = this.view = this.header = this.last = this.told = undefined;
+    this.ended = false;
+    this.points = [];
+    this.showMap(null);
+    this.stage.clear();
+  }
+
+  /** The present values of what actions change, by their names. */
+  get present() {
+    const { scale, temporal, cores } = this.status ?? {};
+    return { ...this.view, scale: scale || undefined, temporal, cores };
   }
 
   /** The map of the frames so far, as the address of a picture; null takes it away. */
@@ -79,7 +95,10 @@ export class Tile {
   }
 
   async picture(header, blob) {
-    await this.stage.show(header, blob);
+    const { hello } = this;
+    const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+    if (hello?.run !== this.hello?.run) return bitmap.close(); // of an earlier run
+    this.stage.show(header, bitmap);
     this.header = header;
     const now = performance.now();
     if (header.number !== this.last && !this.view?.frozen) {
@@ -94,6 +113,9 @@ export class Tile {
     if (name === "acknowledge" && !values.alarm) {
       if (!this.alarm) return this.say("there is no alarm"), {};
       values = { alarm: this.alarm }; // what was seen, whatever came since
+    }
+    if (name === "record" && !values.to && this.status) {
+      values = { ...values, to: this.status.recording ? "stop" : "start" }; // as it was seen, whoever was quicker
     }
     const answer = await this.link.call(name, values);
     if (answer.error) this.say(answer.error, true);
@@ -130,22 +152,8 @@ export class Tile {
   /** Show what the time has made of the image. */
   tick() {
     const state = stateOf(this);
-    const age = ageOf(this);
-    this.root.dataset.state = state.kind;
-    this.root.classList.toggle("stale", Boolean(state.stale));
-    this.part("veil").hidden = !state.stale || !this.header;
-    const [word, large, detail] = this.part("state").children;
-    this.part("state").hidden = state.kind === "live";
-    word.textContent = state.word;
-    large.textContent = (state.stale || state.aged) && age !== null ? `${ageText(age)} old` : "";
-    detail.textContent = state.detail;
-    this.alarm = this.status?.alarm ?? "";
-    const banner = this.part("alarm");
-    const more = (this.status?.alarms?.length ?? 0) - 1;
-    const words = more > 0 ? `${this.alarm} (and ${more} more)` : this.alarm;
-    if (banner.firstElementChild.textContent !== words) banner.firstElementChild.textContent = words;
-    banner.hidden = !this.alarm;
-    banner.querySelector("button").hidden = !this.actions.some((each) => each.name === "acknowledge");
+    this.showAlarm(state);
+    this.showState(state);
     const hud = this.view?.hud ?? "over";
     this.root.dataset.hud = this.replay ? "off" : hud;
     this.part("hud").replaceChildren(...hudRows(this.part("hud"), hudOf(this)));
@@ -157,6 +165,38 @@ export class Tile {
     if (this.view?.asking && this.view.asking !== this.asked) this.say(this.view.asking);
     this.asked = this.view?.asking;
     this.page.ticked(this);
+  }
+
+  showAlarm(state) {
+    const before = this.alarm ?? "";
+    this.alarm = this.status?.alarm ?? "";
+    const newest = this.alarm && this.alarm !== before;
+    if (newest || (state.kind === "dead" && this.root.dataset.state !== "dead")) this.page.alarmed();
+    const banner = this.part("alarm");
+    const more = (this.status?.alarms?.length ?? 0) - 1;
+    const words = more > 0 ? `${this.alarm} (and ${more} more)` : this.alarm;
+    if (banner.firstElementChild.textContent !== words) banner.firstElementChild.textContent = words;
+    if (newest) banner.scrollTop = 0;
+    banner.hidden = !this.alarm;
+    banner.querySelector("button").hidden = !this.actions.some((each) => each.name === "acknowledge");
+  }
+
+  showState(state) {
+    const age = ageOf(this);
+    this.root.dataset.state = state.kind;
+    this.root.classList.toggle("stale", Boolean(state.stale));
+    this.part("veil").hidden = !state.stale || !this.header;
+    const box = this.part("state");
+    const [word, large, detail] = box.children;
+    box.hidden = state.kind === "live";
+    word.textContent = state.word;
+    large.textContent = (state.stale || state.aged) && age !== null ? `${ageText(age)} old` : "";
+    detail.textContent = state.detail;
+    this.stage.keepClear(box.hidden || state.stale ? 0 : box.offsetTop + box.offsetHeight);
+    const legend = this.part("legend");
+    const ends = state.stale ? null : this.header?.legend; // what is not live is not to be measured
+    legend.hidden = !ends;
+    if (ends) fill(legend.querySelector("div"), [["", ends[0].toFixed(1), ""], ["", `${ends[1].toFixed(1)} and more`, ""]]);
   }
 
   close() {

@@ -232,13 +232,13 @@ def test_a_page_of_an_earlier_run_says_that_it_has_no_access(tab: Callable[[], P
     page, said = tab(), "document.querySelector('.state').innerText"
     with showing(token="the token of the first run") as shown:
         port = shown.sink.site.port
-        page.open(shown.url)
-        page.wait("document.querySelector('.stage').dataset.state === 'wait'")
+        page.open(shown.sink.site.url)
+        page.wait("document.querySelector('.stage')?.dataset.state === 'wait'")
     with showing(door=Door(listen=f"127.0.0.1:{port}", token="the token of the second")) as shown:
         page.wait(f"{said}.includes('NO ACCESS')")
         assert "open the address that it tells" in page.run(said)
-        page.open(shown.url)
-        page.wait("document.querySelector('.stage').dataset.state === 'wait'")
+        page.open(shown.sink.site.url)
+        page.wait("document.querySelector('.stage')?.dataset.state === 'wait'")
         page.open("about:blank")
     page.errors.clear()
 

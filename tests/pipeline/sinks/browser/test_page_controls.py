@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
-from browser_view import ACTIONS
+from browser_view import ACTIONS, noting
 from chromium import Page
 from pages import Running
 from support import until
+
+from clesr.pipeline.controls import Action, Argument
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +132,85 @@ def test_the_pointer_moves_the_wipe_zooms_and_marks(page: Page, running: Running
     page.click(".picture", 1)
     page.click(".picture", 2)
     until(lambda: running.shown.subject.controls.view.zoom == 1)
+
+
+def test_keys_are_actions_also_while_a_slider_or_a_list_has_the_focus(page: Page, running: Running) -> None:
+    """Who has dragged a slider, or chosen by the mouse, still freezes by space and records by its key."""
+    controls = running.shown.subject.controls
+    frozen = "document.querySelector('.stage').dataset.state === 'frozen'"
+    for field in ("wipe", "mode"):
+        before = len(running.asked("still"))
+        page.run(f"document.querySelector('#do-{field}').focus()")
+        page.press("s")
+        until(lambda: len(running.asked("still")) == before + 1)  # noqa: B023 - it is over before it changes
+        assert page.run(f"document.activeElement.id === 'do-{field}'")
+    assert controls.view.mode == "sr"
+    page.press("ArrowDown")  # is the list's own
+    until(lambda: controls.view.mode == "wipe")
+    page.run("document.querySelector('#do-wipe').focus()")
+    page.press(" ")
+    page.wait(frozen)
+    page.press("ArrowRight")
+    until(lambda: bool(running.asked("wipe")))
+    page.mouse("mousePressed", 1, 1, button="left", clickCount=1)
+    page.mouse("mouseReleased", 1, 1, button="left", clickCount=1)
+    page.run(
+        "(() => { const list = document.querySelector('#do-mode'); list.focus(); list.value = 'bicubic'; "
+        "list.dispatchEvent(new Event('change', {bubbles: true})); })()"
+    )
+    until(lambda: controls.view.mode == "bicubic")
+    page.press(" ")  # would open the list again
+    page.wait(f"!({frozen})")
+
+
+def test_a_tick_box_takes_space_for_itself(page: Page, running: Running) -> None:
+    arguments = (Argument("name", str, "name", ""), Argument("again", bool, "whether again", False))
+    running.add(Action("store", "Store.", noting("store"), arguments))
+    box = "document.querySelector('#do-store-again')"
+    page.wait(box)
+    page.run(f"{box}.closest('details').open = true; {box}.focus()")
+    page.press(" ")
+    page.wait(f"{box}.checked")
+    assert not running.shown.subject.controls.view.frozen
+
+
+def test_of_many_choices_in_a_row_the_last_one_counts(page: Page, running: Running) -> None:
+    channel, go_on = running.shown.sink._channel, threading.Event()
+    call = channel.call
+
+    def slow(name: str, arguments: Mapping[str, object]) -> Mapping[str, Any]:
+        go_on.wait(60)
+        return call(name, arguments)
+
+    channel.call = slow
+    choices = ["wipe", "bicubic", "raw", "side-by-side"] * 4
+    page.run(
+        f"for (const each of {json.dumps(choices)}) {{ const list = document.querySelector('#do-mode'); "
+        "list.value = each; list.onchange(); }"
+    )
+    go_on.set()
+    until(lambda: running.shown.subject.controls.view.mode == choices[-1])
+    assert [each["mode"] for each in running.asked("mode")] == [choices[0], choices[-1]]
+    page.wait(f"document.querySelector('#do-mode').value === '{choices[-1]}'")
+
+
+def test_the_help_hides_no_news_and_holds_up_no_key(page: Page, running: Running) -> None:
+    opened = "document.querySelector('#help').open"
+    page.press("h")
+    page.wait(opened)
+    page.press("s")
+    until(lambda: len(running.asked("still")) == 1)
+    assert page.run(opened)
+    top, bar = page.run(
+        "[document.querySelector('#help').getBoundingClientRect().top, "
+        "document.querySelector('#bar').getBoundingClientRect().bottom]"
+    )
+    assert top > bar + 60, "an alarm that waits can be read above it"
+    _alarm(page, running)
+    page.wait(f"!{opened}")
+    page.press("h")
+    page.wait(opened)
+    page.press("a")
+    until(lambda: running.asked("acknowledge") == [{"alarm": "the disk is full"}])
+    running.status = {"stalled": True}
+    page.wait(f"!{opened}")
