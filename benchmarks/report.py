@@ -377,8 +377,8 @@ def switching() -> str:
         f"{data['switches']} switches x2, x4, x8, x4 while {recorded['frames']} frames were recorded: "
         f"{recorded['complete']} of {recorded['sessions']} sessions are complete, {recorded['missing']} frames are "
         f"missing. Of {seen['seen']} pictures on the page {seen['black']} were black and {seen['wrong_size']} of a "
-        f"wrong size. A switch took {data['ms']['p50'] / 1000:.1f} s in the median. Memory: {median(memory[:half]):.0f} "
-        f"MiB in the first half, {median(memory[half:]):.0f} MiB in the second."
+        f"wrong size. A switch took {data['ms']['p50'] / 1000:.1f} s in the median. Memory: "
+        f"{median(memory[:half]):.0f} MiB in the first half, {median(memory[half:]):.0f} MiB in the second."
     )
 
 
