@@ -6,12 +6,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from kernel_times import Device, Kernel, Run, bytes_of, device_seconds, find, kernels_in_a_run, plan_of
+from stage import tell
 from torch import Tensor
 from triton.errors import TritonError
 
@@ -47,6 +49,13 @@ class Gain:
             "found_gain": round(1 - self.after / self.before, 4),
         }
 
+    def __str__(self) -> str:
+        found = 1 - self.after / self.before
+        return (
+            f"{self.rewrite}: {1e6 * self.before:.1f} to {1e6 * self.after:.1f} us, {100 * found:+.0f} % "
+            f"(predicted {100 * self.predicted:+.0f} %)"
+        )
+
 
 Measurement = Callable[[], list[Gain]]
 
@@ -62,9 +71,12 @@ def rewrites(
     }
     if device.kind == "cuda":
         found["the graph"] = lambda: [graph_gain(network)]
-        for name in ("densenet", "fast"):
-            found[f"two slots, {name}"] = lambda name=name: [slots_gain(name, scale, shape)]  # type: ignore[misc]
     return found
+
+
+def slots(scale: int, shape: tuple[int, int]) -> dict[str, Measurement]:
+    """How to measure a second slot on a GPU, by network."""
+    return {f"two slots, {name}": partial(slots_gain, name, scale, shape) for name in ("densenet", "fast")}
 
 
 def attempted(measurements: Mapping[str, Measurement]) -> tuple[list[Gain], list[str]]:
@@ -74,9 +86,12 @@ def attempted(measurements: Mapping[str, Measurement]) -> tuple[list[Gain], list
     lost: list[str] = []
     for name, measure in measurements.items():
         try:
-            gains += measure()
+            for gain in measure():
+                gains.append(gain)
+                tell(str(gain), **gain.as_json())
         except (RuntimeError, TritonError, ClesrError) as error:
             lost.append(f"{name} not measured: {str(error).strip().split(chr(10))[0]}")
+            tell(lost[-1])
     return gains, lost
 
 
@@ -219,7 +234,7 @@ def graph_gain(network: Any) -> Gain:
     )
 
 
-def slots_gain(name: str, scale: int, shape: tuple[int, int], seconds: float = 1.5) -> Gain:
+def slots_gain(name: str, scale: int, shape: tuple[int, int], seconds: float = 1.5) -> list[Gain]:
     """Two slots against one, NumPy to NumPy; predicted from the device's own time of a frame, which is all that
     is left when the host's work and the copies hide behind it."""
     lr = torch.randint(0, 256, shape, dtype=torch.uint8).numpy()
@@ -228,7 +243,7 @@ def slots_gain(name: str, scale: int, shape: tuple[int, int], seconds: float = 1
         one_at_a_time(engine, lr, 0.3, SYSTEM)
         single = statistics.median(one_at_a_time(engine, lr, seconds, SYSTEM))
         both = 1 / in_flight(engine, lr, seconds, SYSTEM)
-        alone = statistics.median(by_device(engine, lr, 0.5, SYSTEM))
+        alone = statistics.median(by_device(engine, lr, 0.5, SYSTEM)["device"])
     finally:
         engine.close()
-    return Gain(f"two slots in place of one, {name}", single, both, 1 - alone / single)
+    return [Gain(f"two slots in place of one, {name}", single, both, 1 - alone / single)]

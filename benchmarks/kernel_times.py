@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clesr.engines.backends.cuda.buffers import timed_on_card
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
 
 SMALL = 0.05
-LAUNCHES = 20  # of a kernel in the graph that is timed
 REPLAYS = 5
 
 Run = Callable[[], object]
@@ -49,25 +49,12 @@ class Device:
 def device_seconds(run: Run, device: Device) -> float:
     """The median time of one ``run`` on the device alone: many of them in a CUDA graph. On a processor, of
     one that may be the first."""
-    start = perf_counter()
-    run()
     if device.kind == "cpu":
+        start = perf_counter()
+        run()
         return perf_counter() - start
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize()
-    with torch.cuda.graph(graph, stream=stream):
-        for _ in range(LAUNCHES):
-            run()
-    graph.replay()
-    spans = []
-    for _ in range(REPLAYS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        begin.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        spans.append(float(begin.elapsed_time(end)) / 1e3 / LAUNCHES)
-    return statistics.median(spans)
+    seconds = timed_on_card(run)
+    return statistics.median(seconds() for _ in range(REPLAYS))
 
 
 def bytes_of(*tensors: Tensor) -> int:

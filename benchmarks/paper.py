@@ -15,7 +15,7 @@ from time import monotonic
 
 import click
 import torch
-from stage import folder, leave
+from stage import folder, leave, tell
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.files import OWN
@@ -90,7 +90,7 @@ def main(minutes: float, scale: str, skip: str, base: str, dry: bool) -> None:
     gains = ", ".join(f"{key} {value:+.2f}" for key, value in about.metrics.items() if key.endswith("_db"))
     reached = f"step {trainer.step} of {trainer.schedule.steps} in {trainer.seconds / 60:.1f} min"
     headline = [f"x{scale}: {reached}{'' if finished else ', to be taken up again'}: {gains}; {weights.name}"]
-    click.echo(headline[0])
+    tell(headline[0])
     sys.exit(leave("paper", True, headline, dry=dry, finished=finished, sha256=sha256, metrics=about.metrics))
 
 

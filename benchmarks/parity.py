@@ -9,6 +9,8 @@ With --dry on a processor, at a tiny size, whose PSNR says less, DenseNet's kern
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import statistics
 import sys
@@ -19,8 +21,7 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from stage import leave
+from stage import leave, tell
 
 if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
@@ -38,7 +39,7 @@ from clesr.pipeline.frame import Image
 from clesr.tools.bench import baselines
 from clesr.tools.bench.images import known_images
 from clesr.tools.bench.measure import label, quality, reference
-from clesr.tools.bench.report import WIDE, make_table, signed
+from clesr.tools.bench.report import signed
 from clesr.tools.bench.run import all_candidates
 from clesr.tools.bench.turns import upscaled
 from clesr.tools.data.degrade import degrade
@@ -47,7 +48,7 @@ PSNR_LIMIT = 0.02  # dB over the images
 DRY_LIMIT = 0.25  # dB over 16 x 16 pixels, in half precision
 MODELS = ("densenet", "fast", "srcnn")
 SCALES = (2, 4, 8)
-COMPILING = (baselines.COMPILED, "tensorrt")  # minutes for each model and size: by name only
+BY_NAME = (*baselines.NAMES, "tensorrt")  # none of clesr's own, or minutes for each model and size
 
 Pixels = NDArray[np.uint8]
 
@@ -96,11 +97,11 @@ def interpreted() -> EngineCandidate:
 
 
 def contenders(engine: str | None, dry: bool) -> list[EngineCandidate]:
-    """What is checked: on a GPU ``engine``, or all that start at once there; dry, what a processor runs."""
+    """What is checked: on a GPU ``engine``, or clesr's own that start at once there; dry, what a processor runs."""
     if dry:
         return [interpreted(), *(o for o in all_candidates() if o.available and o.kind == "cpu")]
     candidates = [o for o in all_candidates() if o.kind == "cuda" and o.available]
-    return [o for o in candidates if (o.name == engine if engine else o.name not in COMPILING)]
+    return [o for o in candidates if (o.name == engine if engine else o.name not in BY_NAME)]
 
 
 def suits(candidate: EngineCandidate, model: Model) -> bool:
@@ -134,13 +135,15 @@ def check(
     }
 
 
-COLUMNS = (
-    ("engine", lambda row: row["label"]),
-    ("model", lambda row: f"{row['model']} x{row['scale']}"),
-    ("mean, max levels", lambda row: f"{row['mean']:.3f}, {row['max']}" if "mean" in row else ""),
-    ("PSNR change, dB", lambda row: signed(row["psnr_change_db"]) if "mean" in row else ""),
-    ("", lambda row: "passed" if row["passed"] else f"FAILED: {row['reason']}"),
-)
+def said(row: dict[str, Any]) -> str:
+    """A row in words."""
+    found = (
+        f"{row['mean']:.3f} levels, {row['max']} at most, PSNR {signed(row['psnr_change_db'])} dB; "
+        if "mean" in row
+        else ""
+    )
+    verdict = "passed" if row["passed"] else f"FAILED: {row['reason']}"
+    return f"{row['label']} {row['model']} x{row['scale']}: {found}{verdict}"
 
 
 @click.command()
@@ -148,7 +151,9 @@ COLUMNS = (
     "--limit", type=float, default=90.0, show_default=True, help="Seconds after which no engine is opened."
 )
 @click.option(
-    "--engine", metavar="NAME", help="This alone.  [default: all but those that compile for minutes]"
+    "--engine",
+    metavar="NAME",
+    help="This alone.  [default: clesr's own but tensorrt, which compiles for minutes]",
 )
 @click.option("--dry", is_flag=True, help="Tiny, on a processor.")
 def main(limit: float, engine: str | None, dry: bool) -> None:
@@ -159,25 +164,24 @@ def main(limit: float, engine: str | None, dry: bool) -> None:
     images = common_crops([image for _, image in known_images(512)], 16 if dry else None)
     if dry:
         images = images[:1]
-    cases: dict[tuple[str, int], tuple[Model, list[tuple[Pixels, Pixels, Pixels]]]] = {}
-    for name in MODELS:
-        for scale in SCALES:
-            model = find_model(name, scale)
-            lrs = [degrade(image, scale) for image in images]
-            truths = [reference(model, lr) for lr in lrs]
-            cases[name, scale] = model, list(zip(lrs, images, truths, strict=True))
+
+    @functools.cache
+    def case(name: str, scale: int) -> tuple[Model, list[tuple[Pixels, Pixels, Pixels]]]:
+        """The model, and of each image LR, HR and what the reference makes of it."""
+        model, lrs = find_model(name, scale), [degrade(image, scale) for image in images]
+        return model, [(lr, hr, reference(model, lr)) for lr, hr in zip(lrs, images, strict=True)]
+
     rows: list[dict[str, Any]] = []
-    for candidate in contenders(engine, dry):
-        for (name, scale), (model, pairs) in cases.items():
-            if not suits(candidate, model):
-                continue
-            if perf_counter() - begin > limit:
-                late = {"label": label(candidate), "model": name, "scale": scale, "passed": False}
-                rows.append(late | {"reason": f"not reached within {limit:g} s"})
-                continue
+    for candidate, name, scale in itertools.product(contenders(engine, dry), MODELS, SCALES):
+        if not suits(candidate, find_model(name, scale)):
+            continue
+        if perf_counter() - begin > limit:
+            row = {"label": label(candidate), "model": name, "scale": scale, "passed": False}
+            rows.append(row | {"reason": f"not reached within {limit:g} s"})
+        else:
             half = candidate.precision in ("fp16", "bf16")
-            rows.append(check(candidate, model, pairs, DRY_LIMIT if dry and half else PSNR_LIMIT))
-    Console(highlight=False, width=WIDE).print(make_table("parity", COLUMNS, rows))
+            rows.append(check(candidate, *case(name, scale), DRY_LIMIT if dry and half else PSNR_LIMIT))
+        tell(said(rows[-1]), **rows[-1])
     failed = [row for row in rows if not row["passed"]]
     headline = [
         f"{len(rows) - len(failed)} of {len(rows)} engine and model pairs passed, {len(images)} images"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, environment
-
-from clesr.engines.common.files import OWN, write_json
+from bare import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 DRY = "--dry"  # whose figures mean nothing and must not stand among the results
+ROWS, STAGE = "CLESR_GPU_ROWS", "CLESR_GPU_STAGE"  # variables: the file of rows, and whose they are
 
 
 def folder() -> Path:
@@ -24,9 +24,26 @@ def folder() -> Path:
     return path
 
 
+def tell(text: str, **figures: Any) -> None:
+    """A row, as soon as it is known: ``text`` on standard output, and with ``figures`` in gpu.sh's file of rows, where
+    it stays whatever becomes of this process."""
+    print(text, flush=True)
+    if ROWS in os.environ:
+        append_row(Path(os.environ[ROWS]), stage=os.environ.get(STAGE, ""), text=text, **figures)
+
+
+def append_row(path: Path, **row: Any) -> None:
+    """A line of JSON, in one piece, at the end of ``path``."""
+    with path.open("ab", buffering=0) as file:
+        file.write(f"{json.dumps(row)}\n".encode())
+
+
 def leave(name: str, passed: bool, headline: list[str], **figures: Any) -> int:
-    """Write NAME.json: whether the stage ``passed``, its ``headline`` for the closing table, and its figures. The exit
+    """Write NAME.json: whether the stage ``passed``, its ``headline``, which gpu.sh repeats, and its figures. The exit
     status that says the same."""
+    from clesr.engines.common.files import OWN, write_json
+    from clesr.tools.bench.machine import environment
+
     result = {"benchmark": name, "passed": passed, "headline": headline, **environment(), **figures}
     write_json(folder() / f"{name}.json", result, OWN)
     return 0 if passed else 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 import torch
-from stage import folder, leave
+from stage import folder, leave, tell
 
 from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.torch import open_torch
@@ -104,26 +104,20 @@ def main(frames: int, dry: bool) -> None:
     if not on_gpu and not dry:
         raise click.ClickException("there is no NVIDIA GPU here; --dry goes the same way on a processor")
     shape = (16, 16) if dry else (256, 256)
-    rows = []
+    rows, headline = [], list[str]()
     for name in ("fast",) if dry else ("densenet", "fast"):
         model = find_model(name, 4)
         engine: Engine = (
             cuda_engine.open_cuda(model, shape) if on_gpu else open_torch(model, shape, None, device="cpu")
         )
         try:
-            rows.append(
-                measure(engine, shape, frames, str(folder() / f"trace-{name}.json.gz") if on_gpu else None)
-            )
+            row = measure(engine, shape, frames, str(folder() / f"trace-{name}.json.gz") if on_gpu else None)
         finally:
             engine.close()
-    headline = []
-    for row in rows:
-        broken = "; ".join(row["against"])
-        waits = row["calls"].get(ALLOWED, 0)
-        headline.append(
-            f"{row['engine']}: {broken or f'no allocation, {waits} waits in collect, in {frames} frames'}"
-        )
-    click.echo("\n".join(headline))
+        waits = f"no allocation, {row['calls'].get(ALLOWED, 0)} waits in collect, in {frames} frames"
+        rows.append(row)
+        headline.append(f"{row['engine']}: {'; '.join(row['against']) or waits}")
+        tell(headline[-1], **row)
     sys.exit(leave("steady", not any(row["against"] for row in rows), headline, dry=dry, rows=rows))
 
 

@@ -1,15 +1,20 @@
-"""The script for GPUs: what it runs, how it judges, and the whole of it on a processor with little installed."""
+"""The script for GPUs: what it runs, how it judges, what is left where it is killed, and the whole of it on a processor
+with little installed."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
+import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bare
+import card_tests
 import cards
 import gpu
 import numpy as np
@@ -17,22 +22,23 @@ import parity
 import pytest
 import stage
 import steady
+from support import until
 
 BLOCKED = (
     "av", "zmq", "openvino", "linuxpy", "tifffile", "rich_click", "platformdirs", "hypothesis", "lightning",
     "matplotlib", "sklearn", "skimage", "onnx", "onnxscript", "onnxruntime", "PIL", "pytest_timeout", "scipy",
+    "pycuda", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "imagecodecs", "pydicom",
 )  # fmt: skip
-BLOCKER = f"""
+BLOCKER = """
 from functools import partial
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 def find_spec(name, path=None, target=None):
-    return None if name.partition(".")[0] in {BLOCKED!r} else find(name, path, target)
+    return None if name.partition(".")[0] in {blocked!r} else find(name, path, target)
 PathFinder.find_spec = partial(find_spec)  # pytest keeps it in a class, where a function would become a method
 """
-
-
-BENCHES = {"bench", *(f"bench-{rival}" for rival in cards.RIVALS)}
+SCRIPT = Path(gpu.__file__).with_name("gpu.sh")
+MOST_SAID = 12_000  # characters that a caller keeps of the end of standard output
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +50,13 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_run() -> None:
     found = gpu.stages(dry=False, train=0, only=())
-    assert [one.name for one in found] == [
-        "tests", "parity", "cards", "kernels", "steady", "torch-compile", "tensorrt"
+    names = [one.name for one in found]
+    assert names == [
+        "smoke", "kernels", "parity", "bench", "torch-graph", "torch-compile", "tensorrt", "steady", "slots",
+        "rewrites", "sizes", "tests",
     ]  # fmt: skip
+    assert [one.limit for one in found if one.name == "smoke"] == [60]
+    assert {name for name in names if name in cards.RIVALS} == set(cards.RIVALS)
     assert not any("--dry" in one.command for one in found)
     assert all("--dry" in one.command for one in gpu.stages(dry=True, train=2, only=()))
     assert [one.name for one in gpu.stages(dry=False, train=2, only=("steady", "paper"))] == [
@@ -57,19 +67,57 @@ def test_what_is_run() -> None:
         assert Path(one.command[1]).is_file()
 
 
-def test_all_stages_together_end_within_nine_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+def performed(name: str, seconds: float) -> gpu.Outcome:
+    return gpu.Outcome(name, "LATE", seconds, ["x" * 500])
+
+
+def test_all_stages_together_end_within_nine_minutes(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
     limits: dict[str, float] = {}
 
-    def perform(one: gpu.Stage) -> gpu.Outcome:
+    def perform(one: gpu.Stage, _results: gpu.Results) -> gpu.Outcome:
         limits[one.name] = one.limit
-        return gpu.Outcome(one.name, "LATE", one.limit, [])
+        return performed(one.name, one.limit)
 
     monkeypatch.setattr(gpu, "perform", perform)
-    outcomes = gpu.perform_all(gpu.stages(dry=False, train=30, only=()), gpu.TOTAL)
-    assert [outcome.status for outcome in outcomes] == ["LATE"] * 8
-    assert outcomes[6].headline == ["no time was left for it"]
+    todo = gpu.stages(dry=False, train=30, only=())
+    outcomes = list(gpu.perform_all(todo, gpu.TOTAL, gpu.Results(out, out)))
+    assert [outcome.status for outcome in outcomes] == ["LATE"] * 13
+    assert outcomes[11].headline == ["no time was left for it"]
     assert limits.pop("paper") == 31 * 60
     assert sum(limits.values()) <= gpu.TOTAL < 540
+
+
+def test_what_is_said_fits_where_every_stage_says_too_much(
+    monkeypatch: pytest.MonkeyPatch, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All is in the file of rows."""
+
+    def run_within(
+        command: list[str], _seconds: float, *, meanwhile: Any, env: dict[str, str], **_options: object
+    ) -> int:
+        for _ in range(100):
+            stage.append_row(Path(env[stage.ROWS]), stage=env[stage.STAGE], text="ä" * 400)
+            meanwhile()
+        return 1
+
+    monkeypatch.setattr(gpu, "run_within", run_within)
+    monkeypatch.setattr(gpu, "machine", lambda: "x" * 500)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert gpu.main(["--train", "1"]) == 1
+    said = capsys.readouterr().out
+    assert len(said) <= MOST_SAID
+    assert all(f"= {name} FAILED" in said for name in (*gpu.STAGES, gpu.PAPER))
+    assert said.splitlines()[-1].startswith("NOT ALL PASSED: smoke, kernels, ")
+    assert len((out / "rows.jsonl").read_text().splitlines()) == 101 * 13 + 3
+    assert {path.name for path in out.iterdir()} == {"rows.jsonl", "results.tar.gz"}
+
+
+def gone(pid: int) -> bool:
+    state = Path("/proc") / str(pid) / "stat"
+    try:
+        return state.read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_a_stage_takes_what_it_started_with_it(tmp_path: Path) -> None:
@@ -79,14 +127,8 @@ def test_a_stage_takes_what_it_started_with_it(tmp_path: Path) -> None:
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"pathlib.Path({str(told)!r}).write_text(str(child.pid))"
     )
-    assert gpu.run_within([sys.executable, "-c", parent], 60) == 0
-    state = Path("/proc") / told.read_text() / "stat"
-    end = time.monotonic() + 20
-    while (
-        time.monotonic() < end and state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
-    ):
-        time.sleep(0.01)
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert bare.run_within([sys.executable, "-c", parent], 60) == 0
+    until(partial(gone, int(told.read_text())))
 
 
 def leaving(passed: bool, code: int) -> list[str]:
@@ -106,17 +148,95 @@ def leaving(passed: bool, code: int) -> list[str]:
         (leaving(True, 0), 60, "passed", "a line"),
         (leaving(False, 1), 60, "FAILED", "a line"),
         (leaving(False, 0), 60, "FAILED", "a line"),
-        ([sys.executable, "-c", "raise SystemExit(0)"], 60, "FAILED", "it left no result"),
-        ([sys.executable, "-c", "import time; time.sleep(60)"], 0.2, "LATE", "it left no result"),
+        ([sys.executable, "-c", "raise SystemExit(0)"], 60, "FAILED", "it said nothing"),
+        ([sys.executable, "-c", "import nowhere_at_all"], 60, "FAILED",
+         "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        (["bash", "-c", "echo here; kill -SEGV $$"], 60, "FAILED", "here (signal 11)"),
+        ([sys.executable, "-c", "import time; time.sleep(60)"], 0.2, "LATE", "it said nothing"),
     ],
-)
+)  # fmt: skip
 def test_how_a_stage_ends(out: Path, command: list[str], limit: float, status: str, headline: str) -> None:
-    out.mkdir()
+    results = gpu.Results(out, out)
     (out / "stage.json").write_text('{"passed": true, "headline": ["of an earlier run"]}')
-    outcome = gpu.perform(gpu.Stage("stage", command, limit))
+    outcome = gpu.perform(gpu.Stage("stage", command, limit, 500), results)
     assert (outcome.status, outcome.headline) == (status, [headline])
     assert outcome.passed == (status == "passed")
-    assert gpu.summary([outcome]).row_count == 1
+
+
+def test_the_archive_has_what_there_is_room_for(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = gpu.Results(out, out / "work")
+    monkeypatch.setattr(gpu, "LARGEST", 5000)
+    for name, size in (("large", 6000), ("small", 3000), ("middle", 4000)):
+        (out / "work" / name).write_bytes(os.urandom(size))
+    results.note("a row", stage="s")
+    results.keep()
+    with tarfile.open(out / "results.tar.gz") as archive:
+        assert archive.getnames() == ["rows.jsonl", "small"]
+    assert {path.name for path in out.iterdir()} == {"rows.jsonl", "results.tar.gz", "work"}
+
+
+# What gpu.py runs in place of its own stages: each tells a row and leaves a file, but for the one that hangs.
+PROGRAM = """
+import sys
+import gpu
+hanging = sys.argv[1]
+def command(name):
+    row = '{"stage": "%s", "text": "a row of %s"}' % (name, name)
+    left = '{"passed": true, "headline": ["done"]}'
+    quiet = "echo $$ > $OUT/pid; exec sleep 600" if name == hanging else "echo '%s' > $OUT/%s.json" % (left, name)
+    return ["bash", "-c", "echo '%s' >> $CLESR_GPU_ROWS; %s" % (row, quiet)]
+gpu.stages = lambda **_: [gpu.Stage(name, command(name), 60.0, 300) for name in gpu.STAGES]
+raise SystemExit(gpu.main([]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
+@pytest.mark.parametrize("hanging", gpu.STAGES)
+def test_a_run_that_is_killed_has_told_what_it_found(
+    hanging: str, number: signal.Signals, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any stage, with its whole process group; the stage ends too."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(SCRIPT.parent))
+    names = list(gpu.STAGES)
+    before = names[: names.index(hanging)]
+    run = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, hanging], stdout=subprocess.PIPE, text=True, process_group=0
+    )
+    assert run.stdout is not None
+    said = []
+    for line in run.stdout:
+        said.append(line.rstrip())
+        if line == f"a row of {hanging}\n":
+            break
+    until(lambda: any(path.read_text() for path in tmp_path.glob("clesr-gpu-*/pid")))
+    (written,) = tmp_path.glob("clesr-gpu-*/pid")
+    pid = int(written.read_text())
+    os.killpg(run.pid, number)
+    said += run.stdout.read().splitlines()
+    run.wait(60)
+    run.stdout.close()
+    until(partial(gone, pid))
+    assert [line.partition(",")[0] for line in said if line.startswith("=")] == [
+        f"= {name} passed" for name in before
+    ]
+    assert [line for line in said if line.startswith("a row")] == [
+        f"a row of {n}" for n in (*before, hanging)
+    ]
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert [row["stage"] for row in rows if row["text"].startswith("a row")] == [*before, hanging]
+    with tarfile.open(out / "results.tar.gz") as archive:
+        assert {f"{name}.json" for name in before} | {"rows.jsonl"} <= set(archive.getnames())
+        kept = archive.extractfile("rows.jsonl")
+        assert kept is not None
+        told = kept.read().decode()
+    assert all(f"= {name} passed" in told for name in before)
+    if number == signal.SIGTERM:
+        assert run.returncode == 143
+        assert said[-1].startswith("CUT SHORT; ")
+        assert f"a row of {hanging}" in told
+        assert not list(tmp_path.glob("clesr-gpu-*"))
+    assert len(list(out.iterdir())) <= 3
 
 
 def test_what_a_stage_leaves(out: Path) -> None:
@@ -132,29 +252,36 @@ def test_what_a_stage_leaves(out: Path) -> None:
     assert {"machine", "versions", "commit"} <= set(found)
 
 
-def test_dry_figures_do_not_go_among_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_figures_do_not_go_among_the_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OUT")
     monkeypatch.setattr(sys, "argv", ["kernels.py", "--dry"])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert stage.RESULTS not in (stage.folder(), *stage.folder().parents)
+    for place in gpu.places(dry=True):
+        assert stage.RESULTS not in (place, *place.parents)
+    assert gpu.places(dry=False) == (stage.RESULTS, stage.RESULTS)
 
 
 def test_tests_are_counted(tmp_path: Path) -> None:
     report = tmp_path / "r.xml"
     report.write_text(
-        '<testsuites><testsuite tests="5" failures="1" errors="0" skipped="2"/>'
+        '<testsuites><testsuite tests="5" failures="1" errors="0" skipped="2">'
+        '<testcase name="test_a"><failure message="assert 1 == 2&#10;more"/></testcase></testsuite>'
         '<testsuite tests="1" failures="0" errors="1" skipped="0"/></testsuites>'
     )
-    assert gpu.count_tests(report) == {"tests": 6, "failures": 1, "errors": 1, "skipped": 2}
-    assert gpu.count_tests(tmp_path / "none.xml")["tests"] == 0
+    assert card_tests.count_tests(report) == {"tests": 6, "failures": 1, "errors": 1, "skipped": 2}
+    assert card_tests.failures(report) == ["test_a: assert 1 == 2"]
+    assert card_tests.count_tests(tmp_path / "none.xml")["tests"] == 0
+    assert card_tests.failures(tmp_path / "none.xml") == []
 
 
 def test_the_tests_that_are_run_on_a_card() -> None:
-    files = [Path(selected[-1]) for selected in gpu.test_files(dry=False)]
+    files = [Path(selected[-1]) for selected in card_tests.test_files(dry=False)]
     names = {path.name for path in files}
     assert all(path.is_file() for path in files)
     assert {"test_cuda_gpu.py", "test_kernels.py", "test_plans.py", "test_tuner.py"} <= names
     assert "test_compile.py" not in names
-    assert {Path(selected[-1]).name for selected in gpu.test_files(dry=True)} < names
+    assert {Path(selected[-1]).name for selected in card_tests.test_files(dry=True)} < names
 
 
 def test_a_steady_state_neither_allocates_nor_waits() -> None:
@@ -169,8 +296,9 @@ def test_a_steady_state_neither_allocates_nor_waits() -> None:
 
 def card_row(**changes: Any) -> dict[str, Any]:
     row = {
-        "model": "densenet", "scale": 4, "lr": [256, 256], "label": "cuda fp16", "depth_gain": 1.2,
-        "device_ms": {"p50": 0.9}, "latency_ms": {"p99.9": 1.8},
+        "model": "densenet", "scale": 4, "lr": [256, 256], "label": "cuda fp16", "depth_gain": 1.2, "frames_s": 800.0,
+        "device_ms": {"p50": 0.9}, "latency_ms": {"p50": 1.2, "p99": 1.5, "p99.9": 1.8},
+        "beside_device_ms": {"check": 0.02, "copies": 0.06, "launch": 0.031},
         "over": {"torch-compile fp16": 1.6, "tensorrt fp16": 1.4, "torch fp32": 9.0},
     }  # fmt: skip
     return row | changes
@@ -195,6 +323,27 @@ def test_promises_are_held_against_the_figures() -> None:
     assert cards.promises([card_row(label="torch fp32"), card_row(scale=2)]) == []
 
 
+def test_what_a_frame_takes_beside_the_network_has_lines_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cards.tell_row(card_row())
+    assert capsys.readouterr().out.splitlines() == [
+        "densenet x4, 256x256 to 1024x1024: cuda fp16: 800 frames/s, ms p50 1.20, p99 1.50; device alone 0.900 ms",
+        "  cuda fp16: check 0.020 ms",
+        "  cuda fp16: copies 0.060 ms",
+        "  cuda fp16: launch 0.031 ms",
+    ]
+
+
+def test_cases_are_added_to_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = card_row(device_ms=None, beside_device_ms=None)
+    monkeypatch.setattr(cards, "bench", lambda *_, **__: {"rows": [row], "left_out": [], "peak_gflop_s": {}})
+    plans = cards.runs([], None, sizes=False, dry=False)
+    result, late = cards.measured(plans, 60, tmp_path / "bench.json")
+    assert (len(result["rows"]), late) == (2, [])
+    assert json.loads((tmp_path / "bench.json").read_text()) == result
+
+
 def test_crops_have_one_size() -> None:
     images = [np.zeros((50, 41), np.uint8), np.zeros((43, 60), np.uint8)]
     images[0][25, 20] = 255
@@ -204,37 +353,71 @@ def test_crops_have_one_size() -> None:
     assert parity.common_crops(images, 16)[0].shape == (16, 16)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, out: Path) -> None:
-    """Every stage, tiny, with all modules blocked that a GPU machine may lack."""
+def dry_run(
+    tmp_path: Path, out: Path, blocked: tuple[str, ...], *words: str
+) -> subprocess.CompletedProcess[str]:
+    """gpu.sh on a processor without the modules ``blocked``."""
     blocker = tmp_path / "blocker"
     blocker.mkdir()
-    (blocker / "sitecustomize.py").write_text(BLOCKER)
+    (blocker / "sitecustomize.py").write_text(BLOCKER.format(blocked=blocked))
     environment = os.environ | {
         "PYTHON": sys.executable,
         "PYTHONPATH": str(blocker),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "OUT": str(out),
+        "TMPDIR": str(tmp_path),
         "OMP_NUM_THREADS": "1",
     }
     environment.pop("CLESR_DATA", None)
-    script = Path(gpu.__file__).with_name("gpu.sh")
-    done = subprocess.run(
-        [str(script), "--dry", "--train", "1"], env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    command = [str(SCRIPT), "--dry", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1700)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_done_without_is_named(tmp_path: Path, out: Path) -> None:
+    done = dry_run(tmp_path, out, (*BLOCKED, "msgspec"), "--only", "smoke", "--only", "bench")
+    assert done.returncode == 1
+    first, *_, smoke, bench, last = done.stdout.splitlines()
+    assert first.startswith("LACKING msgspec, gpu.sh says how to bring it; Python 3.")
+    assert "; without av, zmq, pycuda, torch_tensorrt, " in first
+    assert smoke.startswith("= smoke FAILED, ")
+    assert bench.startswith("= bench FAILED, ")
+    assert smoke.endswith(": ModuleNotFoundError: No module named 'msgspec'")
+    assert last.startswith("NOT ALL PASSED: smoke, bench; ")
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_whole_script_on_a_processor_with_little_installed(tmp_path: Path, out: Path) -> None:
+    """Every stage, tiny, with all modules blocked that a GPU machine may lack."""
+    done = dry_run(tmp_path, out, BLOCKED, "--train", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout) <= MOST_SAID
     assert "all passed" in done.stdout
-    found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
-    assert set(found) == {"tests", "parity", "cards", "kernels", "steady", "paper", *cards.RIVALS, *BENCHES}
-    assert (out / "paper-x4.safetensors").is_file()
-    assert all(result["passed"] for name, result in found.items() if name not in BENCHES)
+    assert done.stderr == ""
+    assert {path.name for path in out.iterdir()} == {"rows.jsonl", "results.tar.gz"}
+    with tarfile.open(out / "results.tar.gz") as archive:
+        archive.extractall(tmp_path / "found", filter="data")
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "found").glob("*.json")}
+    benches = {f"clesr-{name}" for name in ("bench", "sizes", *cards.RIVALS)}
+    assert set(found) == {*gpu.STAGES, gpu.PAPER, *benches}
+    assert (tmp_path / "found" / "paper-x4.safetensors").is_file()
+    assert all(result["passed"] for name, result in found.items() if name not in benches)
     checked = {(row["label"], row["model"], row["scale"]) for row in found["parity"]["rows"]}
     assert {("cuda fp16 cpu", "densenet", scale) for scale in (2, 4, 8)} <= checked
-    assert {row["scale"] for row in found["bench"]["rows"]} == {2, 4, 8}
+    assert {row["scale"] for row in found["clesr-bench"]["rows"]} == {2, 4, 8}
     kernels = [row["kernel"] for row in found["kernels"]["rows"]]
     assert {"first_conv3", "conv3", "up_conv3", "project", "finish"} <= {name.split()[0] for name in kernels}
     assert any("looking ahead" in name for name in kernels)
     assert all(row["found_us"] > 0 for row in found["kernels"]["rows"])
-    assert len(found["kernels"]["rewrites"]) == 5
+    assert {row["key"].split("-")[0] for row in found["kernels"]["plans"]} == {
+        "narrow", "ahead", "wide", "up", "project"
+    }  # fmt: skip
+    assert len(found["rewrites"]["rewrites"]) == 5
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert {row["kernel"].split()[0] for row in rows if "kernel" in row} == {
+        "first_conv3", "conv3", "up_conv3", "project", "finish"
+    }  # fmt: skip
+    assert {row["stage"] for row in rows} == {"machine", *gpu.STAGES, gpu.PAPER, "end"}

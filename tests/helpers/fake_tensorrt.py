@@ -12,6 +12,7 @@ import enum
 import functools
 import importlib.machinery
 import json
+import logging
 import sys
 import types
 from pathlib import Path
@@ -26,6 +27,7 @@ from clesr.engines.backends.tensorrt import build as tensorrt_build
 from clesr.engines.backends.tensorrt import engine as tensorrt_engine
 from clesr.engines.backends.tensorrt import graph as tensorrt_graph
 
+CONTEXT = "TensorRT Conversion Context"
 WORDS = {torch.float16: "Half", torch.float32: "Float"}
 GPU = {"gpu": "NVIDIA Test", "compute capability": "9.0", "gpu memory": "80 GiB", "driver": "580.1"}
 
@@ -38,6 +40,16 @@ class Mode(enum.Enum):
 class DataType(enum.Enum):
     FLOAT = 0
     HALF = 1
+
+
+class ILogger:
+    class Severity(enum.Enum):
+        INTERNAL_ERROR = 0
+        ERROR = 1
+        WARNING = 2
+
+    def log(self, severity: Severity, message: str) -> None:
+        raise NotImplementedError
 
 
 class Context:
@@ -102,13 +114,24 @@ class FakeTensorRT:
         self.has_memory = self.works = True
         self.builds_in = ""  # another type than the graph's
         self.failure: Exception | None = None
+        self.swallowed: Exception | None = None  # raised within, logged, and then missed
+        self.said: list[str] = []  # TensorRT's own errors, of a build and of what it does not take
 
     def convert(
         self, program: torch.export.ExportedProgram, *, arg_inputs: list[Any], **settings: Any
     ) -> bytes:
         assert [tuple(x.shape) for x in arg_inputs] == [tuple(program.example_inputs[0][0].shape)]
+        for text in self.said:
+            logging.getLogger(f"torch_tensorrt [{CONTEXT}]").error(text)
         if self.failure:
             raise self.failure
+        if self.swallowed:
+            try:
+                raise self.swallowed
+            except Exception as error:
+                logger = logging.getLogger("torch_tensorrt.dynamo._compiler")
+                logger.error(f"While interpreting the module got an error: {error}", exc_info=True)
+            raise UnboundLocalError("cannot access local variable 'interpreter_result'")
         self.builds.append(settings)
         timing = Path(settings["timing_cache_path"])
         self.timings.append(timing.read_bytes() if timing.is_file() else b"")
@@ -133,8 +156,16 @@ class FakeTensorRT:
         kind = "CaskConvolution" if _kind(node) == "CONVOLUTION" else "kgen"
         return {"Name": name, "LayerType": kind, "Inputs": inputs, "Outputs": [], "TacticName": "sm90"}
 
-    def deserialise(self, content: bytes) -> CudaEngine | None:
+    def runtime(self, logger: ILogger) -> types.SimpleNamespace:
+        return types.SimpleNamespace(
+            deserialize_cuda_engine=lambda content: self.deserialise(content, logger)
+        )
+
+    def deserialise(self, content: bytes, logger: ILogger) -> CudaEngine | None:
         if not content.startswith(b"TRT"):
+            logger.log(ILogger.Severity.WARNING, "this was built elsewhere")
+            for text in self.said:
+                logger.log(ILogger.Severity.ERROR, text)
             return None
         built = json.loads(content[3:])
         return CudaEngine(self, self.programs[built["program"]], built["layers"])
@@ -179,8 +210,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
 
     modules: dict[str, dict[str, Any]] = {
         "tensorrt": {
-            "Logger": type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None}),
-            "Runtime": lambda _logger: types.SimpleNamespace(deserialize_cuda_engine=fake.deserialise),
+            "ILogger": ILogger,
+            "Runtime": fake.runtime,
             "LayerInformationFormat": types.SimpleNamespace(JSON=1),
             "ProfilingVerbosity": types.SimpleNamespace(DETAILED="DETAILED"),
         },

@@ -72,7 +72,7 @@ class Subject:
     single: list[float] = field(default_factory=list)  # seconds a frame
     single_rates: list[float] = field(default_factory=list)  # of each turn
     rates: list[float] = field(default_factory=list)
-    device: list[float] = field(default_factory=list)
+    device: dict[str, list[float]] = field(default_factory=dict)  # of each part of a frame
     readings: list[float] = field(default_factory=list)
 
 
@@ -188,7 +188,8 @@ def _take_turn(subject: Subject, lr: Pixels, plan: BenchPlan, *, first: bool) ->
     subject.single_rates.append(len(spans) / max(sum(spans), 1e-9))
     with watching(plan.watts if subject.candidate.kind == "cuda" else None, subject.readings):
         subject.rates.append(in_flight(engine, lr, seconds, plan.clock))
-    subject.device += by_device(engine, lr, seconds, plan.clock)
+    for name, found in by_device(engine, lr, seconds, plan.clock).items():
+        subject.device.setdefault(name, []).extend(found)
 
 
 def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any]:
@@ -211,7 +212,8 @@ def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any
         "frames_s_one": significant(statistics.median(subject.single_rates)),
         "depth_gain": round(median_ratio(subject.rates, subject.single_rates), 3),
         "latency_ms": latency(subject.single),
-        "device_ms": latency(subject.device) if subject.device else None,
+        "device_ms": latency(subject.device["device"]) if subject.device else None,
+        "beside_device_ms": _beside(subject.device),
         "device_mb": subject.device_mb,
         "host_mb": subject.host_mb,
         "watts": mean_watts(subject.readings),
@@ -220,6 +222,14 @@ def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any
         "streams_30": streams(rate),
         **subject.quality,
     }
+
+
+def _beside(device: dict[str, list[float]]) -> dict[str, float] | None:
+    """The median milliseconds of all parts of a frame but the network itself; None where they were not measured."""
+    beside = {
+        name: round(1e3 * statistics.median(spans), 4) for name, spans in device.items() if name != "device"
+    }
+    return beside or None
 
 
 def _left_out(case: Case, candidate: EngineCandidate, kind: str, reason: str) -> dict[str, str]:

@@ -41,7 +41,7 @@ SPEED: tuple[Column, ...] = (
         for name in PERCENTILES
     ),
     ("device\nms p50", lambda row: figure(row["device_ms"]["p50"] if row["device_ms"] else None)),
-    ("device\np99.9", lambda row: figure(row["device_ms"]["p99.9"] if row["device_ms"] else None)),
+    ("copies, check,\nlaunch ms", lambda row: beside(row)),
 )
 COST: tuple[Column, ...] = (
     ("GFLOP/s", lambda row: f"{row['gflop_s']:.0f}"),
@@ -153,6 +153,12 @@ def figure(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def beside(row: BenchRow) -> str:
+    """What a frame takes on the device beside the network, milliseconds; empty where it was not measured."""
+    found = row.get("beside_device_ms") or {}
+    return ", ".join(f"{found[name]:.3f}" for name in ("copies", "check", "launch") if name in found)
 
 
 def signed(value: float) -> str:

@@ -43,7 +43,7 @@ WAYS = {"cuda": 3, "gpu": 2, "cpu": 2}  # of measuring an engine: one at a time,
 class BenchSettings:
     """What to measure.
 
-    ``engines`` are names of engines or baselines; empty: all but torch.compile, whose tuning takes minutes, and on a
+    ``engines`` are names of engines or baselines; empty: all but torch.compile, which compiles first, and on a
     GPU of the CPU's engines only the first. ``device`` (cpu, cuda, gpu) and ``precision`` narrow them; a precision that
     engines have on request alone has to be named. ``cases`` are (model, scale, LR
     (H, W)); empty: the usual ones of this machine. ``seconds`` and ``repeats`` are those of ``BenchPlan``; no
@@ -95,7 +95,7 @@ def wanted_candidates(
 def _usual(candidates: list[EngineCandidate]) -> list[EngineCandidate]:
     usual = [o for o in candidates if o.name != baselines.COMPILED]
     if not any(o.kind == "cuda" and o.available for o in usual):
-        return [o for o in usual if o.name != baselines.EAGER]
+        return [o for o in usual if o.name not in baselines.NAMES]
     first_cpu = next((o for o in usual if o.kind == "cpu" and o.available), None)
     return [o for o in usual if o.kind != "cpu" or o is first_cpu]
 

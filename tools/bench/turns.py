@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clesr.engines.backends.cuda.buffers import CudaSlot, SlotEngine
+from clesr.engines.backends.cuda.buffers import CudaSlot, SlotEngine, timed_on_card
 from clesr.engines.common.clock import Clock
 from clesr.engines.common.image import Pixels
 from clesr.engines.engine import Engine
@@ -42,20 +42,31 @@ def in_flight(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> float
     return results / max((now - first) / 1e9, 1e-9)
 
 
-def by_device(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> list[float]:
-    """Seconds of each frame on the device, copies and all, by CUDA events, for about ``seconds``; none where the engine
-    has no such slots. Nothing may be in flight."""
+def by_device(engine: Engine, lr: Pixels, seconds: float, clock: Clock) -> dict[str, list[float]]:
+    """What the device takes for a frame, in seconds, by its own clock, for about ``seconds``.
+
+    ``device`` is the network alone, ``check`` what degrades its image, ``copies`` the way in and out: of each the mean
+    of several runs in a graph. ``launch`` is what a frame takes on top of these, from an idle device to its end. Empty
+    where the engine has no slots on a GPU, or launches kernels one by one. Nothing may be in flight.
+    """
     if not isinstance(engine, SlotEngine):
-        return []
-    slots = [slot for slot in engine.prepare(lr.dtype) if isinstance(slot, CudaSlot)]
-    spans: list[float] = []
+        return {}
+    slot = next((slot for slot in engine.prepare(lr.dtype) if isinstance(slot, CudaSlot)), None)
+    if slot is None or not (parts := slot.parts()):
+        return {}
+    np.copyto(slot.host_in, lr)
+    slot.start()  # the device has the image
+    slot.wait()
+    clocks = {name: timed_on_card(run) for name, run in parts.items()}
+    spans: dict[str, list[float]] = {name: [] for name in (*clocks, "launch")}
     begin = clock.now_ns()
-    while slots and (not spans or (clock.now_ns() - begin) / 1e9 < seconds):
-        slot = slots[len(spans) % len(slots)]
-        np.copyto(slot.host_in, lr)
+    while not spans["launch"] or (clock.now_ns() - begin) / 1e9 < seconds:
+        found = {name: measured() for name, measured in clocks.items()}
         slot.start()
         slot.wait()
-        spans.append(slot.milliseconds() / 1e3)
+        found["launch"] = max(0.0, slot.milliseconds() / 1e3 - sum(found.values()))
+        for name, span in found.items():
+            spans[name].append(span)
     return spans
 
 

@@ -33,8 +33,8 @@ class BenchOptions:
     size: tuple[str, ...] = _what((), "Of the LR image.  Repeat for more.", "WIDTHxHEIGHT")
     engine: tuple[str, ...] = _what(
         (),
-        "cuda, tensorrt, openvino, torch, torch-eager or torch-compile (FP16 by PyTorch alone), or all.  "
-        "Repeat for more.  [default: what this machine has, but torch-compile, whose tuning takes minutes]",
+        "cuda, tensorrt, openvino, torch; PyTorch alone in FP16: torch-eager, torch-graph, torch-compile; or all.  "
+        "Repeat for more.  [default: what this machine has, but torch-compile, which compiles first]",
         "NAME",
     )
     device: str | None = _what(None, "Engines of this device alone.", choices=("cpu", "cuda", "gpu"))
@@ -60,7 +60,8 @@ def bench(options: BenchOptions) -> None:
     """Measure the engines side by side: does this machine hold video rate, and for how many streams?
 
     The engines take turns on the same image. Frames/s are with two frames in flight; latency is from NumPy array to
-    NumPy array, one frame at a time; "device" is the GPU's own clock. An engine whose image is not that of PyTorch in
+    NumPy array, one frame at a time; "device" is the network alone, by the GPU's own clock, and beside it stand the
+    copies, the check of the image and the launch. An engine whose image is not that of PyTorch in
     FP32 (1 grey level on average, 4 at most) is named and not measured.
 
     Examples:

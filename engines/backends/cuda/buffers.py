@@ -23,6 +23,7 @@ from clesr.engines.guidance import Guidance, guide
 from clesr.engines.memory import free_memory, is_out_of_memory
 
 log = logging.getLogger(__name__)
+REPEATS = 20  # runs in a graph that is timed
 
 
 class GuidedInputs(NamedTuple):
@@ -39,7 +40,8 @@ class Network(Protocol):
     int32, which is 0 where all pixels were finite numbers. It allocates nothing that outlives ``run``.
 
     One that is told of each image has ``guided``, its :class:`GuidedInputs`; one that uses what a capture may refuse
-    has ``simplify``, which leaves it out from then on and says whether there was any.
+    has ``simplify``, which leaves it out from then on and says whether there was any; one whose ``run`` does more than
+    the network has ``parts``, what it does by name, the network's as ``device``.
     """
 
     lr: Tensor
@@ -184,7 +186,7 @@ class CudaSlot:
     WARM_UPS = 3  # runs before the capture: they compile kernels and settle libraries' choices
 
     def __init__(self, network: Network, *, captured: bool = True) -> None:
-        self._network = network
+        self._network, self._captured = network, captured
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._reprojected: Tensor | None = getattr(network, "reprojected", None)
@@ -265,10 +267,27 @@ class CudaSlot:
         self._warm_up()
         return captured(self._frame, self._stream).replay
 
+    def parts(self) -> dict[str, Callable[[], None]]:
+        """What a frame has the device do, by name, to be timed one by one: ``device``, the network; ``check``, where it
+        degrades its image; ``copies``, in and out. Nothing where they are not in a graph: there launches count."""
+        if not self._captured:
+            return {}
+        return {**getattr(self._network, "parts", {"device": self._network.run}), "copies": self._copy}
+
     def _frame(self) -> None:
+        self._copy_in()
+        self._network.run()
+        self._copy_out()
+
+    def _copy(self) -> None:
+        self._copy_in()
+        self._copy_out()
+
+    def _copy_in(self) -> None:
         for tensor, host in self._inputs:
             tensor.copy_(host, non_blocking=True)
-        self._network.run()
+
+    def _copy_out(self) -> None:
         for tensor, host in self._outputs:
             host.copy_(tensor, non_blocking=True)
 
@@ -280,6 +299,29 @@ def captured(run: Callable[[], None], stream: torch.cuda.Stream | None = None) -
     with torch.cuda.stream(torch.cuda.current_stream()), capturing:  # which forgets it where it fails
         run()
     return graph
+
+
+def timed_on_card(run: Callable[[], object]) -> Callable[[], float]:
+    """What gives the seconds of a ``run`` on the current GPU, by a graph of several, with what it reads in the
+    second-level cache, as in a frame."""
+    run()
+    torch.cuda.synchronize()
+    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+
+    def several() -> None:
+        for _ in range(REPEATS):
+            run()
+
+    graph = captured(several)
+
+    def seconds() -> float:
+        begun.record()
+        graph.replay()
+        ended.record()
+        ended.synchronize()
+        return float(begun.elapsed_time(ended)) / 1e3 / REPEATS
+
+    return seconds
 
 
 class Pinned(NamedTuple):

@@ -62,6 +62,11 @@ class CheckedNetwork:
     def run(self) -> None:
         """Read ``lr``, write ``sr`` and ``reprojected``."""
         self.network.run()
+        self.check()
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Read ``lr`` and ``sr``, write ``reprojected``, and with ``correct`` ``sr`` too."""
         sr = self.sr.float()
         reprojected = self._rounded(self._degrade(sr))
         self.reprojected[0].copy_(reprojected)
@@ -69,6 +74,10 @@ class CheckedNetwork:
             sr = self._rounded(sr + self._enlarge(self.lr.float() - reprojected))
             self.sr.copy_(sr)
             self.reprojected[1].copy_(self._rounded(self._degrade(sr)))
+
+    @property
+    def parts(self) -> dict[str, Callable[[], None]]:
+        return {"device": self.network.run, "check": self.check}
 
     def _rounded(self, image: Tensor) -> Tensor:
         return torch.clamp(torch.round(image), 0, self._levels)

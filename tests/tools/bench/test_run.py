@@ -26,6 +26,7 @@ def card(fake: Bench, *, available: bool) -> list[Any]:
         fake.candidate("cuda", **gpu),
         fake.candidate("torch", **gpu, precision="fp32"),
         fake.candidate(baselines.COMPILED, **gpu),
+        fake.candidate(baselines.GRAPH, **gpu),
         fake.candidate(baselines.EAGER, **gpu),
         fake.candidate("openvino", kind="cpu", precision="bf16"),
         fake.candidate("openvino", kind="cpu", precision="fp32"),
@@ -48,6 +49,7 @@ def test_with_a_gpu_its_engines_and_one_of_the_cpu(fake: Bench) -> None:
     assert named(available) == [
         "cuda fp16 cuda",
         "torch fp32 cuda",
+        "torch-graph fp16 cuda",
         "torch-eager fp16 cuda",
         "openvino bf16 cpu",
     ]
@@ -63,7 +65,7 @@ def test_what_is_named_is_measured_on_the_device_named(fake: Bench) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("name", ["cuda", baselines.EAGER, baselines.COMPILED])
+@pytest.mark.parametrize("name", ["cuda", *baselines.NAMES])
 def test_an_engine_for_a_gpu_without_one(name: str) -> None:
     with pytest.raises(
         EngineError, match=f"there is no NVIDIA GPU here, so the {name} engine cannot be measured"

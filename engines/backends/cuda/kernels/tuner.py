@@ -18,14 +18,13 @@ from typing import Any, TypeVar
 import torch
 from triton.errors import TritonError
 
-from clesr.engines.backends.cuda.buffers import captured
+from clesr.engines.backends.cuda.buffers import timed_on_card
 from clesr.engines.backends.cuda.kernels.plan import only_compiling
 from clesr.engines.common.errors import first_line
 from clesr.engines.common.processor import core_count
 
 WARM_UP = 0.05  # seconds: an idle card clocks low
 ROUNDS = 7  # in each of which every form has its turn
-REPEATS = 20  # runs in a graph that is timed
 CLEARLY = (
     0.98  # of the first form's time: a second that is no faster than this would come and go between openings
 )
@@ -89,29 +88,6 @@ class Tuner:
                 clock()
         rounds = [[clock() for clock in clocks.values()] for _ in range(ROUNDS)]
         return dict(zip(clocks, map(median, zip(*rounds, strict=True)), strict=True))
-
-
-def timed_on_card(run: Callable[[], None]) -> Callable[[], float]:
-    """What gives the seconds of a ``run`` on the current GPU, by a graph of several, with what it reads in the
-    second-level cache, as in a frame."""
-    run()
-    torch.cuda.synchronize()
-    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-
-    def several() -> None:
-        for _ in range(REPEATS):
-            run()
-
-    graph = captured(several)
-
-    def seconds() -> float:
-        begun.record()
-        graph.replay()
-        ended.record()
-        ended.synchronize()
-        return float(begun.elapsed_time(ended)) / 1e3 / REPEATS
-
-    return seconds
 
 
 @functools.cache

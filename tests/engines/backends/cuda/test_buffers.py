@@ -17,10 +17,12 @@ from torch import Tensor
 from clesr.engines.backends.cuda import buffers
 from clesr.engines.backends.cuda.buffers import CudaSlot, Pinned, SlotEngine
 from clesr.engines.backends.cuda.checked import CheckedNetwork
+from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import EngineInfo, SelfChecking
 from clesr.engines.guidance import Guidance
 from clesr.pipeline.frame import Image
+from clesr.tools.bench import turns
 
 SHAPE = (2, 3)
 
@@ -434,3 +436,36 @@ def test_torch_gives_the_memory_otherwise(dtype: torch.dtype, monkeypatch: pytes
     memory.array[:] = 5
     assert (memory.tensor.float() == 5).all()
     assert buffers.page_locked_memory() == "torch"
+
+
+def test_the_parts_of_a_frame_are_measured_each_alone(
+    locked: Locked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part does what it is called after and nothing else; the launch is what is left of a whole frame."""
+    network = Network()
+    info = EngineInfo("fake", "a device", "fp16", "none", "", 1, SHAPE)
+    engine = SlotEngine(info, lambda _dtype: [CudaSlot(CheckedNetwork(network)) for _ in range(2)])
+    (slot, _) = engine.prepare(np.dtype(np.uint8))
+    assert isinstance(slot, CudaSlot)
+    parts = slot.parts()
+    assert list(parts) == ["device", "check", "copies"]
+    outside = [network.lr, network.sr, torch.from_numpy(slot.host_out)]
+    for name, changed in (("copies", 0), ("device", 1), ("copies", 2)):
+        slot.host_in[:] = 7
+        before = [tensor.clone() for tensor in outside]
+        parts[name]()
+        assert [not torch.equal(*pair) for pair in zip(before, outside, strict=True)].index(True) == changed
+    parts["check"]()
+    assert slot._network.reprojected.min() == 14  # type: ignore[attr-defined]
+
+    seconds = dict(zip(parts.values(), (3e-3, 2e-3, 1e-3), strict=True))
+    monkeypatch.setattr(turns, "timed_on_card", lambda run: lambda: seconds[run])
+    lr = np.zeros(SHAPE, np.uint8)
+    monkeypatch.setattr(CudaSlot, "milliseconds", lambda _slot: 6.5)
+    spans = turns.by_device(engine, lr, 0.0, SYSTEM)
+    assert spans == {
+        name: [pytest.approx(ms * 1e-3)] for name, ms in zip([*parts, "launch"], (3, 2, 1, 0.5), strict=True)
+    }
+    assert CudaSlot(network, captured=False).parts() == {}
+    assert turns.by_device(open_on(FakeDevice()), lr, 0.0, SYSTEM) == {}
+    engine.close()

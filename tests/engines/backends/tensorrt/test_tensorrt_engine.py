@@ -179,6 +179,46 @@ def test_what_fails_is_one_line(trt: fake_tensorrt.FakeTensorRT) -> None:
         engine.submit(random_image(SHAPE))
 
 
+@pytest.mark.parametrize(
+    ("swallowed", "said", "words"),
+    [
+        (RuntimeError("no tactic\nand a long story"), [], "no tactic"),
+        (AssertionError(), ["Error Code 2: no memory", "Error Code 9"], "TensorRT says: Error Code 2: no memory"),
+        (RuntimeError("no engine"), ["Error Code 2"], "no engine; TensorRT says: Error Code 2"),
+        (None, ["Error Code 4: too new"], "no tactic; TensorRT says: Error Code 4: too new"),
+    ],
+)  # fmt: skip
+def test_what_torch_tensorrt_keeps_to_itself_is_said(
+    swallowed: Exception | None,
+    said: list[str],
+    words: str,
+    trt: fake_tensorrt.FakeTensorRT,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In the one line that the user reads, and nowhere else."""
+    trt.swallowed, trt.said = swallowed, said
+    if swallowed is None:
+        trt.failure = RuntimeError("no tactic")
+    with pytest.raises(EngineError) as raised:
+        open_tensorrt(MODEL, SHAPE)
+    assert str(raised.value).endswith(f"at (10, 14): {words}")
+    assert "torch_tensorrt" not in {record.name.partition(".")[0] for record in caplog.records}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_why_tensorrt_does_not_take_an_engine_is_said(
+    trt: fake_tensorrt.FakeTensorRT, said: list[str]
+) -> None:
+    trt.said = ["the engine plan is of another version"]
+    wanted = CompiledEngine(MODEL, SHAPE)
+    tensorrt_engine._engines().write(wanted.name, wanted.key, b"something")
+    trt.failure = RuntimeError("no tactic")
+    with pytest.raises(EngineError, match="no tactic"):
+        open_tensorrt(MODEL, SHAPE)
+    assert "TensorRT does not take the serialised engine: the engine plan is of another version" in said[0]
+
+
 def test_an_engine_for_another_shape_or_type_is_not_bound(trt: fake_tensorrt.FakeTensorRT) -> None:
     compiled = tensorrt_engine._load(CompiledEngine(MODEL, SHAPE))
     with pytest.raises(EngineError, match=r"x is FLOAT \(1, 1, 10, 14\), not FLOAT \(1, 1, 11, 14\)"):

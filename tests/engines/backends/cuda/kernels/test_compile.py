@@ -42,7 +42,13 @@ def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_every_kernel_is_compiled_before_it_is_measured_and_once_for_all_sizes(tmp_path: Path) -> None:
     """By Triton itself, whose launches alone are left out: what the tuner's threads compile is what is launched."""
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    paths = os.pathsep.join(filter(None, [str(SCRIPT.parent), os.environ.get("PYTHONPATH")]))
+    environment = {
+        **os.environ,
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": paths,
+    }
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, str(Path(__file__).with_name("tuned_without_card.py"))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
