@@ -178,9 +178,9 @@ def test_of_many_choices_in_a_row_the_last_one_counts(page: Page, running: Runni
     channel, go_on = running.shown.sink._channel, threading.Event()
     call = channel.call
 
-    def slow(name: str, arguments: Mapping[str, object]) -> Mapping[str, Any]:
+    def slow(name: str, arguments: Mapping[str, object], by: object) -> Mapping[str, Any]:
         go_on.wait(60)
-        return call(name, arguments)
+        return call(name, arguments, by)
 
     channel.call = slow
     choices = ["wipe", "bicubic", "raw", "side-by-side"] * 4
