@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -368,14 +369,16 @@ def views() -> str:
 
 
 def switching() -> str:
-    """Fifty switches of scale while all is recorded."""
+    """Switches of scale while all is recorded."""
     data = _load("switching")
-    recorded, seen = data["recorded"], data["pictures"]
+    recorded, seen, memory = data["recorded"], data["pictures"], data["memory_mib"]
+    half = len(memory) // 2
     return (
         f"{data['switches']} switches x2, x4, x8, x4 while {recorded['frames']} frames were recorded: "
         f"{recorded['complete']} of {recorded['sessions']} sessions are complete, {recorded['missing']} frames are "
         f"missing. Of {seen['seen']} pictures on the page {seen['black']} were black and {seen['wrong_size']} of a "
-        f"wrong size. A switch took {data['ms']['p50'] / 1000:.1f} s in the median."
+        f"wrong size. A switch took {data['ms']['p50'] / 1000:.1f} s in the median. Memory: "
+        f"{median(memory[:half]):.0f} MiB in the first half, {median(memory[half:]):.0f} MiB in the second."
     )
 
 
