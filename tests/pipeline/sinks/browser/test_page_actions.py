@@ -60,9 +60,9 @@ class Hand:
         self.done: list[tuple[str, object]] = []
         call = stage.operator.controls.call
 
-        def spy(name: str, arguments: Mapping[str, object] | None = None) -> dict[str, Any]:
+        def spy(name: str, arguments: Mapping[str, object], by: object) -> dict[str, Any]:
             try:
-                told = call(name, arguments)
+                told = call(name, arguments, by)
             except Exception as error:
                 self.done.append((name, error))
                 raise
