@@ -109,6 +109,24 @@ def test_an_alarm_covers_nothing(page: Page, running: Running, alarm: str, state
     assert page.run(end), "all of it can be read"
 
 
+def test_the_age_fits_into_each_of_several_images(tab: Callable[[], Page]) -> None:
+    with showing(streams=2) as shown:
+        page = tab()
+        page.size(1280, 800)
+        page.open(shown.url)
+        shown.sink.write(result_of(numbered(1), 1))
+        shown.sink.refresh(status(stalled=True))
+        page.wait(f"{STATE} === 'dead'")
+        inside = (
+            "(() => { const old = document.querySelector('.state b'); old.textContent = '119 min old'; "
+            "const words = document.createRange(); words.selectNodeContents(old); const [a, b] = "
+            "[words, old.closest('.state')].map((each) => each.getBoundingClientRect()); "
+            "return a.width > 100 && a.left >= b.left && a.right <= b.right; })()"
+        )
+        assert page.run(inside)
+        page.open("about:blank")
+
+
 @pytest.mark.parametrize(
     ("mode", "names"),
     [
