@@ -15,6 +15,10 @@ from clesr.pipeline.sink import Sink
 class FrameObserver(Protocol):
     """Told of every captured frame, on the thread where it happens; does nothing."""
 
+    def begin(self) -> None:
+        """The source is read from now on. Main thread."""
+        return None
+
     def capture(self, frame: Frame, remark: str = "") -> None:
         """``frame`` came from the source; ``remark`` where its number or time was put right. Source thread, before
         anything else is done with it."""

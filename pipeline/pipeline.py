@@ -18,7 +18,14 @@ from functools import partial
 from pathlib import Path
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import ClesrError, RecordingError, SinkError, SourceError, first_line
+from clesr.engines.common.errors import (
+    ClesrError,
+    RecordingError,
+    SinkError,
+    SourceError,
+    UsageError,
+    first_line,
+)
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.capture import READ_S, CaptureStage, Limits
@@ -174,6 +181,8 @@ class Pipeline:
                 self._state = State.RUNNING
             self._start_ns = self.clock.now_ns()
             log.debug(f"reading {self.source.info.address} begins")
+            for observer in self._observers:
+                observer.begin()
             source = stream_thread("clesr source", self._read, self._start_ns)
             self._engine.start()
             for worker in self._workers:
@@ -283,10 +292,12 @@ class Pipeline:
         or a SessionError where none can be made.
 
         That frame's image rests on no earlier one, which the recording would not contain. Raises ValueError where the
-        run was made without a recorder.
+        run was made without a recorder, UsageError where it takes no more frames.
         """
         if self.recorder is None:
             raise ValueError("this run has no recorder; give one to Pipeline")
+        if self.ending:
+            raise UsageError("the run ends, and takes no more frames: nothing can be recorded")
         begun = self.recorder.start(folder, or_next=or_next)
         self._capture.alone = True
         return begun
@@ -552,7 +563,7 @@ class Pipeline:
         if broken[0].sink is self.recorder:
             named: ClesrError = RecordingError(f"the recording failed: {first_line(first)}")
         elif isinstance(first, OSError) and not isinstance(first, ClesrError):
-            named = SinkError(f"writing failed: {first}")
+            named = SinkError(f"writing to {broken[0].sink.name} failed: {first}")
         else:
             return first
         named.__cause__ = first

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,7 @@ class Stream:
     sinks: list[Sink]
     plan: FaultPlan | None = None
     site: Site | None = None
+    made_folder: bool = False  # for its recordings
 
     @property
     def fps(self) -> float | None:
@@ -86,6 +87,13 @@ class Stream:
         for sink in self.sinks:
             sink.close()
         self.source.close()
+        self.clear()
+
+    def clear(self) -> None:
+        """Leave no empty folder behind that was made for it."""
+        if self.made_folder and self.settings.record is not None:
+            with suppress(OSError):
+                Path(self.settings.record).rmdir()
 
 
 def open_streams(
@@ -102,13 +110,14 @@ def open_streams(
         opened.callback(close_windows, places)
         for settings, place in zip(all_settings, places, strict=True):
             plan = parse_plan(settings.chaos) if settings.chaos else None
-            with _naming(settings, count):
+            with _naming(settings, count), _errors_named(settings, count):
                 source = _open_source(settings, plan)
-            streams.append(Stream(settings, source, [], plan, site))
-            opened.callback(streams[-1].close)
-            if settings.record is not None:
-                make_folder(Path(settings.record))
-            _open_sinks(streams[-1], place, rule)
+                new = settings.record is not None and not Path(settings.record).exists()
+                streams.append(Stream(settings, source, [], plan, site, new))
+                opened.callback(streams[-1].close)
+                if settings.record is not None:
+                    make_folder(Path(settings.record))
+                _open_sinks(streams[-1], place, rule)
             what = f"{settings.model} x{settings.scale}"
             announce([place], f"{presentable(settings.source)} is open", f"building the engine: {what}")
         opened.pop_all()
@@ -267,6 +276,8 @@ def _run_streams(
             control.close()
         for operator in operators:
             operator.close()
+        for stream in streams:
+            stream.clear()
         for (label, (pipeline, _)), settings in zip(runs.items(), all_settings, strict=True):
             if several:
                 log.info("")
@@ -391,11 +402,23 @@ def _operator(
     if settings.record is not None and settings.retro is None:
         operator.recordings.toggle()
     elif settings.retro is not None:
-        key = "key r in the window, or " if settings.display != "none" else ""
+        places = {"window": "key r in the window, or ", "browser": "key r on the page, or "}
+        key = places.get(settings.display, "")
         log.info(
             f"not recording yet: {key}`kill -USR1 {os.getpid()}` begins, with the {settings.retro:g} s before"
         )
     return operator
+
+
+@contextmanager
+def _errors_named(settings: LiveSettings, count: int) -> Iterator[None]:
+    """What the block raises says which of several streams it is of."""
+    try:
+        yield
+    except ClesrError as error:
+        if count > 1:
+            error.args = (f"{settings.stream}: {error}",)
+        raise
 
 
 def _naming(settings: LiveSettings, count: int) -> AbstractContextManager[None]:

@@ -249,7 +249,8 @@ def ask(address: str, request: Mapping[str, Any], seconds: float) -> dict[str, A
             raise ClesrError(f"{name} cannot be reached: {first_line(error)}") from error
     if not answered:
         raise ClesrError(
-            f"{name} has not answered within {seconds:g} s; is clesr-live running with --control {name}?"
+            f"{name} has not answered within {seconds:g} s; is clesr-live running with --control {name}, "
+            "and not at its end?"
         )
     try:
         told = parse_json(reply, dict[str, Any])

@@ -51,7 +51,7 @@ class Recordings:
         """End the recording, or begin one. Any thread."""
         if self.going:
             self._pipeline.stop_recording()
-        else:
+        elif not self._pipeline.ending:
             self.begin()
 
     def begin(self, name: str = "") -> Future[Path]:

@@ -253,6 +253,9 @@ class Recorder(FrameObserver):
         """The recording goes on in a folder of its own: each session is of one engine."""
         self._queue.put(partial(self._segments.switch, scale, name, dict(settings)))
 
+    def begin(self) -> None:
+        self._queue.put(self._segments.begin)
+
     def capture(self, frame: Frame, remark: str = "") -> None:
         """Waits for the disk only where the source is recorded input."""
         if not self._trigger.armed:

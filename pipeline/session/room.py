@@ -88,4 +88,5 @@ class DiskRoom:
         if below >= self._told:
             return ""
         self._told = below
-        return f"the disk is full in {minutes:.1f} minutes at the present rate; free some space"
+        alone = ", that of raw frames alone" if self.low else ""
+        return f"the disk is full in {minutes:.1f} minutes at the present rate{alone}; free some space"

@@ -104,6 +104,7 @@ class Segments:
         self.alarms = Alarms()
         self.recorded_ns: tuple[int, int] | None = None  # of the first frame of the recording and the last
         self._image_ns = 0  # when the last image of it came
+        self._read = False  # whether the source is
         self._committer = Committer(self.alarms)
         self._alarms: list[str] = []  # what went wrong outside sessions
         self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
@@ -181,6 +182,10 @@ class Segments:
         else:
             done.set_exception(SessionError(self.alarm or f"no recording can be made in {folder}"))
         self._rest()
+
+    def begin(self) -> None:
+        """The source is read from now on."""
+        self._read, self._image_ns = True, self.clock.now_ns()
 
     def stop(self) -> None:
         self.trigger.take_up()
@@ -309,7 +314,9 @@ class Segments:
             self._early_notes.append(note)
             done.set_result((self._opening, None))
         else:
-            done.set_exception(SessionError("nothing is being recorded that the note could go into"))
+            done.set_exception(
+                SessionError("nothing is being recorded that the note could go into; begin a recording")
+            )
 
     def save_last(self, folder: Path, seconds: float, done: Future[tuple[Path, int]]) -> None:
         """What was kept of the last ``seconds`` becomes a session of its own, beside what goes on; ``done`` gets its
@@ -520,10 +527,13 @@ class Segments:
     def _look_whether_images_come(self, now_ns: int) -> None:
         """An alarm where a live source is recorded that gives nothing."""
         silence_s = max(SILENT_S, 3 / self._fps)
-        recording = self._writer is not None or self._opening is not None
+        recording = self._read and (self._writer is not None or self._opening is not None)
         if recording and self._provenance.source.live and now_ns - self._image_ns > silence_s * 1e9:
             self._image_ns = now_ns  # said again where it goes on after it was acknowledged
-            self.alarms.add(f"NOTHING IS RECORDED: no image has come for more than {silence_s:.0f} s")
+            words = f"NOTHING IS RECORDED: no image has come for more than {silence_s:.0f} s"
+            if words not in self.alarms.waiting:
+                log.error(words)
+            self.alarms.add(words)
 
     def _go_on(self, last: Path, why: str) -> None:
         """The recording goes on in a folder after the ``last``, where one can be made beside it."""

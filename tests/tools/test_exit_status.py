@@ -59,6 +59,27 @@ def test_a_run_that_cannot_begin_leaves_nothing_open(run: Run, tmp_path: Path) -
     until(lambda: not any(t.name.startswith("clesr") for t in set(threading.enumerate()) - before))
 
 
+def test_of_several_streams_the_one_that_cannot_be_opened_is_named_and_no_folder_stays(
+    run: Run, tmp_path: Path
+) -> None:
+    sources = ("--source", "left=demo:?size=64", "--source", f"right={tmp_path}/no.mpeg")
+    code, _, err = run(*LIVE, *sources, "--record", tmp_path / "{stream}")
+    assert code != 0
+    assert one_line(err).startswith("clesr-live: error: right: ") or "error: right: " in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_which_nothing_was_recorded_does_not_stay_unless_it_was_there(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        source = ("--source", "demo:?size=64&pace=max", "--frames", 3, "--retro", 5)
+        code, _, err = run(*LIVE, *source, "--record", tmp_path / name)
+        assert code == 0, err
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 def test_so_it_is_when_a_session_is_replayed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,8 @@ def describe(certificate: Certificate) -> list[str]:
         )
     elif certificate.complete:
         verdict += ", and it is complete"
+        if absent := totals.get(Outcome.LOST, 0) + totals.get(Outcome.CORRUPT, 0):
+            verdict += f": all that came is in it; {absent} frames were lost or damaged on their way"
     if certificate.holds and info.ended != "stopped":
         verdict += f"; {info.ended}"
     return [*lines, f"verdict    {verdict}"]

@@ -12,7 +12,7 @@ from rich.table import Table
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import PERCENTILES
-from clesr.pipeline.status import Status, Summary
+from clesr.pipeline.status import State, Status, Summary
 from clesr.tools.common.console import console, progress_bars, repeating
 from clesr.tools.common.stderr import stderr
 
@@ -47,7 +47,7 @@ def describe(status: Status) -> str:
     ]
     parts += [f"{status.damaged} damaged"] * bool(status.damaged)
     parts += [str(status.outages)] * bool(status.outages.count)
-    if status.stalled:
+    if status.stalled and status.state is not State.STOPPED:
         parts.append("SOURCE STALLED")
     return ", ".join([*parts, *([str(status.state)] if status.state != "running" else [])])
 

@@ -23,7 +23,7 @@ def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
     if folder:
         raise UsageError("a folder is for a recording that begins; stop the present one first")
     if not going:
-        raise UsageError("nothing is recorded that could be stopped")
+        raise UsageError("nothing is recorded that could be stopped; record begins")
     operator.pipeline.stop_recording()
     return {"said": "recording ends", "recording": False}
 

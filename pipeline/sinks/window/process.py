@@ -321,7 +321,10 @@ class Opening:
         if not self._lines:
             return [STARTING]
         seconds = (self._drawn_ns - self._begun_ns) / 1e9
-        return [*self._lines[:-1], f"{self._lines[-1]} {seconds:.0f} s" if seconds >= 1 else self._lines[-1]]
+        return [
+            *self._lines[:-1],
+            f"{self._lines[-1]} ({seconds:.0f} s)" if seconds >= 1 else self._lines[-1],
+        ]
 
 
 def main() -> None:

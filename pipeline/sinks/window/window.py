@@ -83,7 +83,7 @@ class DisplayWindow:
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
         with on_error(self._process.end):
             self._process.wait_ready()
-            self._listen()
+            self._early = self._process.heard()  # keys too, which wait for who can do what they mean
 
     @property
     def controls(self) -> Controls[Any] | None:
@@ -183,7 +183,8 @@ class DisplayWindow:
 
     def _listen(self) -> None:
         """Take in what the process says."""
-        for said in self._process.heard():
+        early, self._early = self._early, []
+        for said in (*early, *self._process.heard()):
             if "key" in said and (not said["repeated"] or self._goes_on(key_name(said["key"]))):
                 self._press(key_name(said["key"]))
             if "mouse" in said:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from heard import hear
 from numpy.typing import NDArray
 from session_runs import CLOCK, PERIOD_NS, START_NS, frames, make_run, noise, record
 from support import FakeEngine, ListSink, ManualClock, Step, until
 
+from clesr.engines.common.errors import UsageError
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
 from clesr.pipeline.session.commit import DEAD_NS
@@ -271,6 +273,47 @@ def test_after_a_disk_that_took_nothing_the_next_recording_is_whole(
     certificate = verify(tmp_path / "second")
     assert certificate.problems == ()
     assert certificate.totals["captured"] == certificate.totals["raw"] == 10
+
+
+def test_a_recording_that_is_ordered_while_the_run_ends_is_refused(tmp_path: Path) -> None:
+    """It was said to begin, and nothing came of it."""
+    refused: list[bool] = []
+
+    def late() -> None:
+        run.stop()
+        with pytest.raises(UsageError, match="the run ends, and takes no more frames"):
+            run.start_recording(tmp_path / "s")
+        refused.append(True)
+
+    run, _ = make_run([*frames(range(3)), late])
+    run.run()
+    assert refused
+    assert not (tmp_path / "s").exists()
+
+
+def test_silence_is_an_alarm_while_the_source_is_read_and_not_while_the_engine_is_opened(
+    tmp_path: Path,
+) -> None:
+    """It said that nothing is recorded, and stayed beside the recording that then went on."""
+    clock, said, tick = ManualClock(), hear(), threading.Event()
+    source = SourceInfo("camera", True, 25.0, (8, 10))
+    recorder = Recorder(source, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), clock=clock)
+    recorder.start(tmp_path / "s").result(20)
+    for _ in range(3):
+        clock.advance(10)
+        tick.wait(0.15)
+    assert recorder.alarms.waiting == ()
+    recorder.begin()
+    for _ in range(3):
+        until(lambda: not recorder._queue.messages)
+        clock.advance(10)
+        until(lambda: bool(recorder.alarms.waiting))
+        tick.wait(0.15)
+    words = "NOTHING IS RECORDED: no image has come for more than 3 s"
+    assert recorder.alarms.waiting == (words,)
+    assert said.count(words) == 1, "among the messages once, until it is acknowledged"
+    with pytest.raises(SessionError, match="nothing was recorded"):
+        recorder.close()
 
 
 def test_so_does_one_that_takes_nothing_while_no_frame_is_good(

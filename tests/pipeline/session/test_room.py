@@ -69,10 +69,10 @@ def test_few_minutes_are_told_once_each() -> None:
     assert words.startswith("the disk is full in 1.5 minutes: up-scaled images are left out from here on")
     assert disk.room.minutes == pytest.approx(15), "raw frames alone last longer"
     assert disk.look(int(0.9 * MINUTE)) == [
-        "the disk is full in 9.0 minutes at the present rate; free some space"
+        "the disk is full in 9.0 minutes at the present rate, that of raw frames alone; free some space"
     ]
     assert disk.look(int(0.1 * MINUTE)) == [
-        "the disk is full in 1.0 minutes at the present rate; free some space"
+        "the disk is full in 1.0 minutes at the present rate, that of raw frames alone; free some space"
     ]
 
 

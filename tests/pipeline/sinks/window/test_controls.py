@@ -168,9 +168,14 @@ class Desk:
     """A window with its listening process and its run."""
 
     def __init__(
-        self, keyboard: Keyboard | None = None, *, controlled: bool = True, overlay: bool = False
+        self,
+        keyboard: Keyboard | None = None,
+        *,
+        controlled: bool = True,
+        overlay: bool = False,
+        listening: Listening | None = None,
     ) -> None:
-        self.process, self.clock, self.run = Listening(), ManualClock(), Run()
+        self.process, self.clock, self.run = listening or Listening(), ManualClock(), Run()
         place = WindowPlacement(keyboard=keyboard or Keyboard(), opened=cast(WindowProcess, self.process))
         options = SinkOptions(place=place, overlay="fidelity" if overlay else None)
         self.window = DisplayWindow(options=options, clock=self.clock)
@@ -453,6 +458,16 @@ def test_an_alarm_is_acknowledged_by_a_click_before_an_image_is_there() -> None:
         desk.process.said.append({"mouse": [LEFT_DOWN, x, y, 0]})
         desk.window.refresh(alarmed)
     assert desk.run.done == [("acknowledge", {"alarm": "first"})]
+
+
+def test_a_key_of_the_time_before_the_image_does_its_action() -> None:
+    """Pressed while the source was opened it was lost, without a word."""
+    listening = Listening()
+    listening.said.append({"key": ord("w"), "repeated": False})
+    desk = Desk(listening=listening)
+    assert desk.run.done == []
+    desk.tick()
+    assert [name for name, _ in desk.run.done] == ["wipe-on"]
 
 
 def test_a_frozen_image_stays_while_others_come_and_its_age_grows() -> None:
