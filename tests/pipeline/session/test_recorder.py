@@ -302,7 +302,7 @@ def test_silence_is_an_alarm_while_the_source_is_read_and_not_while_the_engine_i
     for _ in range(3):
         clock.advance(10)
         tick.wait(0.15)
-    assert recorder.alarms.waiting == ()
+    assert not recorder.alarms.waiting
     recorder.begin()
     for _ in range(3):
         until(lambda: not recorder._queue.messages)
