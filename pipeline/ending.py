@@ -75,7 +75,8 @@ class Ending:
             limit = timeouts.abort_recorder if recorder else timeouts.abort
         else:
             limit = timeouts.recorder if recorder else timeouts.close
-        due = worker.alive and worker.timer.busy_s > limit
+        idle_s = worker.timer.busy_s if self.aborted else worker.idle_s
+        due = worker.alive and idle_s > limit
         if due:
             worker.give_up()
         return due

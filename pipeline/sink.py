@@ -41,3 +41,12 @@ class SkippingSink(Sink, Protocol):
 
     def skip(self, result: Result) -> None:
         """``result`` does not come: it could not be taken in time, or the run was aborted. Engine thread."""
+
+
+@runtime_checkable
+class SteppingSink(Sink, Protocol):
+    """A sink in which much may wait at the end of a run: while that becomes less, it is waited for."""
+
+    @property
+    def steps(self) -> int:
+        """How much was done so far; another number where it has come on. Any thread."""

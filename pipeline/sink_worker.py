@@ -12,7 +12,7 @@ from clesr.engines.common.errors import SinkError, first_line
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
-from clesr.pipeline.sink import LiveSink, Sink, SkippingSink
+from clesr.pipeline.sink import LiveSink, Sink, SkippingSink, SteppingSink
 from clesr.pipeline.status import SinkState, SinkStatus, Status
 from clesr.pipeline.watchdog import CallTimer, left_behind
 
@@ -67,6 +67,7 @@ class SinkWorker:
         self._full_since_ns: int | None = None
         self._calm_ns: int | None = None  # from when on it may keep the engine waiting again
         self._behind = False
+        self._stepped: tuple[int, int] | None = None  # steps of the sink, and when they were seen first
         self._live = sink if isinstance(sink, LiveSink) else None
         self._closing, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -131,6 +132,17 @@ class SinkWorker:
     def alive(self) -> bool:
         """Whether its thread runs and was not given up."""
         return self._thread is not None and self._thread.is_alive() and not self._closed.is_set()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds in the present call in which the sink has not come on, as far as it says that. Main thread."""
+        busy_s = self.timer.busy_s
+        if not isinstance(self.sink, SteppingSink):
+            return busy_s
+        now, steps = self._clock.now_ns(), self.sink.steps
+        if self._stepped is None or self._stepped[0] != steps:
+            self._stepped = steps, now
+        return min(busy_s, (now - self._stepped[1]) / 1e9)
 
     def status(self, *, silent: bool) -> SinkStatus:
         """Where the sink stands; ``silent`` where it does not come back from a call. Any thread."""

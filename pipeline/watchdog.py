@@ -21,7 +21,8 @@ left_behind: list[threading.Thread] = []  # threads that were given up: the inte
 class Timeouts:
     """Seconds that other parts get. ``told``: in one call, before it is said; ``full``: that a sink without room may
     hold up a live run; ``close``: in one call at the end of a run, of the engine where the source is live;
-    ``recorder``: the same where it is the recorder's; ``abort`` and ``abort_recorder``: the same after an abort."""
+    ``recorder``: the same where it is the recorder's, which may take longer while it comes on; ``abort`` and
+    ``abort_recorder``: the same after an abort."""
 
     told: float = 3.0
     full: float = 0.5

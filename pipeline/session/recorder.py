@@ -253,6 +253,11 @@ class Recorder(FrameObserver):
         """The recording goes on in a folder of its own: each session is of one engine."""
         self._queue.put(partial(self._segments.switch, scale, name, dict(settings)))
 
+    @property
+    def steps(self) -> int:
+        """How much of what waited was recorded. Any thread."""
+        return self._watchdog.steps
+
     def begin(self) -> None:
         self._queue.put(self._segments.begin)
 

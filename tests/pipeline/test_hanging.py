@@ -430,6 +430,27 @@ def test_a_sink_that_never_closes_does_not_hang_the_end_of_a_run(
     holds(tmp_path / "s", 20)
 
 
+def test_a_recorder_that_has_much_to_write_at_the_end_is_waited_for_while_it_comes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an overload that took longer than it had, and the recording was left unclosed."""
+    handle, ended, tick = Segments.handle, threading.Event(), threading.Event()
+
+    def slowly(self: Segments, *arguments: Any) -> None:
+        ended.wait(20)
+        tick.wait(0.02)
+        handle(self, *arguments)
+
+    monkeypatch.setattr(Segments, "handle", slowly)
+    script: list[Step] = [*(make_frame(i, SHAPE) for i in range(30)), ended.set]
+    source = ScriptedSource(script, live=True, shape=SHAPE)
+    run, _ = record(source, tmp_path / "s", timeouts=replace(SHORT, recorder=0.5, close=30.0, told=10.0))
+    begun_ns = SYSTEM.now_ns()
+    run.run()
+    assert (SYSTEM.now_ns() - begun_ns) / 1e9 > 0.5, "longer than a recorder has that does nothing"
+    holds(tmp_path / "s", 30)
+
+
 def test_a_sink_is_given_up_once(tmp_path: Path, release: threading.Event) -> None:
     """It was said and counted at each look, for as long as another had not answered."""
     sinks = [ListSink(name=f"sink {n}") for n in range(2)]
