@@ -17,9 +17,15 @@ LOOK_NS = 500_000_000  # between two looks at the cores
 class DrawingPace:
     """Says how long to rest after a drawing. One thread."""
 
-    def __init__(self, clock: Clock = SYSTEM, used: Callable[[], float] = psutil.cpu_percent) -> None:
+    def __init__(
+        self,
+        clock: Clock = SYSTEM,
+        used: Callable[[], float] = psutil.cpu_percent,
+        *,
+        share: float = SHARE,
+    ) -> None:
         """``used`` gives the percent of all cores that were used since it was last asked."""
-        self._clock, self._used = clock, used
+        self._clock, self._used, self._share = clock, used, share
         self._looked_ns = clock.now_ns()
         self._busy = False
         used()
@@ -30,4 +36,4 @@ class DrawingPace:
         if now - self._looked_ns >= LOOK_NS:
             self._looked_ns = now
             self._busy = self._used() > (FREE if self._busy else BUSY)
-        return min(took_s / SHARE, LONGEST_S) if self._busy else 0.0
+        return min(took_s / self._share, LONGEST_S) if self._busy else 0.0

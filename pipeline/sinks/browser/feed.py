@@ -12,7 +12,7 @@ import cv2
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.processor import schedule
-from clesr.pipeline.display.pace import DrawingPace
+from clesr.pipeline.display.pace import SHARE, DrawingPace
 from clesr.pipeline.frame import Image
 from clesr.pipeline.messages import stream_thread
 
@@ -113,7 +113,7 @@ class Feed:
         self._thread.join()
 
     def _work(self) -> None:
-        pace = DrawingPace()
+        pace = DrawingPace(share=SHARE / 2)  # to send a picture takes as much again
         schedule("SCHED_BATCH")
         while True:
             with self._changed:
