@@ -186,7 +186,7 @@ def test_a_look_back_says_how_to_begin(run: Run, tmp_path: Path) -> None:
     )  # fmt: skip
     assert code == 0, err
     assert f"not recording yet: `kill -USR1 {os.getpid()}` begins, with the 20 s before" in err
-    assert not any((tmp_path / "finding").iterdir())
+    assert not (tmp_path / "finding").exists()
 
 
 def test_the_trial_of_a_model_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,9 +334,9 @@ def test_a_file_that_appears_during_the_run_stays(
 
     whole = Pipeline.open
 
-    def disturbed(pipeline: Pipeline) -> None:
+    def disturbed(pipeline: Pipeline, waited_s: float) -> None:
         (place / "out.mkv").write_bytes(b"of somebody")
-        whole(pipeline)
+        whole(pipeline, waited_s)
 
     monkeypatch.setattr(Pipeline, "open", disturbed)
     code, _, err = run("clesr", "upscale", "in.mkv", *UPSCALE, "-o", "out.mkv")

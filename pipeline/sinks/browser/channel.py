@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from clesr.pipeline.sinks.browser.feed import Feed
 
-Call = Callable[[str, Mapping[str, object], object], Mapping[str, Any]]
+Ask = Callable[[str, Mapping[str, object], object], Mapping[str, Any]]
 
 
 class Loop(Protocol):
@@ -23,7 +23,7 @@ class Channel:
     """A live stream or a replay, with the sockets that look at it. ``call`` does what a socket asks for, by name,
     arguments and who asks, on a thread that may wait; ``waits`` says of which names it does."""
 
-    def __init__(self, loop: Loop, call: Call, waits: Callable[[str], bool] = lambda _name: False) -> None:
+    def __init__(self, loop: Loop, call: Ask, waits: Callable[[str], bool] = lambda _name: False) -> None:
         self.call, self.waits = call, waits
         self.texts: dict[str, tuple[int, str]] = {}
         self.watchers: set[asyncio.Event] = set()  # of the server's thread

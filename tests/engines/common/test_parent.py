@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from waits import line_from
 
 BEGIN = "from clesr.engines.common.parent import end_with_parent; end_with_parent(); print(flush=True); "
 
@@ -25,14 +26,13 @@ def test_it_ends_with_its_parent_whatever_it_does(hangs: str) -> None:
     )
     try:
         assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"\n"
+        assert line_from(child.stdout) == b"\n"
         assert child.poll() is None
         child.stdin.close()
         assert child.wait(60) != 0
     finally:
         child.kill()
-        child.wait()
+        child.wait(60)
         assert child.stdout is not None
         child.stdout.close()
 
