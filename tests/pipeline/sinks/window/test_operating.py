@@ -91,8 +91,10 @@ def running(
         window = Window(screen, process, folder)
 
         def lit() -> bool:
-            part = screen.pixels()[300:500, 560:720] if managed else window.middle()
-            return bool(part.mean() > BRIGHT)
+            pixels = screen.pixels()
+            parts = [pixels[300:500, 560:720] if managed else window.middle()]
+            parts += [pixels[140:340, 660:1100]] * (source == TWO)
+            return all(bool(part.mean() > BRIGHT) for part in parts)
 
         try:
             for _ in range(20):
