@@ -44,7 +44,7 @@ from chromium import Page, chromium
 from pages import READ
 
 SIZE, SCALE = 256, 4
-COST_FRAMES, REPEATS = 400, 15
+COST_FRAMES, REPEATS = 200, 15
 LATE = 0.5  # of a run: the second half is compared with the first, for growth
 WATCH = f"""(() => {{
   window.drawn = []; let last = -1;
@@ -82,7 +82,7 @@ def latency(page: Page, engine: Engine, fps: float, quality: int, seconds: float
     """From capture to drawn, over the run and over its halves."""
     source, sink = (
         NumberedSource(fps),
-        BrowserSink(options=SinkOptions(site=Site(Door(listen="127.0.0.1:0")))),
+        BrowserSink(options=SinkOptions(site=Site(Door(listen="127.0.0.1:0")), live=True)),
     )
     run = Pipeline(source, lambda _shape: engine, [sink], scale=SCALE, limits=Limits(None, seconds))
     thread = threading.Thread(target=run.run)

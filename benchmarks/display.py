@@ -1,5 +1,5 @@
-"""What showing costs the live path: frames a second of the whole path as fast as it goes, with a window and without, in
-turns. Needs a screen, a virtual one too.
+"""What showing costs the live path: frames a second of the whole path with a window and without, in turns, as fast as
+recorded frames go and of a live source of 25 frames/s. Needs a screen, a virtual one too.
 
 python benchmarks/display.py [--output FILE] [--model fast] [--scale 4] [--size 256]
 """
@@ -7,6 +7,7 @@ python benchmarks/display.py [--output FILE] [--model fast] [--scale 4] [--size 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -19,10 +20,13 @@ from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.frame import Frame, Image, Result
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.sinks.registry import open_sink
+from clesr.pipeline.sinks.window.window import DisplayWindow
 from clesr.pipeline.sources.simulator.demo import DemoSource
 from pipeline import MemorySource, keep_open
+
+LIVE_FPS = 25.0
 
 
 class Watch:
@@ -55,14 +59,44 @@ def run(engine: Engine, images: list[Image], count: int, display: str) -> tuple[
     return watch.fps, next((said for said in summary.outputs if said.startswith(display)), "")
 
 
+def run_live(engine: Engine, size: int, seconds: float, display: str) -> tuple[float, float]:
+    """Frames a second of a live source with ``display`` beside, and pictures a second that it showed."""
+    watch, shown = Watch(), open_sink(display, live=True)
+    source = DemoSource(f"demo:?size={size}&fps={LIVE_FPS:g}")
+    limits = Limits(None, seconds)
+    Pipeline(source, lambda _shape: engine, [watch, shown], scale=engine.info.scale, limits=limits).run()
+    return watch.fps, (shown.shown if isinstance(shown, DisplayWindow) else 0) / seconds
+
+
+def ratio_of(rates: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Frames a second without a window and with it, and how many times as many these are, by pairs."""
+    pairs = zip(rates["window"], rates["null"], strict=True)
+    return {
+        "null_fps": round(statistics.median(rates["null"]), 2),
+        "window_fps": round(statistics.median(rates["window"]), 2),
+        "window_of_null": round(statistics.median(window / null for window, null in pairs), 4),
+    }
+
+
 @click.command()
 @click.option("--output", default="benchmarks/results/display.json", show_default=True)
 @click.option("--model", default="fast", show_default=True)
 @click.option("--scale", default=4, show_default=True)
 @click.option("--size", default=256, show_default=True)
-@click.option("--frames", default=400, show_default=True)
-@click.option("--repeats", default=15, show_default=True)
-def main(output: str, model: str, scale: int, size: int, frames: int, repeats: int) -> None:
+@click.option("--frames", default=200, show_default=True)
+@click.option("--repeats", default=21, show_default=True)
+@click.option("--seconds", default=12.0, show_default=True, help="Of a live source, each time.")
+@click.option("--live-repeats", default=7, show_default=True)
+def main(
+    output: str,
+    model: str,
+    scale: int,
+    size: int,
+    frames: int,
+    repeats: int,
+    seconds: float,
+    live_repeats: int,
+) -> None:
     """Measure and write JSON."""
     demo = DemoSource(f"demo:?size={size}&pace=max")
     images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
@@ -71,27 +105,29 @@ def main(output: str, model: str, scale: int, size: int, frames: int, repeats: i
     close = keep_open(engine)
     run(engine, images, 8, "null")
     rates: dict[str, list[float]] = {"null": [], "window": []}
-    said = ""
+    live: dict[str, list[float]] = {"null": [], "window": []}
+    pictures, said = [], ""
     for turn in range(repeats):
         for display in ("null", "window") if turn % 2 else ("window", "null"):
             rate, words = run(engine, images, frames, display)
             rates[display].append(rate)
             said = words if display == "window" else said
+    for turn in range(live_repeats):
+        for display in ("null", "window") if turn % 2 else ("window", "null"):
+            rate, shown = run_live(engine, size, seconds, display)
+            live[display].append(rate)
+            pictures += [shown] * (display == "window")
     name = str(engine.info)
     close()
-    ratio = statistics.median(w / n for w, n in zip(rates["window"], rates["null"], strict=True))
-    row = {
-        "size": size,
-        "engine": name,
-        "frames": frames,
-        "repeats": repeats,
-        "null_fps": round(statistics.median(rates["null"]), 2),
-        "window_fps": round(statistics.median(rates["window"]), 2),
-        "window_of_null": round(ratio, 4),
-        "last_window": said,
-    }
-    write_json(Path(output), {"benchmark": "display", **environment(), "rows": [row]}, OWN)
-    click.echo(f"{row}\nwrote {output}")
+    rows = [
+        {"source": "recorded", "size": size, "engine": name, "frames": frames, "repeats": repeats}
+        | ratio_of(rates)
+        | {"last_window": said},
+        {"source": "live", "size": size, "engine": name, "source_fps": LIVE_FPS, "seconds": seconds}
+        | {"repeats": live_repeats, **ratio_of(live), "pictures_fps": round(statistics.median(pictures), 2)},
+    ]
+    write_json(Path(output), {"benchmark": "display", **environment(), "rows": rows}, OWN)
+    click.echo("\n".join(map(str, rows)) + f"\nwrote {output}")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ class LiveSink(Sink, Protocol):
     """A sink that a person looks at: also told the time when no frame comes."""
 
     def refresh(self, status: Status) -> bool:
-        """Called about every 15 ms on the sink's thread; shows ``status`` over the newest result, handles the user's
-        keys. False when the user wants to stop."""
+        """Called after each result, and every 40 ms, on the sink's thread; shows ``status``, which is made ten times
+        a second, over the newest result, and handles the user's keys. False when the user wants to stop."""
 
 
 @runtime_checkable

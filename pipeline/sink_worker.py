@@ -19,7 +19,8 @@ from clesr.pipeline.watchdog import CallTimer, left_behind
 log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
 CALM_S = 10.0  # after a sink has caught up, in which it may not keep the engine waiting
-REFRESH_S = 0.015  # between two refreshes of what a person looks at
+REFRESH_S = 0.04  # between two refreshes of what a person looks at, where no result comes
+STATUS_NS = 100_000_000  # for which a status holds: to make one costs the engine's cores more than to refresh
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ class SinkWorker:
         self._behind = False
         self._stepped: tuple[int, int] | None = None  # steps of the sink, and when they were seen first
         self._live = sink if isinstance(sink, LiveSink) else None
+        self._status: tuple[int, Status] | None = None  # that refreshes are told of, and until when
         self._closing, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -206,7 +208,10 @@ class SinkWorker:
         return True
 
     def _refresh(self, live: LiveSink, host: Host) -> None:
-        going = self._call(live.refresh, host.status())
+        now = SYSTEM.now_ns()
+        if self._status is None or now >= self._status[0]:
+            self._status = now + STATUS_NS, host.status()
+        going = self._call(live.refresh, self._status[1])
         if self.error is not None:
             self.skipped += len(self.queue.drain())
             self.queue.close()

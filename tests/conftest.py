@@ -27,7 +27,10 @@ try:
 except ImportError:  # machines for the tests marked cuda have pytest alone
     pass
 else:
-    settings.register_profile("clesr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # without a database: whoever runs the tests may not be able to write beside them
+    settings.register_profile(
+        "clesr", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("clesr")
 
 ALLOWED = ("cuda", "hardware")

@@ -190,6 +190,7 @@ def _open_sinks(stream: Stream, place: WindowPlacement, rule: WriteRule) -> None
                 pixel_aspect=stream.source.info.pixel_aspect,
                 mosaic_memory=settings.mosaic_memory,
                 site=stream.site,
+                live=stream.source.info.live,
             )
             stream.sinks.append(sink)
     if not stream.sinks and settings.record is None:

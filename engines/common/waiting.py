@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -13,8 +14,14 @@ class HasHandle(Protocol):
 
 
 def readable(handle: HasHandle | int, seconds: float) -> bool:
-    """Whether there is something to read from ``handle``, its end too, within ``seconds``. Unlike ``select.select`` it
-    takes any handle, also in a process that has thousands."""
+    """Whether there is something to read from ``handle``, its end too, within ``seconds``."""
+    return bool(ready([handle if isinstance(handle, int) else handle.fileno()], seconds))
+
+
+def ready(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Of ``descriptors`` those from which there is something to read, their end too, within ``seconds``. Unlike
+    ``select.select`` it takes any, also in a process that has thousands."""
     poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(1000 * seconds))
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(1000 * seconds)}

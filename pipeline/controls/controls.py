@@ -120,6 +120,8 @@ class Controls(Generic[S]):
         checked = action.checked(arguments)
         if self._closed:
             raise ClesrError(f"the run has ended, and {name} with it")
+        if missing := self._missing(action):
+            raise UsageError(missing)
         asked = name, by
         if SURE in checked and self.view.asking and self._asked == asked:
             checked[SURE] = True
@@ -132,6 +134,11 @@ class Controls(Generic[S]):
         if going is not None and going[1] is threading.current_thread():
             return do()  # a part of the one that goes on
         return self._wait(action, do, wait_s)
+
+    def _missing(self, action: Action[S]) -> str:
+        """What this run lacks for ``action``."""
+        subject = self.subject  # none after the end
+        return action.missing(subject) if action.missing is not None and subject is not None else ""
 
     def _do(self, call: Call, asked: tuple[str, object]) -> dict[str, Any]:
         told = dict(call() or {})
@@ -200,6 +207,7 @@ class Controls(Generic[S]):
                 "group": action.group,
                 "key": keys.get(action.name, ""),
                 "repeats": action.repeats,
+                "missing": self._missing(action),
                 "arguments": [
                     {
                         "name": argument.name,

@@ -9,9 +9,15 @@ import psutil  # type: ignore[import-untyped]
 from clesr.engines.common.clock import SYSTEM, Clock
 
 SHARE = 0.04  # of one core for drawing, on a busy machine
+LIVE_SHARE = 0.12  # where somebody looks at tissue: rather a few frames less than a picture that stutters
 LONGEST_S = 1.0  # rest, after which at least the figures are drawn anew
 BUSY, FREE = 92.0, 70.0  # percent of all cores that make a machine busy, and free again
 LOOK_NS = 500_000_000  # between two looks at the cores
+
+
+def share_of(live: bool) -> float:
+    """What drawing may take of one core on a busy machine: more where ``live`` images are looked at."""
+    return LIVE_SHARE if live else SHARE
 
 
 class DrawingPace:

@@ -51,6 +51,7 @@ T = TypeVar("T")
 FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
+NOTHING_KEPT = "no earlier frames are kept; --retro S keeps those of the last S seconds"
 TOO_SLOW = "the recorder could not keep up: the disk or the processor is too slow for it"
 
 
@@ -211,9 +212,7 @@ class Recorder(FrameObserver):
         done: Future[tuple[Path, int]] = Future()
         kept = self.settings.retro_s
         if kept <= 0:
-            done.set_exception(
-                SessionError("no earlier frames are kept; --retro S keeps those of the last S seconds")
-            )
+            done.set_exception(SessionError(NOTHING_KEPT))
             return done
         return self._ask(done, partial(self._segments.save_last, folder, seconds or kept, done))
 

@@ -38,6 +38,7 @@ class SinkOptions:
     pixel_aspect: Fraction = Fraction(1)
     mosaic_memory: float = MOSAIC_MB
     site: Any = None  # a Site of the browser's view; folders that import one another go round in circles
+    live: bool = False
 
 
 DEFAULTS = SinkOptions()
@@ -72,15 +73,17 @@ def open_sink(
     pixel_aspect: Fraction = Fraction(1),
     mosaic_memory: float = MOSAIC_MB,
     site: Any = None,
+    live: bool = False,
 ) -> Sink:
     """The sink that ``address`` names: ``window``, ``browser``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
     ``igtl://*:18944``, ``mosaic:map.ome.tif``, the path of a video file, or what other packages add (``SINKS``).
 
-    ``place`` and ``overlay`` ("fidelity") are for the window and the browser; ``site`` is the server of ``browser``,
-    the same for several streams, by default at a port of this machine alone; ``pixel_um``, the width of a captured
-    pixel in micrometres, for ``igtl`` and ``mosaic``; ``pixel_aspect``, its width over its height, also for what shows
-    images and video files; ``mosaic_memory`` is what a map may take, in MB; the other keywords are for video files
-    (``VideoFile`` says what they mean). ::
+    ``place`` and ``overlay`` ("fidelity") are for the window and the browser, and so is ``live``: the images come from
+    a camera or a network, and are to be seen although that costs a busy machine some of them. ``site`` is the server of
+    ``browser``, the same for several streams, by default at a port of this machine alone; ``pixel_um``, the width of a
+    captured pixel in micrometres, for ``igtl`` and ``mosaic``; ``pixel_aspect``, its width over its height, also for
+    what shows images and video files; ``mosaic_memory`` is what a map may take, in MB; the other keywords are for video
+    files (``VideoFile`` says what they mean). ::
 
         sink = open_sink("sr.mkv", fps=12.0)
         sink.write(result)
@@ -88,7 +91,19 @@ def open_sink(
     Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
     options = SinkOptions(
-        codec, crf, fps, partial_ok, place, encode, overlay, pixel_um, rule, pixel_aspect, mosaic_memory, site
+        codec,
+        crf,
+        fps,
+        partial_ok,
+        place,
+        encode,
+        overlay,
+        pixel_um,
+        rule,
+        pixel_aspect,
+        mosaic_memory,
+        site,
+        live,
     )
     with hiding_secrets(address):
         return SINKS[_find(address)](address, options)

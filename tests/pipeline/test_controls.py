@@ -295,6 +295,25 @@ def test_view_and_held_image_are_of_one_moment() -> None:
     assert (view.frozen, shown) == (False, None)
 
 
+def test_what_a_run_lacks_for_an_action_is_told_before_and_where_it_is_done() -> None:
+    lacking = "no map; start with --map"
+    done: list[str] = []
+    action: Action[Any] = Action(
+        "map", "A map.", lambda subject: done.append("map"), key="m", missing=lambda subject: lacking
+    )
+    made = controls(action)
+    assert {each["name"]: each["missing"] for each in made.describe()} == {"echo": "", "map": lacking}
+    with pytest.raises(UsageError, match=lacking):
+        made.call("map")
+    assert made.press("m")
+    assert made.view.said == f"map: {lacking}"
+    lacking = ""
+    made.call("map")
+    assert done == ["map"]
+    made.close()
+    assert made.describe()[1]["missing"] == ""
+
+
 def test_what_describes_the_actions_is_json_with_all_that_a_page_needs() -> None:
     described = json.loads(json.dumps(controls().describe(), allow_nan=False))
     assert [action["name"] for action in described] == ["echo"]

@@ -55,10 +55,9 @@ def _switch(field: str, words: str) -> Callable[[Operator], Mapping[str, Any]]:
     return switch
 
 
-def _scale_bar(operator: Operator) -> Mapping[str, Any]:
-    if operator.pipeline.pixel_um is None:
-        raise UsageError("nobody knows how large a pixel is; start with --pixel-size, in micrometres")
-    return _switch("scale_bar", "scale bar")(operator)
+def _missing_size(operator: Operator) -> str:
+    known = operator.pipeline.pixel_um is not None
+    return "" if known else "nobody knows how large a pixel is; start with --pixel-size, in micrometres"
 
 
 CONTRAST: Action[Operator] = Action(
@@ -96,7 +95,12 @@ HUD: Action[Operator] = Action(
     quick=True,
 )
 SCALE_BAR: Action[Operator] = Action(
-    "scale-bar", "A bar of so many micrometres; needs --pixel-size.", _scale_bar, key="b", quick=True
+    "scale-bar",
+    "A bar of so many micrometres; needs --pixel-size.",
+    _switch("scale_bar", "scale bar"),
+    key="b",
+    missing=_missing_size,
+    quick=True,
 )
 FULL_SCREEN: Action[Operator] = Action(
     "full-screen",

@@ -8,7 +8,7 @@ from typing import Any
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.operator.operator import Operator
-from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.session.recorder import NOTHING_KEPT, Recorder
 
 
 def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
@@ -26,6 +26,10 @@ def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
         raise UsageError("nothing is recorded that could be stopped; record begins")
     operator.pipeline.stop_recording()
     return {"said": "recording ends", "recording": False}
+
+
+def _nothing_kept(operator: Operator) -> str:
+    return "" if operator.recorder.settings.retro_s > 0 else NOTHING_KEPT
 
 
 def _save_last(operator: Operator, seconds: float, folder: str) -> Mapping[str, Any]:
@@ -91,6 +95,7 @@ SAVE_LAST: Action[Operator] = Action(
     ),
     key="l",
     group="Recording",
+    missing=_nothing_kept,
     long=True,
 )
 NOTE: Action[Operator] = Action(

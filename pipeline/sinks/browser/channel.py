@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from clesr.pipeline.display.pace import share_of
 from clesr.pipeline.sinks.browser.feed import Feed
 
 Ask = Callable[[str, Mapping[str, object], object], Mapping[str, Any]]
@@ -21,16 +22,19 @@ class Loop(Protocol):
 
 class Channel:
     """A live stream or a replay, with the sockets that look at it. ``call`` does what a socket asks for, by name,
-    arguments and who asks, on a thread that may wait; ``waits`` says of which names it does."""
+    arguments and who asks, on a thread that may wait; ``waits`` says of which names it does. ``live`` where its images
+    come from a camera or a network."""
 
-    def __init__(self, loop: Loop, call: Ask, waits: Callable[[str], bool] = lambda _name: False) -> None:
+    def __init__(
+        self, loop: Loop, call: Ask, waits: Callable[[str], bool] = lambda _name: False, *, live: bool = False
+    ) -> None:
         self.call, self.waits = call, waits
         self.texts: dict[str, tuple[int, str]] = {}
         self.watchers: set[asyncio.Event] = set()  # of the server's thread
         self.ended = False
         self._loop, self._posted = loop, 0
         self._lock = threading.Lock()
-        self.feed = Feed(self.wake)
+        self.feed = Feed(self.wake, share_of(live) / 2)  # to send a picture takes as much again
 
     def post(self, kind: str, value: object) -> None:
         """Tell ``value``, which JSON can say, in place of what was told of this ``kind``. Any thread."""

@@ -67,13 +67,14 @@ class Picture:
 class Feed:
     """Draws and encodes the newest drawing on a thread of its own, while somebody waits for it; else it costs nothing.
 
-    ``ready`` is called on that thread when there is a new picture. What drawing or encoding raises is kept as
+    ``ready`` is called on that thread when there is a new picture; ``share`` is what pictures may take of one core on a
+    busy machine. What drawing or encoding raises is kept as
     ``error``, and nothing more is drawn.
     """
 
-    def __init__(self, ready: Callable[[], None]) -> None:
+    def __init__(self, ready: Callable[[], None], share: float = SHARE) -> None:
         self.error: Exception | None = None
-        self._ready = ready
+        self._ready, self._share = ready, share
         self._changed = threading.Condition()
         self._drawing: Drawing | None = None
         self._version = 0
@@ -113,7 +114,7 @@ class Feed:
         self._thread.join()
 
     def _work(self) -> None:
-        pace = DrawingPace(share=SHARE / 2)  # to send a picture takes as much again
+        pace = DrawingPace(share=self._share)
         schedule("SCHED_BATCH")
         while True:
             with self._changed:

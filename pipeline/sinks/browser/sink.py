@@ -66,7 +66,7 @@ class BrowserSink:
             "qualities": QUALITIES,
             "legend": _address_of(legend(*LEGEND)),
         }
-        self._channel = Channel(self.site, self._call, self._waits)
+        self._channel = Channel(self.site, self._call, self._waits, live=options.live)
         with on_error(self._channel.end):
             self.site.join(title, self._channel)
         self._greet()

@@ -9,7 +9,7 @@ import numpy as np
 
 from clesr.engines.common.image import Pixels
 from clesr.pipeline.display.alerts import Alert, alerts
-from clesr.pipeline.display.compose import compose, shown_shape
+from clesr.pipeline.display.compose import compose, shown_check, shown_shape
 from clesr.pipeline.display.facts import GRAY, RED, WHITE, facts, is_old, recording_fact
 from clesr.pipeline.display.layout import Box, Layout, lay_out, panes, parted
 from clesr.pipeline.display.overlay import Canvas, Scale
@@ -22,6 +22,7 @@ from clesr.pipeline.sinks.window.strips import plan, write_facts
 
 BACKGROUND = 24  # gray beside the image
 SMALLEST = 24  # pixels of a window's side that anything can be seen on
+REDUCED = 1.5  # times smaller from which on all pixels of the image count; it takes a dozen times as long
 SHARP = 4.0  # pixels of the window for one of the image from which on that is drawn as the square it is
 
 
@@ -88,12 +89,15 @@ def _paint(canvas: Canvas, scene: Scene, result: Result, layout: Layout) -> None
     method = cv2.INTER_LINEAR
     if layout.magnification >= SHARP:
         method = cv2.INTER_NEAREST
-    elif place.height < picture.shape[0]:
+    elif REDUCED * place.height < picture.shape[0]:
         method = cv2.INTER_AREA
     if picture.shape[:2] != (place.height, place.width):
         picture = np.asarray(cv2.resize(picture, (place.width, place.height), interpolation=method), np.uint8)
     room = canvas[place.top : place.top + place.height, place.left : place.left + place.width]
-    room[:] = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    if picture.ndim == 3:
+        room[:] = picture
+    else:
+        cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR, dst=room)
     if is_old(scene.status) and not scene.view.frozen:
         banners.grey(room)
     marks.mark(canvas, scene, result, layout)
@@ -155,9 +159,10 @@ def _explain(
 ) -> None:
     """A scale bar, and what colours mean."""
     taken = marks.draw_scale(pen, scene, result, layout, clear, size)
-    if scene.view.overlay and result.check is not None:
+    check = shown_check(result, scene.view)
+    if scene.view.overlay and check is not None:
         room = Box(clear.left, clear.top, clear.width - taken, clear.height)
-        marks.draw_legend(canvas, pen, Scale.of(result.check.limit_db), room, size)
+        marks.draw_legend(canvas, pen, Scale.of(check.limit_db), room, size)
 
 
 def banner_edge(size: int) -> int:

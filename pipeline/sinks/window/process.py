@@ -28,7 +28,7 @@ from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
 from clesr.engines.common.parent import end_with_parent
 from clesr.engines.common.processor import schedule
 from clesr.engines.common.shared_message import SharedMessage
-from clesr.engines.common.waiting import readable
+from clesr.engines.common.waiting import ready
 from clesr.pipeline.display.alerts import Alert
 from clesr.pipeline.display.facts import RED, figure_text
 from clesr.pipeline.display.layout import Box
@@ -42,8 +42,10 @@ from clesr.pipeline.sinks.window.mouse import MOVE
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
 from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
-NICE = 10  # the engine goes first where both want a core
-LOOK_S = 0.01  # between two looks at keys and mouse
+NICE = 19  # the engine goes first where both want a core
+LOOK_S = 0.01  # between two looks at keys and mouse while they are used
+RESTING_S = 0.1  # between two looks, which cost the engine's cores, while they are not
+USED_NS = 2_000_000_000  # for which one use counts
 OF_SCREEN = 0.9  # of its width and height are used at most
 NARROWEST = 480  # pixels, so that the display stays readable over a small image
 BUTTONS = 7  # of the mouse, in OpenCV's flags
@@ -98,6 +100,11 @@ class Screen:
     def show_opening(self, lines: Sequence[str]) -> None:
         """Say what is being opened."""
         cv2.imshow(self._place.title, draw_opening(lines, self._shape()))
+
+    @property
+    def descriptor(self) -> int | None:
+        """There is something to read from it when the window is used; None where that is not known."""
+        return self._events.descriptor
 
     def pointed(self) -> list[tuple[int, int, int, int]]:
         """What the mouse has done since the last call: OpenCV's event, x and y, and flags."""
@@ -218,11 +225,20 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
 
     try:
         screen, opening, silence, held = Screen(place), Opening(), Silence(), HeldKey()
+        used_ns = SYSTEM.now_ns()
         screen.show_opening(opening.lines())
         say(ready=True)
         told_s = time.thread_time()
         while True:
-            if readable(connection, LOOK_S):
+            now, events = SYSTEM.now_ns(), screen.descriptor
+            rests = events is not None and now - used_ns > USED_NS
+            come = ready(
+                [connection.fileno(), *([events] if events is not None else [])],
+                RESTING_S if rests else LOOK_S,
+            )
+            if events in come:
+                used_ns = SYSTEM.now_ns()
+            if connection.fileno() in come:
                 packet = connection.recv(MOST_BYTES)
                 if not packet:
                     return

@@ -13,7 +13,7 @@ from clesr.engines.common.errors import SinkError, first_line, on_error
 from clesr.engines.common.image import Pixels
 from clesr.pipeline.controls import Controls
 from clesr.pipeline.display.layout import MAP_SHARE, Box, Layout
-from clesr.pipeline.display.pace import DrawingPace
+from clesr.pipeline.display.pace import DrawingPace, share_of
 from clesr.pipeline.display.view_state import ViewState
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
@@ -72,7 +72,7 @@ class DisplayWindow:
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
         self._sent: Scene | None = None
         self._sent_ns: int | None = None
-        self._pace = DrawingPace(clock)
+        self._pace = DrawingPace(clock, share=share_of(options.live))
         self._rests_until_ns = 0  # a busy machine draws less often
         self._said, self._said_ns = "", 0
         self._looked: tuple[int, Pixels] | None = None  # the map, and when it was looked at

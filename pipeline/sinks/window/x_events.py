@@ -29,6 +29,7 @@ KEY_PRESS, KEY_RELEASE, BUTTON_PRESS, KEYMAP = (
     11,
 )  # events; the last: which keys are down, with the focus
 KEY_MASK, BUTTON_MASK = 1 | 2 | 1 << 14, 4  # as which they are asked for
+USE_MASK = 1 << 6 | 1 << 15 | 1 << 17  # the pointer moves, a part is to be painted anew, the size changes
 SHIFT, LOCK = 1, 2  # modifiers
 ANY_MODIFIER, ASYNC, CARDINAL = 0x8000, 1, 6
 EVENT_MASK = 1 << 11  # attribute of a window
@@ -84,6 +85,11 @@ class XEvents:
                 cookie = self._xcb.xcb_intern_atom(connection, 0, len(name), name)
                 self._pid_atom = self._number(self._xcb.xcb_intern_atom_reply(connection, cookie, None), 8)
 
+    @property
+    def descriptor(self) -> int | None:
+        """There is something to read from it when the windows that are held are used; None before one is."""
+        return int(self._xcb.xcb_get_file_descriptor(self._connection)) if self._held else None
+
     def hold(self) -> None:
         """Take the wheel and hear of the keys of this process's windows: of those that are seen at first, and of the
         one under the pointer."""
@@ -120,7 +126,7 @@ class XEvents:
             self._xcb.xcb_grab_button(
                 self._connection, 0, window, BUTTON_MASK, ASYNC, ASYNC, 0, 0, button, ANY_MODIFIER
             )
-        wanted = c_uint32(KEY_MASK)
+        wanted = c_uint32(KEY_MASK | USE_MASK)
         self._xcb.xcb_change_window_attributes(self._connection, window, EVENT_MASK, ctypes.byref(wanted))
         cookie = self._xcb.xcb_query_keymap(self._connection)
         self._down = _set_bits(
@@ -246,7 +252,13 @@ def _libraries() -> tuple[ctypes.CDLL, ctypes._NamedFuncPointer]:
     xcb.xcb_connect.restype = xcb.xcb_get_setup.restype = xcb.xcb_poll_for_event.restype = c_void_p
     xcb.xcb_setup_roots_iterator.restype = _Roots
     xcb.xcb_connect.argtypes = (c_char_p, c_void_p)
-    for name in ("connection_has_error", "get_setup", "setup_roots_iterator", "poll_for_event"):
+    for name in (
+        "connection_has_error",
+        "get_setup",
+        "setup_roots_iterator",
+        "poll_for_event",
+        "get_file_descriptor",
+    ):
         getattr(xcb, f"xcb_{name}").argtypes = (c_void_p,)
     requests = {
         "intern_atom": (c_uint8, c_uint16, c_char_p),

@@ -345,28 +345,31 @@ def test_the_last_seconds_are_saved(tmp_path: Path, way: str) -> None:
 
 
 def test_what_the_disk_holds_up_goes_on_and_says_when_it_has_ended(
-    own_stage: Stage, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is not done again meanwhile; other actions are."""
-    stage, controls = own_stage, own_stage.operator.controls
     saved: Future[tuple[Path, int]] = Future()
     noted: Future[tuple[Path, float | None]] = Future()
     save, note = (mock.Mock(return_value=future) for future in (saved, noted))
-    monkeypatch.setattr(stage.operator.recorder, "save_last", save)
-    monkeypatch.setattr(stage.operator.recorder, "note", note)
-    for name in ("save-last", "note"):
-        controls.wait_s = 0.01
-        with pytest.raises(ClesrError, match=f"^{name} has not ended within 0.01 s; it goes on, and says so"):
-            stage.call("registry", name, {})
-        with pytest.raises(ClesrError, match=f"^{name} was not begun: {name} has not ended yet"):
-            stage.call("registry", name, {})
-    controls.wait_s = PATIENCE_S
-    assert stage.call("registry", "still", {})["files"]
-    saved.set_result((Path("last"), 7))
-    until(lambda: controls.view.said == "the last 7 frames are in last", PATIENCE_S)
-    noted.set_result((Path("s"), 1.25))
-    until(lambda: controls.view.said == "noted at 1.2 s", PATIENCE_S)
-    assert (save.call_count, note.call_count) == (1, 1)
+    with on_stage(tmp_path, retro_s=0.5) as stage:
+        controls = stage.operator.controls
+        monkeypatch.setattr(stage.operator.recorder, "save_last", save)
+        monkeypatch.setattr(stage.operator.recorder, "note", note)
+        for name in ("save-last", "note"):
+            controls.wait_s = 0.01
+            with pytest.raises(
+                ClesrError, match=f"^{name} has not ended within 0.01 s; it goes on, and says so"
+            ):
+                stage.call("registry", name, {})
+            with pytest.raises(ClesrError, match=f"^{name} was not begun: {name} has not ended yet"):
+                stage.call("registry", name, {})
+        controls.wait_s = PATIENCE_S
+        assert stage.call("registry", "still", {})["files"]
+        saved.set_result((Path("last"), 7))
+        until(lambda: controls.view.said == "the last 7 frames are in last", PATIENCE_S)
+        noted.set_result((Path("s"), 1.25))
+        until(lambda: controls.view.said == "noted at 1.2 s", PATIENCE_S)
+        assert (save.call_count, note.call_count) == (1, 1)
 
 
 def test_a_still_and_a_note_are_of_the_moment_at_which_they_were_asked_for(tmp_path: Path) -> None:

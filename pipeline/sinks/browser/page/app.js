@@ -21,7 +21,7 @@ const sessions = new Sessions(find("sessions"), startReplay);
 const page = {
   choose,
   over: closeReplay,
-  alarmed: () => find("help").close(),
+  alarmed: () => ["help", "sure"].forEach((id) => find(id).open && find(id).close()),
   listed: (titles) => titles.join("\n") !== listed.join("\n") && location.reload(), // one more, or the run is another
   renewed: (tile) => tile === chosen && showChosen(),
   seen: (tile) => tile === chosen && controls.update(tile.present),

@@ -27,6 +27,15 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Nothing in `row` can be used where the run lacks what is `missing`. */
+function cannot(row, missing) {
+  if (!missing) return;
+  for (const each of [row, ...row.querySelectorAll("button, input, select")]) {
+    each.disabled = true;
+    each.title = missing;
+  }
+}
+
 export class Controls {
   /** `act(action, values)` does an action with `{argument: value}`. */
   constructor(root, act) {
@@ -45,6 +54,7 @@ export class Controls {
       const rows = members.map((action) => this.row(action));
       const narrow = rows.filter((row) => row.tagName === "BUTTON"); // first, two in a row
       const wide = rows.filter((row) => row.tagName !== "BUTTON");
+      rows.forEach((row, index) => cannot(row, members[index].missing));
       return element("section", {}, element("h2", { textContent: group }), ...narrow, ...wide);
     });
     if (!groups.length) groups.push(element("p", { className: "note", textContent: "The stream is being opened." }));
@@ -58,7 +68,7 @@ export class Controls {
 
   row(action) {
     const [only, ...more] = action.arguments;
-    if (!only || (!more.length && only.kind === "bool" && !only.required)) return this.button(action);
+    if (!only || only.name === "sure") return this.button(action); // which answers a question
     if (!more.length && only.choices.length) return this.select(action, only);
     const bounded = only.minimum !== null && only.maximum !== null && only.maximum - only.minimum <= WIDEST;
     if (!more.length && only.kind !== "str" && bounded) return this.slider(action, only);

@@ -24,6 +24,7 @@ export class Stage {
     this.view = null;
     this.aspect = 1;
     this.covered = 0; // rows at the top where something stands over the picture
+    this.old = false;
     this.pointers = new Map();
     this.drag = null;
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
@@ -47,10 +48,11 @@ export class Stage {
     this.redraw();
   }
 
-  /** Write nothing into the first `rows` CSS pixels. */
-  keepClear(rows) {
-    if (rows === this.covered) return;
+  /** Write nothing into the first `rows` CSS pixels; in an `old` picture nothing is to be measured. */
+  keepClear(rows, old) {
+    if (rows === this.covered && old === this.old) return;
     this.covered = rows;
+    this.old = old;
     this.redraw();
   }
 
@@ -201,7 +203,7 @@ export class Stage {
   drawRuler(at) {
     const um = this.pixelUm;
     const seen = this.captured;
-    this.ruler.hidden = !(this.view?.scale_bar && um && seen);
+    this.ruler.hidden = !(this.view?.scale_bar && um && seen) || this.old;
     if (this.ruler.hidden) return;
     const perUm = at.w / (seen[2] * um);
     const length = roundLength((at.width / 4) / perUm);

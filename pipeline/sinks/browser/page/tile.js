@@ -192,7 +192,7 @@ export class Tile {
     word.textContent = state.word;
     large.textContent = (state.stale || state.aged) && age !== null ? `${ageText(age)} old` : "";
     detail.textContent = state.detail;
-    this.stage.keepClear(box.hidden || state.stale ? 0 : box.offsetTop + box.offsetHeight);
+    this.stage.keepClear(box.hidden || state.stale ? 0 : box.offsetTop + box.offsetHeight, Boolean(state.stale));
     const legend = this.part("legend");
     const ends = state.stale ? null : this.header?.legend; // what is not live is not to be measured
     legend.hidden = !ends;

@@ -174,6 +174,28 @@ def test_a_tick_box_takes_space_for_itself(page: Page, running: Running) -> None
     assert not running.shown.subject.controls.view.frozen
 
 
+def test_what_the_run_lacks_cannot_be_pressed_and_says_what_to_do(page: Page, running: Running) -> None:
+    lacking = "no map is made; start with --mosaic FILE.ome.tif"
+    depth = Argument("depth", int, "how deep", minimum=0, maximum=9)
+    running.add(
+        Action("map", "A map.", noting("map"), missing=lambda subject: lacking),
+        Action("depth", "How deep.", noting("depth"), (depth,), missing=lambda subject: lacking),
+    )
+    for name in ("map", "depth"):
+        page.wait(f"document.querySelector('#do-{name}')?.disabled")
+        assert page.run(f"document.querySelector('#do-{name}').title") == lacking
+    assert not page.run("document.querySelector('#do-still').disabled")
+
+
+def test_a_still_is_written_as_dicom_where_that_is_ticked(page: Page, running: Running) -> None:
+    page.click("#do-still")
+    until(lambda: running.asked("still") == [{"dicom": False}])
+    page.run("document.querySelector('#do-still-dicom').closest('details').open = true")
+    page.click("#do-still-dicom")
+    page.click("#do-still")
+    until(lambda: running.asked("still")[1:] == [{"dicom": True}])
+
+
 def test_of_many_choices_in_a_row_the_last_one_counts(page: Page, running: Running) -> None:
     channel, go_on = running.shown.sink._channel, threading.Event()
     call = channel.call

@@ -243,3 +243,14 @@ def test_controls_show_what_the_run_does(page: Page, running: Running) -> None:
         page.wait(f"{select}.value === '4'")
     running.status = {"scale": 8}
     page.wait(f"{select}.value === '8' && {pressed}.join() === 'false,false'")
+
+
+def test_in_an_old_picture_nothing_is_measured(page: Page, running: Running) -> None:
+    ruler = "document.querySelector('.ruler')"
+    running.status = {"pixel_um": 1.0}
+    running.shown.subject.controls.change(scale_bar=True)
+    page.wait(f"!{ruler}.hidden")
+    running.status = {"pixel_um": 1.0, "stalled": True}
+    page.wait(f"{STATE} === 'dead' && {ruler}.hidden")
+    running.status = {"pixel_um": 1.0}
+    page.wait(f"{LIVE} && !{ruler}.hidden")
