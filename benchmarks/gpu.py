@@ -83,14 +83,14 @@ STAGES: dict[str, tuple[float, int, list[str]]] = {
     "parity": (80, 800, ["parity", "--limit"]),
     "bench": (60, 1300, ["cards", "--limit"]),
     "torch-graph": (60, 500, ["cards", "--rival", "torch-graph"]),
-    "torch-compile": (90, 500, ["cards", "--rival", "torch-compile"]),
-    "tensorrt": (120, 500, ["cards", "--rival", "tensorrt"]),
-    "steady": (40, 300, ["steady"]),
+    "torch-compile": (80, 500, ["cards", "--rival", "torch-compile"]),
+    "tensorrt": (110, 500, ["cards", "--rival", "tensorrt"]),
+    "steady": (30, 300, ["steady"]),
     "slots": (30, 200, ["kernels", "--part", "slots"]),
     "rewrites": (40, 450, ["kernels", "--part", "rewrites"]),
-    "torch-max-autotune": (80, 350, ["cards", "--rival", "torch-max-autotune"]),
+    "torch-max-autotune": (70, 350, ["cards", "--rival", "torch-max-autotune"]),
     "sizes": (40, 400, ["cards", "--sizes", "--limit"]),
-    "tests": (100, 500, ["card_tests", "--limit"]),
+    "tests": (80, 500, ["card_tests", "--limit"]),
 }
 PAPER = "paper"
 

@@ -107,7 +107,7 @@ def test_all_stages_together_end_within_nine_minutes(monkeypatch: pytest.MonkeyP
     list(gpu.perform_all(todo, 150, gpu.Results(out, out)))
     assert told == {"parity": (15, 30)}
     list(gpu.perform_all([one for one in todo if one.name == "tests"], 525, gpu.Results(out, out)))
-    assert told["tests"] == (100 - gpu.GRACE, 100)
+    assert told["tests"] == (80 - gpu.GRACE, 80)
 
 
 def test_a_case_of_the_bench_fits_into_what_a_stage_may_take_longer(fake: Bench) -> None:
