@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,11 +13,15 @@ from torch import Tensor
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, KernelStep
 from clesr.engines.backends.cuda.kernels.plan import Plan
-from clesr.engines.backends.cuda.kernels.tuner import Tuner
+from clesr.engines.backends.cuda.kernels.tuner import FAILURES, Tuner
+from clesr.engines.common.errors import ClesrError
 from clesr.engines.models.densenet import LOGIT_MARGIN
 
 LIMIT = 2e-3  # of the largest value: FP16 keeps three figures and a half
 LEVELS = 0.55  # of an image, half of one for rounding
+BROKEN = (*FAILURES, ClesrError)  # what ends a check and no more
+
+Refused = set[tuple[str, Plan | None]]  # kinds with plans of theirs that do not run on this card
 
 
 class Found(NamedTuple):
@@ -35,20 +39,26 @@ class Found(NamedTuple):
 
 
 class FirstPlans(Tuner):
-    """Takes the first plan of each kind without measuring it, and compiles nothing beforehand."""
+    """Takes the first plan of each kind that was not ``refused``, measures none, and compiles nothing beforehand."""
+
+    refused: Set[tuple[str, Plan | None]] = frozenset()
 
     def compile(self, runs: Sequence[Callable[[], object]]) -> None: ...
 
     def choose(self, key: str, forms: Sequence[Any], run: Callable[[Any], None]) -> Any:
-        self.said[key] = f"{key}: {forms[0]}"
-        return forms[0]
+        kind = key.partition("-")[0]
+        found = next((form for form in forms if (kind, form) not in self.refused), forms[0])
+        self.said[key] = f"{key}: {found}"
+        return found
 
 
-def first_plans(device: str) -> FirstPlans | None:
+def first_plans(device: str, refused: Refused | None = None) -> FirstPlans | None:
     """For a GPU; a processor has one plan alone."""
-    return (
-        FirstPlans(torch.cuda.get_device_capability(), lambda _run: lambda: 0.0) if device == "cuda" else None
-    )
+    if device != "cuda":
+        return None
+    tuner = FirstPlans(torch.cuda.get_device_capability(), lambda _run: lambda: 0.0)
+    tuner.refused = refused or set()
+    return tuner
 
 
 def different(network: DenseNetKernels) -> dict[str, KernelStep]:
@@ -60,11 +70,13 @@ def different(network: DenseNetKernels) -> dict[str, KernelStep]:
     return found
 
 
-def compile_first(network: DenseNetKernels, runs: Sequence[tuple[KernelStep, Plan | None]]) -> None:
+def compile_first(
+    network: DenseNetKernels, runs: Sequence[tuple[KernelStep, Plan | None]], *, early: bool = False
+) -> None:
     """On a GPU compile all of ``runs``, as many at once as there are processors."""
     if network.lr.is_cuda:
         tuner = Tuner(torch.cuda.get_device_capability(), lambda _run: lambda: 0.0)
-        tuner.compile([partial(step.run, plan, False) for step, plan in runs])
+        tuner.compile([partial(step.run, plan, early) for step, plan in runs])
 
 
 def check(step: KernelStep, plan: Plan | None) -> Found:

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from kernel_checks import BROKEN
 from kernel_times import Device, Kernel, Run, bytes_of, device_seconds, find, kernels_in_a_run, plan_of
 from stage import tell
 from torch import Tensor
-from triton.errors import TritonError
 
 from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.cuda.kernels.conv import conv3
 from clesr.engines.backends.cuda.kernels.planes import plane
 from clesr.engines.backends.cuda.kernels.up import up_conv3
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.errors import first_line
 from clesr.engines.models.layers import BicubicUp
 from clesr.engines.models.weights import find_model
 from clesr.tools.bench.turns import by_device, in_flight, one_at_a_time
@@ -89,8 +89,8 @@ def attempted(measurements: Mapping[str, Measurement]) -> tuple[list[Gain], list
             for gain in measure():
                 gains.append(gain)
                 tell(str(gain), **gain.as_json())
-        except (RuntimeError, TritonError, ClesrError) as error:
-            lost.append(f"{name} not measured: {str(error).strip().split(chr(10))[0]}")
+        except BROKEN as error:
+            lost.append(f"{name} not measured: {first_line(error)}")
             tell(lost[-1])
     return gains, lost
 

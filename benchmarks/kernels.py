@@ -23,14 +23,14 @@ from stage import leave, tell
 if "--dry" in sys.argv and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
 
-from kernel_checks import check, compile_first, first_plans
+from kernel_checks import BROKEN, check, compile_first, first_plans
 from kernel_gains import Gain, attempted, rewrites, slots
 from kernel_times import Device, Kernel, bytes_of, device_seconds, kernels_of, operations, profile
 from torch import Tensor
-from triton.errors import TritonError
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels, KernelStep
 from clesr.engines.backends.cuda.kernels.plan import Plan, alternatives
+from clesr.engines.common.errors import first_line
 from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import find_model
 from clesr.tools.bench.peak import bandwidth, matrix_peaks
@@ -120,8 +120,8 @@ def one_plan(subject: Subject, key: str, step: KernelStep, plan: Plan | None) ->
     try:
         found = check(step, plan)
         seconds = device_seconds(partial(step.run, plan, False), subject.device)
-    except (RuntimeError, TritonError) as error:
-        row["reason"] = str(error).strip().split("\n")[0]
+    except BROKEN as error:
+        row["reason"] = first_line(error)
         tell(f"{name}: FAILED: {row['reason']}", **row)
         return row
     tensors = [part for part in (*step.call.args, *step.call.keywords.values()) if isinstance(part, Tensor)]

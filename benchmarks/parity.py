@@ -161,9 +161,9 @@ def main(limit: float, engine: str | None, dry: bool) -> None:
     if not dry and not torch.cuda.is_available():
         raise click.ClickException("there is no NVIDIA GPU here; --dry checks what a processor runs")
     begin = perf_counter()
-    images = common_crops([image for _, image in known_images(512)], 16 if dry else None)
-    if dry:
-        images = images[:1]
+    names, whole = zip(*known_images(512)[: 1 if dry else None], strict=True)
+    images = common_crops(list(whole), 16 if dry else None)
+    tell(f"on {', '.join(names)}", images=names)
 
     @functools.cache
     def case(name: str, scale: int) -> tuple[Model, list[tuple[Pixels, Pixels, Pixels]]]:
@@ -184,10 +184,20 @@ def main(limit: float, engine: str | None, dry: bool) -> None:
         tell(said(rows[-1]), **rows[-1])
     failed = [row for row in rows if not row["passed"]]
     headline = [
-        f"{len(rows) - len(failed)} of {len(rows)} engine and model pairs passed, {len(images)} images"
+        f"{len(rows) - len(failed)} of {len(rows)} engine and model pairs passed, on {', '.join(names)}"
     ]
     headline += [f"{row['label']} {row['model']} x{row['scale']}: {row['reason']}" for row in failed]
-    sys.exit(leave("parity", bool(rows) and not failed, headline, dry=dry, limit_db=PSNR_LIMIT, rows=rows))
+    sys.exit(
+        leave(
+            "parity",
+            bool(rows) and not failed,
+            headline,
+            dry=dry,
+            images=names,
+            limit_db=PSNR_LIMIT,
+            rows=rows,
+        )
+    )
 
 
 if __name__ == "__main__":

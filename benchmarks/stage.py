@@ -9,11 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bare import ROOT
+from bare import ROOT, card_says
 
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 DRY = "--dry"  # whose figures mean nothing and must not stand among the results
 ROWS, STAGE = "CLESR_GPU_ROWS", "CLESR_GPU_STAGE"  # variables: the file of rows, and whose they are
+BEFORE = "CLESR_GPU_CLOCKS"  # variable: what the card said of CLOCKS before the stage
+CLOCKS = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
 
 
 def folder() -> Path:
@@ -38,12 +40,21 @@ def append_row(path: Path, **row: Any) -> None:
         file.write(f"{json.dumps(row)}\n".encode())
 
 
-def leave(name: str, passed: bool, headline: list[str], **figures: Any) -> int:
-    """Write NAME.json: whether the stage ``passed``, its ``headline``, which gpu.sh repeats, and its figures. The exit
-    status that says the same."""
+def leave(name: str, passed: bool, headline: list[str], *, measured: bool = True, **figures: Any) -> int:
+    """Write NAME.json: whether the stage ``passed``, its ``headline``, which gpu.sh repeats, the card's clocks before
+    and after, and its figures; not ``measured`` where this machine lacks what it is about. The exit status that says
+    whether it passed."""
     from clesr.engines.common.files import OWN, write_json
     from clesr.tools.bench.machine import environment
 
-    result = {"benchmark": name, "passed": passed, "headline": headline, **environment(), **figures}
+    clocks = {"before": os.environ.get(BEFORE, ""), "after": card_says(*CLOCKS)}
+    result = {
+        "benchmark": name,
+        "passed": passed,
+        "measured": measured,
+        "headline": headline,
+        "clocks": clocks,
+    }
+    result |= environment() | figures
     write_json(folder() / f"{name}.json", result, OWN)
     return 0 if passed else 1

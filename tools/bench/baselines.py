@@ -1,14 +1,15 @@
 """What a GPU does without clesr's engines: PyTorch in FP16 and channels-last, eager, in a CUDA graph, and compiled.
 
 All get the same pinned slots as clesr's own engines, and all but the eager one the same CUDA graph around copies and
-network, so that only the network's kernels differ.
+network. clesr's own also degrade their image in that graph, to check it: what compares networks is ``device_ms``.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,17 +21,22 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_name
+from clesr.engines.models.densenet import UpStage
 from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 
-EAGER, GRAPH, COMPILED = "torch-eager", "torch-graph", "torch-compile"
-NAMES = (COMPILED, GRAPH, EAGER)  # fastest first
+if TYPE_CHECKING:
+    from clesr.engines.backends.cuda.kernels.tuner import Tuner
+
+EAGER, GRAPH, COMPILED, SEARCHED = "torch-eager", "torch-graph", "torch-compile", "torch-max-autotune"
+NAMES = (SEARCHED, COMPILED, GRAPH, EAGER)  # fastest first
+SLOW = (SEARCHED, COMPILED)  # to open: they compile
 SLOTS = 2
 
 
 def candidates() -> list[EngineCandidate]:
-    """PyTorch in FP16 on the first NVIDIA GPU: by torch.compile in its usual mode, by the fastest kernels of cuDNN in a
-    CUDA graph, and eager."""
+    """PyTorch in FP16 on the first NVIDIA GPU: by torch.compile, in its mode max-autotune and in its usual one, by the
+    fastest kernels of cuDNN in a CUDA graph, and eager."""
     reason = "" if torch.cuda.is_available() else NO_GPU
     return [
         EngineCandidate(
@@ -50,10 +56,17 @@ def open_baseline(
     words, levels = torch.cuda.get_device_name(), level_names(model.module)
     info = EngineInfo(name, words, "fp16", model.name, model.sha256, model.scale, shape, levels=levels)
     half = half_precision(model.module, "cuda")
-    network: Any = torch.compile(half, dynamic=False) if name == COMPILED else by_cudnn(half)
+    mode = "max-autotune-no-cudagraphs" if name == SEARCHED else None  # slots have a graph of their own
 
     def make_slots(dtype: np.dtype[Any]) -> list[CudaSlot]:
         try:
+            network: Any = torch.compile(half, dynamic=False, mode=mode) if name in SLOW else by_cudnn(half)
+            if name == GRAPH:
+                from clesr.engines.backends.cuda.kernels.tuner import card_tuner
+
+                tuner = card_tuner("cuda")
+                assert tuner is not None
+                network = faster(half, model, shape, DTYPES[dtype], tuner, "cuda")
             networks = [
                 TorchNetwork(network, shape, model.scale, DTYPES[dtype], "cuda", len(levels))
                 for _ in range(SLOTS)
@@ -65,6 +78,30 @@ def open_baseline(
     engine = SlotEngine(info, make_slots, depth=SLOTS)
     engine.prepare(np.dtype(np.uint8))
     return engine
+
+
+def faster(
+    half: nn.Module, model: Model, shape: tuple[int, int], dtype: torch.dtype, tuner: Tuner, device: str
+) -> Callable[..., Tensor]:
+    """``half`` by cuDNN as it is, or kept channels-last, whichever ``tuner`` finds faster."""
+    forms = {"as it is": by_cudnn(half), "channels-last": by_cudnn(kept_channels_last(half))}
+    levels = len(level_names(model.module))
+    networks = {
+        form: TorchNetwork(run, shape, model.scale, dtype, device, levels) for form, run in forms.items()
+    }
+    key = f"{GRAPH} {model} {shape[0]}x{shape[1]} {dtype}"
+    return forms[tuner.choose(key, tuple(forms), lambda form: networks[form].run())]
+
+
+def kept_channels_last(network: nn.Module) -> nn.Module:
+    """A copy of ``network`` whose doublings give channels-last images: a pixel shuffle alone does not."""
+    found = copy.deepcopy(network)
+    for module in found.modules():
+        if isinstance(module, UpStage):
+            module.register_forward_hook(
+                lambda _module, _inputs, y: y.contiguous(memory_format=torch.channels_last)
+            )
+    return found
 
 
 def by_cudnn(network: nn.Module) -> Callable[..., Tensor]:

@@ -90,14 +90,16 @@ def measure_case(
     peaks: dict[str, dict[str, float]],
     plan: BenchPlan,
     advance: Callable[[str], None] = lambda _what: None,
+    told: Callable[[str], None] = lambda _line: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """A row for each engine that passes parity, and for each other its name and why it is not among them.
 
     ``peaks`` are GFLOP/s by kind of device and precision; ``advance`` is called as each engine opens and after each of
-    its turns. The engines are closed in the end.
+    its turns; ``told`` is given what was found as soon as it is known: of each opening, of each turn. The engines are
+    closed in the end.
     """
     out: list[dict[str, str]] = []
-    subjects = _opened(case, candidates, pair, plan, out, advance)
+    subjects = _opened(case, candidates, pair, plan, out, advance, told)
     try:
         for turn in range(plan.repeats):
             for subject in list(subjects):
@@ -107,6 +109,8 @@ def measure_case(
                     subjects.remove(subject)
                     subject.engine.close()
                     out.append(_left_out(case, subject.candidate, "failed", str(error)))
+                else:
+                    told(_turn_said(subject, turn + 1))
                 advance(f"{case}, {label(subject.candidate)}")
     finally:
         for subject in subjects:
@@ -123,6 +127,7 @@ def _opened(
     plan: BenchPlan,
     out: list[dict[str, str]],
     advance: Callable[[str], None],
+    told: Callable[[str], None],
 ) -> list[Subject]:
     """Those that start and whose image is the reference's to within the limits."""
     truth: Pixels | None = None
@@ -130,10 +135,11 @@ def _opened(
     for candidate in candidates:
         waits = candidate.wait(case.model, case.shape)
         advance(f"{case}, opening {label(candidate)}{waits and ': ' + waits}")
-        before, subject = (device_mb(), resident_mb()), None
+        before, subject, begin = (device_mb(), resident_mb()), None, plan.clock.now_ns()
         try:
             subject = Subject(candidate, candidate.open(case.model, case.shape, plan.threads))
             sr = upscaled(subject.engine, pair[0])
+            seconds = (plan.clock.now_ns() - begin) / 1e9
             subject.device_mb, subject.host_mb = (
                 _grown(before[0], device_mb()),
                 _grown(before[1], resident_mb()),
@@ -146,6 +152,8 @@ def _opened(
                 subject.engine.close()
         else:
             subjects.append(subject)
+            parity = "{mean:.3f} levels from FP32, {max} at most".format(**subject.quality["parity"])
+            told(f"{label(candidate)}: opened in {seconds:.1f} s; {parity}")
     return subjects
 
 
@@ -190,6 +198,14 @@ def _take_turn(subject: Subject, lr: Pixels, plan: BenchPlan, *, first: bool) ->
         subject.rates.append(in_flight(engine, lr, seconds, plan.clock))
     for name, found in by_device(engine, lr, seconds, plan.clock).items():
         subject.device.setdefault(name, []).extend(found)
+
+
+def _turn_said(subject: Subject, turn: int) -> str:
+    """What was found of ``subject`` up to its ``turn``."""
+    device = subject.device.get("device")
+    alone = f", device {1e3 * statistics.median(device):.3f}" if device else ""
+    rate, milliseconds = subject.rates[-1], 1e3 * statistics.median(subject.single)
+    return f"{label(subject.candidate)}, turn {turn}: {rate:.4g} frames/s, ms p50 {milliseconds:.3f}{alone}"
 
 
 def _row(case: Case, subject: Subject, peaks: dict[str, float]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def wanted_candidates(
 
 
 def _usual(candidates: list[EngineCandidate]) -> list[EngineCandidate]:
-    usual = [o for o in candidates if o.name != baselines.COMPILED]
+    usual = [o for o in candidates if o.name not in baselines.SLOW]
     if not any(o.kind == "cuda" and o.available for o in usual):
         return [o for o in usual if o.name not in baselines.NAMES]
     first_cpu = next((o for o in usual if o.kind == "cpu" and o.available), None)
@@ -126,6 +126,7 @@ def bench(
     find_pair: Callable[[int, tuple[int, int]], ImagePair] = lr_and_hr,
     peaks: dict[str, dict[str, float]] | None = None,
     advance: Callable[[str], None] = lambda _what: None,
+    told: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
     """Measure ``candidates`` by completed ``settings``; the result as JSON has it.
 
@@ -141,8 +142,9 @@ def bench(
     left_out: list[dict[str, str]] = []
     for case in cases:
         found, out = measure_case(
-            case, candidates, find_pair(case.model.scale, case.shape), peaks=peaks, plan=plan, advance=advance
-        )
+            case, candidates, find_pair(case.model.scale, case.shape), peaks=peaks, plan=plan, advance=advance,
+            told=told,
+        )  # fmt: skip
         for line in out:
             log.warning(f"{line['case']}: {line['label']} {line['what']}: {line['reason']}")
         rows += found

@@ -33,8 +33,9 @@ class BenchOptions:
     size: tuple[str, ...] = _what((), "Of the LR image.  Repeat for more.", "WIDTHxHEIGHT")
     engine: tuple[str, ...] = _what(
         (),
-        "cuda, tensorrt, openvino, torch; PyTorch alone in FP16: torch-eager, torch-graph, torch-compile; or all.  "
-        "Repeat for more.  [default: what this machine has, but torch-compile, which compiles first]",
+        "cuda, tensorrt, openvino, torch; PyTorch alone in FP16: torch-eager, torch-graph, torch-compile, "
+        "torch-max-autotune; or all.  Repeat for more.  [default: what this machine has, but the last two, which "
+        "compile first]",
         "NAME",
     )
     device: str | None = _what(None, "Engines of this device alone.", choices=("cpu", "cuda", "gpu"))

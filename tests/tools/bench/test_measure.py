@@ -49,6 +49,15 @@ def test_engines_take_turns_and_are_compared_within_the_run(fake: Bench) -> None
     assert len(rows[0]["frames_s_turns"]) == 3
 
 
+def test_what_is_found_is_told_at_once(fake: Bench) -> None:
+    lines: list[str] = []
+    quick = fake.candidate("quick", host=0.002, device=0.008)
+    measure_case(fake.case, [quick], fake.pair, peaks=PEAKS, plan=fake.plan, told=lines.append)
+    assert len(lines) == 1 + fake.plan.repeats
+    assert lines[0] == "quick fp16: opened in 0.0 s; 0.000 levels from FP32, 0 at most"
+    assert lines[1] == "quick fp16, turn 1: 125 frames/s, ms p50 10.000"
+
+
 def test_a_frame_longer_than_the_turn_is_measured_nevertheless(fake: Bench) -> None:
     (row,), _ = measured(fake, fake.candidate("slow", device=7.0))
     assert row["frames_s"] == pytest.approx(1 / 7, abs=0.001)

@@ -25,7 +25,7 @@ def card(fake: Bench, *, available: bool) -> list[Any]:
     return [
         fake.candidate("cuda", **gpu),
         fake.candidate("torch", **gpu, precision="fp32"),
-        fake.candidate(baselines.COMPILED, **gpu),
+        *(fake.candidate(name, **gpu) for name in baselines.SLOW),
         fake.candidate(baselines.GRAPH, **gpu),
         fake.candidate(baselines.EAGER, **gpu),
         fake.candidate("openvino", kind="cpu", precision="bf16"),
