@@ -14,6 +14,11 @@ import torch
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 NVML = "libnvidia-ml.so.1"
 NO_GPU = "torch finds no NVIDIA GPU"
+# What has run on which card: README, docs/gpu.md and `clesr doctor` say this.
+PROVEN = (
+    "no engine for NVIDIA cards has run on one so far: the `cuda` engine's kernels ran in Triton's interpreter, "
+    "`tensorrt` against a stand-in, decoding and encoding likewise"
+)
 
 
 @contextlib.contextmanager
