@@ -2,9 +2,8 @@
 
 python benchmarks/card_tests.py [--limit SECONDS] [--dry]
 
-All must run: a test that is skipped for another reason than what a GPU machine need not have is a failure. Plans that
-the engine measures meanwhile, on a card with much to do, are not kept. With --dry those marked ``cuda`` alone, which
-skip.
+All must run: a test that is skipped for another reason than what a GPU machine need not have is a failure. With
+--dry those marked ``cuda`` alone, which skip.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/compile_kernels.py 80 89 90 120
 
-A line has the plan and what the compiler says of it: registers and spilled bytes of a thread, shared memory of a
-program, matrix and copy instructions.
+A line has the network and its images, the plan and what the compiler says of it: registers and spilled bytes of a
+thread, shared memory of a program, matrix and copy instructions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -26,16 +26,16 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
 from clesr.engines.backends.cuda.kernels.plan import alternatives
-from clesr.engines.models.registry import build_model
+from clesr.engines.models.registry import LEVELS, build_model
 
-SHAPE = (64, 64)
 TYPES = {
     torch.float16: "fp16",
     torch.float32: "fp32",
     torch.uint8: "u8",
+    torch.uint16: "u16",
     torch.int32: "i32",
 }
-SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB a program may have
+SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB a program may have
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "launch_pdl")
 
 
@@ -103,8 +103,31 @@ def _statistics(compiled: Any) -> dict[str, Any]:
     }
 
 
+class Case(NamedTuple):
+    """A network and its images; between them ``CASES`` have each form of the kernels that have no plan."""
+
+    scale: int
+    dtype: torch.dtype
+    width: int
+    base: str
+    levels: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        levels = ", levels" if self.levels else ""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"x{self.scale}, {dtype}, {self.width} wide, base {self.base}{levels}"
+
+
+CASES = (
+    Case(4, torch.uint8, 256, "bicubic"),
+    Case(2, torch.uint16, 256, "none"),
+    Case(8, torch.uint16, 256, "bicubic", LEVELS),
+    Case(4, torch.uint8, 47, "bicubic", LEVELS),
+)
+
+
 def compile_all(arch: int) -> Iterator[dict[str, Any]]:
-    """Every kernel with every plan for compute capability ``arch`` (90 is 9.0)."""
+    """Every kernel with every plan, in every form, for compute capability ``arch`` (90 is 9.0)."""
     capability = divmod(arch, 10)
     recorder, last = Recorder(arch), dict[str, Any]()
 
@@ -112,13 +135,15 @@ def compile_all(arch: int) -> Iterator[dict[str, Any]]:
         last.update(recorder.launch(self, args, kwargs))
 
     JITFunction.run = launch
-    module = build_model("densenet", 4, {"blocks": 1, "skip": "add", "base": "bicubic"})
-    for step in DenseNetKernels(module, SHAPE, torch.uint8, "cpu").steps:
-        for plan in alternatives(step.kind, capability) if step.kind else (None,):
-            last.clear()
-            step.run(plan, capability >= (9, 0))
-            if last:  # else it is torch's
-                yield {"step": step.name, "plan": str(plan or ""), **last}
+    for case in CASES:
+        numbers = {"blocks": 1, "skip": "add", "base": case.base, "levels": list(case.levels)}
+        module = build_model("densenet", case.scale, numbers)
+        for step in DenseNetKernels(module, (64, case.width), case.dtype, "cpu").steps:
+            for plan in alternatives(step.kind, capability) if step.kind else (None,):
+                last.clear()
+                step.run(plan, capability >= (9, 0))
+                if last:  # else it is torch's
+                    yield {"case": str(case), "step": step.name, "plan": str(plan or ""), **last}
 
 
 def fits(line: dict[str, Any]) -> bool:

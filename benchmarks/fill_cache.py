@@ -13,14 +13,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bare import ROOT
 
-SHAPE = (256, 256)  # any will do: kernels are compiled once for all sizes
+# Kernels are compiled once for all sizes, but the last one anew for images up to 64 pixels wide.
+SHAPES = ((128, 128), (64, 64))
 DTYPES = ("uint8", "uint16")
 
 
@@ -71,17 +74,32 @@ def timed(run: Callable[[], None]) -> Callable[[], float]:
 
 
 def fill(arch: int) -> None:
-    """DenseNet at every scale, depth and form of its kernels."""
+    """DenseNet at every scale, depth and form of its kernels, whichever a card will choose."""
     import torch
 
     from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
     from clesr.engines.backends.cuda.kernels.tuner import Tuner
     from clesr.engines.models.weights import find_model
 
-    for scale, dtype in itertools.product((4, 2, 8), DTYPES):
+    for scale, dtype, shape in itertools.product((4, 2, 8), DTYPES, SHAPES):
         module, tuner = find_model("densenet", scale).module, Tuner(divmod(arch, 10), timed, 0.0)
-        DenseNetKernels(module, SHAPE, getattr(torch, dtype), "cpu", tuner=tuner).run()
-        print(f"densenet x{scale}, {dtype}", flush=True)
+        runs = list(variants(DenseNetKernels(module, shape, getattr(torch, dtype), "cpu"), tuner.capability))
+        tuner.compile(runs)
+        for run in runs:  # what did not compile is told
+            run()
+        print(f"densenet x{scale}, {dtype}, {shape[1]}x{shape[0]}", flush=True)
+
+
+def variants(kernels: Any, capability: tuple[int, int]) -> Iterator[Callable[[], None]]:
+    """The runs of every kernel of ``kernels`` by every plan, started early too where a card of ``capability`` can."""
+    from clesr.engines.backends.cuda.kernels.plan import alternatives
+
+    for step in kernels.steps:
+        if re.match(r"block (?!1,)", step.name):  # the blocks are alike
+            continue
+        for plan in alternatives(step.kind, capability) if step.kind else (None,):
+            for early in (False, True) if capability >= (9, 0) else (False,):
+                yield partial(step.run, plan, early)
 
 
 def main() -> None:

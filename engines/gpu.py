@@ -1,10 +1,12 @@
-"""Which NVIDIA GPU this is, and under which driver: what a compiled engine and a measured time belong to."""
+"""Which NVIDIA GPU this is, and under which driver: what a compiled engine and a measured time belong to. How exactly
+it computes."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +14,24 @@ import torch
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 NVML = "libnvidia-ml.so.1"
 NO_GPU = "torch finds no NVIDIA GPU"
+# What has run on which card: README, docs/gpu.md and `clesr doctor` say this.
+PROVEN = (
+    "no engine for NVIDIA cards has run on one so far: the `cuda` engine's kernels ran in Triton's interpreter, "
+    "`tensorrt` against a stand-in, decoding and encoding likewise"
+)
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it torch multiplies FP32 as FP32 on a GPU, without TF32, whatever the process has chosen."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        products.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            products.fp32_precision = before
 
 
 def gpu_name() -> str:

@@ -7,6 +7,7 @@ import torch
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.image import Image
+from clesr.engines.gpu import full_precision
 from clesr.engines.guidance import Guidance, guide
 from clesr.engines.models.registry import level_names
 
@@ -21,7 +22,7 @@ def upscale(
     """
     peak = float(np.iinfo(lr.dtype).max)
     told = (guidance or guide(lr)).as_tensors(device) if level_names(network) else ()
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.inference_mode(), full_precision():
         x = torch.from_numpy(lr.astype(np.float32)).to(device)
         y = network((x / peak)[None, None], *told)[0, 0]
         if not bool(torch.isfinite(y).all()):

@@ -33,6 +33,7 @@ from waits import joined
 
 import clesr
 from clesr.engines.common.registry import Registry
+from clesr.engines.gpu import PROVEN
 
 LACKING = {
     "bundle": "a fibre bundle before a camera: tests/pipeline/cores draws some",
@@ -310,6 +311,11 @@ def test_a_block_that_needs_something_is_found() -> None:
     page = ROOT / "docs" / "gpu.md"
     needing = [block for block in blocks(page, "bash") if block.needs == "GPU"]
     assert [block.text.split()[:2] for block in needing] == [["clesr", "build"], ["benchmarks/gpu.sh"]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/gpu.md"])
+def test_a_page_says_of_cards_what_doctor_says(page: str) -> None:
+    assert PROVEN[1:] in " ".join((ROOT / page).read_text().split())
 
 
 def test_the_readme_shows_the_library_that_there_is() -> None:

@@ -23,6 +23,7 @@ from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.packages import version_of
 from clesr.engines.common.processor import core_count, cpu_name
 from clesr.engines.factory import engines, open_engine, why_not
+from clesr.engines.gpu import PROVEN
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video.encoding import Encoding, choose_encoding
@@ -44,7 +45,7 @@ def report() -> Iterator[str]:
     yield f"packages: {', '.join(said)}"
     yield ""
     yield from _engines()
-    yield from _memory()
+    yield from _nvidia()
     yield ""
     yield from _cameras()
     yield _display()
@@ -82,9 +83,10 @@ def _would_run(model: Model) -> Iterator[str]:
     yield f"    {engine.info.choice}"
 
 
-def _memory() -> Iterator[str]:
-    """What images cross to an NVIDIA card through."""
+def _nvidia() -> Iterator[str]:
+    """Where there is an NVIDIA card: what has run on one, and what images cross to it through."""
     if torch.cuda.is_available():
+        yield f"    {PROVEN}"
         yield f"    page-locked memory for the card: {page_locked_memory()}"
 
 

@@ -36,6 +36,25 @@ def test_the_key_tells_cards_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    monkeypatch.setattr(products, "fp32_precision", "tf32")
+    before = convolutions.allow_tf32
+
+    @gpu.full_precision()
+    def fail() -> None:
+        assert products.fp32_precision == "ieee"
+        assert not convolutions.allow_tf32
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert products.fp32_precision == "tf32"
+    assert convolutions.allow_tf32 == before
+
+
 @pytest.mark.cuda
 @pytest.mark.usefixtures("gpu")
 def test_a_real_card_has_a_driver_version() -> None:

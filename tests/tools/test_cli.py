@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from clesr.engines import trial
 from clesr.engines.backends.cuda import buffers
 from clesr.engines.degrade import Degrader
 from clesr.engines.factory import engines
+from clesr.engines.gpu import PROVEN
 from clesr.engines.models import weights
 from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, load_model, save_model
@@ -378,14 +380,19 @@ def test_streams_from_a_settings_file_and_the_environment(
 @pytest.mark.parametrize(
     ("version", "whose"), [("", "torch"), ("2026.1", "pycuda 2026.1, write-combined for inputs")]
 )
-def test_doctor_says_which_memory_an_nvidia_card_uses(
+def test_doctor_says_what_ran_on_an_nvidia_card_and_which_memory_it_uses(
     version: str, whose: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buffers, "version_of", lambda _name: version)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert list(doctor_report._memory()) == []
+    assert list(doctor_report._nvidia()) == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert list(doctor_report._memory()) == [f"    page-locked memory for the card: {whose}"]
+    said = list(doctor_report._nvidia())
+    assert said == [f"    {PROVEN}", f"    page-locked memory for the card: {whose}"]
+    monkeypatch.setattr(doctor_report, "_engines", lambda: iter(["the engines"]))
+    lines = list(itertools.islice(doctor_report.report(), 7))
+    start = lines.index("the engines") + 1
+    assert lines[start : start + 2] == said
 
 
 def test_doctor_names_the_engine_that_would_run(run: Run) -> None:

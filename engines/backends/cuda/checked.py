@@ -14,6 +14,7 @@ from clesr.engines.backends.cuda.buffers import DTYPES, CudaSlot, GuidedInputs, 
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.degrade import Bands, correcting, degrading
 from clesr.engines.engine import EngineInfo
+from clesr.engines.gpu import full_precision
 
 BLOCK = 16  # LR pixels that one small matrix product makes
 
@@ -43,7 +44,8 @@ class CheckedNetwork:
     """``network``, whose image is degraded again, and with ``correct`` corrected first, by torch on its device.
 
     ``reprojected`` (n, H, W), of the dtype of ``lr``, is the network's image degraded, and with ``correct`` the
-    corrected one as well. The same numbers as :class:`~clesr.engines.degrade.Degrader` and ``Corrector``.
+    corrected one as well. The same numbers as :class:`~clesr.engines.degrade.Degrader` and ``Corrector``, so without
+    TF32: a graph keeps what was chosen while it was captured.
     """
 
     def __init__(self, network: Network, *, correct: bool = False) -> None:
@@ -65,6 +67,7 @@ class CheckedNetwork:
         self.check()
 
     @torch.inference_mode()
+    @full_precision()
     def check(self) -> None:
         """Read ``lr`` and ``sr``, write ``reprojected``, and with ``correct`` ``sr`` too."""
         sr = self.sr.float()

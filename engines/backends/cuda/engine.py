@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from clesr.engines.models.weights import Model
 
 RANK = 5
 OLDEST = (7, 5)  # compute capability: the first with matrix units
+OLDEST_OF_KERNELS = (8, 0)  # below it Triton multiplies without matrix units
 
 
 def candidates() -> list[EngineCandidate]:
@@ -72,15 +74,16 @@ def open_cuda(model: Model, shape: tuple[int, int], threads: int | None = None) 
 def build_network(
     module: nn.Module, shape: tuple[int, int], dtype: torch.dtype, device: torch.device | str
 ) -> Network:
-    """``module`` for LR images of ``shape`` (H, W) and ``dtype``: by our kernels where they know it, else by torch."""
+    """``module`` for LR images of ``shape`` (H, W) and ``dtype``: by our kernels where they know it and the card is one
+    for them, else by torch."""
     from clesr.engines.backends.cuda.kernels.densenet import DenseNetKernels
     from clesr.engines.backends.cuda.kernels.pack import UnsupportedNetworkError
 
-    try:
-        return DenseNetKernels(module, shape, dtype, device)
-    except UnsupportedNetworkError:
-        scale, levels = int(module.scale), len(level_names(module))  # type: ignore[arg-type]
-        return TorchNetwork(half_precision(module, device), shape, scale, dtype, device, levels)
+    if torch.device(device).type != "cuda" or torch.cuda.get_device_capability(device) >= OLDEST_OF_KERNELS:
+        with contextlib.suppress(UnsupportedNetworkError):
+            return DenseNetKernels(module, shape, dtype, device)
+    scale, levels = int(module.scale), len(level_names(module))  # type: ignore[arg-type]
+    return TorchNetwork(half_precision(module, device), shape, scale, dtype, device, levels)
 
 
 def half_precision(module: nn.Module, device: torch.device | str) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from random_models import random_image, random_model
 
 from clesr.engines.backends.cuda.buffers import DTYPES
-from clesr.engines.backends.cuda.checked import CheckedNetwork
+from clesr.engines.backends.cuda.checked import CheckedNetwork, _Both
 from clesr.engines.backends.cuda.engine import TorchNetwork, half_precision
 from clesr.engines.degrade import Corrector, Degrader
 from clesr.pipeline.frame import Image
@@ -65,3 +65,19 @@ def test_the_network_may_be_run_again_and_again() -> None:
     checked.run()
     assert torch.equal(checked.sr, first[0])
     assert torch.equal(checked.reprojected, first[1])
+
+
+def test_tf32_that_a_process_turned_on_does_not_reach_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS asks at each product, so also while a graph is captured."""
+    seen: list[str] = []
+    multiply = _Both.__call__
+
+    def noting(self: _Both, image: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return multiply(self, image)
+
+    monkeypatch.setattr(_Both, "__call__", noting)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    run(random_image((8, 8), np.uint16), 2, correct=True, dtype=torch.uint16)
+    assert seen == ["ieee"] * 3
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +67,20 @@ def test_what_a_card_is_offered(
     Card(monkeypatch, capability)
     (candidate,) = cuda_engine.candidates()
     assert (candidate.available, candidate.reason) == (not reason, reason)
+
+
+@pytest.mark.parametrize(("capability", "kernels"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_densenet_runs_by_the_kernels_where_they_have_matrix_units(
+    capability: tuple[int, int], kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Card(monkeypatch, capability)
+    own = types.SimpleNamespace(DenseNetKernels=lambda *_: "kernels")
+    monkeypatch.setitem(sys.modules, "clesr.engines.backends.cuda.kernels.densenet", own)
+    monkeypatch.setattr(cuda_engine, "half_precision", lambda module, _device: module)
+    monkeypatch.setattr(cuda_engine, "TorchNetwork", lambda *_: "torch")
+    module = NETWORKS["densenet x2, low"].module
+    found = cuda_engine.build_network(module, (8, 8), torch.uint8, "cuda")
+    assert found == ("kernels" if kernels else "torch")
 
 
 def test_fp8_is_no_precision() -> None:

@@ -31,6 +31,11 @@ def test_kernels_compile_without_a_card(arch: int, tmp_path: Path) -> None:
     }
     assert not [line for line in lines if not line["fits"]]
     products = [line for line in lines if line["kernel"] in ("_conv_kernel", "_up_kernel", "_project_kernel")]
+    forms = {line["case"] for line in lines}
+    assert {word for form in forms for word in form.split(", ")} >= {
+        "x2", "x4", "x8", "uint8", "uint16", "base bicubic", "base none", "levels", "47 wide", "256 wide"
+    }  # fmt: skip
+    assert {line["case"] for line in lines if line["kernel"] == "_finish_kernel"} == forms
     unit = {90: "wgmma", 100: "tcgen05"}.get(arch, "mma")
     assert all(line[unit] for line in products)
     bulk = {line["kernel"] for line in lines if line["plan"].startswith("bulk")}
