@@ -23,14 +23,20 @@ PROVEN = (
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Within it torch multiplies FP32 as FP32 on a GPU, without TF32, whatever the process has chosen."""
+    """Within it torch multiplies FP32 as FP32 on a GPU, without TF32, whatever the process has chosen, and in which of
+    torch's two ways: where those differ torch raises."""
     products = torch.backends.cuda.matmul
-    before = products.fp32_precision
+    before, old_way = products.fp32_precision, None
+    with contextlib.suppress(RuntimeError):  # they differ: the process has chosen in the new way
+        old_way = torch.get_float32_matmul_precision()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        torch.set_float32_matmul_precision("highest")
         products.fp32_precision = "ieee"
         try:
             yield
         finally:
+            if old_way is not None:
+                torch.set_float32_matmul_precision(old_way)
             products.fp32_precision = before
 
 

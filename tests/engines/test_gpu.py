@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,38 @@ def test_the_key_tells_cards_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def _tf32_in_the_new_way() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def _tf32_by_precision() -> None:
+    torch.set_float32_matmul_precision("high")
+
+
+def _tf32_by_flag() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
+@pytest.fixture
+def _precision_as_before() -> Iterator[None]:
+    products = torch.backends.cuda.matmul
+    before, now = torch.get_float32_matmul_precision(), products.fp32_precision
+    yield
+    torch.set_float32_matmul_precision(before)
+    products.fp32_precision = now
+
+
+@pytest.mark.usefixtures("_precision_as_before")
+@pytest.mark.parametrize("choose", [_tf32_in_the_new_way, _tf32_by_precision, _tf32_by_flag])
+def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was(choose: Callable[[], None]) -> None:
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    monkeypatch.setattr(products, "fp32_precision", "tf32")
+    choose()
     before = convolutions.allow_tf32
 
     @gpu.full_precision()
     def fail() -> None:
         assert products.fp32_precision == "ieee"
+        assert not products.allow_tf32, "torch raises where its old and its new way differ"
         assert not convolutions.allow_tf32
         raise ZeroDivisionError
 
@@ -53,6 +76,8 @@ def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was(
         fail()
     assert products.fp32_precision == "tf32"
     assert convolutions.allow_tf32 == before
+    if choose is not _tf32_in_the_new_way:
+        assert torch.get_float32_matmul_precision() == "high"
 
 
 @pytest.mark.cuda
