@@ -249,6 +249,25 @@ def amplification() -> str:
     )
 
 
+def linear() -> str:
+    """What `fast` gains beside the best linear filters for each image."""
+    best = {(row["scale"], row["degradation"]): row["gain_db"] for row in _load("linear")["rows"]}
+    found = {
+        (row["scale"], row["degradation"]): row["gain_db"]
+        for row in _load("degradations/shipped")["rows"]
+        if row["method"] == "fast"
+    }
+    scales, names = sorted({scale for scale, _ in best}), list(dict.fromkeys(name for _, name in best))
+    head = ["LR images", *(f"x{scale} {what}" for scale in scales for what in ("filters", "`fast`"))]
+    return table(
+        head,
+        [
+            [f"`{name}`", *(f"{side[scale, name]:+.2f}" for scale in scales for side in (best, found))]
+            for name in names
+        ],
+    )
+
+
 def _by_method(
     head: str,
     rows: list[dict[str, Any]],
@@ -606,6 +625,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "stills": stills,
     "evaluation": evaluation,
     "amplification": amplification,
+    "linear": linear,
     "degradations": degradations,
     "noisy_stills": noisy_stills,
     "temporal": temporal,
