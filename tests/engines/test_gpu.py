@@ -36,12 +36,9 @@ def test_the_key_tells_cards_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was() -> None:
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    monkeypatch.setattr(products, "fp32_precision", "tf32")
-    before = convolutions.allow_tf32
+    before = products.fp32_precision
 
     @gpu.full_precision()
     def fail() -> None:
@@ -49,10 +46,14 @@ def test_full_precision_is_without_tf32_and_leaves_the_process_as_it_was(
         assert not convolutions.allow_tf32
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert products.fp32_precision == "tf32"
-    assert convolutions.allow_tf32 == before
+    products.fp32_precision = "tf32"
+    try:
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert products.fp32_precision == "tf32"
+        assert convolutions.allow_tf32
+    finally:
+        products.fp32_precision = before
 
 
 @pytest.mark.cuda
