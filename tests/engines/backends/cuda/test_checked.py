@@ -70,14 +70,18 @@ def test_the_network_may_be_run_again_and_again() -> None:
 def test_tf32_that_a_process_turned_on_does_not_reach_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuBLAS asks at each product, so also while a graph is captured."""
     seen: list[str] = []
-    multiply = _Both.__call__
+    multiply, products = _Both.__call__, torch.backends.cuda.matmul
 
     def noting(self: _Both, image: torch.Tensor) -> torch.Tensor:
-        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        seen.append(products.fp32_precision)
         return multiply(self, image)
 
     monkeypatch.setattr(_Both, "__call__", noting)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
-    run(random_image((8, 8), np.uint16), 2, correct=True, dtype=torch.uint16)
+    before = products.fp32_precision
+    products.fp32_precision = "tf32"
+    try:
+        run(random_image((8, 8), np.uint16), 2, correct=True, dtype=torch.uint16)
+        assert products.fp32_precision == "tf32"
+    finally:
+        products.fp32_precision = before
     assert seen == ["ieee"] * 3
-    assert torch.backends.cuda.matmul.fp32_precision == "tf32"

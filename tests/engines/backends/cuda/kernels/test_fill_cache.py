@@ -49,6 +49,7 @@ def tuner_of(faster: float) -> Tuner:
     return Tuner(HOPPER, timed, 0.0)
 
 
+@pytest.mark.slow
 def test_the_cache_has_whatever_a_card_chooses(launched: set[object]) -> None:
     fill_cache.fill(90)
     filled = set(launched)
