@@ -4,7 +4,7 @@ python benchmarks/structure.py [--json]
 
 The import depth is the longest chain of modules that import one another when they are loaded; imports inside
 functions and those for type checkers alone are left out of it. Circles count those for type checkers too. The way
-of a frame is what ``sys.setprofile`` sees on all threads between the read of one frame and its image in a sink and a
+of a frame is what ``threading.setprofile`` sees on its threads between the read of one frame and its image in a sink and a
 session, per frame: files passed, functions passed, and changes from one file to another.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections import Counter
@@ -173,15 +172,14 @@ class Watch:
 
 
 def follow_frames() -> dict[str, Any]:
-    """The way of a frame from a video file to a display (a window where there is one) and a session."""
+    """The way of a frame from a video file to a display (a window where there is one) and a session: through all
+    threads but the main one, which only looks, the more often the slower the machine is."""
     watch = Watch()
     threading.setprofile(watch)
-    sys.setprofile(watch)
     try:
         with tempfile.TemporaryDirectory() as folder:
             _run(Path(folder), watch)
     finally:
-        sys.setprofile(None)
         threading.setprofile(None)
     counted = FRAMES - WARM
     often = [name for name, count in watch.calls.items() if count >= counted * 0.8]
