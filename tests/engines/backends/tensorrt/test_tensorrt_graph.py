@@ -125,7 +125,7 @@ def test_an_inspector_without_layers_is_an_error(text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), [("densenet", 4), ("srcnn", 2)])
 def test_tensorrt_for_rtx_keeps_the_types_and_builds(name: str, scale: int, tmp_path: Path) -> None:
-    """The same graph by way of ONNX, as torch_tensorrt needs CUDA to be imported."""
+    """The same graph by way of ONNX; test_tensorrt_pairs.py has torch_tensorrt's own way."""
     trt = pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     network, path = TypedNetwork(find_model(name, scale).module).eval(), tmp_path / "m.onnx"
     with warnings.catch_warnings():
