@@ -4,8 +4,8 @@ python benchmarks/structure.py [--json]
 
 The import depth is the longest chain of modules that import one another when they are loaded; imports inside
 functions and those for type checkers alone are left out of it. Circles count those for type checkers too. The way
-of a frame is what ``threading.setprofile`` sees on its threads between the read of one frame and its image in a sink and a
-session, per frame: files passed, functions passed, and changes from one file to another.
+of a frame is what ``threading.setprofile`` sees on its threads between the read of one frame and its image in a sink
+and a session, per frame: files passed, functions passed, and changes from one file to another.
 """
 
 from __future__ import annotations
