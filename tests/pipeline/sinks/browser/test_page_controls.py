@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 from browser_view import ACTIONS, noting
 from chromium import Page
@@ -128,7 +128,7 @@ def test_the_pointer_moves_the_wipe_zooms_and_marks(page: Page, running: Running
     until(lambda: bool(running.asked("region")))
     assert running.asked("region")[-1] == {"x": 32, "y": 64, "width": 64, "height": 32}
     page.mouse("mouseWheel", x + side / 2, y + side / 2, deltaX=0, deltaY=-400)
-    until(lambda: abs(running.shown.subject.controls.view.zoom - np.e) < 0.1)
+    until(lambda: abs(running.shown.subject.controls.view.zoom - math.e) < 0.1)
     page.click(".picture", 1)
     page.click(".picture", 2)
     until(lambda: running.shown.subject.controls.view.zoom == 1)
