@@ -86,6 +86,7 @@ def test_own_source(run_here: Lines, tmp_path: Path) -> None:
     assert shapes == {(128, 128)}
 
 
+@pytest.mark.slow
 def test_own_model(tmp_path: Path) -> None:
     assert run(tmp_path, "own_model.py") == ["(128, 128)"]
     assert (tmp_path / "sharpen-x2.safetensors").is_file()

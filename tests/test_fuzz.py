@@ -26,6 +26,7 @@ PARSES = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_what_was_found_once_is_mended() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fuzz.replay"],

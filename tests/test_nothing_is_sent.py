@@ -69,6 +69,7 @@ def test_opening_an_engine_sends_nothing(attempts: Attempts) -> None:
     assert attempts("-c", OPENS_AN_ENGINE) == []
 
 
+@pytest.mark.slow
 def test_upscaling_sends_nothing(attempts: Attempts, tmp_path: Path) -> None:
     made = tmp_path / "sr.mkv"
     run = "import sys; from clesr.tools.cli import main; sys.argv[0] = 'clesr'; main()"

@@ -68,6 +68,7 @@ def test_the_unit_that_repairs_closes_what_was_cut_off_and_nothing_else(tmp_path
     assert "ExecStartPre" not in live, "the live view waits for no repair"
 
 
+@pytest.mark.slow
 def test_the_documents_show_the_committed_figures() -> None:
     done = CliRunner().invoke(report.main, ["--check"])
     assert done.exit_code == 0, done.output

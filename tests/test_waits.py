@@ -50,6 +50,7 @@ def test_others_are_not(wait: str) -> None:
     assert list(endless(wait)) == []
 
 
+@pytest.mark.slow
 def test_every_wait_of_the_tests_has_a_limit() -> None:
     """Those of a cluster (`executor.wait`) have theirs in the product; that of a card (`slot.wait`) is a fake."""
     found = {

@@ -46,6 +46,7 @@ def test_imports_are_shallow_and_go_one_way() -> None:
     assert result["circles_of_folders"] == []
 
 
+@pytest.mark.slow
 def test_a_frame_passes_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a video file to a sink and a session.
 

@@ -120,6 +120,7 @@ def use_up_scaled(make: Callable[[], Engine], *, consistent: bool = True) -> lis
     return held if not upscaler._in_flight and not upscaler._ready and upscaler.engine is None else []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_closed_engine_and_all_it_held_are_gone(name: str) -> None:

@@ -191,6 +191,7 @@ def test_a_look_back_says_how_to_begin(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "finding").exists()
 
 
+@pytest.mark.slow
 def test_the_trial_of_a_model_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "clean_only", lambda _best, _light: "")
     code, _, err = run(

@@ -124,6 +124,7 @@ def test_a_signal_ends_live_with_every_captured_frame_on_disk(
     assert count_frames(videos / "out.mkv") == figures["outcomes"]["upscaled"] > 10
 
 
+@pytest.mark.slow
 def test_two_streams_of_different_size_each_with_its_files_end_by_one_signal(
     start: Start, tmp_path: Path
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_stream_that_breaks_leaves_the_other_and_the_exit_status_tells(run: Ru
     assert count_frames(tmp_path / "b.mkv") == figures["outcomes"]["upscaled"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")
 def test_a_camera_is_recorded_through_an_unplug(start: Start, tmp_path: Path, fake_v4l2: Path) -> None:
     device, log, control = Path(f"/dev/shm/clesr-{os.getpid()}"), tmp_path / "log", tmp_path / "control"
@@ -205,6 +207,7 @@ def test_a_camera_is_recorded_through_an_unplug(start: Start, tmp_path: Path, fa
     assert figures["latency_ms"]["total"]["p99"] < 5000 / 30 or figures["outcomes"]["stale"], "an old frame"
 
 
+@pytest.mark.slow
 def test_a_signal_ends_upscale_with_a_playable_partial_file(start: Start, tmp_path: Path) -> None:
     write_video(tmp_path / "in.mkv", 1500)
     out = tmp_path / "out"
@@ -228,6 +231,7 @@ def test_a_signal_ends_upscale_with_a_playable_partial_file(start: Start, tmp_pa
     assert 1500 > count_frames(out / "sr.partial.mkv") == figures["captured"] > 10
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_file_under_the_final_name(
     start: Start, tmp_path: Path
 ) -> None:
@@ -247,6 +251,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_file_under_the_final_name(
     assert all(count_frames(p) > 0 for p in kept)
 
 
+@pytest.mark.slow
 def test_a_peer_written_from_the_wire_format_alone_exchanges_frames(start: Start, tmp_path: Path) -> None:
     context = peer_context()
     sender, receiver = context.socket(zmq.PUB), context.socket(zmq.SUB)
@@ -319,6 +324,7 @@ def test_one_stream_goes_to_several_receivers(run: Run, tmp_path: Path) -> None:
         assert len([line for line in closing if f"zmq+ipc://{tmp_path}/{name}: " in line]) == 1
 
 
+@pytest.mark.slow
 def test_a_pyigtl_client_gets_frames_with_size_and_time(start: Start, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
     tifffile.imwrite(tmp_path / "in.tif", np.array([image, image]), photometric="minisblack")

@@ -79,6 +79,7 @@ def test_fields_of_sessions(run: Run, tmp_path: Path) -> None:
         assert harmless(out, err), (words, out, err)
 
 
+@pytest.mark.slow
 def test_headers_of_peers(run: Run) -> None:
     header = {"version": 1, "shape": [8, 8], "dtype": EVIL, "number": 0, "time_ns": 0, "stream": EVIL}
     with peer_context() as context, context.socket(zmq.PUSH) as sender:

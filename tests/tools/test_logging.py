@@ -39,6 +39,7 @@ VERBOSE = r"\d\d:\d\d:\d\d\.\d{3} clesr\.[a-z_.]+: "
 DEMO = ("--source", "demo:?size=64&frames=5", "--pace", "max", "--display", "none")
 
 
+@pytest.mark.slow
 def test_a_program_hears_what_it_asks_for_and_nothing_by_default() -> None:
     finished = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
     assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr

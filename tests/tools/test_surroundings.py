@@ -29,6 +29,7 @@ def test_help_on_a_terminal_that_knows_ascii_alone() -> None:
     assert "--record" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def nowhere(_name: str) -> str:
         raise RuntimeError("could not determine the home directory")

@@ -56,6 +56,7 @@ def run(engine: WorkerEngine, lr: Image) -> Image:
     return engine.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_openvino_equals_torch(name: str, shape: tuple[int, int]) -> None:
     model = (MODELS | LARGE)[name]
@@ -73,6 +74,7 @@ def test_openvino_equals_torch(name: str, shape: tuple[int, int]) -> None:
         engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOLD)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_each_frame_gets_the_network_that_it_was_told_for(name: str, precision: str) -> None:

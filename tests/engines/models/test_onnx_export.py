@@ -71,6 +71,7 @@ def test_another_runtime_computes_the_same_at_any_size(
         assert 255 * np.abs(sr - reference(model, lr, *told)).max() < limit
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_and_holds_one_type(tmp_path: Path) -> None:
     model, path = MODELS["densenet x4"], tmp_path / "m.onnx"
     export_onnx(model, path, shape=(24, 32))
@@ -85,6 +86,7 @@ def test_the_file_says_what_it_is_and_holds_one_type(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     model = MODELS["srcnn x2"]
     with pytest.raises(UsageError, match="4 x 900 pixels cannot be exported; each side is 8 to 4096"):

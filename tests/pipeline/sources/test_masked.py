@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from recordings import read_all
 from support import FakeEngine, ListSink, ScriptedSource
 
@@ -52,6 +53,7 @@ def test_neither_a_sink_nor_the_recording_has_seen_it(tmp_path: Path) -> None:
         assert (frame.image[11:] == 200).all()
 
 
+@pytest.mark.slow
 def test_the_option_masks_what_is_recorded(tmp_path: Path) -> None:
     """In the middle, where the phantom is bright."""
     command = [str(Path(sys.executable).with_name("clesr")), "live"]

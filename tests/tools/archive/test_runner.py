@@ -135,6 +135,7 @@ def test_every_file_is_done_once_and_a_second_run_does_nothing(tmp_path: Path) -
     assert not again.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", [0, 3])
 def test_of_100000_files_only_a_few_are_on_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segments: int

@@ -52,6 +52,7 @@ def test_memory_of_the_process() -> None:
     assert 50 < now <= peak + 1  # the system counts both in its own time
 
 
+@pytest.mark.slow
 def test_peaks_are_by_precision() -> None:
     peaks = matrix_peaks("cpu")
     assert set(peaks) == {"fp32", "bf16"}

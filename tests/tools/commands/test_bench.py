@@ -22,6 +22,7 @@ def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     return partial(run, "clesr", "bench")
 
 
+@pytest.mark.slow
 def test_the_processors_engines(run: Run, tmp_path: Path) -> None:
     file, picture = tmp_path / "a.json", tmp_path / "a.png"
     code, out, err = run(
@@ -54,6 +55,7 @@ def test_the_processors_engines(run: Run, tmp_path: Path) -> None:
     assert "1.00" in out.split()
 
 
+@pytest.mark.slow
 def test_a_single_engine_of_a_file(run: Run) -> None:
     from clesr.engines.models.weights import shipped
 
@@ -91,6 +93,7 @@ def test_what_cannot_be_is_one_line(run: Run, arguments: tuple[str, ...], words:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_an_engine_named_and_refused_ends_with_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from clesr.tools.bench import measure
 

@@ -67,6 +67,7 @@ def test_a_socket_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch: pytest.
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["output", "recorder", "source"])
 def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
     systemd: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str

@@ -43,6 +43,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_as_a_user_types_it(run: Run, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, table, err = run(

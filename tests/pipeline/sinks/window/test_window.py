@@ -105,6 +105,7 @@ def test_shift_makes_a_capital_of_a_letter_alone(screen: VirtualScreen) -> None:
     assert said == {"shown": True, "heard": ["a", "A", "s", "?", "!", "Z", "B", "b", "c"]}
 
 
+@pytest.mark.slow
 def test_a_key_that_is_held_is_told_from_one_that_is_pressed_again(screen: VirtualScreen) -> None:
     if shutil.which("xdotool") is None:
         pytest.skip("xdotool is not installed (Debian package xdotool)")
@@ -129,6 +130,7 @@ def test_closing_the_window_between_two_looks_stops_too(when: str, screen: Virtu
     assert said == {"shown": True, "goes on": False, "closed": "window: 1 results shown"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "ends"), [("q", [True, True]), ("close", [False, True])])
 def test_windows_stand_side_by_side_and_a_key_stops_all_but_closing_one_only_itself(
     key: str, ends: list[bool], screen: VirtualScreen
@@ -160,6 +162,7 @@ def test_pyav_before_opencv_does_no_harm(screen: VirtualScreen) -> None:
     assert said["failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

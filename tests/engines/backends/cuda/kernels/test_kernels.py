@@ -136,6 +136,7 @@ def test_finish_tells_what_is_not_finite(value: float, trusted: bool, device: st
     assert status == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
 def test_a_network_whose_numbers_are_none_says_so(device: str) -> None:
     """What is not a number must not become 0 on its way through ReLU, nor a byte at its end; the next image is judged

@@ -93,6 +93,7 @@ def test_conv3_looks_ahead_by_every_form(plan: Plan, device: str) -> None:
     assert worst(taken, (by_torch(out, more, None) + scratch[..., 16:32]).relu()) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", DOUBLINGS, ids=str)
 def test_doublings_by_every_plan(plan: Plan, device: str) -> None:
     x = on_plane(half(*ODD, 32, device=device))
