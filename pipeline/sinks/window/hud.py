@@ -22,7 +22,7 @@ from clesr.pipeline.sinks.window.strips import plan, write_facts
 
 BACKGROUND = 24  # gray beside the image
 SMALLEST = 24  # pixels of a window's side that anything can be seen on
-REDUCED = 1.5  # times smaller from which on all pixels of the image count; it takes a dozen times as long
+REDUCED = 1.5  # times smaller from which on all pixels of the image count; it takes eight times as long
 SHARP = 4.0  # pixels of the window for one of the image from which on that is drawn as the square it is
 
 
