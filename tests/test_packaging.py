@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -23,12 +27,53 @@ from clesr.pipeline.session.reader import read_session
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("pipeline", "engines", "tools")
 
+# What is loaded only where an extra is installed, and then may load what the extra brings.
+OF_EXTRAS = {
+    "pipeline/sinks/browser": "browser",
+    "tools/evaluation/figures.py": "train",
+    "tools/export/delivery/dimse.py": "dicom",
+}
+# What another package brings on machines that can use it: torch for cards, torch-tensorrt.
+BROUGHT = {"triton", "tensorrt"}
+
 
 def test_every_folder_of_code_is_a_package() -> None:
     """So that the packages need not be listed."""
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             assert (path.parent / "__init__.py").is_file()
+
+
+def foreign_imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each package of others that a file imports, and whether it comes with the file."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module)]
+        for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"clesr"}:
+            yield top, node in tree.body
+
+
+def plain(requirement: str) -> str:
+    """The name of a distribution in the one way of writing it, without versions, extras and markers."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[ \[<>=;]", requirement)[0]).lower()
+
+
+def test_what_is_imported_is_what_pip_installs() -> None:
+    """A package that only comes along with the tests' own is missing where a user installs clesr."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    always = {plain(each) for each in project["dependencies"]}
+    extras = {name: {plain(each) for each in of} for name, of in project["optional-dependencies"].items()}
+    asked = set().union(*(of for name, of in extras.items() if name not in ("test", "lint", "docs")))
+    provided = metadata.packages_distributions()
+    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        own = set().union(*(extras[extra] for where, extra in OF_EXTRAS.items() if place.startswith(where)))
+        for package, at_once in foreign_imports(path):
+            if package not in BROUGHT:
+                name = plain(provided.get(package, [package])[0])
+                assert name in always | (own if at_once else asked), f"{place} imports {name}"
 
 
 @pytest.mark.slow
