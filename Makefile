@@ -42,10 +42,11 @@ $(WRITERS): $(INSTALLED)
 demo: $(INSTALLED)
 	$(RUN)/clesr demo --output demo --overwrite
 
-# Tests start real servers, browsers and screens. What fails beside others runs once more, alone: it must pass then.
+# Tests start real servers, browsers and screens. What fails beside others runs once more, alone: it must pass then. In a
+# process of its own also then: where a test ends it, whatever its status, that is a failure.
 PYTEST = $(RUN)/python -m pytest -q
 BESIDE = -n $(WORKERS) --dist worksteal
-ALONE = --last-failed --last-failed-no-failures none --maxfail 5
+ALONE = -n 1 --last-failed --last-failed-no-failures none --maxfail 5
 
 test: FAST = -m 'not slow and not cuda and not hardware' $(TESTS)
 test: $(READY)

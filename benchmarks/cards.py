@@ -89,9 +89,12 @@ def _line(what: str, met: bool, wanted: str) -> str:
 def runs(
     candidates: list[EngineCandidate], rival: str | None, sizes: bool, dry: bool
 ) -> list[tuple[BenchSettings, list[EngineCandidate]]]:
-    """What to measure, most important first; ``rival`` beside the ``cuda`` engine at one case."""
+    """What to measure, most important first; ``rival`` beside the ``cuda`` engine at one case. Dry, all engines at all
+    scales once."""
     if dry:
-        return [(BenchSettings(cases=DRY, seconds=0.05, repeats=2), candidates)]
+        whole = not (rival or sizes)
+        cases, engines = (DRY, candidates) if whole else (DRY[:1], candidates[:1])
+        return [(BenchSettings(cases=cases, seconds=0.05, repeats=2), engines)]
     if rival:
         beside = [candidate for candidate in candidates if candidate.name in (rival, "cuda")]
         return [(BenchSettings(cases=(HELD,), seconds=1.2), beside)]

@@ -363,7 +363,7 @@ def test_a_pyigtl_client_gets_frames_with_size_and_time(start: Start, tmp_path: 
 @pytest.mark.slow
 def test_the_real_video_frame_by_frame_with_its_times(start: Start, data: Path, tmp_path: Path) -> None:
     source = data / "video" / "colon_pcle.mpeg"
-    upscale = start("upscale", source, "-o", tmp_path / "sr.mkv", "--scale", "2", "--model", "fast")
+    upscale = start("upscale", source, "-o", tmp_path / "sr.mkv", "--scale", "2", "--model", "nearest")
     _, err = upscale.communicate(timeout=PATIENCE_S * 3)
     assert upscale.returncode == 0, err
 
