@@ -7,6 +7,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 ALIGNED = 64  # bytes: where a part of a message may begin
@@ -30,26 +31,22 @@ class SharedMessage:
         head = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
         parts = [memoryview(head), *(array.raw() for array in arrays)]
         sizes = [part.nbytes for part in parts]
-        end = sum(map(_aligned, sizes))
+        *places, end = _places(sizes)
         if self._map is None or len(self._map) < end:
             os.ftruncate(self.descriptor, end)
             self._map = mmap.mmap(self.descriptor, end)
-        at = 0
-        for part in parts:
+        for at, part in zip(places, parts, strict=True):
             self._map[at : at + part.nbytes] = part
-            at += _aligned(part.nbytes)
         return sizes
 
     def get(self, sizes: Sequence[int]) -> Any:
         """The message, whose arrays lie in the shared memory: valid until the other process writes again."""
-        end = sum(map(_aligned, sizes))
+        *places, end = _places(sizes)
         if self._map is None or len(self._map) < end:
             self._map = mmap.mmap(self.descriptor, end, access=mmap.ACCESS_READ)
-        whole, at, parts = memoryview(self._map), 0, []
-        for size in sizes:
-            parts.append(whole[at : at + size])
-            at += _aligned(size)
-        return pickle.loads(parts[0], buffers=parts[1:])
+        whole = memoryview(self._map)
+        head, *arrays = [whole[at : at + size] for at, size in zip(places, sizes, strict=True)]
+        return pickle.loads(head, buffers=arrays)
 
     def close(self) -> None:
         if self.descriptor >= 0:
@@ -57,8 +54,9 @@ class SharedMessage:
             self.descriptor, self._map = -1, None
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNED) * ALIGNED
+def _places(sizes: Sequence[int]) -> list[int]:
+    """Where parts of these ``sizes`` begin, and where the last one ends."""
+    return list(accumulate([-(-size // ALIGNED) * ALIGNED for size in sizes], initial=0))
 
 
 def _new_memory() -> int:
