@@ -205,6 +205,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 @pytest.mark.usefixtures("folder", "tidy")
 @pages("python")
+@pytest.mark.slow
 def test_every_python_block_runs(page: Path, peers: Callable[[str], str]) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page, "python"):

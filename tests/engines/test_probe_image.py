@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from clesr.engines.selftest import probe_image
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_process() -> None:
     """A fault that it shows once it shows again."""
     script = (

@@ -424,6 +424,7 @@ def test_help_reads_like_a_manual(run: Run, command: str) -> None:
         assert "default" in out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_phantoms")
 def test_train_leaves_a_recipe_that_gives_the_same_weights_again(run: Run, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
@@ -459,6 +460,7 @@ def test_a_bad_recipe_is_one_line(run: Run, tmp_path: Path, text: str | None, wo
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_export_model(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "fast.onnx"
     code, _, err = run("clesr", "export-model", "fast", "--scale", 2, "--size", "48x32", "-o", path)

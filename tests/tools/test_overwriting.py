@@ -87,7 +87,7 @@ FOLDERS: dict[
     "train": (("clesr", "train", *TRAIN, "-o", "OUT"), "weights.safetensors"),
     "upscale": (("clesr", "upscale", "in.mkv", "still.png", *UPSCALE, "-o", "OUT"), "still.png"),
 }
-SLOW = {"bench --plot", "export-model"}
+SLOW = {"bench --json", "bench --plot", "export-model"}
 
 
 @pytest.fixture

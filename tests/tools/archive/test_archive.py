@@ -140,6 +140,7 @@ def test_the_same_command_again_does_nothing_and_changes_are_done_again(
     assert "6 results of earlier runs with other settings are made anew and replaced" in err
 
 
+@pytest.mark.slow
 def test_the_engine_of_a_model_that_was_chosen_is_named_once(
     run: Run, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
