@@ -28,14 +28,14 @@ from clesr.pipeline.metrics.server import MetricsServer
 from clesr.pipeline.operator.control_socket import ControlSocket
 from clesr.pipeline.operator.operator import DicomWriter, Operator, Recordings
 from clesr.pipeline.operator.registry import all_actions
-from clesr.pipeline.pipeline import Limits, Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.listing import SessionListing
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.settings import LiveSettings
-from clesr.pipeline.sharing import choose_sharing, shared
+from clesr.pipeline.sharing import choose_sharing, run_together, shared
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sinks.browser.door import Door, given_token
 from clesr.pipeline.sinks.browser.site import Site
