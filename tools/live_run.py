@@ -31,9 +31,9 @@ from clesr.pipeline.operator.registry import all_actions
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
-from clesr.pipeline.session.listing import SessionListing
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sharing import choose_sharing, run_together, shared
 from clesr.pipeline.sink import Sink

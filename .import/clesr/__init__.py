@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from clesr.pipeline.frame import Outcome as Outcome
     from clesr.pipeline.frame import Result as Result
     from clesr.pipeline.frame_queue import Policy as Policy
-    from clesr.pipeline.session.frames import Session as Session
-    from clesr.pipeline.session.frames import SessionFrame as SessionFrame
+    from clesr.pipeline.session.sessions import Session as Session
+    from clesr.pipeline.session.sessions import SessionFrame as SessionFrame
     from clesr.engines.upscaler import Upscaler as Upscaler
     from clesr.engines.upscaler import models as models
     from clesr.engines.upscaler import upscale as upscale
@@ -66,7 +66,7 @@ _MODULES = {
     "pipeline.frame": "Corrupt Frame InvalidFrame Outage Outcome Result",
     "pipeline.frame_queue": "Policy",
     "engines.upscaler": "Upscaler models upscale",
-    "pipeline.session.frames": "Session SessionFrame",
+    "pipeline.session.sessions": "Session SessionFrame",
     "pipeline.pipeline": "Pipeline",
     "pipeline.session.format": "SessionError",
     "pipeline.sinks.registry": "SINKS SinkOptions open_sink",

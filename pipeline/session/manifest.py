@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -84,6 +85,20 @@ class Provenance:
     sr_shape: Callable[[tuple[int, int]], tuple[int, int]]
     settings: RecorderSettings
     clock: Clock
+
+    def changed(self, scale: int, settings: Mapping[str, Any]) -> Provenance:
+        """The same after a change of the ``scale`` or of ``settings``."""
+        return replace(
+            self,
+            scale=scale,
+            sr_shape=partial(self._rescaled, scale),
+            settings=replace(self.settings, settings={**self.settings.settings, **settings}),
+        )
+
+    def _rescaled(self, scale: int, raw: tuple[int, int]) -> tuple[int, int]:
+        """The SR shape for a ``raw`` one at another ``scale``."""
+        height, width = self.sr_shape(raw)
+        return height // self.scale * scale, width // self.scale * scale
 
     def describe(self, first: Record, shape: tuple[int, ...], dtype: str) -> SessionInfo:
         """The session of raw images of this ``shape`` (H, W) and ``dtype``, of which ``first`` is the first frame."""

@@ -37,9 +37,16 @@ from clesr.pipeline.frame import (
 from clesr.pipeline.frame_queue import Closed, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.observer import FrameObserver
-from clesr.pipeline.session.format import LOW_DISK, TICK, EndedEarlyError, Record, SessionError, cause
+from clesr.pipeline.session.format import (
+    LOW_DISK,
+    TICK,
+    EndedEarlyError,
+    Record,
+    SessionError,
+    SessionNote,
+    cause,
+)
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
-from clesr.pipeline.session.notes import SessionNote
 from clesr.pipeline.session.segments import NoteFuture, Segments
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
@@ -117,7 +124,7 @@ class MessageQueue:
 
 class Recorder(FrameObserver):
     """Records a source's frames and their results into session folders; also the sink of the results. Where the disk is
-    nearly full (room.py), results are left out.
+    nearly full (``DiskRoom``), results are left out.
 
     ``start`` and ``stop`` may be called at any time from any thread, also in signal handlers: they take effect at
     the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is

@@ -21,8 +21,8 @@ from clesr.engines.common.errors import SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outcome
 from clesr.pipeline.prepare import Prepare, Roi, Window
 from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.preroll import AT_ONCE, IN_A_ROW, WITHIN_NS
 from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.segments import AT_ONCE, IN_A_ROW, WITHIN_NS
 from clesr.pipeline.session.verify import Certificate, verify
 
 PERIOD_S = 0.04
