@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import ClesrError, RecordingError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.text import presentable
 from clesr.engines.isolation.engine import IsolatedOpener
 from clesr.engines.memory import share_arenas
-from clesr.engines.opener import ASSUMED_FPS, EngineOpener
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.chaos.faulty import FaultySink, FaultySource, faulty_disk, faulty_engine
 from clesr.pipeline.chaos.plan import FaultPlan, parse_plan
 from clesr.pipeline.controls import Action, Controlled, assign_keys

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from clesr.engines.common.parsing import check_choice
 from clesr.engines.models.layers import BicubicUp, LevelEmbedding, LevelNames, activated, conv3, trusted
+from clesr.engines.models.registry import BASES, SKIPS
 
-SKIPS = ("none", "add", "low", "all")
-BASES = ("none", "bicubic")
 LOGIT_MARGIN = 1 / 1024  # keeps the logit of a black or white pixel finite, also in FP16
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 SCALES = (2, 4, 8)
 LEVELS = ("noise", "detail", "peaks", "blocks", "floor")  # that are estimated of an image (engines/levels.py)
+SKIPS, BASES = (
+    ("none", "add", "low", "all"),
+    ("none", "bicubic"),
+)  # of densenet: it loads torch, and help must not
 MOST_PARAMETERS = 1 << 28  # of a network: 1 GB
 
 

@@ -23,11 +23,12 @@ import msgspec
 from msgspec import Meta
 
 from clesr.engines.common.errors import WHY, ClesrError, RecordingError, first_line, told_as
+from clesr.engines.common.files import SESSION_FILES
 from clesr.engines.common.parsing import Count, Int64, Side, check_depth, parse_json
 from clesr.pipeline.frame import Outcome
 
 VERSION = 1
-MANIFEST, FRAMES, NOTES, RAW, SR = "session.json", "frames.jsonl", "notes.jsonl", "raw.mkv", "sr.mkv"
+MANIFEST, FRAMES, NOTES, RAW, SR = SESSION_FILES
 TICK = Fraction(1, 1000)  # Matroska's clock, in seconds
 CALIBRATION = re.compile(
     r"[0-9a-f]{16}\.cores"

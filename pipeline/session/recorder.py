@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.clock import ASSUMED_FPS, SYSTEM, Clock
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import (
     Corrupt,
@@ -55,7 +55,6 @@ from clesr.pipeline.video.encoding import encoder_threads
 
 log = SafeLogger(logging.getLogger(__name__))
 T = TypeVar("T")
-FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
 NOTHING_KEPT = "no earlier frames are kept; --retro S keeps those of the last S seconds"
@@ -146,7 +145,7 @@ class Recorder(FrameObserver):
         clock: Clock = SYSTEM,
     ) -> None:
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
-        self._fps = source.fps or FPS
+        self._fps = source.fps or ASSUMED_FPS  # nothing but the length of the last frame depends on it
         provenance = Provenance(source, scale, sr_shape, self.settings, clock)
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
