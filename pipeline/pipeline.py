@@ -58,6 +58,8 @@ class Pipeline:
     without a stop or an error. ``consistent`` corrects images by what was measured; an EngineStage has a setting of
     its own. ``drop_damaged`` takes frames that build on damaged pictures for corrupt ones. ``timeouts`` say how long
     other parts may be silent. ``pixel_um`` is the width of a captured pixel in micrometres, for scale bars.
+    ``prepare`` cuts and stretches frames before the engine gets them, ``limits`` end the run by itself, ``clock`` is
+    the one of the source's times. To make a Pipeline opens and raises nothing: ``run`` does.
     """
 
     def __init__(
@@ -473,8 +475,8 @@ class Pipeline:
 
     @property
     def error(self) -> BaseException | None:
-        """After ``finish``: what broke first, a RecordingError where nothing but the recording did; a RuntimeError
-        where the ledger does not balance."""
+        """After ``run``: what broke first, a RecordingError where nothing but the recording did; a RuntimeError where
+        the ledger does not balance. None where ``run`` has raised it."""
         if self._ending.broken:
             return self._ending.first_error
         try:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from clesr.engines.upscaler import upscale as upscale
     from clesr.pipeline.pipeline import Pipeline as Pipeline
     from clesr.pipeline.session.format import SessionError as SessionError
+    from clesr.pipeline.session.recorder import Recorder as Recorder
     from clesr.pipeline.sinks.registry import SINKS as SINKS
     from clesr.pipeline.sinks.registry import SinkOptions as SinkOptions
     from clesr.pipeline.sinks.registry import open_sink as open_sink
@@ -69,6 +70,7 @@ _MODULES = {
     "pipeline.session.sessions": "Session SessionFrame",
     "pipeline.pipeline": "Pipeline",
     "pipeline.session.format": "SessionError",
+    "pipeline.session.recorder": "Recorder",
     "pipeline.sinks.registry": "SINKS SinkOptions open_sink",
     "pipeline.source": "SourceInfo",
     "pipeline.sources.registry": "SOURCES SourceOptions open_source",

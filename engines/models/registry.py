@@ -117,7 +117,7 @@ def count_operations(model: nn.Module, height: int, width: int) -> int:
     """Floating-point operations of the convolutions for one (height, width) LR image.
 
     A multiplication and an addition count as two. Bias, activation and the fixed bicubic base
-    are left out, as in DESIGN and in the paper's field.
+    are left out, as is usual in papers.
     """
     import torch
 

@@ -17,7 +17,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
 from clesr.pipeline.guide import HIGHEST_NOISE
-from clesr.pipeline.prepare import Window
+from clesr.pipeline.prepare import IntensityWindow
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.source import SourceInfo
 
@@ -70,7 +70,7 @@ def recorded_window(info: SessionInfo) -> tuple[float, float] | None:
     image, or nothing was stretched."""
     given = info.settings.get("window")
     try:
-        window = Window.parse(given) if isinstance(given, str) else Window()
+        window = IntensityWindow.parse(given) if isinstance(given, str) else IntensityWindow()
     except UsageError:  # of another program
         return None
     return (window.low, window.high) if window.mode == "fixed" else None

@@ -126,10 +126,11 @@ class Recorder(FrameObserver):
     nearly full (``DiskRoom``), results are left out.
 
     ``start`` and ``stop`` may be called at any time from any thread, also in signal handlers: they take effect at
-    the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
-    never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
-    fails the recording is closed with what is there, the run goes on, and ``close`` raises an EndedEarlyError. Nothing
-    else ends a recording: neither frames that cannot be encoded, nor a logging handler that raises.
+    the next captured frame. ``sr_shape`` gives the shape (H, W) of the SR image for a captured one, where only a part
+    of it is up-scaled (``Prepare.shape``). A live source is never made to wait: a frame that the disk has no time for
+    is recorded as such, without pixels. When writing fails the recording is closed with what is there, the run goes
+    on, and ``close`` raises an EndedEarlyError. Nothing else ends a recording: neither frames that cannot be encoded,
+    nor a logging handler that raises.
     """
 
     name = "recorder"
@@ -140,13 +141,14 @@ class Recorder(FrameObserver):
         source: SourceInfo,
         *,
         scale: int,
-        sr_shape: Callable[[tuple[int, int]], tuple[int, int]],
+        sr_shape: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
         settings: RecorderSettings | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
         self._fps = source.fps or ASSUMED_FPS  # nothing but the length of the last frame depends on it
-        provenance = Provenance(source, scale, sr_shape, self.settings, clock)
+        whole = sr_shape or (lambda raw: (raw[0] * scale, raw[1] * scale))
+        provenance = Provenance(source, scale, whole, self.settings, clock)
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
@@ -159,6 +161,7 @@ class Recorder(FrameObserver):
 
     @property
     def recording(self) -> bool:
+        """Whether captured frames are being recorded now."""
         return self._trigger.recording
 
     @property

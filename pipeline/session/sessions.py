@@ -66,6 +66,7 @@ class Session:
 
     @property
     def info(self) -> SessionInfo:
+        """What ``session.json`` says."""
         return self._session.info
 
     def __iter__(self) -> Iterator[SessionFrame]:
