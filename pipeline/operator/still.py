@@ -14,8 +14,8 @@ import numpy as np
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import make_parents, write_file, write_json
-from clesr.engines.common.image import png_bytes
 from clesr.engines.common.packages import versions_of
+from clesr.engines.common.png import png_bytes
 from clesr.engines.common.resample import quantise, resize
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.operator.plain import plain

@@ -103,7 +103,7 @@ class PreRollBuffer:
         return taken
 
 
-class Opening:
+class PendingRecording:
     """A recording that begins with the next image: its ``folder``, None where none is to begin, frames without an image
     and notes that came since it was ordered."""
 

@@ -22,7 +22,7 @@ from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, SessionNote, cause
 from clesr.pipeline.session.manifest import Provenance
-from clesr.pipeline.session.preroll import FormatChanges, Opening, PreRollBuffer, Trigger
+from clesr.pipeline.session.preroll import FormatChanges, PendingRecording, PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
@@ -52,7 +52,7 @@ class Segments:
         self._stated: dict[str, Any] = {}  # of the run's settings, what has changed since it began
         self._switched: Mapping[str, Any] = {}  # and with the engine
         self._aspect = provenance.source.pixel_aspect
-        self._opening = Opening()
+        self._pending = PendingRecording()
         self._writer: SessionWriter | None = None
         self._closing: list[SessionWriter] = []  # stopped, but some frames are still without an outcome
         self._preroll = PreRollBuffer(self.settings.retro_s, self.settings.retro_bytes)
@@ -128,13 +128,13 @@ class Segments:
         """``done`` gets the folder that is recorded into, SessionError where none can be made. ``after_dead``: it was
         ordered when a disk had been given up, which may be another or be back by now."""
         self.trigger.take_up()
-        if self._writer is None and self._opening.folder is None:
+        if self._writer is None and self._pending.folder is None:
             self.recorded_ns, self._image_ns = None, self.clock.now_ns()
             self.room.forget()
             if after_dead:
                 self.watchdog.forget()
             self._open_folder(folder, free_folder if or_next else None)
-        place = self._writer.path if self._writer is not None else self._opening.folder
+        place = self._writer.path if self._writer is not None else self._pending.folder
         if place is not None:
             done.set_result(place)
         else:
@@ -163,17 +163,17 @@ class Segments:
         none can be made, they go on in the present one."""
         self._switched = settings
         self._describe(scale)
-        if self._opening.folder is not None:
+        if self._pending.folder is not None:
             return
         writer = self._writer
         if writer is None:
             self._preroll.drop_images()
             return
         self._open_folder(writer.path, next_folder, above=False)
-        if self._opening.folder is None:
+        if self._pending.folder is None:
             self.trigger.found(True)
             return
-        log.info(f"images are {name or f'x{scale}'} now: the recording goes on in {self._opening.folder}")
+        log.info(f"images are {name or f'x{scale}'} now: the recording goes on in {self._pending.folder}")
         self.room.forget()
         self._writer = None
         self._closing.append(writer)
@@ -205,8 +205,8 @@ class Segments:
                 self._encoder = encoder
                 if encoder is not before:
                     self._change(entry, images)
-                if self._opening.folder is not None:
-                    self._begin(self._opening.folder, entry, images)
+                if self._pending.folder is not None:
+                    self._begin(self._pending.folder, entry, images)
         self.admit(entry)
 
     def on_missed(self, entry: Entry, images: ImageFormat, reason: str) -> None:
@@ -255,14 +255,14 @@ class Segments:
     def note(self, note: SessionNote, done: NoteFuture) -> None:
         """``note`` goes into the session that takes the frames, or did last, or, where a recording is to begin, into
         that one with its first image. SessionError where there is none."""
-        folder = self._opening.folder
+        folder = self._pending.folder
         begins = folder is not None and self.recorded_ns is None
         writer = self._writer or (self._closing[-1] if self._closing and not begins else None)
         if writer is not None:
             self._guarded(writer, partial(writer.add_note, note))
         if writer is not None and writer in self._writers():
             done.set_result((writer.path, (note.time_ns - writer.info.started_ns) / 1e9))
-        elif writer is None and folder is not None and self._opening.add_note(note):
+        elif writer is None and folder is not None and self._pending.add_note(note):
             done.set_result((folder, None))
         else:
             done.set_exception(
@@ -288,7 +288,7 @@ class Segments:
 
     def _copy_kept(self, folder: Path, entries: list[Entry]) -> SessionWriter:
         """A session of ``entries``, in ``folder`` or the next that is free. Raises SessionError."""
-        if self._writer is not None or self._opening.folder is not None:
+        if self._writer is not None or self._pending.folder is not None:
             raise SessionError("a recording is going on, and what came before is in it")
         first = next((entry.raw for entry in entries if entry.raw is not None), None)
         if first is None:
@@ -306,11 +306,11 @@ class Segments:
 
     def admit(self, entry: Entry) -> None:
         """``entry`` goes into the recording, else to those that one begun late would contain."""
-        wanted = self._opening.folder is not None or self._writer is not None or self.settings.retro_s > 0
+        wanted = self._pending.folder is not None or self._writer is not None or self.settings.retro_s > 0
         if wanted and (not entry.settled or entry.sr_due):
             self.open[entry.record.number] = entry
-        if self._opening.folder is not None:
-            passed = self._opening.add(entry)
+        if self._pending.folder is not None:
+            passed = self._pending.add(entry)
             if passed is not None:
                 self.open.pop(passed.record.number, None)
         elif self._writer is not None:
@@ -367,20 +367,20 @@ class Segments:
         except Exception as error:  # noqa: BLE001 - whatever the disk says, no recording begins
             self._raise_alarm(f"no recording can be made beside {folder}: {cause(error)}")
         else:
-            self._opening.folder = folder
-        self.trigger.found(self._opening.folder is not None)
+            self._pending.folder = folder
+        self.trigger.found(self._pending.folder is not None)
 
     def _stop_opening(self) -> None:
         """No image came for the recording that was to begin."""
-        folder = self._opening.folder
+        folder = self._pending.folder
         if folder is not None:
-            early, notes = self._opening.take()
+            early, notes = self._pending.take()
             numbers = f"; {len(early)} frames came without an image" if early else ""
             self._raise_alarm(f"nothing was recorded in {folder}: no image came{numbers}{_lost(notes)}")
 
     def _begin(self, folder: Path, entry: Entry, images: ImageFormat) -> None:
         """``entry`` has the first image of a recording: make its session, with what was kept."""
-        early, notes = self._opening.take()
+        early, notes = self._pending.take()
         entries = [*self._preroll.take(), *early]
         first = entries[0] if entries else entry
         try:
@@ -455,7 +455,7 @@ class Segments:
     def _look_whether_images_come(self, now_ns: int) -> None:
         """An alarm where a live source is recorded that gives nothing."""
         silence_s = max(SILENT_S, 3 / self._fps)
-        recording = self._read and (self._writer is not None or self._opening.folder is not None)
+        recording = self._read and (self._writer is not None or self._pending.folder is not None)
         if recording and self._provenance.source.live and now_ns - self._image_ns > silence_s * 1e9:
             self._image_ns = now_ns  # said again where it goes on after it was acknowledged
             self.alarms.silent(silence_s)
@@ -463,8 +463,8 @@ class Segments:
     def _go_on(self, last: Path, why: str) -> None:
         """The recording goes on in a folder after the ``last``, where one can be made beside it."""
         self._open_folder(last, next_folder, above=False)
-        if self._opening.folder is not None:
-            log.warning(f"{why}: the recording goes on in {self._opening.folder}")
+        if self._pending.folder is not None:
+            log.warning(f"{why}: the recording goes on in {self._pending.folder}")
 
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""
@@ -477,7 +477,7 @@ class Segments:
 
     def _rest(self) -> None:
         """Take no more notice of frames where nothing is recorded or kept, and no recording was ordered."""
-        if not (self._writers() or self._opening.folder is not None or self.settings.retro_s > 0):
+        if not (self._writers() or self._pending.folder is not None or self.settings.retro_s > 0):
             self.trigger.rest()
 
     def _writers(self) -> list[SessionWriter]:

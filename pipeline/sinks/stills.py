@@ -10,7 +10,7 @@ import tifffile
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import NEW, NewFile, WriteRule, partial_name, split_suffix, writing
-from clesr.engines.common.image import png_bytes
+from clesr.engines.common.png import png_bytes
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.frame_queue import Policy
 

@@ -46,7 +46,7 @@ def demo(options: DemoOptions) -> None:
     """
     from clesr.engines.common.errors import SinkError
     from clesr.engines.common.files import WriteRule, write_file
-    from clesr.engines.common.image import png_bytes
+    from clesr.engines.common.png import png_bytes
     from clesr.pipeline.sinks.registry import open_sink
     from clesr.pipeline.sources.registry import open_source
     from clesr.tools.live_run import Stream, run_live

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import numbered
-from clesr.engines.common.image import png_bytes
+from clesr.engines.common.png import png_bytes
 from clesr.tools.export.burn_in import with_scale_bar
 from clesr.tools.export.clip import Clip
 from clesr.tools.export.files import Files

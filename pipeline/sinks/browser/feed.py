@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 
 from clesr.engines.common.errors import SinkError
-from clesr.engines.common.image import png_bytes
+from clesr.engines.common.png import png_bytes
 from clesr.engines.common.processor import schedule
 from clesr.pipeline.display.pace import SHARE, DrawingPace
 from clesr.pipeline.frame import Image

@@ -11,7 +11,8 @@ import msgspec
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
-from clesr.engines.common.image import Pixels, png_bytes
+from clesr.engines.common.image import Pixels
+from clesr.engines.common.png import png_bytes
 from clesr.pipeline.controls import Controls
 from clesr.pipeline.display.compose import compose, shown_check, worst_tile
 from clesr.pipeline.display.overlay import Canvas, Scale, legend
