@@ -220,7 +220,7 @@ def cannot_write(path: Path | str, error: OSError) -> SinkError:
     return SinkError(f"{path} cannot be written: {error.strerror or error}; {advice}")
 
 
-def open_regular(path: str | Path, folder: int, *, append: bool = False) -> int:
+def open_in_folder(path: str | Path, folder: int, *, append: bool = False) -> int:
     """A descriptor of the regular file ``path`` in ``folder``, a descriptor: for reading; with ``append`` also for
     writing, and made where it is missing. Links are not followed.
 

@@ -56,7 +56,7 @@ def names_file(name_or_path: str) -> bool:
     return bool(path.suffix) or path.parent != Path()
 
 
-def lay_out(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
+def meta_network(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
     """The network ``architecture`` in eval mode, its weights shapes without memory (meta tensors).
 
     Raises WeightsError where the architecture or an argument is unknown, or the network larger than MOST_PARAMETERS.
@@ -75,8 +75,8 @@ def lay_out(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.M
 
 
 def build_model(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """The network ``architecture`` in eval mode, its weights as torch initialises them. Raises as ``lay_out``."""
-    lay_out(architecture, scale, arguments)
+    """The network ``architecture`` in eval mode, its weights as torch initialises them. Raises as ``meta_network``."""
+    meta_network(architecture, scale, arguments)
     return _construct(architecture, scale, arguments)
 
 

@@ -140,7 +140,7 @@ def test_a_cellvizio_header_of_any_rate_is_read_or_refused(rate: float) -> None:
     struct.pack_into(">f", header, 5, rate)
     struct.pack_into(">i", header, 10, 2 * 576 * 2)
     try:
-        fps, shape = mkt.parse_header(bytes(header), "a")
+        fps, shape = mkt.parse_mkt_header(bytes(header), "a")
     except SourceError:
         return
     assert 1 / Fraction(fps).limit_denominator(1000) > 0
