@@ -77,7 +77,7 @@ the status.
 
 def page() -> str:
     """docs/actions.md."""
-    own = (ACTIONS[name] for name in ACTIONS if ACTIONS.is_own(name))
+    own = (ACTIONS[name] for name in ACTIONS.own)
     described = Controls(None, own).describe()
     groups = dict.fromkeys(action["group"] for action in described)
     parts = [HEAD]

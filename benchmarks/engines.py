@@ -27,7 +27,7 @@ from clesr.engines.engine import Engine
 from clesr.engines.factory import open_engine
 from clesr.engines.interpolation import interpolate
 from clesr.engines.models.weights import Model, find_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.tools.evaluation.metrics import psnr
 
 CASES = ("densenet:4:128x128", "fast:4:256x256", "fast:2:256x256", "fast:8:128x128")
@@ -71,7 +71,7 @@ def measure(model: Model, shape: tuple[int, int], threads: int | None) -> dict[s
     torch_engine = open_engine("torch", model, model.scale, shape, device="cpu", threads=threads)
     openvino = open_engine("openvino", model, model.scale, shape, threads=threads)
     contenders: dict[str, Contender] = {
-        "torch": lambda lr: upscale(model.module, lr),  # type: ignore[dict-item,return-value]
+        "torch": lambda lr: reference_image(model.module, lr),  # type: ignore[dict-item,return-value]
         "torch_engine": through(torch_engine),
         "openvino": through(openvino),
     }

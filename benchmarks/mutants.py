@@ -31,7 +31,7 @@ from clesr.engines.common.files import OWN, write_json
 PIPELINE = "tests/pipeline/test_"
 SESSION = "tests/pipeline/session/test_"
 SESSION_MODULES = (
-    "commit folder format frames manifest preroll reader recorder repair segments verify video writer"
+    "commit folder format manifest preroll reader recorder repair segments sessions verify video writer"
 )
 EXPORT_MODULES = "burn_in clip dicom dicom_header files mp4 ome_tiff patient run selection sessions stills"
 RUN = [f"{PIPELINE}{name}.py" for name in ("pipeline", "engine_faults", "continuity", "streams", "hanging")]
@@ -51,6 +51,7 @@ TESTS = {
     "pipeline/live_engine.py": RUN,
     "pipeline/pipeline.py": RUN,
     "pipeline/prepare.py": [f"{PIPELINE}prepare.py"],
+    "pipeline/run_report.py": RUN,
     "pipeline/sink_worker.py": RUN,
     "pipeline/stats.py": [f"{PIPELINE}stats.py", *RUN],
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],

@@ -19,7 +19,7 @@ from stage import folder, leave, tell
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.files import OWN
-from clesr.engines.models.densenet import BASES, SKIPS
+from clesr.engines.models.registry import BASES, SKIPS
 from clesr.engines.models.weights import save_model
 from clesr.tools.bench.images import DATA
 from clesr.tools.training.publish import describe

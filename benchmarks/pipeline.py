@@ -85,7 +85,7 @@ def engine_alone(engine: Engine, images: list[Image], count: int) -> float:
 
 
 def whole_path(engine: Engine, images: list[Image], count: int) -> float:
-    """Frames a second through source, mailboxes, engine and a null sink."""
+    """Frames a second through source, queues, engine and a null sink."""
     source = MemorySource(images, count)
     run = Pipeline(source, lambda _shape: engine, [open_sink("null")], scale=engine.info.scale)
     start = perf_counter()

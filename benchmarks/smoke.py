@@ -36,7 +36,7 @@ from clesr.engines.backends.cuda.kernels.plan import Plan, alternatives
 from clesr.engines.common.errors import first_line
 from clesr.engines.models.registry import build_model
 from clesr.engines.models.weights import find_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.selftest import MAX_LIMIT, MEAN_LIMIT
 from clesr.tools.bench.figures import latency
 
@@ -121,7 +121,7 @@ class Smoke:
             self.bits.append(self.network.sr.clone())
         spans = [self._seconds() for _ in range(LAUNCHED if self.kind == "cuda" else 1)]
         reference = copy.deepcopy(self.module).to(self.kind)
-        truth = upscale(reference, self.images[0].numpy(), device=self.kind)
+        truth = reference_image(reference, self.images[0].numpy(), device=self.kind)
         difference = np.abs(self.bits[0].cpu().numpy().astype(int) - truth)
         mean, worst = float(difference.mean()), int(difference.max())
         right = bool(mean <= MEAN_LIMIT and worst <= MAX_LIMIT and truth.std() > 1)

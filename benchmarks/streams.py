@@ -20,8 +20,8 @@ from clesr.engines.models.weights import find_model
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome
 from clesr.pipeline.live_engine import OpenEngine
-from clesr.pipeline.pipeline import Limits, Pipeline, run_together
-from clesr.pipeline.sharing import StillSource, shared
+from clesr.pipeline.pipeline import Limits, Pipeline
+from clesr.pipeline.sharing import StillSource, run_together, shared
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.registry import open_source

@@ -213,7 +213,7 @@ def _run(folder: Path, watch: Watch) -> None:
 
     source.read = counted  # type: ignore[method-assign]
     prepare = Prepare()
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda shape: (2 * shape[0], 2 * shape[1]))
+    recorder = Recorder(source.info, scale=2)
     display = open_sink("window" if os.environ.get("DISPLAY") else "null")
     engine = partial(open_engine, "auto", "bicubic", 2)
     pipeline = Pipeline(source, engine, [display], scale=2, prepare=prepare, recorder=recorder)

@@ -17,7 +17,7 @@ from clesr.engines.models.weights import Model, find_model
 from clesr.engines.results import check_size, engine_errors
 from clesr.engines.selftest import open_checked
 from clesr.engines.tiles import open_fitting
-from clesr.engines.timing import pick
+from clesr.engines.timing import fastest
 
 # A function for each engine that gives its candidates on this machine.
 ENGINES: Registry[Callable[[], list[EngineCandidate]]] = Registry(
@@ -103,7 +103,7 @@ def open_engine(
 
     on_gpu = [o for o in candidates if o.kind == "cuda" and o.available and str(o) not in reasons]
     if engine == "auto" and len(on_gpu) > 1:
-        found, taken, trial = pick(on_gpu, open_one, model, shape)
+        found, taken, trial = fastest(on_gpu, open_one, model, shape)
         reasons |= trial.reasons
         if found and taken:
             ahead = [o for o in candidates if o is not taken and (o in on_gpu or o.rank < taken.rank)]

@@ -73,7 +73,11 @@ def driver_version() -> str:
 
 
 def open_nvml() -> ctypes.CDLL | None:
-    """The driver's library, ready to be asked; None where there is none. No package is needed for it."""
+    """The driver's library, ready to be asked; None where there is none.
+
+    By ctypes and not by nvidia-ml-py: every installation keys its cache by the driver's version, so a package that may
+    be missing would be a second way beside this one.
+    """
     try:
         nvml = ctypes.CDLL(NVML)
     except OSError:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import EngineError
 from clesr.engines.common.processor import core_count
 from clesr.engines.engine import Engine
@@ -17,7 +18,6 @@ from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.trial import BEST, LIGHT, choose_model, clean_only
 
 log = logging.getLogger(__name__)
-ASSUMED_FPS = 25.0  # of a source that does not say
 NAMES = ("scale", "model", "engine", "device", "precision", "threads")
 
 

@@ -12,7 +12,7 @@ from clesr.engines.guidance import Guidance, guide
 from clesr.engines.models.registry import level_names
 
 
-def upscale(
+def reference_image(
     network: torch.nn.Module, lr: Image, guidance: Guidance | None = None, *, device: str = "cpu"
 ) -> Image:
     """``lr`` (H, W) uint8 or uint16 through ``network`` in FP32, on a GPU without TF32: (sH, sW) in its dtype,

@@ -15,7 +15,7 @@ from clesr.engines.engine import Engine
 from clesr.engines.guidance import Guidance, guide
 from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.results import check_opened, engine_errors, run_frame
 from clesr.engines.tiles import HALO, Span
 
@@ -119,7 +119,7 @@ def _compare_parts(engine: Engine, model: Model, parts: list[tuple[Span, Span]],
     for down, right in parts:
         part = np.ascontiguousarray(image[down.read, right.read])
         told = guidance.part(down.read, right.read)
-        reference = upscale(network, part, told, device=device).astype(np.uint8, copy=False)
+        reference = reference_image(network, part, told, device=device).astype(np.uint8, copy=False)
         found = sr[down.given(scale), right.given(scale)]
         compare(found, reference[down.kept(scale), right.kept(scale)])
 

@@ -51,7 +51,7 @@ class Trial:
         return sorted(ran, key=lambda candidate: self.milliseconds[str(candidate)])
 
 
-def pick(
+def fastest(
     candidates: Sequence[EngineCandidate], open_one: OpenCandidate, model: Model, shape: tuple[int, int]
 ) -> tuple[Engine | None, EngineCandidate | None, Trial]:
     """The fastest of ``candidates`` that starts, opened, and the trial, which has a time or a reason for each.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
+from pathlib import Path
 from typing import Any
 
+from clesr.engines.common.clock import Clock
+from clesr.pipeline.messages import SafeLogger
+
+log = SafeLogger(logging.getLogger(__name__))
 ALARMS = 20  # that wait to be acknowledged by their words, and that are remembered when they were
 LONGEST = 1000  # characters of one
 EARLIER = 1000  # that are counted
+AGAIN_NS = 5_000_000_000  # after which it is told again that frames are missing
 
 
 class Alarms:
@@ -69,3 +76,47 @@ class Alarms:
         """Those that were, the last one last."""
         with self._lock:
             return tuple(self._acknowledged)
+
+
+class RecordingAlarms(Alarms):
+    """Those of a recorder, which go to the log as well; the methods here are for its thread.
+
+    ``nothing_recorded`` has why recordings could not begin or broke outside a session.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.nothing_recorded: list[str] = []
+        self._clock = clock
+        self._missing: dict[
+            str, int
+        ] = {}  # why frames of this session have no pixels, and when that was told last
+
+    def nothing(self, message: str) -> None:
+        """A recording could not begin, or something broke: ``message`` says it in one line."""
+        self.add(f"NOTHING IS RECORDED: {message}")
+        if message not in self.nothing_recorded and len(self.nothing_recorded) < ALARMS:
+            self.nothing_recorded.append(message)
+            log.error(message)
+
+    def silent(self, seconds: float) -> None:
+        """No image has come for ``seconds``."""
+        words = f"NOTHING IS RECORDED: no image has come for more than {seconds:.0f} s"
+        if words not in self.waiting:
+            log.error(words)
+        self.add(words)
+
+    def missing(self, folder: Path, reason: str) -> None:
+        """Frames of the recording in ``folder`` are without pixels, for a ``reason`` whose kind is told once. The alarm
+        comes again where it was acknowledged and frames go on to be missing."""
+        kind, now_ns = reason.partition(":")[0], self._clock.now_ns()
+        if kind not in self._missing:
+            log.warning(f"frames are missing from the recording {folder} ({reason}); their numbers are in it")
+        elif now_ns - self._missing[kind] < AGAIN_NS:
+            return
+        self._missing[kind] = now_ns
+        self.add(f"FRAMES ARE MISSING FROM THE RECORDING: {reason}")
+
+    def forget_missing(self) -> None:
+        """Another recording begins."""
+        self._missing.clear()

@@ -31,11 +31,12 @@ from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.rate_limiter import RateLimiter
 from clesr.pipeline.source import Source
-from clesr.pipeline.watchdog import CallTimer
+from clesr.pipeline.watchdog import CallTimer, Part
 
 log = SafeLogger(logging.getLogger(__name__))
 KEPT = 20  # notes
 READ_S = 0.1  # longest wait for a frame before the source thread looks whether to stop
+HANGS_S = 1.0  # in a call of a source, which is to return within READ_S
 BUFFERED_NS = 1_000_000_000  # after which no frame comes any more that has waited in a driver since the start
 
 
@@ -99,6 +100,27 @@ class CaptureStage:
         self._continuity = Continuity(self.source.info)
         limiters = (RateLimiter(self.notes.add, self.clock) for _ in range(5))
         self._corrupt, self._unprepared, self._placed, self._missed, self._damaged = limiters
+
+    def parts(self) -> tuple[Part, Part]:
+        """What has to answer while the source is read. One that hangs in a call gives no frame either, which need not
+        be said as well."""
+        address, stop, call = self.source.info.address, self.stop, self.call
+        return (
+            Part(
+                "source",
+                call,
+                f"{address} has not answered",
+                f"{address} answers again",
+                lambda: not stop.is_set(),
+            ),
+            Part(
+                "source",
+                self.idle,
+                f"no frame has come from {address}",
+                f"frames come from {address} again",
+                lambda: not stop.is_set() and call.busy_s <= HANGS_S,
+            ),
+        )
 
     def run(self, start_ns: int) -> None:
         """Of a live source take what is captured from ``start_ns`` on. Raises what the source raises."""

@@ -7,7 +7,14 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import SourceError, chain
+from clesr.engines.common.errors import (
+    ClesrError,
+    RecordingError,
+    SinkError,
+    SourceError,
+    chain,
+    first_line,
+)
 from clesr.pipeline.capture import READ_S
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker
@@ -17,7 +24,7 @@ from clesr.pipeline.watchdog import CallTimer, Timeouts, left_behind
 
 class Ending:
     """When reading of ``source`` was to ``stop``, whether the run was aborted, and how long each part gets after that.
-    ``recorder`` is the sink that comes before the others."""
+    ``recorder`` is the sink that comes before the others. ``errors`` are what broke but for sinks, in order."""
 
     def __init__(
         self,
@@ -29,6 +36,7 @@ class Ending:
         clock: Clock,
     ) -> None:
         self.stop = threading.Event()
+        self.errors: list[BaseException] = []
         self.aborted = self.source_given_up = False
         self._source, self._workers, self._recorder = source, workers, recorder
         self._timeouts, self._clock = timeouts, clock
@@ -127,11 +135,39 @@ class Ending:
             worker.close()
             worker.wait_closed(seconds)
 
+    @property
+    def broken(self) -> list[BaseException]:
+        """All that broke, the ``errors`` and what sinks raised; that of the recorder is the last."""
+        return [*self.errors, *(worker.error for worker in self._workers if worker.error is not None)]
+
+    @property
+    def first_error(self) -> BaseException:
+        """What broke first, by a name that says where; a RecordingError where nothing but the recording did. Only where
+        something broke."""
+        first = self.broken[0]
+        if self.errors or isinstance(first, RecordingError):
+            return first
+        sink = next(worker.sink for worker in self._workers if worker.error is first)
+        if sink is self._recorder:
+            named: ClesrError = RecordingError(f"the recording failed: {first_line(first)}")
+        elif isinstance(first, OSError) and not isinstance(first, ClesrError):
+            named = SinkError(f"writing to {sink.name} failed: {first}")
+        else:
+            return first
+        named.__cause__ = first
+        return named
+
+    def forget_errors(self) -> None:
+        """They are the caller's now."""
+        self.errors.clear()
+        for worker in self._workers:
+            worker.error = None
+
     def _since(self) -> float:
         return (self._clock.now_ns() - self._since_ns) / 1e9
 
 
-def let_go(errors: Iterable[BaseException | None]) -> None:
+def let_go(errors: Iterable[BaseException]) -> None:
     """Tracebacks keep what the functions in them worked on: an error that is kept would keep its run alive."""
     for error in errors:
         for one in chain(error):

@@ -33,7 +33,7 @@ class OpenedEngine:
     checking: SelfChecking | None
 
 
-def open_checked(
+def open_with_check(
     open_engine: OpenEngine, shape: tuple[int, int], scale: int, *, consistent: bool
 ) -> OpenedEngine:
     """An engine for LR ``shape`` (H, W) and ``scale``, which corrects its images where it can and that is wanted.

@@ -20,7 +20,7 @@ from clesr.pipeline.engine_opening import (
     OpenedEngine,
     OpenEngine,
     close_engine,
-    open_checked,
+    open_with_check,
 )
 from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
 from clesr.pipeline.frame import Fidelity, Image, Outcome, PreparedFrame, Result, Times
@@ -188,7 +188,7 @@ class LiveEngine:
     def _opened(self, shape: tuple[int, int], instead_of: Engine | None = None) -> OpenedEngine:
         if instead_of is not None:
             close_engine(instead_of)
-        return open_checked(self.open_engine, shape, self.scale, consistent=self.consistent)
+        return open_with_check(self.open_engine, shape, self.scale, consistent=self.consistent)
 
     def _use(self, opened: OpenedEngine) -> None:
         engine = opened.engine

@@ -2,16 +2,14 @@
 
     source thread: read, prepare -> queue -> engine thread: submit, collect -> a queue and a thread for each sink
 
-The main thread waits in ``run``, says what does not answer, and gives up at the end what never does;
-``run_together`` does so for several pipelines at once.
+The main thread waits in ``run``, says what does not answer, and gives up at the end what never does.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -19,8 +17,6 @@ from pathlib import Path
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import (
-    ClesrError,
-    RecordingError,
     SinkError,
     SourceError,
     UsageError,
@@ -39,17 +35,17 @@ from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thread
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.run_report import RunReport
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.source import Source, restarts_of
+from clesr.pipeline.sink_worker import SinkWorker, by_name
+from clesr.pipeline.source import Source
 from clesr.pipeline.stats import RunStats
-from clesr.pipeline.status import SinkState, State, Status, Summary
+from clesr.pipeline.status import State, Status, Summary
 from clesr.pipeline.temporal import StreamFusion
 from clesr.pipeline.watchdog import Part, Timeouts, Watchdog
 
 log = SafeLogger(logging.getLogger(__name__))
-HANGS_S = 1.0  # in a call of a source, which is to return within READ_S
-__all__ = ["Limits", "Pipeline", "run_together"]
+__all__ = ["Limits", "Pipeline"]
 
 
 class Pipeline:
@@ -62,6 +58,8 @@ class Pipeline:
     without a stop or an error. ``consistent`` corrects images by what was measured; an EngineStage has a setting of
     its own. ``drop_damaged`` takes frames that build on damaged pictures for corrupt ones. ``timeouts`` say how long
     other parts may be silent. ``pixel_um`` is the width of a captured pixel in micrometres, for scale bars.
+    ``prepare`` cuts and stretches frames before the engine gets them, ``limits`` end the run by itself, ``clock`` is
+    the one of the source's times. To make a Pipeline opens and raises nothing: ``run`` does.
     """
 
     def __init__(
@@ -103,7 +101,6 @@ class Pipeline:
         policy = Policy.DROP_OLDEST if live else Policy.BLOCK
         self._client = factory.join(policy, self._workers, self._emit, self._computed)
         self._source_thread: threading.Thread | None = None
-        self._errors: list[BaseException] = []
         self._state = State.STARTING
         self._start_ns, self._finished = clock.now_ns(), False
         self._beside: Callable[[], None] = lambda: None
@@ -126,26 +123,20 @@ class Pipeline:
             stop=self._ending.stop,
             drop_damaged=drop_damaged,
         )
-        self._watchdog = Watchdog(self._timeouts)
-        self._silent: Mapping[str, str] = {}  # what is to be said now of parts that do not answer
-        self._described: tuple[EngineInfo | None, str] = None, ""
-        address = source.info.address
-        self._engine_part = Part(
-            "engine", factory.timer, "the engine has not answered", "the engine answers again"
+        self._sinks = by_name(self._workers)
+        done = self._client.done
+        engine = Part(
+            "engine",
+            factory.timer,
+            "the engine has not answered",
+            "the engine answers again",
+            lambda: not done.is_set(),
         )
-        self._call_part = Part(
-            "source", self._capture.call, f"{address} has not answered", f"{address} answers again"
+        sink_parts = (worker.part(name) for name, worker in self._sinks.items())
+        self._watchdog = Watchdog([engine, *self._capture.parts(), *sink_parts], self._timeouts)
+        self._report = RunReport(
+            self._capture, self._client, self._sinks, recorder, self.stats, self.alarms, self._watchdog
         )
-        self._source_part = Part(
-            "source", idle, f"no frame has come from {address}", f"frames come from {address} again"
-        )
-        self._sinks = dict(
-            zip(_distinct(worker.sink.name for worker in self._workers), self._workers, strict=True)
-        )
-        self._sink_parts = [
-            Part(name, worker.timer, f"{name} has not answered", f"{name} answers again")
-            for name, worker in self._sinks.items()
-        ]
 
     def run(self) -> Summary:
         """Run to the end of the source, a limit, or ``stop``; the sinks are closed when this returns.
@@ -153,13 +144,20 @@ class Pipeline:
         Raises the first error of a worker, after everything captured before it was written and every sink closed;
         ``summary`` then still tells what became of the frames.
         """
-        run_together([self])
+        with naming(self.stream):
+            try:
+                self.open()
+                self.start()
+                self.look()
+                while self.busy:
+                    self.wait()
+                    self.look()
+            finally:
+                self.finish()
         error = self.error
         if error is None:
             return self.summary()
-        self._errors.clear()  # the caller's now: its traceback has the caller's frame, and so this run
-        for worker in self._workers:
-            worker.error = None
+        self._ending.forget_errors()  # the caller's now: its traceback has the caller's frame, and so this run
         try:
             raise error
         finally:
@@ -175,7 +173,7 @@ class Pipeline:
     def start(self) -> None:
         """Start the threads."""
         with self._keeping_errors():
-            if self._errors:
+            if self._ending.errors:
                 return
             if self._state is State.STARTING:
                 self._state = State.RUNNING
@@ -241,7 +239,7 @@ class Pipeline:
             self._ending.check_source(self._source_thread)
         except SourceError as error:
             log.error(str(error))
-            self._errors.append(error)
+            self._ending.errors.append(error)
             self._client.queue.close()
         if self._ending.engine_is_due(self._engine.timer):
             self._engine.abandon(self._client)
@@ -359,68 +357,17 @@ class Pipeline:
         self._state_settings(denoise=noise)
 
     def status(self) -> Status:
-        info, failure = self._engine_state()
-        silents = self._silent
-        silent = silents.get("engine", "")
-        sinks = {name: worker.status(silent=name in silents) for name, worker in self._sinks.items()}
-        broken = {
-            name: f"it broke: {sink.error}" for name, sink in sinks.items() if sink.state is SinkState.BROKEN
-        }
-        if self.recorder is not None and (missing := self.recorder.trouble):
-            broken.setdefault(self.recorder.name, missing)
-        if info is not self._described[0]:
-            self._described = info, str(info or "")
-        return Status(
-            state=State.DEGRADED if silent and self._state is State.RUNNING else self._state,
-            source=self.source.info.address,
-            engine=self._described[1],
-            model=info.model if info else "",
-            **self.stats.status(self.clock.now_ns()),
-            message=failure or silent,
-            pixel_um=self.pixel_um,
-            scale=self.scale,
-            switching=self._engines.words,
-            switch_error=self._engines.error,
-            temporal=self.temporal,
-            cores=self.prepare.cores is not None and self.prepare.remove_cores,
-            engine_restarts=self._client.restarts,
-            source_restarts=restarts_of(self.source),
-            **self.alarms.status(),
-            sinks=sinks,
-            troubles={**silents, **({"engine": failure} if failure else {}), **broken},
-            **(self.recorder.status() if self.recorder is not None else {}),
-        )
+        """Where the run stands now: a snapshot. Any thread."""
+        return self._report.status(self._state, self.pixel_um)
 
     @property
     def engine(self) -> EngineInfo | None:
         """What the engine says of itself, None where it is not open yet."""
-        return self._engine_state()[0]
+        return self._report.engine
 
     def summary(self) -> Summary:
-        """What the run has come to so far."""
-        info, _ = self._engine_state()
-        return Summary(
-            source=self.source.info.address,
-            captured=self.ledger.captured,
-            outcomes=self.ledger.outcomes,
-            fps=self.stats.rate.overall(),
-            latency_ms=self.stats.latency.percentiles(),
-            engine=str(info or ""),
-            model=info.model if info else "",
-            scale=self.scale,
-            state=self._state,
-            seconds=self.stats.monitor.span_s,
-            outputs=tuple(worker.report for worker in self._workers if worker.report),
-            notes=tuple(self._capture.notes.first),
-            sinks={
-                name: {"written": worker.written, "skipped": worker.skipped}
-                for name, worker in self._sinks.items()
-            },
-            fidelity=self.stats.fidelities.summary(),
-            damaged=self.stats.damaged,
-            outages=self.stats.outages.summary(self._start_ns),
-            outage_total=str(outages) if (outages := self.stats.outages.total).count else "",
-        )
+        """What the run has come to so far. Any thread."""
+        return self._report.summary(self._state, self._start_ns)
 
     def _read(self, start_ns: int) -> None:
         """Source thread."""
@@ -429,18 +376,18 @@ class Pipeline:
         except OSError as error:
             broken = SourceError(f"{self.source.info.address} broke: {error.strerror or first_line(error)}")
             broken.__cause__ = error
-            self._errors.append(broken)
+            self._ending.errors.append(broken)
         except BaseException as error:  # noqa: BLE001 - raised again on the main thread
-            self._errors.append(error)
+            self._ending.errors.append(error)
         self._ending.begin()
 
     def _emit(self, result: Result) -> None:
         """Engine thread: tell of ``result`` and hand it to the sinks."""
-        _, failure = self._engine_state()
         for observer in self._observers:
             observer.settle_result(result)
         if self._state in (State.RUNNING, State.DEGRADED):
-            self._state = State.DEGRADED if failure else State.RUNNING
+            shared = self._client.shared
+            self._state = State.DEGRADED if shared and shared.live.failure else State.RUNNING
         for worker in self._workers:
             worker.put(result)
 
@@ -450,7 +397,7 @@ class Pipeline:
         for prepared in stale:
             self._capture.settle(prepared.frame, Outcome.STALE, prepared=prepared)
         if error is not None:
-            self._errors.append(error)
+            self._ending.errors.append(error)
             self._ending.begin()
         for worker in self._workers:
             worker.queue.close()
@@ -480,16 +427,11 @@ class Pipeline:
         try:
             yield
         except BaseException as error:
-            self._errors.append(error)
+            self._ending.errors.append(error)
             self._ending.begin()
             self._client.queue.close()
             if isinstance(error, KeyboardInterrupt):
                 raise  # it ends other runs too
-
-    def _engine_state(self) -> tuple[EngineInfo | None, str | None]:
-        """What the engine said of itself, and why it is out of service; None where it is not known, or works."""
-        shared = self._client.shared
-        return (shared.live.info, shared.live.failure) if shared else (self._client.info, None)
 
     def _newest_image(self) -> tuple[Image | None, tuple[int, int] | None]:
         """The LR image of the last result, and the shape (H, W) of the next one, as far as they are known."""
@@ -503,27 +445,15 @@ class Pipeline:
         if self.recorder is not None:
             self.recorder.state(settings)
 
-    def _watched(self) -> list[Part]:
-        """What has to answer now."""
-        sinks = [part for worker, part in zip(self._workers, self._sink_parts, strict=True) if worker.alive]
-        if self._client.done.is_set():
-            return sinks
-        hangs = self._capture.call.busy_s > HANGS_S  # and so gives no frame, which need not be said as well
-        source = [self._call_part] if hangs else [self._call_part, self._source_part]
-        return [self._engine_part, *([] if self._ending.stop.is_set() else source), *sinks]
-
     def _watch(self) -> None:
         """Main thread, again and again, until everything is closed."""
         self._looked_ns = self.clock.now_ns()
-        parts = self._watched()
-        self._watchdog.look(parts)
-        words = ((part.name, self._watchdog.message(part)) for part in parts)
-        self._silent = {name: said for name, said in words if said}
+        self._watchdog.look()
         self._beside()
 
     def _close(self) -> None:
         """Close everything, whatever is broken, the recording first; the first error stays the one that is raised."""
-        if self._capture.ended and not self._errors and not any(worker.error for worker in self._workers):
+        if self._capture.ended and not self._ending.broken:
             self.on_end()
         self._ending.close_sinks(self._watch)
         limit = self._timeouts.abort if self._ending.aborted else self._timeouts.close
@@ -533,90 +463,24 @@ class Pipeline:
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - raised after everything is closed
-                self._errors.append(error)
-        self._state = State.FAILED if self._errors or any(o.error for o in self._workers) else State.STOPPED
+                self._ending.errors.append(error)
+        self._state = State.FAILED if self._ending.broken else State.STOPPED
         log.debug(f"{self.source.info.address}: {self._state} after {self.ledger.captured} frames")
         first = self.error  # it is raised; the others that broke while they were closed are told here
         for worker in self._workers:
             raised = first is not None and worker.error in (first, first.__cause__)
             if worker.error is not None and not raised and worker not in self._told_broken:
                 log.error(self._broken_words(worker))
-        let_go([*self._errors, *(worker.error for worker in self._workers)])
+        let_go(self._ending.broken)
 
     @property
     def error(self) -> BaseException | None:
-        """After ``finish``: what broke first, a RecordingError where nothing but the recording did; a RuntimeError
-        where the ledger does not balance."""
-        broken = [
-            worker for worker in self._workers if worker.error is not None
-        ]  # the recorder's is the last
-        errors = [*self._errors, *(worker.error for worker in broken if worker.error is not None)]
-        if not errors:
-            try:
-                self.ledger.check()
-            except RuntimeError as unbalanced:
-                return unbalanced
-            return None
-        first = errors[0]
-        if self._errors or isinstance(first, RecordingError):
-            return first
-        if broken[0].sink is self.recorder:
-            named: ClesrError = RecordingError(f"the recording failed: {first_line(first)}")
-        elif isinstance(first, OSError) and not isinstance(first, ClesrError):
-            named = SinkError(f"writing to {broken[0].sink.name} failed: {first}")
-        else:
-            return first
-        named.__cause__ = first
-        return named
-
-
-def _distinct(names: Iterable[str]) -> Iterator[str]:
-    """``names``, of which those that come again are numbered."""
-    seen = Counter[str]()
-    for name in names:
-        seen[name] += 1
-        yield f"{name} ({seen[name]})" if seen[name] > 1 else name
-
-
-def run_together(
-    pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
-) -> None:
-    """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
-    others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
-
-    All live ones together wait for their engines as long as one of them; none waits for the engine of a recorded one.
-    """
-    running, begun_ns = list(pipelines), SYSTEM.now_ns()
-    hurried = {pipeline.engine_stage for pipeline in running if pipeline.source.info.live}
-
-    def look() -> None:
-        """While one of them is closed."""
-        for each in running:
-            with naming(each.stream):
-                each.look()
-                each.close_recording()
-
-    try:
-        for pipeline in running:
-            waits = hurried and pipeline.engine_stage not in hurried
-            if not waits:  # else its engine is opened for its first frame
-                with naming(pipeline.stream):
-                    pipeline.open((SYSTEM.now_ns() - begun_ns) / 1e9)
-        for pipeline in running:
-            with naming(pipeline.stream):
-                pipeline.start()
-        while running:
-            for pipeline in list(running):
-                with naming(pipeline.stream):
-                    pipeline.look()
-                    if not pipeline.busy:
-                        running.remove(pipeline)
-                        pipeline.finish(look)
-                        on_finish(pipeline)
-            for pipeline in running:
-                pipeline.wait()
-    finally:
-        while running:
-            pipeline = running.pop(0)
-            with naming(pipeline.stream):
-                pipeline.finish(look)
+        """After ``run``: what broke first, a RecordingError where nothing but the recording did; a RuntimeError where
+        the ledger does not balance. None where ``run`` has raised it."""
+        if self._ending.broken:
+            return self._ending.first_error
+        try:
+            self.ledger.check()
+        except RuntimeError as unbalanced:
+            return unbalanced
+        return None

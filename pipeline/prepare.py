@@ -68,7 +68,7 @@ class Roi:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class IntensityWindow:
     """How grey levels are stretched before the engine. ``mode``: ``full`` leaves them, ``fixed`` maps
     ``low``..``high`` (levels of the source) to black..white, ``percentile`` follows the image smoothly,
     ``auto`` is ``full`` for 8-bit and ``percentile`` for 16-bit frames."""
@@ -81,7 +81,7 @@ class Window:
         return f"{_number(self.low)},{_number(self.high)}" if self.mode == "fixed" else self.mode
 
     @classmethod
-    def parse(cls, text: str) -> Window:
+    def parse(cls, text: str) -> IntensityWindow:
         """``auto``, ``full``, ``percentile`` or ``LOW,HIGH``; raises UsageError for anything else."""
         if text in ("auto", "full", "percentile"):
             return cls(text)
@@ -95,12 +95,12 @@ class Window:
             raise UsageError(f"--window {shortened(text)}: LOW must be below HIGH")
         return cls("fixed", low, high)
 
-    def or_stated(self, levels: tuple[float, float] | None) -> Window:
+    def or_stated(self, levels: tuple[float, float] | None) -> IntensityWindow:
         """The window of the ``levels`` of a source (``SourceInfo.window``), where it has some and this one is ``auto``
         or what they were made from; else this one."""
         if levels is None or self.mode not in ("auto", "fixed"):
             return self
-        return Window("fixed", *levels)
+        return IntensityWindow("fixed", *levels)
 
 
 def _number(value: float) -> str:
@@ -128,7 +128,7 @@ class Prepare:
         self,
         *,
         roi: Roi | None = None,
-        window: Window | None = None,
+        window: IntensityWindow | None = None,
         guide: Guide | None = None,
         temporal: Temporal | None = None,
         cores: CoreCalibration | None = None,
@@ -138,7 +138,7 @@ class Prepare:
         self._removal: CoreRemoval | None = None
         self._takers: list[CalibrationTaker] = []
         self._ended = False
-        self.roi, self.window = roi, window or Window()
+        self.roi, self.window = roi, window or IntensityWindow()
         self.guide, self.temporal = guide or Guide(), temporal
         self.levels: tuple[float, float] | None = None
         self._levels: NDArray[np.float64] | None = None
@@ -246,12 +246,12 @@ def stretch(image: Image, low: float, high: float) -> Image:
     return stretched
 
 
-def steady_window(images: Sequence[Image]) -> Window:
+def steady_window(images: Sequence[Image]) -> IntensityWindow:
     """One percentile window for a whole recording, from some of its ``images``: a fixed one, in which grey levels
     stay comparable, and which does not depend on where the reading began."""
     centres = [image[::STRIDE, ::STRIDE][_ellipse(image.shape[0], image.shape[1])] for image in images]
     low, high = (float(level) for level in np.percentile(np.concatenate(centres), PERCENTILES))
-    return Window("fixed", low, max(high, low + 1))
+    return IntensityWindow("fixed", low, max(high, low + 1))
 
 
 @functools.lru_cache(maxsize=8)

@@ -16,7 +16,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.models.registry import SCALES
 
 if TYPE_CHECKING:
-    from clesr.pipeline.prepare import Prepare, Roi, Window
+    from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi
     from clesr.pipeline.source import Pace, SourceInfo
 
 VIDEO_CODECS = ("auto", "h264", "h264-lossless", "hevc", "hevc10", "hevc12", "ffv1")
@@ -116,7 +116,7 @@ def _parsed(place: str, *more: str) -> Callable[[str], Any]:
 
 
 _roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
-_window, _pace = _parsed("prepare:Window.parse"), _parsed("sources.pacing:parse_pace")
+_window, _pace = _parsed("prepare:IntensityWindow.parse"), _parsed("sources.pacing:parse_pace")
 _denoise, _key = _parsed("guide:parse_denoise"), _parsed("controls.action:parse_key")
 
 
@@ -167,7 +167,7 @@ class ReadingSettings:
         "N",
         minimum=0,
     )
-    window: Window = _input(
+    window: IntensityWindow = _input(
         "auto",
         "Grey levels stretched to black..white: full, percentile, LOW,HIGH in values of the file (which floats and "
         "32-bit integers need), or auto (the window that a DICOM file or session states, else full for 8 bit, "

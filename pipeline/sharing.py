@@ -1,9 +1,9 @@
-"""Whether several streams are faster through one engine or through several: a short trial on this machine."""
+"""Several streams: side by side, and whether they are faster through one engine or through several."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Frame
 from clesr.pipeline.live_engine import LiveEngine, OpenEngine
 from clesr.pipeline.messages import SafeLogger, naming
-from clesr.pipeline.pipeline import Limits, Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.source import SourceInfo
 
 log = SafeLogger(logging.getLogger(__name__))
@@ -46,6 +46,50 @@ def shared(
     return EngineStage(
         partial(LiveEngine, open_engine, scale, SYSTEM, consistent=consistent, hurried=hurried)
     )
+
+
+def run_together(
+    pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
+) -> None:
+    """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
+    others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
+
+    All live ones together wait for their engines as long as one of them; none waits for the engine of a recorded one.
+    """
+    running, begun_ns = list(pipelines), SYSTEM.now_ns()
+    hurried = {pipeline.engine_stage for pipeline in running if pipeline.source.info.live}
+
+    def look() -> None:
+        """While one of them is closed."""
+        for each in running:
+            with naming(each.stream):
+                each.look()
+                each.close_recording()
+
+    try:
+        for pipeline in running:
+            waits = hurried and pipeline.engine_stage not in hurried
+            if not waits:  # else its engine is opened for its first frame
+                with naming(pipeline.stream):
+                    pipeline.open((SYSTEM.now_ns() - begun_ns) / 1e9)
+        for pipeline in running:
+            with naming(pipeline.stream):
+                pipeline.start()
+        while running:
+            for pipeline in list(running):
+                with naming(pipeline.stream):
+                    pipeline.look()
+                    if not pipeline.busy:
+                        running.remove(pipeline)
+                        pipeline.finish(look)
+                        on_finish(pipeline)
+            for pipeline in running:
+                pipeline.wait()
+    finally:
+        while running:
+            pipeline = running.pop(0)
+            with naming(pipeline.stream):
+                pipeline.finish(look)
 
 
 def choose_sharing(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
@@ -14,7 +15,7 @@ from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink, SteppingSink
 from clesr.pipeline.status import SinkState, SinkStatus, Status
-from clesr.pipeline.watchdog import CallTimer, left_behind
+from clesr.pipeline.watchdog import CallTimer, Part, left_behind
 
 log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
@@ -130,6 +131,10 @@ class SinkWorker:
             self._thread.join()
         return closed
 
+    def part(self, name: str) -> Part:
+        """What has to answer while its thread runs."""
+        return Part(name, self.timer, f"{name} has not answered", f"{name} answers again", lambda: self.alive)
+
     @property
     def alive(self) -> bool:
         """Whether its thread runs and was not given up."""
@@ -236,3 +241,14 @@ class SinkWorker:
             return None
         finally:
             self.timer.since_ns = None
+
+
+def by_name(workers: Sequence[SinkWorker]) -> dict[str, SinkWorker]:
+    """``workers`` by the names of their sinks, of which those that come again are numbered."""
+    found: dict[str, SinkWorker] = {}
+    seen = Counter[str]()
+    for worker in workers:
+        name = worker.sink.name
+        seen[name] += 1
+        found[f"{name} ({seen[name]})" if seen[name] > 1 else name] = worker
+    return found

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from clesr.engines.common.clock import Clock
@@ -48,13 +47,14 @@ class CallTimer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that is watched, by its ``name``, and the words for its silence: ``silent`` before "for N s", and
-    ``back``."""
+    """A part that is watched, by its ``name``, the words for its silence: ``silent`` before "for N s", and ``back``;
+    and whether it ``must`` answer now."""
 
     name: str
     timer: CallTimer
     silent: str
     back: str
+    must: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -78,26 +78,33 @@ class _Seen:
 
 
 class Watchdog:
-    """Says once when a part does not come back from a call, and once when it has. One thread looks."""
+    """Says once when one of ``parts`` does not come back from a call, and once when it has. One thread looks.
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    ``silent`` has what is to be said now, by the names of those parts.
+    """
+
+    def __init__(self, parts: Iterable[Part], timeouts: Timeouts) -> None:
+        self._seen = [(part, _Seen()) for part in parts]
         self._timeouts = timeouts
-        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)  # by the words
+        self.silent: Mapping[str, str] = {}
 
-    def look(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            seen, since = self._seen[part.silent], part.timer.since_ns
-            if seen.since_ns != since:
-                if seen.told:
-                    log.warning(f"{part.back}, after {seen.busy_s:.0f} s")
-                seen.end(since)
-            if since is None:
-                continue
-            seen.busy_s = part.timer.busy_s
-            if not seen.told and seen.busy_s > max(self._timeouts.told, SLOWER * seen.longest_s):
-                seen.told = True
-                log.warning(f"{part.silent} for {seen.busy_s:.0f} s")
+    def look(self) -> None:
+        watched = [(part, seen) for part, seen in self._seen if part.must()]
+        for part, seen in watched:
+            self._look(part, seen)
+        self.silent = {
+            part.name: f"{part.silent} for {part.timer.busy_s:.0f} s" for part, seen in watched if seen.told
+        }
 
-    def message(self, part: Part) -> str:
-        """What is to be said of ``part`` now; empty where it answers."""
-        return f"{part.silent} for {part.timer.busy_s:.0f} s" if self._seen[part.silent].told else ""
+    def _look(self, part: Part, seen: _Seen) -> None:
+        since = part.timer.since_ns
+        if seen.since_ns != since:
+            if seen.told:
+                log.warning(f"{part.back}, after {seen.busy_s:.0f} s")
+            seen.end(since)
+        if since is None:
+            return
+        seen.busy_s = part.timer.busy_s
+        if not seen.told and seen.busy_s > max(self._timeouts.told, SLOWER * seen.longest_s):
+            seen.told = True
+            log.warning(f"{part.silent} for {seen.busy_s:.0f} s")

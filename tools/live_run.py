@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import ClesrError, RecordingError, UsageError
 from clesr.engines.common.files import WriteRule, contains, write_json
 from clesr.engines.common.text import presentable
 from clesr.engines.isolation.engine import IsolatedOpener
 from clesr.engines.memory import share_arenas
-from clesr.engines.opener import ASSUMED_FPS, EngineOpener
+from clesr.engines.opener import EngineOpener
 from clesr.pipeline.chaos.faulty import FaultySink, FaultySource, faulty_disk, faulty_engine
 from clesr.pipeline.chaos.plan import FaultPlan, parse_plan
 from clesr.pipeline.controls import Action, Controlled, assign_keys
@@ -28,14 +29,14 @@ from clesr.pipeline.metrics.server import MetricsServer
 from clesr.pipeline.operator.control_socket import ControlSocket
 from clesr.pipeline.operator.operator import DicomWriter, Operator, Recordings
 from clesr.pipeline.operator.registry import all_actions
-from clesr.pipeline.pipeline import Limits, Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
-from clesr.pipeline.session.listing import SessionListing
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
+from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.settings import LiveSettings
-from clesr.pipeline.sharing import choose_sharing, shared
+from clesr.pipeline.sharing import choose_sharing, run_together, shared
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sinks.browser.door import Door, given_token
 from clesr.pipeline.sinks.browser.site import Site

@@ -25,7 +25,7 @@ from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.guide import Guide
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
 from clesr.pipeline.session.manifest import RecorderSettings, recorded_settings
@@ -49,7 +49,7 @@ class RecordedPrepare(Prepare):
         fused = given.temporal == "auto" or any(r.frames is not None for r in lines)
         super().__init__(
             roi=Roi.parse(given.roi) if given.roi else None,
-            window=Window.parse(given.window) if given.window else None,
+            window=IntensityWindow.parse(given.window) if given.window else None,
             guide=RecordedGuide(session),
             temporal=StreamFusion() if fused else None,
         )

@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from clesr.pipeline.frame import Outcome as Outcome
     from clesr.pipeline.frame import Result as Result
     from clesr.pipeline.frame_queue import Policy as Policy
-    from clesr.pipeline.session.frames import Session as Session
-    from clesr.pipeline.session.frames import SessionFrame as SessionFrame
+    from clesr.pipeline.session.sessions import Session as Session
+    from clesr.pipeline.session.sessions import SessionFrame as SessionFrame
     from clesr.engines.upscaler import Upscaler as Upscaler
     from clesr.engines.upscaler import models as models
     from clesr.engines.upscaler import upscale as upscale
     from clesr.pipeline.pipeline import Pipeline as Pipeline
     from clesr.pipeline.session.format import SessionError as SessionError
+    from clesr.pipeline.session.recorder import Recorder as Recorder
     from clesr.pipeline.sinks.registry import SINKS as SINKS
     from clesr.pipeline.sinks.registry import SinkOptions as SinkOptions
     from clesr.pipeline.sinks.registry import open_sink as open_sink
@@ -66,9 +67,10 @@ _MODULES = {
     "pipeline.frame": "Corrupt Frame InvalidFrame Outage Outcome Result",
     "pipeline.frame_queue": "Policy",
     "engines.upscaler": "Upscaler models upscale",
-    "pipeline.session.frames": "Session SessionFrame",
+    "pipeline.session.sessions": "Session SessionFrame",
     "pipeline.pipeline": "Pipeline",
     "pipeline.session.format": "SessionError",
+    "pipeline.session.recorder": "Recorder",
     "pipeline.sinks.registry": "SINKS SinkOptions open_sink",
     "pipeline.source": "SourceInfo",
     "pipeline.sources.registry": "SOURCES SourceOptions open_source",

@@ -14,7 +14,7 @@ from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_name
 from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.worker import WorkerEngine
 
 RANKS = {"cuda": 10, "cpu": 90}
@@ -46,7 +46,7 @@ def open_torch(model: Model, shape: tuple[int, int], threads: int | None, *, dev
     info = EngineInfo(
         "torch", _words(device), "fp32", model.name, model.sha256, model.scale, shape, levels=levels
     )
-    return WorkerEngine(info, functools.partial(upscale, network, device=device))
+    return WorkerEngine(info, functools.partial(reference_image, network, device=device))
 
 
 def _words(kind: str) -> str:

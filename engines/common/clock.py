@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+ASSUMED_FPS = 25.0  # of what states no rate
+
 
 class Clock(Protocol):
     """Monotonic time that can be waited on."""

@@ -22,8 +22,10 @@ from urllib.parse import unquote, urlsplit
 
 from clesr.engines.common.errors import SinkError, UsageError
 
-SESSION = ("session.json", "frames.jsonl")  # a folder that has one of these is a session
-SESSION_FILES = (*SESSION, "raw.mkv", "sr.mkv", "notes.jsonl")
+MANIFEST, FRAMES, NOTES, RAW, SR = SESSION_FILES = (
+    "session.json", "frames.jsonl", "notes.jsonl", "raw.mkv", "sr.mkv"
+)  # fmt: skip
+SESSION = MANIFEST, FRAMES  # a folder that has one of these is a session
 LONGEST_READ = 64 << 20  # bytes of a settings or result file that is read at once
 LONGEST_NAME = 255  # bytes of a name, on the file systems in use
 MOST_NUMBERS = 1000  # names that are tried before one is given up
@@ -218,7 +220,7 @@ def cannot_write(path: Path | str, error: OSError) -> SinkError:
     return SinkError(f"{path} cannot be written: {error.strerror or error}; {advice}")
 
 
-def open_regular(path: str | Path, folder: int, *, append: bool = False) -> int:
+def open_in_folder(path: str | Path, folder: int, *, append: bool = False) -> int:
     """A descriptor of the regular file ``path`` in ``folder``, a descriptor: for reading; with ``append`` also for
     writing, and made where it is missing. Links are not followed.
 
@@ -267,11 +269,11 @@ def numbered(path: Path, *words: object) -> Path:
     """``NAME.WORD.SUFFIX`` for ``NAME.SUFFIX``."""
     stem, suffix = split_suffix(path)
     added = ".".join(["", *map(str, words)]) + suffix
-    return path.with_name(_of_bytes(stem, LONGEST_NAME - len(os.fsencode(added))) + added)
+    return path.with_name(cut_name(stem, LONGEST_NAME - len(os.fsencode(added))) + added)
 
 
-def _of_bytes(name: str, most: int) -> str:
-    """``name``, cut to ``most`` bytes."""
+def cut_name(name: str, most: int) -> str:
+    """``name``, cut to the whole characters that fit into ``most`` bytes."""
     while len(os.fsencode(name)) > most:
         name = name[:-1]
     return name

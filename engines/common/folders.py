@@ -19,7 +19,7 @@ from clesr.engines.common.files import (
     hidden_name,
     kind_of,
     name_new,
-    open_regular,
+    open_in_folder,
 )
 
 LONGEST = 4096  # characters of a name with folders
@@ -87,11 +87,11 @@ class Folder:
 
     def open(self, name: str) -> BufferedReader:
         """The regular file ``name``, for reading."""
-        return os.fdopen(open_regular(_single(name), self.descriptor), "rb")
+        return os.fdopen(open_in_folder(_single(name), self.descriptor), "rb")
 
     def open_own(self, name: str) -> BufferedRandom:
         """The regular file ``name`` for reading and appending; made where it is missing."""
-        return os.fdopen(open_regular(_single(name), self.descriptor, append=True), "a+b")
+        return os.fdopen(open_in_folder(_single(name), self.descriptor, append=True), "a+b")
 
     def create(self, name: str) -> WholeFile:
         """The new file ``name``, unbuffered, to write and read."""

@@ -49,9 +49,10 @@ class Registry(Generic[T]):
         """All names: clesr's in their order, then those of other packages."""
         return iter(dict.fromkeys((*self._places, *self._loaded, *sorted(self._installed()))))
 
-    def is_own(self, name: str) -> bool:
-        """Whether ``name`` is a part of clesr itself."""
-        return name in self._places
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The names of clesr's own parts."""
+        return tuple(self._places)
 
     def add(self, name: str, part: T) -> None:
         """Add ``part`` for this process. Raises ValueError where the name is taken."""

@@ -13,10 +13,9 @@ from msgspec.structs import astuple
 from torch import Tensor, nn
 
 from clesr.engines.common.parsing import check_choice
-from clesr.engines.models.layers import BicubicUp, LevelEmbedding, LevelNames, activated, conv3, trusted
+from clesr.engines.models.layers import BicubicUp, LevelEmbedding, LevelNames, activated, conv3x3, trusted
+from clesr.engines.models.registry import BASES, SKIPS
 
-SKIPS = ("none", "add", "low", "all")
-BASES = ("none", "bicubic")
 LOGIT_MARGIN = 1 / 1024  # keeps the logit of a black or white pixel finite, also in FP16
 
 
@@ -29,7 +28,7 @@ class DenseBlock(nn.Module):
     def __init__(self, channels_in: int, layers: int, growth: int, told: bool = False) -> None:
         super().__init__()
         widths = [channels_in] + [growth * i for i in range(1, layers)]
-        self.layers = nn.ModuleList(conv3(width, growth, told) for width in widths)
+        self.layers = nn.ModuleList(conv3x3(width, growth, told) for width in widths)
 
     def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         outputs: list[Tensor] = []
@@ -44,7 +43,7 @@ class UpStage(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = conv3(width, 4 * width)
+        self.conv = conv3x3(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(F.relu(self.conv(x)), 2)
@@ -76,14 +75,14 @@ class DenseNet(nn.Module):
         self.scale, self.skip, self.levels = scale, skip, tuple(levels)
         width, told = layers * growth, bool(levels)
         self.tell = LevelEmbedding(len(levels)) if told else None
-        self.low = nn.ModuleList([conv3(1, width // 2, told), conv3(width // 2, width, told)])
+        self.low = nn.ModuleList([conv3x3(1, width // 2, told), conv3x3(width // 2, width, told)])
         self.blocks = nn.ModuleList(
             DenseBlock(width * (i + 1 if skip == "all" else 1), layers, growth, told) for i in range(blocks)
         )
         self.squeeze = nn.Conv2d(width * (blocks + 1), 2 * width, 1) if skip == "all" else None
         up_width = 2 * width if skip in ("low", "all") else width
         self.up = nn.ModuleList(UpStage(up_width) for _ in range(int(math.log2(scale))))
-        self.last = conv3(up_width, 1)
+        self.last = conv3x3(up_width, 1)
         self.base = BicubicUp(scale) if base == "bicubic" else None
         self.carries_image = self.base is not None
 

@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import astuple
 from torch import Tensor, nn
 
-from clesr.engines.models.layers import BicubicPhases, LevelEmbedding, LevelNames, activated, conv3, trusted
+from clesr.engines.models.layers import BicubicPhases, LevelEmbedding, LevelNames, activated, conv3x3, trusted
 
 
 class FastSR(nn.Module):
@@ -33,9 +33,9 @@ class FastSR(nn.Module):
         self.base = BicubicPhases(scale)
         widths = [1] + [channels] * (depth - 1)
         self.body = nn.ModuleList(
-            conv3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths)
+            conv3x3(a, b, bool(levels), steered=True) for a, b in itertools.pairwise(widths)
         )
-        self.last = conv3(channels, scale * scale, bool(levels), steered=True)
+        self.last = conv3x3(channels, scale * scale, bool(levels), steered=True)
 
     def forward(self, x: Tensor, levels: Tensor | None = None, trust: Tensor | None = None) -> Tensor:
         told = None if self.tell is None else self.tell(levels)

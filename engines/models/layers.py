@@ -72,7 +72,7 @@ class LevelEmbedding(nn.Module):
         return F.relu(self.linear(F.relu(self.wide(torch.asinh(STEEP * levels) / math.asinh(STEEP)))))
 
 
-def conv3(channels_in: int, channels_out: int, told: bool = False, steered: bool = False) -> nn.Conv2d:
+def conv3x3(channels_in: int, channels_out: int, told: bool = False, steered: bool = False) -> nn.Conv2d:
     if told:
         return LevelConv(channels_in, channels_out, steered)
     return nn.Conv2d(channels_in, channels_out, 3, padding=1)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 SCALES = (2, 4, 8)
 LEVELS = ("noise", "detail", "peaks", "blocks", "floor")  # that are estimated of an image (engines/levels.py)
+SKIPS, BASES = (
+    ("none", "add", "low", "all"),
+    ("none", "bicubic"),
+)  # of densenet: it loads torch, and help must not
 MOST_PARAMETERS = 1 << 28  # of a network: 1 GB
 
 
@@ -52,7 +56,7 @@ def names_file(name_or_path: str) -> bool:
     return bool(path.suffix) or path.parent != Path()
 
 
-def lay_out(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
+def meta_network(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
     """The network ``architecture`` in eval mode, its weights shapes without memory (meta tensors).
 
     Raises WeightsError where the architecture or an argument is unknown, or the network larger than MOST_PARAMETERS.
@@ -71,8 +75,8 @@ def lay_out(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.M
 
 
 def build_model(architecture: str, scale: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """The network ``architecture`` in eval mode, its weights as torch initialises them. Raises as ``lay_out``."""
-    lay_out(architecture, scale, arguments)
+    """The network ``architecture`` in eval mode, its weights as torch initialises them. Raises as ``meta_network``."""
+    meta_network(architecture, scale, arguments)
     return _construct(architecture, scale, arguments)
 
 
@@ -113,7 +117,7 @@ def count_operations(model: nn.Module, height: int, width: int) -> int:
     """Floating-point operations of the convolutions for one (height, width) LR image.
 
     A multiplication and an addition count as two. Bias, activation and the fixed bicubic base
-    are left out, as in DESIGN and in the paper's field.
+    are left out, as is usual in papers.
     """
     import torch
 

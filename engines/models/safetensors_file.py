@@ -36,7 +36,7 @@ class Header(msgspec.Struct, frozen=True):
     metadata: Mapping[str, str]
 
 
-def read_header(path: Path) -> Header:
+def read_tensors_header(path: Path) -> Header:
     """The header of ``path``; raises WeightsError where it is not one, or states tensors that the file cannot hold."""
     try:
         with open_regular(path) as file:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import UsageError, WeightsError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.parsing import check_depth
-from clesr.engines.models.registry import SCALES, lay_out, names_file
-from clesr.engines.models.safetensors_file import Header, parse_metadata, read_file, read_header
+from clesr.engines.models.registry import SCALES, meta_network, names_file
+from clesr.engines.models.safetensors_file import Header, parse_metadata, read_file, read_tensors_header
 
 FORMAT = 1
 METADATA_KEY = "clesr"
@@ -108,7 +108,7 @@ def load_model(path: Path) -> Model:
     What the descriptor says is compared with the shapes of the tensors before memory is taken for either.
     """
     descriptor, header = _read(path)
-    module = lay_out(descriptor.architecture, descriptor.scale, descriptor.arguments)
+    module = meta_network(descriptor.architecture, descriptor.scale, descriptor.arguments)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     foreign = (
         f"the tensors in {path} are not those of {descriptor.architecture} x{descriptor.scale} "
@@ -181,7 +181,7 @@ def _refuse_what_is_no_model(path: Path) -> None:
 
 def _read(path: Path) -> tuple[Descriptor, Header]:
     _refuse_what_is_no_model(path)
-    header = read_header(path)
+    header = read_tensors_header(path)
     if METADATA_KEY not in header.metadata:
         raise WeightsError(
             f"{path} has no clesr descriptor; only weights written by `clesr train` can be loaded"

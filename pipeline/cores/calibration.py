@@ -108,7 +108,7 @@ def load_cores(path: str | Path) -> CoreCalibration:
         ) from error
 
 
-def encode(facts: BundleFacts, **arrays: Any) -> bytes:
+def encode_cores(facts: BundleFacts, **arrays: Any) -> bytes:
     """The bytes of a file of what CoreCalibration has under the same names."""
     tensors = {name: np.ascontiguousarray(arrays[name], kind) for name, (kind, _) in _ARRAYS.items()}
     return safetensors.numpy.save(tensors, {KEY: json.dumps(asdict(facts))})

@@ -9,7 +9,7 @@ import numpy as np
 
 from clesr.engines.common.errors import MissingDependencyError, UsageError
 from clesr.engines.common.image import Floats
-from clesr.pipeline.cores.calibration import BundleFacts, CoreCalibration, decode, encode
+from clesr.pipeline.cores.calibration import BundleFacts, CoreCalibration, decode, encode_cores
 from clesr.pipeline.cores.triangles import Points, gather, lines, triangulate
 
 INSTALL = "pip install 'clesr[bundle]'"
@@ -68,7 +68,7 @@ def find_cores(
         "triangles": triangles,
         "map": inside.reshape(image.shape),
     }
-    return decode(encode(facts, **arrays), name)
+    return decode(encode_cores(facts, **arrays), name)
 
 
 def estimate_spacing(image: Floats) -> float:

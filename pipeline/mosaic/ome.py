@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,6 +17,7 @@ from clesr.engines.common.image import Image
 from clesr.engines.common.parsing import one_line, parse_json
 from clesr.pipeline.mosaic.canvas import TILE, MapBox
 from clesr.pipeline.mosaic.tissue_map import MapFrame, TissueMap
+from clesr.pipeline.video.ome_xml import ome_xml
 
 NAMESPACE = "clesr/mosaic/1"  # of the annotation that has the frames
 CLASSIC = 2**31  # bytes of pixels from which on the file is a BigTIFF
@@ -90,13 +90,8 @@ def _description(tissue: TissueMap, box: MapBox, index: int, size: PixelSize | N
         "Description": f"{NOTE} {tissue.count} of {len(frames)} frames were drawn.",
         "CommentAnnotation": {"Namespace": NAMESPACE, "Value": said},
     }
-    if size is not None:
-        metadata |= {"PhysicalSizeX": size.width_um, "PhysicalSizeXUnit": "µm"}
-        metadata |= {"PhysicalSizeY": size.height_um, "PhysicalSizeYUnit": "µm"}
-    # tifffile's own identifier would contain the address of the machine's network card.
-    document = tifffile.OmeXml(Creator=f"clesr {__version__}", UUID=str(uuid4()))
-    document.addimage(tissue.dtype, (height, width), (1, 1, 1, height, width, 1), axes="YX", **metadata)
-    return str(document.tostring(declaration=True))
+    pixel = None if size is None else (size.width_um, size.height_um)
+    return ome_xml(tissue.dtype, (height, width), pixel, metadata)
 
 
 def _line(frame: MapFrame, tissue: TissueMap, box: MapBox) -> dict[str, Any]:

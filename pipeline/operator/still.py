@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import make_parents, write_file, write_json
 from clesr.engines.common.packages import versions_of
+from clesr.engines.common.png import png_bytes
 from clesr.engines.common.resample import quantise, resize
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.operator.plain import plain
@@ -61,10 +61,7 @@ def sixteen_bit_png(image: Image) -> bytes:
     """``image`` (H, W) as a PNG of 16 bits. 8-bit levels are multiplied by 257: white stays white, and the levels can
     be had back exactly."""
     wide = image if image.dtype == np.uint16 else image.astype(np.uint16) * 257
-    ok, data = cv2.imencode(".png", wide)
-    if not ok:
-        raise SinkError(f"the image {image.shape} cannot be encoded as PNG")
-    return bytes(data)
+    return png_bytes(wide)
 
 
 def free_stem(stem: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clesr.engines.common.errors import WHY, told_as
-from clesr.engines.common.files import WholeFile
+from clesr.engines.common.files import LONGEST_NAME, WholeFile, cut_name
 from clesr.engines.common.folders import Folder
 from clesr.pipeline.session.format import (
     MANIFEST,
@@ -24,7 +24,6 @@ from clesr.pipeline.session.format import (
 
 RESERVE = ".reserve"  # space that is given up when the disk is full, so that the session can still be closed
 RESERVE_BYTES = 1 << 18
-LONGEST = 255  # bytes of a name
 DELETED = " (deleted)"  # what Linux puts behind the name of what is gone
 
 
@@ -47,15 +46,8 @@ def next_folder(folder: Path) -> Path:
     if not (stem and number.isdigit()):
         stem, number = folder.name, "1"
     ends = (f"-{following}" for following in count(int(number) + 1))
-    names = (_cut(stem, LONGEST - len(end)) + end for end in ends)
+    names = (cut_name(stem, LONGEST_NAME - len(end)) + end for end in ends)
     return next(path for path in map(folder.with_name, names) if not path.exists())
-
-
-def _cut(name: str, most: int) -> str:
-    """The whole characters of ``name`` that fit into ``most`` bytes."""
-    while len(os.fsencode(name)) > most:
-        name = name[:-1]
-    return name
 
 
 def free_folder(folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """What stands in a session folder, to the byte: docs/session-format.md in code.
 
 Everything is hashed over exact bytes, so that no byte of any file can change unseen: each line of ``frames.jsonl``
-carries a hash over itself and the line before it, ``session.json`` one over itself, and it states the digest of
-every other file.
+and ``notes.jsonl`` carries a hash over itself and the line before it, ``session.json`` one over itself, and it states
+the digest of every other file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import msgspec
 from msgspec import Meta
 
 from clesr.engines.common.errors import WHY, ClesrError, RecordingError, first_line, told_as
+from clesr.engines.common.files import SESSION_FILES
 from clesr.engines.common.parsing import Count, Int64, Side, check_depth, parse_json
 from clesr.pipeline.frame import Outcome
 
 VERSION = 1
-MANIFEST, FRAMES, RAW, SR = "session.json", "frames.jsonl", "raw.mkv", "sr.mkv"
+MANIFEST, FRAMES, NOTES, RAW, SR = SESSION_FILES
 TICK = Fraction(1, 1000)  # Matroska's clock, in seconds
 CALIBRATION = re.compile(
     r"[0-9a-f]{16}\.cores"
@@ -172,6 +173,15 @@ class SessionInfo:
     sr_left_out: Count = 0
 
 
+class SessionNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of ``notes.jsonl``: ``text`` that was noted at ``time_ns`` (monotonic nanoseconds); ``number`` is that of
+    the frame that was seen then, None where none was."""
+
+    time_ns: Int64
+    number: Count | None = None
+    text: Annotated[str, Meta(max_length=LONGEST_TEXT)]
+
+
 def count_records(records: Iterable[Record]) -> Counter[str]:
     """The totals of ``records``, as ``session.json`` has them."""
     totals: Counter[str] = Counter()
@@ -241,10 +251,15 @@ def format_lines(records: Iterable[Record], previous: str) -> tuple[bytes, str]:
         {name: _cut(value) for name, default in _DEFAULTS if (value := getattr(record, name)) != default}
         for record in records
     )
-    return chain_lines(stated, previous)
+    return _chain(stated, previous)
 
 
-def chain_lines(stated: Iterable[Mapping[str, Any]], previous: str) -> tuple[bytes, str]:
+def format_notes(notes: Iterable[SessionNote], previous: str) -> tuple[bytes, str]:
+    """``notes`` as lines, as ``format_lines``."""
+    return _chain(map(msgspec.structs.asdict, notes), previous)
+
+
+def _chain(stated: Iterable[Mapping[str, Any]], previous: str) -> tuple[bytes, str]:
     """The values ``stated``, a line each, as ``format_lines``."""
     lines = []
     for values in stated:

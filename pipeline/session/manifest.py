@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -16,7 +17,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
 from clesr.pipeline.guide import HIGHEST_NOISE
-from clesr.pipeline.prepare import Window
+from clesr.pipeline.prepare import IntensityWindow
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
 from clesr.pipeline.source import SourceInfo
 
@@ -69,7 +70,7 @@ def recorded_window(info: SessionInfo) -> tuple[float, float] | None:
     image, or nothing was stretched."""
     given = info.settings.get("window")
     try:
-        window = Window.parse(given) if isinstance(given, str) else Window()
+        window = IntensityWindow.parse(given) if isinstance(given, str) else IntensityWindow()
     except UsageError:  # of another program
         return None
     return (window.low, window.high) if window.mode == "fixed" else None
@@ -84,6 +85,20 @@ class Provenance:
     sr_shape: Callable[[tuple[int, int]], tuple[int, int]]
     settings: RecorderSettings
     clock: Clock
+
+    def changed(self, scale: int, settings: Mapping[str, Any]) -> Provenance:
+        """The same after a change of the ``scale`` or of ``settings``."""
+        return replace(
+            self,
+            scale=scale,
+            sr_shape=partial(self._rescaled, scale),
+            settings=replace(self.settings, settings={**self.settings.settings, **settings}),
+        )
+
+    def _rescaled(self, scale: int, raw: tuple[int, int]) -> tuple[int, int]:
+        """The SR shape for a ``raw`` one at another ``scale``."""
+        height, width = self.sr_shape(raw)
+        return height // self.scale * scale, width // self.scale * scale
 
     def describe(self, first: Record, shape: tuple[int, ...], dtype: str) -> SessionInfo:
         """The session of raw images of this ``shape`` (H, W) and ``dtype``, of which ``first`` is the first frame."""

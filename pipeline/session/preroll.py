@@ -1,4 +1,5 @@
-"""Before a recording: when one is wanted, and the last seconds that one begun late contains."""
+"""Before a recording: when one is wanted, what it contains of the time before it was ordered, what waits for its first
+image, and when frames of another format get a folder of their own."""
 
 from __future__ import annotations
 
@@ -6,9 +7,17 @@ import threading
 from collections import deque
 from dataclasses import replace
 from itertools import takewhile
+from pathlib import Path
 
+from clesr.pipeline.session.format import SessionNote
+from clesr.pipeline.session.video import ImageFormat
 from clesr.pipeline.session.writer import Entry
 
+AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
+WITHIN_NS = 60_000_000_000
+IN_A_ROW = 25  # frames of one format after which a segment of their own begins all the same
+EARLY = 100_000  # frames without an image that are kept before the first one
+EARLY_NOTES = 1000  # that wait for the first image
 OLDER = "the SR image was made by the engine before that of this recording"
 
 
@@ -92,3 +101,64 @@ class PreRollBuffer:
         self._entries.clear()
         self._size = 0
         return taken
+
+
+class PendingRecording:
+    """A recording that begins with the next image: its ``folder``, None where none is to begin, frames without an image
+    and notes that came since it was ordered."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._entries: deque[Entry] = deque(maxlen=EARLY)
+        self._notes: list[SessionNote] = []
+
+    def add(self, entry: Entry) -> Entry | None:
+        """``entry`` has no image; the one that has no room any more."""
+        passed = self._entries[0] if len(self._entries) == EARLY else None
+        self._entries.append(entry)
+        return passed
+
+    def add_note(self, note: SessionNote) -> bool:
+        """Whether there was room for ``note``."""
+        if len(self._notes) >= EARLY_NOTES:
+            return False
+        self._notes.append(note)
+        return True
+
+    def take(self) -> tuple[list[Entry], list[SessionNote]]:
+        """It begins or is given up: the frames and notes, which are then the caller's."""
+        taken = list(self._entries), self._notes
+        self.folder, self._notes = None, []
+        self._entries.clear()
+        return taken
+
+
+class FormatChanges:
+    """Bounds how many folders one recording makes.
+
+    A change is followed at once, as long as there were few lately. A source that goes to and fro gets a new folder only
+    for a format of which ``IN_A_ROW`` frames came: then frames of the other formats are recorded by number alone.
+    """
+
+    def __init__(self) -> None:
+        self._followed: deque[int] = deque(maxlen=AT_ONCE)
+        self._images: ImageFormat | None = None
+        self.row = 0  # frames of one format that came last, 0 where it is that of the session
+
+    def met(self, images: ImageFormat) -> None:
+        """A frame of this format came, which the session is not of."""
+        self.row = self.row + 1 if images == self._images else 1
+        self._images = images
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the format that came last stays."""
+        return self.row >= IN_A_ROW
+
+    def few(self, now_ns: int) -> bool:
+        """Whether a new folder may be begun at once."""
+        return len(self._followed) < AT_ONCE or now_ns - self._followed[0] >= WITHIN_NS
+
+    def followed(self, now_ns: int) -> None:
+        """A new folder is begun."""
+        self._followed.append(now_ns)

@@ -23,6 +23,7 @@ from clesr.pipeline.session.format import (
     LINE_BYTES,
     MANIFEST,
     MANIFEST_BYTES,
+    NOTES,
     RAW,
     SR,
     TICK,
@@ -30,11 +31,11 @@ from clesr.pipeline.session.format import (
     Record,
     SessionError,
     SessionInfo,
+    SessionNote,
     calibration_name,
     parse_line,
     parse_manifest,
 )
-from clesr.pipeline.session.notes import NOTES, SessionNote
 from clesr.pipeline.video.decode import Damage, DecodedImage, VideoDecoder, open_container
 
 Which = Literal["raw", "sr"]

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.clock import ASSUMED_FPS, SYSTEM, Clock
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import (
     Corrupt,
@@ -37,9 +37,16 @@ from clesr.pipeline.frame import (
 from clesr.pipeline.frame_queue import Closed, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.observer import FrameObserver
-from clesr.pipeline.session.format import LOW_DISK, TICK, EndedEarlyError, Record, SessionError, cause
+from clesr.pipeline.session.format import (
+    LOW_DISK,
+    TICK,
+    EndedEarlyError,
+    Record,
+    SessionError,
+    SessionNote,
+    cause,
+)
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
-from clesr.pipeline.session.notes import SessionNote
 from clesr.pipeline.session.segments import NoteFuture, Segments
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat
 from clesr.pipeline.session.writer import Entry
@@ -48,7 +55,6 @@ from clesr.pipeline.video.encoding import encoder_threads
 
 log = SafeLogger(logging.getLogger(__name__))
 T = TypeVar("T")
-FPS = 25.0  # of a source that does not say; nothing but the length of the last frame depends on it
 LOOK_S = 0.1  # longest wait for a message before it is looked whether a commit has ended, or is due
 MESSAGE = 512  # bytes that a message counts for besides its image
 NOTHING_KEPT = "no earlier frames are kept; --retro S keeps those of the last S seconds"
@@ -117,13 +123,14 @@ class MessageQueue:
 
 class Recorder(FrameObserver):
     """Records a source's frames and their results into session folders; also the sink of the results. Where the disk is
-    nearly full (room.py), results are left out.
+    nearly full (``DiskRoom``), results are left out.
 
     ``start`` and ``stop`` may be called at any time from any thread, also in signal handlers: they take effect at
-    the next captured frame. ``sr_shape`` gives the shape of the SR image for a captured one. A live source is
-    never made to wait: a frame that the disk has no time for is recorded as such, without pixels. When writing
-    fails the recording is closed with what is there, the run goes on, and ``close`` raises an EndedEarlyError. Nothing
-    else ends a recording: neither frames that cannot be encoded, nor a logging handler that raises.
+    the next captured frame. ``sr_shape`` gives the shape (H, W) of the SR image for a captured one, where only a part
+    of it is up-scaled (``Prepare.shape``). A live source is never made to wait: a frame that the disk has no time for
+    is recorded as such, without pixels. When writing fails the recording is closed with what is there, the run goes
+    on, and ``close`` raises an EndedEarlyError. Nothing else ends a recording: neither frames that cannot be encoded,
+    nor a logging handler that raises.
     """
 
     name = "recorder"
@@ -134,13 +141,14 @@ class Recorder(FrameObserver):
         source: SourceInfo,
         *,
         scale: int,
-        sr_shape: Callable[[tuple[int, int]], tuple[int, int]],
+        sr_shape: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
         settings: RecorderSettings | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.source, self.settings, self.clock = source, settings or RecorderSettings(), clock
-        self._fps = source.fps or FPS
-        provenance = Provenance(source, scale, sr_shape, self.settings, clock)
+        self._fps = source.fps or ASSUMED_FPS  # nothing but the length of the last frame depends on it
+        whole = sr_shape or (lambda raw: (raw[0] * scale, raw[1] * scale))
+        provenance = Provenance(source, scale, whole, self.settings, clock)
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
@@ -153,6 +161,7 @@ class Recorder(FrameObserver):
 
     @property
     def recording(self) -> bool:
+        """Whether captured frames are being recorded now."""
         return self._trigger.recording
 
     @property

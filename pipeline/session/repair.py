@@ -23,12 +23,14 @@ from clesr.pipeline.session.format import (
     CALIBRATION,
     FRAMES,
     MANIFEST,
+    NOTES,
     RAW,
     SR,
     FileFacts,
     Record,
     SessionError,
     SessionInfo,
+    SessionNote,
     by_position,
     count_left_out,
     count_records,
@@ -38,7 +40,6 @@ from clesr.pipeline.session.format import (
     hash_bytes,
     parse_line,
 )
-from clesr.pipeline.session.notes import NOTES, SessionNote
 from clesr.pipeline.session.reader import (
     DamagedLine,
     Packet,

@@ -4,10 +4,8 @@ somebody takes the folder away."""
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sized
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,59 +14,25 @@ from msgspec import structs
 
 from clesr.engines.common.errors import first_line
 from clesr.engines.engine import EngineInfo
-from clesr.pipeline.alarms import Alarms
+from clesr.pipeline.alarms import RecordingAlarms
 from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
-from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, cause
+from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, SessionNote, cause
 from clesr.pipeline.session.manifest import Provenance
-from clesr.pipeline.session.notes import SessionNote
-from clesr.pipeline.session.preroll import PreRollBuffer, Trigger
+from clesr.pipeline.session.preroll import FormatChanges, PendingRecording, PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
 log = SafeLogger(logging.getLogger(__name__))
 NoteFuture = Future[tuple[Path, float | None]]  # the folder of a note, and the seconds since its first frame
-AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
-WITHIN_NS = 60_000_000_000
-IN_A_ROW = 25  # frames of one format after which a segment of their own begins all the same
-EARLY = 100_000  # frames without an image that are kept before the first one
-EARLY_NOTES = 1000  # that wait for the first image
-AGAIN_NS = 5_000_000_000  # after which it is told again that frames are missing
 SILENT_S = 3.0  # without an image after which a recording is said to get nothing
 NEVER_CAME = {
     Outcome.LOST: "lost at the source, before they came here",
     Outcome.CORRUPT: "they could not be decoded",
 }  # why there is no image of what had the outcome when it came
-ALARMS = 20  # messages that are told and kept
-
-
-class _Changes:
-    """Bounds how many folders one recording makes.
-
-    A change is followed at once, as long as there were few lately. A source that goes to and fro gets a new folder only
-    for a format of which ``IN_A_ROW`` frames came: then frames of the other formats are recorded by number alone.
-    """
-
-    def __init__(self) -> None:
-        self._followed: deque[int] = deque(maxlen=AT_ONCE)
-        self._images: ImageFormat | None = None
-        self.row = 0  # frames of one format that came last
-
-    def met(self, images: ImageFormat) -> None:
-        """A frame of this format came."""
-        self.row = self.row + 1 if images == self._images else 1
-        self._images = images
-
-    def few(self, now_ns: int) -> bool:
-        """Whether a new folder may be begun at once."""
-        return len(self._followed) < AT_ONCE or now_ns - self._followed[0] >= WITHIN_NS
-
-    def followed(self, now_ns: int) -> None:
-        """A new folder is begun."""
-        self._followed.append(now_ns)
 
 
 class Segments:
@@ -88,25 +52,19 @@ class Segments:
         self._stated: dict[str, Any] = {}  # of the run's settings, what has changed since it began
         self._switched: Mapping[str, Any] = {}  # and with the engine
         self._aspect = provenance.source.pixel_aspect
-        self._opening: Path | None = None  # what is recorded into from the next image on
-        self._early: deque[Entry] = deque(maxlen=EARLY)  # frames without an image that came since
-        self._early_notes: list[SessionNote] = []
+        self._pending = PendingRecording()
         self._writer: SessionWriter | None = None
         self._closing: list[SessionWriter] = []  # stopped, but some frames are still without an outcome
         self._preroll = PreRollBuffer(self.settings.retro_s, self.settings.retro_bytes)
         self._encoder: ImageEncoder | None = None  # of the last raw image
-        self._changes = _Changes()
-        self._without: dict[
-            str, int
-        ] = {}  # why frames of this session have no pixels, and when that was told last
+        self._changes = FormatChanges()
         self._reached_ns = self.clock.now_ns()  # frames that came until then were worked on
         self._came = False  # a frame, since it was looked which commits are due
-        self.alarms = Alarms()
+        self.alarms = RecordingAlarms(self.clock)
         self.recorded_ns: tuple[int, int] | None = None  # of the first frame of the recording and the last
         self._image_ns = 0  # when the last image of it came
         self._read = False  # whether the source is
         self._committer = Committer(self.alarms)
-        self._alarms: list[str] = []  # what went wrong outside sessions
         self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
         self.reports, self.failures, self.room = (
             self._committer.reports,
@@ -117,7 +75,7 @@ class Segments:
     @property
     def errors(self) -> list[str]:
         """After ``close``: what went wrong, a line each."""
-        return [*self._alarms, *self.failures]
+        return [*self.alarms.nothing_recorded, *self.failures]
 
     def declare_dead(self) -> None:
         """Source thread: the disk takes nothing."""
@@ -170,13 +128,13 @@ class Segments:
         """``done`` gets the folder that is recorded into, SessionError where none can be made. ``after_dead``: it was
         ordered when a disk had been given up, which may be another or be back by now."""
         self.trigger.take_up()
-        if self._writer is None and self._opening is None:
+        if self._writer is None and self._pending.folder is None:
             self.recorded_ns, self._image_ns = None, self.clock.now_ns()
             self.room.forget()
             if after_dead:
                 self.watchdog.forget()
             self._open_folder(folder, free_folder if or_next else None)
-        place = self._writer.path if self._writer is not None else self._opening
+        place = self._writer.path if self._writer is not None else self._pending.folder
         if place is not None:
             done.set_result(place)
         else:
@@ -205,17 +163,17 @@ class Segments:
         none can be made, they go on in the present one."""
         self._switched = settings
         self._describe(scale)
-        if self._opening is not None:
+        if self._pending.folder is not None:
             return
         writer = self._writer
         if writer is None:
             self._preroll.drop_images()
             return
         self._open_folder(writer.path, next_folder, above=False)
-        if self._opening is None:
+        if self._pending.folder is None:
             self.trigger.found(True)
             return
-        log.info(f"images are {name or f'x{scale}'} now: the recording goes on in {self._opening}")
+        log.info(f"images are {name or f'x{scale}'} now: the recording goes on in {self._pending.folder}")
         self.room.forget()
         self._writer = None
         self._closing.append(writer)
@@ -223,14 +181,7 @@ class Segments:
 
     def _describe(self, scale: int) -> None:
         """What sessions say of the run from now on."""
-        first = self._first
-        settings = {**first.settings.settings, **self._switched, **self._stated}
-        self._provenance = replace(
-            first,
-            scale=scale,
-            sr_shape=partial(_rescaled, first, scale),
-            settings=replace(first.settings, settings=settings),
-        )
+        self._provenance = self._first.changed(scale, {**self._switched, **self._stated})
 
     def on_frame(self, entry: Entry, image: Image, taken_ns: int) -> None:
         """``image``, which came at ``taken_ns``."""
@@ -254,8 +205,8 @@ class Segments:
                 self._encoder = encoder
                 if encoder is not before:
                     self._change(entry, images)
-                if self._opening is not None:
-                    self._begin(self._opening, entry, images)
+                if self._pending.folder is not None:
+                    self._begin(self._pending.folder, entry, images)
         self.admit(entry)
 
     def on_missed(self, entry: Entry, images: ImageFormat, reason: str) -> None:
@@ -304,15 +255,15 @@ class Segments:
     def note(self, note: SessionNote, done: NoteFuture) -> None:
         """``note`` goes into the session that takes the frames, or did last, or, where a recording is to begin, into
         that one with its first image. SessionError where there is none."""
-        begins = self._opening is not None and self.recorded_ns is None
+        folder = self._pending.folder
+        begins = folder is not None and self.recorded_ns is None
         writer = self._writer or (self._closing[-1] if self._closing and not begins else None)
         if writer is not None:
             self._guarded(writer, partial(writer.add_note, note))
         if writer is not None and writer in self._writers():
             done.set_result((writer.path, (note.time_ns - writer.info.started_ns) / 1e9))
-        elif writer is None and self._opening is not None and len(self._early_notes) < EARLY_NOTES:
-            self._early_notes.append(note)
-            done.set_result((self._opening, None))
+        elif writer is None and folder is not None and self._pending.add_note(note):
+            done.set_result((folder, None))
         else:
             done.set_exception(
                 SessionError("nothing is being recorded that the note could go into; begin a recording")
@@ -337,7 +288,7 @@ class Segments:
 
     def _copy_kept(self, folder: Path, entries: list[Entry]) -> SessionWriter:
         """A session of ``entries``, in ``folder`` or the next that is free. Raises SessionError."""
-        if self._writer is not None or self._opening is not None:
+        if self._writer is not None or self._pending.folder is not None:
             raise SessionError("a recording is going on, and what came before is in it")
         first = next((entry.raw for entry in entries if entry.raw is not None), None)
         if first is None:
@@ -355,13 +306,13 @@ class Segments:
 
     def admit(self, entry: Entry) -> None:
         """``entry`` goes into the recording, else to those that one begun late would contain."""
-        wanted = self._opening is not None or self._writer is not None or self.settings.retro_s > 0
+        wanted = self._pending.folder is not None or self._writer is not None or self.settings.retro_s > 0
         if wanted and (not entry.settled or entry.sr_due):
             self.open[entry.record.number] = entry
-        if self._opening is not None:
-            if len(self._early) == EARLY:
-                self.open.pop(self._early[0].record.number, None)
-            self._early.append(entry)
+        if self._pending.folder is not None:
+            passed = self._pending.add(entry)
+            if passed is not None:
+                self.open.pop(passed.record.number, None)
         elif self._writer is not None:
             if self.recorded_ns is not None:
                 self.recorded_ns = self.recorded_ns[0], entry.record.captured_ns
@@ -372,15 +323,16 @@ class Segments:
 
     def _add(self, writer: SessionWriter, entry: Entry) -> None:
         if entry.record.outcome in NEVER_CAME:
-            self._tell_missing(writer, NEVER_CAME[entry.record.outcome])
+            self.alarms.missing(writer.path, NEVER_CAME[entry.record.outcome])
         self._guarded(writer, partial(writer.add, entry))
 
     def _belongs(self, entry: Entry, images: ImageFormat) -> bool:
-        """Whether a frame goes into the session, or begins one of its own (see _Changes)."""
-        self._changes.met(images)
+        """Whether a frame goes into the session, or begins one of its own (see FormatChanges)."""
         if self._writer is None or images == self._writer.images:
+            self._changes.row = 0
             return True
-        if self._changes.few(entry.record.captured_ns) or self._changes.row >= IN_A_ROW:
+        self._changes.met(images)
+        if self._changes.few(entry.record.captured_ns) or self._changes.lasting:
             return True
         entry.other = True
         self._without_pixels(entry, f"other size: {images} in a recording of {self._writer.images}")
@@ -390,20 +342,7 @@ class Segments:
         """``entry`` is recorded by its number, for a ``reason``."""
         entry.explain(reason)
         if self._writer is not None:
-            self._tell_missing(self._writer, reason)
-
-    def _tell_missing(self, writer: SessionWriter, reason: str) -> None:
-        """Frames of the recording are without pixels, for a ``reason`` whose kind is told once. The alarm comes again
-        where it was acknowledged and frames go on to be missing."""
-        kind, now_ns = reason.partition(":")[0], self.clock.now_ns()
-        if kind not in self._without:
-            log.warning(
-                f"frames are missing from the recording {writer.path} ({reason}); their numbers are in it"
-            )
-        elif now_ns - self._without[kind] < AGAIN_NS:
-            return
-        self._without[kind] = now_ns
-        self.alarms.add(f"FRAMES ARE MISSING FROM THE RECORDING: {reason}")
+            self.alarms.missing(self._writer.path, reason)
 
     def _change(self, entry: Entry, images: ImageFormat) -> None:
         """The image of ``entry`` is of another format than the one before it, which its session is of, too."""
@@ -428,29 +367,27 @@ class Segments:
         except Exception as error:  # noqa: BLE001 - whatever the disk says, no recording begins
             self._raise_alarm(f"no recording can be made beside {folder}: {cause(error)}")
         else:
-            self._opening = folder
-        self.trigger.found(self._opening is not None)
+            self._pending.folder = folder
+        self.trigger.found(self._pending.folder is not None)
 
     def _stop_opening(self) -> None:
         """No image came for the recording that was to begin."""
-        if self._opening is not None:
-            count = len(self._early)
-            numbers = f"; {count} frames came without an image" if count else ""
-            notes = self._lose_notes()
-            self._raise_alarm(f"nothing was recorded in {self._opening}: no image came{numbers}{notes}")
-        self._opening = None
-        self._early.clear()
+        folder = self._pending.folder
+        if folder is not None:
+            early, notes = self._pending.take()
+            numbers = f"; {len(early)} frames came without an image" if early else ""
+            self._raise_alarm(f"nothing was recorded in {folder}: no image came{numbers}{_lost(notes)}")
 
     def _begin(self, folder: Path, entry: Entry, images: ImageFormat) -> None:
         """``entry`` has the first image of a recording: make its session, with what was kept."""
-        entries, self._opening = [*self._preroll.take(), *self._early], None
-        self._early.clear()
+        early, notes = self._pending.take()
+        entries = [*self._preroll.take(), *early]
         first = entries[0] if entries else entry
         try:
             info = self._provenance.describe(first.record, images.shape, images.dtype.name)
             writer = SessionWriter(folder, info)
         except Exception as error:  # noqa: BLE001 - whatever breaks, the run goes on
-            self._raise_alarm(f"no recording can be made in {folder}: {cause(error)}{self._lose_notes()}")
+            self._raise_alarm(f"no recording can be made in {folder}: {cause(error)}{_lost(notes)}")
             self.trigger.found(False)
             self._forget(None)
             self._rest()
@@ -458,21 +395,12 @@ class Segments:
         self._writer, self.key_wanted = writer, True
         begin_ns = self.recorded_ns[0] if self.recorded_ns is not None else first.record.captured_ns
         self.recorded_ns = begin_ns, entry.record.captured_ns
-        self._without.clear()
+        self.alarms.forget_missing()
         log.info(f"recording to {folder}")
         for earlier in entries:
             self._add(writer, earlier)
-        notes, self._early_notes = self._early_notes, []
         for note in notes:
             self._guarded(writer, partial(writer.add_note, note))
-
-    def _lose_notes(self) -> str:
-        """The recording that notes waited for does not begin: what an alarm says of them."""
-        count = len(self._early_notes)
-        self._early_notes.clear()
-        return (
-            f"; {count} note{'s' * (count > 1)} for it {'are' if count > 1 else 'is'} lost" if count else ""
-        )
 
     def _complete(self, entry: Entry) -> None:
         """Hand ``entry`` over where it will not change any more."""
@@ -527,27 +455,21 @@ class Segments:
     def _look_whether_images_come(self, now_ns: int) -> None:
         """An alarm where a live source is recorded that gives nothing."""
         silence_s = max(SILENT_S, 3 / self._fps)
-        recording = self._read and (self._writer is not None or self._opening is not None)
+        recording = self._read and (self._writer is not None or self._pending.folder is not None)
         if recording and self._provenance.source.live and now_ns - self._image_ns > silence_s * 1e9:
             self._image_ns = now_ns  # said again where it goes on after it was acknowledged
-            words = f"NOTHING IS RECORDED: no image has come for more than {silence_s:.0f} s"
-            if words not in self.alarms.waiting:
-                log.error(words)
-            self.alarms.add(words)
+            self.alarms.silent(silence_s)
 
     def _go_on(self, last: Path, why: str) -> None:
         """The recording goes on in a folder after the ``last``, where one can be made beside it."""
         self._open_folder(last, next_folder, above=False)
-        if self._opening is not None:
-            log.warning(f"{why}: the recording goes on in {self._opening}")
+        if self._pending.folder is not None:
+            log.warning(f"{why}: the recording goes on in {self._pending.folder}")
 
     def _raise_alarm(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""
         self.alarm = message
-        self.alarms.add(f"NOTHING IS RECORDED: {message}")
-        if message not in self._alarms and len(self._alarms) < ALARMS:
-            self._alarms.append(message)
-            log.error(message)
+        self.alarms.nothing(message)
 
     def _forget(self, writer: SessionWriter | None) -> None:
         """Entries of ``writer``, or of none, change no more."""
@@ -555,14 +477,14 @@ class Segments:
 
     def _rest(self) -> None:
         """Take no more notice of frames where nothing is recorded or kept, and no recording was ordered."""
-        if not (self._writers() or self._opening is not None or self.settings.retro_s > 0):
+        if not (self._writers() or self._pending.folder is not None or self.settings.retro_s > 0):
             self.trigger.rest()
 
     def _writers(self) -> list[SessionWriter]:
         return [*self._closing, *([self._writer] if self._writer is not None else [])]
 
 
-def _rescaled(first: Provenance, scale: int, raw: tuple[int, int]) -> tuple[int, int]:
-    """The SR shape for a ``raw`` one, where the scale is not that of ``first``."""
-    height, width = first.sr_shape(raw)
-    return height // first.scale * scale, width // first.scale * scale
+def _lost(notes: Sized) -> str:
+    """The recording that ``notes`` waited for does not begin: what an alarm says of them."""
+    count = len(notes)
+    return f"; {count} note{'s' * (count > 1)} for it {'are' if count > 1 else 'is'} lost" if count else ""

@@ -19,12 +19,14 @@ from clesr.pipeline.session.format import (
     FRAMES,
     MANIFEST,
     MANIFEST_BYTES,
+    NOTES,
     RAW,
     SR,
     FileFacts,
     Record,
     SessionError,
     SessionInfo,
+    SessionNote,
     by_position,
     calibration_name,
     count_left_out,
@@ -33,7 +35,6 @@ from clesr.pipeline.session.format import (
     hash_bytes,
     manifest_hash,
 )
-from clesr.pipeline.session.notes import NOTES, SessionNote
 from clesr.pipeline.session.reader import Packet, chained_lines, demux, read_session
 from clesr.pipeline.session.video import hash_pixels
 from clesr.pipeline.video.decode import Damage

@@ -21,19 +21,21 @@ from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.session.folder import RESERVE, RESERVE_BYTES, FrameJournal, Held, SessionFolder
 from clesr.pipeline.session.format import (
     FRAMES,
+    NOTES,
     RAW,
     SR,
     FileFacts,
     Record,
     SessionError,
     SessionInfo,
+    SessionNote,
     calibration_name,
     count_left_out,
     count_records,
     digest_open,
     format_lines,
+    format_notes,
 )
-from clesr.pipeline.session.notes import NOTES, SessionNote, format_notes
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, MatroskaFile
 
 ENGINE = ("engine", "device", "precision", "model", "model_hash")  # what is recorded of one

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import tifffile
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import NEW, NewFile, WriteRule, partial_name, split_suffix, writing
+from clesr.engines.common.png import png_bytes
 from clesr.pipeline.frame import Image, Result
 from clesr.pipeline.frame_queue import Policy
 
@@ -101,10 +101,7 @@ class StillFile:
             raise SinkError(
                 f"{self.path} holds one image and the input has more; give a .tif, .mkv or .mp4 name"
             )
-        ok, data = cv2.imencode(".png", image)
-        if not ok:
-            raise SinkError(f"{self.path}: the image {image.shape} {image.dtype} cannot be encoded as PNG")
-        self._file.path.write_bytes(data.tobytes())
+        self._file.path.write_bytes(png_bytes(image))
 
 
 def _ome_document(pages: int, shape: tuple[int, ...], kind: str, seconds: Sequence[float]) -> str:

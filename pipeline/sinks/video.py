@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import ClesrError, SinkError
 from clesr.engines.common.files import MOST_NUMBERS, NewFile, cannot_write, numbered, partial_name
 from clesr.pipeline.frame import Result, Timeline
@@ -28,7 +29,6 @@ from clesr.pipeline.video.hardware_encoding import by_hardware
 
 log = SafeLogger(logging.getLogger(__name__))
 RECENT = 64  # images that a card may hold back
-FPS = 25.0  # where the source cannot tell; only .avi and the length of the last frame depend on it
 
 
 class VideoFile:
@@ -57,7 +57,7 @@ class VideoFile:
         self.name = str(path)
         self.suffix = self.path.suffix.lower()
         check_codec(options.codec, self.suffix)
-        self._codec, self._crf, self._fps = options.codec, options.crf, options.fps or FPS
+        self._codec, self._crf, self._fps = options.codec, options.crf, options.fps or ASSUMED_FPS
         self._encode, self._rule = options.encode, options.rule
         self._aspect = options.pixel_aspect
         self._recent: deque[Result] = deque(maxlen=RECENT)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from clesr.engines.common.addresses import check_address
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import ClesrError, SourceError, UsageError
-from clesr.engines.common.files import kind_of
+from clesr.engines.common.files import MANIFEST, RAW, kind_of
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.registry import Registry
 from clesr.engines.common.text import conceal, hiding_secrets, shown
@@ -69,7 +69,6 @@ class SourceOptions:
 
 DEFAULTS = SourceOptions()
 _IMAGES = "images, stacks and DICOM files"
-_SESSION = "session.json"  # what makes a folder a session
 _PARTS = {
     "demo": "simulator.demo:DemoSource",
     "zmq+tcp": "zeromq.source:ZmqSource",
@@ -82,8 +81,8 @@ _PARTS = {
     **dict.fromkeys(DICOM_SUFFIXES, "images.dicom:open_dicom"),
     ".sdp": "video.stream:open_sdp",
     "*": "video.file:VideoSource",
-    f"*/{_SESSION}": "session:SessionSource",
-    "*/raw.mkv": "video.file:open_raw_recording",
+    f"*/{MANIFEST}": "session:SessionSource",
+    f"*/{RAW}": "video.file:open_raw_recording",
     "*/": "images.files:open_images",
 }
 SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(
@@ -222,8 +221,8 @@ def _find_recording(path: Path) -> tuple[str, str]:
     if not os.path.exists(path):
         raise SourceError(f"{one_line(shown(str(path)))}: no such file, folder or device; check the path")
     if path.is_dir():
-        if os.path.lexists(path / _SESSION):  # a damaged session is not taken for anything else
-            return f"*/{_SESSION}", str(path)
+        if os.path.lexists(path / MANIFEST):  # a damaged session is not taken for anything else
+            return f"*/{MANIFEST}", str(path)
         held = (name for name in SOURCES if name.startswith("*/") and os.path.isfile(path / name[2:]))
         return next(held, "*/"), str(path)
     if not path.is_file():

@@ -47,7 +47,7 @@ def test_the_reference_runs_where_its_input_is(smoke: Any, monkeypatch: pytest.M
         seen.append((module.weight.device.type, device))
         return lr.repeat(2, 0).repeat(2, 1)
 
-    monkeypatch.setattr(smoke, "upscale", upscale)
+    monkeypatch.setattr(smoke, "reference_image", upscale)
     assert stage.launched()
     assert seen == [("meta", "meta")]
     assert stage.module.weight.device.type == "cpu"

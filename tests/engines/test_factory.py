@@ -24,7 +24,7 @@ from clesr.engines.factory import engines, open_engine
 from clesr.engines.guidance import Guidance
 from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.trial import choose_model
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Image
@@ -52,7 +52,7 @@ def fake(name: str, change: Callable[[Image], Image] = lambda sr: sr, **kwargs: 
 
     def start(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
         info = EngineInfo(name, "a test", "fp32", model.name, model.sha256, model.scale, shape)
-        opened.append(WorkerEngine(info, lambda lr: change(upscale(model.module, lr))))
+        opened.append(WorkerEngine(info, lambda lr: change(reference_image(model.module, lr))))
         return opened[-1]
 
     settings: dict[str, object] = {"kind": "cpu", "device": "a test", "precision": "fp32", "open": start}
@@ -353,7 +353,7 @@ def test_the_self_test_sees_an_engine_that_does_not_heed_trust(
     def start(model: Model, shape: tuple[int, int], threads: int | None) -> WorkerEngine:
         def compute(lr: Image, guidance: Guidance) -> Image:
             trust = guidance.trust if heeds_trust else np.full_like(guidance.trust, 255)
-            return upscale(model.module, lr, Guidance(guidance.levels, trust))
+            return reference_image(model.module, lr, Guidance(guidance.levels, trust))
 
         info = EngineInfo(
             "told", "a test", "fp32", model.name, model.sha256, model.scale, shape, levels=LEVELS
@@ -368,13 +368,6 @@ def test_the_self_test_sees_an_engine_that_does_not_heed_trust(
     else:
         with pytest.raises(EngineError, match="from the FP32 reference on average"):
             open_engine("told", told, 2, shape)
-
-
-def test_probe_image_is_fixed_and_covers_the_range() -> None:
-    image = selftest.probe_image(37, 45)
-    assert (image.min(), image.max()) == (0, 255)
-    assert len(np.unique(image)) > 150
-    assert int(image.astype(np.int64).sum()) == int(selftest.probe_image(37, 45).astype(np.int64).sum())
 
 
 def test_a_large_engine_is_tested_by_a_small_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +407,7 @@ def test_this_machine_takes_an_engine_and_says_which() -> None:
     engine = open_engine("auto", MODEL, 2, SHAPE)
     lr = random_image(SHAPE)
     engine.submit(lr)
-    assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 4
+    assert np.abs(engine.collect().astype(int) - reference_image(MODEL.module, lr)).max() <= 4
     engine.close()
     assert engine.info.choice.startswith(f"engine: {engine.info}")
     faster = [o for o in engines() if not str(engine.info).startswith(str(o)) and o.rank < 30]

@@ -13,7 +13,7 @@ from clesr.engines.common.errors import EngineError, WeightsError
 from clesr.engines.factory import ENGINES, engines, open_engine
 from clesr.engines.models.registry import NETWORKS, build_model
 from clesr.engines.models.weights import Descriptor, find_model, load_model, save_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 
 ENTRY_POINTS = """
 [clesr.models]
@@ -31,7 +31,7 @@ import torch
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.engine import EngineInfo
 from clesr.engines.models.layers import BicubicUp
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.worker import WorkerEngine
 
 
@@ -56,7 +56,7 @@ def candidates():
 
 def start(model, shape, threads):
     info = EngineInfo("other", "a device", "fp32", model.name, model.sha256, model.scale, shape)
-    return WorkerEngine(info, lambda lr: upscale(model.module, lr))
+    return WorkerEngine(info, lambda lr: reference_image(model.module, lr))
 """
 SHAPE = (9, 12)
 
@@ -86,7 +86,7 @@ def test_a_network_of_another_package_is_built_saved_loaded_and_run(tmp_path: Pa
     engine.submit(lr)
     sr = engine.collect()
     engine.close()
-    assert np.array_equal(sr, upscale(network, lr))
+    assert np.array_equal(sr, reference_image(network, lr))
     assert load_model(path).module.get_parameter("more").shape == (4,)
     with pytest.raises(WeightsError, match="channels is 9: expected `int` <= 8"):
         build_model("brighter", 2, {"channels": 9})
@@ -99,7 +99,7 @@ def test_an_engine_of_another_package_is_chosen_and_checked_as_any_other() -> No
     for name in ("auto", "other"):
         engine = open_engine(name, model, 2, SHAPE, device="cpu")
         engine.submit(lr)
-        assert np.array_equal(engine.collect(), upscale(model.module, lr))
+        assert np.array_equal(engine.collect(), reference_image(model.module, lr))
         engine.close()
         assert engine.info.choice == "engine: other fp32 on a device, fast x2"
 

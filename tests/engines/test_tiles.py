@@ -27,7 +27,7 @@ from clesr.engines.guidance import Guidance
 from clesr.engines.memory import is_out_of_memory
 from clesr.engines.models.registry import LEVELS, level_names
 from clesr.engines.models.weights import Model, find_model, shipped
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.tiles import HALO, SMALLEST, Grid, in_tiles, open_fitting, spans
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Frame, Image
@@ -63,7 +63,7 @@ def test_tiles_are_told_of_the_whole_image() -> None:
     trust = random_image(shape, seed=4).astype(np.uint8)
     for told in (None, Guidance(np.array((0.3, 0.9, 0.1, 0.0, 0.2), np.float32), trust)):
         engine.submit(lr, told)
-        difference = np.abs(engine.collect().astype(int) - upscale(model.module, lr, told))
+        difference = np.abs(engine.collect().astype(int) - reference_image(model.module, lr, told))
         assert difference.max() <= 1
     engine.close()
 
@@ -77,7 +77,7 @@ def test_tiles_give_what_the_whole_gives(height: int, width: int, rows: int, col
     engine.submit(lr)
     sr = engine.collect()
     engine.close()
-    assert np.abs(sr.astype(int) - upscale(MODEL.module, lr)).max() <= 1
+    assert np.abs(sr.astype(int) - reference_image(MODEL.module, lr)).max() <= 1
 
 
 def test_too_small_a_halo_is_seen_by_this_test() -> None:
@@ -85,7 +85,7 @@ def test_too_small_a_halo_is_seen_by_this_test() -> None:
     engine = in_tiles(small(grid.tile), grid)
     lr = random_image((40, 40))
     engine.submit(lr)
-    assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() > 1
+    assert np.abs(engine.collect().astype(int) - reference_image(MODEL.module, lr)).max() > 1
     engine.close()
 
 
@@ -102,7 +102,7 @@ def test_frames_in_tiles_come_in_order_in_their_dtype() -> None:
         results.append(engine.collect())
     assert [r.dtype for r in results] == [np.uint8, np.uint8, np.uint16, np.uint16]
     for lr, result in zip(images, results, strict=True):
-        assert np.abs(result.astype(int) - upscale(MODEL.module, lr)).max() <= 1
+        assert np.abs(result.astype(int) - reference_image(MODEL.module, lr)).max() <= 1
     engine.close()
     assert inner._closed
 
@@ -181,7 +181,7 @@ def test_tiles_are_halved_until_they_fit_and_the_user_is_told_once(error: Callab
     assert line.endswith(f"computed in 8 tiles of 164x214 with a halo of {HALO} pixels")
     lr = random_image((300, 400))
     engine.submit(lr)
-    assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 1
+    assert np.abs(engine.collect().astype(int) - reference_image(MODEL.module, lr)).max() <= 1
     engine.close()
 
 
@@ -230,7 +230,7 @@ def test_any_engine_falls_back_to_tiles_and_says_so(monkeypatch: pytest.MonkeyPa
     assert engine.info.choice.startswith("engine: openvino fp32 on")
     lr = random_image((120, 300))
     engine.submit(lr)
-    assert np.abs(engine.collect().astype(int) - upscale(MODEL.module, lr)).max() <= 1
+    assert np.abs(engine.collect().astype(int) - reference_image(MODEL.module, lr)).max() <= 1
     engine.close()
 
 
@@ -282,5 +282,5 @@ def test_seams_at_the_default_halo_are_one_level_at_most(
     engine = in_tiles(tile, grid)
     for lr in stills.values():
         engine.submit(lr)
-        assert np.abs(engine.collect().astype(int) - upscale(model.module, lr)).max() <= 1
+        assert np.abs(engine.collect().astype(int) - reference_image(model.module, lr)).max() <= 1
     engine.close()

@@ -17,7 +17,7 @@ from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.factory import open_engine
 from clesr.engines.models.weights import Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.pipeline.frame import Image
 
 MODEL = random_model("fast", 2, channels=4, depth=2)
@@ -41,7 +41,7 @@ class FakeEngine:
 
     def collect(self) -> Image:
         self.bench.now += self.seconds
-        return self.change(upscale(MODEL.module, self.lr))
+        return self.change(reference_image(MODEL.module, self.lr))
 
     def close(self) -> None:
         self.closed = True

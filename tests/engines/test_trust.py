@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clesr.engines.common.image import Pixels
 from clesr.engines.levels import Levels
 from clesr.engines.models.weights import load_model, shipped
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.trust import CONTRAST, NOISE_KNOWN, NOISE_LOST, confidence, trust_map
 from clesr.engines.view import field_of_view
 from clesr.tools.data.images import read_gray
@@ -136,5 +136,5 @@ def test_the_network_fades_beyond_the_noise_that_it_knows() -> None:
 @pytest.mark.parametrize("value", [20, 90, 200, 240])
 def test_an_image_without_structure_stays_as_it_is(value: int, scale: int) -> None:
     flat = np.full((40, 48), value, np.uint8)
-    found = upscale(load_model(shipped()["fast", scale]).module, flat)
+    found = reference_image(load_model(shipped()["fast", scale]).module, flat)
     assert (found == value).all()

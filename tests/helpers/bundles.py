@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.image import Floats
-from clesr.pipeline.cores.calibration import BundleFacts, CoreCalibration, decode, encode
+from clesr.pipeline.cores.calibration import BundleFacts, CoreCalibration, decode, encode_cores
 from clesr.pipeline.cores.triangles import gather, lines, triangulate
 from clesr.pipeline.frame import Image
 
@@ -66,7 +66,7 @@ class DrawnBundle:
             "triangles": triangles,
             "map": inside.reshape(self.shape),
         }
-        return decode(encode(BundleFacts(shape=self.shape, spacing=self.spacing), **arrays), name)
+        return decode(encode_cores(BundleFacts(shape=self.shape, spacing=self.spacing), **arrays), name)
 
 
 def draw_bundle(

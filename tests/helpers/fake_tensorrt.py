@@ -228,7 +228,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(tensorrt_engine, "why_not", lambda: "")
+    monkeypatch.setattr(tensorrt_engine, "why_no_tensorrt", lambda: "")
     monkeypatch.setattr(tensorrt_engine, "gpu_key", lambda: GPU)
     monkeypatch.setattr(tensorrt_engine, "DEVICE", "cpu")
     monkeypatch.setattr(checked, "CudaSlot", Slot)

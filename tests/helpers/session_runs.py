@@ -13,7 +13,7 @@ from support import FakeEngine, ScriptedSource, ShiftedClock, Step
 from clesr.engines.common.clock import Clock
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.prepare import Prepare, Window
+from clesr.pipeline.prepare import IntensityWindow, Prepare
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sink import Sink
@@ -55,7 +55,7 @@ def make_run(
     said = hear()
     source, prepared = (
         ScriptedSource(script, live=live, clock=clock),
-        prepare or Prepare(window=Window("full")),
+        prepare or Prepare(window=IntensityWindow("full")),
     )
     recorder = Recorder(
         source.info,

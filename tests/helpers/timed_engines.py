@@ -13,7 +13,7 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.models.weights import Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.pipeline.frame import Image
 from clesr.tools.bench.measure import BenchPlan, Case
 
@@ -39,7 +39,7 @@ class TimedEngine:
         self.depth = 2
         self.closed = 0
         self._clock, self._host, self._device, self._off, self._fails = clock, host, device, off, fails
-        self._made = upscale(model.module, random_image(shape))
+        self._made = reference_image(model.module, random_image(shape))
         self._ready: deque[int] = deque()
         self._free = self._number = 0
 
@@ -69,7 +69,7 @@ class Bench:
         self.plan = BenchPlan(seconds=1.0, repeats=3, clock=self.clock)
         self.case = Case(MODEL, SHAPE)
         lr = random_image(SHAPE).astype(np.uint8)
-        self.pair = lr, upscale(MODEL.module, lr).astype(np.uint8)
+        self.pair = lr, reference_image(MODEL.module, lr).astype(np.uint8)
         self.made: dict[str, TimedEngine] = {}
 
     def candidate(

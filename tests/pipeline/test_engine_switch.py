@@ -20,7 +20,8 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.engine_switch import EngineAim, EngineSwitch
 from clesr.pipeline.frame import Corrupt, Outage, Outcome, PreparedFrame
 from clesr.pipeline.live_engine import LiveEngine
-from clesr.pipeline.pipeline import Pipeline, run_together
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.sharing import run_together
 from clesr.pipeline.status import State
 from clesr.pipeline.watchdog import left_behind
 

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from clesr.engines.common.resample import resize
 from clesr.engines.interpolation import interpolate
 from clesr.engines.models.weights import find_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.view import TILE, field_of_view
 from clesr.pipeline.display import overlay
 from clesr.pipeline.fidelity import MOST_DB, REFRESH, FidelityCheck, Tiles
@@ -204,7 +204,7 @@ def test_the_limit_is_of_what_the_live_check_measures() -> None:
     """With a single tile the first percentile over all tiles is that tile."""
     module = find_model("fast", 4).module
     pair = make_pair("one tile", texture((128, 128)).astype(np.uint8), 4, 4, 1.0)
-    found = check(pair.lr, upscale(module, pair.lr))
+    found = check(pair.lr, reference_image(module, pair.lr))
     assert found.worst_db is not None
     limit = fidelity_limit(module, 4, [pair.lr])
     assert limit == {"limit_db": pytest.approx(found.worst_db, abs=0.02), "tiles": 1}
@@ -223,7 +223,7 @@ def shows(lr: Image, found: Fidelity, at: tuple[int, int], beside: float = 0.02)
 def test_planted_structure_is_found_in_a_phantom(scale: int, phantom: Image) -> None:
     model, lr = find_model("fast", scale), phantom
     limit_db = (model.descriptor.fidelity or {})["limit_db"]
-    sr = upscale(model.module, lr)
+    sr = reference_image(model.module, lr)
     assert not check(lr, sr, limit_db).below_limit
     at = (72, 56)
     found = check(lr, plant(sr, at, scale), limit_db)
@@ -237,7 +237,7 @@ def test_planted_structure_is_found_in_real_images(data: Path, scale: int) -> No
     model = find_model("fast", scale)
     limit_db = (model.descriptor.fidelity or {})["limit_db"]
     for pair in load_pairs(str(data / "test" / "cle_*"), scale):
-        sr = upscale(model.module, pair.lr)
+        sr = reference_image(model.module, pair.lr)
         assert not check(pair.lr, sr, limit_db).below_limit, pair.name
         at = (pair.lr.shape[0] * 3 // 7, pair.lr.shape[1] * 4 // 7)
         found = check(pair.lr, plant(sr, at, scale), limit_db)
@@ -252,7 +252,7 @@ def passing(data: Path, name: str, scale: int) -> float:
     limit_db = (model.descriptor.fidelity or {})["limit_db"]
     pairs = load_pairs(str(data / "test" / "cle_*"), scale)
     return sum(
-        not check(pair.lr, upscale(model.module, pair.lr), limit_db).below_limit for pair in pairs
+        not check(pair.lr, reference_image(model.module, pair.lr), limit_db).below_limit for pair in pairs
     ) / len(pairs)
 
 
@@ -272,4 +272,4 @@ def test_interpolation_has_a_figure_without_judgement_and_agrees_less_than_a_net
     for pair in load_pairs(str(data / "test" / "cle_*"), 4):
         found = check(pair.lr, interpolate(pair.lr, method="bicubic", scale=4))
         assert (found.limit_db, found.below_limit) == (None, False)
-        assert 30 < found.db < check(pair.lr, upscale(network, pair.lr)).db
+        assert 30 < found.db < check(pair.lr, reference_image(network, pair.lr)).db

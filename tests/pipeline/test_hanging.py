@@ -20,11 +20,12 @@ from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.errors import EngineError, SinkError, SourceError, first_line
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result, Times
 from clesr.pipeline.frame_queue import Policy
-from clesr.pipeline.pipeline import Limits, Pipeline, run_together
+from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.writer import Entry
+from clesr.pipeline.sharing import run_together
 from clesr.pipeline.sink_worker import CALM_S, RESULTS, SinkWorker
 from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.sinks.window.scene import Scene
@@ -493,22 +494,23 @@ def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
     assert closed == [True]
 
 
+def engine_part(timer: CallTimer) -> Part:
+    return Part("engine", timer, "the engine has not answered", "the engine answers again", lambda: True)
+
+
 def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
     clock, said = ManualClock(), hear()
     timer = CallTimer(clock)
-    part, dog = (
-        Part("engine", timer, "the engine has not answered", "the engine answers again"),
-        Watchdog(Timeouts()),
-    )
+    dog = Watchdog([engine_part(timer)], Timeouts())
 
     def call(seconds: int) -> None:
         timer.since_ns = clock.now_ns()
         for _ in range(seconds):
             clock.advance(1)
-            dog.look([part])
+            dog.look()
         timer.since_ns = clock.now_ns()  # the next call has begun before anybody looks
         clock.advance(0.1)
-        dog.look([part])
+        dog.look()
         timer.since_ns = None
 
     call(3)
@@ -517,7 +519,7 @@ def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
     assert said == [], "what is slow by nature is not taken for hung: three times what it took before"
     call(70)
     assert said == ["the engine has not answered for 61 s", "the engine answers again, after 70 s"]
-    assert dog.message(part) == ""
+    assert dog.silent == {}
     said.clear()
     call(1)
     call(3600)
@@ -531,7 +533,7 @@ def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:
         timer.since_ns = clock.now_ns()
         for _ in range(100):
             clock.advance(1)
-            dog.look([part])
+            dog.look()
     assert len(said) == 4, "two in a row are usual from then on"
 
 
@@ -642,14 +644,14 @@ def test_the_seconds_of_a_live_run_end_it_though_its_engine_never_returns(
 
 def test_what_does_not_answer_is_told_of_after_three_seconds() -> None:
     clock, said = ManualClock(), hear()
-    timer, watchdog = CallTimer(clock), Watchdog(Timeouts())
-    parts = [Part("engine", timer, "the engine has not answered", "the engine answers again")]
+    timer = CallTimer(clock)
+    watchdog = Watchdog([engine_part(timer)], Timeouts())
     timer.since_ns = clock.now_ns()
     clock.advance(2.9)
-    watchdog.look(parts)
+    watchdog.look()
     assert said == []
     clock.advance(0.2)
-    watchdog.look(parts)
+    watchdog.look()
     assert said == ["the engine has not answered for 3 s"]
 
 

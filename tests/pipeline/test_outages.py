@@ -14,10 +14,10 @@ from support import FakeEngine, ListSink, ManualClock, Step
 from clesr.pipeline.frame import Corrupt, Frame, Outage, Outcome
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.format import MANIFEST, Record, format_manifest
-from clesr.pipeline.session.frames import Session
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.repair import repair
+from clesr.pipeline.session.sessions import Session
 from clesr.pipeline.session.verify import Certificate, _within, verify
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.pacing import Paced

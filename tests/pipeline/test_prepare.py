@@ -7,7 +7,7 @@ import pytest
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window, stretch
+from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi, steady_window, stretch
 
 
 def frame(image: Image, time_s: float = 0.0) -> Frame:
@@ -27,7 +27,7 @@ def test_eight_bit_frames_pass_untouched_by_default() -> None:
 
 def test_roi_cuts_what_it_names() -> None:
     image = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
-    prepare = Prepare(roi=Roi.parse("3,4,10,8"), window=Window.parse("full"))
+    prepare = Prepare(roi=Roi.parse("3,4,10,8"), window=IntensityWindow.parse("full"))
     assert prepare.shape((20, 30)) == (8, 10)
     lr = prepare(frame(image))
     np.testing.assert_array_equal(lr, image[4:12, 3:13])
@@ -48,14 +48,14 @@ def test_roi_outside_names_the_frame() -> None:
 @pytest.mark.parametrize("text", ["5", "9,3", "x,y", "automatic"])
 def test_window_refuses_what_is_none(text: str) -> None:
     with pytest.raises(UsageError, match="window"):
-        Window.parse(text)
+        IntensityWindow.parse(text)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_fixed_window_maps_its_ends_to_black_and_white(dtype: type) -> None:
     top = np.iinfo(dtype).max
     image: Image = np.array([[0, 50, 100, 150, 250]], dtype)
-    lr = Prepare(window=Window.parse("50,150"))(frame(image))
+    lr = Prepare(window=IntensityWindow.parse("50,150"))(frame(image))
     np.testing.assert_allclose(lr, [[0, 0, top / 2, top, top]], atol=0.5)
     assert lr.dtype == dtype
 
@@ -69,7 +69,7 @@ def test_sixteen_bit_frames_are_stretched_by_percentiles() -> None:
 
 
 def test_percentile_window_does_not_flicker() -> None:
-    prepare = Prepare(window=Window("percentile"))
+    prepare = Prepare(window=IntensityWindow("percentile"))
     steady = ramp(np.uint16, 1000, 5000)
     first = prepare(frame(steady, 0.0))
     bright = prepare(frame(steady + np.uint16(400), 0.04))
@@ -90,14 +90,14 @@ def test_percentile_window_ignores_black_corners() -> None:
 
 
 def test_a_change_of_size_starts_the_window_anew() -> None:
-    prepare = Prepare(window=Window("percentile"))
+    prepare = Prepare(window=IntensityWindow("percentile"))
     prepare(frame(ramp(np.uint16, 0, 60000)))
     lr = prepare(frame(ramp(np.uint16, 100, 200)[:32], 0.01))
     assert lr.max() == 65535
 
 
 def test_a_flat_frame_does_not_divide_by_zero() -> None:
-    assert Prepare(window=Window("percentile"))(frame(np.full((8, 8), 7, np.uint16))).max() == 0
+    assert Prepare(window=IntensityWindow("percentile"))(frame(np.full((8, 8), 7, np.uint16))).max() == 0
     assert stretch(np.array([[7]], np.uint8), 6, 7)[0, 0] == 255
 
 
@@ -117,13 +117,13 @@ def test_one_pixel_is_a_region_and_a_negative_corner_is_none() -> None:
 
 def test_a_window_has_a_width_and_says_what_it_is() -> None:
     with pytest.raises(UsageError, match="LOW must be below HIGH"):
-        Window.parse("5,5")
+        IntensityWindow.parse("5,5")
     for text in ("auto", "full", "percentile", "200,5000", "-3,0.5"):
-        assert str(Window.parse(text)) == text
+        assert str(IntensityWindow.parse(text)) == text
 
 
 def test_the_percentile_window_has_followed_two_thirds_of_a_step_after_a_second() -> None:
-    prepare = Prepare(window=Window("percentile"))
+    prepare = Prepare(window=IntensityWindow("percentile"))
     prepare(frame(np.full((64, 64), 10_000, np.uint16)))
     prepare(frame(np.full((64, 64), 20_000, np.uint16), 1.0))
     assert prepare.levels is not None
@@ -131,7 +131,7 @@ def test_the_percentile_window_has_followed_two_thirds_of_a_step_after_a_second(
 
 
 def test_a_frame_that_claims_to_be_earlier_moves_no_window() -> None:
-    prepare = Prepare(window=Window("percentile"))
+    prepare = Prepare(window=IntensityWindow("percentile"))
     prepare(frame(np.full((64, 64), 10_000, np.uint16), 5.0))
     prepare(frame(np.full((64, 64), 20_000, np.uint16), 4.0))
     assert prepare.levels == (10_000.0, 10_001.0)
@@ -144,4 +144,4 @@ def test_one_window_for_a_whole_recording() -> None:
     window = steady_window([wide, wide])
     assert (window.mode, window.low) == ("fixed", 0.0)
     assert window.high > 1_000
-    assert steady_window([np.full((40, 120), 77, np.uint16)]) == Window("fixed", 77.0, 78.0)
+    assert steady_window([np.full((40, 120), 77, np.uint16)]) == IntensityWindow("fixed", 77.0, 78.0)

@@ -20,7 +20,7 @@ from waits import joined
 from clesr.engines.common.errors import SourceError, UsageError
 from clesr.pipeline.cores.removal import CoreRemoval
 from clesr.pipeline.frame import Frame, Image, Outcome
-from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi
 from clesr.pipeline.session.format import SessionError, format_manifest, parse_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
@@ -43,13 +43,13 @@ def shown(number: int = 0, dtype: type = np.uint8) -> Image:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_cores_are_removed_before_the_frame_is_cut_and_stretched(dtype: type) -> None:
     roi = Roi(40, 30, 80, 90)
-    prepare = Prepare(roi=roi, window=Window("percentile"), cores=CALIBRATION)
+    prepare = Prepare(roi=roi, window=IntensityWindow("percentile"), cores=CALIBRATION)
     given = shown(dtype=dtype)
     lr = prepare(frame(given))
     assert prepare.shape((160, 176)) == lr.shape == (90, 80)
     assert lr.dtype == dtype
     assert prepare.removed is CALIBRATION
-    other = Prepare(window=Window("percentile"))
+    other = Prepare(window=IntensityWindow("percentile"))
     np.testing.assert_array_equal(
         lr, other(frame(np.ascontiguousarray(roi.cut(CoreRemoval(CALIBRATION)(given)))))
     )
@@ -159,7 +159,7 @@ class Opener:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded") / "session"
-    prepare = Switching(cores=CALIBRATION, temporal=StreamFusion(), window=Window("full"))
+    prepare = Switching(cores=CALIBRATION, temporal=StreamFusion(), window=IntensityWindow("full"))
     script = [frame(shown(n), n) for n in range(10)]
     run, _ = make_run(script, prepare=prepare, factory=Opener(), settings={"temporal": "auto"})
     run.start_recording(folder)

@@ -18,8 +18,8 @@ from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.frame import Outcome, PreparedFrame, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import BEGIN_S, LiveEngine
-from clesr.pipeline.pipeline import Pipeline, run_together
-from clesr.pipeline.sharing import choose_sharing
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.sharing import choose_sharing, run_together
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.status import State, Status
 

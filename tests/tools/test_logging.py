@@ -16,7 +16,7 @@ from support import FakeEngine
 
 from clesr.pipeline.frame import Corrupt
 from clesr.pipeline.messages import naming
-from clesr.pipeline.pipeline import run_together
+from clesr.pipeline.sharing import run_together
 from clesr.tools.common.console import user_logging
 from clesr.tools.common.stderr import stderr
 

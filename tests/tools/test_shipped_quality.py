@@ -11,7 +11,7 @@ import pytest
 
 from clesr.engines.backends.openvino.engine import open_openvino
 from clesr.engines.models.weights import load_model, shipped
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.worker import WorkerEngine
 from clesr.tools.data.degradations import parse_degradations
 from clesr.tools.data.images import read_entry
@@ -67,7 +67,9 @@ def test_openvino_loses_nothing_on_the_test_images(data: Path, name: str, scale:
             )
         engine = engines[pair.lr.shape]
         engine.submit(pair.lr)
-        found, reference = (sr.astype(np.uint8) for sr in (engine.collect(), upscale(model.module, pair.lr)))
+        found, reference = (
+            sr.astype(np.uint8) for sr in (engine.collect(), reference_image(model.module, pair.lr))
+        )
         changes.append(psnr(pair.hr, found, pair.mask) - psnr(pair.hr, reference, pair.mask))
     for engine in engines.values():
         engine.close()

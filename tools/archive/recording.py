@@ -13,7 +13,7 @@ from clesr.engines.common.errors import SourceError
 from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.cores.removal import CoreRemoval
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.prepare import Prepare, Roi, Window, steady_window
+from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi, steady_window
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
@@ -43,7 +43,7 @@ class Scan:
     fps: float | None
     origin: int | None
     spans: tuple[FrameRange, ...]
-    window: Window
+    window: IntensityWindow
     pixel_aspect: Fraction = Fraction(1)
 
 
@@ -51,7 +51,7 @@ def scan(
     path: Path,
     *,
     roi: Roi | None,
-    window: Window,
+    window: IntensityWindow,
     segment: int,
     limit: int | None,
     reading: SourceOptions = DEFAULTS,

@@ -12,19 +12,19 @@ from pathlib import Path
 import av
 import numpy as np
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import EngineError, SinkError
 from clesr.engines.common.files import sync
 from clesr.engines.common.folders import check_part, put_part, read_part
 from clesr.engines.common.parsing import Count, parse_json
 from clesr.pipeline.frame import Frame, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.session.format import TICK
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.video.encoding import VideoWriter, choose_encoding
 from clesr.pipeline.video.matroska import MatroskaOutput, leave_room
 from clesr.pipeline.video.tracks import pixel_aspect
 
-TICK = Fraction(1, 1000)  # seconds; what Matroska keeps
-ASSUMED_FPS = 25.0  # of recordings without times
 LONGEST_NOTE = 1 << 16  # bytes
 # Bit-exact: otherwise Matroska files carry random numbers, and no two are the same.
 CONTAINER = {"fflags": "bitexact", "cluster_time_limit": "1000"}

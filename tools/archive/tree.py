@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from clesr.engines.common.files import SESSION, kind_of
+from clesr.pipeline.session.format import RAW
 from clesr.pipeline.sources.images.animation import is_animation
 from clesr.pipeline.sources.images.files import natural_key
 from clesr.pipeline.sources.images.still import is_pnm_sequence
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, STILL_SUFFIXES, TIFF_SUFFIXES
 
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
-RAW = "raw.mkv"  # what was measured, in the folder of a session
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9}
+from clesr.pipeline.stats import PERCENTILES
+
 VIDEO_RATE = 30.0  # frames/s
 
 

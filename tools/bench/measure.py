@@ -18,7 +18,7 @@ from clesr.engines.common.image import Pixels
 from clesr.engines.engine import Engine
 from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.selftest import compare
 from clesr.engines.view import field_of_view
 from clesr.tools.bench.figures import latency, median_ratio, ratios, significant, streams
@@ -162,10 +162,10 @@ def reference(model: Model, lr: Pixels) -> Pixels:
     if torch.cuda.is_available():
         try:
             network = copy.deepcopy(model.module).to("cuda")
-            return upscale(network, lr, device="cuda").astype(np.uint8, copy=False)
+            return reference_image(network, lr, device="cuda").astype(np.uint8, copy=False)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-    return upscale(model.module, lr).astype(np.uint8, copy=False)
+    return reference_image(model.module, lr).astype(np.uint8, copy=False)
 
 
 def quality(sr: Pixels, truth: Pixels, hr: Pixels) -> dict[str, Any]:

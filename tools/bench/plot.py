@@ -7,7 +7,8 @@ from typing import Any
 
 from clesr.engines.common.errors import ClesrError, MissingDependencyError
 from clesr.engines.common.files import NEW, WriteRule, new_file
-from clesr.tools.bench.figures import PERCENTILES, VIDEO_RATE
+from clesr.pipeline.stats import PERCENTILES
+from clesr.tools.bench.figures import VIDEO_RATE
 from clesr.tools.bench.report import by_case, figure
 
 WIDTH, BAR, AROUND = 10.5, 0.34, 0.75  # inches: of the picture, of a bar, above and below the bars of a case

@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from clesr.tools.bench.figures import PERCENTILES, VIDEO_RATE
+from clesr.pipeline.stats import PERCENTILES
+from clesr.tools.bench.figures import VIDEO_RATE
 
 BenchRow = dict[str, Any]
 Column = tuple[str, Callable[[BenchRow], str]]

@@ -53,11 +53,11 @@ def build(options: BuildOptions, models: tuple[str, ...]) -> None:
     - `clesr build densenet --scale 4 --size 256x256 --size 576x592`
     - `clesr build runs/mine/weights.safetensors`
     """
-    from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_not
+    from clesr.engines.backends.tensorrt.engine import CompiledEngine, why_no_tensorrt
 
     shapes = [parse_size(size, SMALLEST) for size in options.size]
     found = list(_models(models or (DEFAULT_MODEL,), [int(scale) for scale in options.scale]))
-    reason = why_not()
+    reason = why_no_tensorrt()
     if reason:
         raise EngineError(f"there is no engine to build on this machine: {reason}")
     build_all([CompiledEngine(model, shape) for model in found for shape in shapes])

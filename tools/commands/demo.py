@@ -44,10 +44,9 @@ def demo(options: DemoOptions) -> None:
     Writes demo.mp4 (the up-scaled video), summary.json (frames by outcome, rate, latency) and demo.png (input,
     bicubic, clesr and the ground truth of one frame side by side).
     """
-    import cv2
-
     from clesr.engines.common.errors import SinkError
     from clesr.engines.common.files import WriteRule, write_file
+    from clesr.engines.common.png import png_bytes
     from clesr.pipeline.sinks.registry import open_sink
     from clesr.pipeline.sources.registry import open_source
     from clesr.tools.live_run import Stream, run_live
@@ -70,7 +69,7 @@ def demo(options: DemoOptions) -> None:
     video = open_sink(str(folder / "demo.mp4"), codec="h264", fps=source.info.fps, rule=rule)
     run_live([settings], [Stream(settings, source, [video])])
     log.info(f"wrote {folder / 'summary.json'}")
-    write_file(picture, cv2.imencode(".png", draw())[1].tobytes(), rule)
+    write_file(picture, png_bytes(draw()), rule)
     log.info(f"wrote {picture}: input, bicubic, clesr and ground truth of one frame")
 
 

@@ -15,7 +15,7 @@ import rich_click as click
 
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import WriteRule, write_file
-from clesr.engines.models.registry import NETWORKS, SCALES
+from clesr.engines.models.registry import BASES, NETWORKS, SCALES, SKIPS
 from clesr.pipeline.settings import overwriting, setting
 from clesr.tools.common.console import progress_bar
 from clesr.tools.common.options import check_options, make_settings, read_toml, settings_options
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from clesr.tools.training.train import Trainer
 
 log = logging.getLogger(__name__)
-SKIPS = ("none", "add", "low", "all")
-BASES = ("none", "bicubic")
-OWN = ("densenet", "densenet-paper", "fast", "srcnn", "a+")
+OWN = (*NETWORKS.own, "densenet-paper", "a+")
 _network, _machine = (partial(setting, panel=panel) for panel in ("Network", "Machine and output"))
 RESULTS = ("checkpoint.pt", "log.csv", "recipe.toml", "weights.safetensors", "MODEL_CARD.md", "curves.png")
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.pipeline.sources.simulator.demo import read_options, whole
+from clesr.pipeline.sources.simulator.demo import read_options, whole_option
 from clesr.pipeline.sources.simulator.phantom import Phantom
 
-OPTIONS = {"size": whole(512, 64, 1024), "images": whole(16, 1, 1000), "seed": whole(0, 0)}
+OPTIONS = {
+    "size": whole_option(512, 64, 1024),
+    "images": whole_option(16, 1, 1000),
+    "seed": whole_option(0, 0),
+}
 FOV_UM = (130.0, 320.0)
 FPS = 12.0
 FRAMES = 1200  # of each scene, out of which one is taken

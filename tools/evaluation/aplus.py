@@ -28,7 +28,7 @@ from clesr.engines.common.processor import cpu_name
 from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import Engine, EngineInfo
 from clesr.engines.models.registry import SCALES
-from clesr.engines.models.safetensors_file import Shape, parse_metadata, read_file, read_header
+from clesr.engines.models.safetensors_file import Shape, parse_metadata, read_file, read_tensors_header
 from clesr.engines.worker import WorkerEngine
 
 ARCHITECTURE = "a+"
@@ -99,7 +99,7 @@ class APlus:
 
 def load(path: Path) -> APlus:
     """The A+ in ``path``; raises WeightsError where it holds none."""
-    header = read_header(path)
+    header = read_tensors_header(path)
     if METADATA_KEY not in header.metadata:
         raise WeightsError(f"{path} holds no A+ regressors; train them with --architecture a+")
     about = parse_metadata(path, header.metadata[METADATA_KEY], About)
@@ -143,7 +143,7 @@ def open_aplus(model: APlus, shape: tuple[int, int]) -> Engine:
 def is_aplus(path: Path) -> bool:
     """Whether ``path`` is a safetensors file of A+ regressors."""
     try:
-        return METADATA_KEY in read_header(path).metadata
+        return METADATA_KEY in read_tensors_header(path).metadata
     except WeightsError:
         return False
 

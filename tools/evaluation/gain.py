@@ -10,7 +10,7 @@ from torch import nn
 
 from clesr.engines.common.image import Pixels
 from clesr.engines.common.resample import quantise, resize
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.tools.data.pairs import Pair
 from clesr.tools.evaluation.metrics import psnr
 
@@ -26,4 +26,4 @@ def gain_over_bicubic(run: Callable[[Pixels], Pixels], pairs: Sequence[Pair]) ->
 
 def upscale_image(module: nn.Module, lr: Pixels) -> Pixels:
     """The SR image (sH, sW) uint8 of ``lr`` (H, W) uint8, in FP32 on the module's device."""
-    return np.asarray(upscale(module, lr, device=str(next(module.parameters()).device)), np.uint8)
+    return np.asarray(reference_image(module, lr, device=str(next(module.parameters()).device)), np.uint8)

@@ -23,10 +23,10 @@ from pydicom.uid import (
 )
 
 from clesr import __version__
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still
 from clesr.tools.export.dicom_video import Form
-from clesr.tools.export.mp4 import FPS
 from clesr.tools.export.patient import Patient
 
 MAKER = "clesr"
@@ -219,7 +219,7 @@ def _add_frames(dataset: Dataset, shown: Sequence[Still], sop_class: UID, fps: f
     dataset.NumberOfFrames = len(shown)
     times = [still.time_ns for still in shown]
     if sop_class == VideoEndoscopicImageStorage:
-        mean = (times[-1] - times[0]) / max(1, len(times) - 1) or 1e9 / (fps or FPS)
+        mean = (times[-1] - times[0]) / max(1, len(times) - 1) or 1e9 / (fps or ASSUMED_FPS)
         dataset.FrameIncrementPointer = 0x00181063
         dataset.FrameTime = _decimal(mean / 1e6)
         dataset.CineRate = max(1, round(1e9 / mean))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import sync
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import FINEST, VideoWriter, choose_encoding
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.mp4 import FPS, fitted
+from clesr.tools.export.mp4 import fitted
 
 CODECS = ("h264", "hevc")
 LARGEST = 2**32 - 4  # bytes of a fragment
@@ -81,7 +82,7 @@ def encode(
     """``stills`` of one size as an MP4 at ``path``, at their times, and what was shown, without pixels. 16-bit images
     keep their top 8 bits, odd sides get one more row or column."""
     writer, shown, origin, syntax = None, [], 0, SYNTAXES[0]
-    fps = clip.fps or FPS
+    fps = clip.fps or ASSUMED_FPS
     measured, last = 0, -1
     for still in stills:
         image = fitted(still.image, "h264")

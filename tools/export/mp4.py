@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.view import eight_bits
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import FINEST, Encoding, VideoWriter, check_codec, choose_encoding
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
-
-FPS = 25.0  # where the recording cannot tell; only the length of the last image depends on it
 
 
 class Mp4Exporter:
@@ -47,7 +46,7 @@ class Mp4Exporter:
             if writer is None:
                 shape = image.shape[0], image.shape[1]
                 writer = VideoWriter(
-                    temporary, _encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or FPS,
+                    temporary, _encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or ASSUMED_FPS,
                     container={"movflags": "faststart"}, metadata=_tags(clip),
                     pixel_aspect=clip.pixel_aspect,
                 )  # fmt: skip

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import tifffile
 
 from clesr import __version__
 from clesr.pipeline.frame import Image
+from clesr.pipeline.video.ome_xml import ome_xml
 from clesr.tools.export.burn_in import WARNING
 from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
@@ -89,16 +89,9 @@ def _description(clip: Clip, image: Image, times: list[float], interval: float |
         "Description": "; ".join(filter(None, [*words, *clip.edits, clip.notes, WARNING])),
         "Plane": {"DeltaT": times, "DeltaTUnit": ["s"] * count},
     }
-    if clip.pixel_um is not None:
-        metadata |= {"PhysicalSizeX": clip.pixel_um, "PhysicalSizeXUnit": "µm"}
-        metadata |= {"PhysicalSizeY": clip.height_um, "PhysicalSizeYUnit": "µm"}
     if interval:
         metadata |= {"TimeIncrement": interval, "TimeIncrementUnit": "s"}
     if clip.started:
         metadata["AcquisitionDate"] = clip.started
-    # tifffile's own identifier would contain the address of the machine's network card.
-    document = tifffile.OmeXml(Creator=f"clesr {__version__}", UUID=str(uuid4()))
-    document.addimage(
-        image.dtype, (count, height, width), (count, 1, 1, height, width, 1), axes="TYX", **metadata
-    )
-    return str(document.tostring(declaration=True))
+    pixel = None if clip.pixel_um is None else (clip.pixel_um, clip.height_um)
+    return ome_xml(image.dtype, (count, height, width), pixel, metadata)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import cv2
-
-from clesr.engines.common.errors import SinkError, UsageError
+from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import numbered
+from clesr.engines.common.png import png_bytes
 from clesr.tools.export.burn_in import with_scale_bar
 from clesr.tools.export.clip import Clip
 from clesr.tools.export.files import Files
@@ -31,10 +30,7 @@ class PngExporter:
         for still in clip.stills:
             final = numbered(path, f"{still.number:06d}") if self.named_by_frame else path
             image = still.image if clip.pixel_um is None else with_scale_bar(still.image, clip.pixel_um)
-            done, data = cv2.imencode(".png", image)
-            if not done:
-                raise SinkError(f"{final}: the image {image.shape} {image.dtype} cannot be encoded as PNG")
-            files.begin(final).write_bytes(data.tobytes())
+            files.begin(final).write_bytes(png_bytes(image))
             mark = ", bicubic only" if still.bicubic else ""
             said.append(f"{final}: frame {still.number} at {still.time_ns / 1e9:.3f} s{mark}")
         return said

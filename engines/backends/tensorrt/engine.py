@@ -34,14 +34,14 @@ def candidates() -> list[EngineCandidate]:
     """The first NVIDIA GPU."""
     return [
         EngineCandidate(
-            name="tensorrt", kind="cuda", device=gpu_name(), precision=PRECISION, rank=RANK, reason=why_not(),
+            name="tensorrt", kind="cuda", device=gpu_name(), precision=PRECISION, rank=RANK, reason=why_no_tensorrt(),
             present=torch.cuda.is_available(), install="" if _installed() else _install(),
             library=tensorrt_build.library(), open=open_tensorrt, wait=to_build_first,
         )
     ]  # fmt: skip
 
 
-def why_not() -> str:
+def why_no_tensorrt() -> str:
     """Why TensorRT cannot run here; empty where it may."""
     if not torch.cuda.is_available():
         return NO_GPU
@@ -118,7 +118,7 @@ def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = No
 
     Raises EngineError where the GPU cannot run ``model`` at ``shape``.
     """
-    reason = why_not()
+    reason = why_no_tensorrt()
     if reason:
         raise EngineError(f"the tensorrt engine cannot start: {reason}")
     if level_names(model.module):

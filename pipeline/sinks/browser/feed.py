@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 
 from clesr.engines.common.errors import SinkError
+from clesr.engines.common.png import png_bytes
 from clesr.engines.common.processor import schedule
 from clesr.pipeline.display.pace import SHARE, DrawingPace
 from clesr.pipeline.frame import Image
@@ -29,17 +30,12 @@ PNG = [
 
 def encode(image: Image, quality: int) -> bytes:
     """``image``, (H, W) or (H, W, 3) uint8, as PNG for a ``quality`` of 0, else as JPEG of that quality."""
-    if quality:
-        sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-        form, options = (
-            ".jpg",
-            [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling],
-        )
-    else:
-        form, options = ".png", PNG
-    done, data = cv2.imencode(form, image, options)
+    if not quality:
+        return png_bytes(image, PNG)
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
     if not done:
-        raise SinkError(f"a picture of {image.shape} cannot be encoded as {form}")
+        raise SinkError(f"a picture of {image.shape} cannot be encoded as JPEG")
     return data.tobytes()
 
 

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import cv2
 import msgspec
 
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
 from clesr.engines.common.image import Pixels
+from clesr.engines.common.png import png_bytes
 from clesr.pipeline.controls import Controls
 from clesr.pipeline.display.compose import compose, shown_check, worst_tile
 from clesr.pipeline.display.overlay import Canvas, Scale, legend
@@ -172,8 +172,7 @@ def facts_of(result: Result, look: ViewState) -> dict[str, Any]:
 
 def _address_of(image: Pixels | Canvas) -> str:
     """``image``, (H, W) or (H, W, 3) blue-green-red, as an address that has it in itself."""
-    _, data = cv2.imencode(".png", image)
-    return "data:image/png;base64," + b64encode(data.tobytes()).decode()
+    return "data:image/png;base64," + b64encode(png_bytes(image)).decode()
 
 
 def _away(status: Status) -> str:

@@ -23,9 +23,9 @@ from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.dicom_file import DicomFile
 from clesr.pipeline.sources.images.dicom_levels import FrameLevels
 from clesr.pipeline.sources.images.dicom_pixels import StoredFrame, check_syntax, decode_frame, is_video
-from clesr.pipeline.sources.images.dicom_stated import pixel_aspect, rescales, stated_windows, times_of
+from clesr.pipeline.sources.images.dicom_stated import aspect_in_header, rescales, stated_windows, times_of
 from clesr.pipeline.sources.images.dicom_video import DicomVideo
-from clesr.pipeline.sources.images.gray import NEEDS_WINDOW, Values, luma
+from clesr.pipeline.sources.images.gray import NEEDS_WINDOW, Values, luma_of_colour
 from clesr.pipeline.sources.images.indexed import IndexedSource, Note, chosen, tell, timed
 from clesr.pipeline.sources.images.unreadable import UnreadableImage
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
@@ -66,7 +66,7 @@ def _video(path: Path, options: SourceOptions) -> Source | None:
         count = int(file.dataset.get("NumberOfFrames", 1) or 1)
         own = times_of(file.dataset, count) if 1 < count <= MOST_FRAMES else None
         times = timed(own, count, str(path), options) if options.fps is not None else own
-        return DicomVideo(path, file, times, options, pixel_aspect(file.dataset))
+        return DicomVideo(path, file, times, options, aspect_in_header(file.dataset))
 
 
 class DicomImages:
@@ -115,7 +115,7 @@ class DicomImages:
         self._find_frames(max(1, int(header.get("NumberOfFrames", 1) or 1)))
         self._take_levels(header, options)
         self.times = times_of(header, self._stated)
-        self.pixel_aspect = pixel_aspect(header) or Fraction(1)
+        self.pixel_aspect = aspect_in_header(header) or Fraction(1)
 
     def _take_levels(self, header: Dataset, options: SourceOptions) -> None:
         palette = self._kind == "PALETTE COLOR"
@@ -215,7 +215,7 @@ class DicomImages:
                 f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels in place of those stated"
             )
         if self._kind == "PALETTE COLOR":
-            return luma(
+            return luma_of_colour(
                 apply_color_lut(np.asarray(pixels, pixels.dtype.newbyteorder("=")), self._file.dataset),
                 blue_first=False,
             )
@@ -223,7 +223,7 @@ class DicomImages:
             if luma_first:
                 return self._levels.image(self._numbers(pixels[..., 0]), index)
             planes = [self._levels.image(self._numbers(pixels[..., sample]), index) for sample in range(3)]
-            return luma(np.stack(planes, -1), blue_first=False)
+            return luma_of_colour(np.stack(planes, -1), blue_first=False)
         return self._levels.image(self._numbers(pixels if pixels.ndim == 2 else pixels[..., 0]), index)
 
     def _numbers(self, pixels: NDArray[Any]) -> NDArray[Any]:

@@ -104,7 +104,7 @@ def _listed_times(header: Dataset, count: int) -> FrameTimes | None:
     return FrameTimes.listed([time / 1000 for time in accumulate([0.0, *steps[1:]])])
 
 
-def pixel_aspect(header: Dataset) -> Fraction | None:
+def aspect_in_header(header: Dataset) -> Fraction | None:
     """Width of a pixel over its height, None where it is not stated. The standard names the height first."""
     group = _group(header, "PixelMeasuresSequence")
     stated = [group.get("PixelSpacing"), *(header.get(name) for name in (*_SPACINGS, "PixelAspectRatio"))]

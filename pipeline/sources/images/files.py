@@ -134,7 +134,7 @@ def natural_key(path: Path) -> list[str | int]:
     return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]
 
 
-def open_part(file: Path, options: SourceOptions) -> Images:
+def open_images_of(file: Path, options: SourceOptions) -> Images:
     """The images of ``file``, whatever its name says. Raises SourceError, UnreadableImage and OSError."""
     with file.open("rb") as opened:
         begin = opened.read(4)
@@ -223,7 +223,7 @@ class ImageFolder:
     def _look(self, file: Path) -> tuple[_Part, set[str]]:
         """What ``file`` has, and the names of the files that belong to it."""
         try:
-            images = open_part(file, self._options)
+            images = open_images_of(file, self._options)
         except UsageError:
             raise
         except ClesrError as error:
@@ -290,7 +290,7 @@ class ImageFolder:
     def _images(self, number: int) -> Images:
         if number not in self._open:
             try:
-                self._open[number] = open_part(self._parts[number].file, self._options)
+                self._open[number] = open_images_of(self._parts[number].file, self._options)
             except ClesrError as error:
                 raise UnreadableImage(str(error)) from error
             if len(self._open) > OPEN_PARTS:

@@ -95,7 +95,7 @@ def windowed(image: Image, low: float, high: float) -> NDArray[np.uint16]:
 NEEDS_WINDOW = "say which of their values are black and white: --window LOW,HIGH"
 
 
-def luma(pixels: NDArray[Any], *, blue_first: bool) -> Image:
+def luma_of_colour(pixels: NDArray[Any], *, blue_first: bool) -> Image:
     """(H, W) of colour (H, W, 3 or more), of which what is behind the third sample is left out."""
     code = cv2.COLOR_BGR2GRAY if blue_first else cv2.COLOR_RGB2GRAY
     colour = np.ascontiguousarray(pixels[..., :3])
@@ -110,7 +110,7 @@ def gray(pixels: NDArray[Any], *, blue_first: bool) -> Image:
     if pixels.ndim == 3 and pixels.shape[2] in (1, 2):
         pixels = pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        return luma(unsigned(pixels), blue_first=blue_first)
+        return luma_of_colour(unsigned(pixels), blue_first=blue_first)
     if pixels.ndim != 2:
         raise UnreadableImage(f"its pixels have the form {pixels.shape}, not that of an image")
     return unsigned(pixels)

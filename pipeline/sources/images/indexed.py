@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.clock import ASSUMED_FPS, SYSTEM, Clock
 from clesr.engines.common.errors import EndOfSource, UsageError
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Corrupt, Frame, Image
@@ -20,7 +20,6 @@ from clesr.pipeline.sources.registry import SourceOptions
 
 log = logging.getLogger(__name__)
 ValueRange = tuple[float, float]
-DEFAULT_FPS = 25.0  # of images without times
 
 
 class Note(NamedTuple):
@@ -67,10 +66,10 @@ def timed(own: FrameTimes | None, count: int, name: str, options: SourceOptions)
         return own
     tell(
         name,
-        [Note(logging.INFO, f"states no times that rise: taken as {DEFAULT_FPS:g} frames/s (--fps)")],
+        [Note(logging.INFO, f"states no times that rise: taken as {ASSUMED_FPS:g} frames/s (--fps)")],
         options,
     )
-    return FrameTimes.constant(DEFAULT_FPS, count)
+    return FrameTimes.constant(ASSUMED_FPS, count)
 
 
 def chosen(option: str, what: str, given: int | None, count: int, name: str) -> int:

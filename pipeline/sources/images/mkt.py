@@ -34,7 +34,7 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
     with told_as(SourceError, f"{path}: cannot be opened ({WHY}); check the path"):
         file = path.open("rb")
     with on_error(file.close):
-        fps, shape = parse_header(file.read(HEADER), str(path))
+        fps, shape = parse_mkt_header(file.read(HEADER), str(path))
         size = 2 * math.prod(shape)
         whole, rest = divmod(path.stat().st_size - HEADER + GAP, size + GAP)
         if not whole:
@@ -63,7 +63,7 @@ def open_mkt(path: str | Path, options: SourceOptions = DEFAULTS) -> IndexedSour
     )
 
 
-def parse_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
+def parse_mkt_header(header: bytes, name: str) -> tuple[float, tuple[int, int]]:
     """Frames a second and (H, W). Raises SourceError where they are not those of a recording."""
     if len(header) < HEADER:
         raise SourceError(f"{name} has {len(header)} bytes, less than the {HEADER} of a Cellvizio header")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.pipeline.frame import Image
-from clesr.pipeline.sources.images.gray import luma
+from clesr.pipeline.sources.images.gray import luma_of_colour
 from clesr.pipeline.sources.images.unreadable import UnreadableImage
 
 _SPACE = rb"(?:\s|#[^\n\r]*[\n\r])"
@@ -71,7 +71,7 @@ def read_pnm(data: bytes) -> Image:
     image = _spread(values.reshape(height, width, samples), maximum)
     if kind in (1, 4):  # where 1 is black
         image = np.invert(image)
-    return luma(image, blue_first=False) if samples == 3 else np.ascontiguousarray(image[..., 0])
+    return luma_of_colour(image, blue_first=False) if samples == 3 else np.ascontiguousarray(image[..., 0])
 
 
 def _spread(values: NDArray[np.unsignedinteger], maximum: int) -> Image:

@@ -26,8 +26,8 @@ from clesr.pipeline.sources.images.tiff_axes import find_planes
 from clesr.pipeline.sources.images.tiff_file import (
     aspect_stated,
     open_file,
-    orientation_of,
     page_of,
+    page_orientation,
     pages_of,
 )
 from clesr.pipeline.sources.images.tiff_page import (
@@ -92,7 +92,7 @@ class TiffStack:
             stack = _PlaneStack(tiff, first, stated, path, options.window)
             self._read, self._missing = stack.image, stack.missing
             numbers, total = range(stack.whole), stack.whole
-        self._lying = orientation_of(first)
+        self._lying = page_orientation(first)
         self._check(first, pages.total)
         planes = find_planes(tiff, numbers, total, path, options)
         shown = choose_planes(planes, channels_of(first), options, str(path))
@@ -196,7 +196,7 @@ class _PlaneStack:
         pixels = np.frombuffer(data, self._dtype).reshape(self._shape)
         pixels = np.moveaxis(pixels, 0, -1) if self._planar else pixels
         image = image_of(pixels, self._page, sample=self.sample, window=self._window)
-        return turned(image, orientation_of(self._page))
+        return turned(image, page_orientation(self._page))
 
 
 def planes_of_one_page(tiff: tifffile.TiffFile, pages: int) -> int:

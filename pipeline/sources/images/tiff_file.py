@@ -106,7 +106,7 @@ def _chain_is_cut(tiff: tifffile.TiffFile, page: Any) -> bool:
     return len(after) < form.offsetsize or struct.unpack(form.offsetformat, after)[0] != 0
 
 
-def orientation_of(page: Any, other: int = 1) -> int:
+def page_orientation(page: Any, other: int = 1) -> int:
     """How ``page`` lies, 1 to 8: as the first of its file, ``other``, where it says nothing itself; 1 for what is none
     of these."""
     tag = page.tags.get(274)

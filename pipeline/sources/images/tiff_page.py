@@ -15,8 +15,8 @@ from clesr.engines.common.errors import MissingDependencyError
 from clesr.engines.common.limits import size_problem
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.images.embedded import stated_shape
-from clesr.pipeline.sources.images.gray import Values, from_cmyk, luma, turned, unsigned
-from clesr.pipeline.sources.images.tiff_file import orientation_of
+from clesr.pipeline.sources.images.gray import Values, from_cmyk, luma_of_colour, turned, unsigned
+from clesr.pipeline.sources.images.tiff_file import page_orientation
 from clesr.pipeline.sources.images.unreadable import UnreadableImage
 
 # Each strip or tile unpacks into memory for its pixels, or fails.
@@ -60,7 +60,7 @@ def read_page(
     pixels = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
         pixels = np.moveaxis(pixels, 0, -1)
-    return turned(image_of(pixels, page, sample=sample, window=window), orientation_of(page, lying))
+    return turned(image_of(pixels, page, sample=sample, window=window), page_orientation(page, lying))
 
 
 def needs_imagecodecs(page: Any) -> bool:
@@ -149,7 +149,7 @@ def image_of(
     if pixels.ndim != 3:
         raise UnreadableImage(f"its pixels have the form {pixels.shape}, not that of an image")
     if kind == PHOTOMETRIC.SEPARATED and pixels.shape[2] >= 4:
-        return luma(from_cmyk(unsigned(pixels)), blue_first=False)
+        return luma_of_colour(from_cmyk(unsigned(pixels)), blue_first=False)
     if kind in (PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR) and pixels.shape[2] >= 3:
         return _of_colour(pixels, page, window)
     return values_of(page, window).image(pixels[..., min(sample, pixels.shape[2] - 1)])
@@ -160,7 +160,7 @@ def _of_colour(pixels: NDArray[Any], page: Any, window: tuple[float, float] | No
         return values_of(page, window).image(pixels[..., 0])  # Y is gray
     values = values_of(page, window)
     planes = np.stack([values.image(pixels[..., sample]) for sample in range(3)], -1)
-    image = luma(planes, blue_first=False)
+    image = luma_of_colour(planes, blue_first=False)
     return np.invert(image) if page.photometric == PHOTOMETRIC.SEPARATED else image
 
 
@@ -173,4 +173,4 @@ def _of_palette(pixels: NDArray[Any], colormap: NDArray[Any]) -> Image:
     if int(pixels.max(initial=0)) >= len(colours):
         raise UnreadableImage(f"its palette has {len(colours)} colours, and its pixels want more")
     colours = (colours >> 8).astype(np.uint8) if pixels.dtype.itemsize == 1 else colours
-    return luma(colours[pixels.astype(np.intp)], blue_first=False)
+    return luma_of_colour(colours[pixels.astype(np.intp)], blue_first=False)

@@ -37,7 +37,7 @@ class DemoOption:
     allowed: str
 
 
-def whole(default: int | None, low: int, high: int | None = None) -> DemoOption:
+def whole_option(default: int | None, low: int, high: int | None = None) -> DemoOption:
     """A whole number from ``low`` to ``high``."""
     allowed = f"a whole number from {low}" + (" up" if high is None else f" to {high}")
     return DemoOption(default, whole_number, lambda v: low <= v and (high is None or v <= high), allowed)
@@ -50,19 +50,19 @@ def number(default: float, low: float, high: float) -> DemoOption:
 
 
 OPTIONS: Mapping[str, DemoOption] = {
-    "size": whole(256, 64, 1024),
+    "size": whole_option(256, 64, 1024),
     "fps": DemoOption(
         Fraction(12),
         rational_number,
         lambda v: Fraction(1, 10) <= v <= 1000,
         "a rate from 0.1 to 1000, as 12.5 or 30000/1001",
     ),
-    "seed": whole(0, 0),
+    "seed": whole_option(0, 0),
     "drop": number(0.0, 0.0, 0.9),
     "bits": DemoOption(8, whole_number, lambda v: v in (8, 16), "8 or 16"),
     "noise": number(1.0, 0.0, 10.0),
     "fov": number(FOV_UM, 100.0, 600.0),
-    "frames": whole(None, 1),
+    "frames": whole_option(None, 1),
     "pace": DemoOption("live", str, lambda v: v in ("live", "max"), "live or max"),
 }
 

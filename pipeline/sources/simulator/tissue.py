@@ -87,7 +87,7 @@ def _warp_maps(rng: np.random.Generator, n: int, pitch: float) -> tuple[Plane, P
 
 
 def _cell_maps(
-    rng: np.random.Generator, n: int, pitch: float, cells: NDArray[np.float64], maps: tuple[Plane, Plane]
+    n: int, pitch: float, cells: NDArray[np.float64], maps: tuple[Plane, Plane]
 ) -> tuple[Plane, Plane, NDArray[np.int32]]:
     """Distance to the nearest cell border and to the cell's centre, um, and the cell's label, each (n, n)."""
     seeds = np.ones((n, n), np.uint8)
@@ -111,7 +111,7 @@ def render_tissue(rng: np.random.Generator, n: int, pitch: float, crypts: list[C
     over a hundred micrometres with the pressure and depth of the probe. Not yet blurred.
     """
     maps = _warp_maps(rng, n, pitch)
-    edge, centre, labels = _cell_maps(rng, n, pitch, place_cells(rng, n * pitch, crypts), maps)
+    edge, centre, labels = _cell_maps(n, pitch, place_cells(rng, n * pitch, crypts), maps)
     tissue = _cells(rng, pitch, edge, centre, labels)
     for crypt in crypts:
         _draw_crypt(rng, tissue, crypt, pitch, maps)

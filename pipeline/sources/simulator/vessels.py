@@ -82,7 +82,7 @@ def _grow_tree(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> 
     aim = centre + rng.uniform(-0.2, 0.2, 2) * extent - start
     trunk = _walk(rng, start, float(np.arctan2(aim[1], aim[0])), extent, crypts)
     radius = rng.uniform(3.4, 4.6)
-    paths = [_path(rng, trunk, np.full(len(trunk), radius))]
+    paths = [_path(trunk, np.full(len(trunk), radius))]
     for _ in range(int(rng.integers(1, 3))):
         split = int(rng.uniform(0.35, 0.7) * len(trunk))
         ahead = trunk[split] - trunk[split - 3]
@@ -90,7 +90,7 @@ def _grow_tree(rng: np.random.Generator, extent: float, crypts: list[Crypt]) -> 
         heading = float(np.arctan2(ahead[1], ahead[0]) + turn)
         branch = _walk(rng, trunk[split], heading, extent, crypts)
         radii = np.r_[np.full(split, radius), np.full(len(branch), 0.8 * radius)]
-        paths.append(_path(rng, np.concatenate([trunk[:split], branch]), radii))
+        paths.append(_path(np.concatenate([trunk[:split], branch]), radii))
     circuit = max(len(p.points) for p in paths) * STEP_UM
     gaps = rng.uniform(*SPACING_UM, int(circuit / SPACING_UM[0]))
     starts = np.cumsum(gaps)
@@ -131,7 +131,7 @@ def _walk(
     return np.array(points)
 
 
-def _path(rng: np.random.Generator, points: NDArray[np.float64], radii: NDArray[np.float64]) -> FlowPath:
+def _path(points: NDArray[np.float64], radii: NDArray[np.float64]) -> FlowPath:
     ahead = np.gradient(points, axis=0)
     angles = np.rint(np.arctan2(ahead[:, 1], ahead[:, 0]) * ANGLES / (2 * np.pi)).astype(np.intp) % ANGLES
     return FlowPath(points, angles, radii)

@@ -19,7 +19,7 @@ from clesr.engines.guidance import Guidance, guide
 from clesr.engines.models.layers import BicubicUp
 from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import Descriptor, Model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.worker import WorkerEngine
 from clesr.pipeline.frame import Image
 
@@ -64,7 +64,7 @@ def test_openvino_equals_torch(name: str, shape: tuple[int, int]) -> None:
     try:
         for dtype in (np.uint8, np.uint16, np.uint8):  # one engine serves both, in any order
             lr = random_image(shape, dtype)
-            sr, reference = run(engine, lr), upscale(model.module, lr)
+            sr, reference = run(engine, lr), reference_image(model.module, lr)
             assert sr.dtype == dtype
             assert sr.shape == engine.info.sr_shape == (shape[0] * model.scale, shape[1] * model.scale)
             assert sr.flags.c_contiguous
@@ -85,7 +85,7 @@ def test_each_frame_gets_the_network_that_it_was_told_for(name: str, precision: 
     trust = random_image(ODD, seed=3).astype(np.uint8)
     told = [Guidance(np.full(5, value, np.float32), trust) for value in (0.0, 1.5, 1.5, 0.1)]
     told += [Guidance(told[1].levels, np.zeros(ODD, np.uint8)), guide(lr)]
-    references = [upscale(model.module, lr, one).astype(int) for one in told]
+    references = [reference_image(model.module, lr, one).astype(int) for one in told]
     try:
         found = []
         for number, one in enumerate([*told, None]):
@@ -100,7 +100,7 @@ def test_each_frame_gets_the_network_that_it_was_told_for(name: str, precision: 
         assert difference.max() <= most
         assert difference.mean() <= mean
     assert len({reference.tobytes() for reference in references}) == 5, "of six, two of which are the same"
-    bicubic = upscale(BicubicUp(model.scale), lr).astype(int)
+    bicubic = reference_image(BicubicUp(model.scale), lr).astype(int)
     assert np.abs(references[4] - bicubic).max() <= 1
 
 
@@ -117,7 +117,7 @@ def test_bf16_leaves_the_bicubic_image_alone(name: str, scale: int) -> None:
     engine = open_openvino(model, (16, 24), None, device="cpu", precision="bf16")
     sr = run(engine, lr)
     engine.close()
-    reference = upscale(model.module, lr)
+    reference = reference_image(model.module, lr)
     assert (sr != reference).mean() < 0.01
     assert np.abs(sr.astype(int) - reference).max() <= 1
 
@@ -188,7 +188,7 @@ def levels_model(add: float) -> Model:
 def test_outputs_are_rounded_and_clipped(add: float) -> None:
     lr = np.arange(256, dtype=np.uint8).reshape(16, 16)
     expected = np.clip(np.rint(np.tile(lr, (2, 2)) + add), 0, 255)
-    np.testing.assert_array_equal(upscale(levels_model(add).module, lr), expected)
+    np.testing.assert_array_equal(reference_image(levels_model(add).module, lr), expected)
     engine = open_openvino(levels_model(add), (16, 16), None, device="cpu", precision="fp32")
     np.testing.assert_array_equal(run(engine, lr), expected)
     engine.close()
@@ -202,7 +202,7 @@ def test_every_level_comes_through_unchanged(dtype: type) -> None:
     engine = open_openvino(model, (lr.shape[0], 256), None, device="cpu", precision="fp32")
     expected = np.tile(lr, (2, 2))
     np.testing.assert_array_equal(run(engine, lr), expected)
-    np.testing.assert_array_equal(upscale(model.module, lr), expected)
+    np.testing.assert_array_equal(reference_image(model.module, lr), expected)
     engine.close()
 
 
@@ -236,5 +236,5 @@ def test_torch_on_cuda_equals_torch_on_cpu() -> None:
     model = MODELS["densenet x4"]
     engine = open_torch(model, (24, 32), None, device="cuda")
     lr = random_image((24, 32))
-    assert np.abs(run(engine, lr).astype(int) - upscale(model.module, lr)).max() <= 1
+    assert np.abs(run(engine, lr).astype(int) - reference_image(model.module, lr)).max() <= 1
     engine.close()

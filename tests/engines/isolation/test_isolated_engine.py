@@ -38,7 +38,7 @@ from clesr.pipeline.frame import Frame, Image, Outcome
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.live_engine import WORKED_S
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.prepare import Prepare, Window
+from clesr.pipeline.prepare import IntensityWindow, Prepare
 from clesr.pipeline.session.manifest import RecorderSettings
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
@@ -196,7 +196,7 @@ def test_an_engine_that_hangs_when_opened_ends_no_live_view(monkeypatch: pytest.
             if result.outcome is Outcome.UPSCALED:
                 upscaled.set()
 
-    run = Pipeline(Clockwork(), opener, [Screen()], scale=2, prepare=Prepare(window=Window("full")))
+    run = Pipeline(Clockwork(), opener, [Screen()], scale=2, prepare=Prepare(window=IntensityWindow("full")))
     thread = threading.Thread(target=run.run)
     thread.start()
     try:
@@ -321,7 +321,7 @@ def test_killed_at_random_it_is_back_each_time_and_raw_is_complete(tmp_path: Pat
         source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), settings=RecorderSettings()
     )
     run = Pipeline(
-        source, opened, [views], scale=2, prepare=Prepare(window=Window("full")), recorder=recorder
+        source, opened, [views], scale=2, prepare=Prepare(window=IntensityWindow("full")), recorder=recorder
     )
     run.start_recording(tmp_path / "s")
     thread = threading.Thread(target=run.run)

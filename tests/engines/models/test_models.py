@@ -1,4 +1,4 @@
-"""The networks against DESIGN's figures and against independent computations in NumPy."""
+"""The networks against the papers' figures and against independent computations in NumPy."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 from clesr.engines.factory import engines, open_engine
 from clesr.engines.models.registry import NETWORKS, carries_image
 from clesr.engines.models.weights import load_model, shipped
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.engines.selftest import probe_image
 
 SHAPE = 15, 22  # LR pixels
@@ -40,7 +40,7 @@ def test_every_engine_computes_what_the_reference_does(stem: str) -> None:
     name, _, scale = stem.rpartition("-x")
     model = load_model(shipped()[name, int(scale)])
     lr = probe_image(*SHAPE)
-    reference = upscale(model.module, lr)
+    reference = reference_image(model.module, lr)
     for candidate in engines():
         if not candidate.available or (candidate.precision == "bf16" and not carries_image(model.module)):
             continue

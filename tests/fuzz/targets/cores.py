@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from bundles import draw_bundle
 
-from clesr.pipeline.cores.calibration import BundleFacts, encode, load_cores
+from clesr.pipeline.cores.calibration import BundleFacts, encode_cores, load_cores
 from clesr.pipeline.cores.removal import CoreRemoval
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target
@@ -43,7 +43,7 @@ class Cores(Target):
 
     def seeds(self) -> list[bytes]:
         corner = np.array([[0, 0], [7, 0], [0, 7]])
-        least = encode(
+        least = encode_cores(
             BundleFacts(shape=(8, 8), spacing=7.0),
             places=corner,
             flat=np.ones(3),

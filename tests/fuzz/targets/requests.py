@@ -16,7 +16,7 @@ from browser_view import Subject
 from uvicorn.server import ServerState
 
 from clesr.pipeline.metrics.server import _Handler
-from clesr.pipeline.session.listing import SessionListing
+from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.sinks.browser.channel import Channel
 from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.server import BoundedHttp, BoundedSocket

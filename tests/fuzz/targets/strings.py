@@ -14,7 +14,7 @@ from clesr.pipeline.controls.action import assign_keys, parse_key
 from clesr.pipeline.metrics.server import parse_listen as parse_metrics
 from clesr.pipeline.operator.operator import checked_name
 from clesr.pipeline.operator.registry import all_actions
-from clesr.pipeline.prepare import Roi, Window, stretch
+from clesr.pipeline.prepare import IntensityWindow, Roi, stretch
 from clesr.pipeline.sinks.browser.door import Door, parse_listen
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sinks.zeromq import parse_address
@@ -88,7 +88,7 @@ def _key(text: str) -> None:
 
 
 def _window(text: str) -> None:
-    window = Window.parse(text)
+    window = IntensityWindow.parse(text)
     if window.mode == "fixed":
         stretch(np.zeros((2, 2), np.uint8), window.low, window.high)
 

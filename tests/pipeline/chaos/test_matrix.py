@@ -24,7 +24,7 @@ from clesr.pipeline.display.alerts import method_alert, signal_alert
 from clesr.pipeline.frame import Frame, Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.prepare import Prepare, Window
+from clesr.pipeline.prepare import IntensityWindow, Prepare
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.format import Record
 from clesr.pipeline.session.manifest import RecorderSettings
@@ -148,7 +148,7 @@ def try_out(fault: str, expected: Expected, folder: Path) -> Tried:
         lambda shape: faulty_engine(FakeEngine(shape), plan),
         [FaultySink(screen, plan), other],
         scale=2,
-        prepare=Prepare(window=Window("full")),
+        prepare=Prepare(window=IntensityWindow("full")),
         recorder=recorder,
     )
     run.start_recording(folder / "s")

@@ -21,10 +21,11 @@ from support import ManualClock, Step, until
 from clesr.pipeline.frame import Frame, Image, Outcome, Result, Times
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.manifest import RecorderSettings
+from clesr.pipeline.session.preroll import AT_ONCE
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.repair import repair
-from clesr.pipeline.session.segments import AT_ONCE, Segments
+from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, MatroskaFile
 from clesr.pipeline.session.writer import SessionWriter

@@ -12,7 +12,7 @@ import pytest
 from session_runs import frames, noise, record
 
 from clesr.pipeline.session.format import SessionError
-from clesr.pipeline.session.listing import SessionListing
+from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.session.verify import verify
 
 

@@ -14,12 +14,12 @@ from support import Step, until
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import WriteRule
+from clesr.pipeline import alarms
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import Corrupt, Outage
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.session import segments
-from clesr.pipeline.session.format import SessionError
-from clesr.pipeline.session.notes import NOTES
+from clesr.pipeline.session import preroll
+from clesr.pipeline.session.format import NOTES, SessionError
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.repair import repair
@@ -197,7 +197,7 @@ def test_notes_for_a_recording_whose_folder_is_taken_away_are_an_alarm(tmp_path:
 
 
 def test_notes_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "EARLY_NOTES", 3)
+    monkeypatch.setattr(preroll, "EARLY_NOTES", 3)
     done: list[NoteFuture] = []
 
     def script() -> Iterator[Step]:
@@ -292,7 +292,7 @@ def test_an_alarm_stays_until_it_is_acknowledged(tmp_path: Path) -> None:
 def test_frames_that_go_on_to_be_missing_are_an_alarm_again_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again_ns: int, again: bool
 ) -> None:
-    monkeypatch.setattr(segments, "AGAIN_NS", again_ns)
+    monkeypatch.setattr(alarms, "AGAIN_NS", again_ns)
     encode, broken = ImageEncoder.encode, [False]
 
     def breaking(encoder: ImageEncoder, *arguments: Any, **options: Any) -> Any:
@@ -424,7 +424,7 @@ def test_frames_that_never_came_are_an_alarm_while_recording_and_again_where_it_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: list[Step], second: list[Step], words: str
 ) -> None:
     """In a live view that nobody records they are none."""
-    monkeypatch.setattr(segments, "AGAIN_NS", 0)
+    monkeypatch.setattr(alarms, "AGAIN_NS", 0)
 
     def alarmed() -> None:
         until(lambda: words in run.status().alarm)

@@ -19,10 +19,10 @@ from support import ManualClock, ScriptedSource, Step, until
 
 from clesr.engines.common.errors import SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outcome
-from clesr.pipeline.prepare import Prepare, Roi, Window
+from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi
 from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.preroll import AT_ONCE, IN_A_ROW, WITHIN_NS
 from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.segments import AT_ONCE, IN_A_ROW, WITHIN_NS
 from clesr.pipeline.session.verify import Certificate, verify
 
 PERIOD_S = 0.04
@@ -373,7 +373,7 @@ def test_a_frame_for_which_a_source_has_no_memory(tmp_path: Path, live: bool) ->
 
 
 def test_frames_that_the_region_of_interest_leaves_are_recorded_and_fail(tmp_path: Path) -> None:
-    prepare = Prepare(roi=Roi(2, 2, 10, 10), window=Window("full"))
+    prepare = Prepare(roi=Roi(2, 2, 10, 10), window=IntensityWindow("full"))
     found = record_from(tmp_path / "s", since(20, sized((8, 8))), prepare=prepare)
     assert found.outcomes[Outcome.FAILED] == 40
     assert [c.totals["raw"] for c in found.certificates] == [20, 40]

@@ -18,7 +18,7 @@ from support import FakeEngine, ListSink, ManualClock, Step, until
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
-from clesr.pipeline.prepare import Prepare, Roi, Window, stretch
+from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi, stretch
 from clesr.pipeline.session.commit import DEAD_NS
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
@@ -182,7 +182,7 @@ def test_hevc_keeps_every_image_and_vouches_for_the_coded_ones(tmp_path: Path) -
 
 
 def test_levels_are_recorded_and_make_the_same_image_again(tmp_path: Path) -> None:
-    prepare = Prepare(roi=Roi(2, 1, 10, 8), window=Window("percentile"))
+    prepare = Prepare(roi=Roi(2, 1, 10, 8), window=IntensityWindow("percentile"))
     record(tmp_path, frames(range(5), np.uint16), prepare=prepare)
     session = read_session(tmp_path)
     sr = {line.number: image for line, image in session.images("sr")}

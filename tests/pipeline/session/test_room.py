@@ -17,10 +17,10 @@ from support import FakeEngine, ListSink, ManualClock, Step
 
 from clesr.pipeline.frame import Frame, Image
 from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.session.commit import LOW_MIN, ROOM_MIN, DiskRoom
 from clesr.pipeline.session.format import LOW_DISK, EndedEarlyError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.repair import repair
-from clesr.pipeline.session.room import LOW_MIN, ROOM_MIN, DiskRoom
 from clesr.pipeline.session.verify import verify
 from clesr.tools.commands.verify import describe
 

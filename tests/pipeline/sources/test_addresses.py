@@ -16,7 +16,7 @@ from clesr.engines.common.addresses import split_options
 from clesr.engines.common.errors import ClesrError, SourceError, UsageError
 from clesr.engines.common.limits import parse_side
 from clesr.engines.common.numbers import decimal_number, rational_number, shortened, whole_number
-from clesr.pipeline.prepare import Roi, Window
+from clesr.pipeline.prepare import IntensityWindow, Roi
 from clesr.pipeline.sources.images import mkt
 from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.sources.registry import open_source
@@ -62,7 +62,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "size": lambda text: _size("/dev/video0", text),
     "pace": parse_pace,
     "roi": lambda text: Roi.parse(f"0,0,{text},8"),
-    "window": lambda text: Window.parse(f"{text},9"),
+    "window": lambda text: IntensityWindow.parse(f"{text},9"),
     "side": parse_side,
     "port": lambda text: parse_address(f"zmq+tcp://h:{text}"),
     "options": lambda text: split_options(f"/dev/video0?{text}"),
@@ -140,7 +140,7 @@ def test_a_cellvizio_header_of_any_rate_is_read_or_refused(rate: float) -> None:
     struct.pack_into(">f", header, 5, rate)
     struct.pack_into(">i", header, 10, 2 * 576 * 2)
     try:
-        fps, shape = mkt.parse_header(bytes(header), "a")
+        fps, shape = mkt.parse_mkt_header(bytes(header), "a")
     except SourceError:
         return
     assert 1 / Fraction(fps).limit_denominator(1000) > 0

@@ -11,7 +11,7 @@ import pytest
 from waits import joined
 
 from clesr.engines.common.errors import ClesrError
-from clesr.pipeline.prepare import Window
+from clesr.pipeline.prepare import IntensityWindow
 from clesr.pipeline.sources.video.ranges import FrameRange
 from clesr.tools.archive.eta import Survey, expected_pixels
 from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry
@@ -41,7 +41,7 @@ def plan_of(file: InputFile, segments: int) -> SegmentPlan:
         file,
         "hash of " + file.name,
         "key " + file.name,
-        Scan(10 * segments, (4, 5), 25.0, 0, spans, Window()),
+        Scan(10 * segments, (4, 5), 25.0, 0, spans, IntensityWindow()),
     )
 
 

@@ -10,7 +10,7 @@ from random_models import random_image
 from timed_engines import MODEL, SHAPE, Bench
 
 from clesr.engines.common.errors import EngineError
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.tools.bench.measure import measure_case, quality, reference
 
 PEAKS = {"cuda": {"fp16": 100.0}, "cpu": {"fp32": 50.0, "bf16": 200.0}}
@@ -110,5 +110,5 @@ def test_quality_is_against_the_reference_and_the_truth() -> None:
 @pytest.mark.usefixtures("fake")
 def test_the_reference_is_torch_in_fp32() -> None:
     lr = random_image(SHAPE).astype(np.uint8)
-    difference = reference(MODEL, lr).astype(int) - upscale(MODEL.module, lr)
+    difference = reference(MODEL, lr).astype(int) - reference_image(MODEL.module, lr)
     assert np.abs(difference).max() <= 1

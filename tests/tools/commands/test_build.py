@@ -30,7 +30,7 @@ def run(run: commands.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> R
 
 @pytest.fixture
 def trt(monkeypatch: pytest.MonkeyPatch) -> fake_tensorrt.FakeTensorRT:
-    monkeypatch.setattr(tensorrt_engine, "why_not", lambda: "")
+    monkeypatch.setattr(tensorrt_engine, "why_no_tensorrt", lambda: "")
     monkeypatch.setattr(console, "PLAIN_EVERY_S", float("inf"))
     return fake_tensorrt.install(monkeypatch)
 

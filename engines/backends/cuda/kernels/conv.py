@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from clesr.engines.backends.cuda.kernels.plan import INTERPRETED, Plan, kind_of, launch, programs, usual
+from clesr.engines.backends.cuda.kernels.plan import INTERPRETED, Plan, launch, plan_kind, programs, usual
 from clesr.engines.backends.cuda.kernels.planes import check_plane, pitch_of
 
 # Sizes differ from image to image: no kernel is compiled anew for one that 16 divides.
@@ -164,7 +164,7 @@ def conv3(
     check_plane(x)
     height, width, c_in = x.shape
     c_out = weights.shape[-1]
-    plan = plan or usual(kind_of(c_out))
+    plan = plan or usual(plan_kind(c_out))
     added, rest = x if partial is None else partial, out if scratch is None else scratch
     launch(
         _conv_kernel, programs(height, pitch_of(x), plan),

@@ -13,7 +13,7 @@ from clesr.engines.backends.cuda.buffers import GuidedInputs
 from clesr.engines.backends.cuda.kernels import pack
 from clesr.engines.backends.cuda.kernels.conv import conv3, first_conv3
 from clesr.engines.backends.cuda.kernels.pack import GROWTH, LAYERS, WIDEST, Conv, pack_weights, supported
-from clesr.engines.backends.cuda.kernels.plan import PROJECT, UP, Plan, alternatives, kind_of
+from clesr.engines.backends.cuda.kernels.plan import PROJECT, UP, Plan, alternatives, plan_kind
 from clesr.engines.backends.cuda.kernels.planes import plane
 from clesr.engines.backends.cuda.kernels.tail import TAPS, finish, project
 from clesr.engines.backends.cuda.kernels.tuner import Tuner, card_tuner
@@ -181,7 +181,7 @@ class DenseNetKernels:
     def _conv(self, name: str, x: Tensor, conv: Conv, out: Tensor, **sums: Any) -> KernelStep:
         """``sums`` are ``partial`` or ``scratch`` of ``conv3``."""
         call = partial(conv3, x, *conv, out, **sums)
-        return self._step(kind_of(conv.weights.shape[-1]), name, x, conv, call)
+        return self._step(plan_kind(conv.weights.shape[-1]), name, x, conv, call)
 
     def _head(self, module: DenseNet) -> Iterator[KernelStep]:
         """From the last block's output to the image."""

@@ -61,7 +61,7 @@ _OTHERS: dict[str, tuple[Plan, ...]] = {
 }
 
 
-def kind_of(c_out: int) -> str:
+def plan_kind(c_out: int) -> str:
     """The kind of plan for a convolution to ``c_out`` channels at the same resolution."""
     return NARROW if c_out <= 16 else AHEAD if c_out <= 64 else WIDE
 

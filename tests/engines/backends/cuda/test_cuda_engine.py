@@ -15,7 +15,7 @@ from clesr.engines.backends.cuda import engine as cuda_engine
 from clesr.engines.backends.cuda.buffers import DTYPES
 from clesr.engines.backends.cuda.engine import TorchNetwork, half_precision, open_cuda
 from clesr.engines.common.errors import EngineError, UsageError
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 
 NETWORKS = {
     "fast x4": random_model("fast", 4, channels=12, depth=4),
@@ -43,7 +43,7 @@ def test_networks_that_the_kernels_do_not_know_run_by_torch(name: str, dtype: ty
     network.lr.copy_(torch.from_numpy(lr))
     network.run()
     levels = np.iinfo(dtype).max
-    difference = np.abs(network.sr.numpy().astype(float) - upscale(model.module, lr)) * 255 / levels
+    difference = np.abs(network.sr.numpy().astype(float) - reference_image(model.module, lr)) * 255 / levels
     assert difference.mean() < 0.2
     assert difference.max() < 4
 

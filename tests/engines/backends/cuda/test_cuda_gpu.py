@@ -16,7 +16,7 @@ from clesr.engines.backends.cuda.checked import CheckedNetwork
 from clesr.engines.backends.cuda.engine import build_network, open_cuda
 from clesr.engines.degrade import Degrader
 from clesr.engines.models.weights import Model, find_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 from clesr.pipeline.frame import Image
 
 pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("gpu")]
@@ -51,7 +51,7 @@ def through(engine: SlotEngine, images: list[Image]) -> list[Image]:
 def check_parity(model: Model, images: list[Image], found: list[Image]) -> None:
     for lr, sr in zip(images, found, strict=True):
         levels = np.iinfo(lr.dtype).max
-        difference = np.abs(sr.astype(float) - upscale(model.module, lr)) * 255 / levels
+        difference = np.abs(sr.astype(float) - reference_image(model.module, lr)) * 255 / levels
         assert difference.mean() <= 1
         assert difference.max() <= 4
 

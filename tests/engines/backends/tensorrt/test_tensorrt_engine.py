@@ -22,7 +22,7 @@ from clesr.engines.backends.tensorrt.engine import (
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import find_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 
 MODEL = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic")
 SHAPE = (10, 14)
@@ -52,7 +52,7 @@ def test_it_computes_what_the_reference_does(trt: fake_tensorrt.FakeTensorRT, dt
     for lr in images:
         engine.submit(lr)
     for lr in images:
-        sr, reference = engine.collect(), upscale(MODEL.module, lr)
+        sr, reference = engine.collect(), reference_image(MODEL.module, lr)
         assert sr.dtype == dtype
         assert reference.std() > 0.01 * np.iinfo(dtype).max
         difference = np.abs(sr.astype(float) - reference) * 255 / np.iinfo(dtype).max
@@ -259,7 +259,7 @@ def test_the_install_command_is_the_cards(card: str, extra: str, monkeypatch: py
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("name", ["densenet", "fast", "srcnn"])
 def test_parity_on_a_gpu(name: str, scale: int, dtype: type) -> None:
-    reason = tensorrt_engine.why_not()
+    reason = tensorrt_engine.why_no_tensorrt()
     if reason:
         if os.environ.get("CLESR_REQUIRE_TENSORRT"):
             pytest.fail(reason)
@@ -270,7 +270,7 @@ def test_parity_on_a_gpu(name: str, scale: int, dtype: type) -> None:
         for _ in range(3):
             lr = random_image((33, 47), dtype)
             engine.submit(lr)
-            difference = np.abs(engine.collect().astype(float) - upscale(model.module, lr))
+            difference = np.abs(engine.collect().astype(float) - reference_image(model.module, lr))
             assert (difference * 255 / np.iinfo(dtype).max).mean() <= 1
             assert (difference * 255 / np.iinfo(dtype).max).max() <= 4
     finally:

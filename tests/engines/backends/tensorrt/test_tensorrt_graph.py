@@ -18,7 +18,7 @@ from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision,
 from clesr.engines.common.errors import EngineError
 from clesr.engines.models.layers import BicubicUp
 from clesr.engines.models.weights import find_model
-from clesr.engines.reference import upscale
+from clesr.engines.reference import reference_image
 
 SHAPE = (11, 13)
 MODELS = {
@@ -53,7 +53,7 @@ def test_it_computes_what_the_network_does(name: str) -> None:
     model, lr = MODELS[name], random_image(SHAPE)
     with torch.inference_mode():
         y = TypedNetwork(model.module)(torch.from_numpy(lr.astype(np.float32) / 255)[None, None])
-    reference = upscale(model.module, lr)
+    reference = reference_image(model.module, lr)
     assert reference.std() > 2
     assert np.abs(np.rint(255 * y[0, 0].numpy()) - reference).max() <= 1
     assert next(model.module.parameters()).dtype == torch.float32, "the model itself must stay as it was"

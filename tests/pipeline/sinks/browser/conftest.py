@@ -10,7 +10,7 @@ from browser_view import showing
 from chromium import Page, chromium, program
 from pages import LIVE, Running
 
-from clesr.pipeline.session.listing import SessionListing
+from clesr.pipeline.session.sessions import SessionListing
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from support import until
 from waits import joined
 from websockets.exceptions import InvalidStatus
 
-from clesr.pipeline.session.listing import SessionListing
+from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.sinks.browser import app
 
 NAME = "ünïcode & new"

@@ -21,8 +21,8 @@ from virtual_screen import VirtualScreen, virtual_screen, window_manager
 from clesr.pipeline.display import facts
 from clesr.pipeline.operator.control_socket import ask
 from clesr.pipeline.operator.registry import all_actions
-from clesr.pipeline.session.frames import Session
 from clesr.pipeline.session.reader import read_session
+from clesr.pipeline.session.sessions import Session
 from clesr.pipeline.session.verify import verify
 
 SOURCE = "demo:?size=96&fps=5"

@@ -37,7 +37,7 @@ from pydicom.uid import (
 from recordings import drifting, noise, read_all, write_video
 
 from clesr.engines.common.errors import MissingDependencyError, SourceError, UsageError
-from clesr.pipeline.prepare import Window
+from clesr.pipeline.prepare import IntensityWindow
 from clesr.pipeline.sources.registry import open_source
 
 DEEP = np.stack(noise(4, (16, 22), np.uint16))
@@ -388,9 +388,9 @@ def test_the_window_that_the_file_states(tmp_path: Path, words: dict[str, Any]) 
     source = open_source(str(path))
     source.close()
     assert source.info.window == (700 * 16, 900 * 16)
-    assert Window().or_stated(source.info.window) == Window("fixed", 11200, 14400)
+    assert IntensityWindow().or_stated(source.info.window) == IntensityWindow("fixed", 11200, 14400)
     for mode in ("full", "percentile"):
-        assert Window(mode).or_stated(source.info.window) == Window(mode)
+        assert IntensityWindow(mode).or_stated(source.info.window) == IntensityWindow(mode)
     own = open_source(str(path), window=(0.0, 1000.0))
     own.close()
     assert own.info.window == (500 * 16, 1000 * 16)

@@ -16,7 +16,7 @@ from recordings import mkt_bytes, noise, read_all
 
 from clesr.engines.common.errors import EndOfSource, SourceError
 from clesr.pipeline.frame import Frame
-from clesr.pipeline.sources.images.mkt import open_mkt, parse_header
+from clesr.pipeline.sources.images.mkt import open_mkt, parse_mkt_header
 
 
 def signed(count: int, shape: tuple[int, int], seed: int = 0) -> list[NDArray[np.int16]]:
@@ -84,12 +84,12 @@ def test_the_frame_rate_is_the_headers(tmp_path: Path, fps: float, time_base: Fr
     ],
 )
 def test_the_width_follows_from_the_size(size: int, shape: tuple[int, int]) -> None:
-    assert parse_header(header(12, size), "a.mkt")[1] == shape
+    assert parse_mkt_header(header(12, size), "a.mkt")[1] == shape
 
 
 def test_an_odd_number_of_576_pixel_rows_is_refused() -> None:
     with pytest.raises(SourceError, match="rows of 576 or 512"):
-        parse_header(header(12, 2 * 576 * 9), "a.mkt")
+        parse_mkt_header(header(12, 2 * 576 * 9), "a.mkt")
 
 
 @pytest.mark.parametrize("left", [1, 100, 2 * 576 * 4 - 1])
