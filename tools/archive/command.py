@@ -14,7 +14,7 @@ from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.cores.calibration import load_cores
-from clesr.pipeline.settings import NO_CORES, UpscaleSettings
+from clesr.pipeline.settings import NO_CORES, UpscaleSettings, option_name
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
 from clesr.pipeline.video.encoding import check_codec
 from clesr.tools.archive.eta import Survey, following
@@ -118,6 +118,12 @@ def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Execut
 
 
 def _settings(options: UpscaleSettings) -> Settings:
+    for name in ("decode", "encode"):
+        if getattr(options, name) == "gpu":
+            raise UsageError(
+                f"{option_name(name)} gpu is not for archives, which processors read and write on every machine; "
+                "leave it out"
+            )
     codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
     named: dict[str, Any] = {each.name: getattr(options, each.name, "") for each in fields(Settings)}
