@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from enum import IntEnum
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,13 @@ PANELS = (
 )  # fmt: skip
 
 
+class Recorded(IntEnum):
+    """How far a session keeps an option of the run that made it: ``STATED`` in session.json, taken over by
+    `clesr render` (``RENDERED``), or by `clesr replay` as well (``REPLAYED``)."""
+
+    NO, STATED, RENDERED, REPLAYED = range(4)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
@@ -41,7 +49,8 @@ class Option:
     text. ``per_stream``: once for each stream of a command line, a field of each has one, or
     several where it is a tuple. ``negative``
     is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together.
-    ``names`` are other spellings of the option, which is named as its field."""
+    ``names`` are other spellings of the option, which is named as its field. ``recorded`` is how far sessions keep it;
+    it is then part of what an archive's results are known by as well."""
 
     help: str
     panel: str | None = None
@@ -57,6 +66,7 @@ class Option:
     negative: bool = False
     nargs: int = 1
     names: tuple[str, ...] = ()
+    recorded: Recorded = Recorded.NO
 
 
 def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
@@ -97,6 +107,12 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def recorded_options(settings: type, least: Recorded = Recorded.STATED) -> dict[str, Option]:
+    """The options of the dataclass ``settings`` that sessions keep at ``least`` so far, by name of field."""
+    found = {each.name: each.metadata.get("option") for each in fields(settings)}
+    return {name: option for name, option in found.items() if option is not None and option.recorded >= least}
+
+
 def check_values(settings: Any) -> None:
     """Raise UsageError where an option of the dataclass ``settings`` must be above zero, or one of its choices."""
     for each in fields(settings):
@@ -131,16 +147,26 @@ class EngineSettings:
         ".safetensors file, or auto: the best of the first two that holds the source's frame rate in a short trial "
         f"(for files {PATIENCE_FPS:g} frames/s) and knows noise.",
         "NAME|FILE",
+        recorded=Recorded.REPLAYED,
     )
     engine: str = _upscaling(
         "auto",
         "What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
         "NAME",
+        recorded=Recorded.STATED,
     )
-    device: str | None = _upscaling(None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME")
-    precision: str | None = _upscaling(None, "fp32, bf16 or fp16, where the device has it.", "NAME")
+    device: str | None = _upscaling(
+        None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME", recorded=Recorded.STATED
+    )
+    precision: str | None = _upscaling(
+        None, "fp32, bf16 or fp16, where the device has it.", "NAME", recorded=Recorded.STATED
+    )
     threads: int | None = _upscaling(
-        None, "Processor threads of the engine.  [default: all]", "N", above_zero=True
+        None,
+        "Processor threads of the engine.  [default: all]",
+        "N",
+        above_zero=True,
+        recorded=Recorded.RENDERED,
     )
 
     def __post_init__(self) -> None:
@@ -157,15 +183,21 @@ class ReadingSettings:
         "N",
         minimum=0.001,
         maximum=10_000,
+        recorded=Recorded.STATED,
     )
     channel: int | None = _input(
-        None, "Channel of a stack, counted from 0 (video tracks from 1).  [default: 0, told]", "N", minimum=0
+        None,
+        "Channel of a stack, counted from 0 (video tracks from 1).  [default: 0, told]",
+        "N",
+        minimum=0,
+        recorded=Recorded.STATED,
     )
     plane: int | None = _input(
         None,
         "Plane of depth (Z) of a stack, counted from 0.  [default: 0, or all where there is one time; told]",
         "N",
         minimum=0,
+        recorded=Recorded.STATED,
     )
     window: Window = _input(
         "auto",
@@ -174,6 +206,7 @@ class ReadingSettings:
         "percentile for 16 bit).",
         "LEVELS",
         parse=_window,
+        recorded=Recorded.REPLAYED,
     )
 
     track: int | None = _input(
@@ -182,13 +215,17 @@ class ReadingSettings:
         "marks]",
         "N",
         minimum=1,
+        recorded=Recorded.STATED,
     )
     range: str = _input(
         "auto",
         "Grey levels of video: full (0 to 255), limited (16 to 235, which are stretched), or auto: as it says itself.",
         choices=RANGES,
+        recorded=Recorded.STATED,
     )
-    deinterlace: bool = _input(False, "Make whole pictures of interlaced video, one of each two fields.")
+    deinterlace: bool = _input(
+        False, "Make whole pictures of interlaced video, one of each two fields.", recorded=Recorded.STATED
+    )
 
     def reading(self) -> dict[str, Any]:
         """The arguments of ``open_source`` that these are."""
@@ -213,14 +250,18 @@ class RunSettings(EngineSettings, ReadingSettings):
         "Noise of the frames in grey levels: auto estimates it, frame by frame; 0 takes them for clean.",
         "LEVEL",
         parse=_denoise,
+        recorded=Recorded.REPLAYED,
     )
     temporal: str = _upscaling(
         "auto",
         "Earlier frames of the same tissue help each image, where they can be found in it: auto, or off.",
         choices=TEMPORAL,
+        recorded=Recorded.REPLAYED,
     )
     consistent: bool = _upscaling(
-        False, "Correct each image so that, shrunk again, it equals the measured one."
+        False,
+        "Correct each image so that, shrunk again, it equals the measured one.",
+        recorded=Recorded.REPLAYED,
     )
     cores: str | None = _input(
         None,
@@ -229,7 +270,11 @@ class RunSettings(EngineSettings, ReadingSettings):
         "FILE",
     )
     roi: Roi | None = _input(
-        None, "Use only this rectangle of the frame, in pixels: corner, width, height.", "X,Y,W,H", parse=_roi
+        None,
+        "Use only this rectangle of the frame, in pixels: corner, width, height.",
+        "X,Y,W,H",
+        parse=_roi,
+        recorded=Recorded.REPLAYED,
     )
     decode: str = _input(
         "auto",
@@ -403,6 +448,7 @@ class LiveSettings(RunSettings):
         None,
         "Faults on purpose: PLACE-FAULT@SECOND+LENGTH, several with commas, or every=SECONDS,seed=NUMBER by chance.",
         "FAULTS",
+        recorded=Recorded.STATED,
     )
 
     def __post_init__(self) -> None:

@@ -126,15 +126,12 @@ def _settings(options: UpscaleSettings) -> Settings:
             )
     codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
-    named: dict[str, Any] = {each.name: getattr(options, each.name, "") for each in fields(Settings)}
-    return _identified(Settings(**named | {"codec": codec} | _calibration(options.cores)))
-
-
-def _calibration(file: str | None) -> dict[str, str | None]:
-    """The settings that say how fibre cores are removed. Raises SourceError where ``file`` is no calibration."""
-    if file is None or file == NO_CORES:
-        return {"cores": None, "cores_sha256": ""}
-    return {"cores": str(Path(file).absolute()), "cores_sha256": load_cores(file).sha256}
+    named: dict[str, Any] = {each.name: getattr(options, each.name) for each in fields(options)}
+    named |= {"codec": codec, "decode": "cpu", "encode": "cpu"}
+    if options.cores not in (None, NO_CORES):
+        named["cores"] = str(Path(options.cores).absolute())
+        named["cores_sha256"] = load_cores(options.cores).sha256
+    return _identified(Settings(**named))
 
 
 def _identified(settings: Settings) -> Settings:

@@ -105,7 +105,7 @@ class Computation:
 
     def run(self, plan: SegmentPlan, index: int, path: Path) -> SegmentInfo:
         """Segment ``index`` of ``plan`` into the new ``path``. Raises SegmentStopped, NotApart, OSError, ClesrError."""
-        scan, settings = plan.scan, self.settings
+        scan, settings = plan.scan, self.settings.of(plan.file)
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
         source = open_range(plan.file.path, span, settings.source_options())

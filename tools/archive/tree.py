@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from clesr.engines.common.files import SESSION, kind_of
+from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.manifest import recorded_window
+from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.sources.images.animation import is_animation
 from clesr.pipeline.sources.images.files import natural_key
 from clesr.pipeline.sources.images.still import is_pnm_sequence
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, STILL_SUFFIXES, TIFF_SUFFIXES
 
+log = logging.getLogger(__name__)
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session
 
@@ -24,14 +29,17 @@ RAW = "raw.mkv"  # what was measured, in the folder of a session
 class InputFile:
     """A recording of the archive. ``name`` is its path in the archive, ``path`` the file that is read (a session's
     raw video), ``target`` the path of its result in the output folder; ``size`` in bytes and ``mtime_ns`` are the
-    file's. ``known`` is the hash of its content where its result exists with these settings; ``earlier`` the hash of
-    the result of an earlier run, which may be replaced."""
+    file's. ``window`` (levels of black and white) and ``cores`` (a calibration's file and hash) are what a session
+    states, as ``with_stated`` finds it. ``known`` is the hash of its content where its result exists with these
+    settings; ``earlier`` the hash of the result of an earlier run, which may be replaced."""
 
     name: str
     path: Path
     target: str
     size: int
     mtime_ns: int
+    window: tuple[float, float] | None = None
+    cores: tuple[Path, str] | None = None
     known: str = ""
     earlier: str = ""
 
@@ -109,6 +117,21 @@ def partial_target(target: str) -> str:
     """The name of the result that lacks frames which the input lost."""
     path = PurePosixPath(target)
     return str(path.with_name(f"{path.stem}.partial{path.suffix}"))
+
+
+def with_stated(file: InputFile) -> InputFile:
+    """``file`` with what its session states, where it is the raw video of one."""
+    folder = file.path.parent
+    if file.path.name != RAW or not is_session(folder):
+        return file
+    try:
+        session = read_session(folder)
+        cores = session.first_calibration()
+    except SessionError as error:
+        log.warning(f"{file.name}: only the raw video of this session is used: {error}")
+        return file
+    own = None if cores is None else (session.calibration(cores), cores)
+    return replace(file, window=recorded_window(session.info), cores=own)
 
 
 def is_session(folder: Path) -> bool:
