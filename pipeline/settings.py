@@ -113,6 +113,14 @@ def recorded_options(settings: type, least: Recorded = Recorded.STATED) -> dict[
     return {name: option for name, option in found.items() if option is not None and option.recorded >= least}
 
 
+def recorded(settings: Any) -> dict[str, Any]:
+    """What a session says of ``settings``, as JSON: what else they hold are texts, from which they can be parsed."""
+    values = {name: getattr(settings, name) for name in recorded_options(type(settings))}
+    return {
+        name: v if v is None or isinstance(v, str | int | float) else str(v) for name, v in values.items()
+    }
+
+
 def check_values(settings: Any) -> None:
     """Raise UsageError where an option of the dataclass ``settings`` must be above zero, or one of its choices."""
     for each in fields(settings):
@@ -300,20 +308,31 @@ class RunSettings(EngineSettings, ReadingSettings):
         """The arguments of ``open_source`` that these are."""
         return {**ReadingSettings.reading(self), "decode": self.decode}
 
-    def prepare(self, source: SourceInfo | None = None) -> Prepare:
-        """What makes LR images of the frames of ``source``, which do not wait where it is live."""
+    def computing(self) -> dict[str, Any]:
+        """The arguments of ``Pipeline``, and of ``LiveEngine``, that these are beside the scale."""
+        return {"consistent": self.consistent}
+
+    def prepare(
+        self, source: SourceInfo | None = None, make: Callable[..., Prepare] | None = None, **known: Any
+    ) -> Prepare:
+        """What makes LR images of the frames of ``source``, which do not wait where it is live: a Prepare, or what
+        ``make`` makes with the same arguments, of which those ``known`` stand already."""
         from clesr.pipeline.cores.calibration import load_cores
         from clesr.pipeline.guide import Guide
         from clesr.pipeline.prepare import Prepare
         from clesr.pipeline.temporal import StreamFusion
 
-        temporal = (
-            StreamFusion(hurried=source is not None and source.live) if self.temporal == "auto" else None
-        )
-        window = self.window if source is None else self.window.or_stated(source.window)
-        file = self.cores or (None if source is None else source.cores)
-        cores = None if file is None or file == NO_CORES else load_cores(file)
-        return Prepare(roi=self.roi, window=window, guide=Guide(self.denoise), temporal=temporal, cores=cores)
+        if "cores" not in known:
+            file = self.cores or (None if source is None else source.cores)
+            known["cores"] = None if file is None or file == NO_CORES else load_cores(file)
+        hurried = source is not None and source.live
+        found = {
+            "roi": self.roi,
+            "window": self.window if source is None else self.window.or_stated(source.window),
+            "guide": Guide(self.denoise),
+            "temporal": StreamFusion(hurried=hurried) if self.temporal == "auto" else None,
+        }
+        return (make or Prepare)(**found | known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

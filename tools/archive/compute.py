@@ -12,18 +12,16 @@ from clesr.engines.guidance import Guidance
 from clesr.engines.opener import EngineOpener
 from clesr.engines.results import submit
 from clesr.pipeline.frame import Image, Outcome
-from clesr.pipeline.guide import Guide
 from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline
-from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.settings import PATIENCE_FPS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
-from clesr.pipeline.temporal import StreamFusion
 from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import FailFastSink, SegmentFile, SegmentInfo
 from clesr.tools.archive.settings import Settings
+from clesr.tools.common.runs import make_pipeline
 
 OPEN_SIZES = 2  # whose engines stay open
 
@@ -125,20 +123,13 @@ class Computation:
                 still.complete()
 
         with naming(None):  # what is to be said of a file stands in the journal
-            pipeline = Pipeline(
+            pipeline = make_pipeline(
+                settings,
                 source,
                 self.engines,
                 [sink],
-                scale=settings.scale,
-                prepare=Prepare(
-                    roi=settings.roi,
-                    window=scan.window,
-                    guide=Guide(settings.denoise),
-                    temporal=StreamFusion() if settings.temporal == "auto" else None,
-                    cores=settings.calibration(),
-                ),
-                consistent=settings.consistent,
-                limits=Limits(limit, None),
+                prepare=settings.prepare(window=scan.window, cores=settings.calibration()),
+                limits=Limits(limit),
                 on_end=on_end,
             )
         if limit is not None and still is not None:
