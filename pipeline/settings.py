@@ -42,6 +42,9 @@ class Recorded(IntEnum):
     NO, STATED, RENDERED, REPLAYED = range(4)
 
 
+NO, STATED, RENDERED, REPLAYED = Recorded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
@@ -66,7 +69,7 @@ class Option:
     negative: bool = False
     nargs: int = 1
     names: tuple[str, ...] = ()
-    recorded: Recorded = Recorded.NO
+    recorded: Recorded = NO
 
 
 def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
@@ -107,7 +110,7 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def recorded_options(settings: type, least: Recorded = Recorded.STATED) -> dict[str, Option]:
+def recorded_options(settings: type, least: Recorded = STATED) -> dict[str, Option]:
     """The options of the dataclass ``settings`` that sessions keep at ``least`` so far, by name of field."""
     found = {each.name: each.metadata.get("option") for each in fields(settings)}
     return {name: option for name, option in found.items() if option is not None and option.recorded >= least}
@@ -155,26 +158,22 @@ class EngineSettings:
         ".safetensors file, or auto: the best of the first two that holds the source's frame rate in a short trial "
         f"(for files {PATIENCE_FPS:g} frames/s) and knows noise.",
         "NAME|FILE",
-        recorded=Recorded.REPLAYED,
+        recorded=REPLAYED,
     )
     engine: str = _upscaling(
         "auto",
         "What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
         "NAME",
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
     device: str | None = _upscaling(
-        None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME", recorded=Recorded.STATED
+        None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME", recorded=STATED
     )
     precision: str | None = _upscaling(
-        None, "fp32, bf16 or fp16, where the device has it.", "NAME", recorded=Recorded.STATED
+        None, "fp32, bf16 or fp16, where the device has it.", "NAME", recorded=STATED
     )
     threads: int | None = _upscaling(
-        None,
-        "Processor threads of the engine.  [default: all]",
-        "N",
-        above_zero=True,
-        recorded=Recorded.RENDERED,
+        None, "Processor threads of the engine.  [default: all]", "N", above_zero=True, recorded=RENDERED
     )
 
     def __post_init__(self) -> None:
@@ -191,21 +190,21 @@ class ReadingSettings:
         "N",
         minimum=0.001,
         maximum=10_000,
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
     channel: int | None = _input(
         None,
         "Channel of a stack, counted from 0 (video tracks from 1).  [default: 0, told]",
         "N",
         minimum=0,
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
     plane: int | None = _input(
         None,
         "Plane of depth (Z) of a stack, counted from 0.  [default: 0, or all where there is one time; told]",
         "N",
         minimum=0,
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
     window: Window = _input(
         "auto",
@@ -214,7 +213,7 @@ class ReadingSettings:
         "percentile for 16 bit).",
         "LEVELS",
         parse=_window,
-        recorded=Recorded.REPLAYED,
+        recorded=REPLAYED,
     )
 
     track: int | None = _input(
@@ -223,16 +222,16 @@ class ReadingSettings:
         "marks]",
         "N",
         minimum=1,
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
     range: str = _input(
         "auto",
         "Grey levels of video: full (0 to 255), limited (16 to 235, which are stretched), or auto: as it says itself.",
         choices=RANGES,
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
     deinterlace: bool = _input(
-        False, "Make whole pictures of interlaced video, one of each two fields.", recorded=Recorded.STATED
+        False, "Make whole pictures of interlaced video, one of each two fields.", recorded=STATED
     )
 
     def reading(self) -> dict[str, Any]:
@@ -258,18 +257,16 @@ class RunSettings(EngineSettings, ReadingSettings):
         "Noise of the frames in grey levels: auto estimates it, frame by frame; 0 takes them for clean.",
         "LEVEL",
         parse=_denoise,
-        recorded=Recorded.REPLAYED,
+        recorded=REPLAYED,
     )
     temporal: str = _upscaling(
         "auto",
         "Earlier frames of the same tissue help each image, where they can be found in it: auto, or off.",
         choices=TEMPORAL,
-        recorded=Recorded.REPLAYED,
+        recorded=REPLAYED,
     )
     consistent: bool = _upscaling(
-        False,
-        "Correct each image so that, shrunk again, it equals the measured one.",
-        recorded=Recorded.REPLAYED,
+        False, "Correct each image so that, shrunk again, it equals the measured one.", recorded=REPLAYED
     )
     cores: str | None = _input(
         None,
@@ -282,7 +279,7 @@ class RunSettings(EngineSettings, ReadingSettings):
         "Use only this rectangle of the frame, in pixels: corner, width, height.",
         "X,Y,W,H",
         parse=_roi,
-        recorded=Recorded.REPLAYED,
+        recorded=REPLAYED,
     )
     decode: str = _input(
         "auto",
@@ -467,7 +464,7 @@ class LiveSettings(RunSettings):
         None,
         "Faults on purpose: PLACE-FAULT@SECOND+LENGTH, several with commas, or every=SECONDS,seed=NUMBER by chance.",
         "FAULTS",
-        recorded=Recorded.STATED,
+        recorded=STATED,
     )
 
     def __post_init__(self) -> None:

@@ -32,7 +32,6 @@ from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.listing import SessionListing
 from clesr.pipeline.session.manifest import RecorderSettings
-from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.settings import LiveSettings, recorded
 from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sink import Sink
@@ -41,11 +40,11 @@ from clesr.pipeline.sinks.browser.site import Site
 from clesr.pipeline.sinks.mosaic import MosaicFile
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.source import Source, SourceInfo
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.reopening import Reopening
-from clesr.tools.common.runs import make_pipeline, report, run_pipelines
+from clesr.tools.common.runs import make_recorder, report, run_pipelines
 from clesr.tools.common.systemd import told_to_systemd
 from clesr.tools.common.windows import announce, close_windows, open_windows
 
@@ -315,17 +314,20 @@ def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> 
     settings = stream.settings
     prepare = settings.prepare(stream.source.info)
     with _naming(settings, count):
-        recorder = make_recorder(settings, stream.source.info, prepare)
-        return make_pipeline(
-            settings,
+        recorder = make_recorder(
+            stream.source.info, prepare, settings.scale, _recorder_settings(settings, prepare)
+        )
+        return Pipeline(
             stream.source,
             factory,
             [FaultySink(sink, stream.plan) for sink in stream.sinks] if stream.plan else stream.sinks,
+            scale=settings.scale,
             prepare=prepare,
             recorder=recorder,
             limits=Limits(settings.frames, settings.seconds),
             drop_damaged=settings.damaged == "drop",
             pixel_um=settings.pixel_size,
+            **settings.computing(),
         )
 
 
@@ -409,25 +411,15 @@ def _lr_shape(stream: Stream) -> tuple[int, int] | None:
         return None
 
 
-def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) -> Recorder:
-    """The recorder of a stream."""
-    return Recorder(
-        source,
-        scale=settings.scale,
-        sr_shape=lambda raw: scaled(prepare.shape(raw), settings.scale),
-        settings=RecorderSettings(
-            codec=settings.record_codec,
-            retro_s=settings.retro or 0.0,
-            pixel_um=settings.pixel_size,
-            settings={
-                **recorded(settings),
-                "window": str(prepare.window),
-                "cores": None if prepare.cores is None else prepare.cores.name,
-                "masks": [str(mask) for mask in settings.mask],
-            },
-        ),
+def _recorder_settings(settings: LiveSettings, prepare: Prepare) -> RecorderSettings:
+    return RecorderSettings(
+        codec=settings.record_codec,
+        retro_s=settings.retro or 0.0,
+        pixel_um=settings.pixel_size,
+        settings={
+            **recorded(settings),
+            "window": str(prepare.window),
+            "cores": None if prepare.cores is None else prepare.cores.name,
+            "masks": [str(mask) for mask in settings.mask],
+        },
     )
-
-
-def scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:
-    return shape[0] * scale, shape[1] * scale

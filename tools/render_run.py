@@ -30,12 +30,10 @@ from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
 from clesr.pipeline.session.manifest import RecorderSettings, recorded_settings
 from clesr.pipeline.session.reader import SessionReader
-from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.session import SessionSource
 from clesr.pipeline.temporal import StreamFusion
 from clesr.tools.common.console import progress_bar
-from clesr.tools.common.runs import run_recorded
-from clesr.tools.live_run import scaled
+from clesr.tools.common.runs import make_recorder, run_recorded
 
 log = logging.getLogger(__name__)
 ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
@@ -226,14 +224,9 @@ def write_session(session: SessionReader, output: Path, opener: EngineOpener) ->
     """Render ``session`` into the new session ``output``; whether that was interrupted."""
     make_folder(output)
     source, prepare, info = SessionSource(session.folder), recorded_prepare(session), session.info
-    recorder = Recorder(
-        source.info,
-        scale=opener.scale,
-        sr_shape=lambda raw: scaled(prepare.shape(raw), opener.scale),
-        settings=RecorderSettings(
-            pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
-        ),
-    )
+    stated = {**info.settings, "rendered_from": info.id}
+    kept = RecorderSettings(pixel_um=info.pixel_um, settings=stated, started=info.started)
+    recorder = make_recorder(source.info, prepare, opener.scale, kept)
     settings = replace(recorded_settings(info), scale=opener.scale)
     return run_recorded(
         settings, source, opener, [], "render", record=output, prepare=prepare, recorder=recorder

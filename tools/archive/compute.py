@@ -21,7 +21,6 @@ from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import FailFastSink, SegmentFile, SegmentInfo
 from clesr.tools.archive.settings import Settings
-from clesr.tools.common.runs import make_pipeline
 
 OPEN_SIZES = 2  # whose engines stay open
 
@@ -123,14 +122,15 @@ class Computation:
                 still.complete()
 
         with naming(None):  # what is to be said of a file stands in the journal
-            pipeline = make_pipeline(
-                settings,
+            pipeline = Pipeline(
                 source,
                 self.engines,
                 [sink],
+                scale=settings.scale,
                 prepare=settings.prepare(window=scan.window, cores=settings.calibration()),
                 limits=Limits(limit),
                 on_end=on_end,
+                **settings.computing(),
             )
         if limit is not None and still is not None:
             still.complete()

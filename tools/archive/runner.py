@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import stat
 import threading
 from collections import Counter, deque
@@ -13,6 +14,9 @@ from typing import Any
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.folders import Folder, relative_parts
+from clesr.pipeline.session.format import SessionError
+from clesr.pipeline.session.manifest import recorded_window
+from clesr.pipeline.session.reader import read_session
 from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry, spelled
 from clesr.tools.archive.messages import (
     Answer,
@@ -26,8 +30,9 @@ from clesr.tools.archive.messages import (
     Task,
 )
 from clesr.tools.archive.settings import WORK, Settings
-from clesr.tools.archive.tree import InputFile, UnreadableEntry, kind, partial_target, with_stated
+from clesr.tools.archive.tree import RAW, InputFile, UnreadableEntry, is_session, kind, partial_target
 
+log = logging.getLogger(__name__)
 ATTEMPTS = 3  # at one step, before a file counts as broken
 LONGEST_REASON = 2000  # characters
 LISTED = 20  # broken files that are listed by name at the end; the journal has them all
@@ -267,3 +272,18 @@ class Runner:
         with contextlib.suppress(OSError), Folder(self.out) as out, out.folder(*folders) as folder:
             if folder.sha256(file_name) == earlier.output_sha256:
                 folder.remove(file_name)
+
+
+def with_stated(file: InputFile) -> InputFile:
+    """``file`` with what its session states, where it is the raw video of one."""
+    folder = file.path.parent
+    if file.path.name != RAW or not is_session(folder):
+        return file
+    try:
+        session = read_session(folder)
+        cores = session.first_calibration()
+    except SessionError as error:
+        log.warning(f"{file.name}: only the raw video of this session is used: {error}")
+        return file
+    own = None if cores is None else (session.calibration(cores), cores)
+    return replace(file, window=recorded_window(session.info), cores=own)

@@ -6,14 +6,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import SourceError
 from clesr.pipeline.cores.calibration import CoreCalibration, load_cores
 from clesr.pipeline.prepare import Window
 from clesr.pipeline.settings import NO_CORES, UpscaleSettings, recorded_options
 from clesr.pipeline.sources.registry import SourceOptions
-from clesr.tools.archive.tree import InputFile
+
+if TYPE_CHECKING:
+    from clesr.tools.archive.tree import InputFile
 
 FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
 WORK = (FOLDER, "work")

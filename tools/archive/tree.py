@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from clesr.engines.common.files import SESSION, kind_of
-from clesr.pipeline.session.format import SessionError
-from clesr.pipeline.session.manifest import recorded_window
-from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.sources.images.animation import is_animation
 from clesr.pipeline.sources.images.files import natural_key
 from clesr.pipeline.sources.images.still import is_pnm_sequence
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS, STILL_SUFFIXES, TIFF_SUFFIXES
 
-log = logging.getLogger(__name__)
 KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 RAW = "raw.mkv"  # what was measured, in the folder of a session
 
@@ -117,21 +112,6 @@ def partial_target(target: str) -> str:
     """The name of the result that lacks frames which the input lost."""
     path = PurePosixPath(target)
     return str(path.with_name(f"{path.stem}.partial{path.suffix}"))
-
-
-def with_stated(file: InputFile) -> InputFile:
-    """``file`` with what its session states, where it is the raw video of one."""
-    folder = file.path.parent
-    if file.path.name != RAW or not is_session(folder):
-        return file
-    try:
-        session = read_session(folder)
-        cores = session.first_calibration()
-    except SessionError as error:
-        log.warning(f"{file.name}: only the raw video of this session is used: {error}")
-        return file
-    own = None if cores is None else (session.calibration(cores), cores)
-    return replace(file, window=recorded_window(session.info), cores=own)
 
 
 def is_session(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Pipelines made of settings and run to their ends, and what is told of them."""
+"""Pipelines run to their ends, and what is told of them."""
 
 from __future__ import annotations
 
@@ -6,37 +6,35 @@ import logging
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.files import NEW, WriteRule, write_json
-from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import OpenEngine
-from clesr.pipeline.operator.operator import Recordings
 from clesr.pipeline.pipeline import Limits, Pipeline, run_together
 from clesr.pipeline.prepare import Prepare
+from clesr.pipeline.session.manifest import RecorderSettings
+from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.settings import RunSettings
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.source import Source
+from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.status import State, Summary
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
+if TYPE_CHECKING:
+    from clesr.pipeline.operator.operator import Recordings
+
 log = logging.getLogger(__name__)
 
 
-def make_pipeline(
-    settings: RunSettings,
-    source: Source,
-    factory: OpenEngine | EngineStage,
-    sinks: Sequence[Sink],
-    *,
-    prepare: Prepare | None = None,
-    **more: Any,
-) -> Pipeline:
-    """The pipeline of ``settings``; ``prepare`` is their own where it is None, ``more`` is for Pipeline."""
-    prepare = prepare or settings.prepare(source.info)
-    options = settings.computing() | more
-    return Pipeline(source, factory, sinks, scale=settings.scale, prepare=prepare, **options)
+def make_recorder(source: SourceInfo, prepare: Prepare, scale: int, settings: RecorderSettings) -> Recorder:
+    """The recorder of a run that enlarges what ``prepare`` makes of frames by ``scale``."""
+
+    def sr_shape(raw: tuple[int, int]) -> tuple[int, int]:
+        height, width = prepare.shape(raw)
+        return height * scale, width * scale
+
+    return Recorder(source, scale=scale, sr_shape=sr_shape, settings=settings)
 
 
 def run_recorded(
@@ -48,14 +46,23 @@ def run_recorded(
     *,
     frames: int | None = None,
     record: Path | None = None,
+    prepare: Prepare | None = None,
     file: str | None = None,
     rule: WriteRule = NEW,
     **more: Any,
 ) -> tuple[bool, Summary]:
     """Take the recorded ``source``, or its first ``frames``, through the pipeline of ``settings``, and into a session
-    in ``record``; whether that was interrupted, and what came of it, as ``report`` tells it. ``more`` is for
-    ``make_pipeline``. Raises what broke."""
-    pipeline = make_pipeline(settings, source, factory, sinks, limits=Limits(frames), **more)
+    in ``record``; whether that was interrupted, and what came of it, as ``report`` tells it. ``prepare`` is that of
+    ``settings`` where it is None, ``more`` is for Pipeline. Raises what broke."""
+    pipeline = Pipeline(
+        source,
+        factory,
+        sinks,
+        scale=settings.scale,
+        prepare=prepare or settings.prepare(source.info),
+        limits=Limits(frames),
+        **settings.computing() | more,
+    )
     if record is not None:
         pipeline.start_recording(record)
     total = min(filter(None, (frames, source.info.frames)), default=None)
