@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from enum import IntEnum
 from functools import partial
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import shortened
 from clesr.engines.models.registry import SCALES
 
 if TYPE_CHECKING:
@@ -137,14 +137,36 @@ def check_values(settings: Any) -> None:
             raise UsageError(f"{option_name(each.name)} {value!r} is not one of {allowed}")
 
 
-def _parsed(place: str, *more: str) -> Callable[[str], Any]:
-    """The function at ``place``, a ``module:name`` of the pipeline that is loaded when there is a text to parse."""
-    return lambda text: resolve_name(f"clesr.pipeline.{place}")(text, *more)
+def _roi(text: str, option: str = "--roi") -> Roi:
+    from clesr.pipeline.prepare import Roi
+
+    return Roi.parse(text, option)
 
 
-_roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
-_window, _pace = _parsed("prepare:Window.parse"), _parsed("sources.pacing:parse_pace")
-_denoise, _key = _parsed("guide:parse_denoise"), _parsed("controls.action:parse_key")
+def _window(text: str) -> Window:
+    from clesr.pipeline.prepare import Window
+
+    return Window.parse(text)
+
+
+def _pace(text: str) -> Pace:
+    from clesr.pipeline.source import parse_pace
+
+    return parse_pace(text)
+
+
+def _denoise(text: str) -> AssumedNoise:
+    from clesr.pipeline.guide import parse_denoise
+
+    return parse_denoise(text)
+
+
+def parse_key(text: str) -> tuple[str, str]:
+    """``ACTION=KEY``. Raises UsageError for another form; `assign_keys` says whether there is such an action."""
+    action, found, key = text.partition("=")
+    if not (action and found):
+        raise UsageError(f"--key {shortened(text)} is not ACTION=KEY, such as still=s")
+    return action, key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -433,7 +455,7 @@ class LiveSettings(RunSettings):
         (),
         "Blank this rectangle of each captured frame before it is shown or written. May be repeated.",
         "X,Y,W,H",
-        parse=_mask,
+        parse=partial(_roi, option="--mask"),
     )
     control: str | None = _control(
         None,
@@ -446,7 +468,7 @@ class LiveSettings(RunSettings):
         "Give an action another key, such as still=s; nothing after = for none. May be repeated; a table [keys] in the "
         "settings file does the same.",
         "ACTION=KEY",
-        parse=_key,
+        parse=parse_key,
     )
     stills: str = _control(".", "Write stills into this folder.", "FOLDER")
     seconds: float | None = _stopping(None, "Stop after so many seconds.", "S", above_zero=True)

@@ -132,7 +132,7 @@ def _open_target(
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule, pixel_aspect=source.pixel_aspect)
     options = SinkOptions(
-        settings.codec,
+        codec=settings.codec,
         fps=source.fps,
         partial_ok=False,
         encode=settings.encode,
