@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from enum import IntEnum
 from functools import partial
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import UsageError
+from clesr.engines.common.numbers import shortened
 from clesr.engines.models.registry import SCALES
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ PANELS = (
 )  # fmt: skip
 
 
+class Recorded(IntEnum):
+    """How far a session keeps an option of the run that made it: ``STATED`` in session.json, taken over by
+    `clesr render` (``RENDERED``), or by `clesr replay` as well (``REPLAYED``)."""
+
+    NO, STATED, RENDERED, REPLAYED = range(4)
+
+
+NO, STATED, RENDERED, REPLAYED = Recorded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """How a field is said. ``default`` is what the help shows; ``choices`` are all values that are allowed, ``minimum``
@@ -41,7 +52,8 @@ class Option:
     text. ``per_stream``: once for each stream of a command line, a field of each has one, or
     several where it is a tuple. ``negative``
     is for a flag that can be put off as well, ``nargs`` for a tuple of so many values that are given together.
-    ``names`` are other spellings of the option, which is named as its field."""
+    ``names`` are other spellings of the option, which is named as its field. ``recorded`` is how far sessions keep it;
+    it is then part of what an archive's results are known by as well."""
 
     help: str
     panel: str | None = None
@@ -57,6 +69,7 @@ class Option:
     negative: bool = False
     nargs: int = 1
     names: tuple[str, ...] = ()
+    recorded: Recorded = NO
 
 
 def setting(default: Any, help: str, metavar: str | None = None, **option: Any) -> Any:
@@ -97,6 +110,20 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def recorded_options(settings: type, least: Recorded = STATED) -> dict[str, Option]:
+    """The options of the dataclass ``settings`` that sessions keep at ``least`` so far, by name of field."""
+    found = {each.name: each.metadata.get("option") for each in fields(settings)}
+    return {name: option for name, option in found.items() if option is not None and option.recorded >= least}
+
+
+def recorded(settings: Any) -> dict[str, Any]:
+    """What a session says of ``settings``, as JSON: what else they hold are texts, from which they can be parsed."""
+    values = {name: getattr(settings, name) for name in recorded_options(type(settings))}
+    return {
+        name: v if v is None or isinstance(v, str | int | float) else str(v) for name, v in values.items()
+    }
+
+
 def check_values(settings: Any) -> None:
     """Raise UsageError where an option of the dataclass ``settings`` must be above zero, or one of its choices."""
     for each in fields(settings):
@@ -110,14 +137,36 @@ def check_values(settings: Any) -> None:
             raise UsageError(f"{option_name(each.name)} {value!r} is not one of {allowed}")
 
 
-def _parsed(place: str, *more: str) -> Callable[[str], Any]:
-    """The function at ``place``, a ``module:name`` of the pipeline that is loaded when there is a text to parse."""
-    return lambda text: resolve_name(f"clesr.pipeline.{place}")(text, *more)
+def _roi(text: str, option: str = "--roi") -> Roi:
+    from clesr.pipeline.prepare import Roi
+
+    return Roi.parse(text, option)
 
 
-_roi, _mask = _parsed("prepare:Roi.parse"), _parsed("prepare:Roi.parse", "--mask")
-_window, _pace = _parsed("prepare:IntensityWindow.parse"), _parsed("sources.pacing:parse_pace")
-_denoise, _key = _parsed("guide:parse_denoise"), _parsed("controls.action:parse_key")
+def _window(text: str) -> IntensityWindow:
+    from clesr.pipeline.prepare import IntensityWindow
+
+    return IntensityWindow.parse(text)
+
+
+def _pace(text: str) -> Pace:
+    from clesr.pipeline.source import parse_pace
+
+    return parse_pace(text)
+
+
+def _denoise(text: str) -> AssumedNoise:
+    from clesr.pipeline.guide import parse_denoise
+
+    return parse_denoise(text)
+
+
+def parse_key(text: str) -> tuple[str, str]:
+    """``ACTION=KEY``. Raises UsageError for another form; `assign_keys` says whether there is such an action."""
+    action, found, key = text.partition("=")
+    if not (action and found):
+        raise UsageError(f"--key {shortened(text)} is not ACTION=KEY, such as still=s")
+    return action, key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,16 +180,22 @@ class EngineSettings:
         ".safetensors file, or auto: the best of the first two that holds the source's frame rate in a short trial "
         f"(for files {PATIENCE_FPS:g} frames/s) and knows noise.",
         "NAME|FILE",
+        recorded=REPLAYED,
     )
     engine: str = _upscaling(
         "auto",
         "What computes: tensorrt, cuda, openvino, torch, or auto for the fastest that passes its self-test.",
         "NAME",
+        recorded=STATED,
     )
-    device: str | None = _upscaling(None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME")
-    precision: str | None = _upscaling(None, "fp32, bf16 or fp16, where the device has it.", "NAME")
+    device: str | None = _upscaling(
+        None, "Device of the engine: cpu, cuda (NVIDIA) or gpu (Intel).", "NAME", recorded=STATED
+    )
+    precision: str | None = _upscaling(
+        None, "fp32, bf16 or fp16, where the device has it.", "NAME", recorded=STATED
+    )
     threads: int | None = _upscaling(
-        None, "Processor threads of the engine.  [default: all]", "N", above_zero=True
+        None, "Processor threads of the engine.  [default: all]", "N", above_zero=True, recorded=RENDERED
     )
 
     def __post_init__(self) -> None:
@@ -157,15 +212,21 @@ class ReadingSettings:
         "N",
         minimum=0.001,
         maximum=10_000,
+        recorded=STATED,
     )
     channel: int | None = _input(
-        None, "Channel of a stack, counted from 0 (video tracks from 1).  [default: 0, told]", "N", minimum=0
+        None,
+        "Channel of a stack, counted from 0 (video tracks from 1).  [default: 0, told]",
+        "N",
+        minimum=0,
+        recorded=STATED,
     )
     plane: int | None = _input(
         None,
         "Plane of depth (Z) of a stack, counted from 0.  [default: 0, or all where there is one time; told]",
         "N",
         minimum=0,
+        recorded=STATED,
     )
     window: IntensityWindow = _input(
         "auto",
@@ -174,6 +235,7 @@ class ReadingSettings:
         "percentile for 16 bit).",
         "LEVELS",
         parse=_window,
+        recorded=REPLAYED,
     )
 
     track: int | None = _input(
@@ -182,13 +244,17 @@ class ReadingSettings:
         "marks]",
         "N",
         minimum=1,
+        recorded=STATED,
     )
     range: str = _input(
         "auto",
         "Grey levels of video: full (0 to 255), limited (16 to 235, which are stretched), or auto: as it says itself.",
         choices=RANGES,
+        recorded=STATED,
     )
-    deinterlace: bool = _input(False, "Make whole pictures of interlaced video, one of each two fields.")
+    deinterlace: bool = _input(
+        False, "Make whole pictures of interlaced video, one of each two fields.", recorded=STATED
+    )
 
     def reading(self) -> dict[str, Any]:
         """The arguments of ``open_source`` that these are."""
@@ -213,14 +279,16 @@ class RunSettings(EngineSettings, ReadingSettings):
         "Noise of the frames in grey levels: auto estimates it, frame by frame; 0 takes them for clean.",
         "LEVEL",
         parse=_denoise,
+        recorded=REPLAYED,
     )
     temporal: str = _upscaling(
         "auto",
         "Earlier frames of the same tissue help each image, where they can be found in it: auto, or off.",
         choices=TEMPORAL,
+        recorded=REPLAYED,
     )
     consistent: bool = _upscaling(
-        False, "Correct each image so that, shrunk again, it equals the measured one."
+        False, "Correct each image so that, shrunk again, it equals the measured one.", recorded=REPLAYED
     )
     cores: str | None = _input(
         None,
@@ -229,7 +297,11 @@ class RunSettings(EngineSettings, ReadingSettings):
         "FILE",
     )
     roi: Roi | None = _input(
-        None, "Use only this rectangle of the frame, in pixels: corner, width, height.", "X,Y,W,H", parse=_roi
+        None,
+        "Use only this rectangle of the frame, in pixels: corner, width, height.",
+        "X,Y,W,H",
+        parse=_roi,
+        recorded=REPLAYED,
     )
     decode: str = _input(
         "auto",
@@ -255,20 +327,31 @@ class RunSettings(EngineSettings, ReadingSettings):
         """The arguments of ``open_source`` that these are."""
         return {**ReadingSettings.reading(self), "decode": self.decode}
 
-    def prepare(self, source: SourceInfo | None = None) -> Prepare:
-        """What makes LR images of the frames of ``source``, which do not wait where it is live."""
+    def computing(self) -> dict[str, Any]:
+        """The arguments of ``Pipeline``, and of ``LiveEngine``, that these are beside the scale."""
+        return {"consistent": self.consistent}
+
+    def prepare(
+        self, source: SourceInfo | None = None, make: Callable[..., Prepare] | None = None, **known: Any
+    ) -> Prepare:
+        """What makes LR images of the frames of ``source``, which do not wait where it is live: a Prepare, or what
+        ``make`` makes with the same arguments, of which those ``known`` stand already."""
         from clesr.pipeline.cores.calibration import load_cores
         from clesr.pipeline.guide import Guide
         from clesr.pipeline.prepare import Prepare
         from clesr.pipeline.temporal import StreamFusion
 
-        temporal = (
-            StreamFusion(hurried=source is not None and source.live) if self.temporal == "auto" else None
-        )
-        window = self.window if source is None else self.window.or_stated(source.window)
-        file = self.cores or (None if source is None else source.cores)
-        cores = None if file is None or file == NO_CORES else load_cores(file)
-        return Prepare(roi=self.roi, window=window, guide=Guide(self.denoise), temporal=temporal, cores=cores)
+        if "cores" not in known:
+            file = self.cores or (None if source is None else source.cores)
+            known["cores"] = None if file is None or file == NO_CORES else load_cores(file)
+        hurried = source is not None and source.live
+        found = {
+            "roi": self.roi,
+            "window": self.window if source is None else self.window.or_stated(source.window),
+            "guide": Guide(self.denoise),
+            "temporal": StreamFusion(hurried=hurried) if self.temporal == "auto" else None,
+        }
+        return (make or Prepare)(**found | known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +455,7 @@ class LiveSettings(RunSettings):
         (),
         "Blank this rectangle of each captured frame before it is shown or written. May be repeated.",
         "X,Y,W,H",
-        parse=_mask,
+        parse=partial(_roi, option="--mask"),
     )
     control: str | None = _control(
         None,
@@ -385,7 +468,7 @@ class LiveSettings(RunSettings):
         "Give an action another key, such as still=s; nothing after = for none. May be repeated; a table [keys] in the "
         "settings file does the same.",
         "ACTION=KEY",
-        parse=_key,
+        parse=parse_key,
     )
     stills: str = _control(".", "Write stills into this folder.", "FOLDER")
     seconds: float | None = _stopping(None, "Stop after so many seconds.", "S", above_zero=True)
@@ -403,6 +486,7 @@ class LiveSettings(RunSettings):
         None,
         "Faults on purpose: PLACE-FAULT@SECOND+LENGTH, several with commas, or every=SECONDS,seed=NUMBER by chance.",
         "FAULTS",
+        recorded=STATED,
     )
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -38,14 +39,9 @@ class StillSource:
         pass
 
 
-def shared(
-    open_engine: OpenEngine, scale: int, *, consistent: bool = False, hurried: bool = False
-) -> EngineStage:
-    """What pipelines are given in place of ``open_engine`` to share its engines; ``consistent`` and ``hurried`` are
-    those of LiveEngine."""
-    return EngineStage(
-        partial(LiveEngine, open_engine, scale, SYSTEM, consistent=consistent, hurried=hurried)
-    )
+def shared(open_engine: OpenEngine, scale: int, **options: Any) -> EngineStage:
+    """What pipelines are given in place of ``open_engine`` to share its engines; ``options`` are LiveEngine's."""
+    return EngineStage(partial(LiveEngine, open_engine, scale, SYSTEM, **options))
 
 
 def run_together(

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from clesr.engines.common.errors import SourceError, UsageError
+from clesr.engines.common.numbers import decimal_number, shortened
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Corrupt, Frame, Outage
 
 Pace = str | float
 """Of recorded input: ``original``, ``max``, or frames a second."""
+MIN_RATE, MAX_RATE = 0.001, 100_000.0
+
+
+def parse_pace(pace: Pace) -> Pace:
+    """``original``, ``max``, or a rate in frames a second as a float. Raises UsageError."""
+    if pace in ("original", "max"):
+        return pace
+    try:
+        rate = decimal_number(pace) if isinstance(pace, str) else float(pace)
+    except ValueError:
+        rate = math.nan
+    if not MIN_RATE <= rate <= MAX_RATE:
+        given = shortened(pace) if isinstance(pace, str) else str(pace)
+        raise UsageError(
+            f"pace is {given}; allowed is original, max, or frames a second from {MIN_RATE:g} to {MAX_RATE:g}"
+        )
+    return rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import ClesrError, RecordingError, UsageError
-from clesr.engines.common.files import WriteRule, contains, write_json
+from clesr.engines.common.files import WriteRule, contains
 from clesr.engines.common.text import presentable
 from clesr.engines.isolation.engine import IsolatedOpener
 from clesr.engines.memory import share_arenas
@@ -27,39 +26,30 @@ from clesr.pipeline.messages import naming
 from clesr.pipeline.metrics.collector import UNATTENDED_S
 from clesr.pipeline.metrics.server import MetricsServer
 from clesr.pipeline.operator.control_socket import ControlSocket
-from clesr.pipeline.operator.operator import DicomWriter, Operator, Recordings
+from clesr.pipeline.operator.operator import DicomWriter, Operator
 from clesr.pipeline.operator.registry import all_actions
 from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.manifest import RecorderSettings
-from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.sessions import SessionListing
-from clesr.pipeline.settings import LiveSettings
-from clesr.pipeline.sharing import choose_sharing, run_together, shared
+from clesr.pipeline.settings import LiveSettings, recorded
+from clesr.pipeline.sharing import choose_sharing, shared
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sinks.browser.door import Door, given_token
 from clesr.pipeline.sinks.browser.site import Site
 from clesr.pipeline.sinks.mosaic import MosaicFile
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import open_sink
-from clesr.pipeline.source import Source, SourceInfo
+from clesr.pipeline.source import Source
 from clesr.pipeline.sources.masked import Masked
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.reopening import Reopening
-from clesr.pipeline.status import State, Summary
-from clesr.tools.common.signals import draining_on_signals, on_signals
-from clesr.tools.common.summary import following, print_summary
+from clesr.tools.common.runs import make_recorder, report, run_pipelines
 from clesr.tools.common.systemd import told_to_systemd
 from clesr.tools.common.windows import announce, close_windows, open_windows
 
 log = logging.getLogger(__name__)
-
-READING = ("fps", "channel", "plane", "track", "range", "deinterlace")
-# Of the settings, what a session says of itself as it was given.
-RECORDED = (
-    "denoise", "temporal", "consistent", "model", "engine", "device", "precision", "threads", "chaos", *READING,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,34 +296,6 @@ def _are_looked_after(pipelines: Sequence[Pipeline]) -> bool:
     return any(pipeline.unattended_s < UNATTENDED_S for pipeline in pipelines)
 
 
-def run_pipelines(
-    runs: Mapping[str, tuple[Pipeline, int | None]], recordings: Sequence[Recordings] = ()
-) -> list[int]:
-    """Run pipelines, each under its label with the number of its frames, to their ends, with progress shown and signals
-    heeded, which are returned. What broke stands in ``Pipeline.error``."""
-    pipelines = [pipeline for pipeline, _ in runs.values()]
-
-    def toggle(_number: int) -> None:
-        for each in recordings:
-            each.toggle()
-
-    def say_end(ended: Pipeline) -> None:
-        going = [label for label, (pipeline, _) in runs.items() if pipeline.busy]
-        if going:
-            label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
-            log.info(
-                f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
-            )
-
-    with (
-        draining_on_signals(*pipelines) as signals,
-        on_signals(toggle, [signal.SIGUSR1] if recordings else []),
-        following(runs),
-    ):
-        run_together(pipelines, say_end)
-    return signals
-
-
 def _raise_broken(errors: Mapping[str, BaseException | None]) -> None:
     """Raise what broke, of all the streams."""
     broken = {label: error for label, error in errors.items() if error is not None}
@@ -348,33 +310,25 @@ def _raise_broken(errors: Mapping[str, BaseException | None]) -> None:
     raise kind(f"{len(broken)} of {len(errors)} streams broke: {what}") from first
 
 
-def report(summary: Summary, file: str | None, rule: WriteRule) -> None:
-    """Print ``summary``, and write it to ``file``."""
-    if summary.captured:
-        print_summary(summary)
-    elif summary.state is State.STOPPED:
-        log.warning(f"no frame came from {summary.source}")
-    if file:
-        write_json(Path(file), summary.as_json(), rule)
-
-
 def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> Pipeline:
     """The stream at work."""
     settings = stream.settings
     prepare = settings.prepare(stream.source.info)
     with _naming(settings, count):
-        recorder = make_recorder(settings, stream.source.info, prepare)
+        recorder = make_recorder(
+            stream.source.info, prepare, settings.scale, _recorder_settings(settings, prepare)
+        )
         return Pipeline(
             stream.source,
             factory,
             [FaultySink(sink, stream.plan) for sink in stream.sinks] if stream.plan else stream.sinks,
             scale=settings.scale,
             prepare=prepare,
-            consistent=settings.consistent,
             recorder=recorder,
             limits=Limits(settings.frames, settings.seconds),
             drop_damaged=settings.damaged == "drop",
             pixel_um=settings.pixel_size,
+            **settings.computing(),
         )
 
 
@@ -445,8 +399,8 @@ def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str)
         one = len(known) < len(shapes) or choose_sharing(known, opener.fps, opener.scale, opener, each)
     else:
         one = share == "one"
-    consistent = streams[0].settings.consistent
-    return shared(opener, opener.scale, consistent=consistent, hurried=live == {True}) if one else each
+    computing = streams[0].settings.computing()
+    return shared(opener, opener.scale, hurried=live == {True}, **computing) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:
@@ -458,26 +412,15 @@ def _lr_shape(stream: Stream) -> tuple[int, int] | None:
         return None
 
 
-def make_recorder(settings: LiveSettings, source: SourceInfo, prepare: Prepare) -> Recorder:
-    """The recorder of a stream."""
-    return Recorder(
-        source,
-        scale=settings.scale,
-        sr_shape=lambda raw: scaled(prepare.shape(raw), settings.scale),
-        settings=RecorderSettings(
-            codec=settings.record_codec,
-            retro_s=settings.retro or 0.0,
-            pixel_um=settings.pixel_size,
-            settings={
-                "roi": None if settings.roi is None else str(settings.roi),
-                "window": str(prepare.window),
-                "cores": None if prepare.cores is None else prepare.cores.name,
-                "masks": [str(mask) for mask in settings.mask],
-                **{name: getattr(settings, name) for name in RECORDED},
-            },
-        ),
+def _recorder_settings(settings: LiveSettings, prepare: Prepare) -> RecorderSettings:
+    return RecorderSettings(
+        codec=settings.record_codec,
+        retro_s=settings.retro or 0.0,
+        pixel_um=settings.pixel_size,
+        settings={
+            **recorded(settings),
+            "window": str(prepare.window),
+            "cores": None if prepare.cores is None else prepare.cores.name,
+            "masks": [str(mask) for mask in settings.mask],
+        },
     )
-
-
-def scaled(shape: tuple[int, int], scale: int) -> tuple[int, int]:
-    return shape[0] * scale, shape[1] * scale

@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 
 from clesr.engines.common.errors import UsageError, on_error
-from clesr.engines.common.files import NEW, WriteRule
+from clesr.engines.common.files import WriteRule
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
-from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.session.format import MANIFEST, SR, TICK
 from clesr.pipeline.session.reader import SessionReader, read_session
 from clesr.pipeline.settings import PATIENCE_FPS, MosaicSettings, option_name
@@ -21,7 +20,7 @@ from clesr.pipeline.sinks.mosaic import SCHEME, MosaicFile
 from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sources.registry import open_source
 from clesr.tools.common.console import progress_bar
-from clesr.tools.live_run import report, run_pipelines
+from clesr.tools.common.runs import run_recorded
 
 log = logging.getLogger(__name__)
 # What counts for a session too, whose images are there already.
@@ -70,21 +69,8 @@ def _upscale(recording: Path, settings: MosaicSettings, pixel_um: float | None =
     source = open_source(str(recording), pace="max", count=True, **settings.reading())
     with on_error(source.close):
         sink = _sink(recording, settings, settings.pixel_size or pixel_um, source.info.pixel_aspect)
-    pipeline = Pipeline(
-        source,
-        EngineOpener.of(settings, PATIENCE_FPS),
-        [sink],
-        scale=settings.scale,
-        prepare=settings.prepare(source.info),
-        consistent=settings.consistent,
-        limits=Limits(settings.frames, None),
-    )
-    total = min(filter(None, (settings.frames, source.info.frames)), default=None)
-    interrupted = bool(run_pipelines({recording.name: (pipeline, total)}))
-    report(pipeline.summary(), None, NEW)
-    if pipeline.error is not None:
-        raise pipeline.error
-    return interrupted
+    opener = EngineOpener.of(settings, PATIENCE_FPS)
+    return run_recorded(settings, source, opener, [sink], recording.name, frames=settings.frames)[0]
 
 
 def _sink(recording: Path, settings: MosaicSettings, pixel_um: float | None, aspect: Fraction) -> MosaicFile:

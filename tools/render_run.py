@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,18 @@ from clesr.engines.models.weights import find_model
 from clesr.engines.opener import EngineOpener
 from clesr.engines.view import View
 from clesr.pipeline.cores.calibration import CoreCalibration, load_cores
-from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
+from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result, Temporal
 from clesr.pipeline.guide import Guide
 from clesr.pipeline.live_engine import LiveEngine
-from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi
+from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.session.folder import make_folder
 from clesr.pipeline.session.format import TICK, Record, SessionError
 from clesr.pipeline.session.manifest import RecorderSettings, recorded_settings
 from clesr.pipeline.session.reader import SessionReader
-from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.sources.session import SessionSource
 from clesr.pipeline.temporal import StreamFusion
 from clesr.tools.common.console import progress_bar
-from clesr.tools.common.summary import print_summary
-from clesr.tools.live_run import run_pipelines, scaled
+from clesr.tools.common.runs import make_recorder, run_recorded
 
 log = logging.getLogger(__name__)
 ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
@@ -44,15 +42,11 @@ ALLOWED_LSB = 1.0  # mean difference of a frame, in 8-bit levels
 class RecordedPrepare(Prepare):
     """Cuts and stretches the frames of a session exactly as they were while it was recorded."""
 
-    def __init__(self, session: SessionReader) -> None:
-        given, lines = recorded_settings(session.info), list(session.lines())
-        fused = given.temporal == "auto" or any(r.frames is not None for r in lines)
-        super().__init__(
-            roi=Roi.parse(given.roi) if given.roi else None,
-            window=IntensityWindow.parse(given.window) if given.window else None,
-            guide=RecordedGuide(session),
-            temporal=StreamFusion() if fused else None,
-        )
+    def __init__(self, session: SessionReader, *, temporal: Temporal | None, **known: Any) -> None:
+        lines = list(session.lines())
+        if temporal is None and any(r.frames is not None for r in lines):
+            temporal = StreamFusion()
+        super().__init__(temporal=temporal, **known)
         self._recorded = {r.number: r.levels for r in lines if r.prepared_ns is not None}
         self._cores = {r.number: r.cores for r in lines if r.cores is not None}
         self._calibrations = {
@@ -89,13 +83,21 @@ def recorded_calibration(session: SessionReader, sha256: str) -> CoreCalibration
 class RecordedGuide(Guide):
     """Tells the network what it was told while a session was recorded."""
 
-    def __init__(self, session: SessionReader) -> None:
-        super().__init__(recorded_settings(session.info).denoise)
+    def __init__(self, session: SessionReader, denoise: float | None) -> None:
+        super().__init__(denoise)
         self._recorded = {r.number: Levels(*r.noise) for r in session.lines() if r.noise is not None}
 
     def find_levels(self, frame: Frame, lr: Image, view: View) -> Levels:
         found = self._recorded.get(frame.number)
         return super().find_levels(frame, lr, view) if found is None else found
+
+
+def recorded_prepare(session: SessionReader) -> Prepare:
+    """What prepares the frames of ``session`` as it was done while it was recorded."""
+    settings = recorded_settings(session.info)
+    return settings.prepare(
+        make=partial(RecordedPrepare, session), guide=RecordedGuide(session, settings.denoise)
+    )
 
 
 def compare(session: SessionReader, opener: EngineOpener) -> None:
@@ -162,12 +164,10 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
 
     Images that were made and not recorded are made again too: later ones rest on them.
     """
-    prepare = RecordedPrepare(session)
+    prepare = recorded_prepare(session)
     fused = prepare.temporal is not None and bool(session.info.model_hash)
     waiting: deque[tuple[Record, Image | None]] = deque()
-    live = LiveEngine(
-        opener, opener.scale, SYSTEM, consistent=bool(recorded_settings(session.info).consistent)
-    )
+    live = LiveEngine(opener, opener.scale, SYSTEM, **recorded_settings(session.info).computing())
     with closing(live) as upscaler:
         for record, raw, sr in _known(session, rests=fused):
             if sr is None and record.frames is None:
@@ -223,32 +223,14 @@ def _recorded(
 def write_session(session: SessionReader, output: Path, opener: EngineOpener) -> bool:
     """Render ``session`` into the new session ``output``; whether that was interrupted."""
     make_folder(output)
-    source, prepare, info = SessionSource(session.folder), RecordedPrepare(session), session.info
-    recorder = Recorder(
-        source.info,
-        scale=opener.scale,
-        sr_shape=lambda raw: scaled(prepare.shape(raw), opener.scale),
-        settings=RecorderSettings(
-            pixel_um=info.pixel_um, settings={**info.settings, "rendered_from": info.id}, started=info.started
-        ),
-    )
-    pipeline = Pipeline(
-        source,
-        opener,
-        [],
-        scale=opener.scale,
-        prepare=prepare,
-        recorder=recorder,
-        consistent=bool(recorded_settings(info).consistent),
-    )
-    pipeline.start_recording(output)
-    try:
-        interrupted = bool(run_pipelines({"render": (pipeline, source.info.frames)}))
-    finally:
-        print_summary(pipeline.summary())
-    if pipeline.error is not None:
-        raise pipeline.error
-    return interrupted
+    source, prepare, info = SessionSource(session.folder), recorded_prepare(session), session.info
+    stated = {**info.settings, "rendered_from": info.id}
+    kept = RecorderSettings(pixel_um=info.pixel_um, settings=stated, started=info.started)
+    recorder = make_recorder(source.info, prepare, opener.scale, kept)
+    settings = replace(recorded_settings(info), scale=opener.scale)
+    return run_recorded(
+        settings, source, opener, [], "render", record=output, prepare=prepare, recorder=recorder
+    )[0]
 
 
 class RecordedEngine(EngineOpener):

@@ -10,7 +10,6 @@ from clesr.engines.common.errors import WHY, ClesrError, UsageError, on_error, t
 from clesr.engines.common.files import WriteRule
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.frame import Outcome
-from clesr.pipeline.pipeline import Limits, Pipeline
 from clesr.pipeline.settings import PATIENCE_FPS, UpscaleSettings
 from clesr.pipeline.sinks.registry import SinkOptions
 from clesr.pipeline.sinks.stills import SUFFIXES as STILLS
@@ -20,7 +19,7 @@ from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, open_source
 from clesr.pipeline.status import Summary
 from clesr.tools.archive.tree import result_suffix
-from clesr.tools.live_run import report, run_pipelines
+from clesr.tools.common.runs import run_recorded
 
 log = logging.getLogger(__name__)
 OUTPUTS = (".mkv", ".mp4", ".mov", ".avi", *STILLS)
@@ -111,26 +110,20 @@ def _run(
     source = open_source(str(job.source), pace="max", count=True, **settings.reading())
     with on_error(source.close):
         sink = _open_target(job.target, settings, source.info, rule)
-    pipeline = Pipeline(
+    if settings.frames is not None:
+        sink.complete()
+    rule = rule if first else replace(rule, overwrite=True)
+    return run_recorded(
+        settings,
         source,
         opener,
         [sink],
-        scale=settings.scale,
-        prepare=settings.prepare(source.info),
-        consistent=settings.consistent,
-        limits=Limits(settings.frames, None),
+        label,
+        frames=settings.frames,
+        file=settings.summary,
+        rule=rule,
         on_end=sink.complete,
     )
-    if settings.frames is not None:
-        sink.complete()
-    total = min(filter(None, (settings.frames, source.info.frames)), default=None)
-    try:
-        interrupted = bool(run_pipelines({label: (pipeline, total)}))
-    finally:
-        report(pipeline.summary(), settings.summary, rule if first else replace(rule, overwrite=True))
-    if pipeline.error is not None:
-        raise pipeline.error
-    return interrupted, pipeline.summary()
 
 
 def _open_target(
@@ -139,7 +132,7 @@ def _open_target(
     if path.suffix.lower() in STILLS:
         return StillFile(path, rule, pixel_aspect=source.pixel_aspect)
     options = SinkOptions(
-        settings.codec,
+        codec=settings.codec,
         fps=source.fps,
         partial_ok=False,
         encode=settings.encode,

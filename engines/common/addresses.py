@@ -80,6 +80,27 @@ def check_port(address: str, port: str) -> None:
         raise _wrong(address, f"there is no port {shortened(port)}; give one from 1 to {MOST_PORT}")
 
 
+def host_and_port(text: str, option: str, form: str, port: int | None = None) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, an IPv6 address in brackets; where there is a usual ``port``, of ``PORT`` on this
+    machine and of ``HOST`` as well. Raises UsageError, which names the ``option`` and the ``form``."""
+    host, colon, given = text.rpartition(":")
+    if port is not None and (not colon or text.endswith("]")):
+        host, given = ("127.0.0.1", text) if _is_number(text) else (text, str(port))
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    if not bare or bracketed != (":" in bare) or not _is_number(given):
+        raise UsageError(f"{option} {shortened(text)} is no address; {form}")
+    if len(given) > MOST_DIGITS or int(given) > MOST_PORT:
+        raise UsageError(
+            f"{option} {shortened(text)}: port {shortened(given)} is more than {MOST_PORT}; {form}"
+        )
+    return bare, int(given)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach ``host``, a name or number; a name other than localhost is not looked up."""
     try:

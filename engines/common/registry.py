@@ -4,14 +4,22 @@ registry, or an entry point of another package."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from clesr.engines.common.errors import ClesrError, first_line
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def taking(
+    options: Callable[P, Any],
+) -> Callable[[Callable[..., T]], Callable[Concatenate[str, P], T]]:
+    """Of a function of an address and keywords: to type checkers, these are what ``options`` is made of."""
+    return lambda function: function
 
 
 class Registry(Generic[T]):

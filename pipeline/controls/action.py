@@ -155,11 +155,3 @@ def assign_keys(actions: Iterable[Action[Any]], changed: Mapping[str, str]) -> d
                 f"the key {shortened(key)} stands for {keys[key]} and for {action.name}; give one of them another"
             )
     return keys
-
-
-def parse_key(text: str) -> tuple[str, str]:
-    """``ACTION=KEY``. Raises UsageError for another form; whether there is such an action `assign_keys` says."""
-    action, found, key = text.partition("=")
-    if not (action and found):
-        raise UsageError(f"--key {shortened(text)} is not ACTION=KEY, such as still=s")
-    return action, key

@@ -11,36 +11,20 @@ from contextlib import AbstractContextManager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from clesr.engines.common.addresses import is_loopback, names_this_machine
+from clesr.engines.common.addresses import host_and_port, is_loopback, names_this_machine
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import MissingDependencyError, SinkError, UsageError, told_as
-from clesr.engines.common.numbers import shortened
+from clesr.engines.common.errors import MissingDependencyError, SinkError, told_as
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.metrics.collector import PipelineCollector, Watched, unready, unwell
 
 log = SafeLogger(logging.getLogger(__name__))
 PORT = 9187
+FORM = f"write it as HOST:PORT, such as 127.0.0.1:{PORT}"
 REQUEST_S = 5.0  # for a request and its answer, all together
 LOOK_S = 0.5  # between two looks at who takes longer
 MOST_AT_ONCE = 8  # connections
 PAUSE_S = 0.01  # where there are more, so that a flood of them leaves the processor to others
 WAITING = 128  # connections that are not yet accepted
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """``PORT``, ``HOST:PORT`` or ``HOST``, an IPv6 address in brackets; raises UsageError for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        host, port = ("127.0.0.1", text) if _is_number(text) else (text, str(PORT))
-    bracketed = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if bracketed else host
-    if not bare or bracketed != (":" in bare) or not _is_number(port) or int(port) > 65535:
-        raise UsageError(f"--metrics {shortened(text)} is not HOST:PORT, such as 127.0.0.1:{PORT}")
-    return bare, int(port)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 5
 
 
 class MetricsServer(AbstractContextManager["MetricsServer"]):
@@ -61,7 +45,7 @@ class MetricsServer(AbstractContextManager["MetricsServer"]):
             "Handler", (_Handler,), {"streams": streams, "metrics": lambda _self: generate_latest(registry)}
         )
         with told_as(SinkError, f"--metrics {address} cannot be listened on: {{why}}"):
-            self._server = _Server(parse_listen(address), handler)
+            self._server = _Server(host_and_port(address, "--metrics", FORM, PORT), handler)
         host, port = str(self._server.server_address[0]), self._server.server_address[1]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not self._server.local:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from msgspec import Meta
 
@@ -16,13 +16,16 @@ from clesr.engines.common.clock import Clock
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
-from clesr.pipeline.guide import HIGHEST_NOISE
 from clesr.pipeline.prepare import IntensityWindow
 from clesr.pipeline.session.format import Record, SessionError, SessionInfo
+from clesr.pipeline.settings import Option, Recorded, RunSettings, recorded_options
 from clesr.pipeline.source import SourceInfo
 
 PACKAGES = ("clesr", "av", "numpy", "torch", "openvino")  # that make a recording and its SR images
 WAITING_BYTES = 256 << 20  # of images that may wait for the disk
+BEFORE = {"temporal": "off"}  # in sessions that are older than the option
+MOST = {"threads": 1024}  # that a session may say, where the option has no maximum
+KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 FINEST_ASPECT = 500  # the largest denominator of a pixel's width over its height
 RETRO_BYTES = 1 << 30  # of encoded images that are kept in memory
 
@@ -42,27 +45,42 @@ class RecorderSettings:
     waiting_bytes: int = WAITING_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedSettings:
-    """What of a session's ``settings`` is used again; others are only shown."""
-
-    roi: str | None = None
-    window: str | None = None
-    denoise: Annotated[float, Meta(ge=0, le=HIGHEST_NOISE)] | None = None
-    temporal: str = "off"
-    consistent: bool | None = None
-    model: str | None = None
-    threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
-
-
-def recorded_settings(info: SessionInfo) -> RecordedSettings:
-    """The settings with which ``info`` was recorded. Raises SessionError where one is of another kind."""
+def recorded_values(
+    info: SessionInfo, settings: type = RunSettings, least: Recorded = Recorded.RENDERED
+) -> dict[str, Any]:
+    """What ``info`` says of the options of ``settings`` that are ``recorded`` at ``least`` so far, as their fields have
+    it. Raises SessionError where one is of another kind."""
+    given, wanted = BEFORE | dict(info.settings), recorded_options(settings, least)
     try:
-        return convert(dict(info.settings), RecordedSettings)
-    except ValueError as error:
-        raise SessionError(
-            f"session {info.id} was recorded with settings that clesr does not have ({error}); restore it from a copy"
-        ) from error
+        return {
+            each.name: _value(given[each.name], str(each.type), wanted[each.name], MOST.get(each.name))
+            for each in fields(settings)
+            if each.name in wanted and given.get(each.name) is not None
+        }
+    except (UsageError, ValueError) as error:
+        raise _unknown(info, error) from error
+
+
+def recorded_settings(info: SessionInfo) -> RunSettings:
+    """The settings that made the images of ``info``; where it does not say, the usual ones. Raises SessionError where
+    one is of another kind."""
+    try:
+        return RunSettings(**recorded_values(info))
+    except UsageError as error:
+        raise _unknown(info, error) from error
+
+
+def _value(value: object, kind: str, option: Option, most: float | None) -> Any:
+    wanted: Any = str | float if option.parse is not None else KINDS[kind.partition(" ")[0]]
+    found = convert(
+        value, cast(type[Any], Annotated[wanted, Meta(ge=option.minimum, le=most or option.maximum)])
+    )
+    return found if option.parse is None else option.parse(str(found))
+
+
+def _unknown(info: SessionInfo, error: Exception) -> SessionError:
+    words = f"session {info.id} was recorded with settings that clesr does not have ({error})"
+    return SessionError(f"{words}; restore it from a copy")
 
 
 def recorded_window(info: SessionInfo) -> tuple[float, float] | None:

@@ -19,6 +19,7 @@ from clesr.engines.common.folders import check_part, open_part, read_part
 from clesr.engines.common.parsing import read_lines
 from clesr.pipeline.frame import Image
 from clesr.pipeline.session.format import (
+    CALIBRATION,
     FRAMES,
     LINE_BYTES,
     MANIFEST,
@@ -86,6 +87,13 @@ class SessionReader:
                 yield record
         while waiting:
             yield heapq.heappop(waiting)[2]
+
+    def first_calibration(self) -> str | None:
+        """The hash of that by which fibre cores were removed from a frame first; None where none were. Raises
+        SessionError as ``lines``."""
+        if not any(CALIBRATION.fullmatch(path.name) for path in self.folder.iterdir()):
+            return None
+        return next((record.cores for record in self.lines() if record.cores is not None), None)
 
     def calibration(self, sha256: str) -> Path:
         """The file of the calibration of fibre cores with this hash."""

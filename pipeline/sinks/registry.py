@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol
 
 from clesr.engines.common.errors import SinkError, UsageError
 from clesr.engines.common.files import NEW, WriteRule
-from clesr.engines.common.registry import Registry
+from clesr.engines.common.registry import Registry, taking
 from clesr.engines.common.text import hiding_secrets
 from clesr.pipeline.settings import MOSAIC_MB
 from clesr.pipeline.sink import Sink
@@ -22,9 +22,25 @@ ALLOWED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+class BrowserPage(Protocol):
+    """The page of a run in the browser, `clesr.pipeline.sinks.browser.site.Site`."""
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkOptions:
-    """What a sink is opened with beside its address; ``open_sink`` says what each means."""
+    """What a sink is opened with beside its address.
+
+    ``place`` and ``overlay`` ("fidelity") are for the window and the browser, and so is ``live``: the images come from
+    a camera or a network, and are to be seen although that costs a busy machine some of them. ``site`` is the server of
+    ``browser``, the same for several streams, by default at a port of this machine alone; ``pixel_um``, the width of a
+    captured pixel in micrometres, for ``igtl`` and ``mosaic``; ``pixel_aspect``, its width over its height, also for
+    what shows images and video files; ``mosaic_memory`` is what a map may take, in MB; the others are for video files
+    (``VideoFile`` says what they mean).
+    """
 
     codec: str = "auto"
     crf: int | None = None
@@ -37,7 +53,7 @@ class SinkOptions:
     rule: WriteRule = NEW
     pixel_aspect: Fraction = Fraction(1)
     mosaic_memory: float = MOSAIC_MB
-    site: Any = None  # a Site of the browser's view; folders that import one another go round in circles
+    site: BrowserPage | None = None
     live: bool = False
 
 
@@ -58,55 +74,19 @@ SINKS: Registry[Callable[[str, SinkOptions], Sink]] = Registry(
 the suffix of a file (``.mkv``)."""
 
 
-def open_sink(
-    address: str,
-    *,
-    codec: str = "auto",
-    crf: int | None = None,
-    fps: float | None = None,
-    partial_ok: bool = True,
-    place: WindowPlacement | None = None,
-    encode: str = "cpu",
-    overlay: str | None = None,
-    pixel_um: float | None = None,
-    rule: WriteRule = NEW,
-    pixel_aspect: Fraction = Fraction(1),
-    mosaic_memory: float = MOSAIC_MB,
-    site: Any = None,
-    live: bool = False,
-) -> Sink:
+@taking(SinkOptions)
+def open_sink(address: str, **options: Any) -> Sink:
     """The sink that ``address`` names: ``window``, ``browser``, ``null``, ``zmq+tcp://*:5555``, ``zmq+ipc:///run/sr``,
     ``igtl://*:18944``, ``mosaic:map.ome.tif``, the path of a video file, or what other packages add (``SINKS``).
-
-    ``place`` and ``overlay`` ("fidelity") are for the window and the browser, and so is ``live``: the images come from
-    a camera or a network, and are to be seen although that costs a busy machine some of them. ``site`` is the server of
-    ``browser``, the same for several streams, by default at a port of this machine alone; ``pixel_um``, the width of a
-    captured pixel in micrometres, for ``igtl`` and ``mosaic``; ``pixel_aspect``, its width over its height, also for
-    what shows images and video files; ``mosaic_memory`` is what a map may take, in MB; the other keywords are for video
-    files (``VideoFile`` says what they mean). ::
+    ``options`` are those of `SinkOptions`, by name. ::
 
         sink = open_sink("sr.mkv", fps=12.0)
         sink.write(result)
 
     Raises UsageError for an address or codec that cannot work, SinkError where the sink cannot be opened here.
     """
-    options = SinkOptions(
-        codec,
-        crf,
-        fps,
-        partial_ok,
-        place,
-        encode,
-        overlay,
-        pixel_um,
-        rule,
-        pixel_aspect,
-        mosaic_memory,
-        site,
-        live,
-    )
     with hiding_secrets(address):
-        return SINKS[_find(address)](address, options)
+        return SINKS[_find(address)](address, SinkOptions(**options))
 
 
 def _find(address: str) -> str:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from clesr.engines.common.addresses import check_port, is_loopback
+from clesr.engines.common.addresses import check_names, check_port, choice, is_loopback, split_options
 from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
+from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
 from clesr.pipeline.curve import doorkeeper, load_keys
 from clesr.pipeline.frame import Outcome, Result
@@ -145,19 +146,16 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> UnixListener | None:
 
 def parse_address(address: str, known: Sequence[str] = OPTIONS) -> tuple[str, dict[str, str]]:
     """ZeroMQ's own endpoint, and the options after the question mark, which must be ``known``. Raises UsageError."""
-    endpoint = address.partition("?")[0].removeprefix("zmq+")
+    base, options = split_options(address)
+    endpoint = base.removeprefix("zmq+")
     scheme, _, rest = endpoint.partition("://")
-    whole = (scheme == "ipc" and rest) or (scheme == "tcp" and all(rest.rpartition(":")[::2]))
-    if not whole:
-        raise UsageError(f"{address} is no ZeroMQ address; write it as {FORM}")
+    host, _, port = rest.rpartition(":")
+    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch(r"[0-9]+|\*", port))):
+        raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {FORM}")
     if scheme == "tcp":
-        check_port(address, rest.rpartition(":")[2])
-    options = dict(parse_qsl(address.partition("?")[2], keep_blank_values=True))
-    for name in options:
-        if name not in known:
-            raise UsageError(f"{address}: option {name!r} is not one of {', '.join(known)}")
-    if options.get("connect", "0") not in ("0", "1"):
-        raise UsageError(f"{address}: connect is 0 or 1, not {options['connect']!r}")
+        check_port(address, port)
+    check_names(address, options, known)
+    choice(address, "connect", options.get("connect", "0"), ("0", "1"))
     if "curve_server" in options and ("curve_secret" not in options or options.get("connect") != "1"):
         raise UsageError(f"{address}: curve_server is for who connects; give connect=1 and curve_secret too")
     if "curve_clients" in options and ("curve_secret" not in options or options.get("connect") == "1"):

@@ -9,14 +9,12 @@ from dataclasses import replace
 from fractions import Fraction
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import EndOfSource, UsageError
-from clesr.engines.common.numbers import decimal_number, shortened
+from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Outage, period_of
-from clesr.pipeline.source import Pace, Source
+from clesr.pipeline.source import Pace, Source, parse_pace
 
 NAP_NS = 20_000_000  # longest sleep before a look whether the source was closed
 TOLERATED_NS = 100_000_000  # longest delay that is made up
-MIN_RATE, MAX_RATE = 0.001, 100_000.0
 SECOND = 1_000_000_000
 
 
@@ -168,19 +166,3 @@ class Rounds:
         self._time = shifted
         same = (self._number, pts) == (item.number, item.pts)
         return item if same else replace(item, number=self._number, pts=pts)
-
-
-def parse_pace(pace: Pace) -> Pace:
-    """``original``, ``max``, or a rate in frames a second as a float. Raises UsageError."""
-    if pace in ("original", "max"):
-        return pace
-    try:
-        rate = decimal_number(pace) if isinstance(pace, str) else float(pace)
-    except ValueError:
-        rate = math.nan
-    if not MIN_RATE <= rate <= MAX_RATE:
-        given = shortened(pace) if isinstance(pace, str) else str(pace)
-        raise UsageError(
-            f"pace is {given}; allowed is original, max, or frames a second from {MIN_RATE:g} to {MAX_RATE:g}"
-        )
-    return rate

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from clesr.engines.common.addresses import check_address
@@ -15,10 +16,10 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import ClesrError, SourceError, UsageError
 from clesr.engines.common.files import MANIFEST, RAW, kind_of
 from clesr.engines.common.parsing import one_line
-from clesr.engines.common.registry import Registry
+from clesr.engines.common.registry import Registry, taking
 from clesr.engines.common.text import conceal, hiding_secrets, shown
-from clesr.pipeline.source import Pace, Source
-from clesr.pipeline.sources.pacing import Paced, parse_pace
+from clesr.pipeline.source import Pace, Source, parse_pace
+from clesr.pipeline.sources.pacing import Paced
 
 NETWORK = ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtp", "srt", "rtmp", "rtmps")
 ADDRESSES = (
@@ -47,12 +48,29 @@ IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *DICOM_SUFFIXES, *STILL_SUFFIXES)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """What a source is opened with beside its address; ``open_source`` says what each means. ``tell`` is whether what
-    was chosen for the user is told; ``alone`` whether an OME-TIFF of several files is read without the others."""
+    """What a source is opened with beside its address.
+
+    ``pace`` and ``loop`` are for recorded input, and ``open_source`` sees to them: ``original``, ``max`` or frames a
+    second, and whether it begins again at its end. ``count`` makes ``info.frames`` of video files exact, by reading the
+    file once. ``timeout`` is how many seconds a network stream may take to answer, and later be silent before it counts
+    as lost. ``decode`` says what decodes video: ``cpu``, ``gpu``, or ``auto``, a graphics card for large images.
+    ``tell`` is whether what was chosen for the user is told.
+
+    Of images, stacks and DICOM files: ``fps`` is their rate, in place of what they state or 25; ``channel`` and
+    ``plane`` choose, from 0, one of a stack that has several; ``window`` are the values of the file that are black and
+    white, which floats and 32-bit integers need, and which become ``info.window``; ``alone`` is whether an OME-TIFF of
+    several files is read without the others.
+
+    Of video: ``track`` is the number of the track that is read, counted from 1; None for the one that the file marks
+    as its default. ``levels`` takes it for ``full`` or ``limited`` range, ``auto`` for what it says; ``deinterlace``
+    makes whole pictures of interlaced video.
+    """
 
     clock: Clock = SYSTEM
+    pace: Pace = "original"
+    loop: bool = False
     count: bool = False
     timeout: float = 5.0
     decode: str = "cpu"
@@ -92,39 +110,13 @@ SOURCES: Registry[Callable[[str, SourceOptions], Source]] = Registry(
 it (``*/session.json``); other files by ``*``, other folders by ``*/``. It is given the address, or the file's path."""
 
 
-def open_source(
-    address: str,
-    *,
-    clock: Clock = SYSTEM,
-    pace: Pace = "original",
-    loop: bool = False,
-    count: bool = False,
-    timeout: float = 5.0,
-    decode: str = "cpu",
-    fps: float | None = None,
-    channel: int | None = None,
-    plane: int | None = None,
-    window: tuple[float, float] | None = None,
-    track: int | None = None,
-    levels: str = "auto",
-    deinterlace: bool = False,
-) -> Source:
-    """The source at ``address``, one of ADDRESSES, or of what other packages add (``SOURCES``).
+@taking(SourceOptions)
+def open_source(address: str, **options: Any) -> Source:
+    """The source at ``address``, one of ADDRESSES, or of what other packages add (``SOURCES``). ``options`` are those
+    of `SourceOptions`, by name.
 
-    ``pace`` and ``loop`` are for recorded input: ``original``, ``max`` or frames a second, and whether it begins
-    again at its end. ``count`` makes ``info.frames`` of video files exact, by reading the file once.
-    ``timeout`` is how many seconds a network stream may take to answer, and later be silent before it counts as
-    lost. Cameras take options in the address: ``/dev/video0?size=640x480&fps=30&format=GREY&gain=4``, where what
-    is not size, fps or format is a control of the camera. ``decode`` says what decodes video: ``cpu``,
-    ``gpu``, or ``auto``, a graphics card for large images.
-
-    Of images, stacks and DICOM files: ``fps`` is their rate, in place of what they state or 25; ``channel`` and
-    ``plane`` choose, from 0, one of a stack that has several; ``window`` are the values of the file that are black and
-    white, which floats and 32-bit integers need, and which become ``info.window``.
-
-    Of video: ``track`` is the number of the track that is read, counted from 1; None for the one that the file marks
-    as its default. ``levels`` takes it for ``full`` or ``limited`` range, ``auto`` for what it says; ``deinterlace``
-    makes whole pictures of interlaced video. ::
+    Cameras take options in the address: ``/dev/video0?size=640x480&fps=30&format=GREY&gain=4``, where what
+    is not size, fps or format is a control of the camera. ::
 
         source = open_source("demo:?size=256&fps=12")
         item = source.read(timeout=1.0)  # a Frame, a Corrupt one, or None
@@ -133,27 +125,16 @@ def open_source(
     """
     check_address(address)
     conceal(address)
-    pace = parse_pace(pace)
+    asked = SourceOptions(**options)
+    pace = parse_pace(asked.pace)
     address = _lower_scheme(address)
-    options = SourceOptions(
-        clock,
-        count,
-        timeout,
-        decode,
-        fps,
-        channel,
-        plane,
-        window,
-        track=track,
-        levels=levels,
-        deinterlace=deinterlace,
-    )
     with hiding_secrets(address):
-        source = _opened(address, options)
+        source = _opened(address, asked)
     if source.info.live or address.startswith("demo:"):  # the phantom has a pace of its own
         return source
-    again = replace(options, tell=False)
-    return Paced(source, clock=clock, pace=pace, reopen=(lambda: _opened(address, again)) if loop else None)
+    again = replace(asked, tell=False)
+    reopen = (lambda: _opened(address, again)) if asked.loop else None
+    return Paced(source, clock=asked.clock, pace=pace, reopen=reopen)
 
 
 def _opened(address: str, options: SourceOptions) -> Source:

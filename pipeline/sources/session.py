@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import EndOfSource
 from clesr.pipeline.frame import Corrupt, Frame, Outage, Outcome
-from clesr.pipeline.session.format import CALIBRATION, RAW, TICK
+from clesr.pipeline.session.format import RAW, TICK
 from clesr.pipeline.session.manifest import recorded_window
 from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.source import SourceInfo
@@ -28,6 +28,7 @@ class SessionSource:
     def __init__(self, folder: str | Path, options: SourceOptions = DEFAULTS) -> None:
         self.session = read_session(Path(folder))
         info = self.session.info
+        cores = self.session.first_calibration()
         frames = None if info.totals is None else info.totals.get("captured", 0)
         self.info = SourceInfo(
             str(folder),
@@ -37,7 +38,7 @@ class SessionSource:
             frames=frames,
             window=options.window or recorded_window(info),
             pixel_aspect=Fraction(*info.pixel_aspect),
-            cores=self._first_calibration(),
+            cores=None if cores is None else self.session.calibration(cores),
         )
         self._clock = options.clock
         self._records = self.session.records()
@@ -63,14 +64,6 @@ class SessionSource:
                 base = None if record.ticks is None else TICK
                 return Frame(coded.image, record.number, now, record.ticks, base, record.damaged)
             raise EndOfSource
-
-    def _first_calibration(self) -> Path | None:
-        """That of the first frame whose fibre cores were removed."""
-        if not any(CALIBRATION.fullmatch(path.name) for path in self.session.folder.iterdir()):
-            return None
-        found = (record.cores for record in self.session.lines() if record.cores is not None)
-        sha256 = next(found, None)
-        return None if sha256 is None else self.session.calibration(sha256)
 
     def close(self) -> None:
         with self._lock:

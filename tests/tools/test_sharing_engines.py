@@ -9,6 +9,7 @@ import pytest
 
 from clesr.engines.opener import EngineOpener
 from clesr.pipeline.engine_stage import EngineStage
+from clesr.pipeline.settings import LiveSettings
 from clesr.tools import live_run
 
 
@@ -16,7 +17,7 @@ def stream(live: bool) -> Any:
     return SimpleNamespace(
         fps=25.0,
         source=SimpleNamespace(info=SimpleNamespace(live=live, shape=None)),
-        settings=SimpleNamespace(consistent=False),
+        settings=LiveSettings(source="demo:"),
     )
 
 

@@ -14,7 +14,7 @@ from clesr.engines.common.folders import Folder
 from clesr.engines.interpolation import METHODS
 from clesr.engines.models.weights import find_model
 from clesr.pipeline.cores.calibration import load_cores
-from clesr.pipeline.settings import NO_CORES, UpscaleSettings
+from clesr.pipeline.settings import NO_CORES, UpscaleSettings, option_name
 from clesr.pipeline.sources.registry import IMAGE_SUFFIXES, RECORDINGS
 from clesr.pipeline.video.encoding import check_codec
 from clesr.tools.archive.eta import Survey, following
@@ -118,17 +118,20 @@ def _executor(settings: Settings, out: Path, options: UpscaleSettings) -> Execut
 
 
 def _settings(options: UpscaleSettings) -> Settings:
+    for name in ("decode", "encode"):
+        if getattr(options, name) == "gpu":
+            raise UsageError(
+                f"{option_name(name)} gpu is not for archives, which processors read and write on every machine; "
+                "leave it out"
+            )
     codec = "ffv1" if options.codec == "auto" else options.codec
     check_codec(codec, ".mkv")
-    named: dict[str, Any] = {each.name: getattr(options, each.name, "") for each in fields(Settings)}
-    return _identified(Settings(**named | {"codec": codec} | _calibration(options.cores)))
-
-
-def _calibration(file: str | None) -> dict[str, str | None]:
-    """The settings that say how fibre cores are removed. Raises SourceError where ``file`` is no calibration."""
-    if file is None or file == NO_CORES:
-        return {"cores": None, "cores_sha256": ""}
-    return {"cores": str(Path(file).absolute()), "cores_sha256": load_cores(file).sha256}
+    named: dict[str, Any] = {each.name: getattr(options, each.name) for each in fields(options)}
+    named |= {"codec": codec, "decode": "cpu", "encode": "cpu"}
+    if options.cores not in (None, NO_CORES):
+        named["cores"] = str(Path(options.cores).absolute())
+        named["cores_sha256"] = load_cores(options.cores).sha256
+    return _identified(Settings(**named))
 
 
 def _identified(settings: Settings) -> Settings:

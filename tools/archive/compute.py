@@ -12,14 +12,11 @@ from clesr.engines.guidance import Guidance
 from clesr.engines.opener import EngineOpener
 from clesr.engines.results import submit
 from clesr.pipeline.frame import Image, Outcome
-from clesr.pipeline.guide import Guide
 from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Limits, Pipeline
-from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.settings import PATIENCE_FPS
 from clesr.pipeline.sinks.stills import StillFile
 from clesr.pipeline.status import Summary
-from clesr.pipeline.temporal import StreamFusion
 from clesr.tools.archive.messages import SegmentPlan
 from clesr.tools.archive.recording import open_range
 from clesr.tools.archive.segments import FailFastSink, SegmentFile, SegmentInfo
@@ -105,7 +102,7 @@ class Computation:
 
     def run(self, plan: SegmentPlan, index: int, path: Path) -> SegmentInfo:
         """Segment ``index`` of ``plan`` into the new ``path``. Raises SegmentStopped, NotApart, OSError, ClesrError."""
-        scan, settings = plan.scan, self.settings
+        scan, settings = plan.scan, self.settings.of(plan.file)
         span = scan.spans[index] if scan.spans else None
         limit = settings.frames if span is None else None
         source = open_range(plan.file.path, span, settings.source_options())
@@ -130,16 +127,10 @@ class Computation:
                 self.engines,
                 [sink],
                 scale=settings.scale,
-                prepare=Prepare(
-                    roi=settings.roi,
-                    window=scan.window,
-                    guide=Guide(settings.denoise),
-                    temporal=StreamFusion() if settings.temporal == "auto" else None,
-                    cores=settings.calibration(),
-                ),
-                consistent=settings.consistent,
-                limits=Limits(limit, None),
+                prepare=settings.prepare(window=scan.window, cores=settings.calibration()),
+                limits=Limits(limit),
                 on_end=on_end,
+                **settings.computing(),
             )
         if limit is not None and still is not None:
             still.complete()

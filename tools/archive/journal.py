@@ -39,8 +39,8 @@ Word = Annotated[str, Meta(max_length=LONGEST)]
 class JournalEntry:
     """One file of the archive. Hashes are SHA-256 of content; ``size`` (bytes) and ``mtime_ns`` are the cheap first
     look at the input, ``output_size`` at the result. ``settings`` is the identity of its run's settings, which the line
-    that begins the run spells out. ``missing`` counts frames that the input lost, ``pixels`` those of all LR frames;
-    ``engines`` names what computed."""
+    that begins the run spells out; ``stated`` what was a session's own beside them. ``missing`` counts frames that the
+    input lost, ``pixels`` those of all LR frames; ``engines`` names what computed."""
 
     input: Word
     status: FileStatus
@@ -49,6 +49,7 @@ class JournalEntry:
     mtime_ns: Int64 = 0
     input_sha256: Word = ""
     settings: Word = ""
+    stated: Word = ""
     model_sha256: Word = ""
     engines: tuple[Word, ...] = ()
     frames: Count = 0

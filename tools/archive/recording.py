@@ -18,7 +18,8 @@ from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
 from clesr.pipeline.sources.images.mkt import open_mkt
-from clesr.pipeline.sources.registry import DEFAULTS, IMAGE_SUFFIXES, SourceOptions, open_source
+from clesr.pipeline.sources.registry import DEFAULTS, IMAGE_SUFFIXES, SourceOptions
+from clesr.pipeline.sources.video.file import VideoSource
 from clesr.pipeline.sources.video.ranges import (
     FrameRange,
     NotApart,
@@ -96,7 +97,9 @@ def open_range(path: Path, span: FrameRange | None, reading: SourceOptions = DEF
     """A source of the frames of ``span``, or of all."""
     images = open_numbered(path, reading)
     if images is None:
-        return _whole(path, reading) if span is None else VideoRange(path, span, reading)
+        if span is None:
+            return VideoSource(path, replace(reading, tell=True))
+        return VideoRange(path, span, reading)
     if span is not None:
         images.restrict(span.start, span.stop)
     return images
@@ -108,12 +111,6 @@ def open_numbered(path: Path, reading: SourceOptions = DEFAULTS) -> IndexedSourc
     if suffix == ".mkt":
         return open_mkt(path, reading)
     return open_images(path, reading) if suffix in IMAGE_SUFFIXES else None
-
-
-def _whole(path: Path, reading: SourceOptions) -> Source:
-    return open_source(
-        str(path), pace="max", track=reading.track, levels=reading.levels, deinterlace=reading.deinterlace
-    )
 
 
 def _samples(path: Path, spans: tuple[FrameRange, ...], frames: int, reading: SourceOptions) -> list[Image]:

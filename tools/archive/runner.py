@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import stat
 import threading
 from collections import Counter, deque
@@ -13,6 +14,9 @@ from typing import Any
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.folders import Folder, relative_parts
+from clesr.pipeline.session.format import RAW, SessionError
+from clesr.pipeline.session.manifest import recorded_window
+from clesr.pipeline.session.reader import read_session
 from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry, spelled
 from clesr.tools.archive.messages import (
     Answer,
@@ -26,8 +30,9 @@ from clesr.tools.archive.messages import (
     Task,
 )
 from clesr.tools.archive.settings import WORK, Settings
-from clesr.tools.archive.tree import InputFile, UnreadableEntry, kind, partial_target
+from clesr.tools.archive.tree import InputFile, UnreadableEntry, is_session, kind, partial_target
 
+log = logging.getLogger(__name__)
 ATTEMPTS = 3  # at one step, before a file counts as broken
 LONGEST_REASON = 2000  # characters
 LISTED = 20  # broken files that are listed by name at the end; the journal has them all
@@ -136,14 +141,14 @@ class Runner:
 
     def _to_do(self, file: InputFile) -> InputFile | None:
         """``file`` with what earlier runs made of it; None where it was done with these settings and is unchanged."""
-        entry = self.journal.find(file.name)
+        file, entry = with_stated(file), self.journal.find(file.name)
         if entry is None:
             return file
         if entry.output in (spelled(file.target), spelled(partial_target(file.target))):
             file = replace(file, earlier=entry.output_sha256)
         if (
             entry.status is FileStatus.FAILED
-            or entry.settings != self._identity
+            or (entry.settings, entry.stated) != (self._identity, self._settings.stated(file))
             or not self._has_result(entry, file)
         ):
             return file
@@ -220,7 +225,7 @@ class Runner:
             self._count(file, entry.pixels)
             self.report.pixels += entry.pixels
         self.report.frames += entry.frames
-        self._clear(entry)
+        self._clear(file, entry)
         if entry.status is FileStatus.PARTIAL:
             self.report.list_broken(file.name, entry.reason)
         else:
@@ -253,10 +258,10 @@ class Runner:
         size, known = self.report.met.get(suffix, (0, 0))
         self.report.met[suffix] = size + file.size, known + pixels
 
-    def _clear(self, entry: JournalEntry) -> None:
+    def _clear(self, file: InputFile, entry: JournalEntry) -> None:
         """Delete what was half-made of the file."""
         with contextlib.suppress(OSError), Folder(self.out) as out, out.folder(*WORK) as work:
-            work.remove_tree(self._settings.key(entry.input_sha256, entry.input))
+            work.remove_tree(self._settings.of(file).key(entry.input_sha256, entry.input))
 
     def _remove_partial(self, file: InputFile, earlier: JournalEntry) -> None:
         """Delete the result of an earlier run that the whole one replaces, if it is still what that run made."""
@@ -267,3 +272,18 @@ class Runner:
         with contextlib.suppress(OSError), Folder(self.out) as out, out.folder(*folders) as folder:
             if folder.sha256(file_name) == earlier.output_sha256:
                 folder.remove(file_name)
+
+
+def with_stated(file: InputFile) -> InputFile:
+    """``file`` with what its session states, where it is the raw video of one."""
+    folder = file.path.parent
+    if file.path.name != RAW or not is_session(folder):
+        return file
+    try:
+        session = read_session(folder)
+        cores = session.first_calibration()
+    except SessionError as error:
+        log.warning(f"{file.name}: only the raw video of this session is used: {error}")
+        return file
+    own = None if cores is None else (session.calibration(cores), cores)
+    return replace(file, window=recorded_window(session.info), cores=own)

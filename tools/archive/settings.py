@@ -4,59 +4,80 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clesr.engines.common.errors import SourceError
 from clesr.pipeline.cores.calibration import CoreCalibration, load_cores
-from clesr.pipeline.prepare import Roi
-from clesr.pipeline.settings import PIECE, ReadingSettings
+from clesr.pipeline.prepare import IntensityWindow
+from clesr.pipeline.settings import NO_CORES, UpscaleSettings, recorded_options
 from clesr.pipeline.sources.registry import SourceOptions
+
+if TYPE_CHECKING:
+    from clesr.tools.archive.tree import InputFile
 
 FOLDER = ".archive"  # in the output folder: the lock, and what is half-made
 WORK = (FOLDER, "work")
-# Settings that journals of before do not have: with these values they say nothing.
-LATER: dict[str, Any] = {each.name: each.default for each in fields(ReadingSettings) if each.name != "window"}
-LATER["cores_sha256"] = ""
+# What decides results beside the options that sessions keep.
+OWN = ("scale", "codec", "piece", "frames", "model_sha256", "cores_sha256")
+# Settings that journals of before may lack: with the values of ``DEFAULTS`` they say nothing.
+FIRST = (
+    "model",
+    "engine",
+    "device",
+    "precision",
+    "window",
+    "roi",
+    "denoise",
+    "temporal",
+    "consistent",
+    *OWN[:-1],
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ReadingSettings):
-    """``model`` is a name or file, ``model_sha256`` its identity (empty without weights). ``engine``, ``device`` and
-    ``precision`` are what was asked for. ``piece`` frames of a video are a segment, which begins with a key frame,
-    so that any worker can make it. ``frames``: only the first so many of each input. ``consistent`` corrects
-    images by what was measured. ``cores`` is the file of a calibration by which fibre cores are removed,
-    ``cores_sha256`` its identity. ``threads`` changes no pixel, and neither does ``overwrite``: whether results take
-    the place of files that no run made."""
+class Settings(UpscaleSettings):
+    """``model_sha256`` is the identity of the model (empty without weights), ``cores_sha256`` that of the calibration
+    by which fibre cores are removed. ``piece`` frames of a video are a segment, which begins with a key frame, so that
+    any worker can make it. ``threads`` changes no pixel, and neither does ``overwrite``: whether results take the place
+    of files that no run made. Processors decode and encode, so that all workers give the same."""
 
-    scale: int
-    model: str
-    model_sha256: str
-    engine: str = "auto"
-    device: str | None = None
-    precision: str | None = None
-    roi: Roi | None = None
+    output: str = ""
     codec: str = "ffv1"
-    piece: int = PIECE
-    frames: int | None = None
-    denoise: float | None = None
-    temporal: str = "auto"
-    consistent: bool = False
-    threads: int | None = None
-    overwrite: bool = False
-    cores: str | None = None
+    decode: str = "cpu"
+    encode: str = "cpu"
+    model_sha256: str = ""
     cores_sha256: str = ""
 
     def recorded(self) -> dict[str, Any]:
         """As the journal has it: results made with the same are the same."""
-        settings: dict[str, Any] = asdict(self) | {"model": Path(self.model).name}
-        del settings["threads"], settings["overwrite"], settings["cores"]
-        return {name: value for name, value in settings.items() if LATER.get(name, ...) != value}
+        said = asdict(self) | {"model": Path(self.model).name}
+        names = (name for name in (*OWN, *recorded_options(Settings)) if name != "threads")
+        changed = (name for name in names if name in FIRST or getattr(self, name) != getattr(DEFAULTS, name))
+        return {name: said[name] for name in changed}
+
+    def of(self, file: InputFile) -> Settings:
+        """As ``file`` is up-scaled: the window and the calibration that a session states hold where none is given."""
+        found = self
+        if self.window.mode == "auto" and file.window is not None:
+            found = replace(found, window=IntensityWindow("fixed", *file.window))
+        if self.cores is None and file.cores is not None:
+            path, sha256 = file.cores
+            found = replace(found, cores=str(path), cores_sha256=sha256)
+        return found
+
+    def stated(self, file: InputFile) -> str:
+        """What of ``of`` is the file's own, as the journal has it."""
+        own = self.of(file)
+        window = f"window {own.window}" if own.window != self.window else ""
+        return " ".join(
+            filter(None, (window, f"cores {own.cores_sha256}" if own.cores != self.cores else ""))
+        )
 
     def calibration(self) -> CoreCalibration | None:
         """That of the fibre cores. Raises SourceError where its file is another one now."""
-        found = None if self.cores is None else load_cores(self.cores)
+        found = None if self.cores in (None, NO_CORES) else load_cores(self.cores)
         if found is not None and found.sha256 != self.cores_sha256:
             raise SourceError(f"{self.cores} is not the calibration that the run began with; start it again")
         return found
@@ -77,3 +98,6 @@ class Settings(ReadingSettings):
 
 def _short_hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+DEFAULTS = Settings()

@@ -24,14 +24,17 @@ KNOWN = frozenset((*RECORDINGS, *IMAGE_SUFFIXES))
 class InputFile:
     """A recording of the archive. ``name`` is its path in the archive, ``path`` the file that is read (a session's
     raw video), ``target`` the path of its result in the output folder; ``size`` in bytes and ``mtime_ns`` are the
-    file's. ``known`` is the hash of its content where its result exists with these settings; ``earlier`` the hash of
-    the result of an earlier run, which may be replaced."""
+    file's. ``window`` (levels of black and white) and ``cores`` (a calibration's file and hash) are what a session
+    states, as ``with_stated`` finds it. ``known`` is the hash of its content where its result exists with these
+    settings; ``earlier`` the hash of the result of an earlier run, which may be replaced."""
 
     name: str
     path: Path
     target: str
     size: int
     mtime_ns: int
+    window: tuple[float, float] | None = None
+    cores: tuple[Path, str] | None = None
     known: str = ""
     earlier: str = ""
 

@@ -103,14 +103,14 @@ class Worker:
         if digest == file.known:
             entry = JournalEntry(input=file.name, status=FileStatus.DONE, input_sha256=digest)
             return Done(entry, unchanged=True)
-        key = self.settings.key(digest, file.name)
+        asked = self.settings.of(file)
+        key = asked.key(digest, file.name)
         left = self._left_by_a_killed_run(file, key)
         if left is not None:
             return Done(left)
         *folders, name = relative_parts(file.target)  # which may not get its name: then nothing is computed
         with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
             self._check_place(there, name, file)
-        asked = self.settings
         seen = scan(
             file.path,
             roi=asked.roi,
@@ -204,6 +204,7 @@ class Worker:
             mtime_ns=file.mtime_ns,
             input_sha256=plan.sha256,
             settings=self.settings.identity,
+            stated=self.settings.stated(file),
             model_sha256=self.settings.model_sha256,
             engines=tuple(sorted({info.engine for info in segments})),
             frames=frames,

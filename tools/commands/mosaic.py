@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import rich_click as click
-from click.core import ParameterSource
 
 from clesr.pipeline.settings import PANELS, MosaicSettings
-from clesr.tools.common.options import command
+from clesr.tools.common.options import command, given_options
 from clesr.tools.common.signals import INTERRUPTED
 
 
@@ -29,7 +28,4 @@ def mosaic(context: click.RichContext, options: MosaicSettings, recording: Path)
     """
     from clesr.tools.mosaic_run import draw_recording
 
-    given = [
-        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
-    return INTERRUPTED if draw_recording(recording, options, given) else 0
+    return INTERRUPTED if draw_recording(recording, options, given_options(context)) else 0

@@ -8,35 +8,28 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
+from clesr.pipeline.settings import LiveSettings, Recorded
 from clesr.tools.commands.live import live
 
 if TYPE_CHECKING:
     from clesr.pipeline.session.format import SessionInfo
 
 
-def settings_of(info: SessionInfo) -> dict[str, Any]:
-    """The options of `clesr live` with which the session was recorded."""
-    from clesr.pipeline.session.manifest import recorded_settings
+def settings_of(info: SessionInfo, settings: type = LiveSettings) -> dict[str, Any]:
+    """The options of `clesr live`, those of ``settings``, with which the session was recorded."""
+    from clesr.pipeline.session.manifest import recorded_values
 
-    settings = recorded_settings(info)
-    return {
-        "scale": str(info.scale),
-        "model": settings.model or info.model or "auto",
-        "roi": settings.roi,
-        "window": settings.window or "auto",
-        "denoise": "auto" if settings.denoise is None else str(settings.denoise),
-        "temporal": settings.temporal,
-        "consistent": bool(settings.consistent),
-        "pixel_size": info.pixel_um,
-    }
+    model = {"model": info.model or "auto"}
+    found = model | recorded_values(info, settings, Recorded.REPLAYED)
+    return found | {"scale": str(info.scale), "pixel_size": info.pixel_um}
 
 
 @click.pass_context
 def _replay(context: click.Context, /, session: str, **options: Any) -> None:
     """Play SESSION through the live path, at the pace at which it was captured.
 
-    Takes the options of `clesr live`. Scale, model, region of interest and intensity window are those of the
-    session where they are not given.
+    Takes the options of `clesr live`. Scale, model, region of interest, intensity window and what else decides the
+    images are those of the session where they are not given.
 
     Examples:
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import rich_click as click
+from click.core import ParameterSource
 from click.types import BoolParamType, ParamType, StringParamType
 
 from clesr.engines.common.errors import UsageError
@@ -84,6 +85,12 @@ def make_settings(settings: type[T], values: Mapping[str, Any]) -> T:
     )
     check_values(made)
     return made
+
+
+def given_options(context: click.Context) -> list[str]:
+    """The options that the command line has itself."""
+    source = context.get_parameter_source
+    return [name for name in context.params if source(name) is ParameterSource.COMMANDLINE]
 
 
 def per_stream(settings: type) -> list[str]:

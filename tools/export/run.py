@@ -205,6 +205,5 @@ def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
 
 def _origin(session: SessionReader) -> tuple[int, int]:
     """The corner of the region of interest."""
-    recorded = recorded_settings(session.info).roi
-    roi = Roi.parse(recorded) if recorded else None
+    roi = recorded_settings(session.info).roi
     return (roi.x, roi.y) if roi else (0, 0)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clesr.engines.common.addresses import is_loopback, names_this_machine
+from clesr.engines.common.addresses import host_and_port, is_loopback, names_this_machine
 from clesr.engines.common.errors import WHY, UsageError, told_as
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import read_bounded
@@ -27,17 +27,6 @@ TOKEN_VARIABLE = "CLESR_BROWSER_TOKEN"
 SHORTEST, LONGEST = 16, 1024  # characters of a token that a user gives
 OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: our page, or an address that the user typed
 FORM = "write it as ADDRESS:PORT, such as 127.0.0.1:8765 or 0.0.0.0:8765"
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Host and port of ADDRESS:PORT, of an IPv6 address in brackets. Raises UsageError."""
-    host, _, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not bare or (":" in bare) != host.startswith("[") or not (port.isascii() and port.isdecimal()):
-        raise UsageError(f"--listen {shortened(text)} is no address; {FORM}")
-    if len(port) > 5 or int(port) > 65535:
-        raise UsageError(f"--listen {shortened(text)}: port {shortened(port)} is more than 65535; {FORM}")
-    return bare, int(port)
 
 
 def given_token(file: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -75,7 +64,7 @@ class Door:
 
     @property
     def address(self) -> tuple[str, int]:
-        return (HOST, PORT) if self.listen is None else parse_listen(self.listen)
+        return (HOST, PORT) if self.listen is None else host_and_port(self.listen, "--listen", FORM)
 
     @property
     def local(self) -> bool:

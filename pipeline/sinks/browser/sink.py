@@ -48,7 +48,9 @@ class BrowserSink:
         self, _address: str = name, options: SinkOptions = DEFAULTS, *, clock: Clock = SYSTEM
     ) -> None:
         self.controls: Controls[Any] | None = None
-        self.site: Site = options.site or Site(Door())
+        site = options.site or Site(Door())
+        assert isinstance(site, Site)
+        self.site = site
         self.shown = 0
         self._view = ViewState(overlay=options.overlay is not None)
         self._clock, self._told_ns = clock, -STATUS_NS

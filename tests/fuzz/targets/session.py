@@ -19,7 +19,7 @@ from clesr.tools.commands import verify as verify_command
 from clesr.tools.commands.info import describe
 from clesr.tools.export.selection import Selection
 from clesr.tools.export.sessions import session_clip
-from clesr.tools.render_run import RecordedPrepare
+from clesr.tools.render_run import recorded_prepare
 from fuzz.mutations import DEEP, flip, reword
 from fuzz.target import Target, drain
 from fuzz.targets import CORPUS
@@ -173,7 +173,7 @@ def _export(session: Path) -> None:
 
 
 def _render(session: Path) -> None:
-    RecordedPrepare(read_session(session))
+    recorded_prepare(read_session(session))
 
 
 USES: tuple[Callable[[Path], None], ...] = (_verify, _info, _replay, _repair, _export, _render)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import numpy as np
 
-from clesr.engines.common.addresses import split_options
+from clesr.engines.common.addresses import host_and_port, split_options
 from clesr.engines.common.text import shown
 from clesr.pipeline.chaos.plan import FAULTS, parse_plan
-from clesr.pipeline.controls.action import assign_keys, parse_key
-from clesr.pipeline.metrics.server import parse_listen as parse_metrics
+from clesr.pipeline.controls.action import assign_keys
 from clesr.pipeline.operator.operator import checked_name
 from clesr.pipeline.operator.registry import all_actions
 from clesr.pipeline.prepare import IntensityWindow, Roi, stretch
-from clesr.pipeline.sinks.browser.door import Door, parse_listen
+from clesr.pipeline.settings import parse_key
+from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.registry import open_sink
 from clesr.pipeline.sinks.zeromq import parse_address
-from clesr.pipeline.sources.pacing import parse_pace
+from clesr.pipeline.source import parse_pace
 from clesr.pipeline.sources.registry import open_source
 from clesr.tools.common.naming import name_streams, spread, spread_several
 from clesr.tools.export.delivery.address import parse_place
@@ -112,8 +113,8 @@ READERS: tuple[Callable[[str], object], ...] = (
     shown,
     _plan,
     _key,
-    parse_listen,
-    parse_metrics,
+    partial(host_and_port, option="--listen", form=""),
+    partial(host_and_port, option="--metrics", form="", port=9187),
     parse_address,
     lambda text: Door(listen=text),
     checked_name,

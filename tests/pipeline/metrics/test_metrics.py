@@ -23,11 +23,12 @@ from session_runs import frames, make_run
 from support import ListSink, until
 from waits import joined
 
+from clesr.engines.common.addresses import host_and_port
 from clesr.engines.common.errors import SinkError, UsageError
 from clesr.pipeline.frame import Result
 from clesr.pipeline.metrics.cards import CardState, CardWatch
 from clesr.pipeline.metrics.collector import PipelineCollector
-from clesr.pipeline.metrics.server import MOST_AT_ONCE, MetricsServer, parse_listen
+from clesr.pipeline.metrics.server import FORM, MOST_AT_ONCE, PORT, MetricsServer
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.stats import STAGES
 from clesr.pipeline.status import SinkState, State, Status
@@ -48,6 +49,10 @@ class Told:
 
     def status(self) -> Status:
         return cast(Status, self._status)
+
+
+def listening(text: str) -> tuple[str, int]:
+    return host_and_port(text, "--metrics", FORM, PORT)
 
 
 def get(server: MetricsServer, path: str) -> tuple[int, str]:
@@ -417,12 +422,12 @@ def test_an_address_in_use_is_one_line(server: MetricsServer, run: Pipeline) -> 
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is not HOST:PORT"):
-        parse_listen(text)
+    with pytest.raises(UsageError, match=r"write it as HOST:PORT, such as 127\.0\.0\.1:9187"):
+        listening(text)
 
 
 def test_a_port_alone_is_this_machine_s() -> None:
-    assert parse_listen("9000") == ("127.0.0.1", 9000)
-    assert parse_listen("0.0.0.0") == ("0.0.0.0", 9187)
-    assert parse_listen("[::1]:9000") == ("::1", 9000)
-    assert parse_listen("[fe80::1]") == ("fe80::1", 9187)
+    assert listening("9000") == ("127.0.0.1", 9000)
+    assert listening("0.0.0.0") == ("0.0.0.0", 9187)
+    assert listening("[::1]:9000") == ("::1", 9000)
+    assert listening("[fe80::1]") == ("fe80::1", 9187)

@@ -53,7 +53,7 @@ def decode(path: Path) -> list[NDArray[Any]]:
 
 
 def record(path: Path, make_result: MakeResult, count: int, encode: str) -> str:
-    sink = VideoFile(path, SinkOptions("h264-lossless", fps=25, encode=encode))
+    sink = VideoFile(path, SinkOptions(codec="h264-lossless", fps=25, encode=encode))
     for number in range(count):
         sink.write(make_result(image(number), number=number))
     words = sink.close()

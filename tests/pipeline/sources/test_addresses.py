@@ -17,8 +17,8 @@ from clesr.engines.common.errors import ClesrError, SourceError, UsageError
 from clesr.engines.common.limits import parse_side
 from clesr.engines.common.numbers import decimal_number, rational_number, shortened, whole_number
 from clesr.pipeline.prepare import IntensityWindow, Roi
+from clesr.pipeline.source import parse_pace
 from clesr.pipeline.sources.images import mkt
-from clesr.pipeline.sources.pacing import parse_pace
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.sources.simulator.demo import OPTIONS, read_options
 from clesr.pipeline.sources.v4l2.address import _fps, _size

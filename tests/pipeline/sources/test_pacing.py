@@ -16,8 +16,8 @@ from support import ManualClock, ScriptedSource
 
 from clesr.engines.common.errors import EndOfSource, SourceError, UsageError
 from clesr.pipeline.frame import Corrupt, Frame
-from clesr.pipeline.source import Pace
-from clesr.pipeline.sources.pacing import Paced, parse_pace
+from clesr.pipeline.source import Pace, parse_pace
+from clesr.pipeline.sources.pacing import Paced
 
 MS = 1_000_000
 IMAGE = np.zeros((2, 2), np.uint8)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from heard import hear
 from waits import PATIENCE_S, line_from
 
 from clesr.engines.common.errors import SinkError
+from clesr.pipeline.prepare import IntensityWindow, Roi
 from clesr.tools.archive.journal import FileStatus, Journal, JournalEntry
 from clesr.tools.archive.lock import locked
 from clesr.tools.archive.settings import Settings
@@ -77,8 +80,6 @@ def test_a_ledger_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_decides_pixels_decides_the_identity(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     changes: list[dict[str, object]] = [
         {"scale": 4}, {"model_sha256": "cd"}, {"precision": "bf16"}, {"codec": "h264-lossless"}, {"piece": 7},
     ]  # fmt: skip
@@ -86,6 +87,34 @@ def test_what_decides_pixels_decides_the_identity(tmp_path: Path) -> None:
     same = replace(SETTINGS, threads=3, model="/elsewhere/fast")
     assert same.identity == SETTINGS.identity
     assert SETTINGS.key("1", "a") != SETTINGS.key("1", "b") != SETTINGS.key("2", "b")
+
+
+@pytest.mark.parametrize(
+    ("changed", "identity", "key"),
+    [
+        ({}, "a68168f8d6506924fdf61cb79415da48", "1ae1993177322246969144a28bc1638e"),
+        (
+            {"denoise": 1.5, "temporal": "off", "consistent": True, "threads": 3, "overwrite": True},
+            "12ca8af23b0f9058aa6229a968cd6bfd", "2600fcdc4fe626498ff637900be35bfc",
+        ),
+        (
+            {"roi": Roi(1, 2, 3, 4), "window": IntensityWindow("fixed", 1.5, 9.0), "fps": 12.5, "channel": 1,
+             "track": 2, "range": "full", "deinterlace": True, "frames": 7, "piece": 9, "codec": "hevc"},
+            "7b9250c95b2f529148ee2a49db6252c7", "4fbe90ff7e491a8ab2be7a049f37f6cb",
+        ),
+        (
+            {"model": "/a/own.safetensors", "engine": "torch", "device": "cpu", "precision": "bf16", "plane": 3,
+             "cores": "/x/y.cores", "cores_sha256": "cd"},
+            "90461b1540e57666f0d8862deef1c804", "765e4433bb562dfd8a52cc2157fcc9c0",
+        ),
+    ],
+)  # fmt: skip
+def test_finished_work_is_known_by_what_it_was_known_by(
+    changed: dict[str, Any], identity: str, key: str
+) -> None:
+    """Journals of before hold."""
+    settings = replace(SETTINGS, **changed)
+    assert (settings.identity, settings.key("ef", "a/b.mkv")) == (identity, key)
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_of_100000_files_only_a_few_are_on_the_way(
     journal = Journal(tmp_path)
     monkeypatch.setattr(journal, "add", lambda _record: None)
     monkeypatch.setattr(f"{__name__}.entry_of", quick_entry)
-    monkeypatch.setattr(Runner, "_clear", lambda _self, _record: None)
+    monkeypatch.setattr(Runner, "_clear", lambda *_: None)
     executor = FakeExecutor(tmp_path, room=8, segments=segments)
     seen = 0
     most_ahead = most_held = 0

@@ -15,6 +15,7 @@ from clesr.pipeline.cores.calibration import load_cores, save_cores
 from clesr.pipeline.cores.removal import CoreRemoval
 
 BUNDLE = draw_bundle((160, 176), 8.0)
+Frames = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 FAST = ("--model", "bicubic", "--scale", "2")
 
 
@@ -103,7 +104,7 @@ def test_a_session_and_what_is_made_of_it_again(stills: Path, run: Run) -> None:
     np.testing.assert_array_equal(frames[0], frames[2])
 
 
-def _frames(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _frames(name: str) -> Frames:
     video, found = cv2.VideoCapture(name), []
     while (read := video.read())[0]:
         found.append(read[1])
@@ -125,3 +126,72 @@ def test_an_archive_is_up_scaled_by_it_and_remembers_which(stills: Path, run: Ru
     assert "1 files up-scaled" in err, "without it the result is another"
     second = cv2.imread("out/tissue.png", cv2.IMREAD_GRAYSCALE)
     assert np.abs(np.asarray(first).astype(int) - np.asarray(second)).max() > 20
+
+
+def test_a_session_in_an_archive_keeps_its_own_calibration_and_window(stills: Path, run: Run) -> None:
+    Path("images").mkdir()
+    for n in range(4):
+        cv2.imwrite(f"images/{n}.png", BUNDLE.show(60 + n + 0.3 * BUNDLE.places[:, 0], noise=2, seed=n))
+    Path("archive").mkdir()
+    words = ("--display", "none", "--pace", "max", "--cores", "drawn.cores", "--window", "20,160")
+    code, _, err = run("clesr-live", "--source", "images", *FAST, *words, "--record", "archive/session")
+    assert code == 0, err
+    Path("images").rename("archive/images")
+
+    def up_scaled(*more: object) -> str:
+        code, _, err = run("clesr", "upscale", "archive", "-o", "out", *FAST, *more)
+        assert code == 0, err
+        return str(err)
+
+    def alone(name: str, *more: object) -> Frames:
+        code, _, err = run(
+            "clesr", "upscale", "archive/session/", "-o", name, *FAST, "--codec", "ffv1", *more
+        )
+        assert code == 0, err
+        return _frames(name)
+
+    assert "5 files up-scaled" in up_scaled()
+    assert "5 found finished" in up_scaled()
+    own, bare = alone("own.mkv"), alone("bare.mkv", "--cores", "none", "--window", "full")
+    np.testing.assert_array_equal(_frames("out/session.mkv"), own)
+    lines = [json.loads(line) for line in Path("out/archive.jsonl").read_text("utf-8").splitlines()]
+    stated = {line["input"]: line["stated"] for line in lines if "input" in line}
+    sha256 = load_cores("drawn.cores").sha256
+    assert stated.pop("session") == f"window 20,160 cores {sha256}"
+    assert set(stated.values()) == {""}
+    assert "5 files up-scaled" in up_scaled("--cores", "none", "--window", "full")
+    np.testing.assert_array_equal(_frames("out/session.mkv"), bare)
+    assert np.abs(bare.astype(int) - own).max() > 20
+    assert "5 found finished" in up_scaled("--cores", "none", "--window", "full")
+
+
+def test_an_archive_of_before_makes_sessions_with_a_calibration_anew(stills: Path, run: Run) -> None:
+    Path("archive").mkdir()
+    words = ("--display", "none", "--pace", "max")
+    for name, more in (("a", ("--cores", "drawn.cores")), ("b", ())):
+        code, _, err = run(
+            "clesr-live", "--source", "tissue.png", *FAST, *words, *more, "--record", f"archive/{name}"
+        )
+        assert code == 0, err
+    command = ("clesr", "upscale", "archive", "-o", "out", *FAST)
+    code, _, err = run(*command)
+    assert code == 0, err
+    journal = Path("out/archive.jsonl")
+    lines = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
+    for line in lines:
+        line.pop("stated", None)
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, _, err = run(*command)
+    assert code == 0, err
+    assert "1 files up-scaled, 1 found finished" in err
+
+
+def test_a_damaged_session_in_an_archive_is_its_raw_video(stills: Path, run: Run) -> None:
+    Path("archive").mkdir()
+    words = ("--display", "none", "--pace", "max", "--cores", "drawn.cores")
+    code, _, err = run("clesr-live", "--source", "tissue.png", *FAST, *words, "--record", "archive/a")
+    assert code == 0, err
+    Path("archive/a/session.json").write_text("{}")
+    code, _, err = run("clesr", "upscale", "archive", "-o", "out", *FAST)
+    assert code == 0, err
+    assert "a: only the raw video of this session is used: " in err

@@ -27,9 +27,9 @@ from clesr.pipeline.session.format import SessionError, format_manifest
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import Missing, verify
-from clesr.tools import live_run
 from clesr.tools.commands.live import live
 from clesr.tools.commands.verify import describe
+from clesr.tools.common import runs
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ def test_a_summary_that_cannot_be_written_keeps_those_of_the_other_streams(
             raise SinkError(f"{path} cannot be written: No space left on device")
         write(path, *arguments)
 
-    monkeypatch.setattr(live_run, "write_json", writing)
+    monkeypatch.setattr(runs, "write_json", writing)
     code, _, err = run(
         "clesr-live", "--source", "a=demo:?size=64", "--source", "b=demo:?size=64", "--scale", 2, "--model", "nearest",
         "--display", "none", "--share", "one", "--frames", 3, "--summary", tmp_path / "{stream}.json",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from clesr.engines.common.addresses import host_and_port
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.sinks.browser.door import TOKEN_VARIABLE, Door, given_token, parse_listen
+from clesr.pipeline.sinks.browser.door import FORM, TOKEN_VARIABLE, Door, given_token
 
 TOKEN = "a token of the user's own"
 
@@ -22,7 +23,7 @@ TOKEN = "a token of the user's own"
     ],
 )
 def test_an_address_has_host_and_port(text: str, place: tuple[str, int]) -> None:
-    assert parse_listen(text) == place
+    assert host_and_port(text, "--listen", FORM) == place
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def clock() -> HandClock:
 
 
 def small(clock: HandClock, options: str = "") -> DemoSource:
-    return DemoSource("demo:?size=64" + (options and "&" + options), SourceOptions(clock))
+    return DemoSource("demo:?size=64" + (options and "&" + options), SourceOptions(clock=clock))
 
 
 def take(source: DemoSource, timeout: float = 1.0) -> Frame:
@@ -78,7 +78,7 @@ def numbers_to_the_end(source: DemoSource) -> list[int]:
 
 
 def test_the_address_may_have_no_options(clock: HandClock) -> None:
-    source: Source = DemoSource("demo:", SourceOptions(clock))
+    source: Source = DemoSource("demo:", SourceOptions(clock=clock))
     assert source.info.live
     assert source.info.fps == 12
     assert source.info.shape == (256, 256)
@@ -114,13 +114,13 @@ def test_the_address_may_have_no_options(clock: HandClock) -> None:
 )
 def test_options_that_are_not_allowed_are_named(clock: HandClock, options: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        DemoSource(f"demo:?{options}", SourceOptions(clock))
+        DemoSource(f"demo:?{options}", SourceOptions(clock=clock))
     assert "\n" not in str(caught.value)
 
 
 def test_other_addresses_are_refused(clock: HandClock) -> None:
     with pytest.raises(UsageError, match="'demo:fast' is no demo address"):
-        DemoSource("demo:fast", SourceOptions(clock))
+        DemoSource("demo:fast", SourceOptions(clock=clock))
 
 
 def test_frames_come_at_their_rate_with_their_times(clock: HandClock) -> None:

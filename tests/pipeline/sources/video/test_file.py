@@ -120,7 +120,7 @@ def test_info(tmp_path: Path) -> None:
 def test_time_is_the_clocks(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", noise(2, (16, 16)))
     clock = ManualClock()
-    source = VideoSource(tmp_path / "a.mkv", SourceOptions(clock))
+    source = VideoSource(tmp_path / "a.mkv", SourceOptions(clock=clock))
     first = source.read(0)
     clock.advance(3)
     second = source.read(0)

@@ -117,7 +117,7 @@ def take_to_the_end(source: StreamSource) -> list[Frame]:
 def test_frames_come_at_their_arrival_with_their_numbers(server: Server, content: bytes) -> None:
     clock = ManualClock()
     server.serve(content, hang_up=True)
-    source = StreamSource(server.address, SourceOptions(clock), retry=3600)
+    source = StreamSource(server.address, SourceOptions(clock=clock), retry=3600)
     assert source.info.live
     assert source.info.shape == (48, 64)
     frames = take_to_the_end(source)
@@ -241,7 +241,7 @@ def test_segments_are_given_by_their_own_times(tmp_path: Path) -> None:
         container_options=segments,
     )
     clock = ManualClock()
-    source = StreamSource(f"file:{tmp_path / 'a.m3u8'}", SourceOptions(clock, timeout=1.0), retry=3600)
+    source = StreamSource(f"file:{tmp_path / 'a.m3u8'}", SourceOptions(clock=clock, timeout=1.0), retry=3600)
     frames = [item for item in take(source, 20) if isinstance(item, Frame)]
     source.close()
     assert [frame.number for frame in frames] == list(range(20))
@@ -252,7 +252,7 @@ def test_segments_are_given_by_their_own_times(tmp_path: Path) -> None:
 def test_outages_survive_frames_that_a_late_reader_loses() -> None:
     source = StreamSource.__new__(StreamSource)
     Receiver.__init__(source, 2, Policy.DROP_OLDEST)
-    source._options, source.info = SourceOptions(ManualClock()), SourceInfo("a", live=True, fps=25.0)
+    source._options, source.info = SourceOptions(clock=ManualClock()), SourceInfo("a", live=True, fps=25.0)
     source._outages, source._came_ns, source._away, source._held, source._lost = (
         deque(),
         None,
@@ -273,7 +273,7 @@ def test_a_silence_is_told_once_and_its_end_too() -> None:
     clock = ManualClock()
     source = StreamSource.__new__(StreamSource)
     Receiver.__init__(source, 2, Policy.DROP_OLDEST)
-    source._options, source.info = SourceOptions(clock), SourceInfo("a", live=True, fps=25.0)
+    source._options, source.info = SourceOptions(clock=clock), SourceInfo("a", live=True, fps=25.0)
     source._outages, source._came_ns, source._away, source._held, source._lost = (
         deque(),
         None,

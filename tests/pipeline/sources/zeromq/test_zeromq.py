@@ -228,7 +228,7 @@ def test_a_sender_that_starts_again_is_found_again(senders: list[Sender], tmp_pa
 def test_time_is_the_arrival_by_our_clock(senders: list[Sender]) -> None:
     sender, clock = Sender(zmq.PUSH), ManualClock()
     senders.append(sender)
-    source = ZmqSource(sender.bound() + "?socket=pull", SourceOptions(clock))
+    source = ZmqSource(sender.bound() + "?socket=pull", SourceOptions(clock=clock))
     sender.socket.send_multipart(message(time_ns=10**18))
     frame = source.read(WAIT)
     source.close()
