@@ -35,3 +35,13 @@ def schedule(policy: str) -> None:
     Nothing happens on systems without it."""
     with suppress(AttributeError, OSError):
         os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))
+
+
+def seconds_used(pid: int) -> float:
+    """Seconds of a core that the first thread of process ``pid`` has used; 0 where nobody tells."""
+    try:
+        said = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    user, system = said.rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

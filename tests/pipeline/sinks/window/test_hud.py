@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import window_scenes as scenes
 from numpy.typing import NDArray
+from support import ManualClock
 from window_scenes import ACTIONS, LIVE, SCENES
 
+from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.pipeline.display import facts
+from clesr.pipeline.display.compose import compose
 from clesr.pipeline.display.layout import Box
 from clesr.pipeline.display.text import Pen
 from clesr.pipeline.display.view_state import Mode, ViewState
@@ -48,13 +52,13 @@ class Written(Pen):
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene, tuple[int, int]], Written]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Written]:
     """Draw a scene; its words."""
     monkeypatch.setattr(hud, "Pen", Written)
 
-    def draw(scene: Scene, shape: tuple[int, int]) -> Written:
+    def draw(scene: Scene, shape: tuple[int, int], clock: Clock = SYSTEM) -> Written:
         Written.made = []
-        hud.draw(scene, shape)
+        hud.draw(scene, shape, clock=clock)
         return Written.made[-1]
 
     return draw
@@ -207,6 +211,34 @@ def test_only_what_is_not_live_is_grey(name: str, gray: bool) -> None:
     bright = round(0.587 * 200)
     pale = round(banners.PALE[0] * bright + banners.PALE[1])
     assert shown.tolist() == pytest.approx([pale] * 3 if gray else before.tolist(), abs=1)
+
+
+@pytest.mark.parametrize("while_drawn", [False, True])
+@pytest.mark.parametrize(("name", "said"), [("live", "OLD IMAGE"), ("frozen", "this image is 14.3 s old")])
+def test_a_picture_that_is_drawn_late_says_how_old_it_is_by_then(
+    name: str,
+    said: str,
+    while_drawn: bool,
+    written: Callable[..., Written],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where only the drawing itself took so long, on a busy machine."""
+    clock = ManualClock()
+    scene = replace(SCENES[name](scenes.result(400, level=200)), time_ns=clock.now_ns())
+
+    def late(*arguments: Any) -> Pixels:
+        clock.advance(2.0)
+        return np.asarray(compose(*arguments), np.uint8)
+
+    if while_drawn:
+        monkeypatch.setattr(hud, "compose", late)
+    else:
+        clock.advance(2.0)
+    made = written(scene, (720, 720), clock)
+    assert {"age 2041 ms", said} <= set(made.texts)
+    assert (made.canvas[500, 30] < 150).all() == (name == "live"), (
+        "grey where it is to be taken for no live one"
+    )
 
 
 def test_frozen_and_no_signal_cannot_be_taken_for_each_other() -> None:

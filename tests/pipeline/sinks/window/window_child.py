@@ -341,6 +341,24 @@ def ctrl_c(framebuffer: str) -> dict[str, Any]:
     return {"shown": shown, "goes on": goes_on}
 
 
+def priority(framebuffer: str) -> dict[str, Any]:
+    """How the window's process stands beside this one, before its first image and after it."""
+    window = DisplayWindow()
+    refresh_until(window, replace(STATUS, age_ns=None), lambda _: window.shape is not None)
+
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, window.pid) - os.getpriority(os.PRIO_PROCESS, 0)
+
+    said: dict[str, Any] = {"at first": nice()}
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    said["shown"] = painted(framebuffer, window)
+    said["gives way"] = refresh_until(window, STATUS, lambda _: nice() > 0)
+    said["same session"] = os.getsid(window.pid) == os.getsid(0)
+    said["own group"] = os.getpgid(window.pid) == window.pid
+    window.close()
+    return said
+
+
 def wait() -> dict[str, Any]:
     """Show a window until killed."""
     window = DisplayWindow()
@@ -414,6 +432,8 @@ def main() -> None:
             said = fault(*rest)
         elif scenario == "ctrl-c":
             said = ctrl_c(rest[0])
+        elif scenario == "priority":
+            said = priority(rest[0])
         elif scenario == "wait":
             said = wait()
         elif scenario == "open":
