@@ -17,7 +17,7 @@ from window_scenes import ACTIONS, LIVE, SCENES
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.pipeline.display import facts
 from clesr.pipeline.display.compose import compose
-from clesr.pipeline.display.layout import Box
+from clesr.pipeline.display.layout import Box, lay_out
 from clesr.pipeline.display.text import Pen
 from clesr.pipeline.display.view_state import Mode, ViewState
 from clesr.pipeline.frame import Result
@@ -44,10 +44,12 @@ class Written(Pen):
     def __init__(self, canvas: Pixels) -> None:
         super().__init__(canvas)
         self.texts: list[str] = []
+        self.colours: list[object] = []
         Written.made.append(self)
 
     def write(self, text: str, *arguments: object, **more: object) -> int:
         self.texts.append(text)
+        self.colours.append(arguments[3])
         return super().write(text, *arguments, **more)  # type: ignore[arg-type]
 
 
@@ -145,6 +147,21 @@ def test_proportions_are_kept(
     canvas = hud.draw(Scene(make_result(np.full((400, 400), 200, np.uint8)), LIVE), shape).canvas
     assert (canvas[inside] == 200).all()
     assert (canvas[beside] == hud.BACKGROUND).all()
+
+
+@pytest.mark.parametrize("table", ["gray", "fire"])
+def test_a_picture_that_leaves_the_window_is_painted_as_far_as_that_goes(table: str) -> None:
+    scene = Scene(scenes.result(400), LIVE, replace(OFF, lookup_table=table))
+    assert scene.result is not None
+    place = lay_out((400, 400), Box(0, 0, 400, 400), OFF)
+    for left, top in ((-3, 5), (7, -2)):
+        whole, part = (np.zeros((side, side, 3), np.uint8) for side in (420, 400))
+        moved = replace(place, place=Box(left, top, 400, 400))
+        painted = hud._paint(part, scene, scene.result, moved)
+        hud._paint(whole, scene, scene.result, replace(place, place=Box(left + 3, top + 2, 400, 400)))
+        assert part.any()
+        assert np.array_equal(part, whole[2:402, 3:403])
+        assert np.shares_memory(painted, part)
 
 
 def test_oblong_pixels_are_shown_oblong(make_result: MakeResult) -> None:
@@ -272,6 +289,21 @@ def test_help_lists_every_key(
     assert {str(action["group"]) for action in ACTIONS} <= set(texts)
     assert "A note, for scripts" not in texts, "has no key"
     assert "Hold the image" in texts
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920)])
+def test_help_says_why_a_key_can_do_nothing(
+    shape: tuple[int, int], written: Callable[[Scene, tuple[int, int]], Written]
+) -> None:
+    """In gray; where it has no room for why, at least all keys."""
+    made = written(SCENES["help"](scenes.result()), shape)
+    at = made.texts.index("Keep the last seconds")
+    assert scenes.LACKING.startswith(" ".join(made.texts[at + 1 : at + 3]).removesuffix("..."))
+    assert made.colours[at - 1 : at + 3] == [facts.GRAY] * 4, "the key, too"
+    assert facts.GRAY not in made.colours[at + 3 : at + 5]
+    small = written(SCENES["help"](scenes.result()), (380, 640)).texts
+    assert {str(action["key"]) for action in ACTIONS if action["key"]} <= set(small)
+    assert not any(scenes.LACKING.startswith(text) for text in small if len(text) > 9)
 
 
 def test_the_edge_of_a_wipe_is_where_the_images_meet() -> None:
