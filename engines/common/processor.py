@@ -24,9 +24,14 @@ def cpu_name() -> str:
     return cpu_info().get("model name") or platform.processor() or platform.machine() or "CPU"
 
 
+def cores() -> set[int]:
+    """The cores that the calling thread may use, by number; at least one."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def core_count() -> int:
-    """The cores that this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores the calling thread may use, at least 1."""
+    return len(cores())
 
 
 def schedule(policy: str) -> None:

@@ -73,7 +73,6 @@ class DisplayWindow:
         self._sent: Scene | None = None
         self._sent_ns: int | None = None
         self._pace = DrawingPace(clock, share=share_of(options.live))
-        self._rests_until_ns = 0  # a busy machine draws less often
         self._said, self._said_ns = "", 0
         self._looked: tuple[int, Pixels] | None = None  # the map, and when it was looked at
         self._layout: Layout | None = None
@@ -124,7 +123,7 @@ class DisplayWindow:
             return False
         now = self._clock.now_ns()
         waited_ns = now - self._sent_ns if self._sent_ns is not None else REDRAW_NS
-        due = waited_ns >= REDRAW_NS and now >= self._rests_until_ns
+        due = waited_ns >= REDRAW_NS and not self._pace.rest_s()
         if self._drawing is None and (self._is_new(status) or due):
             self._send(status, now)
         elif self._drawing is not None and self._progress.hangs(now, self.answer_s):
@@ -144,10 +143,9 @@ class DisplayWindow:
         sent, view = self._sent, self.view
         if sent is None or view != sent.view or self._mouse.marked != sent.dragged:
             return True
-        before, now = sent.status, self._clock.now_ns()
-        rested, soon = now >= self._rests_until_ns, now - (self._sent_ns or 0) < REDRAW_NS
+        before, soon = sent.status, self._clock.now_ns() - (self._sent_ns or 0) < REDRAW_NS
         return (
-            (self._fresh and rested and not view.frozen)
+            (self._fresh and not self._pace.rest_s() and not view.frozen)
             or (is_old(before) != is_old(status) and not soon)
             or (before.state, before.alarm, before.stalled) != (status.state, status.alarm, status.stalled)
         )
@@ -210,7 +208,7 @@ class DisplayWindow:
             self._recording_shown = self._sent.status.recording
         self.shown += bool(self._drawing)
         self._drawing = None
-        self._rests_until_ns = self._clock.now_ns() + int(self._pace.rest_s(said["took_s"]) * 1e9)
+        self._pace.drew(said["took_s"])
 
     def _goes_on(self, key: str) -> bool:
         """Whether ``key`` does its action again and again while it is held."""

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from virtual_screen import read_screen
 
 import clesr.pipeline.video.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
+from clesr.pipeline.display.pace import DrawingPace
 from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sink import LiveSink
 from clesr.pipeline.sinks.placement import Keyboard, WindowPlacement
@@ -181,7 +182,9 @@ def closed_while_we_look_away(framebuffer: str) -> dict[str, Any]:
     click_on_the_cross()
     os.waitid(os.P_PID, window.pid, os.WEXITED | os.WNOWAIT)
     listen, window._listen = window._listen, lambda: setattr(window, "_listen", listen)  # type: ignore[method-assign]
-    window._rests_until_ns = 0  # however busy the machine was: the next image is sent at once
+    window._pace = DrawingPace(
+        used=lambda: 0.0
+    )  # however busy the machine was: the next image is sent at once
     window.write(result(np.full((700, 900), 90, np.uint8)))
     return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
 
