@@ -24,10 +24,11 @@ READABLE = 8  # from which on texts are rather cut than made smaller
 PITCH = 2.1
 REASON = 40  # characters in a row of what is missing
 SOFT = (205, 205, 205)
+DIM = (130, 130, 130)
 
 
 class _HelpRow(NamedTuple):
-    """What ``key`` does, in gray where that cannot be, or why; a heading is blue."""
+    """What ``key`` does, dim where that cannot be, or why, in gray; a heading is blue."""
 
     key: str
     text: str
@@ -94,7 +95,7 @@ def _write(pen: Pen, row: _HelpRow, left: int, baseline: int, room: int, keys: i
         pen.write(fitting(row.text, size, room), left, baseline, size, BLUE)
         return
     if row.key:
-        pen.write(fitting(row.key, size, keys), left, baseline, size, GRAY if row.colour == GRAY else WHITE)
+        pen.write(fitting(row.key, size, keys), left, baseline, size, DIM if row.colour == DIM else WHITE)
     pen.write(_begin(row.text, size, room - keys), left + keys, baseline, size, row.colour)
 
 
@@ -115,7 +116,7 @@ def _groups(actions: Sequence[Mapping[str, Any]], *, reasons: bool) -> dict[str,
         if action["key"]:
             said, missing = re.split(r"[.;:]", str(action["help"]))[0], str(action["missing"])
             rows = groups.setdefault(str(action["group"]), [])
-            rows.append(_HelpRow(str(action["key"]), said, GRAY if missing else SOFT))
+            rows.append(_HelpRow(str(action["key"]), said, DIM if missing else SOFT))
             if reasons:
                 rows += [
                     _HelpRow("", part, GRAY)

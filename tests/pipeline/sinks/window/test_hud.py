@@ -22,6 +22,7 @@ from clesr.pipeline.display.text import Pen
 from clesr.pipeline.display.view_state import Mode, ViewState
 from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.window import banners, hud
+from clesr.pipeline.sinks.window.help import DIM
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
 
 MakeResult = Callable[..., Result]
@@ -295,12 +296,12 @@ def test_help_lists_every_key(
 def test_help_says_why_a_key_can_do_nothing(
     shape: tuple[int, int], written: Callable[[Scene, tuple[int, int]], Written]
 ) -> None:
-    """In gray; where it has no room for why, at least all keys."""
+    """Under it, and that is dim; where it has no room for why, at least all keys."""
     made = written(SCENES["help"](scenes.result()), shape)
     at = made.texts.index("Keep the last seconds")
     assert scenes.LACKING.startswith(" ".join(made.texts[at + 1 : at + 3]).removesuffix("..."))
-    assert made.colours[at - 1 : at + 3] == [facts.GRAY] * 4, "the key, too"
-    assert facts.GRAY not in made.colours[at + 3 : at + 5]
+    assert made.colours[at - 1 : at + 3] == [DIM, DIM, facts.GRAY, facts.GRAY], "the key, too"
+    assert not {DIM, facts.GRAY} & {*made.colours[at + 3 : at + 5]}
     small = written(SCENES["help"](scenes.result()), (380, 640)).texts
     assert {str(action["key"]) for action in ACTIONS if action["key"]} <= set(small)
     assert not any(scenes.LACKING.startswith(text) for text in small if len(text) > 9)
