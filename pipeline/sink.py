@@ -32,7 +32,8 @@ class LiveSink(Sink, Protocol):
 
     def refresh(self, status: Status) -> bool:
         """Called after each result, and every 40 ms, on the sink's thread; shows ``status``, which is made ten times
-        a second, over the newest result, and handles the user's keys. False when the user wants to stop."""
+        a second, but with the present age of the newest result, over that, and handles the user's keys. False when the
+        user wants to stop."""
 
 
 @runtime_checkable

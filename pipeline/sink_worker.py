@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from clesr.engines.common.clock import SYSTEM, Clock
@@ -72,6 +73,7 @@ class SinkWorker:
         self._stepped: tuple[int, int] | None = None  # steps of the sink, and when they were seen first
         self._live = sink if isinstance(sink, LiveSink) else None
         self._status: tuple[int, Status] | None = None  # that refreshes are told of, and until when
+        self._captured_ns: int | None = None  # when the newest result was that the sink has
         self._closing, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -207,16 +209,22 @@ class SinkWorker:
         if result is not None:
             self._call(self.sink.write, result)
             self.written += self.error is None
+            self._captured_ns = result.times.captured
+            if self._status is not None and self._status[1].stalled:
+                self._status = None  # that has ended by now
             if self.error is not None:
                 self.skipped += 1 + len(self.queue.drain())
                 self.queue.close()
         return True
 
     def _refresh(self, live: LiveSink, host: Host) -> None:
-        now = SYSTEM.now_ns()
+        now = self._clock.now_ns()
         if self._status is None or now >= self._status[0]:
             self._status = now + STATUS_NS, host.status()
-        going = self._call(live.refresh, self._status[1])
+        status = self._status[1]
+        if self._captured_ns is not None:
+            status = replace(status, age_ns=now - self._captured_ns)
+        going = self._call(live.refresh, status)
         if self.error is not None:
             self.skipped += len(self.queue.drain())
             self.queue.close()

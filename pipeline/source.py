@@ -100,10 +100,27 @@ class AdjustableSource(Protocol):
         for what the camera does not have, SourceError where it refuses or is away."""
 
 
+@runtime_checkable
+class LackingSource(Protocol):
+    """An `AdjustableSource` that knows what it has no control for."""
+
+    def lacks(self, name: str) -> str:
+        """Why the control ``name`` can never be set, in a line; nothing where it can, or is away now. Any thread."""
+
+
 def adjust(source: Source | None, name: str, value: str) -> None:
     """`AdjustableSource.adjust` of ``source``; raises UsageError where it is no camera that can be set."""
     if source is None:
         raise SourceError(f"{name} cannot be set while the source is away")
     if not isinstance(source, AdjustableSource):
-        raise UsageError(f"{source.info.address} has no {name} that could be set; cameras of V4L2 have one")
+        raise UsageError(lacks(source, name))
     source.adjust(name, value)
+
+
+def lacks(source: Source | None, name: str) -> str:
+    """`LackingSource.lacks` of ``source``, also where it is no camera that can be set."""
+    if isinstance(source, LackingSource):
+        return source.lacks(name)
+    if source is None or isinstance(source, AdjustableSource):
+        return ""
+    return f"{source.info.address} has no {name} that could be set; cameras of V4L2 have one"

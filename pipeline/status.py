@@ -108,6 +108,15 @@ class Status:
     troubles: Mapping[str, str] = field(default_factory=dict)
 
 
+OLD_PERIODS = 3  # frame periods after which an image is old
+
+
+def is_old(status: Status) -> bool:
+    """Whether the newest image is older than three frame periods."""
+    age, period = status.age_ns, status.period_ns
+    return status.stalled or (age is not None and period is not None and age > OLD_PERIODS * period)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a run came to; ``as_json`` is what ``--summary`` writes. ``outages`` lists when the source was away: begin

@@ -104,7 +104,9 @@ class EngineProcess:
                     stdin=subprocess.PIPE,  # whose end tells it that we are gone
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno(), *descriptors],
-                    start_new_session=True,  # Ctrl-C is for this process, which then ends the other
+                    # Ctrl-C is for this process, which then ends the other. A session of its own keeps it away as well,
+                    # but there a spare one would take a share of the cores all the same (autogroups).
+                    process_group=0,
                 )
 
         self.slots = list(zip(self._messages[::2], self._messages[1::2], strict=True))

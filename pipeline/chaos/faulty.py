@@ -22,7 +22,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Outage, Result
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.video import DurableFile
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.source import Source, SourceInfo, adjust, restarts_of
+from clesr.pipeline.source import Source, SourceInfo, adjust, lacks, restarts_of
 
 WORDS = "a fault on purpose (--chaos)"
 EARLY_NS = 10_000_000_000
@@ -70,6 +70,9 @@ class FaultySource:
 
     def adjust(self, name: str, value: str) -> None:
         adjust(self._source, name, value)
+
+    def lacks(self, name: str) -> str:
+        return lacks(self._source, name)
 
     def close(self) -> None:
         self._source.close()

@@ -136,9 +136,14 @@ class Controls(Generic[S]):
         return self._wait(action, do, wait_s)
 
     def _missing(self, action: Action[S]) -> str:
-        """What this run lacks for ``action``."""
+        """What this run lacks for ``action``; the reason where that cannot be told."""
         subject = self.subject  # none after the end
-        return action.missing(subject) if action.missing is not None and subject is not None else ""
+        if action.missing is None or subject is None:
+            return ""
+        try:
+            return action.missing(subject)
+        except Exception as error:  # noqa: BLE001 - it must not end the views, which all ask
+            return first_line(error)
 
     def _do(self, call: Call, asked: tuple[str, object]) -> dict[str, Any]:
         told = dict(call() or {})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from clesr.pipeline.display.facts import AMBER, BLUE, GRAY, RED, figure_text, is_old
+from clesr.pipeline.display.facts import AMBER, BLUE, GRAY, RED, figure_text
 from clesr.pipeline.display.text import Colour
 from clesr.pipeline.display.view_state import ViewState
 from clesr.pipeline.frame import Outcome, Result
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.status import State, Status, is_old
 
 
 class Alert(NamedTuple):

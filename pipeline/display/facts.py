@@ -9,7 +9,7 @@ from clesr.engines.trust import NOISE_KNOWN
 from clesr.pipeline.display.text import Colour
 from clesr.pipeline.display.view_state import Contrast, ViewState
 from clesr.pipeline.frame import Outcome, Result, Told
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.status import State, Status, is_old
 
 WHITE: Colour = (240, 240, 240)
 GRAY: Colour = (170, 170, 170)
@@ -17,7 +17,6 @@ GREEN: Colour = (120, 220, 120)
 AMBER: Colour = (40, 180, 255)
 RED: Colour = (70, 70, 255)
 BLUE: Colour = (255, 190, 90)
-OLD_PERIODS = 3  # frame periods after which an image is old
 DISK_LOW, DISK_OUT = 10, 3  # minutes until the disk is full: amber, red
 TROUBLES = (Outcome.LOST, Outcome.FAILED, Outcome.CORRUPT)
 
@@ -41,12 +40,6 @@ def facts(
     above = [run_facts(status), engine_facts(status, result), fidelity_facts(result), list(_view_facts(view))]
     below = [list(_frame_facts(status)), list(_source_facts(status))]
     return [line for line in above if line], [line for line in below if line]
-
-
-def is_old(status: Status) -> bool:
-    """Whether the newest image is older than three frame periods."""
-    age, period = status.age_ns, status.period_ns
-    return status.stalled or (age is not None and period is not None and age > OLD_PERIODS * period)
 
 
 def age_text(age_ns: int | None) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import psutil  # type: ignore[import-untyped]
+from collections.abc import Callable, Hashable
 
 from clesr.engines.common.clock import SYSTEM, Clock
+from clesr.engines.common.core_use import CoreUse
 
 SHARE = 0.04  # of one core for drawing, on a busy machine
 LIVE_SHARE = 0.12  # where somebody looks at tissue: rather a few frames less than a picture that stutters
-LONGEST_S = 1.0  # rest, after which at least the figures are drawn anew
+LONGEST_S = 0.5  # rest: on a page, images of a run that is well must not get old meanwhile
 BUSY, FREE = 92.0, 70.0  # percent of all cores that make a machine busy, and free again
 LOOK_NS = 500_000_000  # between two looks at the cores
 
@@ -21,25 +20,31 @@ def share_of(live: bool) -> float:
 
 
 class DrawingPace:
-    """Says how long to rest after a drawing. One thread."""
+    """Says how long to rest after a drawing; each kind of ``what`` is drawn rests by itself. One thread at a time."""
 
     def __init__(
         self,
         clock: Clock = SYSTEM,
-        used: Callable[[], float] = psutil.cpu_percent,
+        used: Callable[[], float] | None = None,
         *,
         share: float = SHARE,
     ) -> None:
-        """``used`` gives the percent of all cores that were used since it was last asked."""
-        self._clock, self._used, self._share = clock, used, share
+        """``used`` gives the percent that were used, since it was last asked, of the cores that this process may use;
+        ``share`` is what a kind of drawing may take of one, where they are busy."""
+        self._clock, self._used, self._share = clock, used or CoreUse().percent, share
         self._looked_ns = clock.now_ns()
         self._busy = False
-        used()
+        self._until_ns: dict[Hashable, int] = {}
 
-    def rest_s(self, took_s: float) -> float:
-        """Seconds until the next drawing, after one that took ``took_s`` seconds of a core."""
+    def drew(self, took_s: float, what: Hashable = None) -> None:
+        """A drawing of ``what`` took ``took_s`` seconds of a core: it is to rest now."""
         now = self._clock.now_ns()
         if now - self._looked_ns >= LOOK_NS:
             self._looked_ns = now
             self._busy = self._used() > (FREE if self._busy else BUSY)
-        return min(took_s / self._share, LONGEST_S) if self._busy else 0.0
+        rest_s = min(took_s / self._share, LONGEST_S) if self._busy else 0.0
+        self._until_ns[what] = now + int(rest_s * 1e9)
+
+    def rest_s(self, what: Hashable = None) -> float:
+        """Seconds until ``what`` is to be drawn again; 0 where that may be now."""
+        return max(self._until_ns.get(what, 0) - self._clock.now_ns(), 0) / 1e9

@@ -8,10 +8,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clesr.engines.common.packages import versions_of
-from clesr.pipeline.display.facts import is_old
 from clesr.pipeline.metrics.cards import CardState, CardWatch
 from clesr.pipeline.stats import BUCKETS_S, STAGES, RunStats
-from clesr.pipeline.status import SinkState, State, Status
+from clesr.pipeline.status import SinkState, State, Status, is_old
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outage
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.source import Source, adjust, restarts_of
+from clesr.pipeline.source import Source, adjust, lacks, restarts_of
 
 
 class Masked:
@@ -36,6 +36,9 @@ class Masked:
 
     def adjust(self, name: str, value: str) -> None:
         adjust(self._source, name, value)
+
+    def lacks(self, name: str) -> str:
+        return lacks(self._source, name)
 
     def close(self) -> None:
         self._source.close()

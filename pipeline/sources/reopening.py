@@ -12,7 +12,7 @@ from clesr.engines.common.errors import EndOfSource, SourceError, UsageError, fi
 from clesr.engines.memory import trim_memory
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outage
 from clesr.pipeline.messages import SafeLogger
-from clesr.pipeline.source import Source, adjust, restarts_of
+from clesr.pipeline.source import Source, adjust, lacks, restarts_of
 
 log = SafeLogger(logging.getLogger(__name__))
 WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # before it is opened again, by failures in a row
@@ -66,6 +66,9 @@ class Reopening:
 
     def adjust(self, name: str, value: str) -> None:
         adjust(self._source, name, value)
+
+    def lacks(self, name: str) -> str:
+        return lacks(self._source, name)
 
     def close(self) -> None:
         self._closed = True

@@ -39,11 +39,12 @@ ALARM = replace(
 )
 
 
-def action(name: str, text: str, key: str, group: str) -> dict[str, Any]:
+def action(name: str, text: str, key: str, group: str, missing: str = "") -> dict[str, Any]:
     """What `Controls.describe` tells of an action."""
-    return {"name": name, "help": text, "group": group, "key": key, "arguments": []}
+    return {"name": name, "help": text, "group": group, "key": key, "missing": missing, "arguments": []}
 
 
+LACKING = "no earlier frames are kept; --retro S keeps those of the last S seconds"
 ACTIONS = tuple(
     action(*each)
     for each in [
@@ -60,7 +61,7 @@ ACTIONS = tuple(
         ("model", "Another model.", "m", "Engine"),
         ("temporal", "Earlier frames help, or not.", "t", "Engine"),
         ("record", "Begin a recording, or end it.", "r", "Recording"),
-        ("save-last", "Keep the last seconds.", "l", "Recording"),
+        ("save-last", "Keep the last seconds.", "l", "Recording", LACKING),
         ("still", "Keep the raw, SR and bicubic image of this moment as 16-bit PNG.", "s", "Recording"),
         ("acknowledge", "The alarm was seen.", "a", "Recording"),
         ("note", "A note, for scripts.", "", "Recording"),

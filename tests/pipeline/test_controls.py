@@ -314,6 +314,18 @@ def test_what_a_run_lacks_for_an_action_is_told_before_and_where_it_is_done() ->
     assert made.describe()[1]["missing"] == ""
 
 
+def test_an_action_that_cannot_say_what_it_lacks_ends_no_view() -> None:
+    def broken(_subject: object) -> str:
+        raise RuntimeError("no answer of the camera\nat all")
+
+    made = controls(Action("map", "A map.", lambda subject: None, key="m", missing=broken))
+    assert made.describe()[1]["missing"] == "no answer of the camera"
+    with pytest.raises(UsageError, match=r"^no answer of the camera$"):
+        made.call("map")
+    assert made.press("m")
+    assert made.view.said == "map: no answer of the camera"
+
+
 def test_what_describes_the_actions_is_json_with_all_that_a_page_needs() -> None:
     described = json.loads(json.dumps(controls().describe(), allow_nan=False))
     assert [action["name"] for action in described] == ["echo"]

@@ -74,12 +74,14 @@ def _arguments(values: Sequence[str]) -> dict[str, str]:
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
-    """What was said, then all else that was told; of actions a line each."""
+    """What was said, then all else that was told; of actions a line each, and what the run lacks for them."""
     actions = told.get("actions", ())
     width = max((len(action["name"]) for action in actions), default=0)
     for action in actions:
         names = " ".join(f"{argument['name']}=" for argument in action["arguments"])
         yield f"{action['name']:{width}}  {action['key'] or '-':5}  {action['help']}  {names}".rstrip()
+        if action["missing"]:
+            yield f"{'':{width}}  {'':5}  not in this run: {action['missing']}"
     if told.get("said"):
         yield str(told["said"])
     yield from lines({name: value for name, value in told.items() if name not in ("actions", "said")})

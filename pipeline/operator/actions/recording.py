@@ -29,7 +29,8 @@ def _record(operator: Operator, folder: str, to: str) -> Mapping[str, Any]:
 
 
 def _nothing_kept(operator: Operator) -> str:
-    return "" if operator.recorder.settings.retro_s > 0 else NOTHING_KEPT
+    recorder = operator.pipeline.recorder
+    return "" if isinstance(recorder, Recorder) and recorder.settings.retro_s > 0 else NOTHING_KEPT
 
 
 def _save_last(operator: Operator, seconds: float, folder: str) -> Mapping[str, Any]:

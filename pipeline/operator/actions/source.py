@@ -7,7 +7,7 @@ from typing import Any
 
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.operator.operator import Operator
-from clesr.pipeline.source import adjust
+from clesr.pipeline.source import adjust, lacks
 
 
 def _set(name: str) -> Callable[..., Mapping[str, Any]]:
@@ -26,7 +26,14 @@ def _action(name: str, help: str) -> Action[Operator]:
         minimum=-(2**31),
         maximum=2**31 - 1,
     )
-    return Action(name, help, _set(name), (value,), group="Camera")
+    return Action(
+        name,
+        help,
+        _set(name),
+        (value,),
+        group="Camera",
+        missing=lambda operator: lacks(operator.pipeline.source, name),
+    )
 
 
 EXPOSURE: Action[Operator] = _action("exposure", "Set the camera's exposure.")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from clesr.pipeline.display.pace import share_of
+from clesr.pipeline.display.pace import DrawingPace, share_of
 from clesr.pipeline.sinks.browser.feed import Feed
 
 Ask = Callable[[str, Mapping[str, object], object], Mapping[str, Any]]
@@ -34,7 +34,8 @@ class Channel:
         self.ended = False
         self._loop, self._posted = loop, 0
         self._lock = threading.Lock()
-        self.feed = Feed(self.wake, share_of(live) / 2)  # to send a picture takes as much again
+        pace = DrawingPace(share=share_of(live) / 2)  # to send a picture takes as much again
+        self.feed = Feed(self.wake, pace)
 
     def post(self, kind: str, value: object) -> None:
         """Tell ``value``, which JSON can say, in place of what was told of this ``kind``. Any thread."""

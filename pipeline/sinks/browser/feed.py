@@ -13,7 +13,7 @@ import cv2
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.png import png_bytes
 from clesr.engines.common.processor import schedule
-from clesr.pipeline.display.pace import SHARE, DrawingPace
+from clesr.pipeline.display.pace import DrawingPace
 from clesr.pipeline.frame import Image
 from clesr.pipeline.messages import stream_thread
 
@@ -63,20 +63,20 @@ class Picture:
 class Feed:
     """Draws and encodes the newest drawing on a thread of its own, while somebody waits for it; else it costs nothing.
 
-    ``ready`` is called on that thread when there is a new picture; ``share`` is what pictures may take of one core on a
-    busy machine. What drawing or encoding raises is kept as
+    ``ready`` is called on that thread when there is a new picture. Pictures of each quality rest by themselves, as
+    ``pace`` says: those that take long hold up no page that wishes others. What drawing or encoding raises is kept as
     ``error``, and nothing more is drawn.
     """
 
-    def __init__(self, ready: Callable[[], None], share: float = SHARE) -> None:
+    def __init__(self, ready: Callable[[], None], pace: DrawingPace | None = None) -> None:
         self.error: Exception | None = None
-        self._ready, self._share = ready, share
+        self._ready, self._pace = ready, pace or DrawingPace()
         self._changed = threading.Condition()
         self._drawing: Drawing | None = None
         self._version = 0
         self._wanted: set[int] = set()
         self._made: dict[int, Picture] = {}
-        self._closed = self._rests = False
+        self._closed = False
         self._thread = stream_thread("clesr browser pictures", self._work)
         self._thread.start()
 
@@ -88,7 +88,7 @@ class Feed:
         """``drawing`` takes the place of the one before. Any thread; never waits for a picture."""
         with self._changed:
             self._drawing, self._version = drawing, self._version + 1
-            if self._wanted and not self._rests:
+            if self._due():
                 self._changed.notify()
 
     def picture(self, quality: int, at_least: int) -> Picture | None:
@@ -110,41 +110,43 @@ class Feed:
         self._thread.join()
 
     def _work(self) -> None:
-        pace = DrawingPace(share=self._share)
         schedule("SCHED_BATCH")
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._due())
+                while not (self._closed or self._due()):
+                    rests = [rest_s for quality in self._wanted if (rest_s := self._pace.rest_s(quality))]
+                    self._changed.wait(min(rests, default=None))
                 if self._closed:
                     return
                 drawing, version, due = self._drawing, self._version, self._due()
                 self._wanted -= due
             assert drawing is not None
-            begun = time.thread_time()
             try:
                 self._make(drawing, version, due)
             except Exception as error:  # noqa: BLE001 - the sink raises it
                 self.error = error
                 return
-            with self._changed:
-                self._rests = True
-                self._changed.wait_for(lambda: self._closed, pace.rest_s(time.thread_time() - begun))
-                self._rests = False
 
     def _due(self) -> set[int]:
-        """The wished qualities of which the newest drawing has no picture yet."""
+        """The wished qualities that do not rest, and of which the newest drawing has no picture yet."""
         made = self._made
         return {
             quality
             for quality in self._wanted
-            if self._drawing is not None and (quality not in made or made[quality].version < self._version)
+            if self._drawing is not None
+            and (quality not in made or made[quality].version < self._version)
+            and not self._pace.rest_s(quality)
         }
 
     def _make(self, drawing: Drawing, version: int, qualities: set[int]) -> None:
+        begun_s = time.thread_time()
         image = drawing.draw()
+        drawn_s = time.thread_time() - begun_s
         for quality in sorted(qualities, reverse=True):
+            begun_s = time.thread_time()
             data = encode(image, quality)
             picture = Picture(version, drawing, (image.shape[0], image.shape[1]), quality, data)
             with self._changed:
                 self._made[quality] = picture
+                self._pace.drew(drawn_s + time.thread_time() - begun_s, quality)
             self._ready()

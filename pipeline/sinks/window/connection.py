@@ -11,9 +11,11 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from clesr.engines.common.errors import SinkError
+from clesr.engines.common.processor import seconds_used
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import readable
 
@@ -41,7 +43,9 @@ class WindowProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(others.fileno(), self._message.descriptor),
-                start_new_session=True,  # Ctrl-C is for this process, which then closes the window
+                # Ctrl-C is for this process, which then closes the window. A session of its own keeps it away as well,
+                # but Linux shares the cores among sessions first (autogroups): no ``nice`` counts between them.
+                process_group=0,
             )
         except OSError as error:
             self._socket.close()
@@ -55,6 +59,11 @@ class WindowProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def used_s(self) -> float:
+        """Seconds of a core that the thread that draws has used."""
+        return seconds_used(self.pid)
 
     def wait_ready(self) -> None:
         """Return when the process has said whether there is a window. Raises SinkError where it does not."""
@@ -127,3 +136,27 @@ class WindowProcess:
         if not self._process.stderr.closed:
             words = self._process.stderr.read() or b""  # all that is there
             self.complaints = (self.complaints + words.decode(errors="replace"))[-KEPT:]
+
+
+class Progress:
+    """Whether a process gets on with what it was given. ``used_s`` gives the seconds of a core that it has used: one
+    that waits for a core on a busy machine uses little, one that hangs none."""
+
+    def __init__(self, used_s: Callable[[], float]) -> None:
+        self._used_s = used_s
+        self._begun_s = self._last_s = 0.0
+        self._last_ns = 0
+
+    def begin(self, now_ns: int) -> None:
+        """It was given something at ``now_ns``."""
+        self._begun_s = self._last_s = self._used_s()
+        self._last_ns = now_ns
+
+    def hangs(self, now_ns: int, limit_s: float) -> bool:
+        """Whether it has used nothing for ``limit_s`` seconds, or as many of a core for this one thing."""
+        if now_ns - self._last_ns <= limit_s * 1e9:
+            return False
+        used_s = self._used_s()
+        hangs = used_s <= self._last_s or used_s - self._begun_s > limit_s
+        self._last_s, self._last_ns = used_s, now_ns
+        return hangs

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from clesr.pipeline.display.facts import BLUE, WHITE
+from clesr.pipeline.display.facts import BLUE, GRAY, WHITE
 from clesr.pipeline.display.layout import Box
-from clesr.pipeline.display.text import DOTS, Pen, fitting, width
+from clesr.pipeline.display.text import DOTS, Colour, Pen, fitting, width
 from clesr.pipeline.sinks.window.strips import DARK, SMALLEST
 
 MOUSE = (
@@ -21,29 +22,34 @@ MOUSE = (
 LARGEST = 18  # height of a capital
 READABLE = 8  # from which on texts are rather cut than made smaller
 PITCH = 2.1
+REASON = 40  # characters in a row of what is missing
 SOFT = (205, 205, 205)
+DIM = (130, 130, 130)
 
 
 class _HelpRow(NamedTuple):
-    """What ``key`` does; a heading has no key."""
+    """What ``key`` does, dim where that cannot be, or why, in gray; a heading is blue."""
 
     key: str
     text: str
+    colour: Colour = SOFT
 
     def key_width(self, size: int) -> int:
         return width(self.key, size) + round(1.8 * size) if self.key else 0
 
 
 def show_help(pen: Pen, actions: Sequence[Mapping[str, Any]], clear: Box) -> None:
-    """The panel in the middle of ``clear``, in two columns, as large as fits."""
-    columns = _columns(_groups(actions))
-    rows = max(map(len, columns))
+    """The panel in the middle of ``clear``, in two columns, as large as fits. What the run lacks for an action stands
+    under it, where there is room for that."""
+    columns = _columns(_groups(actions, reasons=True))
+    if _panel_height(columns, SMALLEST) > clear.height:
+        columns = _columns(_groups(actions, reasons=False))
     size = LARGEST
-    while size > SMALLEST and (rows + 1.4) * PITCH * size > clear.height:
+    while size > SMALLEST and _panel_height(columns, size) > clear.height:
         size -= 1
     while size > READABLE and _panel_width(columns, size) > clear.width:
         size -= 1
-    high = min(round((rows + 1.4) * PITCH * size), clear.height)
+    high = min(_panel_height(columns, size), clear.height)
     wide = min(_panel_width(columns, size), clear.width)
     left, top = clear.left + (clear.width - wide) // 2, clear.top + (clear.height - high) // 2
     pen.fill(Box(left, top, wide, high), DARK, 0.92)
@@ -70,6 +76,10 @@ def _panel_width(columns: Sequence[Sequence[_HelpRow | None]], size: int) -> int
     return sum(_column_width(column, size) for column in columns) + 3 * size * (len(columns) - 1) + 4 * size
 
 
+def _panel_height(columns: Sequence[Sequence[_HelpRow | None]], size: int) -> int:
+    return round((max(map(len, columns)) + 1.4) * PITCH * size)
+
+
 def _key_width(column: Sequence[_HelpRow | None], size: int) -> int:
     return max((row.key_width(size) for row in column if row is not None), default=0)
 
@@ -81,11 +91,12 @@ def _column_width(column: Sequence[_HelpRow | None], size: int) -> int:
 
 def _write(pen: Pen, row: _HelpRow, left: int, baseline: int, room: int, keys: int, size: int) -> None:
     """``row`` from column ``left`` on, in ``room`` columns, of which the key may have ``keys``."""
-    if not row.key:
+    if row.colour == BLUE:
         pen.write(fitting(row.text, size, room), left, baseline, size, BLUE)
         return
-    pen.write(fitting(row.key, size, keys), left, baseline, size, WHITE)
-    pen.write(_begin(row.text, size, room - keys), left + keys, baseline, size, SOFT)
+    if row.key:
+        pen.write(fitting(row.key, size, keys), left, baseline, size, DIM if row.colour == DIM else WHITE)
+    pen.write(_begin(row.text, size, room - keys), left + keys, baseline, size, row.colour)
 
 
 def _begin(text: str, size: int, room: int) -> str:
@@ -98,20 +109,26 @@ def _begin(text: str, size: int, room: int) -> str:
     return ""
 
 
-def _groups(actions: Sequence[Mapping[str, Any]]) -> dict[str, list[_HelpRow]]:
-    """The actions that have keys under their headings, and the mouse."""
+def _groups(actions: Sequence[Mapping[str, Any]], *, reasons: bool) -> dict[str, list[_HelpRow]]:
+    """The actions that have keys under their headings, with the ``reasons`` why they cannot be done, and the mouse."""
     groups: dict[str, list[_HelpRow]] = {}
     for action in actions:
         if action["key"]:
-            said = re.split(r"[.;:]", str(action["help"]))[0]
-            groups.setdefault(str(action["group"]), []).append(_HelpRow(str(action["key"]), said))
+            said, missing = re.split(r"[.;:]", str(action["help"]))[0], str(action["missing"])
+            rows = groups.setdefault(str(action["group"]), [])
+            rows.append(_HelpRow(str(action["key"]), said, DIM if missing else SOFT))
+            if reasons:
+                rows += [
+                    _HelpRow("", part, GRAY)
+                    for part in textwrap.wrap(missing, REASON, break_on_hyphens=False)
+                ]
     groups["Mouse"] = [_HelpRow(*row) for row in MOUSE]
     return groups
 
 
 def _columns(groups: dict[str, list[_HelpRow]]) -> tuple[list[_HelpRow | None], list[_HelpRow | None]]:
     """The groups in two columns of about the same length; None is an empty row."""
-    blocks = [[_HelpRow("", name), *rows, None] for name, rows in groups.items()]
+    blocks = [[_HelpRow("", name, BLUE), *rows, None] for name, rows in groups.items()]
     total = sum(map(len, blocks))
     split = min(
         range(len(blocks) + 1),

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.image import Pixels
 from clesr.pipeline.display.alerts import Alert, alerts
 from clesr.pipeline.display.compose import compose, shown_check, shown_shape
-from clesr.pipeline.display.facts import GRAY, RED, WHITE, facts, is_old, recording_fact
+from clesr.pipeline.display.facts import GRAY, RED, WHITE, facts, recording_fact
 from clesr.pipeline.display.layout import Box, Layout, lay_out, panes, parted
 from clesr.pipeline.display.overlay import Canvas, Scale
 from clesr.pipeline.display.text import Colour, Pen, fitting, width
@@ -18,7 +19,8 @@ from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.window import banners, marks
 from clesr.pipeline.sinks.window.help import show_help
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
-from clesr.pipeline.sinks.window.strips import plan, write_facts
+from clesr.pipeline.sinks.window.strips import Groups, plan, write_facts
+from clesr.pipeline.status import is_old
 
 BACKGROUND = 24  # gray beside the image
 SMALLEST = 24  # pixels of a window's side that anything can be seen on
@@ -26,8 +28,8 @@ REDUCED = 1.5  # times smaller from which on all pixels of the image count; it t
 SHARP = 4.0  # pixels of the window for one of the image from which on that is drawn as the square it is
 
 
-def draw(scene: Scene, shape: tuple[int, int], out: Canvas | None = None) -> Drawn:
-    """``scene`` on a window of ``shape`` (H, W), drawn into ``out`` where it has the right shape.
+def draw(scene: Scene, shape: tuple[int, int], out: Canvas | None = None, clock: Clock = SYSTEM) -> Drawn:
+    """``scene``, as it is by now, on a window of ``shape`` (H, W), drawn into ``out`` where it has the right shape.
 
     The image keeps its proportions. One that is not live is greyed; one that is not live, frozen, not super-resolved or
     damaged is marked, and so is the tile that disagrees most with what was measured, where it is below the limit. The
@@ -38,8 +40,8 @@ def draw(scene: Scene, shape: tuple[int, int], out: Canvas | None = None) -> Dra
     canvas[:] = BACKGROUND
     if min(shape) < SMALLEST:
         return Drawn(canvas, None, None)
-    pen, lines = Pen(canvas), facts(result, scene.status, scene.view)
-    placed = plan(scene.view.hud, shape, lines, size, _ratio(scene))
+    pen, scene = Pen(canvas), scene.at(clock.now_ns())
+    placed = plan(scene.view.hud, shape, _lines(scene), size, _ratio(scene))
     room, layout = placed.room, None
     if scene.map is not None:
         room, beside = parted(room)
@@ -47,8 +49,12 @@ def draw(scene: Scene, shape: tuple[int, int], out: Canvas | None = None) -> Dra
         _paint_map(pen, canvas, scene.map, beside, size)
     if result is not None:
         layout = lay_out(shown_shape(result, scene.view), room, scene.view, scene.aspect)
-        _paint(canvas, scene, result, layout)
-    write_facts(pen, placed, lines, size)
+        painted = _paint(canvas, scene, result, layout)
+        scene = scene.at(clock.now_ns())  # on a busy machine that took a while
+        if is_old(scene.status) and not scene.view.frozen:
+            banners.grey(painted)
+        marks.mark(canvas, scene, result, layout)
+    write_facts(pen, placed, _lines(scene), size)
     found = alerts(result, scene.status, scene.view, scene.age_ns)
     alarm = _say(canvas, pen, scene, layout, placed.clear, found, size)
     banners.frame(canvas, _frames(scene, found), size)
@@ -75,6 +81,10 @@ def text_size(shape: tuple[int, int]) -> int:
     return round(min(max(min(shape[1] / 90, shape[0] / 50), 9), 20))
 
 
+def _lines(scene: Scene) -> tuple[Groups, Groups]:
+    return facts(scene.result, scene.status, scene.view)
+
+
 def _ratio(scene: Scene) -> float:
     """The width of the picture over its height."""
     if scene.result is None:
@@ -83,8 +93,8 @@ def _ratio(scene: Scene) -> float:
     return across * scene.aspect * panes(scene.view.mode) / height
 
 
-def _paint(canvas: Canvas, scene: Scene, result: Result, layout: Layout) -> None:
-    """The picture, and the lines over it."""
+def _paint(canvas: Canvas, scene: Scene, result: Result, layout: Layout) -> Canvas:
+    """The picture, as much of it as has place; that part of ``canvas``."""
     picture, place = compose(result, scene.view), layout.place
     method = cv2.INTER_LINEAR
     if layout.magnification >= SHARP:
@@ -93,14 +103,15 @@ def _paint(canvas: Canvas, scene: Scene, result: Result, layout: Layout) -> None
         method = cv2.INTER_AREA
     if picture.shape[:2] != (place.height, place.width):
         picture = np.asarray(cv2.resize(picture, (place.width, place.height), interpolation=method), np.uint8)
-    room = canvas[place.top : place.top + place.height, place.left : place.left + place.width]
+    top, left = max(place.top, 0), max(place.left, 0)
+    room = canvas[top : place.top + place.height, left : place.left + place.width]
+    height, across = room.shape[:2]
+    picture = picture[top - place.top :, left - place.left :][:height, :across]
     if picture.ndim == 3:
         room[:] = picture
     else:
         cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR, dst=room)
-    if is_old(scene.status) and not scene.view.frozen:
-        banners.grey(room)
-    marks.mark(canvas, scene, result, layout)
+    return room
 
 
 def _paint_map(pen: Pen, canvas: Canvas, joined: Pixels, room: Box, size: int) -> None:

@@ -42,7 +42,7 @@ from clesr.pipeline.sinks.window.mouse import MOVE
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
 from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
-NICE = 19  # the engine goes first where both want a core
+NICE = 10  # the engine goes first where both want a core: this gets a tenth of it
 LOOK_S = 0.01  # between two looks at keys and mouse while they are used
 RESTING_S = 0.1  # between two looks, which cost the engine's cores, while they are not
 USED_NS = 2_000_000_000  # for which one use counts
@@ -225,7 +225,7 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
 
     try:
         screen, opening, silence, held = Screen(place), Opening(), Silence(), HeldKey()
-        used_ns = SYSTEM.now_ns()
+        used_ns, shows, gives_way = SYSTEM.now_ns(), False, False
         screen.show_opening(opening.lines())
         say(ready=True)
         told_s = time.thread_time()
@@ -246,7 +246,9 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
                 if isinstance(told, dict):
                     opening.begin(told["opening"])
                 else:
-                    drawn = screen.show(message.get(told))
+                    scene = message.get(told)
+                    drawn = screen.show(scene)
+                    shows |= scene.result is not None
                     opening.end()
                     silence.end()
                     layout = drawn.layout and (
@@ -259,7 +261,10 @@ def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacem
                 screen.show_opening(opening.lines())
             if silence.is_due():
                 screen.show_silence(silence.age_ns)
-            key = screen.pressed()
+            key = screen.pressed()  # and what was drawn comes to the screen
+            if shows and not gives_way:
+                give_way()
+                gives_way = True
             for pointed in screen.pointed():
                 say(mouse=pointed)
             if key is not None:
@@ -343,13 +348,17 @@ class Opening:
         ]
 
 
+def give_way() -> None:
+    """Have the engine go first where both want a core."""
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    schedule("SCHED_BATCH")
+
+
 def main() -> None:
     connection, memory, title, index, count = sys.argv[1:]
     end_with_parent()
     cv2.setNumThreads(1)  # the cores are the engine's
-    with contextlib.suppress(OSError):
-        os.nice(NICE)
-    schedule("SCHED_BATCH")
     place = WindowPlacement(title, int(index), int(count))
     serve(socket.socket(fileno=int(connection)), SharedMessage(int(memory)), place)
     os._exit(0)  # the window library's own end may wait for the X server

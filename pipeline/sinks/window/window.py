@@ -19,11 +19,11 @@ from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
-from clesr.pipeline.sinks.window.connection import CLOSE_S, WindowProcess
+from clesr.pipeline.sinks.window.connection import CLOSE_S, Progress, WindowProcess
 from clesr.pipeline.sinks.window.keys import key_name
 from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, Mouse, Pointer, Seen
 from clesr.pipeline.sinks.window.scene import Scene
-from clesr.pipeline.status import Status
+from clesr.pipeline.status import Status, is_old
 
 ACKNOWLEDGE, RECORD = "acknowledge", "record"
 BY = "window"  # who presses the keys
@@ -31,7 +31,7 @@ QUIT_KEYS = ("q", "esc")
 REDRAW_NS = 100_000_000  # between two drawings while nothing changes: the age does
 SAID_NS = 5_000_000_000  # for which the answer to an action is shown
 MAP_NS = 500_000_000  # between two looks at the map
-ANSWER_S = 10.0  # for one drawing, before the window is given up
+ANSWER_S = 10.0  # without progress of one drawing, before the window is given up
 
 
 class DisplayWindow:
@@ -44,8 +44,8 @@ class DisplayWindow:
     key is for the window that has it, but the end of one run is that of all; closing a window ends only its own.
 
     It is drawn by a process of its own (``process``), which gets the newest image whenever it has drawn the one
-    before; no call here waits for it. Raises SinkError where there is no screen, and from ``refresh`` when
-    that process has died or not answered for ``answer_s`` seconds.
+    before; no call here waits for it. Raises SinkError where there is no screen, and from ``refresh`` when that
+    process has died, or has got no time on a core for ``answer_s`` seconds of a drawing, or used as many for it.
     """
 
     name = "window"
@@ -73,7 +73,6 @@ class DisplayWindow:
         self._sent: Scene | None = None
         self._sent_ns: int | None = None
         self._pace = DrawingPace(clock, share=share_of(options.live))
-        self._rests_until_ns = 0  # a busy machine draws less often
         self._said, self._said_ns = "", 0
         self._looked: tuple[int, Pixels] | None = None  # the map, and when it was looked at
         self._layout: Layout | None = None
@@ -81,6 +80,7 @@ class DisplayWindow:
         self._alarm_shown, self._recording_shown = "", False
         self._mouse = Mouse(self._act)
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
+        self._progress = Progress(lambda: self._process.used_s)
         with on_error(self._process.end):
             self._process.wait_ready()
             self._early = self._process.heard()  # keys too, which wait for who can do what they mean
@@ -123,10 +123,10 @@ class DisplayWindow:
             return False
         now = self._clock.now_ns()
         waited_ns = now - self._sent_ns if self._sent_ns is not None else REDRAW_NS
-        due = waited_ns >= REDRAW_NS and now >= self._rests_until_ns
+        due = waited_ns >= REDRAW_NS and not self._pace.rest_s()
         if self._drawing is None and (self._is_new(status) or due):
             self._send(status, now)
-        elif self._drawing is not None and waited_ns > self.answer_s * 1e9:
+        elif self._drawing is not None and self._progress.hangs(now, self.answer_s):
             self._process.fail(f"the window has not answered for {self.answer_s:.0f} s")
         return not (self._keyboard.ended or self._closed)
 
@@ -143,11 +143,12 @@ class DisplayWindow:
         sent, view = self._sent, self.view
         if sent is None or view != sent.view or self._mouse.marked != sent.dragged:
             return True
-        before = sent.status
-        rested = self._clock.now_ns() >= self._rests_until_ns
-        return (self._fresh and rested and not view.frozen) or (before.state, before.alarm, before.stalled) != (
-            status.state, status.alarm, status.stalled,
-        )  # fmt: skip
+        before, soon = sent.status, self._clock.now_ns() - (self._sent_ns or 0) < REDRAW_NS
+        return (
+            (self._fresh and not self._pace.rest_s() and not view.frozen)
+            or (is_old(before) != is_old(status) and not soon)
+            or (before.state, before.alarm, before.stalled) != (status.state, status.alarm, status.stalled)
+        )
 
     def _send(self, status: Status, now: int) -> None:
         controls = self._controls
@@ -164,10 +165,11 @@ class DisplayWindow:
             self._said, view = "", replace(view, said="")
         actions = tuple(controls.describe()) if controls is not None and (view.help or status.alarm) else ()
         marked, joined = self._mouse.marked, self._map(view, now)
-        self._sent = Scene(result, status, view, age_ns, self._aspect, actions, marked, joined)
+        self._sent = Scene(result, status, view, age_ns, self._aspect, actions, marked, joined, now)
         if not self._process.show(self._sent):
             self._listen()  # its last word may be that the user has closed the window
         self._drawing, self._sent_ns = self._fresh and not view.frozen, now
+        self._progress.begin(now)
         self._fresh = False
 
     def _map(self, view: ViewState, now: int) -> Pixels | None:
@@ -206,7 +208,7 @@ class DisplayWindow:
             self._recording_shown = self._sent.status.recording
         self.shown += bool(self._drawing)
         self._drawing = None
-        self._rests_until_ns = self._clock.now_ns() + int(self._pace.rest_s(said["took_s"]) * 1e9)
+        self._pace.drew(said["took_s"])
 
     def _goes_on(self, key: str) -> bool:
         """Whether ``key`` does its action again and again while it is held."""

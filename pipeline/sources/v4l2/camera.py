@@ -126,6 +126,10 @@ class CameraSource:
         self._wanted = replace(self._wanted, controls={**self._wanted.controls, name: value})
         log.info(f"{self._device}: {name} is {value} now")
 
+    def lacks(self, name: str) -> str:
+        capture = self._capture
+        return "" if capture is None else capture.lacks(name)
+
     def close(self) -> None:
         """Give the device back; a waiting ``read`` in another thread returns None."""
         self._closed = True

@@ -17,7 +17,7 @@ from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
 from clesr.engines.common.errors import SourceError, on_error
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.v4l2.buffers import Buffers
-from clesr.pipeline.sources.v4l2.controls import set_controls
+from clesr.pipeline.sources.v4l2.controls import control_names, no_control, set_controls
 from clesr.pipeline.sources.v4l2.fields import Captured, Fields
 from clesr.pipeline.sources.v4l2.inputs import choose_input, choose_standard, choose_timings
 from clesr.pipeline.sources.v4l2.jpeg import Damaged
@@ -56,6 +56,7 @@ class Capture:
             self._set_format(wanted)
             self.fps = self._set_fps(wanted.fps)
             set_controls(self._device, wanted.controls)
+            self._controls = control_names(self._device)
             self._buffers.start(BUFFERS)
             self._poller.register(self._device.fileno(), select.POLLIN)
 
@@ -94,6 +95,10 @@ class Capture:
     def adjust(self, controls: Mapping[str, str]) -> None:
         """Set ``controls`` while it streams. Raises as ``set_controls``."""
         set_controls(self._device, controls)
+
+    def lacks(self, name: str) -> str:
+        """Why the control ``name`` cannot be set; nothing where it can."""
+        return "" if name in self._controls else no_control(self.address, name, self._controls)
 
     def close(self) -> None:
         """Give everything back, whatever state the device is in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
@@ -59,14 +59,32 @@ def set_controls(device: v4l2.Device, wanted: Mapping[str, str]) -> None:
 
 
 def _offered(device: v4l2.Device) -> Iterator[Control]:
-    """The controls that can be written and hold one value; linuxpy's own list fails on kinds unknown to it."""
+    """The controls that can be written now."""
+    return (control for control in _controls(device) if control.is_writeable)
+
+
+def _controls(device: v4l2.Device) -> Iterator[Control]:
+    """The controls that hold one value; linuxpy's own list fails on kinds unknown to it."""
     for info in device.info.controls:
         kind = KINDS.get(info.type)
         if kind is None or info.flags & v4l2.ControlFlag.HAS_PAYLOAD:
             continue
-        control = kind(device, info, None)
-        if control.is_writeable:
-            yield control
+        yield kind(device, info, None)
+
+
+def control_names(device: v4l2.Device) -> frozenset[str]:
+    """The names of what can be set of an open linuxpy device, also where it does not let it be set just now."""
+    return _names({control.id: control for control in _controls(device)})
+
+
+def no_control(address: str, name: str, names: Iterable[str]) -> str:
+    """That the camera at ``address`` has no control ``name``, but those of ``names``."""
+    return f"{address} has no control {name!r}; it has: {', '.join(sorted(names)) or 'none'}"
+
+
+def _names(controls: Mapping[int, Control]) -> frozenset[str]:
+    aliases = {alias for alias, ids in ALIASES.items() if any(i in controls for i in ids)}
+    return frozenset(aliases | {control.config_name for control in controls.values()})
 
 
 def _find(controls: Mapping[int, Control], name: str, address: str) -> Control:
@@ -77,9 +95,7 @@ def _find(controls: Mapping[int, Control], name: str, address: str) -> Control:
     offered = {control.config_name: control for control in controls.values()}
     if wanted in offered:
         return offered[wanted]
-    aliases = {alias for alias, ids in ALIASES.items() if any(i in controls for i in ids)}
-    names = ", ".join(sorted(aliases | set(offered))) or "none"
-    raise UsageError(f"{address} has no control {name!r}; it has: {names}")
+    raise UsageError(no_control(address, name, _names(controls)))
 
 
 def _parse(control: Control, name: str, text: str) -> int:

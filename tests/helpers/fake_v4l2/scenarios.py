@@ -277,6 +277,7 @@ def adjusted() -> Any:
     source = camera()
     take(source, 3)
     before = len(log())
+    lacks = [source.lacks(name) for name in ("exposure", "gain", "zoom")]
     source.adjust("exposure", "123")
     source.adjust("gain", "7")
     live = [line for line in log()[before:] if line.startswith("S_CTRL")]
@@ -289,12 +290,14 @@ def adjusted() -> Any:
     while not isinstance(source.read(0.1), Outage):
         pass
     refused.append(failure(lambda: source.adjust("gain", "8")))
+    lacks.append(source.lacks("gain"))
     mark = len(log())
     send("plug")
     while not isinstance(source.read(2.0), Frame):
         pass
     source.close()
-    return {"live": live, "refused": refused, "again": [x for x in log()[mark:] if x.startswith("S_CTRL")]}
+    again = [x for x in log()[mark:] if x.startswith("S_CTRL")]
+    return {"live": live, "refused": refused, "again": again, "lacks": lacks}
 
 
 def unplugged() -> Any:

@@ -17,7 +17,7 @@ from clesr.pipeline.display.facts import AMBER, GRAY, GREEN, RED, WHITE, Fact
 from clesr.pipeline.display.text import Colour
 from clesr.pipeline.display.view_state import Contrast, ViewState
 from clesr.pipeline.frame import Told
-from clesr.pipeline.status import OutageTotal, State, Status
+from clesr.pipeline.status import OutageTotal, State, Status, is_old
 
 VIEW = ViewState()
 S = 1_000_000_000
@@ -139,7 +139,7 @@ def test_a_switch_of_engine_and_one_that_came_to_nothing_are_said() -> None:
 def test_a_stalled_run_shows_nothing_in_green() -> None:
     assert GREEN in {fact.colour for fact in facts.run_facts(LIVE)}
     assert GREEN not in {fact.colour for fact in facts.run_facts(STALLED)}
-    assert facts.is_old(OLD)
+    assert is_old(OLD)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pydicom
 import pytest
 from bundles import draw_bundle
 from operated import PATIENCE_S, Stage, on_stage
-from support import until
+from support import FakeEngine, ScriptedSource, until
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.pipeline.cores import flat_field
@@ -31,9 +31,15 @@ from clesr.pipeline.display.view_state import Mode, ViewState
 from clesr.pipeline.operator.actions import cores
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.operator.registry import ACTIONS, all_actions
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.prepare import Roi
 from clesr.pipeline.session.reader import read_session
+from clesr.pipeline.session.recorder import NOTHING_KEPT
 from clesr.pipeline.session.verify import verify
+from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sinks.mosaic import MosaicFile
+from clesr.pipeline.sources.masked import Masked
+from clesr.pipeline.sources.reopening import Reopening
 
 Check = Callable[[Stage, dict[str, Any]], None]
 WAYS = pytest.mark.parametrize("way", operated.WAYS)
@@ -314,6 +320,27 @@ def test_exposure_and_gain_of_a_camera_are_set(
     assert stage.call(way, "exposure", {"value": 120})["exposure"] == 120
     assert stage.call(way, "gain", {"value": -3})["gain"] == -3
     assert was_set == [("exposure", "120"), ("gain", "-3")]
+
+
+def test_what_the_source_and_the_run_have_not_is_told_before() -> None:
+    """Whatever stands around the source; a run without a recorder is no error."""
+
+    def missing(source: Any) -> dict[str, str]:
+        run = Pipeline(source, lambda shape: FakeEngine(shape), [], scale=2)
+        operator = Operator(run, LiveSettings(source="demo:"))
+        return {each["name"]: each["missing"] for each in operator.controls.describe()}
+
+    plain = ScriptedSource([])
+    around = Reopening(Masked(plain, [Roi(0, 0, 1, 1)]), lambda: plain)
+    for source in (plain, around):
+        told = missing(source)
+        for name in ("exposure", "gain"):
+            assert told[name] == f"scripted has no {name} that could be set; cameras of V4L2 have one"
+        assert told["save-last"] == NOTHING_KEPT
+    plain.lacks = lambda name: "it has none" if name == "gain" else ""  # type: ignore[attr-defined]
+    for source in (plain, around):
+        told = missing(source)
+        assert (told["exposure"], told["gain"]) == ("", "it has none")
 
 
 @WAYS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from waits import joined
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.operator.control_socket import ask
+from clesr.pipeline.session.recorder import NOTHING_KEPT
 from clesr.pipeline.session.verify import verify
 from clesr.tools.cli import read_config
 from clesr.tools.commands.info import lines
@@ -35,6 +37,14 @@ def test_without_an_action_all_are_shown_and_how_it_stands(run: Run, stage: Stag
     for action in stage.operator.controls.actions.values():
         assert any(line.split()[:2] == [action.name, action.key or "-"] for line in lines), action.name
     assert any(line.split()[:2] == ["state", "running"] for line in lines)
+    lacking = {
+        line.split()[0]: after.strip()
+        for line, after in itertools.pairwise(lines)
+        if "not in this run" in after
+    }
+    assert lacking["save-last"] == f"not in this run: {NOTHING_KEPT}"
+    assert lacking["gain"].startswith("not in this run: scripted has no gain that could be set")
+    assert "wipe" not in lacking
 
 
 def test_an_action_is_done_and_what_it_says_is_printed(run: Run, stage: Stage) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 from browser_view import decoded
-from support import until
+from support import ManualClock, until
 
+from clesr.pipeline.display.pace import DrawingPace
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sinks.browser import feed as module
 from clesr.pipeline.sinks.browser.feed import QUALITIES, Drawing, Feed, Picture, encode
@@ -20,11 +21,11 @@ from clesr.pipeline.sinks.browser.feed import QUALITIES, Drawing, Feed, Picture,
 class Drawn:
     """A feed whose drawings and encodings are counted."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pace: DrawingPace | None = None) -> None:
         self.ready = threading.Semaphore(0)
         self.drawn: list[int] = []
         self.encoded: list[int] = []
-        self.feed = Feed(self.ready.release)
+        self.feed = Feed(self.ready.release, pace)
 
         def counted(image: Image, quality: int) -> bytes:
             self.encoded.append(quality)
@@ -94,6 +95,35 @@ def test_two_wishes_at_once_are_drawn_once(drawn: Drawn) -> None:
     drawn.picture(0, 1)
     assert drawn.drawn == [7]
     assert sorted(drawn.encoded) == [0, 90]
+
+
+def test_pictures_that_take_long_hold_up_no_page_that_wishes_others_on_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As lossless ones do: the pages that look at JPEG get as many as they do without them."""
+    clock = ManualClock()
+
+    class Pace(DrawingPace):
+        def drew(self, took_s: float, what: Hashable = None) -> None:
+            super().drew(0.048 if what == 0 else 0.006, what)
+
+    pace = Pace(clock, lambda: 100.0, share=0.1)
+    drawn = Drawn(monkeypatch, pace)
+    clock.advance(1.0)
+    lossless = 0
+    try:
+        for number in range(1, 41):
+            clock.advance(0.07)  # more than a rest of JPEG, 0.06 s, and less than one of PNG, 0.48 s
+            assert drawn.feed.picture(0, number) is None
+            drawn.feed.picture(90, number)
+            drawn.show(number)
+            assert drawn.picture(90, number).version == number
+        until(lambda: drawn.encoded.count(0) >= 5)
+        lossless = drawn.encoded.count(0)
+    finally:
+        drawn.feed.close()
+    assert drawn.encoded.count(90) == 40
+    assert lossless <= 7, "of 2.8 s"
 
 
 def test_what_was_made_for_another_time_is_not_given(drawn: Drawn) -> None:

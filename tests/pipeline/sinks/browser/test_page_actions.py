@@ -12,7 +12,7 @@ import pytest
 from bundles import draw_bundle
 from chromium import Page
 from operated import Stage, on_stage
-from support import until
+from support import ScriptedSource, until
 
 from clesr.pipeline.controls import REQUIRED, Action
 from clesr.pipeline.operator.registry import all_actions
@@ -70,7 +70,6 @@ class Hand:
             return told
 
         monkeypatch.setattr(stage.operator.controls, "call", spy)
-        monkeypatch.setattr(stage.operator.pipeline.source, "adjust", lambda *_: None, raising=False)
 
     def do(self, action: Action[Any], act: Callable[[], object]) -> None:
         """``act`` does ``action``, and nothing else."""
@@ -124,6 +123,7 @@ def at_work(folder: Path, tab: Callable[[], Page], monkeypatch: pytest.MonkeyPat
     maps = MosaicFile(f"mosaic:{folder}/map.ome.tif", share=1)
     sink = BrowserSink(options=SinkOptions(site=Site(Door(listen="127.0.0.1:0"))))
     url = sink.site.url
+    monkeypatch.setattr(ScriptedSource, "adjust", lambda *_: None, raising=False)
     with on_stage(folder, sinks=[sink], maps=maps, retro_s=1.0, image_of=lambda _number: flat) as stage:
         page = tab()
         page.size(1280, 800)

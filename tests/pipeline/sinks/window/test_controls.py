@@ -11,7 +11,7 @@ import window_scenes as scenes
 from support import ManualClock
 from window_scenes import ALARM, LIVE
 
-from clesr.engines.common.errors import UsageError
+from clesr.engines.common.errors import SinkError, UsageError
 from clesr.pipeline.controls import Action, Argument, Controls
 from clesr.pipeline.display.layout import Box, lay_out
 from clesr.pipeline.display.pace import DrawingPace
@@ -24,7 +24,7 @@ from clesr.pipeline.sinks.window.connection import WindowProcess
 from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, LEFT_UP, MOVE, WHEEL
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.sinks.window.window import DisplayWindow
-from clesr.pipeline.status import Status
+from clesr.pipeline.status import Status, is_old
 
 SHAPE = (400, 400)
 ESC, F1, F10 = 27, 65470, 65479
@@ -38,7 +38,7 @@ class Listening:
         self.said: list[dict[str, Any]] = []
         self.ended = False
         self.pid, self.complaints = 1, ""
-        self.draws, self.took_s = True, 0.001
+        self.draws, self.took_s, self.used_s = True, 0.001, 0.0
 
     def wait_ready(self) -> None: ...
 
@@ -67,6 +67,9 @@ class Listening:
 
     def answers_within(self, seconds: float) -> bool:
         return bool(self.said)
+
+    def fail(self, reason: str) -> None:
+        raise SinkError(reason)
 
     def end(self) -> None:
         self.ended = True
@@ -229,6 +232,59 @@ def test_a_busy_machine_draws_fewer_images_but_follows_the_keys_at_once() -> Non
     before = len(desk.process.scenes)
     desk.window.refresh(replace(LIVE, stalled=True))
     assert len(desk.process.scenes) == before + 1, "what must not be overlooked at once"
+
+
+def test_the_window_says_when_it_was_as_it_is_to_be_drawn() -> None:
+    """So that what is drawn late can say how old it is by then."""
+    desk = Desk()
+    for _ in range(2):
+        desk.clock.advance(1.0)
+        desk.tick()
+        assert desk.process.scenes[-1].time_ns == desk.clock.now_ns()
+
+
+def test_an_image_that_is_new_again_is_shown_however_long_drawing_is_to_rest() -> None:
+    """But no more than some times a second, where each image is old before the next one comes."""
+    desk = Desk()
+    desk.used, desk.process.took_s = 100.0, 10.0
+    for _ in range(2):
+        desk.clock.advance(1.0)
+        desk.window.write(scenes.result(400, level=50))
+        desk.window.refresh(scenes.OLD)
+        desk.tick()
+    desk.window.refresh(scenes.OLD)
+    assert is_old(desk.process.scenes[-1].status)
+    desk.clock.advance(0.1)
+    desk.window.write(scenes.result(400, level=200))
+    desk.tick()
+    assert not is_old(desk.process.scenes[-1].status)
+    before = len(desk.process.scenes)
+    for turn in range(100):
+        desk.clock.advance(0.01)
+        desk.window.refresh(LIVE if turn % 2 else scenes.OLD)
+    assert len(desk.process.scenes) - before <= 11
+
+
+def test_a_window_that_waits_for_a_core_is_not_given_up_but_one_that_hangs() -> None:
+    desk = Desk()
+    desk.process.draws = False
+    desk.window.write(scenes.result(400, level=50))
+    desk.tick()
+    for _ in range(60):
+        desk.clock.advance(1.0)
+        desk.process.used_s += 0.02
+        assert desk.tick()
+    desk.process.answer()
+    desk.tick()
+    assert desk.window.shown == 1
+
+    def hangs() -> None:
+        for _ in range(60):
+            desk.clock.advance(1.0)
+            desk.tick()
+
+    with pytest.raises(SinkError, match="the window has not answered for 10 s"):
+        hangs()
 
 
 @pytest.mark.parametrize("key", ["f", "F"])

@@ -5,19 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import window_scenes as scenes
 from numpy.typing import NDArray
+from support import ManualClock
 from window_scenes import ACTIONS, LIVE, SCENES
 
+from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.pipeline.display import facts
-from clesr.pipeline.display.layout import Box
+from clesr.pipeline.display.compose import compose
+from clesr.pipeline.display.layout import Box, lay_out
 from clesr.pipeline.display.text import Pen
 from clesr.pipeline.display.view_state import Mode, ViewState
 from clesr.pipeline.frame import Result
 from clesr.pipeline.sinks.window import banners, hud
+from clesr.pipeline.sinks.window.help import DIM
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
 
 MakeResult = Callable[..., Result]
@@ -40,21 +45,23 @@ class Written(Pen):
     def __init__(self, canvas: Pixels) -> None:
         super().__init__(canvas)
         self.texts: list[str] = []
+        self.colours: list[object] = []
         Written.made.append(self)
 
     def write(self, text: str, *arguments: object, **more: object) -> int:
         self.texts.append(text)
+        self.colours.append(arguments[3])
         return super().write(text, *arguments, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene, tuple[int, int]], Written]:
+def written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Written]:
     """Draw a scene; its words."""
     monkeypatch.setattr(hud, "Pen", Written)
 
-    def draw(scene: Scene, shape: tuple[int, int]) -> Written:
+    def draw(scene: Scene, shape: tuple[int, int], clock: Clock = SYSTEM) -> Written:
         Written.made = []
-        hud.draw(scene, shape)
+        hud.draw(scene, shape, clock=clock)
         return Written.made[-1]
 
     return draw
@@ -143,6 +150,21 @@ def test_proportions_are_kept(
     assert (canvas[beside] == hud.BACKGROUND).all()
 
 
+@pytest.mark.parametrize("table", ["gray", "fire"])
+def test_a_picture_that_leaves_the_window_is_painted_as_far_as_that_goes(table: str) -> None:
+    scene = Scene(scenes.result(400), LIVE, replace(OFF, lookup_table=table))
+    assert scene.result is not None
+    place = lay_out((400, 400), Box(0, 0, 400, 400), OFF)
+    for left, top in ((-3, 5), (7, -2)):
+        whole, part = (np.zeros((side, side, 3), np.uint8) for side in (420, 400))
+        moved = replace(place, place=Box(left, top, 400, 400))
+        painted = hud._paint(part, scene, scene.result, moved)
+        hud._paint(whole, scene, scene.result, replace(place, place=Box(left + 3, top + 2, 400, 400)))
+        assert part.any()
+        assert np.array_equal(part, whole[2:402, 3:403])
+        assert np.shares_memory(painted, part)
+
+
 def test_oblong_pixels_are_shown_oblong(make_result: MakeResult) -> None:
     """An image of 64x64 pixels, twice as wide as high, fills a window that is twice as wide as high."""
     made = make_result(np.full((64, 64), 0xB7, np.uint8))
@@ -209,6 +231,34 @@ def test_only_what_is_not_live_is_grey(name: str, gray: bool) -> None:
     assert shown.tolist() == pytest.approx([pale] * 3 if gray else before.tolist(), abs=1)
 
 
+@pytest.mark.parametrize("while_drawn", [False, True])
+@pytest.mark.parametrize(("name", "said"), [("live", "OLD IMAGE"), ("frozen", "this image is 14.3 s old")])
+def test_a_picture_that_is_drawn_late_says_how_old_it_is_by_then(
+    name: str,
+    said: str,
+    while_drawn: bool,
+    written: Callable[..., Written],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where only the drawing itself took so long, on a busy machine."""
+    clock = ManualClock()
+    scene = replace(SCENES[name](scenes.result(400, level=200)), time_ns=clock.now_ns())
+
+    def late(*arguments: Any) -> Pixels:
+        clock.advance(2.0)
+        return np.asarray(compose(*arguments), np.uint8)
+
+    if while_drawn:
+        monkeypatch.setattr(hud, "compose", late)
+    else:
+        clock.advance(2.0)
+    made = written(scene, (720, 720), clock)
+    assert {"age 2041 ms", said} <= set(made.texts)
+    assert (made.canvas[500, 30] < 150).all() == (name == "live"), (
+        "grey where it is to be taken for no live one"
+    )
+
+
 def test_frozen_and_no_signal_cannot_be_taken_for_each_other() -> None:
     frozen, stalled = (
         hud.draw(SCENES[name](scenes.result()), (480, 640)).canvas for name in ("frozen", "stalled")
@@ -240,6 +290,21 @@ def test_help_lists_every_key(
     assert {str(action["group"]) for action in ACTIONS} <= set(texts)
     assert "A note, for scripts" not in texts, "has no key"
     assert "Hold the image" in texts
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920)])
+def test_help_says_why_a_key_can_do_nothing(
+    shape: tuple[int, int], written: Callable[[Scene, tuple[int, int]], Written]
+) -> None:
+    """Under it, and that is dim; where it has no room for why, at least all keys."""
+    made = written(SCENES["help"](scenes.result()), shape)
+    at = made.texts.index("Keep the last seconds")
+    assert scenes.LACKING.startswith(" ".join(made.texts[at + 1 : at + 3]).removesuffix("..."))
+    assert made.colours[at - 1 : at + 3] == [DIM, DIM, facts.GRAY, facts.GRAY], "the key, too"
+    assert not {DIM, facts.GRAY} & {*made.colours[at + 3 : at + 5]}
+    small = written(SCENES["help"](scenes.result()), (380, 640)).texts
+    assert {str(action["key"]) for action in ACTIONS if action["key"]} <= set(small)
+    assert not any(scenes.LACKING.startswith(text) for text in small if len(text) > 9)
 
 
 def test_the_edge_of_a_wipe_is_where_the_images_meet() -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+import window_scenes as scenes
 from support import ManualClock, until
 
+from clesr.engines.common.processor import seconds_used
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import ready
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
+from clesr.pipeline.sinks.window.connection import Progress
+from clesr.pipeline.sinks.window.scene import Drawn, Scene
 from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
 
@@ -38,7 +45,7 @@ class FakeScreen:
 
 @contextmanager
 def serving(
-    monkeypatch: pytest.MonkeyPatch, screen: type[FakeScreen]
+    monkeypatch: pytest.MonkeyPatch, screen: type[FakeScreen], message: SharedMessage | None = None
 ) -> Iterator[tuple[list[float], socket.socket]]:
     """How long each look of a process waited at most that has ``screen``, and its parent's socket."""
     waits: list[float] = []
@@ -50,7 +57,7 @@ def serving(
     monkeypatch.setattr(process, "Screen", screen)
     monkeypatch.setattr(process, "ready", wait)
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    message = SharedMessage()
+    message = message or SharedMessage()
     thread = threading.Thread(target=process.serve, args=(its, message, WindowPlacement()), daemon=True)
     thread.start()
     yield waits, ours
@@ -95,6 +102,80 @@ def test_a_window_that_nobody_uses_takes_no_time_from_the_engine(monkeypatch: py
         until(lambda: waits[-3:] == [process.RESTING_S] * 3)
     server.close()
     events.close()
+
+
+def test_it_gives_way_to_the_engine_once_the_first_image_is_on_the_screen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before that a busy machine would keep the window away for seconds."""
+    done: list[str] = []
+    message = SharedMessage()
+
+    class Screen(FakeScreen):
+        def show(self, scene: Scene) -> Drawn:
+            done.append("image" if scene.result is not None else "nothing")
+            return Drawn(np.zeros((4, 4, 3), np.uint8), None, None)
+
+        def pressed(self) -> PressedKey | None:
+            done.append("looks")
+            return None
+
+    monkeypatch.setattr(process, "give_way", lambda: done.append("gives way"))
+    with serving(monkeypatch, Screen, message) as (waits, ours):
+        for result in (None, scenes.result(8), scenes.result(8)):
+            ours.send(json.dumps(message.put(Scene(result, scenes.LIVE))).encode())
+            until(lambda: bool(ready([ours.fileno()], 0.0)))
+            while "shape" not in json.loads(ours.recv(1000)):
+                pass
+        looked = len(waits)
+        until(lambda: len(waits) > looked + 3)
+    first = done.index("image")
+    assert done[first : first + 3] == ["image", "looks", "gives way"]
+    assert done.count("nothing") == done.count("gives way") == 1, "not before it, and once"
+
+
+def test_giving_way_leaves_the_window_a_tenth_of_a_core_that_others_want(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a drawing of 60 ms takes less than a second there. By sched(7) each step of nice is a factor of 1.25."""
+    nice: list[int] = []
+    policies: list[str] = []
+    monkeypatch.setattr(os, "nice", nice.append)
+    monkeypatch.setattr(process, "schedule", policies.append)
+    process.give_way()
+    weight = 1.25 ** -min(sum(nice), 19)
+    assert 0.05 < weight / (1 + weight) < 0.2
+    assert policies == ["SCHED_BATCH"]
+
+
+@pytest.mark.parametrize(
+    ("share", "given_up_s"), [(0.0, 10), (0.014, None), (0.1, None), (0.5, 20), (1.0, 10)]
+)  # of a core that it gets
+def test_only_a_process_that_gets_nothing_done_hangs(share: float, given_up_s: int | None) -> None:
+    """On a busy machine one drawing may take long; one that has used ten seconds of a core for it will not end."""
+    clock = ManualClock()
+    begun_ns = clock.now_ns()
+    progress = Progress(lambda: 5.0 + share * (clock.now_ns() - begun_ns) / 1e9)
+    progress.begin(begun_ns)
+    for second in range(1, 61):
+        clock.advance(1.0)
+        if progress.hangs(clock.now_ns(), 10.0):
+            assert second == pytest.approx(given_up_s, abs=3)
+            return
+    assert given_up_s is None
+
+
+def test_the_time_that_a_process_has_used_is_that_of_its_own() -> None:
+    """A sleeping one, here, uses none."""
+    before = seconds_used(os.getpid())
+    until(lambda: sum(range(100_000)) > 0 and seconds_used(os.getpid()) > before + 0.05)
+    sleeping = subprocess.Popen(["sleep", "60"])
+    try:
+        assert seconds_used(sleeping.pid) < 0.05
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+    assert seconds_used(sleeping.pid) == 0, "there is none"
 
 
 def test_without_word_of_the_x_server_a_key_that_comes_again_soon_is_held() -> None:

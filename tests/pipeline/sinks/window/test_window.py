@@ -193,6 +193,14 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_window(screen: VirtualScreen) -> 
     assert said == {"shown": True, "goes on": True}
 
 
+def test_the_window_is_there_at_once_and_then_gives_way_to_the_engine(screen: VirtualScreen) -> None:
+    """In the same session: Linux shares the cores among sessions first (autogroups), and nice counts within one."""
+    said, _ = child("priority", str(screen.framebuffer), display=screen.display)
+    assert said == {
+        "at first": 0, "shown": True, "gives way": True, "same session": True, "own group": True,
+    }  # fmt: skip
+
+
 def test_the_window_ends_with_the_process_that_opened_it(screen: VirtualScreen) -> None:
     parent = subprocess.Popen(
         [sys.executable, str(CHILD), "wait"],

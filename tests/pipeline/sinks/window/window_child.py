@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from virtual_screen import read_screen
 
 import clesr.pipeline.video.encoding  # noqa: F401 - brings PyAV along, whose libraries must not break the window
+from clesr.pipeline.display.pace import DrawingPace
 from clesr.pipeline.frame import Frame, Outcome, Result, Times
 from clesr.pipeline.sink import LiveSink
 from clesr.pipeline.sinks.placement import Keyboard, WindowPlacement
@@ -181,7 +182,9 @@ def closed_while_we_look_away(framebuffer: str) -> dict[str, Any]:
     click_on_the_cross()
     os.waitid(os.P_PID, window.pid, os.WEXITED | os.WNOWAIT)
     listen, window._listen = window._listen, lambda: setattr(window, "_listen", listen)  # type: ignore[method-assign]
-    window._rests_until_ns = 0  # however busy the machine was: the next image is sent at once
+    window._pace = DrawingPace(
+        used=lambda: 0.0
+    )  # however busy the machine was: the next image is sent at once
     window.write(result(np.full((700, 900), 90, np.uint8)))
     return {"shown": shown, "goes on": window.refresh(STATUS), "closed": window.close()}
 
@@ -341,6 +344,24 @@ def ctrl_c(framebuffer: str) -> dict[str, Any]:
     return {"shown": shown, "goes on": goes_on}
 
 
+def priority(framebuffer: str) -> dict[str, Any]:
+    """How the window's process stands beside this one, before its first image and after it."""
+    window = DisplayWindow()
+    refresh_until(window, replace(STATUS, age_ns=None), lambda _: window.shape is not None)
+
+    def nice() -> int:
+        return os.getpriority(os.PRIO_PROCESS, window.pid) - os.getpriority(os.PRIO_PROCESS, 0)
+
+    said: dict[str, Any] = {"at first": nice()}
+    window.write(result(np.full((700, 900), 201, np.uint8)))
+    said["shown"] = painted(framebuffer, window)
+    said["gives way"] = refresh_until(window, STATUS, lambda _: nice() > 0)
+    said["same session"] = os.getsid(window.pid) == os.getsid(0)
+    said["own group"] = os.getpgid(window.pid) == window.pid
+    window.close()
+    return said
+
+
 def wait() -> dict[str, Any]:
     """Show a window until killed."""
     window = DisplayWindow()
@@ -414,6 +435,8 @@ def main() -> None:
             said = fault(*rest)
         elif scenario == "ctrl-c":
             said = ctrl_c(rest[0])
+        elif scenario == "priority":
+            said = priority(rest[0])
         elif scenario == "wait":
             said = wait()
         elif scenario == "open":

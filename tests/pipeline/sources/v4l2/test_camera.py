@@ -235,6 +235,10 @@ def test_controls_are_set_while_frames_come(scenario: Scenario) -> None:
     assert away[0] == "SourceError"
     assert "is away; set its gain when it is back" in away[1]
     assert {"S_CTRL Exposure Time, Absolute = 123", "S_CTRL Gain = 7"} <= set(seen["again"])
+    exposure, gain, zoom, away = seen["lacks"]
+    assert exposure == gain == away == "", "that it is away is not that it has none"
+    assert "no control 'zoom'; it has: " in zoom
+    assert ", gain, " in zoom
 
 
 def test_unplugging_is_survived(scenario: Scenario) -> None:
