@@ -8,6 +8,7 @@ import { Tile } from "./tile.js";
 
 const TICK_MS = 100; // between two looks at what time alone changes
 const KEYS = { " ": "space", Escape: "esc", PageUp: "page-up", PageDown: "page-down" };
+const PRESSED = "button, a, summary, [type=checkbox]"; // what space or Enter presses where it has the focus
 const find = (id) => document.getElementById(id);
 
 let chosen = null;
@@ -104,7 +105,7 @@ function startReplay(name) {
   tile.buttons = replayButtons((action, values) => tile.call(action, values), closeReplay);
   tile.root.append(tile.buttons.root);
   arrange(tiles.length > 1 ? null : 0);
-  tile.buttons.root.querySelector("button").focus();
+  if (!pointed) tile.buttons.root.querySelector("button").focus();
 }
 
 function closeReplay() {
@@ -139,7 +140,7 @@ find("tabs").onkeydown = (event) => {
 /** Whether what has the focus needs `key` for itself. */
 function isOwn(key, here) {
   if (here.closest("input:not([type=checkbox], [type=range]), textarea")) return true;
-  if (key === " " || key === "Enter") return Boolean(here.closest("button, a, summary, select, [type=checkbox]"));
+  if (key === " " || key === "Enter") return Boolean(here.closest(`${PRESSED}, select`));
   return /^(Arrow|Page|Home$|End$)/.test(key) && Boolean(here.closest("select, [type=range]"));
 }
 
@@ -164,6 +165,9 @@ let pointed = false; // whether a pointer did what was done last
 document.addEventListener("pointerdown", () => (pointed = true), true);
 document.addEventListener("keydown", () => (pointed = false), true);
 document.addEventListener("change", ({ target }) => pointed && target.matches("select") && target.blur()); // so that space is an action again
+for (const kind of ["pointerup", "click"]) {
+  document.addEventListener(kind, () => pointed && document.activeElement.matches(PRESSED) && document.activeElement.blur(), true); // of a touch the focus comes between the two
+}
 
 find("help-button").onclick = toggleHelp;
 find("quality").onchange = (event) => {

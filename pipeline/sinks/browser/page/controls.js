@@ -3,6 +3,7 @@
 const FIELDS = { fidelity: "overlay", freeze: "frozen" }; // what of the view an action changes, where named otherwise
 
 const WIDEST = 1000; // range of a slider; what may be more is typed
+const MEANT = { record: ["to"] }; // arguments that the page knows by itself, of what was seen
 const RANGES = { wipe: [0, 1], zoom: [1, 16] }; // what the view may be, where an argument may also be less: "the next"
 
 export const spoken = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("-", " ");
@@ -142,14 +143,15 @@ export class Controls {
 
   /** Fields for the arguments of an action; they are folded away where it can do without, unless it is one text. */
   form(action, single = false) {
-    const fields = action.arguments.map((argument) => [argument, this.field(action, argument)]);
+    const asked = action.arguments.filter(({ name }) => !MEANT[action.name]?.includes(name));
+    const fields = asked.map((argument) => [argument, this.field(action, argument)]);
     const submit = element("button", { title: action.help, id: `do-${action.name}` });
     submit.append(spoken(action.name), ...this.key(action));
     const inputs = element("div", { className: "fields" });
     for (const [argument, field] of fields) {
       inputs.append(element("label", { htmlFor: field.id, textContent: spoken(argument.name), title: argument.help }), field);
     }
-    const optional = !single && action.arguments.every((argument) => !argument.required);
+    const optional = !single && asked.every((argument) => !argument.required);
     const more = element("details", {}, element("summary", { textContent: `${spoken(action.name)}: options` }), inputs);
     const form = element("form", { className: optional ? "optional" : "" }, submit, optional ? more : inputs);
     form.onsubmit = (event) => {

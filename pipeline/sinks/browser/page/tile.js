@@ -114,8 +114,8 @@ export class Tile {
       if (!this.alarm) return this.say("there is no alarm"), {};
       values = { alarm: this.alarm }; // what was seen, whatever came since
     }
-    if (name === "record" && !values.to && this.status) {
-      values = { ...values, to: this.status.recording ? "stop" : "start" }; // as it was seen, whoever was quicker
+    if (name === "record" && this.status) {
+      values = this.status.recording ? { to: "stop" } : { ...values, to: "start" }; // as it was seen, whoever was quicker
     }
     const answer = await this.link.call(name, values);
     if (answer.error) this.say(answer.error, true);

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from browser_view import ACTIONS, noting
+from browser_view import ACTIONS, Subject, noting
 from chromium import Page
 from pages import Running
 from support import until
 
+from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.controls import Action, Argument
 
 pytestmark = pytest.mark.slow
@@ -161,6 +162,93 @@ def test_keys_are_actions_also_while_a_slider_or_a_list_has_the_focus(page: Page
     until(lambda: controls.view.mode == "bicubic")
     page.press(" ")  # would open the list again
     page.wait(f"!({frozen})")
+
+
+FROZEN = "document.querySelector('.stage').dataset.state === 'frozen'"
+
+
+def _record(running: Running) -> None:
+    """An action that begins and ends a recording as that of clesr does."""
+
+    def record(subject: Subject, folder: str, to: str) -> Mapping[str, Any]:
+        going = running.status.get("recording", False)
+        subject.calls.append(("record", {"folder": folder, "to": to}))
+        if folder and to != "start":
+            raise ClesrError("a folder is for a recording that begins")
+        running.status = {"recording": not going if not to else to == "start", "recording_s": 1.0}
+        return {"said": "done"}
+
+    which = Argument("to", str, "start or stop", "", choices=("", "start", "stop"))
+    running.add(Action("record", "Record.", record, (Argument("folder", str, "name", ""), which), "r"))
+
+
+def test_what_was_clicked_is_not_pressed_again_by_space_or_enter(page: Page, running: Running) -> None:
+    """Who has begun a recording by the mouse freezes by space: the recording goes on."""
+    _record(running)
+    page.wait("document.querySelector('#do-record')")
+    page.click("#do-record")
+    page.wait("document.querySelector('#figures').textContent.includes('REC')")
+    page.press(" ")
+    page.wait(FROZEN)
+    assert len(running.asked("record")) == 1
+    page.press(" ")
+    page.wait(f"!({FROZEN})")
+    for pressed in (
+        "#tab-plots",
+        "#tab-controls",
+        "#do-still",
+        "details:has(#do-still-dicom) summary",
+        "#do-still-dicom",
+    ):
+        page.click(pressed)
+        for key in ("Enter", "s", " "):  # between them another key
+            page.press(key)
+        page.wait(FROZEN)
+        page.press(" ")
+        page.wait(f"!({FROZEN})")
+    assert page.run("document.querySelector('#do-still-dicom').checked")
+    assert len(running.asked("still")) == 6
+    page.drag(*page.run(BUTTON_AND_PICTURE))  # pressed there, and let go elsewhere
+    page.press(" ")
+    page.wait(FROZEN)
+    assert len(running.asked("still")) == 6
+    page.press("Tab")  # goes on from there, and is the keyboard's
+    assert page.run("document.activeElement.closest('#controls') !== null")
+
+
+BUTTON_AND_PICTURE = """['#do-still', '.picture'].map((each) => {
+  const { x, y, width, height } = document.querySelector(each).getBoundingClientRect();
+  return [x + width / 2, y + height / 2];
+})"""
+
+
+def test_after_a_question_that_was_answered_by_the_mouse_space_freezes(page: Page, running: Running) -> None:
+    page.click("#do-quit")
+    page.wait("document.querySelector('#sure').open")
+    page.click("#sure button")
+    page.wait("!document.querySelector('#sure').open")
+    page.press(" ")
+    page.wait(FROZEN)
+    assert not page.run("document.querySelector('#sure').open")
+
+
+def test_the_record_button_ends_a_recording_whatever_is_typed(page: Page, running: Running) -> None:
+    _record(running)
+    page.wait("document.querySelector('#do-record-folder')")
+    assert not page.run("document.querySelector('#do-record-to')"), "what is seen says that"
+    page.run("document.querySelector('#do-record-folder').closest('details').open = true")
+    page.click("#do-record-folder")
+    page.type("findings")
+    for recording in (True, False, True):
+        page.click("#do-record")
+        page.wait(
+            f"document.querySelector('#figures').textContent.includes('REC') === {str(recording).lower()}"
+        )
+    assert [(each["folder"], each["to"]) for each in running.asked("record")] == [
+        ("findings", "start"),
+        ("", "stop"),
+        ("findings", "start"),
+    ]
 
 
 def test_a_tick_box_takes_space_for_itself(page: Page, running: Running) -> None:
