@@ -22,7 +22,7 @@ const sessions = new Sessions(find("sessions"), startReplay);
 const page = {
   choose,
   over: closeReplay,
-  alarmed: () => ["help", "sure"].forEach((id) => find(id).open && find(id).close()),
+  alarmed: () => find("help").open && find("help").close(),
   listed: (titles) => titles.join("\n") !== listed.join("\n") && location.reload(), // one more, or the run is another
   renewed: (tile) => tile === chosen && showChosen(),
   seen: (tile) => tile === chosen && controls.update(tile.present),
@@ -35,24 +35,44 @@ async function act(action, values) {
   const choice = only && !more.length && only.name in values && (only.choices.length || ["int", "float"].includes(only.kind));
   if (action.name === "help") toggleHelp();
   else if (action.name === "full-screen") toggleFullScreen();
-  else if (action.name === "quit") askToQuit(action, values);
+  else if (action.name === "quit") askToQuit();
   else if (choice) await chosen.push(action.name, Object.values(values)); // a slider or a list: its newest value counts
   else await chosen.call(action.name, values);
 }
 
-function askToQuit(action, values) {
+/** The streams that are recorded, with the seconds of each recording so far. */
+const recordings = () => new Map(tiles.filter((tile) => tile.status?.recording && !tile.ended).map((tile) => [tile, tile.status.recording_s ?? 0]));
+
+function askToQuit() {
   const all = tiles.length > 1 ? `, all ${tiles.length} streams,` : "";
-  const count = tiles.filter((tile) => tile.status?.recording && !tile.ended).length;
-  const words = ["", " A recording is running; it will be closed."][count] ?? ` ${count} recordings are running; they will be closed.`;
-  find("sure-text").textContent = `End the run${all} for everybody who looks at it?${words}`;
+  const named = recordings();
+  const words = ["", " A recording is running; it will be closed."][named.size] ?? ` ${named.size} recordings are running; they will be closed.`;
+  ask(`End the run${all} for everybody who looks at it?${words}`, () => {
+    const now = [...recordings()];
+    quit(now.length > 0 && now.every(([tile, seconds]) => seconds >= named.get(tile))); // of those that were named, and no other
+  });
+}
+
+/** End the run. Without being `sure` the server asks where something is recorded, and knows its own question. */
+async function quit(sure) {
+  const answer = await chosen.call("quit", sure ? { sure } : {});
+  if (answer.asking) ask(answer.asking, () => quit(false));
+}
+
+/** Ask `words`, and do `yes` where that is the answer. */
+function ask(words, yes) {
   const dialog = find("sure");
-  dialog.onclose = async () => {
-    if (dialog.returnValue !== "yes") return;
-    const sure = action.arguments.some((each) => each.name === "sure");
-    await chosen.call("quit", sure ? { ...values, sure: true } : values);
-  };
+  find("sure-text").textContent = words;
+  dialog.onclose = () => dialog.returnValue === "yes" && yes();
   dialog.returnValue = "no";
+  tellAlarms();
   dialog.showModal();
+}
+
+/** What the question covers, said in it. */
+function tellAlarms() {
+  const dead = (tile) => (tile.root.dataset.state === "dead" ? tile.stage.canvas.ariaLabel : "");
+  fill(find("sure-alarm"), tiles.flatMap((tile) => [tile.alarm, dead(tile)]).filter(Boolean).map((words) => ["", words, "bad"]), "p");
 }
 
 /** The help, beside which all goes on. */
@@ -198,6 +218,7 @@ async function begin() {
   setInterval(() => {
     for (const tile of [...tiles, replaying].filter(Boolean)) tile.tick();
     place();
+    if (find("sure").open) tellAlarms();
     if (chosen) plots.draw(chosen.points);
   }, TICK_MS);
 }

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pages import Running
 from support import until
 
 from clesr.engines.common.errors import ClesrError
-from clesr.pipeline.controls import Action, Argument
+from clesr.pipeline.controls import Action, Argument, Controls
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ def test_every_action_is_reached_by_the_mouse(page: Page, running: Running) -> N
         until(lambda name=action.name: bool(running.asked(name)))  # type: ignore[misc]
     assert running.asked("note") == [{"text": "a node"}]
     assert running.asked("region") == [{"x": 1, "y": 2, "width": 3, "height": 4}]
-    assert running.asked("quit") == [{"sure": True}]
+    assert running.asked("quit") == [{"sure": False}], "nothing is recorded that could be ended"
     page.click("#do-fail")
     page.wait("document.querySelector('.said').textContent.includes('it cannot be done')")
     page.click("#do-freeze")
@@ -324,3 +325,61 @@ def test_the_help_hides_no_news_and_holds_up_no_key(page: Page, running: Running
     until(lambda: running.asked("acknowledge") == [{"alarm": "the disk is full"}])
     running.status = {"stalled": True}
     page.wait(f"!{opened}")
+
+
+SURE = "document.querySelector('#sure')"
+
+
+def test_an_alarm_is_read_in_the_question_and_closes_it_not(page: Page, running: Running) -> None:
+    """One after the other, and images that are late now and then: who wants to quit could not."""
+    page.press("q")
+    page.wait(f"{SURE}.open")
+    for alarm in ("FRAMES ARE LACKING: 3", "FRAMES ARE LACKING: 7"):
+        running.status = {"alarm": alarm, "alarms": (alarm,), "stalled": True}
+        page.wait(f"{SURE}.innerText.includes('{alarm}') && {SURE}.innerText.includes('NO SIGNAL')")
+        running.status = {}
+        page.wait(f"!{SURE}.innerText.includes('{alarm}') && !{SURE}.innerText.includes('NO SIGNAL')")
+    page.click("#sure .danger")
+    until(lambda: len(running.asked("quit")) == 1)
+
+
+def test_quitting_ends_what_the_question_named_and_else_asks_again(page: Page, running: Running) -> None:
+    """Somebody else began a recording while the question was open: the server's own is asked."""
+    own = "left is recorded; once more ends it and quits"
+
+    def quit(subject: Subject, sure: bool) -> Mapping[str, Any]:
+        subject.calls.append(("quit", {"sure": sure}))
+        return {"said": "stopping"} if sure or not running.status else {"asking": own}
+
+    running.shown.subject.controls = Controls(
+        running.shown.subject,
+        [replace(each, call=quit) if each.name == "quit" else each for each in ACTIONS],
+    )
+    running.shown.sink.controls = running.shown.subject.controls
+
+    def answer(words: str) -> None:
+        page.wait(f"{SURE}.open && {SURE}.innerText.includes({json.dumps(words)})")
+        page.click("#sure .danger")
+
+    def recorded(seconds: float) -> None:
+        running.status = {"recording": True, "recording_s": seconds}
+        page.wait(f"document.querySelector('#figures').textContent.includes('REC 00:{seconds:02.0f}')")
+
+    page.press("q")
+    page.wait(f"{SURE}.open")
+    recorded(1)
+    answer("for everybody")
+    answer(own)
+    until(lambda: running.asked("quit") == [{"sure": False}, {"sure": True}])
+    recorded(9)
+    page.press("q")
+    page.wait(f"{SURE}.innerText.includes('A recording is running')")
+    recorded(2)  # another one
+    answer("A recording is running")
+    page.wait(f"{SURE}.innerText.includes({json.dumps(own)})")
+    page.press("Escape")
+    page.press("q")
+    page.wait(f"{SURE}.innerText.includes('A recording is running')")
+    recorded(3)
+    answer("A recording is running")
+    until(lambda: running.asked("quit")[2:] == [{"sure": False}, {"sure": True}])
