@@ -26,6 +26,7 @@ from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import Status
 
 ACKNOWLEDGE, RECORD = "acknowledge", "record"
+OF_AN_IMAGE = ("freeze", "note", "still")  # actions on the frame whose number they are given
 BY = "window"  # who presses the keys
 QUIT_KEYS = ("q", "esc")
 REDRAW_NS = 100_000_000  # between two drawings while nothing changes: the age does
@@ -79,6 +80,7 @@ class DisplayWindow:
         self._layout: Layout | None = None
         self._alarm: Box | None = None
         self._alarm_shown, self._recording_shown = "", False
+        self._number_shown: int | None = None
         self._mouse = Mouse(self._act)
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
         with on_error(self._process.end):
@@ -204,6 +206,7 @@ class DisplayWindow:
         if self._sent is not None:
             self._alarm_shown = self._sent.status.alarm if alarm else ""
             self._recording_shown = self._sent.status.recording
+            self._number_shown = self._sent.result.frame.number if self._sent.result is not None else None
         self.shown += bool(self._drawing)
         self._drawing = None
         self._rests_until_ns = self._clock.now_ns() + int(self._pace.rest_s(said["took_s"]) * 1e9)
@@ -215,7 +218,8 @@ class DisplayWindow:
         return controls is not None and name is not None and controls.actions[name].repeats
 
     def _press(self, key: str) -> None:
-        """What the user wants by ``key``: a recording ends where one was seen, and else begins."""
+        """What the user wants by ``key``: a recording ends where one was seen, and else begins; the image that was seen
+        is held, written, or what a note is of."""
         controls = self._controls
         if controls is None:
             if key.lower() in QUIT_KEYS:
@@ -229,8 +233,16 @@ class DisplayWindow:
         if name == ACKNOWLEDGE:
             self._act(ACKNOWLEDGE)
         else:
-            seen = {"to": "stop" if self._recording_shown else "start"} if name == RECORD else {}
-            controls.press(key, seen, by=BY)
+            controls.press(key, self._meant(controls, name), by=BY)
+
+    def _meant(self, controls: Controls[Any], name: str | None) -> dict[str, object]:
+        """The arguments of the action ``name`` that what was seen tells."""
+        if name == RECORD:
+            return {"to": "stop" if self._recording_shown else "start"}
+        if name not in OF_AN_IMAGE or self._number_shown is None:
+            return {}
+        takes = any(argument.name == "number" for argument in controls.actions[name].arguments)
+        return {"number": self._number_shown} if takes else {}
 
     def _escape(self, controls: Controls[Any]) -> str:
         """Leave what covers the image, the question first; else the key that Esc stands for."""

@@ -24,6 +24,7 @@ from operated import PATIENCE_S, Stage, on_stage
 from support import until
 
 from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.pipeline import stats
 from clesr.pipeline.cores import flat_field
 from clesr.pipeline.cores.calibration import load_cores
 from clesr.pipeline.display import facts
@@ -377,8 +378,8 @@ def test_a_still_and_a_note_are_of_the_moment_at_which_they_were_asked_for(tmp_p
     looked = {name: threading.Event() for name in ("still", "note")}
     told: dict[str, Any] = {}
 
-    def telling(name: str, look: Any, operator: Operator) -> Any:
-        found = look(operator)
+    def telling(name: str, look: Any, operator: Operator, **arguments: Any) -> Any:
+        found = look(operator, **arguments)
         looked[name].set()
         return found
 
@@ -407,6 +408,37 @@ def test_a_still_and_a_note_are_of_the_moment_at_which_they_were_asked_for(tmp_p
     (note,) = read_session(tmp_path / "s").notes()
     assert note.number == held.frame.number
     assert note.time_ns <= before_ns
+
+
+@WAYS
+def test_the_image_that_was_seen_is_meant_by_its_number(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer ones have come since, which nobody has seen."""
+    monkeypatch.setattr(stats, "RECENT_NS", PATIENCE_S * 1e9)  # on any machine
+    with on_stage(tmp_path) as stage:
+        operator = stage.operator
+        stage.call("registry", "record", {})
+        stage.more_frames()
+        seen = operator.look()
+        stage.more_frames()
+        number = seen.frame.number
+        assert stage.call(way, "freeze", {"number": number})["number"] == number
+        assert operator.controls.shown is seen
+        stage.call(way, "freeze", {"number": number})
+        assert operator.controls.shown is None
+        told = stage.call(way, "still", {"number": number})
+        stage.call(way, "note", {"number": number})
+        assert told["number"] == number
+        written = cv2.imread(told["files"][1], cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(np.asarray(written), seen.image.astype(np.uint16) * 257)
+        for name in ("still", "note", "freeze"):
+            said = stage.call(way, name, {"number": 10**9})["said"]
+            assert said.startswith("frame 1000000000 is no longer kept, this is frame ")
+    numbers = [note.number for note in read_session(tmp_path / "s").notes()]
+    assert numbers[0] == number
+    assert numbers[1] is not None
+    assert number < numbers[1] < 10**9
 
 
 def test_a_map_that_has_not_begun_is_not_said_to_be_written(own_stage: Stage) -> None:

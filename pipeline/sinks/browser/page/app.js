@@ -1,6 +1,6 @@
 // The page: a tile for each stream, one of which has the controls.
 
-import { Controls, keyText, showHelp } from "./controls.js";
+import { Controls, asked, keyText, showHelp } from "./controls.js";
 import { figuresOf, fill } from "./hud.js";
 import { Plots } from "./plots.js";
 import { Sessions, replayButtons } from "./sessions.js";
@@ -31,7 +31,7 @@ const page = {
 
 /** Do an action of the chosen stream, or of this page. */
 async function act(action, values) {
-  const [only, ...more] = action.arguments;
+  const [only, ...more] = asked(action);
   const choice = only && !more.length && only.name in values && (only.choices.length || ["int", "float"].includes(only.kind));
   if (action.name === "help") toggleHelp();
   else if (action.name === "full-screen") toggleFullScreen();

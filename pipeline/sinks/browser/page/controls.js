@@ -3,8 +3,15 @@
 const FIELDS = { fidelity: "overlay", freeze: "frozen" }; // what of the view an action changes, where named otherwise
 
 const WIDEST = 1000; // range of a slider; what may be more is typed
-const MEANT = { record: ["to"] }; // arguments that the page knows by itself, of what was seen
+// Arguments that the page knows by itself, of what was seen.
+const MEANT = { acknowledge: ["alarm"], freeze: ["number"], note: ["number"], quit: ["sure"], record: ["to"], still: ["number"] };
 const RANGES = { wipe: [0, 1], zoom: [1, 16] }; // what the view may be, where an argument may also be less: "the next"
+
+/** The arguments of `action` for which the page has fields. */
+export const asked = (action) => action.arguments.filter(({ name }) => !MEANT[action.name]?.includes(name));
+
+/** Whether `action` takes the argument `name`, and the page fills it. */
+export const meant = (action, name) => action?.arguments.some((each) => each.name === name) && MEANT[action.name]?.includes(name);
 
 export const spoken = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("-", " ");
 export const keyText = (key) => (key.length === 1 ? key : key[0].toUpperCase() + key.slice(1));
@@ -68,19 +75,19 @@ export class Controls {
   }
 
   row(action) {
-    const [only, ...more] = action.arguments;
-    if (!only || only.name === "sure") return this.button(action); // which answers a question
+    const [only, ...more] = asked(action);
+    if (!only) return this.button(action);
     if (!more.length && only.choices.length) return this.select(action, only);
     const bounded = only.minimum !== null && only.maximum !== null && only.maximum - only.minimum <= WIDEST;
     if (!more.length && only.kind !== "str" && bounded) return this.slider(action, only);
-    return this.form(action, !more.length && only.kind === "str");
+    return this.form(action);
   }
 
   /** A label in front of `field`; a button where the action can do without a value. */
   labelled(action, field, ...more) {
     const id = `do-${action.name}`;
     field.title = action.help;
-    if (!action.arguments[0].required) {
+    if (!asked(action)[0].required) {
       field.ariaLabel = spoken(action.name);
       field.id = `${id}-value`;
       return element("div", { className: "row" }, this.button(action), field, ...more);
@@ -141,17 +148,19 @@ export class Controls {
     return this.labelled(action, made, output);
   }
 
-  /** Fields for the arguments of an action; they are folded away where it can do without, unless it is one text. */
-  form(action, single = false) {
-    const asked = action.arguments.filter(({ name }) => !MEANT[action.name]?.includes(name));
-    const fields = asked.map((argument) => [argument, this.field(action, argument)]);
+  /** Fields for the arguments of an action; they are folded away where it can do without, unless it is one text that is
+   *  never empty. */
+  form(action) {
+    const given = asked(action);
+    const single = given.length === 1 && given[0].kind === "str" && given[0].default !== "";
+    const fields = given.map((argument) => [argument, this.field(action, argument)]);
     const submit = element("button", { title: action.help, id: `do-${action.name}` });
     submit.append(spoken(action.name), ...this.key(action));
     const inputs = element("div", { className: "fields" });
     for (const [argument, field] of fields) {
       inputs.append(element("label", { htmlFor: field.id, textContent: spoken(argument.name), title: argument.help }), field);
     }
-    const optional = !single && asked.every((argument) => !argument.required);
+    const optional = !single && given.every((argument) => !argument.required);
     const more = element("details", {}, element("summary", { textContent: `${spoken(action.name)}: options` }), inputs);
     const form = element("form", { className: optional ? "optional" : "" }, submit, optional ? more : inputs);
     form.onsubmit = (event) => {

@@ -1,5 +1,6 @@
 // A tile of the page: the picture of a stream or of a replay, with all that is said over it.
 
+import { meant } from "./controls.js";
 import { ageOf, ageText, fill, hudOf, stateOf } from "./hud.js";
 import { keep } from "./plots.js";
 import { Link } from "./socket.js";
@@ -116,6 +117,9 @@ export class Tile {
     }
     if (name === "record" && this.status) {
       values = this.status.recording ? { to: "stop" } : { ...values, to: "start" }; // as it was seen, whoever was quicker
+    }
+    if (this.header && meant(this.actions.find((each) => each.name === name), "number")) {
+      values = { ...values, number: this.header.number };
     }
     const answer = await this.link.call(name, values);
     if (answer.error) this.say(answer.error, true);

@@ -322,6 +322,31 @@ def test_a_recording_that_was_seen_ends_and_else_one_begins(recording: bool, to:
     assert desk.run.done == [("record", {"folder": "", "to": to})]
 
 
+def test_what_is_held_written_or_noted_is_the_image_that_was_seen() -> None:
+    number = Argument("number", int, "which", -1)
+    named = ("freeze", "still", "note")
+    keys = dict(zip(named, "123", strict=True))
+    made = [replace(action(name, key=key), arguments=(number,)) for name, key in keys.items()]
+    desk = Desk()
+    desk.run.controls = desk.window.controls = Controls(desk.run, made)
+    for key in keys.values():
+        desk.press(key)
+    desk.window.write(scenes.result())
+    desk.window.refresh(LIVE)
+    desk.window.refresh(LIVE)
+    for key in keys.values():
+        desk.press(key)
+    desk.process.draws = False  # what comes is not seen yet
+    newer = scenes.result()
+    desk.window.write(replace(newer, frame=replace(newer.frame, number=8)))
+    desk.clock.advance(1.0)
+    desk.window.refresh(LIVE)
+    for key in keys.values():
+        desk.press(key)
+    told = [(name, {"number": which}) for which in (-1, 7, 7) for name in named]
+    assert desk.run.done == told
+
+
 def test_a_key_that_is_held_neither_answers_its_own_question_nor_switches_back() -> None:
     desk = Desk()
     desk.run.recording = True
