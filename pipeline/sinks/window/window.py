@@ -67,7 +67,7 @@ class DisplayWindow:
         self._controls: Controls[Any] | None = None
         self._view = ViewState(overlay=options.overlay is not None)
         self._aspect, self._clock = float(options.pixel_aspect), clock
-        self._keyboard = place.keyboard
+        self._keyboard, self._index = place.keyboard, place.index
         self._newest: Result | None = None
         self._fresh = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
@@ -121,6 +121,7 @@ class DisplayWindow:
 
     def refresh(self, status: Status) -> bool:
         self._listen()
+        (self._keyboard.recorded.add if status.recording else self._keyboard.recorded.discard)(self._index)
         if self._closed:
             return False
         now = self._clock.now_ns()
@@ -138,6 +139,7 @@ class DisplayWindow:
                 if self._drawing is not None and self._process.answers_within(CLOSE_S / 2):
                     self._listen()
             self._process.end()
+        self._keyboard.recorded.discard(self._index)
         return f"window: {self.shown} results shown"
 
     def _is_new(self, status: Status) -> bool:
@@ -166,7 +168,8 @@ class DisplayWindow:
             self._said, view = "", replace(view, said="")
         actions = tuple(controls.describe()) if controls is not None and (view.help or status.alarm) else ()
         marked, joined = self._mouse.marked, self._map(view, now)
-        self._sent = Scene(result, status, view, age_ns, self._aspect, actions, marked, joined)
+        unrecorded = bool(self._keyboard.recorded) and not status.recording
+        self._sent = Scene(result, status, view, age_ns, self._aspect, actions, marked, joined, unrecorded)
         if not self._process.show(self._sent):
             self._listen()  # its last word may be that the user has closed the window
         self._drawing, self._sent_ns = self._fresh and not view.frozen, now

@@ -21,6 +21,7 @@ const plots = new Plots(find("plots"));
 const sessions = new Sessions(find("sessions"), startReplay);
 const page = {
   choose,
+  others: (tile) => tiles.filter((each) => each !== tile),
   over: closeReplay,
   alarmed: () => find("help").open && find("help").close(),
   listed: (titles) => titles.join("\n") !== listed.join("\n") && location.reload(), // one more, or the run is another

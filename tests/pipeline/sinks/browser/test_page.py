@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from browser_view import result_of, showing, status
@@ -317,6 +318,31 @@ def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) ->
         page.wait(f"{seen} === 1 && {pressed} === 'stream 1'")
         page.click("#streams button:nth-child(4)")
         assert page.run(seen) == 3
+        page.open("about:blank")
+
+
+def test_which_of_several_streams_is_recorded_is_seen_in_each(tab: Callable[[], Page]) -> None:
+    with showing(streams=2) as shown:
+        page = tab()
+        page.size(1280, 800)
+        page.open(shown.url)
+        other = shown.sink.site.channel(1)
+        assert other is not None
+        marks = "[...document.querySelectorAll('.stage .recording')].map((mark) => mark.innerText).join()"
+        page.wait(f"document.querySelectorAll('.stage').length === 2 && {marks} === ','")
+        shown.sink.refresh(status(recording=True, recording_s=187.0))
+        page.wait(f"{marks} === 'REC 03:07,NOT RECORDED'")
+        assert page.run(
+            "[...document.querySelectorAll('.stage .recording .chip')].every((mark) => mark.offsetParent)"
+        )
+        mark, state = page.run(
+            "['.recording', '.state'].map((each) => document.querySelectorAll(each)[1].getBoundingClientRect())"
+            ".map(({ top, bottom }) => [top, bottom])"
+        )
+        assert mark[1] > mark[0]
+        assert mark[1] <= state[0], "and covers no other word"
+        other.post("status", msgspec.to_builtins(status(recording=True, recording_s=5.0)) | {"outages": ""})
+        page.wait(f"{marks} === 'REC 03:07,REC 00:05'")
         page.open("about:blank")
 
 

@@ -174,9 +174,11 @@ class Desk:
         controlled: bool = True,
         overlay: bool = False,
         listening: Listening | None = None,
+        index: int = 0,
     ) -> None:
         self.process, self.clock, self.run = listening or Listening(), ManualClock(), Run()
-        place = WindowPlacement(keyboard=keyboard or Keyboard(), opened=cast(WindowProcess, self.process))
+        opened = cast(WindowProcess, self.process)
+        place = WindowPlacement(index=index, keyboard=keyboard or Keyboard(), opened=opened)
         options = SinkOptions(place=place, overlay="fidelity" if overlay else None)
         self.window = DisplayWindow(options=options, clock=self.clock)
         self.used = 0.0  # percent of the machine's cores
@@ -396,6 +398,27 @@ def test_a_key_is_for_the_window_that_has_it_but_the_end_is_for_all() -> None:
     left.window.controls = None
     assert not left.press("q")
     assert not right.tick()
+
+
+def test_of_several_streams_that_which_is_not_recorded_beside_one_that_is_says_so() -> None:
+    keyboard = Keyboard()
+    left, right = (Desk(keyboard, index=index) for index in range(2))
+
+    def unrecorded(*recorded: bool) -> list[bool]:
+        for _ in range(2):
+            for desk, each in zip((left, right), recorded, strict=True):
+                desk.clock.advance(1.0)
+                desk.window.refresh(replace(LIVE, recording=each))
+        return [desk.process.scenes[-1].unrecorded for desk in (left, right)]
+
+    assert unrecorded(False, False) == [False, False]
+    assert unrecorded(True, False) == [False, True]
+    assert unrecorded(True, True) == [False, False]
+    assert unrecorded(False, True) == [True, False]
+    right.window.close()
+    left.clock.advance(1.0)
+    left.tick()
+    assert not left.process.scenes[-1].unrecorded
 
 
 def test_closing_a_window_ends_only_its_own() -> None:
