@@ -16,10 +16,11 @@ PIECE, PACKET = 1 << 16, 1 << 12
 class SlowNetwork:
     """Leads connections to 127.0.0.1:``port`` on to ``to``. What comes back is ``down_s`` seconds under way, what goes
     there ``up_s``; both may be changed at any time, and count for what is sent from then on. ``bytes_s`` is how many
-    come back in a second."""
+    come back in a second. While it is ``cut`` nothing arrives, and nobody is told; what begins then is lost."""
 
     def __init__(self, to: int) -> None:
         self.port, self.down_s, self.up_s, self.bytes_s = 0, 0.0, 0.0, math.inf
+        self.cut = False
         self._to, self._loop = to, asyncio.new_event_loop()
         self._begun, self._over = threading.Event(), self._loop.create_future()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
@@ -44,6 +45,8 @@ class SlowNetwork:
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.CancelledError, OSError):
+            if self.cut:
+                await asyncio.sleep(math.inf)
             there, on = await asyncio.open_connection("127.0.0.1", self._to)
             ways = [
                 asyncio.create_task(self._carry(reader, on, lambda: self.up_s, lambda: math.inf)),
@@ -75,6 +78,8 @@ class SlowNetwork:
                 for at in range(0, len(data), PACKET):
                     packet = data[at : at + PACKET]
                     await asyncio.sleep(len(packet) / bytes_s())
+                    if self.cut:
+                        await asyncio.sleep(math.inf)
                     writer.write(packet)
 
         arriving = asyncio.create_task(arrive())

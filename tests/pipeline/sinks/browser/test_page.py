@@ -228,6 +228,34 @@ def test_a_cut_socket_comes_back_within_two_seconds(page: Page, running: Running
     page.errors.clear()
 
 
+def test_after_a_silent_cut_it_is_back_two_seconds_after_the_network_is(
+    tab: Callable[[], Page], running: Running
+) -> None:
+    """What is tried meanwhile is never answered, nor refused."""
+    with slow_network(running.shown.sink.site.port) as network:
+        page = tab()
+        page.open(f"http://127.0.0.1:{network.port}")
+        page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
+        for tries in (
+            1,
+            4,
+        ):  # at the worst of moments: when one has begun that is lost; the fourth may take long
+            page.run(
+                "(() => { const Plain = WebSocket; let left = "
+                f"{tries}; window.begun = new Promise((done) => {{ window.WebSocket = class extends Plain {{ "
+                "constructor(...a) { super(...a); left -= 1; if (!left) { window.WebSocket = Plain; "
+                "setTimeout(done, 100); } } }; }); })()"
+            )
+            network.cut = True
+            page.run("window.begun")
+            network.cut = False
+            begun = page.run("performance.now()")
+            page.wait(LIVE)
+            assert page.run("performance.now()") - begun < 2000
+        page.open("about:blank")
+    page.errors.clear()
+
+
 def test_a_page_of_an_earlier_run_says_that_it_has_no_access(tab: Callable[[], Page]) -> None:
     """The run was started anew, with another token; the page said for ever that it tries again."""
     page, said = tab(), "document.querySelector('.state').innerText"
