@@ -677,6 +677,22 @@ def test_a_still_goes_to_dicom_on_wish(stage: Stage, monkeypatch: pytest.MonkeyP
     assert objects["raw"].StudyInstanceUID == objects["sr"].StudyInstanceUID
 
 
+def test_a_dicom_that_fails_leaves_the_still_whole(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> list[Path]:
+        raise ClesrError("the disk is full")
+
+    monkeypatch.setattr(stage.operator, "write_dicom", fail)
+    monkeypatch.setattr(stage.operator, "folder", tmp_path)
+    with pytest.raises(ClesrError, match="are written, but no DICOM: the disk is full"):
+        stage.call("registry", "still", {"dicom": True})
+    (stated,) = tmp_path.glob("*.json")
+    files = {each["file"] for each in json.loads(stated.read_text())["files"].values()}
+    assert len(files) == 3
+    assert files | {stated.name} == {path.name for path in tmp_path.iterdir()}
+
+
 def test_keys_of_the_settings_take_the_place_of_others(tmp_path: Path) -> None:
     with on_stage(tmp_path, key=(("still", "f"), ("fidelity", ""))) as stage:
         stage.operator.controls.press("f")

@@ -179,7 +179,7 @@ document.addEventListener("keydown", (event) => {
   if (event.repeat && !action?.repeats) return; // a key that is held must not answer its own question
   if (!action) toggleHelp();
   else if (action.arguments.some((each) => each.required)) find(`do-${action.name}`)?.focus();
-  else act(action, {});
+  else act(action, controls.ticked(action));
 });
 
 let pointed = false; // whether a pointer did what was done last

@@ -44,6 +44,13 @@ function cannot(row, missing) {
   }
 }
 
+/** Why actions cannot be used, for those who touch them: they see no title. */
+function reasons(actions) {
+  const missing = new Map();
+  for (const action of actions) if (action.missing) missing.set(action.missing, [...(missing.get(action.missing) ?? []), spoken(action.name)]);
+  return [...missing].map(([words, names]) => element("p", { className: "why", textContent: `${names.join(", ")}: ${words}` }));
+}
+
 export class Controls {
   /** `act(action, values)` does an action with `{argument: value}`. */
   constructor(root, act) {
@@ -63,10 +70,17 @@ export class Controls {
       const narrow = rows.filter((row) => row.tagName === "BUTTON"); // first, two in a row
       const wide = rows.filter((row) => row.tagName !== "BUTTON");
       rows.forEach((row, index) => cannot(row, members[index].missing));
-      return element("section", {}, element("h2", { textContent: group }), ...narrow, ...wide);
+      return element("section", {}, element("h2", { textContent: group }), ...narrow, ...wide, ...reasons(members));
     });
     if (!groups.length) groups.push(element("p", { className: "note", textContent: "The stream is being opened." }));
     this.root.replaceChildren(...groups);
+  }
+
+  /** What is ticked for `action`, which counts for its key, too: what is typed does not. */
+  ticked(action) {
+    const boxes = asked(action).filter(({ kind }) => kind === "bool");
+    const given = boxes.map((argument) => [argument.name, valueOf(argument, this.root.querySelector(`#do-${action.name}-${argument.name}`))]);
+    return Object.fromEntries(given.filter(([, value]) => value !== undefined));
   }
 
   /** `told` has the present values of what actions change, by their names. */
@@ -230,7 +244,7 @@ export function showHelp(root, actions) {
   const pointer = element("section", {}, element("h3", { textContent: "Pointer" }), element("p", {
     textContent:
       "Drag the edge of a wipe. Wheel or two fingers zoom, drag pans, double click shows all. " +
-      "Shift and drag marks a region.",
+      "Shift and drag marks a region, Shift and a click takes it away.",
   }));
   root.replaceChildren(...groups, pointer);
 }

@@ -129,6 +129,17 @@ def test_the_pointer_moves_the_wipe_zooms_and_marks(page: Page, running: Running
     page.drag((x + 0.25 * side, y + 0.5 * side), (x + 0.75 * side, y + 0.75 * side), shift=True)
     until(lambda: bool(running.asked("region")))
     assert running.asked("region")[-1] == {"x": 32, "y": 64, "width": 64, "height": 32}
+    before = len(running.asked("region"))
+    middle = (x + 0.5 * side, y + 0.7 * side)
+    page.drag(middle, (middle[0] + 3, middle[1] + 3), shift=True)  # a shaky click
+    page.press("b")
+    until(lambda: len(running.asked("scale-bar")) == 1)
+    assert len(running.asked("region")) == before, "marks nothing"
+    running.shown.subject.controls.change(region=(32, 64, 64, 32))
+    page.wait("!document.querySelector('.region').hidden")
+    page.drag(middle, (middle[0] + 3, middle[1] + 3), shift=True)
+    until(lambda: len(running.asked("region")) == before + 1)
+    assert running.asked("region")[-1] == {"x": 0, "y": 0, "width": 0, "height": 0}, "takes it away"
     page.mouse("mouseWheel", x + side / 2, y + side / 2, deltaX=0, deltaY=-400)
     until(lambda: abs(running.shown.subject.controls.view.zoom - math.e) < 0.1)
     page.click(".picture", 1)
@@ -274,6 +285,9 @@ def test_what_the_run_lacks_cannot_be_pressed_and_says_what_to_do(page: Page, ru
         page.wait(f"document.querySelector('#do-{name}')?.disabled")
         assert page.run(f"document.querySelector('#do-{name}').title") == lacking
     assert not page.run("document.querySelector('#do-still').disabled")
+    words = page.run("document.querySelector('#controls').innerText")
+    assert words.count(lacking) == 1, "it can be read, also by touch"
+    assert f"Map, Depth: {lacking}" in words
 
 
 def test_a_still_is_written_as_dicom_where_that_is_ticked(page: Page, running: Running) -> None:
@@ -283,6 +297,8 @@ def test_a_still_is_written_as_dicom_where_that_is_ticked(page: Page, running: R
     page.click("#do-still-dicom")
     page.click("#do-still")
     until(lambda: running.asked("still")[1:] == [{"dicom": True}])
+    page.press("s")
+    until(lambda: running.asked("still")[2:] == [{"dicom": True}])
 
 
 def test_of_many_choices_in_a_row_the_last_one_counts(page: Page, running: Running) -> None:
