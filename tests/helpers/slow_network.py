@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from waits import joined
 
@@ -44,21 +44,19 @@ class SlowNetwork:
         await asyncio.gather(*ours, return_exceptions=True)
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.CancelledError, OSError):
+        with suppress(asyncio.CancelledError, OSError), ExitStack() as ended:
+            ended.callback(writer.transport.abort)
             if self.cut:
                 await asyncio.sleep(math.inf)
             there, on = await asyncio.open_connection("127.0.0.1", self._to)
+            ended.callback(on.transport.abort)
             ways = [
                 asyncio.create_task(self._carry(reader, on, lambda: self.up_s, lambda: math.inf)),
                 asyncio.create_task(self._carry(there, writer, lambda: self.down_s, lambda: self.bytes_s)),
             ]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                for end in (on, writer):
-                    end.transport.abort()
+            for way in ways:
+                ended.callback(way.cancel)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
 
     async def _carry(
         self,
