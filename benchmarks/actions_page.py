@@ -48,7 +48,9 @@ small letter does. A key for two actions, or for an action that does not exist, 
 
 ## Stills
 
-`still` writes the frame that you see; where the image is held, the one that is held. It writes to the folder of
+`still` writes the frame that you see, `freeze` holds it, and `note` is of it, however many have come meanwhile: window
+and page say its `number`. What was made in the last second is kept for that, in at most 128 MB; where that frame is not
+kept any more it is the newest, or the one that is held, and the answer says so. `still` writes to the folder of
 `--stills`, and never replaces a file:
 
 | file | what it is |

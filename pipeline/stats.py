@@ -24,6 +24,7 @@ KEPT = 100_000  # latest frames whose latency is kept for the percentiles
 KEPT_OUTAGES = 1000  # that a summary lists
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4, 1.0, 5.0)
 """Upper bounds of the latencies that are counted together; a last bucket has what took longer."""
+RECENT_NS, RECENT_BYTES = 1_000_000_000, 128 << 20  # for which results are kept, and of how many bytes
 RATE_WINDOW = 50  # results over which the shown rate is taken
 LIKELY_NS = 500_000_000  # between frames of a live source that has not shown its pace yet
 LONGEST_NS, FORGIVEN = (
@@ -168,6 +169,31 @@ class Outages:
         )
 
 
+class RecentResults:
+    """The results of about the last second, of which views show some: as many as have room in ``most`` bytes, the
+    newest in any case (one writer, any thread may ask)."""
+
+    def __init__(self, most: int = RECENT_BYTES) -> None:
+        self._most, self._bytes = most, 0
+        self._kept: deque[Result] = deque()
+
+    def add(self, result: Result) -> None:
+        self._kept.append(result)
+        self._bytes += _bytes_of(result)
+        while len(self._kept) > 1 and (
+            self._bytes > self._most or result.times.collected - self._kept[0].times.collected > RECENT_NS
+        ):
+            self._bytes -= _bytes_of(self._kept.popleft())
+
+    def find(self, number: int) -> Result | None:
+        """That of the frame ``number``; None where it is not kept."""
+        return next((each for each in reversed(tuple(self._kept)) if each.frame.number == number), None)
+
+
+def _bytes_of(result: Result) -> int:
+    return result.image.nbytes + result.lr.nbytes + result.frame.image.nbytes
+
+
 class Rate:
     """Results a second: over the last few for the display, over all for the summary (one writer)."""
 
@@ -275,6 +301,7 @@ class RunStats(FrameObserver):
         self.ledger, self.latency, self.fidelities, self.rate = Ledger(), Latency(), Fidelities(), Rate()
         self.monitor = RateMonitor(source, clock)
         self.newest: Result | None = None
+        self.recent: RecentResults | None = None  # where somebody acts on what a view shows
         self.damaged = 0  # frames that build on damaged pictures
         self.outages = Outages()
 
@@ -308,6 +335,8 @@ class RunStats(FrameObserver):
         self.fidelities.add(result)
         self.rate.add(result.times.collected)
         self.newest = result
+        if self.recent is not None:
+            self.recent.add(result)
 
     def late(self) -> str | None:
         """Once, a line for the user where recorded input runs later than its own pace."""

@@ -94,10 +94,10 @@ class Action(Generic[S]):
     action next and soon, its argument ``sure`` is true. It raises ClesrError where it cannot be done.
 
     ``key`` is the key for it in the window and in the browser: a character, or one of `NAMED_KEYS`; with a key, all
-    arguments take their defaults. ``group`` is the heading that it stands under in the help. ``seen(subject)``, where
-    it is given, is called at once, and what it gives handed to ``call`` behind the subject, however late its turn
-    comes: what the caller looks at, and when. ``missing(subject)``, where it is given, says what this run lacks for it,
-    and what to do; nothing where it can be done.
+    arguments take their defaults. ``group`` is the heading that it stands under in the help. ``seen(subject,
+    **arguments)``, where it is given, is called at once, and what it gives handed to ``call`` behind the subject,
+    however late its turn comes: what the caller looks at, and when. ``missing(subject)``, where it is given, says what
+    this run lacks for it, and what to do; nothing where it can be done.
 
     A ``quick`` one waits for nothing, as those that change the view: whoever calls it does it. Others are done on a
     thread of their own, one at a time, but for a ``long`` one, beside which others go on: it is done once at a time.
@@ -109,7 +109,7 @@ class Action(Generic[S]):
     arguments: tuple[Argument, ...] = ()
     key: str = ""
     group: str = "View"
-    seen: Callable[[S], Any] | None = None
+    seen: Callable[..., Any] | None = None
     missing: Callable[[S], str] | None = None
     quick: bool = False
     repeats: bool = False

@@ -125,7 +125,7 @@ class Controls(Generic[S]):
         asked = name, by
         if SURE in checked and self.view.asking and self._asked == asked:
             checked[SURE] = True
-        seen = (action.seen(self.subject),) if action.seen is not None else ()
+        seen = (action.seen(self.subject, **checked),) if action.seen is not None else ()
         do = partial(self._do, partial(action.call, self.subject, *seen, **checked), asked)
         if action.quick:
             with self._lock:

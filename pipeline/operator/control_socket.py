@@ -16,7 +16,16 @@ from msgspec import Meta
 from zmq.auth.thread import ThreadAuthenticator
 
 from clesr.engines.common.addresses import is_loopback
-from clesr.engines.common.errors import ClesrError, SinkError, UsageError, first_line, on_error, printable
+from clesr.engines.common.clock import SYSTEM
+from clesr.engines.common.errors import (
+    ClesrError,
+    SinkError,
+    SourceError,
+    UsageError,
+    first_line,
+    on_error,
+    printable,
+)
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import check_depth, convert, parse_json
 from clesr.engines.common.text import shown
@@ -24,17 +33,21 @@ from clesr.pipeline.controls import Controls
 from clesr.pipeline.curve import doorkeeper
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.operator.plain import plain
-from clesr.pipeline.sinks.zeromq import bind, parse_address, use_curve
+from clesr.pipeline.sinks.zeromq import curve_settings, parse_address, use_curve
+from clesr.pipeline.sources.zeromq.peer import Peer
+from clesr.pipeline.sources.zeromq.peer_pool import PeerPool
 from clesr.pipeline.status import Status
-from clesr.pipeline.unix_sockets import UnixListener
 
 log = SafeLogger(logging.getLogger(__name__))
 MOST_BYTES = 64 << 10  # of a request
-REFUSED_BYTES = 1 << 20  # of a message that is read to be refused in words; who sends more is cut off
+REFUSED_BYTES = (
+    1 << 20
+)  # of a message, in one part or many, that is refused in words; who sends more is cut off
 WAITING = 32  # requests that may wait, and that are done side by side
 LOOK_MS = 100  # longest wait before it is looked whether the socket was closed
 SOON_MS = 5  # and whether a request that is being done has its answer
-CLOSE_S = 1.0  # for the answer that is being sent
+CLOSE_S = 1.0  # for the answer that is being made
+LEAVE_NS = 50_000_000  # and for those that are on their way
 OPTIONS = ("curve_secret", "curve_clients")
 FORM = "zmq+tcp://127.0.0.1:5557 or zmq+ipc://PATH"
 
@@ -96,29 +109,27 @@ class ControlSocket:
         self._thread: threading.Thread | None = None
         self._streams: Mapping[str, ControlledStream] = {}
         self._requests: list[threading.Thread] = []  # that are being done
-        self._answers: deque[list[bytes]] = deque()  # to them, with where they go
+        self._answers: deque[tuple[Peer, list[bytes]]] = deque()  # to them, with where they go
         self._guard: ThreadAuthenticator | None = None
-        self._listener: UnixListener | None = None
+        self._peers: PeerPool | None = None
         self._context = zmq.Context(io_threads=1)
         with on_error(self.close):
             if "curve_clients" in options:
                 self._guard = doorkeeper(self._context, options["curve_clients"], SinkError)
-            self._socket = self._context.socket(zmq.ROUTER)
-            for option, value in (
-                (zmq.LINGER, 0),
-                (zmq.MAXMSGSIZE, REFUSED_BYTES),
-                (zmq.RCVHWM, WAITING),
-                (zmq.SNDHWM, WAITING),
-                (zmq.BACKLOG, WAITING),
-            ):
-                self._socket.set(option, value)
-            use_curve(self._socket, options, connect=False)
+            settings: dict[int, int | bytes] = {
+                zmq.LINGER: 0,
+                zmq.MAXMSGSIZE: REFUSED_BYTES,
+                zmq.RCVHWM: WAITING,
+                zmq.SNDHWM: WAITING,
+                **curve_settings(options, connect=False),
+            }
             try:
-                self._listener = bind(self._socket, endpoint)
-            except (zmq.ZMQError, OSError, UnicodeError) as error:
-                problem = getattr(error, "strerror", None) or first_line(error)
+                self._peers = PeerPool(
+                    self._context, zmq.ROUTER, settings, endpoint, listen=True, most=REFUSED_BYTES
+                )
+            except (SourceError, ValueError) as error:
                 raise SinkError(
-                    f"{self.name} cannot be opened: {problem}; choose another address or port, as {FORM}"
+                    f"{self.name} cannot be opened: {first_line(error)}; choose another address or port, as {FORM}"
                 ) from error
 
     def serve(self, streams: Mapping[str, ControlledStream]) -> None:
@@ -137,45 +148,55 @@ class ControlSocket:
             self._guard.stop()
             self._guard = None
         if self._thread is None or not self._thread.is_alive():
+            if self._peers is not None:
+                self._peers.close()
             self._context.destroy(linger=0)
-        if self._listener is not None:
-            self._listener.forget()
 
     def _work(self) -> None:
         try:
             while not self._stop.is_set():
-                if self._socket.poll(SOON_MS if self._requests else LOOK_MS):
-                    self._take(self._socket.recv_multipart())
-                self._send_answers()
+                self._pass_on(SOON_MS if self._requests else LOOK_MS)
             for each in self._requests:
                 each.join(CLOSE_S / 2 / len(self._requests))
-            self._send_answers()
+            until_ns = SYSTEM.now_ns() + LEAVE_NS
+            while SYSTEM.now_ns() < until_ns:
+                self._pass_on(SOON_MS)
         except zmq.ZMQError as error:
             log.error(f"{self.name} broke: {error}")
+
+    def _pass_on(self, nap_ms: int) -> None:
+        """Take requests in, and send what is answered, for so long at most."""
+        assert self._peers is not None
+        self._peers.wait(self._take, lambda reason: log.debug(f"{self.name}: refused {reason}"), nap_ms)
+        self._send_answers()
 
     def _send_answers(self) -> None:
         self._requests = [each for each in self._requests if each.is_alive()]
         while self._answers:
-            with suppress(zmq.Again):  # whoever asked is gone, or does not read
-                self._socket.send_multipart(self._answers.popleft(), zmq.DONTWAIT)
+            peer, parts = self._answers.popleft()
+            if not peer.closed:
+                with suppress(zmq.Again):  # whoever asked does not read
+                    peer.messages.send_multipart(parts, zmq.DONTWAIT)
 
-    def _take(self, parts: list[bytes]) -> None:
-        """Answer the request in ``parts``: whose it is, an empty part, and what was sent."""
+    def _take(self, frames: list[zmq.Frame], peer: Peer) -> bool:
+        """Answer the request of ``peer``: whose it is, an empty part, and what was sent. Whether it was one."""
+        parts = [frame.bytes for frame in frames]
         if b"" not in parts:
-            return  # sent by no REQ socket, nor as one sends
+            return False  # sent by no REQ socket, nor as one sends
         begin = parts.index(b"") + 1
         whose, request = parts[:begin], b"".join(parts[begin:])
         if not self._waits(request):
-            self._answer(whose, request)
+            self._answer(peer, whose, request)
         elif len(self._requests) < WAITING:
-            self._requests.append(stream_thread("clesr request", self._answer, whose, request))
+            self._requests.append(stream_thread("clesr request", self._answer, peer, whose, request))
             self._requests[-1].start()
         else:
             told = {"ok": False, "error": f"{WAITING} requests are still at work; try again later"}
-            self._answers.append([*whose, json.dumps(told).encode()])
+            self._answers.append((peer, [*whose, json.dumps(told).encode()]))
+        return True
 
-    def _answer(self, whose: list[bytes], request: bytes) -> None:
-        self._answers.append([*whose, self.answer(request)])
+    def _answer(self, peer: Peer, whose: list[bytes], request: bytes) -> None:
+        self._answers.append((peer, [*whose, self.answer(request)]))
 
     def _waits(self, request: bytes) -> bool:
         """Whether it may wait for a disk or a device. What is wrong with it the answer says."""

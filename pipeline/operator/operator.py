@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.numbers import shortened
-from clesr.pipeline.controls import Action, Controls
+from clesr.pipeline.controls import Action, Argument, Controls
 from clesr.pipeline.frame import Result
 from clesr.pipeline.operator.registry import all_actions
 from clesr.pipeline.pipeline import Pipeline
@@ -17,10 +17,21 @@ from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.settings import LiveSettings
 from clesr.pipeline.sinks.mosaic import MosaicFile
 from clesr.pipeline.source import SourceInfo
+from clesr.pipeline.stats import RecentResults
 
 DicomWriter = Callable[[Path, Result, SourceInfo, float | None], list[Path]]
 """Writes a still as DICOM objects whose names begin as the path; which files. Beside the result: its source, and the
 micrometres of a captured pixel."""
+
+NUMBER = Argument(
+    "number",
+    int,
+    "of the frame that is meant, as a view shows it; -1 for the newest, or the frozen one",
+    -1,
+    minimum=-1,
+    maximum=2**63 - 1,
+)
+"""For actions on an image: a view shows one that is a little older than the newest."""
 
 
 def checked_name(name: str) -> str:
@@ -95,6 +106,7 @@ class Operator:
         self.pipeline, self.settings, self.folder = pipeline, settings, folder
         self.stream, self.maps, self.write_dicom = stream, maps, write_dicom
         self.others: Sequence[Operator] = ()
+        self._recent = pipeline.stats.recent = RecentResults()
         self.recordings = Recordings(pipeline, settings.record, stream)
         self.controls: Controls[Operator] = Controls(
             self, actions or all_actions(), dict(settings.key), clock=pipeline.clock
@@ -116,12 +128,15 @@ class Operator:
     def seen(self) -> Result | None:
         return self.controls.shown or self.newest
 
-    def look(self) -> Result:
-        """What is looked at. Raises ClesrError where no image has come yet."""
+    def look(self, number: int = NUMBER.default) -> Result:
+        """The image of the frame ``number``, where it is kept; else what is looked at. Raises ClesrError where no image
+        has come yet."""
         seen = self.seen
         if seen is None:
             raise ClesrError("there is no image yet; try again when one is there")
-        return seen
+        if number in (NUMBER.default, seen.frame.number):
+            return seen
+        return self._recent.find(number) or seen
 
     @property
     def recorder(self) -> Recorder:
@@ -130,3 +145,10 @@ class Operator:
         if not isinstance(recorder, Recorder):
             raise ClesrError("this run has no recorder")
         return recorder
+
+
+def instead(number: int, result: Result) -> str:
+    """What is said where ``result`` stands for the frame ``number``, which is not kept; "" where it is that one."""
+    if number in (NUMBER.default, result.frame.number):
+        return ""
+    return f"frame {number} is no longer kept, this is frame {result.frame.number}; "

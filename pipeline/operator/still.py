@@ -34,7 +34,8 @@ class Still16:
 
     def write(self, stem: Path, more: Callable[[Path], list[Path]] = lambda _stem: []) -> list[Path]:
         """``STEM.raw.png``, ``STEM.sr.png``, ``STEM.bicubic.png``, what ``more`` writes, and, when they are there,
-        ``STEM.json``; where one of the names is taken ``STEM-2...`` and so on. The files. Raises SinkError."""
+        ``STEM.json``; where one of the names is taken ``STEM-2...`` and so on. The files. Raises SinkError, and what
+        ``more`` raises when the others are there."""
         images = {"raw": self.result.frame.image, "sr": self.result.image, "bicubic": bicubic(self.result)}
         make_parents(stem)
         stem = free_stem(stem)
@@ -44,10 +45,13 @@ class Still16:
             files.append(_beside(stem, f".{kind}.png"))
             write_file(files[-1], data)
             stated[kind] = {"file": files[-1].name, "bytes": len(data), "digest": hash_bytes(data)}
-        added = more(stem)
-        stated |= {path.name.removeprefix(f"{stem.name}."): {"file": path.name} for path in added}
-        facts = plain({"version": VERSION, **self.known, "files": stated})
-        write_json(_beside(stem, ".json"), facts)
+        added: list[Path] = []
+        try:
+            added = more(stem)
+        finally:
+            stated |= {path.name.removeprefix(f"{stem.name}."): {"file": path.name} for path in added}
+            facts = plain({"version": VERSION, **self.known, "files": stated})
+            write_json(_beside(stem, ".json"), facts)
         return [*files, *added, _beside(stem, ".json")]
 
 

@@ -6,22 +6,27 @@ A name is looked up among those that are there, and never made part of a path be
 from __future__ import annotations
 
 import os
+import socket
 import stat
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from io import BufferedReader
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.folders import Folder
 from clesr.engines.common.numbers import shortened
-from clesr.engines.view import eight_bits
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import MANIFEST, Record, SessionError, SessionInfo
 from clesr.pipeline.session.reader import SessionReader, Which, read_session
 from clesr.pipeline.session.verify import Certificate, verify
 
+PROGRAM = "clesr.pipeline.session.reading"  # what decodes
 MOST = 1000  # sessions that are listed, the latest
 TOLD = ("closed", "ended", "started", "source", "model", "scale", "fps", "raw_shape", "sr_shape", "totals")
 
@@ -138,19 +143,16 @@ class SessionListing:
     def certificate(self, name: str, advance: Callable[[int], None]) -> dict[str, Any]:
         """What ``clesr verify`` finds, as JSON; it takes as long as decoding every frame. ``advance`` is told how many
         images were looked at; what it raises ends the work."""
-        return verify(self._read(name).folder, advance).as_json() | {"session": name}
+        with closing(_read_apart(self._read(name).folder, "certificate")) as told:
+            for found in told:
+                if isinstance(found, dict):
+                    return found | {"session": name}
+                advance(found)
+        raise AssertionError
 
-    def images(self, name: str, which: Which) -> Iterator[tuple[float, Image, dict[str, Any]]]:
+    def images(self, name: str, which: Which) -> Generator[tuple[float, Image, dict[str, Any]], None, None]:
         """Each image of a session: seconds since the first, (H, W) uint8, and what is known of it, as JSON."""
-        for record, image in self._read(name).images(which):
-            known = {
-                "number": record.number,
-                "outcome": record.outcome,
-                "fidelity": record.fidelity,
-                "frames": record.frames,
-                "damaged": record.damaged,
-            }
-            yield (record.ticks or 0) / 1000, eight_bits(image), known
+        yield from _read_apart(self._read(name).folder, which)
 
     def _describe(self, name: str) -> dict[str, Any]:
         try:
@@ -178,6 +180,35 @@ class SessionListing:
             raise SessionError(f"there is no session {shortened(name)}")
         with self._folder() as folder, told_as(SessionError, f"{name} cannot be read ({WHY})"):
             return folder.folder(name)
+
+
+def _read_apart(folder: Path, what: str) -> Generator[Any, None, None]:
+    """What the program ``reading`` sends of a session, which ends with the iterator."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, told_as(SessionError, f"no process can be started that reads {folder} ({WHY})"):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), str(folder), what],
+            stdin=subprocess.PIPE,  # whose end tells it that we are gone
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            process_group=0,  # Ctrl-C is for this process; in a session of its own it would have a share like ours
+        )
+        connection: Connection[Any, Any] = Connection(ours.detach())
+    with process, connection, ExitStack() as ended:
+        ended.callback(process.kill)
+        while (told := _next(connection, folder)) is not None:
+            yield told
+
+
+def _next(connection: Connection[Any, Any], folder: Path) -> Any:
+    """What the process sends next. Raises SessionError where that is a fault, or it has died."""
+    try:
+        told = connection.recv()
+    except (EOFError, OSError):
+        raise SessionError(f"the process that reads {folder} has died; try again") from None
+    if isinstance(told, str):
+        raise SessionError(told)
+    return told
 
 
 def _is_session(folder: Folder, name: str) -> bool:

@@ -10,10 +10,12 @@ TITLE = "clesr"
 
 
 class Keyboard:
-    """What several windows share of their keys: the end that is asked for in one is that of all."""
+    """What several windows share: the end that is asked for by a key in one is that of all, and ``recorded`` are the
+    indices of those whose streams are recorded. Any thread."""
 
     def __init__(self) -> None:
         self.ended = False
+        self.recorded: set[int] = set()
 
     def end(self) -> None:
         """The user wants to stop."""

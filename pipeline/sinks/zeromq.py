@@ -178,8 +178,14 @@ def _tell_readers(name: str, endpoint: str, options: dict[str, str]) -> None:
 
 def use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, connect: bool) -> None:
     """Encrypt, where keys are given."""
+    for option, value in curve_settings(options, connect=connect).items():
+        socket.set(option, value)
+
+
+def curve_settings(options: dict[str, str], *, connect: bool) -> dict[int, int | bytes]:
+    """The socket's options that encrypt, where keys are given."""
     if "curve_secret" not in options:
-        return
+        return {}
     if connect and "curve_server" not in options:
         raise UsageError(
             "curve_secret with connect=1 also needs curve_server, the other side's public key file"
@@ -189,8 +195,7 @@ def use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, connect: bo
         raise UsageError(
             f"{options['curve_secret']} has no secret key; give the file that ends in .key_secret"
         )
-    socket.curve_publickey, socket.curve_secretkey = public, secret
+    keys: dict[int, int | bytes] = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: secret}
     if connect:
-        socket.curve_serverkey = load_keys(options["curve_server"], SinkError)[0]
-    else:
-        socket.curve_server = True
+        return keys | {zmq.CURVE_SERVERKEY: load_keys(options["curve_server"], SinkError)[0]}
+    return keys | {zmq.CURVE_SERVER: 1}

@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from waits import joined
 
@@ -16,10 +16,11 @@ PIECE, PACKET = 1 << 16, 1 << 12
 class SlowNetwork:
     """Leads connections to 127.0.0.1:``port`` on to ``to``. What comes back is ``down_s`` seconds under way, what goes
     there ``up_s``; both may be changed at any time, and count for what is sent from then on. ``bytes_s`` is how many
-    come back in a second."""
+    come back in a second. While it is ``cut`` nothing arrives, and nobody is told; what begins then is lost."""
 
     def __init__(self, to: int) -> None:
         self.port, self.down_s, self.up_s, self.bytes_s = 0, 0.0, 0.0, math.inf
+        self.cut = False
         self._to, self._loop = to, asyncio.new_event_loop()
         self._begun, self._over = threading.Event(), self._loop.create_future()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
@@ -43,19 +44,19 @@ class SlowNetwork:
         await asyncio.gather(*ours, return_exceptions=True)
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.CancelledError, OSError):
+        with suppress(asyncio.CancelledError, OSError), ExitStack() as ended:
+            ended.callback(writer.transport.abort)
+            if self.cut:
+                await asyncio.sleep(math.inf)
             there, on = await asyncio.open_connection("127.0.0.1", self._to)
+            ended.callback(on.transport.abort)
             ways = [
                 asyncio.create_task(self._carry(reader, on, lambda: self.up_s, lambda: math.inf)),
                 asyncio.create_task(self._carry(there, writer, lambda: self.down_s, lambda: self.bytes_s)),
             ]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                for end in (on, writer):
-                    end.transport.abort()
+            for way in ways:
+                ended.callback(way.cancel)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
 
     async def _carry(
         self,
@@ -75,6 +76,8 @@ class SlowNetwork:
                 for at in range(0, len(data), PACKET):
                     packet = data[at : at + PACKET]
                     await asyncio.sleep(len(packet) / bytes_s())
+                    if self.cut:
+                        await asyncio.sleep(math.inf)
                     writer.write(packet)
 
         arriving = asyncio.create_task(arrive())

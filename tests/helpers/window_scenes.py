@@ -107,6 +107,7 @@ SCENES: dict[str, Callable[[Result], Scene]] = {
     "waiting": lambda _: Scene(None, replace(LIVE, age_ns=None, period_ns=None)),
     "live": lambda r: Scene(r, LIVE),
     "recording": lambda r: Scene(r, RECORDING, ViewState(said="3 files written to stills")),
+    "unrecorded": lambda r: Scene(r, LIVE, unrecorded=True),
     "hidden": lambda r: Scene(r, RECORDING, ViewState(hud="off")),
     "beside": lambda r: Scene(r, RECORDING, ViewState(hud="beside", zoom=2.0, contrast=Contrast.AUTO)),
     "wipe": lambda r: Scene(

@@ -8,7 +8,7 @@ from support import ManualClock
 
 from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
 from clesr.pipeline.source import SourceInfo
-from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, RateMonitor, RunStats
+from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, RateMonitor, RecentResults, RunStats
 
 
 def result(captured_ns: int, *spans_ms: float) -> Result:
@@ -27,6 +27,24 @@ def test_ledger_balances_only_when_every_frame_has_one_outcome() -> None:
     ledger.record(Outcome.STALE)
     ledger.check()
     assert ledger.outcomes[Outcome.STALE] == 1
+
+
+def test_recent_results_are_kept_for_a_second_and_in_so_many_bytes() -> None:
+    made = [
+        replace(each, frame=replace(each.frame, number=number))
+        for number, each in enumerate(result(40_000_000 * number, 1, 1, 1) for number in range(100))
+    ]
+    recent, small = RecentResults(), RecentResults(40)  # 12 bytes each
+    for each in made:
+        recent.add(each)
+        small.add(each)
+    assert [number for number in range(101) if recent.find(number)] == list(range(74, 100))
+    assert recent.find(80) is made[80]
+    assert [number for number in range(101) if small.find(number)] == [97, 98, 99]
+    alone = RecentResults(0)
+    alone.add(made[0])
+    assert alone.find(0) is made[0]
+    assert alone.find(1) is None
 
 
 def test_latency_percentiles_by_stage() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.controls import Action, Argument
-from clesr.pipeline.operator.operator import Operator
+from clesr.pipeline.frame import Result
+from clesr.pipeline.operator.operator import NUMBER, Operator, instead
 from clesr.pipeline.session.recorder import NOTHING_KEPT, Recorder
 
 
@@ -39,20 +40,18 @@ def _save_last(operator: Operator, seconds: float, folder: str) -> Mapping[str, 
     return {"said": f"the last {frames} frames are in {made}", "folder": str(made), "frames": frames}
 
 
-def _note(operator: Operator, moment: tuple[int, int | None], text: str) -> Mapping[str, Any]:
-    time_ns, number = moment
-    folder, seconds = operator.recorder.note(text, number, time_ns).result()
+def _note(operator: Operator, moment: tuple[int, Result | None], text: str, number: int) -> Mapping[str, Any]:
+    time_ns, seen = moment
+    folder, seconds = operator.recorder.note(text, seen.frame.number if seen else None, time_ns).result()
+    told = {"folder": str(folder), "seconds": None if seconds is None else round(seconds, 3)}
+    other = instead(number, seen) if seen else ""
     if seconds is None:
-        return {
-            "said": "noted; the recording begins with the next image",
-            "folder": str(folder),
-            "seconds": None,
-        }
-    return {"said": f"noted at {seconds:.1f} s", "folder": str(folder), "seconds": round(seconds, 3)}
+        return {"said": f"{other}noted; the recording begins with the next image", **told}
+    return {"said": f"{other}noted at {seconds:.1f} s", **told}
 
 
-def _moment(operator: Operator) -> tuple[int, int | None]:
-    return operator.pipeline.clock.now_ns(), _number(operator)
+def _moment(operator: Operator, text: str, number: int) -> tuple[int, Result | None]:
+    return operator.pipeline.clock.now_ns(), operator.look(number) if operator.seen else None
 
 
 def _number(operator: Operator) -> int | None:
@@ -103,7 +102,7 @@ NOTE: Action[Operator] = Action(
     "note",
     "Write a note, with the time, into the recording.",
     _note,
-    (Argument("text", str, "what to note", "mark", minimum=1, maximum=1000),),
+    (Argument("text", str, "what to note", "mark", minimum=1, maximum=1000), NUMBER),
     key="n",
     group="Recording",
     seen=_moment,

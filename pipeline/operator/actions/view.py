@@ -7,7 +7,7 @@ from typing import Any
 
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.display.view_state import Mode
-from clesr.pipeline.operator.operator import Operator
+from clesr.pipeline.operator.operator import NUMBER, Operator, instead
 
 MODES = {
     Mode.SR: "the up-scaled image",
@@ -19,15 +19,15 @@ MODES = {
 }
 
 
-def _freeze(operator: Operator) -> Mapping[str, Any]:
+def _freeze(operator: Operator, number: int) -> Mapping[str, Any]:
     controls = operator.controls
     if controls.view.frozen:
         controls.shown = None
         controls.change(frozen=False)
         return {"said": "live", "frozen": False}
-    controls.shown = operator.look()
+    held = controls.shown = operator.look(number)
     controls.change(frozen=True)
-    return {"said": "frozen", "frozen": True, "number": controls.shown.frame.number}
+    return {"said": f"{instead(number, held)}frozen", "frozen": True, "number": held.frame.number}
 
 
 def _fidelity(operator: Operator) -> Mapping[str, Any]:
@@ -61,6 +61,7 @@ FREEZE: Action[Operator] = Action(
     "freeze",
     "Hold the image; again: back to the live one. Recording goes on.",
     _freeze,
+    (NUMBER,),
     key="space",
     quick=True,
 )

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from clesr.pipeline.display.alerts import Alert
-from clesr.pipeline.display.facts import RED, WHITE
+from clesr.pipeline.display.facts import WHITE, Fact
 from clesr.pipeline.display.layout import Box
 from clesr.pipeline.display.overlay import Canvas
 from clesr.pipeline.display.text import Colour, Pen, fitting, width
@@ -94,12 +94,12 @@ def show_words(pen: Pen, text: str, clear: Box, size: int, *, asking: bool) -> B
     return clear._replace(height=max(left - size // 2, 0))
 
 
-def show_recording(pen: Pen, text: str, clear: Box, top: int, size: int) -> int:
-    """That a session is recorded, in the upper left corner of ``clear``; the row below it."""
+def show_recording(pen: Pen, fact: Fact, clear: Box, top: int, size: int) -> int:
+    """Whether a session is recorded, in the upper left corner of ``clear``; the row below it."""
     pad = round(0.7 * size)
-    box = Box(clear.left + size // 2, top, width(text, size) + 2 * pad, 2 * size)
+    box = Box(clear.left + size // 2, top, width(fact.value, size) + 2 * pad, 2 * size)
     pen.fill(box, DARK, 0.85)
-    pen.write(text, box.left + pad, box.top + (box.height + size) // 2, size, RED)
+    pen.write(fact.value, box.left + pad, box.top + (box.height + size) // 2, size, fact.colour)
     return box.top + box.height + size // 2
 
 

@@ -11,7 +11,7 @@ from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.image import Pixels
 from clesr.pipeline.display.alerts import Alert, alerts
 from clesr.pipeline.display.compose import compose, shown_check, shown_shape
-from clesr.pipeline.display.facts import GRAY, RED, WHITE, facts, recording_fact
+from clesr.pipeline.display.facts import AMBER, GRAY, RED, WHITE, Fact, facts, recording_fact
 from clesr.pipeline.display.layout import Box, Layout, lay_out, panes, parted
 from clesr.pipeline.display.overlay import Canvas, Scale
 from clesr.pipeline.display.text import Colour, Pen, fitting, width
@@ -22,6 +22,7 @@ from clesr.pipeline.sinks.window.scene import Drawn, Scene
 from clesr.pipeline.sinks.window.strips import Groups, plan, write_facts
 from clesr.pipeline.status import is_old
 
+UNRECORDED = Fact("recording", "NOT RECORDED", AMBER, plain=True)  # beside one that is
 BACKGROUND = 24  # gray beside the image
 SMALLEST = 24  # pixels of a window's side that anything can be seen on
 REDUCED = 1.5  # times smaller from which on all pixels of the image count; it takes eight times as long
@@ -136,9 +137,9 @@ def _say(
 ) -> Box | None:
     """Everything that is said in ``clear``, from the top and from the bottom; where the alarm stands."""
     top, alarm = clear.top + banner_edge(size), None
-    recording = recording_fact(scene.status)
-    if scene.view.hud == "off" and recording is not None:
-        top = banners.show_recording(pen, recording.value, clear, top, size)
+    recording = UNRECORDED if scene.unrecorded else recording_fact(scene.status)
+    if recording is not None and (scene.unrecorded or scene.view.hud == "off"):
+        top = banners.show_recording(pen, recording, clear, top, size)
     if scene.status.alarm:
         alarm = banners.show_alarm(pen, scene.status.alarm, _how(scene), clear, top, size)
         top = alarm.top + alarm.height + size // 2

@@ -21,7 +21,8 @@ class Scene:
     """``result`` is the newest image, or the frozen one, which is ``age_ns`` old. ``aspect`` is the width of a pixel of
     the image over its height. ``actions`` are what `Controls.describe` tells. ``dragged`` is the part of the image that
     the mouse is marking: left, top, right and bottom, as shares. ``map`` (H, W) uint8 is the map of the frames so far,
-    None where it is not to be seen. ``time_ns`` is when all this was so; None where it stays so."""
+    None where it is not to be seen. ``unrecorded`` where another stream of the run is recorded, and this one not.
+    ``time_ns`` is when all this was so; None where it stays so."""
 
     result: Result | None
     status: Status
@@ -31,6 +32,7 @@ class Scene:
     actions: tuple[Mapping[str, Any], ...] = ()
     dragged: Shares | None = None
     map: Pixels | None = None
+    unrecorded: bool = False
     time_ns: int | None = None
 
     def at(self, now_ns: int) -> Scene:

@@ -26,6 +26,7 @@ from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import Status, is_old
 
 ACKNOWLEDGE, RECORD = "acknowledge", "record"
+OF_AN_IMAGE = ("freeze", "note", "still")  # actions on the frame whose number they are given
 BY = "window"  # who presses the keys
 QUIT_KEYS = ("q", "esc")
 REDRAW_NS = 100_000_000  # between two drawings while nothing changes: the age does
@@ -66,7 +67,7 @@ class DisplayWindow:
         self._controls: Controls[Any] | None = None
         self._view = ViewState(overlay=options.overlay is not None)
         self._aspect, self._clock = float(options.pixel_aspect), clock
-        self._keyboard = place.keyboard
+        self._keyboard, self._index = place.keyboard, place.index
         self._newest: Result | None = None
         self._fresh = self._closed = False
         self._drawing: bool | None = None  # whether what is being drawn is new; None: nothing is being drawn
@@ -78,6 +79,7 @@ class DisplayWindow:
         self._layout: Layout | None = None
         self._alarm: Box | None = None
         self._alarm_shown, self._recording_shown = "", False
+        self._number_shown: int | None = None
         self._mouse = Mouse(self._act)
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
         self._progress = Progress(lambda: self._process.used_s)
@@ -119,6 +121,7 @@ class DisplayWindow:
 
     def refresh(self, status: Status) -> bool:
         self._listen()
+        (self._keyboard.recorded.add if status.recording else self._keyboard.recorded.discard)(self._index)
         if self._closed:
             return False
         now = self._clock.now_ns()
@@ -136,6 +139,7 @@ class DisplayWindow:
                 if self._drawing is not None and self._process.answers_within(CLOSE_S / 2):
                     self._listen()
             self._process.end()
+        self._keyboard.recorded.discard(self._index)
         return f"window: {self.shown} results shown"
 
     def _is_new(self, status: Status) -> bool:
@@ -165,7 +169,10 @@ class DisplayWindow:
             self._said, view = "", replace(view, said="")
         actions = tuple(controls.describe()) if controls is not None and (view.help or status.alarm) else ()
         marked, joined = self._mouse.marked, self._map(view, now)
-        self._sent = Scene(result, status, view, age_ns, self._aspect, actions, marked, joined, now)
+        unrecorded = bool(self._keyboard.recorded) and not status.recording
+        self._sent = Scene(
+            result, status, view, age_ns, self._aspect, actions, marked, joined, unrecorded, now
+        )
         if not self._process.show(self._sent):
             self._listen()  # its last word may be that the user has closed the window
         self._drawing, self._sent_ns = self._fresh and not view.frozen, now
@@ -206,6 +213,7 @@ class DisplayWindow:
         if self._sent is not None:
             self._alarm_shown = self._sent.status.alarm if alarm else ""
             self._recording_shown = self._sent.status.recording
+            self._number_shown = self._sent.result.frame.number if self._sent.result is not None else None
         self.shown += bool(self._drawing)
         self._drawing = None
         self._pace.drew(said["took_s"])
@@ -217,7 +225,8 @@ class DisplayWindow:
         return controls is not None and name is not None and controls.actions[name].repeats
 
     def _press(self, key: str) -> None:
-        """What the user wants by ``key``: a recording ends where one was seen, and else begins."""
+        """What the user wants by ``key``: a recording ends where one was seen, and else begins; the image that was seen
+        is held, written, or what a note is of."""
         controls = self._controls
         if controls is None:
             if key.lower() in QUIT_KEYS:
@@ -231,8 +240,16 @@ class DisplayWindow:
         if name == ACKNOWLEDGE:
             self._act(ACKNOWLEDGE)
         else:
-            seen = {"to": "stop" if self._recording_shown else "start"} if name == RECORD else {}
-            controls.press(key, seen, by=BY)
+            controls.press(key, self._meant(controls, name), by=BY)
+
+    def _meant(self, controls: Controls[Any], name: str | None) -> dict[str, object]:
+        """The arguments of the action ``name`` that what was seen tells."""
+        if name == RECORD:
+            return {"to": "stop" if self._recording_shown else "start"}
+        if name not in OF_AN_IMAGE or self._number_shown is None:
+            return {}
+        takes = any(argument.name == "number" for argument in controls.actions[name].arguments)
+        return {"number": self._number_shown} if takes else {}
 
     def _escape(self, controls: Controls[Any]) -> str:
         """Leave what covers the image, the question first; else the key that Esc stands for."""

@@ -20,7 +20,6 @@ PATIENCE = 100  # messages in a row without a frame, after which a peer is heard
 REST_NS = 10_000_000
 _FORGIVEN = 1 << 16  # bytes of cost that heartbeats under encryption may leave behind
 _SEALED = 33  # bytes by which encryption makes a part longer
-_KEPT_PARTS = 4  # of a message; one with so many is refused anyway
 
 
 class Peer:
@@ -78,23 +77,21 @@ class Peer:
             self.rests_until_ns = now + REST_NS
 
     def take(self) -> list[zmq.Frame] | None:
-        """The first parts of the next message; None without one. Raises Refused where it has too many."""
+        """The parts of the next message; None without one. Raises Refused where it has too many."""
         parts: list[zmq.Frame] = []
-        count, size = 0, 0
+        size = 0
         while True:
             try:
                 part = self.messages.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return None
-            count += 1
             size += len(part) + PART_COST
-            if len(parts) < _KEPT_PARTS:
-                parts.append(part)
+            parts.append(part)
             if not part.more:
                 break
-            if count == MOST_PARTS:
+            if len(parts) == MOST_PARTS:
                 raise Refused(f"a message of more than {MOST_PARTS} parts")
-        sealed = _SEALED * count if self.messages.get(zmq.MECHANISM) == zmq.CURVE else 0
+        sealed = _SEALED * len(parts) if self.messages.get(zmq.MECHANISM) == zmq.CURVE else 0
         self.cost = max(0, self.cost - size - sealed)
         self.cost = 0 if self.cost <= _FORGIVEN else self.cost
         return parts

@@ -1,4 +1,4 @@
-"""All peers of a ZeroMQ source, so that what ZeroMQ keeps of them together is bounded."""
+"""All peers of a ZeroMQ source or of the control socket, so that what ZeroMQ keeps of them together is bounded."""
 
 from __future__ import annotations
 
@@ -56,9 +56,11 @@ class PeerPool:
         if listen:
             self._listener, self._named = _listening(endpoint)
 
-    def wait(self, give: Callable[[Parts, Peer], bool], refuse: Callable[[str], None]) -> None:
-        """Pass on what comes, for NAP_MS at most: ``give`` gets each message and its peer, and says whether it held a
-        frame; ``refuse`` gets why a connection was ended."""
+    def wait(
+        self, give: Callable[[Parts, Peer], bool], refuse: Callable[[str], None], nap_ms: int = NAP_MS
+    ) -> None:
+        """Pass on what comes, for ``nap_ms`` at most: ``give`` gets each message and its peer, and says whether it was
+        one that was waited for; ``refuse`` gets why a connection was ended."""
         now = SYSTEM.now_ns()
         if self._listener is None and not self._peers and now >= self._next_dial:
             self._dial()
@@ -68,7 +70,7 @@ class PeerPool:
             peer.interests(poller, forward=peer in allowed, now=now)
         if self._listener is not None:
             poller.register(self._listener, zmq.POLLIN)
-        poller.poll(NAP_MS)
+        poller.poll(nap_ms)
         if self._listener is not None:
             self._accept()
         now = SYSTEM.now_ns()

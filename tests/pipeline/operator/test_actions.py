@@ -24,6 +24,7 @@ from operated import PATIENCE_S, Stage, on_stage
 from support import FakeEngine, ScriptedSource, until
 
 from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.pipeline import stats
 from clesr.pipeline.cores import flat_field
 from clesr.pipeline.cores.calibration import load_cores
 from clesr.pipeline.display import facts
@@ -404,8 +405,8 @@ def test_a_still_and_a_note_are_of_the_moment_at_which_they_were_asked_for(tmp_p
     looked = {name: threading.Event() for name in ("still", "note")}
     told: dict[str, Any] = {}
 
-    def telling(name: str, look: Any, operator: Operator) -> Any:
-        found = look(operator)
+    def telling(name: str, look: Any, operator: Operator, **arguments: Any) -> Any:
+        found = look(operator, **arguments)
         looked[name].set()
         return found
 
@@ -434,6 +435,37 @@ def test_a_still_and_a_note_are_of_the_moment_at_which_they_were_asked_for(tmp_p
     (note,) = read_session(tmp_path / "s").notes()
     assert note.number == held.frame.number
     assert note.time_ns <= before_ns
+
+
+@WAYS
+def test_the_image_that_was_seen_is_meant_by_its_number(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer ones have come since, which nobody has seen."""
+    monkeypatch.setattr(stats, "RECENT_NS", PATIENCE_S * 1e9)  # on any machine
+    with on_stage(tmp_path) as stage:
+        operator = stage.operator
+        stage.call("registry", "record", {})
+        stage.more_frames()
+        seen = operator.look()
+        stage.more_frames()
+        number = seen.frame.number
+        assert stage.call(way, "freeze", {"number": number})["number"] == number
+        assert operator.controls.shown is seen
+        stage.call(way, "freeze", {"number": number})
+        assert operator.controls.shown is None
+        told = stage.call(way, "still", {"number": number})
+        stage.call(way, "note", {"number": number})
+        assert told["number"] == number
+        written = cv2.imread(told["files"][1], cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(np.asarray(written), seen.image.astype(np.uint16) * 257)
+        for name in ("still", "note", "freeze"):
+            said = stage.call(way, name, {"number": 10**9})["said"]
+            assert said.startswith("frame 1000000000 is no longer kept, this is frame ")
+    numbers = [note.number for note in read_session(tmp_path / "s").notes()]
+    assert numbers[0] == number
+    assert numbers[1] is not None
+    assert number < numbers[1] < 10**9
 
 
 def test_a_map_that_has_not_begun_is_not_said_to_be_written(own_stage: Stage) -> None:
@@ -670,6 +702,22 @@ def test_a_still_goes_to_dicom_on_wish(stage: Stage, monkeypatch: pytest.MonkeyP
     assert np.array_equal(objects["raw"].pixel_array, held.frame.image)
     assert np.array_equal(objects["sr"].pixel_array, held.image)
     assert objects["raw"].StudyInstanceUID == objects["sr"].StudyInstanceUID
+
+
+def test_a_dicom_that_fails_leaves_the_still_whole(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> list[Path]:
+        raise ClesrError("the disk is full")
+
+    monkeypatch.setattr(stage.operator, "write_dicom", fail)
+    monkeypatch.setattr(stage.operator, "folder", tmp_path)
+    with pytest.raises(ClesrError, match="are written, but no DICOM: the disk is full"):
+        stage.call("registry", "still", {"dicom": True})
+    (stated,) = tmp_path.glob("*.json")
+    files = {each["file"] for each in json.loads(stated.read_text())["files"].values()}
+    assert len(files) == 3
+    assert files | {stated.name} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_keys_of_the_settings_take_the_place_of_others(tmp_path: Path) -> None:

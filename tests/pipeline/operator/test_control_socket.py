@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +95,7 @@ def test_any_bytes_are_answered(request_: bytes) -> None:
 
 def test_a_request_in_parts_is_one(stage: Stage) -> None:
     assert sent(stage, b'{"act', b'ions": true}')["ok"]
+    assert sent(stage, *[bytes([each]) for each in b'{"actions": true}'])["ok"]
 
 
 def test_actions_and_status_are_told(stage: Stage) -> None:
@@ -110,6 +115,39 @@ def test_who_sends_too_much_is_cut_off_and_others_are_answered(stage: Stage) -> 
         greedy.send(b"x" * (REFUSED_BYTES + 1))
         assert sent(stage, b'{"status": true}')["ok"]
         assert not greedy.poll(100)
+
+
+ENDLESS = 256 << 20  # bytes
+GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 3) + b"REQ"
+
+
+def _resident() -> int:
+    """Bytes of memory that this process takes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("size", [REFUSED_BYTES, MOST_BYTES, 100])
+def test_a_message_that_never_ends_takes_no_memory(size: int, tmp_path: Path) -> None:
+    """ZeroMQ keeps its parts, however many, until the last has come."""
+    made = ControlSocket(f"zmq+ipc://{tmp_path}/s")
+    made.serve({"live": (Controls(None, ()), lambda: pytest.fail("no status was asked for"))})
+    part, sent_bytes = struct.pack(">BQ", 3, size) + bytes(size), 0  # long, and more to come
+    try:
+        with socket.socket(socket.AF_UNIX) as endless:
+            endless.settimeout(30)
+            endless.connect(f"{tmp_path}/s")
+            endless.sendall(GREETING + b"\x04" + bytes([len(READY)]) + READY)
+            before = _resident()
+            with suppress(BrokenPipeError, ConnectionResetError):
+                while sent_bytes < ENDLESS:
+                    endless.sendall(part)
+                    sent_bytes += size
+            assert sent_bytes < ENDLESS, "its connection was ended"
+            assert _resident() - before < 24 << 20
+        assert ask(f"zmq+ipc://{tmp_path}/s", {"actions": True}, 30)["ok"]
+    finally:
+        made.close()
 
 
 def test_who_asks_and_vanishes_holds_up_nobody(stage: Stage) -> None:

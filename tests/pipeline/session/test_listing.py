@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from session_runs import frames, noise, record
 
+from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.session.verify import verify
@@ -113,3 +116,41 @@ def test_what_its_listener_raises_ends_a_certificate(folder: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         SessionListing(folder).certificate("old", stop)
+
+
+def _readers() -> list[int]:
+    """The processes that decode a session for this one."""
+    threads = Path("/proc/self/task").iterdir()
+    children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+    return [int(pid) for pid in children if b"session.reading" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_sessions_are_decoded_by_a_process_that_takes_nothing_from_others(folder: Path) -> None:
+    with closing(SessionListing(folder).images("old", "sr")) as images:
+        assert next(images)[2]["number"] == 0
+        (reader,) = _readers()
+        tasks = [int(name) for name in os.listdir(f"/proc/{reader}/task")]
+        ours = os.getsid(0)
+        assert {os.sched_getscheduler(task) for task in tasks} == {os.SCHED_IDLE}
+        assert os.getsid(reader) == ours, "in another its priority would count for nothing"
+    assert not _readers()
+
+
+def test_a_certificate_that_is_given_up_leaves_no_process(folder: Path) -> None:
+    def give_up(_images: int) -> None:
+        (reader,) = _readers()
+        assert os.sched_getscheduler(reader) == os.SCHED_IDLE
+        raise ClesrError("nobody waits")
+
+    with pytest.raises(ClesrError, match="nobody waits"):
+        SessionListing(folder).certificate("old", give_up)
+    assert not _readers()
+
+
+def test_a_reader_that_dies_is_a_line(folder: Path) -> None:
+    with closing(SessionListing(folder).images("old", "raw")) as images:
+        next(images)
+        for reader in _readers():
+            os.kill(reader, signal.SIGKILL)
+        with pytest.raises(SessionError, match="has died; try again"):
+            list(images)

@@ -1,6 +1,6 @@
 // The page: a tile for each stream, one of which has the controls.
 
-import { Controls, keyText, showHelp } from "./controls.js";
+import { Controls, asked, keyText, showHelp } from "./controls.js";
 import { figuresOf, fill } from "./hud.js";
 import { Plots } from "./plots.js";
 import { Sessions, replayButtons } from "./sessions.js";
@@ -8,6 +8,7 @@ import { Tile } from "./tile.js";
 
 const TICK_MS = 100; // between two looks at what time alone changes
 const KEYS = { " ": "space", Escape: "esc", PageUp: "page-up", PageDown: "page-down" };
+const PRESSED = "button, a, summary, [type=checkbox]"; // what space or Enter presses where it has the focus
 const find = (id) => document.getElementById(id);
 
 let chosen = null;
@@ -20,8 +21,9 @@ const plots = new Plots(find("plots"));
 const sessions = new Sessions(find("sessions"), startReplay);
 const page = {
   choose,
+  others: (tile) => tiles.filter((each) => each !== tile),
   over: closeReplay,
-  alarmed: () => ["help", "sure"].forEach((id) => find(id).open && find(id).close()),
+  alarmed: () => find("help").open && find("help").close(),
   listed: (titles) => titles.join("\n") !== listed.join("\n") && location.reload(), // one more, or the run is another
   renewed: (tile) => tile === chosen && showChosen(),
   seen: (tile) => tile === chosen && controls.update(tile.present),
@@ -30,28 +32,48 @@ const page = {
 
 /** Do an action of the chosen stream, or of this page. */
 async function act(action, values) {
-  const [only, ...more] = action.arguments;
+  const [only, ...more] = asked(action);
   const choice = only && !more.length && only.name in values && (only.choices.length || ["int", "float"].includes(only.kind));
   if (action.name === "help") toggleHelp();
   else if (action.name === "full-screen") toggleFullScreen();
-  else if (action.name === "quit") askToQuit(action, values);
+  else if (action.name === "quit") askToQuit();
   else if (choice) await chosen.push(action.name, Object.values(values)); // a slider or a list: its newest value counts
   else await chosen.call(action.name, values);
 }
 
-function askToQuit(action, values) {
+/** The streams that are recorded, with the seconds of each recording so far. */
+const recordings = () => new Map(tiles.filter((tile) => tile.status?.recording && !tile.ended).map((tile) => [tile, tile.status.recording_s ?? 0]));
+
+function askToQuit() {
   const all = tiles.length > 1 ? `, all ${tiles.length} streams,` : "";
-  const count = tiles.filter((tile) => tile.status?.recording && !tile.ended).length;
-  const words = ["", " A recording is running; it will be closed."][count] ?? ` ${count} recordings are running; they will be closed.`;
-  find("sure-text").textContent = `End the run${all} for everybody who looks at it?${words}`;
+  const named = recordings();
+  const words = ["", " A recording is running; it will be closed."][named.size] ?? ` ${named.size} recordings are running; they will be closed.`;
+  ask(`End the run${all} for everybody who looks at it?${words}`, () => {
+    const now = [...recordings()];
+    quit(now.length > 0 && now.every(([tile, seconds]) => seconds >= named.get(tile))); // of those that were named, and no other
+  });
+}
+
+/** End the run. Without being `sure` the server asks where something is recorded, and knows its own question. */
+async function quit(sure) {
+  const answer = await chosen.call("quit", sure ? { sure } : {});
+  if (answer.asking) ask(answer.asking, () => quit(false));
+}
+
+/** Ask `words`, and do `yes` where that is the answer. */
+function ask(words, yes) {
   const dialog = find("sure");
-  dialog.onclose = async () => {
-    if (dialog.returnValue !== "yes") return;
-    const sure = action.arguments.some((each) => each.name === "sure");
-    await chosen.call("quit", sure ? { ...values, sure: true } : values);
-  };
+  find("sure-text").textContent = words;
+  dialog.onclose = () => dialog.returnValue === "yes" && yes();
   dialog.returnValue = "no";
+  tellAlarms();
   dialog.showModal();
+}
+
+/** What the question covers, said in it. */
+function tellAlarms() {
+  const dead = (tile) => (tile.root.dataset.state === "dead" ? tile.stage.canvas.ariaLabel : "");
+  fill(find("sure-alarm"), tiles.flatMap((tile) => [tile.alarm, dead(tile)]).filter(Boolean).map((words) => ["", words, "bad"]), "p");
 }
 
 /** The help, beside which all goes on. */
@@ -104,7 +126,7 @@ function startReplay(name) {
   tile.buttons = replayButtons((action, values) => tile.call(action, values), closeReplay);
   tile.root.append(tile.buttons.root);
   arrange(tiles.length > 1 ? null : 0);
-  tile.buttons.root.querySelector("button").focus();
+  if (!pointed) tile.buttons.root.querySelector("button").focus();
 }
 
 function closeReplay() {
@@ -139,7 +161,7 @@ find("tabs").onkeydown = (event) => {
 /** Whether what has the focus needs `key` for itself. */
 function isOwn(key, here) {
   if (here.closest("input:not([type=checkbox], [type=range]), textarea")) return true;
-  if (key === " " || key === "Enter") return Boolean(here.closest("button, a, summary, select, [type=checkbox]"));
+  if (key === " " || key === "Enter") return Boolean(here.closest(`${PRESSED}, select`));
   return /^(Arrow|Page|Home$|End$)/.test(key) && Boolean(here.closest("select, [type=range]"));
 }
 
@@ -157,13 +179,16 @@ document.addEventListener("keydown", (event) => {
   if (event.repeat && !action?.repeats) return; // a key that is held must not answer its own question
   if (!action) toggleHelp();
   else if (action.arguments.some((each) => each.required)) find(`do-${action.name}`)?.focus();
-  else act(action, {});
+  else act(action, controls.ticked(action));
 });
 
 let pointed = false; // whether a pointer did what was done last
 document.addEventListener("pointerdown", () => (pointed = true), true);
 document.addEventListener("keydown", () => (pointed = false), true);
 document.addEventListener("change", ({ target }) => pointed && target.matches("select") && target.blur()); // so that space is an action again
+for (const kind of ["pointerup", "click"]) {
+  document.addEventListener(kind, () => pointed && document.activeElement.matches(PRESSED) && document.activeElement.blur(), true); // of a touch the focus comes between the two
+}
 
 find("help-button").onclick = toggleHelp;
 find("quality").onchange = (event) => {
@@ -194,6 +219,7 @@ async function begin() {
   setInterval(() => {
     for (const tile of [...tiles, replaying].filter(Boolean)) tile.tick();
     place();
+    if (find("sure").open) tellAlarms();
     if (chosen) plots.draw(chosen.points);
   }, TICK_MS);
 }

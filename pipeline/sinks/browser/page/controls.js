@@ -3,7 +3,15 @@
 const FIELDS = { fidelity: "overlay", freeze: "frozen" }; // what of the view an action changes, where named otherwise
 
 const WIDEST = 1000; // range of a slider; what may be more is typed
+// Arguments that the page knows by itself, of what was seen.
+const MEANT = { acknowledge: ["alarm"], freeze: ["number"], note: ["number"], quit: ["sure"], record: ["to"], still: ["number"] };
 const RANGES = { wipe: [0, 1], zoom: [1, 16] }; // what the view may be, where an argument may also be less: "the next"
+
+/** The arguments of `action` for which the page has fields. */
+export const asked = (action) => action.arguments.filter(({ name }) => !MEANT[action.name]?.includes(name));
+
+/** Whether `action` takes the argument `name`, and the page fills it. */
+export const meant = (action, name) => action?.arguments.some((each) => each.name === name) && MEANT[action.name]?.includes(name);
 
 export const spoken = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("-", " ");
 export const keyText = (key) => (key.length === 1 ? key : key[0].toUpperCase() + key.slice(1));
@@ -36,6 +44,13 @@ function cannot(row, missing) {
   }
 }
 
+/** Why actions cannot be used, for those who touch them: they see no title. */
+function reasons(actions) {
+  const missing = new Map();
+  for (const action of actions) if (action.missing) missing.set(action.missing, [...(missing.get(action.missing) ?? []), spoken(action.name)]);
+  return [...missing].map(([words, names]) => element("p", { className: "why", textContent: `${names.join(", ")}: ${words}` }));
+}
+
 export class Controls {
   /** `act(action, values)` does an action with `{argument: value}`. */
   constructor(root, act) {
@@ -55,10 +70,17 @@ export class Controls {
       const narrow = rows.filter((row) => row.tagName === "BUTTON"); // first, two in a row
       const wide = rows.filter((row) => row.tagName !== "BUTTON");
       rows.forEach((row, index) => cannot(row, members[index].missing));
-      return element("section", {}, element("h2", { textContent: group }), ...narrow, ...wide);
+      return element("section", {}, element("h2", { textContent: group }), ...narrow, ...wide, ...reasons(members));
     });
     if (!groups.length) groups.push(element("p", { className: "note", textContent: "The stream is being opened." }));
     this.root.replaceChildren(...groups);
+  }
+
+  /** What is ticked for `action`, which counts for its key, too: what is typed does not. */
+  ticked(action) {
+    const boxes = asked(action).filter(({ kind }) => kind === "bool");
+    const given = boxes.map((argument) => [argument.name, valueOf(argument, this.root.querySelector(`#do-${action.name}-${argument.name}`))]);
+    return Object.fromEntries(given.filter(([, value]) => value !== undefined));
   }
 
   /** `told` has the present values of what actions change, by their names. */
@@ -67,19 +89,19 @@ export class Controls {
   }
 
   row(action) {
-    const [only, ...more] = action.arguments;
-    if (!only || only.name === "sure") return this.button(action); // which answers a question
+    const [only, ...more] = asked(action);
+    if (!only) return this.button(action);
     if (!more.length && only.choices.length) return this.select(action, only);
     const bounded = only.minimum !== null && only.maximum !== null && only.maximum - only.minimum <= WIDEST;
     if (!more.length && only.kind !== "str" && bounded) return this.slider(action, only);
-    return this.form(action, !more.length && only.kind === "str");
+    return this.form(action);
   }
 
   /** A label in front of `field`; a button where the action can do without a value. */
   labelled(action, field, ...more) {
     const id = `do-${action.name}`;
     field.title = action.help;
-    if (!action.arguments[0].required) {
+    if (!asked(action)[0].required) {
       field.ariaLabel = spoken(action.name);
       field.id = `${id}-value`;
       return element("div", { className: "row" }, this.button(action), field, ...more);
@@ -140,16 +162,19 @@ export class Controls {
     return this.labelled(action, made, output);
   }
 
-  /** Fields for the arguments of an action; they are folded away where it can do without, unless it is one text. */
-  form(action, single = false) {
-    const fields = action.arguments.map((argument) => [argument, this.field(action, argument)]);
+  /** Fields for the arguments of an action; they are folded away where it can do without, unless it is one text that is
+   *  never empty. */
+  form(action) {
+    const given = asked(action);
+    const single = given.length === 1 && given[0].kind === "str" && given[0].default !== "";
+    const fields = given.map((argument) => [argument, this.field(action, argument)]);
     const submit = element("button", { title: action.help, id: `do-${action.name}` });
     submit.append(spoken(action.name), ...this.key(action));
     const inputs = element("div", { className: "fields" });
     for (const [argument, field] of fields) {
       inputs.append(element("label", { htmlFor: field.id, textContent: spoken(argument.name), title: argument.help }), field);
     }
-    const optional = !single && action.arguments.every((argument) => !argument.required);
+    const optional = !single && given.every((argument) => !argument.required);
     const more = element("details", {}, element("summary", { textContent: `${spoken(action.name)}: options` }), inputs);
     const form = element("form", { className: optional ? "optional" : "" }, submit, optional ? more : inputs);
     form.onsubmit = (event) => {
@@ -219,7 +244,7 @@ export function showHelp(root, actions) {
   const pointer = element("section", {}, element("h3", { textContent: "Pointer" }), element("p", {
     textContent:
       "Drag the edge of a wipe. Wheel or two fingers zoom, drag pans, double click shows all. " +
-      "Shift and drag marks a region.",
+      "Shift and drag marks a region, Shift and a click takes it away.",
   }));
   root.replaceChildren(...groups, pointer);
 }

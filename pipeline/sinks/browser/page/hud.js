@@ -70,6 +70,8 @@ function lookOf({ header, view }) {
   return found;
 }
 
+const recOf = ({ recording_s: seconds }) => ["", `REC ${seconds == null ? "" : clock(seconds)}`.trim(), "chip rec"];
+
 /** The figures of the bar: `[label, text, class]`. */
 export function figuresOf(stream) {
   const { status, header } = stream;
@@ -77,7 +79,7 @@ export function figuresOf(stream) {
   const found = [["", state.word, `chip ${state.kind}`]];
   if (!told(stream)) return ageOf(stream) === null ? found : [...found, ["age", ageText(ageOf(stream)), "bad"]];
   if (status?.recording) {
-    found.push(["", `REC ${status.recording_s == null ? "" : clock(status.recording_s)}`.trim(), "chip rec"]);
+    found.push(recOf(status));
     if (status.disk_minutes != null) {
       const left = status.disk_minutes;
       const words = left < 120 ? `${Math.floor(left)} min` : `${Math.floor(left / 60)} h`;
@@ -88,6 +90,14 @@ export function figuresOf(stream) {
   if (ageOf(stream) !== null) found.push(["age", ageText(ageOf(stream)), state.stale ? "bad" : ageOf(stream) > OLD_MS ? "warn" : ""]);
   if (header?.worst_tile) found.push(["", "BELOW LIMIT", "warn"]);
   return [...found, ...lookOf(stream)];
+}
+
+/** That a stream is recorded, where there are `others`, or that it is not, where one of them is. */
+export function recordingOf(stream, others) {
+  if (stream.replay || !others.length || !told(stream) || !stream.status) return [];
+  if (stream.status.recording) return [recOf(stream.status)];
+  const beside = others.some((each) => told(each) && each.status?.recording);
+  return beside ? [["", "NOT RECORDED", "chip warning"]] : [];
 }
 
 /** What stands over or beside the image: rows of `[label, text, class]`. */

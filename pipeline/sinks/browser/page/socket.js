@@ -1,9 +1,11 @@
 // A socket that comes back by itself, and what goes through it.
 
 const SILENT_MS = 1500; // without a word, after which the connection counts as cut
-const OPENING_MS = [1500, 4000, 12_000]; // for a connection to open, in turns: a slow network takes long, a new try helps a lost one
+const OPENING_MS = 1200; // for a connection to open: a new try helps a lost one
+const LONG_MS = 12_000; // for each fourth, since a slow network takes long
+const LONG_EACH = 4;
 const ASLEEP_MS = 1000; // by which the clocks come apart only where the computer slept, or its time was set
-const AGAIN_MS = [100, 300, 500]; // before each new try; the last for all that follow
+const AGAIN_MS = [100, 300]; // before each new try; the last for all that follow
 const ENDED_MS = 3000; // before each, once the run has ended: it may begin anew
 const ASKED = 3; // tries, after which and after as many more again the server is asked why
 const UNAUTHORISED = 401;
@@ -88,7 +90,9 @@ export class Link {
   look() {
     const { slept } = this;
     this.apart = clocksApart();
-    const patience = this.open ? SILENT_MS : OPENING_MS[this.tries % OPENING_MS.length];
+    const long = this.tries > 0 && this.tries % LONG_EACH === 0;
+    const patience = this.open ? SILENT_MS : long ? LONG_MS : OPENING_MS;
+    if (this.lasting && this.socket && !this.open && long) this.probe(this.socket);
     if (this.lasting && this.socket && (slept || performance.now() - this.heard > patience)) this.lost();
     else this.tellTime();
   }
@@ -98,7 +102,16 @@ export class Link {
     this.send({ now: performance.now() });
   }
 
-  lost() {
+  /** Whether the server answers at once, while `socket` may take long: then it is the one that is lost. */
+  async probe(socket) {
+    if (this.probing) return;
+    this.probing = true;
+    const answered = await fetch("/streams", { cache: "no-store", signal: AbortSignal.timeout(OPENING_MS) }).catch(() => null);
+    this.probing = false;
+    if (answered && socket === this.socket && !this.open) this.lost(0);
+  }
+
+  lost(pause = AGAIN_MS[Math.min(this.tries, 1)]) {
     const socket = this.socket;
     this.socket = null;
     this.open = false;
@@ -111,8 +124,7 @@ export class Link {
       return;
     }
     this.heard = performance.now();
-    const pause_ms = this.over ? ENDED_MS : AGAIN_MS[Math.min(this.tries, 2)];
-    setTimeout(() => this.socket === null && this.lasting && this.connect(), pause_ms);
+    setTimeout(() => this.socket === null && this.lasting && this.connect(), this.over ? ENDED_MS : pause);
     this.tries += 1;
     if (this.tries % ASKED === 0) this.ask();
   }

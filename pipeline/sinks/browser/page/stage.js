@@ -2,6 +2,7 @@
 // on the picture follows its own header: the view may be ahead of it.
 
 const EDGE_PX = 24; // around the edge of a wipe, where it can be taken
+const SMALLEST_PX = 5; // of a drag that marks a region
 const MOST_ZOOM = 16;
 const SR = "SR";
 const NAMES = {
@@ -186,7 +187,8 @@ export class Stage {
     return [...corner, sr[1] / scale, sr[0] / scale];
   }
 
-  markRegion(at, region = this.drag?.region ?? this.view?.region) {
+  markRegion(at) {
+    const region = this.drag?.region ?? this.view?.region;
     const seen = this.captured;
     this.marked.hidden = !region || !seen;
     if (this.marked.hidden) return;
@@ -228,7 +230,7 @@ export class Stage {
     const [x, y] = this.share(event);
     const near = this.drawn.mode === "wipe" && Math.abs(x - this.drawn.wipe) * this.place().w < EDGE_PX;
     if (this.pointers.size === 2) this.drag = { kind: "pinch", apart: this.apart(), zoom: this.view.zoom };
-    else if (event.button === 2 || event.shiftKey) this.drag = { kind: "region", x, y };
+    else if (event.button === 2 || event.shiftKey) this.drag = { kind: "region", x, y, from: event };
     else if (near) this.drag = { kind: "wipe" };
     else if (this.view.zoom > 1) this.drag = { kind: "pan", from: event, centre: this.middle() };
     else this.drag = null;
@@ -253,11 +255,17 @@ export class Stage {
       const { clientX, clientY } = this.drag.from;
       this.act("centre", clamp(cx - (event.clientX - clientX) / at.w), clamp(cy - (event.clientY - clientY) / at.h));
     }
-    if (kind === "region") this.markRegion(this.place(), (this.drag.region = this.regionTo(x, y)));
+    if (kind === "region") {
+      const { clientX, clientY } = this.drag.from;
+      const far = Math.max(Math.abs(event.clientX - clientX), Math.abs(event.clientY - clientY)) >= SMALLEST_PX;
+      this.drag.region = far ? this.regionTo(x, y) : undefined;
+      this.markRegion(this.place());
+    }
   }
 
   pointerup(event) {
     if (this.drag?.region) this.act("region", ...this.drag.region);
+    else if (this.drag?.kind === "region" && this.view?.region) this.act("region", 0, 0, 0, 0); // a click takes it away
     this.pointers.delete(event.pointerId);
     this.drag = null;
   }

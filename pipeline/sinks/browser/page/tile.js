@@ -1,6 +1,7 @@
 // A tile of the page: the picture of a stream or of a replay, with all that is said over it.
 
-import { ageOf, ageText, fill, hudOf, stateOf } from "./hud.js";
+import { meant } from "./controls.js";
+import { ageOf, ageText, fill, hudOf, recordingOf, stateOf } from "./hud.js";
 import { keep } from "./plots.js";
 import { Link } from "./socket.js";
 import { Stage } from "./stage.js";
@@ -10,8 +11,8 @@ const find = (id) => document.getElementById(id);
 
 /** A tile with a picture: a live stream, or the replay of a session. */
 export class Tile {
-  /** `page` has `choose(tile)`, `over(tile)` for a replay that ends, `alarmed()` for what must be seen now, and is told
-   *  which streams are `listed`, and when a tile is `renewed`, what it tells `seen`, or it `ticked`. */
+  /** `page` has `choose(tile)`, the `others(tile)`, `over(tile)` for a replay that ends, `alarmed()` for what must be seen
+   *  now, and is told which streams are `listed`, and when a tile is `renewed`, what it tells `seen`, or it `ticked`. */
   constructor(address, page, replay) {
     this.page = page;
     this.root = find("stage").content.firstElementChild.cloneNode(true);
@@ -114,8 +115,11 @@ export class Tile {
       if (!this.alarm) return this.say("there is no alarm"), {};
       values = { alarm: this.alarm }; // what was seen, whatever came since
     }
-    if (name === "record" && !values.to && this.status) {
-      values = { ...values, to: this.status.recording ? "stop" : "start" }; // as it was seen, whoever was quicker
+    if (name === "record" && this.status) {
+      values = this.status.recording ? { to: "stop" } : { ...values, to: "start" }; // as it was seen, whoever was quicker
+    }
+    if (this.header && meant(this.actions.find((each) => each.name === name), "number")) {
+      values = { ...values, number: this.header.number };
     }
     const answer = await this.link.call(name, values);
     if (answer.error) this.say(answer.error, true);
@@ -157,6 +161,7 @@ export class Tile {
     const hud = this.view?.hud ?? "over";
     this.root.dataset.hud = this.replay ? "off" : hud;
     this.part("hud").replaceChildren(...hudRows(this.part("hud"), hudOf(this)));
+    fill(this.part("recording"), recordingOf(this, this.page.others(this)));
     const title = `${this.hello?.title ?? this.replay?.session ?? "stream"}: ${state.word}`;
     if (this.stage.canvas.ariaLabel !== title) {
       this.stage.canvas.ariaLabel = title;

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from browser_view import result_of, showing, status
@@ -227,6 +228,34 @@ def test_a_cut_socket_comes_back_within_two_seconds(page: Page, running: Running
     page.errors.clear()
 
 
+def test_after_a_silent_cut_it_is_back_two_seconds_after_the_network_is(
+    tab: Callable[[], Page], running: Running
+) -> None:
+    """What is tried meanwhile is never answered, nor refused."""
+    with slow_network(running.shown.sink.site.port) as network:
+        page = tab()
+        page.open(f"http://127.0.0.1:{network.port}")
+        page.wait(f"document.querySelector('#do-quit') && {LIVE}", 60)
+        for tries in (
+            1,
+            4,
+        ):  # at the worst of moments: when one has begun that is lost; the fourth may take long
+            page.run(
+                "(() => { const Plain = WebSocket; let left = "
+                f"{tries}; window.begun = new Promise((done) => {{ window.WebSocket = class extends Plain {{ "
+                "constructor(...a) { super(...a); left -= 1; if (!left) { window.WebSocket = Plain; "
+                "setTimeout(done, 100); } } }; }); })()"
+            )
+            network.cut = True
+            page.run("window.begun")
+            network.cut = False
+            begun = page.run("performance.now()")
+            page.wait(LIVE)
+            assert page.run("performance.now()") - begun < 2000
+        page.open("about:blank")
+    page.errors.clear()
+
+
 def test_a_page_of_an_earlier_run_says_that_it_has_no_access(tab: Callable[[], Page]) -> None:
     """The run was started anew, with another token; the page said for ever that it tries again."""
     page, said = tab(), "document.querySelector('.state').innerText"
@@ -317,6 +346,31 @@ def test_several_streams_stand_side_by_side_or_alone(tab: Callable[[], Page]) ->
         page.wait(f"{seen} === 1 && {pressed} === 'stream 1'")
         page.click("#streams button:nth-child(4)")
         assert page.run(seen) == 3
+        page.open("about:blank")
+
+
+def test_which_of_several_streams_is_recorded_is_seen_in_each(tab: Callable[[], Page]) -> None:
+    with showing(streams=2) as shown:
+        page = tab()
+        page.size(1280, 800)
+        page.open(shown.url)
+        other = shown.sink.site.channel(1)
+        assert other is not None
+        marks = "[...document.querySelectorAll('.stage .recording')].map((mark) => mark.innerText).join()"
+        page.wait(f"document.querySelectorAll('.stage').length === 2 && {marks} === ','")
+        shown.sink.refresh(status(recording=True, recording_s=187.0))
+        page.wait(f"{marks} === 'REC 03:07,NOT RECORDED'")
+        assert page.run(
+            "[...document.querySelectorAll('.stage .recording .chip')].every((mark) => mark.offsetParent)"
+        )
+        mark, state = page.run(
+            "['.recording', '.state'].map((each) => document.querySelectorAll(each)[1].getBoundingClientRect())"
+            ".map(({ top, bottom }) => [top, bottom])"
+        )
+        assert mark[1] > mark[0]
+        assert mark[1] <= state[0], "and covers no other word"
+        other.post("status", msgspec.to_builtins(status(recording=True, recording_s=5.0)) | {"outages": ""})
+        page.wait(f"{marks} === 'REC 03:07,REC 00:05'")
         page.open("about:blank")
 
 

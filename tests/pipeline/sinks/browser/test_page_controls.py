@@ -6,15 +6,17 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from browser_view import ACTIONS, noting
+from browser_view import ACTIONS, Subject, noting
 from chromium import Page
 from pages import Running
 from support import until
 
-from clesr.pipeline.controls import Action, Argument
+from clesr.engines.common.errors import ClesrError
+from clesr.pipeline.controls import Action, Argument, Controls
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +50,7 @@ def test_every_action_is_reached_by_the_mouse(page: Page, running: Running) -> N
         until(lambda name=action.name: bool(running.asked(name)))  # type: ignore[misc]
     assert running.asked("note") == [{"text": "a node"}]
     assert running.asked("region") == [{"x": 1, "y": 2, "width": 3, "height": 4}]
-    assert running.asked("quit") == [{"sure": True}]
+    assert running.asked("quit") == [{"sure": False}], "nothing is recorded that could be ended"
     page.click("#do-fail")
     page.wait("document.querySelector('.said').textContent.includes('it cannot be done')")
     page.click("#do-freeze")
@@ -127,6 +129,17 @@ def test_the_pointer_moves_the_wipe_zooms_and_marks(page: Page, running: Running
     page.drag((x + 0.25 * side, y + 0.5 * side), (x + 0.75 * side, y + 0.75 * side), shift=True)
     until(lambda: bool(running.asked("region")))
     assert running.asked("region")[-1] == {"x": 32, "y": 64, "width": 64, "height": 32}
+    before = len(running.asked("region"))
+    middle = (x + 0.5 * side, y + 0.7 * side)
+    page.drag(middle, (middle[0] + 3, middle[1] + 3), shift=True)  # a shaky click
+    page.press("b")
+    until(lambda: len(running.asked("scale-bar")) == 1)
+    assert len(running.asked("region")) == before, "marks nothing"
+    running.shown.subject.controls.change(region=(32, 64, 64, 32))
+    page.wait("!document.querySelector('.region').hidden")
+    page.drag(middle, (middle[0] + 3, middle[1] + 3), shift=True)
+    until(lambda: len(running.asked("region")) == before + 1)
+    assert running.asked("region")[-1] == {"x": 0, "y": 0, "width": 0, "height": 0}, "takes it away"
     page.mouse("mouseWheel", x + side / 2, y + side / 2, deltaX=0, deltaY=-400)
     until(lambda: abs(running.shown.subject.controls.view.zoom - math.e) < 0.1)
     page.click(".picture", 1)
@@ -163,6 +176,93 @@ def test_keys_are_actions_also_while_a_slider_or_a_list_has_the_focus(page: Page
     page.wait(f"!({frozen})")
 
 
+FROZEN = "document.querySelector('.stage').dataset.state === 'frozen'"
+
+
+def _record(running: Running) -> None:
+    """An action that begins and ends a recording as that of clesr does."""
+
+    def record(subject: Subject, folder: str, to: str) -> Mapping[str, Any]:
+        going = running.status.get("recording", False)
+        subject.calls.append(("record", {"folder": folder, "to": to}))
+        if folder and to != "start":
+            raise ClesrError("a folder is for a recording that begins")
+        running.status = {"recording": not going if not to else to == "start", "recording_s": 1.0}
+        return {"said": "done"}
+
+    which = Argument("to", str, "start or stop", "", choices=("", "start", "stop"))
+    running.add(Action("record", "Record.", record, (Argument("folder", str, "name", ""), which), "r"))
+
+
+def test_what_was_clicked_is_not_pressed_again_by_space_or_enter(page: Page, running: Running) -> None:
+    """Who has begun a recording by the mouse freezes by space: the recording goes on."""
+    _record(running)
+    page.wait("document.querySelector('#do-record')")
+    page.click("#do-record")
+    page.wait("document.querySelector('#figures').textContent.includes('REC')")
+    page.press(" ")
+    page.wait(FROZEN)
+    assert len(running.asked("record")) == 1
+    page.press(" ")
+    page.wait(f"!({FROZEN})")
+    for pressed in (
+        "#tab-plots",
+        "#tab-controls",
+        "#do-still",
+        "details:has(#do-still-dicom) summary",
+        "#do-still-dicom",
+    ):
+        page.click(pressed)
+        for key in ("Enter", "s", " "):  # between them another key
+            page.press(key)
+        page.wait(FROZEN)
+        page.press(" ")
+        page.wait(f"!({FROZEN})")
+    assert page.run("document.querySelector('#do-still-dicom').checked")
+    assert len(running.asked("still")) == 6
+    page.drag(*page.run(BUTTON_AND_PICTURE))  # pressed there, and let go elsewhere
+    page.press(" ")
+    page.wait(FROZEN)
+    assert len(running.asked("still")) == 6
+    page.press("Tab")  # goes on from there, and is the keyboard's
+    assert page.run("document.activeElement.closest('#controls') !== null")
+
+
+BUTTON_AND_PICTURE = """['#do-still', '.picture'].map((each) => {
+  const { x, y, width, height } = document.querySelector(each).getBoundingClientRect();
+  return [x + width / 2, y + height / 2];
+})"""
+
+
+def test_after_a_question_that_was_answered_by_the_mouse_space_freezes(page: Page, running: Running) -> None:
+    page.click("#do-quit")
+    page.wait("document.querySelector('#sure').open")
+    page.click("#sure button")
+    page.wait("!document.querySelector('#sure').open")
+    page.press(" ")
+    page.wait(FROZEN)
+    assert not page.run("document.querySelector('#sure').open")
+
+
+def test_the_record_button_ends_a_recording_whatever_is_typed(page: Page, running: Running) -> None:
+    _record(running)
+    page.wait("document.querySelector('#do-record-folder')")
+    assert not page.run("document.querySelector('#do-record-to')"), "what is seen says that"
+    page.run("document.querySelector('#do-record-folder').closest('details').open = true")
+    page.click("#do-record-folder")
+    page.type("findings")
+    for recording in (True, False, True):
+        page.click("#do-record")
+        page.wait(
+            f"document.querySelector('#figures').textContent.includes('REC') === {str(recording).lower()}"
+        )
+    assert [(each["folder"], each["to"]) for each in running.asked("record")] == [
+        ("findings", "start"),
+        ("", "stop"),
+        ("findings", "start"),
+    ]
+
+
 def test_a_tick_box_takes_space_for_itself(page: Page, running: Running) -> None:
     arguments = (Argument("name", str, "name", ""), Argument("again", bool, "whether again", False))
     running.add(Action("store", "Store.", noting("store"), arguments))
@@ -185,6 +285,9 @@ def test_what_the_run_lacks_cannot_be_pressed_and_says_what_to_do(page: Page, ru
         page.wait(f"document.querySelector('#do-{name}')?.disabled")
         assert page.run(f"document.querySelector('#do-{name}').title") == lacking
     assert not page.run("document.querySelector('#do-still').disabled")
+    words = page.run("document.querySelector('#controls').innerText")
+    assert words.count(lacking) == 1, "it can be read, also by touch"
+    assert f"Map, Depth: {lacking}" in words
 
 
 def test_a_still_is_written_as_dicom_where_that_is_ticked(page: Page, running: Running) -> None:
@@ -194,6 +297,8 @@ def test_a_still_is_written_as_dicom_where_that_is_ticked(page: Page, running: R
     page.click("#do-still-dicom")
     page.click("#do-still")
     until(lambda: running.asked("still")[1:] == [{"dicom": True}])
+    page.press("s")
+    until(lambda: running.asked("still")[2:] == [{"dicom": True}])
 
 
 def test_of_many_choices_in_a_row_the_last_one_counts(page: Page, running: Running) -> None:
@@ -236,3 +341,61 @@ def test_the_help_hides_no_news_and_holds_up_no_key(page: Page, running: Running
     until(lambda: running.asked("acknowledge") == [{"alarm": "the disk is full"}])
     running.status = {"stalled": True}
     page.wait(f"!{opened}")
+
+
+SURE = "document.querySelector('#sure')"
+
+
+def test_an_alarm_is_read_in_the_question_and_closes_it_not(page: Page, running: Running) -> None:
+    """One after the other, and images that are late now and then: who wants to quit could not."""
+    page.press("q")
+    page.wait(f"{SURE}.open")
+    for alarm in ("FRAMES ARE LACKING: 3", "FRAMES ARE LACKING: 7"):
+        running.status = {"alarm": alarm, "alarms": (alarm,), "stalled": True}
+        page.wait(f"{SURE}.innerText.includes('{alarm}') && {SURE}.innerText.includes('NO SIGNAL')")
+        running.status = {}
+        page.wait(f"!{SURE}.innerText.includes('{alarm}') && !{SURE}.innerText.includes('NO SIGNAL')")
+    page.click("#sure .danger")
+    until(lambda: len(running.asked("quit")) == 1)
+
+
+def test_quitting_ends_what_the_question_named_and_else_asks_again(page: Page, running: Running) -> None:
+    """Somebody else began a recording while the question was open: the server's own is asked."""
+    own = "left is recorded; once more ends it and quits"
+
+    def quit(subject: Subject, sure: bool) -> Mapping[str, Any]:
+        subject.calls.append(("quit", {"sure": sure}))
+        return {"said": "stopping"} if sure or not running.status else {"asking": own}
+
+    running.shown.subject.controls = Controls(
+        running.shown.subject,
+        [replace(each, call=quit) if each.name == "quit" else each for each in ACTIONS],
+    )
+    running.shown.sink.controls = running.shown.subject.controls
+
+    def answer(words: str) -> None:
+        page.wait(f"{SURE}.open && {SURE}.innerText.includes({json.dumps(words)})")
+        page.click("#sure .danger")
+
+    def recorded(seconds: float) -> None:
+        running.status = {"recording": True, "recording_s": seconds}
+        page.wait(f"document.querySelector('#figures').textContent.includes('REC 00:{seconds:02.0f}')")
+
+    page.press("q")
+    page.wait(f"{SURE}.open")
+    recorded(1)
+    answer("for everybody")
+    answer(own)
+    until(lambda: running.asked("quit") == [{"sure": False}, {"sure": True}])
+    recorded(9)
+    page.press("q")
+    page.wait(f"{SURE}.innerText.includes('A recording is running')")
+    recorded(2)  # another one
+    answer("A recording is running")
+    page.wait(f"{SURE}.innerText.includes({json.dumps(own)})")
+    page.press("Escape")
+    page.press("q")
+    page.wait(f"{SURE}.innerText.includes('A recording is running')")
+    recorded(3)
+    answer("A recording is running")
+    until(lambda: running.asked("quit")[2:] == [{"sure": False}, {"sure": True}])

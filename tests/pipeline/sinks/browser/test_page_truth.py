@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_view import Shown, noting, numbered, result_of, showing, status
+from browser_view import ACTIONS, Shown, noting, numbered, result_of, showing, status
 from chromium import Page
-from pages import LIVE, Running
+from pages import LIVE, READ, Running
 from support import until
 
-from clesr.pipeline.controls import Action, Argument
+from clesr.pipeline.controls import Action, Argument, Controls
 from clesr.pipeline.display.compose import compose
 from clesr.pipeline.display.view_state import Contrast, Mode
 from clesr.pipeline.frame import Fidelity
@@ -220,6 +220,39 @@ def test_the_record_key_means_what_was_seen(page: Page, running: Running) -> Non
     page.wait(f"{BAR}.includes('REC')")
     page.click("#do-record")
     until(lambda: running.asked("record")[1:] == [{"folder": "", "to": "stop"}])
+
+
+def test_what_is_held_written_or_noted_is_the_image_that_was_seen(
+    page: Page, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer ones have come since, which are still being drawn."""
+    number = Argument("number", int, "which", -1)
+    named = {"still": "s", "note": "n", "freeze": " "}
+    subject = running.shown.subject
+    others = [each for each in ACTIONS if each.name not in named]
+    made: list[Action[Any]] = [
+        Action(name, name, noting(name), (number,), {" ": "space"}.get(key, key))
+        for name, key in named.items()
+    ]
+    subject.controls = running.shown.sink.controls = Controls(subject, [*others, *made])
+    page.wait("document.querySelector('#do-freeze')?.type === 'button'")
+    free = threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        free.wait(60)
+        return compose(*arguments)
+
+    monkeypatch.setattr("clesr.pipeline.sinks.browser.sink.compose", slow)
+    try:
+        shown, before = -1, None
+        while shown != before:  # what was drawn already comes
+            before, shown = shown, page.run("new Promise((d) => setTimeout(d, 300)).then(() => " + READ + ")")
+        until(lambda: running.number > shown + 5)
+        for name, key in named.items():
+            page.press(key)
+            until(lambda: running.asked(name) == [{"number": shown}])  # noqa: B023 - it is over before they change
+    finally:
+        free.set()
 
 
 def test_controls_show_what_the_run_does(page: Page, running: Running) -> None:

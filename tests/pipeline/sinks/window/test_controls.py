@@ -177,9 +177,11 @@ class Desk:
         controlled: bool = True,
         overlay: bool = False,
         listening: Listening | None = None,
+        index: int = 0,
     ) -> None:
         self.process, self.clock, self.run = listening or Listening(), ManualClock(), Run()
-        place = WindowPlacement(keyboard=keyboard or Keyboard(), opened=cast(WindowProcess, self.process))
+        opened = cast(WindowProcess, self.process)
+        place = WindowPlacement(index=index, keyboard=keyboard or Keyboard(), opened=opened)
         options = SinkOptions(place=place, overlay="fidelity" if overlay else None)
         self.window = DisplayWindow(options=options, clock=self.clock)
         self.used = 0.0  # percent of the machine's cores
@@ -378,6 +380,31 @@ def test_a_recording_that_was_seen_ends_and_else_one_begins(recording: bool, to:
     assert desk.run.done == [("record", {"folder": "", "to": to})]
 
 
+def test_what_is_held_written_or_noted_is_the_image_that_was_seen() -> None:
+    number = Argument("number", int, "which", -1)
+    named = ("freeze", "still", "note")
+    keys = dict(zip(named, "123", strict=True))
+    made = [replace(action(name, key=key), arguments=(number,)) for name, key in keys.items()]
+    desk = Desk()
+    desk.run.controls = desk.window.controls = Controls(desk.run, made)
+    for key in keys.values():
+        desk.press(key)
+    desk.window.write(scenes.result())
+    desk.window.refresh(LIVE)
+    desk.window.refresh(LIVE)
+    for key in keys.values():
+        desk.press(key)
+    desk.process.draws = False  # what comes is not seen yet
+    newer = scenes.result()
+    desk.window.write(replace(newer, frame=replace(newer.frame, number=8)))
+    desk.clock.advance(1.0)
+    desk.window.refresh(LIVE)
+    for key in keys.values():
+        desk.press(key)
+    told = [(name, {"number": which}) for which in (-1, 7, 7) for name in named]
+    assert desk.run.done == told
+
+
 def test_a_key_that_is_held_neither_answers_its_own_question_nor_switches_back() -> None:
     desk = Desk()
     desk.run.recording = True
@@ -427,6 +454,27 @@ def test_a_key_is_for_the_window_that_has_it_but_the_end_is_for_all() -> None:
     left.window.controls = None
     assert not left.press("q")
     assert not right.tick()
+
+
+def test_of_several_streams_that_which_is_not_recorded_beside_one_that_is_says_so() -> None:
+    keyboard = Keyboard()
+    left, right = (Desk(keyboard, index=index) for index in range(2))
+
+    def unrecorded(*recorded: bool) -> list[bool]:
+        for _ in range(2):
+            for desk, each in zip((left, right), recorded, strict=True):
+                desk.clock.advance(1.0)
+                desk.window.refresh(replace(LIVE, recording=each))
+        return [desk.process.scenes[-1].unrecorded for desk in (left, right)]
+
+    assert unrecorded(False, False) == [False, False]
+    assert unrecorded(True, False) == [False, True]
+    assert unrecorded(True, True) == [False, False]
+    assert unrecorded(False, True) == [True, False]
+    right.window.close()
+    left.clock.advance(1.0)
+    left.tick()
+    assert not left.process.scenes[-1].unrecorded
 
 
 def test_closing_a_window_ends_only_its_own() -> None:

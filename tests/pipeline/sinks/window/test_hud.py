@@ -197,7 +197,7 @@ SAID = {
     "frozen": ["FROZEN", "this image is 12.3 s old"], "damaged": ["DAMAGED"], "waiting": ["WAITING"],
     "frozen and stalled": ["NO SIGNAL", "FROZEN"], "alarm": [scenes.ALARM.alarm, "seen? press a, or click here"],
     "recording": ["REC 03:07", "3 files written to stills"], "raw": ["raw"], "bicubic": ["bicubic"],
-    "asking": ["a session is being recorded; end it? q again"],
+    "unrecorded": ["NOT RECORDED"], "asking": ["a session is being recorded; end it? q again"],
 }  # fmt: skip
 
 
