@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import signal
@@ -35,7 +34,7 @@ def _enter(name: str) -> None:
     with on_signals(_too_early, toggling):
         # Nothing is open yet; libraries turn a KeyboardInterrupt into other errors.
         with on_signals(end_process):
-            cli = importlib.import_module("clesr.tools.cli")
+            from clesr.tools import cli
         try:
             getattr(cli, name)()
         finally:

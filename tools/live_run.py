@@ -260,7 +260,7 @@ def _run_streams(
                     partial(_are_ending, pipelines),
                 )
             )
-            run_pipelines(runs, [operator.recordings for operator in operators])
+            run_pipelines(runs, [operator.recordings.toggle for operator in operators])
     finally:
         for pipeline in pipelines:
             pipeline.finish()

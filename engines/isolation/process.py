@@ -6,7 +6,6 @@ the other end, whatever the engine is doing. A ``spare`` one loads its libraries
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import pickle
@@ -110,7 +109,7 @@ def _load(spare: bool) -> None:
     without rights none could go back."""
     if spare:
         schedule("SCHED_IDLE")
-    importlib.import_module("clesr.engines.opener")
+    import clesr.engines.opener  # noqa: F401
 
 
 def main() -> None:

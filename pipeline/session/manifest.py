@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Annotated, Any, cast
 from msgspec import Meta
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import UsageError
+from clesr.engines.common.errors import WHY, UsageError, told_as
 from clesr.engines.common.packages import versions_of
 from clesr.engines.common.parsing import convert
 from clesr.pipeline.prepare import IntensityWindow
@@ -51,23 +52,19 @@ def recorded_values(
     """What ``info`` says of the options of ``settings`` that are ``recorded`` at ``least`` so far, as their fields have
     it. Raises SessionError where one is of another kind."""
     given, wanted = BEFORE | dict(info.settings), recorded_options(settings, least)
-    try:
+    with _known(info):
         return {
             each.name: _value(given[each.name], str(each.type), wanted[each.name], MOST.get(each.name))
             for each in fields(settings)
             if each.name in wanted and given.get(each.name) is not None
         }
-    except (UsageError, ValueError) as error:
-        raise _unknown(info, error) from error
 
 
 def recorded_settings(info: SessionInfo) -> RunSettings:
     """The settings that made the images of ``info``; where it does not say, the usual ones. Raises SessionError where
     one is of another kind."""
-    try:
+    with _known(info):
         return RunSettings(**recorded_values(info))
-    except UsageError as error:
-        raise _unknown(info, error) from error
 
 
 def _value(value: object, kind: str, option: Option, most: float | None) -> Any:
@@ -78,9 +75,9 @@ def _value(value: object, kind: str, option: Option, most: float | None) -> Any:
     return found if option.parse is None else option.parse(str(found))
 
 
-def _unknown(info: SessionInfo, error: Exception) -> SessionError:
-    words = f"session {info.id} was recorded with settings that clesr does not have ({error})"
-    return SessionError(f"{words}; restore it from a copy")
+def _known(info: SessionInfo) -> AbstractContextManager[None]:
+    words = f"was recorded with settings that clesr does not have ({WHY}); restore it from a copy"
+    return told_as(SessionError, f"session {info.id} {words}", (UsageError, ValueError))
 
 
 def recorded_window(info: SessionInfo) -> tuple[float, float] | None:

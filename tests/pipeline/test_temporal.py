@@ -242,7 +242,12 @@ def test_images_after_a_cut_are_what_they_would_be_had_the_stream_begun_there() 
 
 def test_a_frame_that_has_to_stand_alone_and_is_left_out_has_the_next_one_stand_alone(tmp_path: Path) -> None:
     """The first frame of a recording."""
-    gate = threading.Semaphore(2)
+    gate, prepared = threading.Semaphore(2), list[int]()
+
+    class Noted(Prepare):
+        def __call__(self, frame: Frame) -> Image:
+            prepared.append(frame.number)
+            return super().__call__(frame)
 
     def gated(shape: tuple[int, int]) -> FakeEngine:
         engine = FakeEngine(shape, gate=gate)
@@ -252,10 +257,11 @@ def test_a_frame_that_has_to_stand_alone_and_is_left_out_has_the_next_one_stand_
     sink = ListSink()
     frames = [Frame(noisy(number), number, 0) for number in range(9)]
     script: list[Step] = [*frames[:2], lambda: until(lambda: len(sink.results) == 2), *frames[2:5]]
-    script += [lambda: pipeline.start_recording(tmp_path), *frames[5:], lambda: gate.release(len(frames))]
+    script += [lambda: pipeline.start_recording(tmp_path), *frames[5:], lambda: until(lambda: 8 in prepared)]
+    script += [lambda: gate.release(len(frames))]
     source = ScriptedSource(script, live=True)
     recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
-    prepare = Prepare(temporal=StreamFusion())
+    prepare = Noted(temporal=StreamFusion())
     pipeline = Pipeline(source, gated, [sink], scale=2, prepare=prepare, recorder=recorder)
     pipeline.run()
     first = next(read_session(tmp_path).records())

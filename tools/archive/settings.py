@@ -23,17 +23,8 @@ WORK = (FOLDER, "work")
 OWN = ("scale", "codec", "piece", "frames", "model_sha256", "cores_sha256")
 # Settings that journals of before may lack: with the values of ``DEFAULTS`` they say nothing.
 FIRST = (
-    "model",
-    "engine",
-    "device",
-    "precision",
-    "window",
-    "roi",
-    "denoise",
-    "temporal",
-    "consistent",
-    *OWN[:-1],
-)
+    "model", "engine", "device", "precision", "window", "roi", "denoise", "temporal", "consistent", *OWN[:-1],
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +61,8 @@ class Settings(UpscaleSettings):
     def stated(self, file: InputFile) -> str:
         """What of ``of`` is the file's own, as the journal has it."""
         own = self.of(file)
-        window = f"window {own.window}" if own.window != self.window else ""
-        return " ".join(
-            filter(None, (window, f"cores {own.cores_sha256}" if own.cores != self.cores else ""))
-        )
+        window = [f"window {own.window}"] if own.window != self.window else []
+        return " ".join([*window, *([f"cores {own.cores_sha256}"] if own.cores != self.cores else [])])
 
     def calibration(self) -> CoreCalibration | None:
         """That of the fibre cores. Raises SourceError where its file is another one now."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clesr.engines.common.files import NEW, WriteRule, write_json
 from clesr.pipeline.live_engine import OpenEngine
@@ -21,9 +21,6 @@ from clesr.pipeline.source import Source, SourceInfo
 from clesr.pipeline.status import State, Summary
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
-
-if TYPE_CHECKING:
-    from clesr.pipeline.operator.operator import Recordings
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +74,15 @@ def run_recorded(
 
 
 def run_pipelines(
-    runs: Mapping[str, tuple[Pipeline, int | None]], recordings: Sequence[Recordings] = ()
+    runs: Mapping[str, tuple[Pipeline, int | None]], toggles: Sequence[Callable[[], object]] = ()
 ) -> list[int]:
     """Run pipelines, each under its label with the number of its frames, to their ends, with progress shown and signals
     heeded, which are returned. What broke stands in ``Pipeline.error``."""
     pipelines = [pipeline for pipeline, _ in runs.values()]
 
     def toggle(_number: int) -> None:
-        for each in recordings:
-            each.toggle()
+        for each in toggles:
+            each()
 
     def say_end(ended: Pipeline) -> None:
         going = [label for label, (pipeline, _) in runs.items() if pipeline.busy]
@@ -97,7 +94,7 @@ def run_pipelines(
 
     with (
         draining_on_signals(*pipelines) as signals,
-        on_signals(toggle, [signal.SIGUSR1] if recordings else []),
+        on_signals(toggle, [signal.SIGUSR1] if toggles else []),
         following(runs),
     ):
         run_together(pipelines, say_end)
