@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 from common import environment
 
 from clesr.engines.common.files import OWN, write_json

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import psutil
+
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.processor import cores
 
@@ -16,15 +18,15 @@ class CoreUse:
     of a quota of control groups (a container's ``--cpus``; cgroups(7), version 2). 0 where the system does not tell."""
 
     def __init__(self, clock: Clock = SYSTEM, proc: Path = PROC, groups: Path = GROUPS) -> None:
-        self._clock, self._stat = clock, proc / "stat"
+        self._clock = clock
         self._quotas = list(_quotas(proc, groups))
         self._asked_ns = clock.now_ns()
-        self._cores = _core_times(self._stat)
+        self._cores = _core_times()
         self._groups = [_group_s(group) for group, _ in self._quotas]
 
     def percent(self) -> float:
         """Percent of it since this was last asked."""
-        before, self._cores = self._cores, _core_times(self._stat)
+        before, self._cores = self._cores, _core_times()
         groups, self._groups = self._groups, [_group_s(group) for group, _ in self._quotas]
         seconds = (self._clock.now_ns() - self._asked_ns) / 1e9
         self._asked_ns = self._clock.now_ns()
@@ -35,29 +37,28 @@ class CoreUse:
         return max(found)
 
 
-CoreTimes = dict[int, tuple[int, int]]  # by core: ticks in use, and all
+CoreTimes = list[tuple[float, float]]  # of each core: seconds in use, and all
 
 
-def _core_times(stat: Path) -> CoreTimes:
-    """proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; guests are in the first two."""
+def _core_times() -> CoreTimes:
     try:
-        lines = [line.split() for line in stat.read_text().splitlines()]
-    except OSError:
-        return {}
-    found = {}
-    for name, *fields in lines:
-        if name.startswith("cpu") and name != "cpu":
-            ticks = [int(field) for field in fields[:8]]
-            found[int(name[3:])] = sum(ticks) - sum(ticks[3:5]), sum(ticks)
-    return found
+        times = psutil.cpu_times(percpu=True)
+    except (OSError, RuntimeError):
+        return []
+    return [_used_and_all(each._asdict()) for each in times]
+
+
+def _used_and_all(times: dict[str, float]) -> tuple[float, float]:
+    """The times of guests are in those of the programs that run them."""
+    whole = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
+    return whole - times["idle"] - times.get("iowait", 0.0), whole
 
 
 def _percent(before: CoreTimes, now: CoreTimes) -> float:
-    ours = [core for core in now if core in before and core in cores()]
-    used, total = (
-        sum(now[core][at] - before[core][at] for core in ours or now.keys() & before.keys()) for at in (0, 1)
-    )
-    return 100 * used / total if total > 0 else 0.0
+    both = list(zip(before, now, strict=False))
+    ours = [both[core] for core in cores() if core < len(both)] or both
+    used, whole = (sum(after[at] - then[at] for then, after in ours) for at in (0, 1))
+    return 100 * used / whole if whole > 0 else 0.0
 
 
 def _quotas(proc: Path, groups: Path) -> Iterator[tuple[Path, float]]:

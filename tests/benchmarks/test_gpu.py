@@ -32,7 +32,7 @@ from clesr.tools.bench import baselines, run
 BLOCKED = (
     "av", "zmq", "openvino", "linuxpy", "tifffile", "rich_click", "platformdirs", "hypothesis", "lightning",
     "matplotlib", "sklearn", "skimage", "onnx", "onnxscript", "onnxruntime", "PIL", "pytest_timeout", "scipy",
-    "pycuda", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "imagecodecs", "pydicom",
+    "pycuda", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "imagecodecs", "pydicom", "psutil",
 )  # fmt: skip
 BLOCKER = """
 from functools import partial

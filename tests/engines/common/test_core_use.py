@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from support import ManualClock, until
 
@@ -17,7 +18,12 @@ class Machine:
     """Of ``cores``, with the files in ``folder`` in which Linux tells of them."""
 
     def __init__(
-        self, folder: Path, cores: int, group: str = "/", quotas: dict[str, str] | None = None
+        self,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        cores: int,
+        group: str = "/",
+        quotas: dict[str, str] | None = None,
     ) -> None:
         self.clock, self.proc, self.groups = ManualClock(), folder / "proc", folder / "cgroup"
         self.ticks = [[0, 0] for _ in range(cores)]  # of each core: in use, idle
@@ -29,6 +35,7 @@ class Machine:
             (self.groups / name).mkdir(parents=True, exist_ok=True)
             (self.groups / name / "cpu.max").write_text(f"{quota}\n")
         self.passes(0.0)
+        patch.setattr(psutil, "PROCFS_PATH", str(self.proc))
         self.use = CoreUse(self.clock, self.proc, self.groups)
 
     def passes(self, seconds: float, *shares: float, group: float = 0.0) -> None:
@@ -56,11 +63,15 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
     ("cores", "percent"), [({0}, 100), ({1}, 10), ({0, 1}, 55), ({0, 1, 2, 3}, 30), ({7}, 30)]
 )
 def test_only_the_cores_count_that_the_process_is_bound_to(
-    tmp_path: Path, bound: Callable[[set[int]], None], cores: set[int], percent: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: Callable[[set[int]], None],
+    cores: set[int],
+    percent: float,
 ) -> None:
     """All where their numbers are not those of the machine."""
     bound(cores)
-    machine = Machine(tmp_path, 4)
+    machine = Machine(tmp_path, monkeypatch, 4)
     machine.passes(5.0, 0.5, 0.5, 0.5, 0.5)
     machine.use.percent()
     machine.passes(1.0, 1.0, 0.1, 0.1, 0.0)
@@ -79,19 +90,23 @@ def test_only_the_cores_count_that_the_process_is_bound_to(
 )
 def test_a_container_that_has_used_its_quota_is_busy_on_an_idle_machine(
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     bound: Callable[[set[int]], None],
     group: str,
     quotas: dict[str, str],
     percent: float,
 ) -> None:
     bound(set(range(8)))
-    machine = Machine(tmp_path, 8, group, quotas)
+    machine = Machine(tmp_path, monkeypatch, 8, group, quotas)
     for _ in range(2):
         machine.passes(0.5, *[0.2] * 8, group=1.9)
         assert machine.use.percent() == pytest.approx(percent)
 
 
-def test_where_the_system_does_not_tell_nothing_is_in_use(tmp_path: Path) -> None:
+def test_where_the_system_does_not_tell_nothing_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     assert CoreUse(ManualClock(), tmp_path, tmp_path).percent() == 0
 
 
