@@ -22,6 +22,7 @@ log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
 CALM_S = 10.0  # after a sink has caught up, in which it may not keep the engine waiting
 REFRESH_S = 0.04  # between two refreshes of what a person looks at, where no result comes
+SEEN_NS = 16_000_000  # between two refreshes that a person can tell apart
 STATUS_NS = 100_000_000  # for which a status holds: to make one costs the engine's cores more than to refresh
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class SinkWorker:
         self._behind = False
         self._stepped: tuple[int, int] | None = None  # steps of the sink, and when they were seen first
         self._live = sink if isinstance(sink, LiveSink) else None
+        self._refreshed_ns: int | None = None
         self._status: tuple[int, Status] | None = None  # that refreshes are told of, and until when
         self._captured_ns: int | None = None  # when the newest result was that the sink has
         self._closing, self._closed = threading.Event(), threading.Event()
@@ -188,7 +190,7 @@ class SinkWorker:
         live = self._live
         try:
             while self.error is None and self._feed():
-                if live is not None and self.error is None:
+                if live is not None and self.error is None and self._is_due():
                     self._refresh(live, host)
             if self.error is not None:
                 host.broke(self)
@@ -217,8 +219,12 @@ class SinkWorker:
                 self.queue.close()
         return True
 
+    def _is_due(self) -> bool:
+        """Whether the last refresh is so long ago that another can be seen."""
+        return self._refreshed_ns is None or self._clock.now_ns() - self._refreshed_ns >= SEEN_NS
+
     def _refresh(self, live: LiveSink, host: Host) -> None:
-        now = self._clock.now_ns()
+        now = self._refreshed_ns = self._clock.now_ns()
         if self._status is None or now >= self._status[0]:
             self._status = now + STATUS_NS, host.status()
         status = self._status[1]

@@ -29,7 +29,7 @@ class SharedMessage:
         """Write ``message``; the sizes of its parts, which ``get`` needs."""
         arrays: list[pickle.PickleBuffer] = []
         head = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
-        parts = [memoryview(head), *(array.raw() for array in arrays)]
+        parts = [memoryview(head), *[array.raw() for array in arrays]]
         sizes = [part.nbytes for part in parts]
         *places, end = _places(sizes)
         if self._map is None or len(self._map) < end:

@@ -220,8 +220,8 @@ class Committer:
                 f"the recording {writer.path} reaches the disk late: a power cut now would cost more than the "
                 "last second; a faster disk helps"
             )
-        saving = any(other.saving is not None for other in self._sessions.values())
-        self.due_ns = 0 if saving else SYNC_NS + min(other.begun_ns for other in self._sessions.values())
+        sessions = self._sessions.values()
+        self.due_ns = min([0 if each.saving is not None else SYNC_NS + each.begun_ns for each in sessions])
 
     def end(
         self, writer: SessionWriter, failure: Exception | None = None, *, announce: bool = False
