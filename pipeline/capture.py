@@ -31,7 +31,7 @@ from clesr.pipeline.observer import FrameObserver
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.rate_limiter import RateLimiter
 from clesr.pipeline.source import Source
-from clesr.pipeline.watchdog import CallTimer, Part
+from clesr.pipeline.watchdog import CallTimer, Part, calls_of
 
 log = SafeLogger(logging.getLogger(__name__))
 KEPT = 20  # notes
@@ -105,21 +105,10 @@ class CaptureStage:
         """What has to answer while the source is read. One that hangs in a call gives no frame either, which need not
         be said as well."""
         address, stop, call = self.source.info.address, self.stop, self.call
+        frames = f"no frame has come from {address}", f"frames come from {address} again"
         return (
-            Part(
-                "source",
-                call,
-                f"{address} has not answered",
-                f"{address} answers again",
-                lambda: not stop.is_set(),
-            ),
-            Part(
-                "source",
-                self.idle,
-                f"no frame has come from {address}",
-                f"frames come from {address} again",
-                lambda: not stop.is_set() and call.busy_s <= HANGS_S,
-            ),
+            Part("source", call, lambda: not stop.is_set(), *calls_of(address)),
+            Part("source", self.idle, lambda: not stop.is_set() and call.busy_s <= HANGS_S, *frames),
         )
 
     def run(self, start_ns: int) -> None:

@@ -42,7 +42,7 @@ from clesr.pipeline.source import Source
 from clesr.pipeline.stats import RunStats
 from clesr.pipeline.status import State, Status, Summary
 from clesr.pipeline.temporal import StreamFusion
-from clesr.pipeline.watchdog import Part, Timeouts, Watchdog
+from clesr.pipeline.watchdog import Part, Timeouts, Watchdog, calls_of
 
 log = SafeLogger(logging.getLogger(__name__))
 __all__ = ["Limits", "Pipeline"]
@@ -125,13 +125,7 @@ class Pipeline:
         )
         self._sinks = by_name(self._workers)
         done = self._client.done
-        engine = Part(
-            "engine",
-            factory.timer,
-            "the engine has not answered",
-            "the engine answers again",
-            lambda: not done.is_set(),
-        )
+        engine = Part("engine", factory.timer, lambda: not done.is_set(), *calls_of("the engine"))
         sink_parts = (worker.part(name) for name, worker in self._sinks.items())
         self._watchdog = Watchdog([engine, *self._capture.parts(), *sink_parts], self._timeouts)
         self._report = RunReport(

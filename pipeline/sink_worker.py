@@ -16,7 +16,7 @@ from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.sink import LiveSink, Sink, SkippingSink, SteppingSink
 from clesr.pipeline.status import SinkState, SinkStatus, Status
-from clesr.pipeline.watchdog import CallTimer, Part, left_behind
+from clesr.pipeline.watchdog import CallTimer, Part, calls_of, left_behind
 
 log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
@@ -137,7 +137,7 @@ class SinkWorker:
 
     def part(self, name: str) -> Part:
         """What has to answer while its thread runs."""
-        return Part(name, self.timer, f"{name} has not answered", f"{name} answers again", lambda: self.alive)
+        return Part(name, self.timer, lambda: self.alive, *calls_of(name))
 
     @property
     def alive(self) -> bool:

@@ -47,14 +47,19 @@ class CallTimer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that is watched, by its ``name``, the words for its silence: ``silent`` before "for N s", and ``back``;
-    and whether it ``must`` answer now."""
+    """A part that is watched, by its ``name``; whether it ``must`` answer now; and the words for its silence:
+    ``silent`` before "for N s", and ``back``."""
 
     name: str
     timer: CallTimer
+    must: Callable[[], bool]
     silent: str
     back: str
-    must: Callable[[], bool]
+
+
+def calls_of(what: str) -> tuple[str, str]:
+    """The words for the silence of a part that is called."""
+    return f"{what} has not answered", f"{what} answers again"
 
 
 @dataclass(slots=True)

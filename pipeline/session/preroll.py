@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,7 +18,6 @@ AT_ONCE = 4  # new folders in WITHIN_NS that are begun at once
 WITHIN_NS = 60_000_000_000
 IN_A_ROW = 25  # frames of one format after which a segment of their own begins all the same
 EARLY = 100_000  # frames without an image that are kept before the first one
-EARLY_NOTES = 1000  # that wait for the first image
 OLDER = "the SR image was made by the engine before that of this recording"
 
 
@@ -103,34 +103,22 @@ class PreRollBuffer:
         return taken
 
 
+@dataclass(slots=True)
 class PendingRecording:
-    """A recording that begins with the next image: its ``folder``, None where none is to begin, frames without an image
-    and notes that came since it was ordered."""
+    """A recording that begins with the next image: its ``folder``, None where none is to begin, and frames without an
+    image and notes that came since it was ordered."""
 
-    def __init__(self) -> None:
-        self.folder: Path | None = None
-        self._entries: deque[Entry] = deque(maxlen=EARLY)
-        self._notes: list[SessionNote] = []
+    folder: Path | None = None
+    entries: deque[Entry] = field(default_factory=partial(deque, maxlen=EARLY))
+    notes: list[SessionNote] = field(default_factory=list)
 
-    def add(self, entry: Entry) -> Entry | None:
-        """``entry`` has no image; the one that has no room any more."""
-        passed = self._entries[0] if len(self._entries) == EARLY else None
-        self._entries.append(entry)
-        return passed
-
-    def add_note(self, note: SessionNote) -> bool:
-        """Whether there was room for ``note``."""
-        if len(self._notes) >= EARLY_NOTES:
-            return False
-        self._notes.append(note)
-        return True
-
-    def take(self) -> tuple[list[Entry], list[SessionNote]]:
-        """It begins or is given up: the frames and notes, which are then the caller's."""
-        taken = list(self._entries), self._notes
-        self.folder, self._notes = None, []
-        self._entries.clear()
-        return taken
+    @property
+    def lost_notes(self) -> str:
+        """What an alarm says of them where it does not begin."""
+        count = len(self.notes)
+        return (
+            f"; {count} note{'s' * (count > 1)} for it {'are' if count > 1 else 'is'} lost" if count else ""
+        )
 
 
 class FormatChanges:

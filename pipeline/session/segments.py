@@ -22,12 +22,19 @@ from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, SessionNote, cause
 from clesr.pipeline.session.manifest import Provenance
-from clesr.pipeline.session.preroll import FormatChanges, PendingRecording, PreRollBuffer, Trigger
+from clesr.pipeline.session.preroll import (
+    EARLY,
+    FormatChanges,
+    PendingRecording,
+    PreRollBuffer,
+    Trigger,
+)
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
 log = SafeLogger(logging.getLogger(__name__))
 NoteFuture = Future[tuple[Path, float | None]]  # the folder of a note, and the seconds since its first frame
+EARLY_NOTES = 1000  # that wait for the first image
 SILENT_S = 3.0  # without an image after which a recording is said to get nothing
 NEVER_CAME = {
     Outcome.LOST: "lost at the source, before they came here",
@@ -262,7 +269,8 @@ class Segments:
             self._guarded(writer, partial(writer.add_note, note))
         if writer is not None and writer in self._writers():
             done.set_result((writer.path, (note.time_ns - writer.info.started_ns) / 1e9))
-        elif writer is None and folder is not None and self._pending.add_note(note):
+        elif writer is None and folder is not None and len(self._pending.notes) < EARLY_NOTES:
+            self._pending.notes.append(note)
             done.set_result((folder, None))
         else:
             done.set_exception(
@@ -310,9 +318,9 @@ class Segments:
         if wanted and (not entry.settled or entry.sr_due):
             self.open[entry.record.number] = entry
         if self._pending.folder is not None:
-            passed = self._pending.add(entry)
-            if passed is not None:
-                self.open.pop(passed.record.number, None)
+            if len(self._pending.entries) == EARLY:
+                self.open.pop(self._pending.entries[0].record.number, None)
+            self._pending.entries.append(entry)
         elif self._writer is not None:
             if self.recorded_ns is not None:
                 self.recorded_ns = self.recorded_ns[0], entry.record.captured_ns
@@ -372,22 +380,23 @@ class Segments:
 
     def _stop_opening(self) -> None:
         """No image came for the recording that was to begin."""
-        folder = self._pending.folder
-        if folder is not None:
-            early, notes = self._pending.take()
-            numbers = f"; {len(early)} frames came without an image" if early else ""
-            self._raise_alarm(f"nothing was recorded in {folder}: no image came{numbers}{_lost(notes)}")
+        pending, self._pending = self._pending, PendingRecording()
+        if pending.folder is not None:
+            count = len(pending.entries)
+            numbers = f"; {count} frames came without an image" if count else ""
+            lost = f"no image came{numbers}{pending.lost_notes}"
+            self._raise_alarm(f"nothing was recorded in {pending.folder}: {lost}")
 
     def _begin(self, folder: Path, entry: Entry, images: ImageFormat) -> None:
         """``entry`` has the first image of a recording: make its session, with what was kept."""
-        early, notes = self._pending.take()
-        entries = [*self._preroll.take(), *early]
+        pending, self._pending = self._pending, PendingRecording()
+        entries = [*self._preroll.take(), *pending.entries]
         first = entries[0] if entries else entry
         try:
             info = self._provenance.describe(first.record, images.shape, images.dtype.name)
             writer = SessionWriter(folder, info)
         except Exception as error:  # noqa: BLE001 - whatever breaks, the run goes on
-            self._raise_alarm(f"no recording can be made in {folder}: {cause(error)}{_lost(notes)}")
+            self._raise_alarm(f"no recording can be made in {folder}: {cause(error)}{pending.lost_notes}")
             self.trigger.found(False)
             self._forget(None)
             self._rest()
@@ -399,7 +408,7 @@ class Segments:
         log.info(f"recording to {folder}")
         for earlier in entries:
             self._add(writer, earlier)
-        for note in notes:
+        for note in pending.notes:
             self._guarded(writer, partial(writer.add_note, note))
 
     def _complete(self, entry: Entry) -> None:
@@ -482,9 +491,3 @@ class Segments:
 
     def _writers(self) -> list[SessionWriter]:
         return [*self._closing, *([self._writer] if self._writer is not None else [])]
-
-
-def _lost(notes: Sized) -> str:
-    """The recording that ``notes`` waited for does not begin: what an alarm says of them."""
-    count = len(notes)
-    return f"; {count} note{'s' * (count > 1)} for it {'are' if count > 1 else 'is'} lost" if count else ""

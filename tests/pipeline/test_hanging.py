@@ -30,7 +30,7 @@ from clesr.pipeline.sink_worker import CALM_S, RESULTS, SinkWorker
 from clesr.pipeline.sinks.window.hud import draw
 from clesr.pipeline.sinks.window.scene import Scene
 from clesr.pipeline.status import SinkState, State, Status
-from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog, left_behind
+from clesr.pipeline.watchdog import CallTimer, Part, Timeouts, Watchdog, calls_of, left_behind
 
 SHORT = Timeouts(told=0.05, full=0.05, close=0.2, recorder=30.0, abort=0.2, abort_recorder=30.0)
 SHAPE = (16, 20)
@@ -495,7 +495,7 @@ def test_the_recording_is_closed_before_any_sink_is(tmp_path: Path) -> None:
 
 
 def engine_part(timer: CallTimer) -> Part:
-    return Part("engine", timer, "the engine has not answered", "the engine answers again", lambda: True)
+    return Part("engine", timer, lambda: True, *calls_of("the engine"))
 
 
 def test_what_does_not_answer_is_said_once_and_so_is_its_return() -> None:

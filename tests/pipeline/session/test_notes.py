@@ -18,7 +18,7 @@ from clesr.pipeline import alarms
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.frame import Corrupt, Outage
 from clesr.pipeline.pipeline import Pipeline
-from clesr.pipeline.session import preroll
+from clesr.pipeline.session import segments
 from clesr.pipeline.session.format import NOTES, SessionError
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.recorder import Recorder
@@ -197,7 +197,7 @@ def test_notes_for_a_recording_whose_folder_is_taken_away_are_an_alarm(tmp_path:
 
 
 def test_notes_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preroll, "EARLY_NOTES", 3)
+    monkeypatch.setattr(segments, "EARLY_NOTES", 3)
     done: list[NoteFuture] = []
 
     def script() -> Iterator[Step]:
