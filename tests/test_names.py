@@ -22,12 +22,7 @@ def type_names(module: Path) -> Iterator[str]:
             yield from (t.id for t in targets if isinstance(t, ast.Name) and TYPE.fullmatch(t.id))
 
 
-COMMON = {
-    "candidates",
-    "main",
-    "parse_address",
-    "parse_listen",
-}  # the same thing, of several parts or processes
+COMMON = {"candidates", "main", "parse_address"}  # the same thing, of several parts or processes
 
 
 def function_names(module: Path) -> Iterator[str]:
