@@ -138,7 +138,7 @@ class WindowProcess:
             self.complaints = (self.complaints + words.decode(errors="replace"))[-KEPT:]
 
 
-class Progress:
+class WindowProgress:
     """Whether a process gets on with what it was given. ``used_s`` gives the seconds of a core that it has used: one
     that waits for a core on a busy machine uses little, one that hangs none."""
 

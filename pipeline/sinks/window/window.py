@@ -19,7 +19,7 @@ from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
-from clesr.pipeline.sinks.window.connection import CLOSE_S, Progress, WindowProcess
+from clesr.pipeline.sinks.window.connection import CLOSE_S, WindowProcess, WindowProgress
 from clesr.pipeline.sinks.window.keys import key_name
 from clesr.pipeline.sinks.window.mouse import LEFT_DOWN, Mouse, Pointer, Seen
 from clesr.pipeline.sinks.window.scene import Scene
@@ -82,7 +82,7 @@ class DisplayWindow:
         self._number_shown: int | None = None
         self._mouse = Mouse(self._act)
         self._process = place.opened or WindowProcess(place.title, place.index, place.count)
-        self._progress = Progress(lambda: self._process.used_s)
+        self._progress = WindowProgress(lambda: self._process.used_s)
         with on_error(self._process.end):
             self._process.wait_ready()
             self._early = self._process.heard()  # keys too, which wait for who can do what they mean

@@ -20,7 +20,7 @@ from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import ready
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
-from clesr.pipeline.sinks.window.connection import Progress
+from clesr.pipeline.sinks.window.connection import WindowProgress
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
 from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
@@ -155,7 +155,7 @@ def test_only_a_process_that_gets_nothing_done_hangs(share: float, given_up_s: i
     """On a busy machine one drawing may take long; one that has used ten seconds of a core for it will not end."""
     clock = ManualClock()
     begun_ns = clock.now_ns()
-    progress = Progress(lambda: 5.0 + share * (clock.now_ns() - begun_ns) / 1e9)
+    progress = WindowProgress(lambda: 5.0 + share * (clock.now_ns() - begun_ns) / 1e9)
     progress.begin(begun_ns)
     for second in range(1, 61):
         clock.advance(1.0)
