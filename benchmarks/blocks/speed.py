@@ -63,7 +63,16 @@ def bench() -> str:
 
 def pipeline() -> str:
     """Throughput and latency of the whole path."""
-    data = load("pipeline")
+    return _whole_path("pipeline")
+
+
+def pipeline_avx2() -> str:
+    """The same on a processor without 16-bit arithmetic."""
+    return _whole_path("pipeline-avx2")
+
+
+def _whole_path(name: str) -> str:
+    data = load(name)
     rows = []
     for row in data["rows"]:
         live = [_live(row[name]) for name in ("live_25", "live_25_temporal") if name in row]
