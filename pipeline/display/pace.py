@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.core_use import CoreUse
 
-SHARE = 0.04  # of one core for drawing, on a busy machine
-LIVE_SHARE = 0.12  # where somebody looks at tissue: rather a few frames less than a picture that stutters
+SHARE = 0.03  # of one core for drawing, on a busy machine
+LIVE_SHARE = 0.1  # where somebody looks at tissue: rather a few frames less than a picture that stutters
 LONGEST_S = 0.5  # rest: on a page, images of a run that is well must not get old meanwhile
 BUSY, FREE = 92.0, 70.0  # percent of all cores that make a machine busy, and free again
 LOOK_NS = 500_000_000  # between two looks at the cores
