@@ -65,7 +65,7 @@ kept any more it is the newest, or the one that is held, and the answer says so.
 
 ## Alarms
 
-A recording that ended early, gets no image or lacks frames is an alarm. Frames are lacking where the disk had no time
+A recording that ended early, gets no image or lacks frames is an alarm. Frames are missing where the disk had no time
 for them, where the source lost them (a gap in its numbers, an outage) and where they could not be decoded. While that
 goes on, it is an alarm again, at most every 5 seconds.
 

@@ -173,13 +173,16 @@ class SessionInfo:
     sr_left_out: Count = 0
 
 
+NoteText = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+
+
 class SessionNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of ``notes.jsonl``: ``text`` that was noted at ``time_ns`` (monotonic nanoseconds); ``number`` is that of
     the frame that was seen then, None where none was."""
 
     time_ns: Int64
     number: Count | None = None
-    text: Annotated[str, Meta(max_length=LONGEST_TEXT)]
+    text: NoteText
 
 
 def count_records(records: Iterable[Record]) -> Counter[str]:

@@ -78,7 +78,7 @@ RECORD: Action[Operator] = Action(
     (
         Argument("folder", str, "name of the new folder, beside the other recordings", "", maximum=100),
         Argument(
-            "to", str, "start or stop; empty for whichever it is not", "", choices=("", "start", "stop")
+            "to", str, "start or stop; empty for the other of what goes on", "", choices=("", "start", "stop")
         ),
     ),
     key="r",

@@ -390,7 +390,7 @@ def test_a_network_of_another_package_is_trained(images: Path, tmp_path: Path, r
     [
         (
             ["--architecture", "shallow"],
-            "--architecture 'shallow' is not one of densenet, densenet-paper, fast",
+            "--architecture 'shallow' is not one of densenet, srcnn, fast, densenet-paper, a+",
         ),
         (["--architecture", "srcnn", "--levels"], "--levels goes with densenet and fast, not with srcnn"),
         (["--degradation", "fog=2"], "--degradation fog=2: 'fog' is not one of clean"),
