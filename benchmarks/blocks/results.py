@@ -23,4 +23,7 @@ def load(name: str) -> dict[str, Any]:
 def where(data: dict[str, Any]) -> str:
     """The machine that ``data`` is of."""
     machine = data["machine"]
-    return f"Measured on {machine['cpu']}, {machine['cores']} cores.\n\n"
+    flags = machine.get("flags", [])
+    sixteen = [flag for flag in flags if flag.endswith("bf16")]
+    can = "16-bit arithmetic (bf16)" if sixteen else "AVX-512" if "avx512f" in flags else "AVX2 alone"
+    return f"Measured on {machine['cpu']}, {machine['cores']} cores{f' with {can}' if flags else ''}.\n\n"
