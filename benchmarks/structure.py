@@ -3,9 +3,10 @@
 python benchmarks/structure.py [--json]
 
 The import depth is the longest chain of modules that import one another when they are loaded; imports inside
-functions and those for type checkers alone are left out of it. Circles count those for type checkers too. The way
-of a frame is what ``threading.setprofile`` sees on its threads between the read of one frame and its image in a sink
-and a session, per frame: files passed, functions passed, and changes from one file to another.
+functions and those for type checkers alone are left out of it. Circles of modules count both too, circles of folders
+those for type checkers. The way of a frame is what ``threading.setprofile`` sees on its threads between the read of one
+frame and its image in a sink and a session, per frame: files passed, functions passed, and changes from one file to
+another.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Module:
 
     loads: set[str] = field(default_factory=set)  # when it is loaded
     types: set[str] = field(default_factory=set)  # for type checkers alone
+    late: set[str] = field(default_factory=set)  # inside functions, or any of these
 
 
 def modules() -> dict[str, Module]:
@@ -52,19 +54,22 @@ def name_of(path: Path) -> str:
 
 def imports_of(path: Path, known: set[str]) -> Module:
     """What the module in ``path`` imports of the ``known`` ones."""
-    found = Module()
-    for statement, for_types in _statements(ast.parse(path.read_text()).body, False):
-        target = found.types if for_types else found.loads
-        if isinstance(statement, ast.Import):
-            target.update(alias.name for alias in statement.names if alias.name in known)
-        elif isinstance(statement, ast.ImportFrom) and statement.module:
-            for alias in statement.names:
-                inner = f"{statement.module}.{alias.name}"
-                target.update(
-                    {inner, statement.module} & known if inner in known else {statement.module} & known
-                )
+    found, tree = Module(), ast.parse(path.read_text())
+    for statement, for_types in _statements(tree.body, False):
+        (found.types if for_types else found.loads).update(_targets(statement, known))
     found.types -= found.loads
+    found.late.update(*(_targets(node, known) for node in ast.walk(tree)))
     return found
+
+
+def _targets(node: ast.AST, known: set[str]) -> set[str]:
+    """The ``known`` modules that ``node`` imports, if it is an import."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names} & known
+    if not isinstance(node, ast.ImportFrom) or not node.module:
+        return set()
+    inner = {f"{node.module}.{alias.name}" for alias in node.names}
+    return (inner | {node.module}) & known
 
 
 def _statements(body: list[ast.stmt], for_types: bool) -> Iterator[tuple[ast.stmt, bool]]:
@@ -242,6 +247,7 @@ def measure(*, frames: bool) -> dict[str, Any]:
     found = modules()
     loads = {name: module.loads - {name} for name, module in found.items()}
     every = {name: (module.loads | module.types) - {name} for name, module in found.items()}
+    late = {name: module.late - {name} for name, module in found.items()}
     chain = deepest(loads)
     lines = {folder: _lines(folder) for folder in FOLDERS}
     result: dict[str, Any] = {
@@ -250,7 +256,7 @@ def measure(*, frames: bool) -> dict[str, Any]:
         "imports_a_module": round(sum(map(len, loads.values())) / len(loads), 2),
         "import_depth": len(chain),
         "deepest_chain": chain,
-        "circles_of_modules": circles(every),
+        "circles_of_modules": circles(late),
         "circles_of_folders": circles(by_folder(every)),
     }
     if frames:

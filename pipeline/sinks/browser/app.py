@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, quote
 
 from starlette.applications import Starlette
@@ -20,13 +20,11 @@ from starlette.websockets import WebSocket
 
 from clesr.engines.common.errors import ClesrError, first_line
 from clesr.pipeline.messages import SafeLogger
+from clesr.pipeline.sinks.browser.channel import Channel, Loop
 from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.stored import Pieces, Replay, Sessions, pieces_of_file, pieces_of_zip
 from clesr.pipeline.sinks.browser.threads import Threads
 from clesr.pipeline.sinks.browser.viewer import Viewer
-
-if TYPE_CHECKING:
-    from clesr.pipeline.sinks.browser.site import Site
 
 log = SafeLogger(logging.getLogger(__name__))
 MOST_DIGITS = 4  # of a stream's number
@@ -93,8 +91,24 @@ class Gate:
         return Response(f"{words}\n", status, {"Connection": "close"}, "text/plain")
 
 
-def make_app(site: Site) -> ASGIApp:
-    """The application of ``site``."""
+class Served(Loop, Protocol):
+    """Streams by their ``titles``, and ``sessions``, at ``door`` on ``port``, with ``replays`` going on."""
+
+    door: Door
+    sessions: Sessions | None
+    replays: set[Channel]
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def titles(self) -> list[str]: ...
+
+    def channel(self, index: int) -> Channel | None: ...
+
+
+def make_app(site: Served) -> ASGIApp:
+    """The application that shows ``site``."""
     threads, page = Threads(), page_files()
     stored = Stored(site.sessions, threads)
 
@@ -185,7 +199,7 @@ class Stored:
         opened = await self._threads.run(self.sessions.open, name, file)
         return self._download(pieces_of_file(opened), f"{name}-{file}", "application/octet-stream")
 
-    async def replay(self, socket: WebSocket, site: Site) -> None:
+    async def replay(self, socket: WebSocket, site: Served) -> None:
         name = socket.path_params["name"]
         if self._replays >= REPLAYS:
             await socket.close(GOING_AWAY, f"{REPLAYS} sessions are playing; close one")
