@@ -80,7 +80,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     for action in actions:
         names = " ".join(f"{argument['name']}=" for argument in action["arguments"])
         yield f"{action['name']:{width}}  {action['key'] or '-':5}  {action['help']}  {names}".rstrip()
-        if action["missing"]:
+        if action.get("missing"):  # which a clesr of before does not tell
             yield f"{'':{width}}  {'':5}  not in this run: {action['missing']}"
     if told.get("said"):
         yield str(told["said"])

@@ -174,7 +174,7 @@ def test_the_time_that_a_process_has_used_is_that_of_its_own() -> None:
         assert seconds_used(sleeping.pid) < 0.05
     finally:
         sleeping.kill()
-        sleeping.wait()
+        sleeping.wait(60)
     assert seconds_used(sleeping.pid) == 0, "there is none"
 
 
