@@ -1,4 +1,4 @@
-"""The program that decodes a session beside a live stream. It takes only what no other program wants of the cores.
+"""The program that decodes a session beside a live stream. It lets others go first where they want a core.
 
 A thread of that priority would not do: while it waits for a core it may hold Python's lock, and all else waits with it.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from clesr.engines.common.errors import ClesrError, first_line
 from clesr.engines.common.parent import end_with_parent
-from clesr.engines.common.processor import schedule
+from clesr.engines.common.processor import give_way
 
 
 def send_certificate(connection: Connection[Any, Any], folder: Path) -> None:
@@ -43,7 +43,7 @@ def send_images(connection: Connection[Any, Any], folder: Path, which: Any) -> N
 def main() -> None:
     """Send what is asked for, then None; a text is why it could not be."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    schedule("SCHED_IDLE")  # before any other thread, and the modules that take long to load
+    give_way()  # before any other thread, and the modules that take long to load
     end_with_parent()
     descriptor, folder, what = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     with Connection(descriptor) as connection, suppress(BrokenPipeError):

@@ -10,7 +10,6 @@ the other end.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -26,7 +25,7 @@ import cv2
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import WHY, SinkError, first_line, told_as
 from clesr.engines.common.parent import end_with_parent
-from clesr.engines.common.processor import schedule
+from clesr.engines.common.processor import give_way
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import ready
 from clesr.pipeline.display.alerts import Alert
@@ -42,7 +41,6 @@ from clesr.pipeline.sinks.window.mouse import MOVE
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
 from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
 
-NICE = 10  # the engine goes first where both want a core: this gets a tenth of it
 LOOK_S = 0.01  # between two looks at keys and mouse while they are used
 RESTING_S = 0.1  # between two looks, which cost the engine's cores, while they are not
 USED_NS = 2_000_000_000  # for which one use counts
@@ -346,13 +344,6 @@ class Opening:
             *self._lines[:-1],
             f"{self._lines[-1]} ({seconds:.0f} s)" if seconds >= 1 else self._lines[-1],
         ]
-
-
-def give_way() -> None:
-    """Have the engine go first where both want a core."""
-    with contextlib.suppress(OSError):
-        os.nice(NICE)
-    schedule("SCHED_BATCH")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import pytest
 import window_scenes as scenes
 from support import ManualClock, until
 
+from clesr.engines.common import processor
 from clesr.engines.common.processor import seconds_used
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import ready
@@ -141,8 +142,8 @@ def test_giving_way_leaves_the_window_a_tenth_of_a_core_that_others_want(
     nice: list[int] = []
     policies: list[str] = []
     monkeypatch.setattr(os, "nice", nice.append)
-    monkeypatch.setattr(process, "schedule", policies.append)
-    process.give_way()
+    monkeypatch.setattr(processor, "schedule", policies.append)
+    processor.give_way()
     weight = 1.25 ** -min(sum(nice), 19)
     assert 0.05 < weight / (1 + weight) < 0.2
     assert policies == ["SCHED_BATCH"]
