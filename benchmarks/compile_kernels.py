@@ -1,6 +1,6 @@
 """Compile every kernel of the cuda engine with every plan for given cards, without a GPU: a JSON line each.
 
-    python benchmarks/compile_kernels.py 80 89 90 120
+    python benchmarks/compile_kernels.py [--cases 4] 80 89 90 120
 
 A line has the network and its images, the plan and what the compiler says of it: registers and spilled bytes of a
 thread, shared memory of a program, matrix and copy instructions.
@@ -126,8 +126,8 @@ CASES = (
 )
 
 
-def compile_all(arch: int) -> Iterator[dict[str, Any]]:
-    """Every kernel with every plan, in every form, for compute capability ``arch`` (90 is 9.0)."""
+def compile_all(arch: int, cases: Sequence[Case] = CASES) -> Iterator[dict[str, Any]]:
+    """Every kernel with every plan, in the forms of ``cases``, for compute capability ``arch`` (90 is 9.0)."""
     capability = divmod(arch, 10)
     recorder, last = Recorder(arch), dict[str, Any]()
 
@@ -135,7 +135,7 @@ def compile_all(arch: int) -> Iterator[dict[str, Any]]:
         last.update(recorder.launch(self, args, kwargs))
 
     JITFunction.run = launch
-    for case in CASES:
+    for case in cases:
         numbers = {"blocks": 1, "skip": "add", "base": case.base, "levels": list(case.levels)}
         module = build_model("densenet", case.scale, numbers)
         for step in DenseNetKernels(module, (64, case.width), case.dtype, "cpu").steps:
@@ -158,9 +158,10 @@ def main() -> None:
     parser.add_argument(
         "arch", nargs="+", type=int, choices=sorted(SHARED), help="compute capability times ten"
     )
+    parser.add_argument("--cases", type=int, default=len(CASES), help="the first of the networks alone")
     arguments = parser.parse_args()
     for arch in arguments.arch:
-        for line in compile_all(arch):
+        for line in compile_all(arch, CASES[: arguments.cases]):
             print(json.dumps({**line, "fits": fits(line)}), flush=True)
 
 

@@ -141,7 +141,7 @@ def isolate(folder: Path) -> None:
 @pytest.mark.slow
 @linux_only
 def test_runs_with_an_isolated_engine_leave_no_process_and_no_shared_memory(tmp_path: Path) -> None:
-    keeps_flat(partial(isolate, tmp_path / "session"), int(os.environ.get("CLESR_ISOLATED_CYCLES", "12")))
+    keeps_flat(partial(isolate, tmp_path / "session"), int(os.environ.get("CLESR_ISOLATED_CYCLES", "5")))
 
 
 def keeps_flat(run: Callable[[], object], count: int) -> None:

@@ -137,7 +137,10 @@ def bench(
     )
     cases = [Case(find_model(name, scale), shape) for name, scale, shape in settings.cases]
     kinds = sorted({candidate.kind for candidate in candidates} & {"cuda", "cpu"})
-    peaks = {kind: matrix_peaks(kind) for kind in kinds} if peaks is None else peaks
+    if peaks is None:
+        peaks = {
+            kind: matrix_peaks(kind, {o.precision for o in candidates if o.kind == kind}) for kind in kinds
+        }
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     for case in cases:

@@ -120,7 +120,6 @@ def train(
     trainer = Trainer(recipe, Path(output), device=device, devices=devices)
     if trainer.first:
         log.info(_plan(trainer))
-    shown: float | None = None
     silent = 0
     stop = threading.Event()
     with (
@@ -129,14 +128,13 @@ def train(
     ):
 
         def report(progress: Progress) -> None:
-            nonlocal shown, silent
+            nonlocal silent
             if not trainer.first:
                 return
-            gain = "" if progress.gain_db is None else f"{progress.gain_db:+.2f} dB over bicubic"
-            advance(progress.step, f"loss {progress.loss:.4f} {gain}")
-            if progress.gain_db is not None and progress.gain_db != shown:
-                shown = progress.gain_db
-                log.info(f"step {progress.step}: loss {progress.loss:.4f}, {gain}")
+            gain = "" if progress.gain_db is None else f", {progress.gain_db:+.2f} dB over bicubic"
+            advance(progress.step, f"loss {progress.loss:.4f}{gain}")
+            if progress.step % every == 0 or progress.step == progress.steps:
+                log.info(f"step {progress.step}: loss {progress.loss:.4f}{gain}")
                 if progress.silent > silent:
                     log.warning(
                         f"{progress.silent} layers put out nothing but zeros and will learn no more; start again "

@@ -150,7 +150,7 @@ def draw_curves(log: Path, target: Path, descriptor: Descriptor) -> None:
     left.set(
         xlabel="step", ylabel=f"training loss, {'grey levels' if loss == 'l1' else 'grey levels squared'}"
     )
-    right.plot(steps, [float(row["gain_db"]) for row in rows], color="tab:green", marker=".")
+    right.plot(steps, [float(row["gain_db"] or "nan") for row in rows], color="tab:green", marker=".")
     right.axhline(0, color="grey", linewidth=0.8)
     right.set(xlabel="step", ylabel="held-out images, dB over bicubic")
     for axes in (left, right):

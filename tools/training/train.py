@@ -51,7 +51,8 @@ class TrainingStopped(Exception):
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands: steps done of all, the mean loss since the last line of the log, dB over bicubic on
-    the held-out images (None where not measured yet), layers that put out nothing but zeros there."""
+    the held-out images (None where not measured yet, or none are held out), layers that put out nothing but zeros
+    there."""
 
     step: int
     steps: int
@@ -200,12 +201,12 @@ class Trainer:
         error = (made - aim) * mask
         return error.abs().mean() if self.recipe.loss == "l1" else error.square().mean()
 
-    def _validate(self) -> tuple[float, int]:
+    def _validate(self) -> tuple[float | None, int]:
         """The gain on held-out images, dB, and how many layers are silent on the first of them."""
         self.module.eval()
-        found = 0.0, 0
-        if self.first:
-            silent = silent_layers(self.module, self.held[0].lr) if self.held else 0
+        found: tuple[float | None, int] = None, 0
+        if self.first and self.held:
+            silent = silent_layers(self.module, self.held[0].lr)
             found = gain_over_bicubic(partial(upscale_image, self.module), self.measured), silent
         return self.fabric.broadcast(found)
 
@@ -247,14 +248,15 @@ class Trainer:
         if self.first:
             _cut_log(self.folder / LOG, self.step)
 
-    def _log(self, loss: float, gain: float) -> None:
+    def _log(self, loss: float, gain: float | None) -> None:
         if not self.first:
             return
         path = self.folder / LOG
         head = "" if path.exists() else COLUMNS + "\n"
         rate, epoch = self.schedule.learning_rate(self.step - 1), self.step / self.schedule.epoch_steps
+        gained = "" if gain is None else f"{gain:.4f}"
         with path.open("a") as file:
-            file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gain:.4f}\n")
+            file.write(f"{head}{self.step},{epoch:.3f},{self.seconds:.1f},{rate:.4g},{loss:.8f},{gained}\n")
 
 
 def _upscaled(called: Callable[..., Any], network: nn.Module, lr: Tensor, levels: Tensor) -> Tensor:

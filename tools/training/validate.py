@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,7 @@ def silent_layers(module: nn.Module, lr: Pixels) -> int:
     return len(silent)
 
 
+@functools.cache  # drawing them takes seconds
 def phantoms() -> list[Pixels]:
     """Frames as a probe measures them, of seeds that no training draws."""
     return [Phantom(128, seed).measured(2).astype(np.uint8, copy=False) for seed in PHANTOMS]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from statistics import NormalDist
 from threading import Lock
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from clesr.engines.common.resample import cubic_kernel, quantise, resampling
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.simulator.tissue import PSF_UM, Plane, place_crypts, render_tissue
 from clesr.pipeline.sources.simulator.vessels import (
+    VesselTree,
     cells_in_sight,
     draw_trees,
     erythrocyte_sprites,
@@ -64,6 +66,45 @@ class Motion:
         return moved
 
 
+class Scene(NamedTuple):
+    """Tissue at rest, optically blurred: (n, n), n canvas pixels with a margin around the field of view."""
+
+    canvas: Plane
+    plasma: Plane  # the canvas at a quarter of its size, which erythrocytes darken
+    trees: list[VesselTree]
+    sprites: Plane  # what an erythrocyte takes away, by its angle
+
+
+@lru_cache(maxsize=4)  # some 8 MB each; drawing takes most of a second
+def draw_scene(seed: int, fov_um: float) -> Scene:
+    """The scene of ``seed`` for a field of view of ``fov_um``; read-only, for it may be shared."""
+    pitch = fov_um / CANVAS
+    rng, n = np.random.default_rng((seed, 2)), 8 * round((fov_um + 2 * MARGIN_UM) / pitch / 8)
+    extent = n * pitch
+    crypts = place_crypts(rng, extent)
+    thin = 2 if pitch < 0.75 * PSF_UM else 1  # half the pixels hold what the blur leaves
+    coarse = thin * pitch
+    tissue, light = render_tissue(rng, n // thin, coarse, crypts)
+    trees = grow_trees(rng, extent, crypts)
+    draw_trees(rng, tissue, trees, coarse)
+    tissue *= light
+    haze = cv2.resize(tissue, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    haze = cv2.GaussianBlur(haze, (0, 0), HAZE_UM / (4 * coarse))
+    tissue += cv2.resize(haze, tissue.shape, interpolation=cv2.INTER_CUBIC) * np.float32(HAZE)
+    q = n // 8
+    low, high = np.percentile(tissue[q:-q:4, q:-q:4], [0.5, 99.0])
+    tissue -= np.float32(0.7 * low)
+    tissue *= np.float32(2.9 / (high - low))
+    fine = cv2.resize(tissue, (n, n), interpolation=cv2.INTER_CUBIC) if thin > 1 else tissue
+    fine = cv2.GaussianBlur(fine, (0, 0), PSF_UM / pitch)
+    canvas: Plane = 1 - np.exp(-fine.clip(0.03, None))
+    plasma = cv2.resize(canvas, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    scene = Scene(canvas, plasma.astype(np.float32, copy=False), trees, erythrocyte_sprites(pitch, PSF_UM))
+    for plane in (scene.canvas, scene.plasma, scene.sprites):
+        plane.flags.writeable = False
+    return scene
+
+
 class Phantom:
     """A seeded scene of mucosa with flowing blood; frame ``index`` is always the same, in any order of calls.
 
@@ -87,41 +128,18 @@ class Phantom:
         self.full = float(np.iinfo(self.dtype).max)
         self.fov_um, self.pitch = fov_um, fov_um / CANVAS
         self.motion = Motion(np.random.default_rng((seed, 1)))
-        self._draw(np.random.default_rng((seed, 2)), 8 * round((fov_um + 2 * MARGIN_UM) / self.pitch / 8))
+        self._scene = draw_scene(seed, fov_um)
         self._prepare_lr()
-
-    def _draw(self, rng: np.random.Generator, n: int) -> None:
-        """The whole scene at rest, (n, n), optically blurred, and what an erythrocyte takes from it."""
-        extent = n * self.pitch
-        crypts = place_crypts(rng, extent)
-        thin = 2 if self.pitch < 0.75 * PSF_UM else 1  # half the pixels hold what the blur leaves
-        coarse = thin * self.pitch
-        tissue, light = render_tissue(rng, n // thin, coarse, crypts)
-        self.trees = grow_trees(rng, extent, crypts)
-        draw_trees(rng, tissue, self.trees, coarse)
-        tissue *= light
-        haze = cv2.resize(tissue, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-        haze = cv2.GaussianBlur(haze, (0, 0), HAZE_UM / (4 * coarse))
-        tissue += cv2.resize(haze, tissue.shape, interpolation=cv2.INTER_CUBIC) * np.float32(HAZE)
-        q = n // 8
-        low, high = np.percentile(tissue[q:-q:4, q:-q:4], [0.5, 99.0])
-        tissue -= np.float32(0.7 * low)
-        tissue *= np.float32(2.9 / (high - low))
-        fine = cv2.resize(tissue, (n, n), interpolation=cv2.INTER_CUBIC) if thin > 1 else tissue
-        fine = cv2.GaussianBlur(fine, (0, 0), PSF_UM / self.pitch)
-        self._canvas: Plane = 1 - np.exp(-fine.clip(0.03, None))
-        self._plasma = cv2.resize(self._canvas, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-        self._sprites = erythrocyte_sprites(self.pitch, PSF_UM)
 
     def _prepare_lr(self) -> None:
         """Everything once more as an LR pixel sees it: degraded first and sampled then, which is the same, on
         every second canvas pixel where that leaves two for an LR pixel."""
         self._stride = 2 if 2 * self.size <= CANVAS // 2 else 1
         taps = _taps(cubic_kernel, CANVAS / self.size)
-        self._lr_canvas = self._thinned(_filtered(self._canvas, taps))
+        self._lr_canvas = self._thinned(_filtered(self._scene.canvas, taps))
         self._lr_work = self._lr_canvas.copy()
         margin = 2 * (len(taps) // 4 + 1)
-        padded = np.pad(self._sprites, ((0, 0), (margin, margin), (margin, margin)))
+        padded = np.pad(self._scene.sprites, ((0, 0), (margin, margin), (margin, margin)))
         self._lr_sprites = np.stack([self._thinned(_filtered(s, taps)) for s in padded])
         self._lock = Lock()
         fine = self.size * -(-CANVAS // self.size)
@@ -151,8 +169,8 @@ class Phantom:
     def truth(self, index: int, scale: int) -> Image:
         """The HR image (scale * size, scale * size), without noise. Takes tens of milliseconds and more."""
         side = scale * self.size
-        canvas = self._canvas.copy()
-        self._bleed(canvas, self._sprites, index, 1)
+        canvas = self._scene.canvas.copy()
+        self._bleed(canvas, self._scene.sprites, index, 1)
         if side < CANVAS:
             canvas = _filtered(canvas, _taps(_lanczos3, CANVAS / side))
         return self._levels(self._window(canvas, index, side, 1) * _light(side))
@@ -173,11 +191,11 @@ class Phantom:
         start, end = (self.motion.at((index + k) / self.fps) for k in (0, 1))
         centre = MARGIN_UM + self.fov_um / 2 + (start + end) / 2
         reach = self.fov_um / 2 + np.abs(end - start).max() + 1.5 * half * stride * self.pitch
-        places, angles, shades = cells_in_sight(self.trees, index / self.fps, centre, reach)
+        places, angles, shades = cells_in_sight(self._scene.trees, index / self.fps, centre, reach)
         even = np.rint(places / (2 * self.pitch)).astype(np.intp)
         corners = even * (2 // stride) - half
         whole = ((corners >= 0) & (corners < n - 2 * half)).all(axis=1)
-        light = shades * self._plasma[tuple(even.T[::-1].clip(0, n * stride // 2 - 1) // 2)]
+        light = shades * self._scene.plasma[tuple(even.T[::-1].clip(0, n * stride // 2 - 1) // 2)]
         patches = sprites[angles] * light[:, None, None]
         windows = []
         for k in np.flatnonzero(whole).tolist():

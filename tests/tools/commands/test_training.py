@@ -372,6 +372,16 @@ def test_the_command_takes_degradations_and_its_recipe_repeats_them(images: Path
     assert one.sha256 == two.sha256
 
 
+def test_where_nothing_is_held_out_the_loss_alone_is_told(images: Path, tmp_path: Path, run: Run) -> None:
+    words = ("clesr", "train", "--data", str(images), "-o", str(tmp_path / "run"), "--architecture", "fast")
+    code, _, err = run(*words, "--hold-out", "0", "--steps", "5", "--every", "2", "--batch", "2")
+    assert code == 0, err
+    told = [line for line in err.splitlines() if line.startswith("step ")]
+    assert [line.partition(":")[0] for line in told] == ["step 2", "step 4", "step 5"]
+    assert not [line for line in told if "nan" in line or "bicubic" in line]
+    assert [row["gain_db"] for row in log(tmp_path / "run")] == ["", "", ""]
+
+
 def test_a_network_of_another_package_is_trained(images: Path, tmp_path: Path, run: Run) -> None:
     NETWORKS.add("copied", FastSR)  # type: ignore[arg-type]
     try:
