@@ -327,7 +327,7 @@ def test_killed_at_random_it_is_back_each_time_and_raw_is_complete(tmp_path: Pat
     thread = threading.Thread(target=run.run)
     thread.start()
     waits = []
-    for _ in range(8):
+    for _ in range(5):
         views.seen.clear()
         assert views.seen.wait(60)
         time.sleep(
@@ -343,11 +343,11 @@ def test_killed_at_random_it_is_back_each_time_and_raw_is_complete(tmp_path: Pat
     run.stop()
     thread.join(60)
     assert not thread.is_alive()
-    print(f"back after {sorted(waits)[4]:.2f} s as a median, {max(waits):.2f} s at most")
+    print(f"back after {sorted(waits)[2]:.2f} s as a median, {max(waits):.2f} s at most")
     certificate = verify(tmp_path / "s")
     assert certificate.problems == ()
     assert certificate.totals["raw"] == run.ledger.captured
-    assert run.ledger.outcomes[Outcome.FAILED] >= 8, "the view went on meanwhile"
+    assert run.ledger.outcomes[Outcome.FAILED] >= 5, "the view went on meanwhile"
 
 
 @pytest.mark.parametrize(
