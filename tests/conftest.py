@@ -68,7 +68,9 @@ def _loggers_as_before() -> Iterator[None]:
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("clesr")]:
         logger = logging.getLogger(name)
         logger.handlers[:] = [each for each in logger.handlers if isinstance(each, logging.NullHandler)]
-        if logger.level != logging.NOTSET:  # setting it is slow: each logger then forgets what it has looked up
+        if (
+            logger.level != logging.NOTSET
+        ):  # setting it is slow: each logger then forgets what it has looked up
             logger.setLevel(logging.NOTSET)
 
 

@@ -124,7 +124,7 @@ def test_recordings_with_a_network_keep_memory_threads_and_handles_flat(tmp_path
     """``CLESR_CYCLES`` says how many."""
     video = tmp_path / "in.mkv"
     write_video(video, drifting(3))
-    keeps_flat(partial(record, video, tmp_path / "session"), int(os.environ.get("CLESR_CYCLES", "100")))
+    keeps_flat(partial(record, video, tmp_path / "session"), int(os.environ.get("CLESR_CYCLES", "40")))
 
 
 def isolate(folder: Path) -> None:
