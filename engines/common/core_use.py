@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import psutil
@@ -15,7 +16,7 @@ PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 class CoreUse:
     """What was used, by whomever, of the cores that this process may use: those that it is bound to (``taskset``), and
-    of a quota of control groups (a container's ``--cpus``; cgroups(7), version 2). 0 where the system does not tell."""
+    of a quota of control groups (a container's ``--cpus``; cgroups(7)). 0 where the system does not tell."""
 
     def __init__(self, clock: Clock = SYSTEM, proc: Path = PROC, groups: Path = GROUPS) -> None:
         self._clock = clock
@@ -62,24 +63,34 @@ def _percent(before: CoreTimes, now: CoreTimes) -> float:
 
 
 def _quotas(proc: Path, groups: Path) -> Iterator[tuple[Path, float]]:
-    """The control groups of this process that have a quota, and of how many cores."""
+    """The control groups of this process that have a quota, and of how many cores; also those of version 1."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
         return
-    for path in (line.removeprefix("0::") for line in lines if line.startswith("0::")):
+    for kinds, path in (line.split(":", 2)[1:] for line in lines if line.count(":") >= 2):
+        if kinds and "cpu" not in kinds.split(","):
+            continue
         for each in (PurePosixPath(path), *PurePosixPath(path).parents):
-            group = groups / each.relative_to("/")
-            try:
-                quota, period = (group / "cpu.max").read_text().split()
-            except OSError:
-                continue
-            if quota != "max":
-                yield group, int(quota) / int(period)
+            group = groups / kinds / each.relative_to("/")
+            with suppress(OSError, ValueError):
+                quota, period = _limit(group)
+                if quota not in ("max", "-1"):
+                    yield group, int(quota) / int(period)
+
+
+def _limit(group: Path) -> list[str]:
+    """Microseconds of a core in each period of so many, which ``group`` may use."""
+    file = group / "cpu.max"
+    if file.exists():
+        return file.read_text().split()
+    return [(group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")]
 
 
 def _group_s(group: Path) -> float:
     """Seconds of a core that ``group`` has used."""
+    with suppress(OSError):  # version 1, whose folders of cpu and cpuacct are one
+        return int((group / "cpuacct.usage").read_text()) / 1e9
     try:
         lines = (group / "cpu.stat").read_text().splitlines()
     except OSError:

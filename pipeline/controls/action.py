@@ -91,7 +91,8 @@ def _shown(value: object) -> str:
 class Action(Generic[S]):
     """Something the operator can do. ``call(subject, **arguments)`` does it and gives what is to be told as JSON:
     ``{"said": "a line for the user", ...}``, or nothing. ``asking`` in it is a question: where the same caller does the
-    action next and soon, its argument ``sure`` is true. It raises ClesrError where it cannot be done.
+    action next and soon, and it asks the same, it is done with its argument ``sure`` true. It raises ClesrError where
+    it cannot be done.
 
     ``key`` is the key for it in the window and in the browser: a character, or one of `NAMED_KEYS`; with a key, all
     arguments take their defaults. ``group`` is the heading that it stands under in the help. ``seen(subject,

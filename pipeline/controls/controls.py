@@ -24,8 +24,6 @@ PRESS_S = 0.25  # of that, where a key stands for it: the view must go on
 ASKING_NS = 5_000_000_000  # for which a question is open
 SURE = "sure"  # the argument that answers a question
 
-Call = Callable[[], Mapping[str, Any] | None]
-
 
 class Controls(Generic[S]):
     """The actions on one ``subject``, and how the operator sees it. Any thread.
@@ -87,7 +85,8 @@ class Controls(Generic[S]):
     def call(
         self, name: str, arguments: Mapping[str, object] | None = None, by: object = None
     ) -> dict[str, Any]:
-        """Do the action ``name``; ``by`` says who calls: a question is answered by who was asked. Raises UsageError
+        """Do the action ``name``; ``by`` says who calls: a question is answered by who was asked, by the same action
+        while that asks the same. Raises UsageError
         where there is none of that name, or with other arguments, what the action raises, and ClesrError where it does
         not end in time, or another one goes on."""
         return self._call(name, arguments or {}, by, self.wait_s)
@@ -122,11 +121,8 @@ class Controls(Generic[S]):
             raise ClesrError(f"the run has ended, and {name} with it")
         if missing := self._missing(action):
             raise UsageError(missing)
-        asked = name, by
-        if SURE in checked and self.view.asking and self._asked == asked:
-            checked[SURE] = True
         seen = (action.seen(self.subject, **checked),) if action.seen is not None else ()
-        do = partial(self._do, partial(action.call, self.subject, *seen, **checked), asked)
+        do = partial(self._do, partial(action.call, self.subject, *seen, **checked), (name, by))
         if action.quick:
             with self._lock:
                 return do()
@@ -145,8 +141,11 @@ class Controls(Generic[S]):
         except Exception as error:  # noqa: BLE001 - it must not end the views, which all ask
             return first_line(error)
 
-    def _do(self, call: Call, asked: tuple[str, object]) -> dict[str, Any]:
+    def _do(self, call: partial[Mapping[str, Any] | None], asked: tuple[str, object]) -> dict[str, Any]:
         told = dict(call() or {})
+        question = told.get("asking")
+        if SURE in call.keywords and question and (question, asked) == (self.view.asking, self._asked):
+            told = dict(call(**{SURE: True}) or {})
         with self._lock:
             self._asked, self._asked_ns = asked, self._clock.now_ns()
             self.change(said=told.get("said", ""), asking=told.get("asking", ""))

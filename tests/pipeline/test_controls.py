@@ -238,6 +238,22 @@ def test_a_question_is_answered_by_who_was_asked() -> None:
     assert made.call("ask", {"sure": True}, by="another")["said"] == "done"
 
 
+def test_what_a_question_did_not_name_is_asked_anew() -> None:
+    """Quitting ended also a recording that somebody else began in the seconds before it was confirmed."""
+
+    def quit(going: Any, sure: bool) -> Mapping[str, Any]:
+        return {"said": "done"} if sure else {"asking": f"{', '.join(going)} is recorded"}
+
+    made = controls(
+        Action("quit", "End.", quit, (Argument("sure", bool, "whether", False),), "q", quick=True)
+    )
+    made.subject.append("left")
+    assert made.call("quit")["asking"] == "left is recorded"
+    made.subject.append("right")
+    assert made.call("quit")["asking"] == "left, right is recorded"
+    assert made.call("quit")["said"] == "done"
+
+
 def test_what_is_seen_is_that_of_the_call_however_late_the_turn_comes() -> None:
     gate, told = Gate(), []
     look: Action[Any] = Action(

@@ -114,9 +114,10 @@ class XEvents:
         codes = self._codes_of(key)
         self._listen()  # after an answer of the server: it has told of every key that OpenCV knows
         presses = [press for press in self._keys if press.keycode in codes]
-        self._keys.clear()
         if not presses:  # told of before, with one that came earlier; or the window is not ours yet
             return PressedKey(key, None)
+        while self._keys.popleft() is not presses[-1]:
+            pass  # OpenCV tells of the last key alone; of those that came since it tells next
         modifiers = presses[-1].modifiers
         capital = key in LETTERS and bool(modifiers & SHIFT) != bool(modifiers & LOCK)
         return PressedKey(ord(chr(key).upper()) if capital else key, all(press.repeated for press in presses))

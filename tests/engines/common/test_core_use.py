@@ -103,6 +103,28 @@ def test_a_container_that_has_used_its_quota_is_busy_on_an_idle_machine(
         assert machine.use.percent() == pytest.approx(percent)
 
 
+@pytest.mark.parametrize(("quota", "percent"), [("200000", 95), ("-1", 20)])
+def test_quotas_of_the_first_version_of_control_groups_count(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: Callable[[set[int]], None],
+    quota: str,
+    percent: float,
+) -> None:
+    bound(set(range(8)))
+    group = tmp_path / "cgroup/cpu,cpuacct/docker/me"
+    group.mkdir(parents=True)
+    for name, value in (("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", "100000"), ("cpuacct.usage", "0")):
+        (group / name).write_text(f"{value}\n")
+    machine = Machine(tmp_path, monkeypatch, 8)
+    lines = "9:name=systemd:/\n5:cpuset:/docker/me\n4:cpu,cpuacct:/docker/me\n0::/\n"
+    (machine.proc / "self/cgroup").write_text(lines)
+    use = CoreUse(machine.clock, machine.proc, machine.groups)
+    machine.passes(0.5, *[0.2] * 8)
+    (group / "cpuacct.usage").write_text(f"{950_000_000}\n")
+    assert use.percent() == pytest.approx(percent)
+
+
 def test_where_the_system_does_not_tell_nothing_is_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

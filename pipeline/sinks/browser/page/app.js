@@ -41,16 +41,16 @@ async function act(action, values) {
   else await chosen.call(action.name, values);
 }
 
-/** The streams that are recorded, with the seconds of each recording so far. */
-const recordings = () => new Map(tiles.filter((tile) => tile.status?.recording && !tile.ended).map((tile) => [tile, tile.status.recording_s ?? 0]));
+/** The streams that are recorded, with which of their recordings it is. */
+const recordings = () => new Map(tiles.filter((tile) => tile.status?.recording && !tile.ended).map((tile) => [tile, tile.recordings]));
 
 function askToQuit() {
   const all = tiles.length > 1 ? `, all ${tiles.length} streams,` : "";
   const named = recordings();
   const words = ["", " A recording is running; it will be closed."][named.size] ?? ` ${named.size} recordings are running; they will be closed.`;
   ask(`End the run${all} for everybody who looks at it?${words}`, () => {
-    const now = [...recordings()];
-    quit(now.length > 0 && now.every(([tile, seconds]) => seconds >= named.get(tile))); // of those that were named, and no other
+    const [now, known] = [[...recordings()], tiles.every((tile) => tile.open || tile.ended)];
+    quit(known && now.length > 0 && now.every(([tile, which]) => which === named.get(tile))); // of those that were named, and no other
   });
 }
 

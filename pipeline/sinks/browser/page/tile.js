@@ -20,6 +20,7 @@ export class Tile {
     this.stage = new Stage(this.root, (name, ...values) => this.push(name, values));
     this.actions = [];
     this.points = [];
+    this.recordings = 0; // that have begun, as far as they can be told from each other
     this.pushing = new Map();
     this.replay = replay;
     this.part("alarm").querySelector("button").onclick = () => this.call("acknowledge");
@@ -39,6 +40,7 @@ export class Tile {
 
   cut() {
     this.open = false;
+    this.recordings += 1; // nobody hears of it where one follows another
     if (this.replay) this.page.over(this);
     this.tick();
   }
@@ -51,6 +53,7 @@ export class Tile {
 
   text(kind, value) {
     if (kind === "hello" && value.run !== this.hello?.run) this.forget();
+    if (kind === "status" && !(value.recording_s >= (this.status?.recording_s ?? Infinity))) this.recordings += 1;
     this[kind] = value;
     if (kind === "hello" && !this.replay) {
       this.actions = value.actions;

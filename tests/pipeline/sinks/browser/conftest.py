@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import reading_at_once
 from browser_view import showing
 from chromium import Page, chromium, program
 from pages import LIVE, Running
 
+from clesr.pipeline.session import sessions
 from clesr.pipeline.session.sessions import SessionListing
 
 
@@ -22,7 +24,9 @@ def tab() -> Iterator[Callable[[], Page]]:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(sessions, "PROGRAM", "reading_at_once")
+    monkeypatch.setenv("PYTHONPATH", str(Path(reading_at_once.__file__).parent))
     with showing(sessions=SessionListing(tmp_path)) as shown:
         made = Running(shown)
         yield made

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from browser_view import Shown, looking, showing
 from session_runs import frames, noise, record
+from starlette.requests import Request
 from support import until
 from waits import joined
 from websockets.exceptions import InvalidStatus
@@ -152,6 +155,116 @@ def _refusal(view: Shown, path: str) -> int:
 def test_a_session_that_is_not_there_does_not_play(view: Shown) -> None:
     for name in ("none", "..%2fsecret", "%2e%2e"):
         assert _refusal(view, f"/sessions/{name}/replay") == 403
+
+
+def _request(url: str, path: str) -> socket.socket:
+    """A connection on which ``path`` was asked for."""
+    connection = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 60)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connection
+
+
+class Tape(io.RawIOBase):
+    """A file without an end, of which a piece comes when ``turn`` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.turn = threading.Event(), threading.Event()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.begun.set()
+        assert self.turn.wait(60)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("path", ["zip", "files/raw.mkv"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_download_that_nobody_waits_for_is_closed_in_silence(
+    path: str, reads: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it ends while a piece is read: that was a warning, and its file stayed open."""
+    tape, left = Tape(), threading.Event()
+
+    class Stored:
+        def files(self, _name: str) -> dict[str, int]:
+            return {"raw.mkv": 1}
+
+        def open(self, _name: str, _file: str) -> io.BufferedReader:
+            return io.BufferedReader(tape)
+
+    class Noting(app.Download):
+        async def __call__(self, *arguments: Any) -> None:
+            try:
+                await super().__call__(*arguments)
+            finally:
+                left.set()
+
+    monkeypatch.setattr(app, "Download", Noting)
+    sessions: Any = Stored()
+    with showing(sessions=sessions) as shown:
+        with _request(shown.url, f"/sessions/a/{path}"):
+            assert tape.begun.wait(60)
+            if not reads:
+                tape.turn.set()  # until it waits for a client that takes nothing
+        assert left.wait(60)
+        tape.turn.set()
+        until(lambda: tape.closed)
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_a_download_rests_as_drawing_does(
+    browser: httpx.Client, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """On a machine without a core to spare it took a whole one from a live engine."""
+    took: list[float] = []
+
+    class Pace:
+        def __init__(self, share: float) -> None:
+            assert share < 0.1
+
+        def drew(self, took_s: float) -> None:
+            took.append(took_s)
+
+        def rest_s(self) -> float:
+            rests.append(len(took))
+            return 0.0
+
+    rests: list[int] = []
+    monkeypatch.setattr(app, "DrawingPace", Pace)
+    assert browser.get(f"/sessions/{NAME}/zip").content
+    assert rests == list(range(1, len(took) + 1))
+    assert len(took) > len(list((folder / NAME).iterdir()))
+    assert min(took) > 0
+
+
+def test_certificates_whose_askers_have_left_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked next waited for all of them."""
+    begun, go_on, made, left = threading.Event(), threading.Event(), list[str](), list[Request]()
+    wait = app._end_of
+
+    class Slow:
+        def certificate(self, name: str, _advance: Callable[[int], None]) -> dict[str, Any]:
+            made.append(name)
+            begun.set()
+            assert go_on.wait(60)
+            return {"name": name}
+
+    async def end_of(request: Request) -> None:
+        await wait(request)
+        left.append(request)
+
+    monkeypatch.setattr(app, "_end_of", end_of)
+    sessions: Any = Slow()
+    with showing(sessions=sessions) as shown:
+        for name in "abcd":
+            with _request(shown.url, f"/sessions/{name}/certificate"):
+                assert begun.wait(60)
+        until(lambda: len(left) == 4)
+        go_on.set()
+        assert httpx.get(f"{shown.url}/sessions/e/certificate", timeout=60).json() == {"name": "e"}
+    assert made == ["a", "e"]
 
 
 def test_a_certificate_that_nobody_waits_for_is_given_up() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_void_p
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.window import process
 from clesr.pipeline.sinks.window.connection import WindowProgress
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
-from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
+from clesr.pipeline.sinks.window.x_events import SHIFT, PressedKey, XEvents, _Press
 
 
 class FakeScreen:
@@ -203,3 +204,28 @@ def test_where_there_is_no_x_server_nobody_knows_whether_a_key_is_held(
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     assert XEvents().pressed(ord("q")) == PressedKey(ord("q"), None)
+
+
+def test_a_key_that_opencv_tells_of_late_is_the_one_that_was_pressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It told of Shift, and of the letter at its next look only, where a machine was busy: a small one was heard."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    shift, a, b = 50, 38, 56
+    keyboard, codes = XEvents(), {0xFFE1: {shift}, ord("a"): {a}, ord("b"): {b}}
+    monkeypatch.setattr(keyboard, "_connection", c_void_p(1))
+    monkeypatch.setattr(keyboard, "_codes_of", codes.__getitem__)
+    monkeypatch.setattr(keyboard, "_listen", lambda: None)
+
+    def press(code: int, modifiers: int = 0, *, repeated: bool = False) -> None:
+        keyboard._keys.append(_Press(code, modifiers, repeated))
+
+    press(shift)
+    press(a, SHIFT)
+    assert keyboard.pressed(0xFFE1).code == 0xFFE1
+    assert keyboard.pressed(ord("a")) == PressedKey(ord("A"), False)
+    assert keyboard.pressed(ord("a")) == PressedKey(ord("a"), None), "of which nothing is known"
+    press(a, SHIFT)
+    press(b)
+    press(a, repeated=True)
+    press(b, repeated=True)
+    assert keyboard.pressed(ord("a")) == PressedKey(ord("a"), False), "it tells of the last alone"
+    assert keyboard.pressed(ord("b")) == PressedKey(ord("b"), True)
