@@ -24,10 +24,7 @@ from clesr.tools.export.delivery.archive import DicomObject, Unreachable
 FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")  # study root query model
 COMMITMENT, COMMITMENT_INSTANCE = UID("1.2.840.10008.1.20.1"), UID("1.2.840.10008.1.20.1.1")
 CONNECT_S, ANSWER_S = 10.0, 120.0
-COMMIT_S, CALLBACK_S = (
-    5.0,
-    60.0,
-)  # that an archive may take to promise, in this association and in one of its own
+COMMIT_S, CALLBACK_S = 5.0, 60.0  # for an archive's promise, in this association and in one of its own
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 BUSY = range(0xA700, 0xA800)  # out of resources: may pass
 _NO_MEMORY = 0x0110, 0x0213  # processing failure, resource limitation
