@@ -18,6 +18,7 @@ import click
 import cv2
 import numpy as np
 from common import environment
+from motion import move_over
 from numpy.typing import NDArray
 
 from clesr.engines.common.files import OWN, write_json
@@ -29,7 +30,6 @@ from clesr.engines.view import field_of_view
 from clesr.tools.data.degradations import Degradation, parse_degradations
 from clesr.tools.data.degrade import crop_to_multiple, degrade, halve
 from clesr.tools.data.images import image_files, read_gray
-from clesr.tools.data.motion import move_over
 from clesr.tools.evaluation.gain import upscale_image
 from clesr.tools.evaluation.metrics import psnr
 

@@ -71,12 +71,9 @@ class Bands:
         self.weights: Weights = weights.reshape(blocks, height, width)
         self.transposed: Weights = np.ascontiguousarray(self.weights.transpose(0, 2, 1))
 
-    def down(self, image: Weights, out: Weights) -> None:
-        """``out`` (size, W) becomes the matrix times ``image`` (length, W); both contiguous."""
-        self.down_blocks(slice(None), image, out)
-
-    def down_blocks(self, which: slice, image: Weights, out: Weights) -> None:
-        """``down`` for some of the blocks: ``image`` begins ``reach`` before the first one's columns."""
+    def down(self, image: Weights, out: Weights, which: slice = slice(None)) -> None:
+        """``out`` (size, W) becomes the matrix times ``image`` (length, W); both contiguous. Of some of the blocks,
+        ``which``: ``image`` begins ``reach`` before the first one's columns."""
         weights = self.weights[which]
         blocks, height, width = weights.shape
         line, item = image.strides
@@ -139,7 +136,7 @@ class Degrader:
             # What the part holds beyond the image weighs nothing.
             self._part[begin - top : end - top, columns.reach : columns.reach + sr.shape[1]] = sr[begin:end]
             half = self._half[first * BLOCK : (first + self._take) * BLOCK]
-            rows.down_blocks(slice(first, first + self._take), self._part, half)
+            rows.down(self._part, half, slice(first, first + self._take))
         columns.across(self._half, self._lr)
         return self._lr[: self.shape[0], : self.shape[1]]
 

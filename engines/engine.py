@@ -11,6 +11,7 @@ from clesr.engines.common.image import Image
 
 if TYPE_CHECKING:
     from clesr.engines.guidance import Guidance
+    from clesr.engines.models.weights import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,12 @@ class EngineInfo:
     limit_db: float | None = None
     levels: tuple[str, ...] = ()
     choice: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, engine: str, device: str, precision: str, model: Model, shape: tuple[int, int]) -> EngineInfo:
+        """That of an engine that computes ``model`` for LR ``shape`` (H, W)."""
+        made = model.name, model.sha256, model.scale
+        return cls(engine, device, precision, *made, shape, levels=model.levels)
 
     @property
     def sr_shape(self) -> tuple[int, int]:

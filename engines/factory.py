@@ -12,7 +12,7 @@ from clesr.engines.common.errors import ClesrError, EngineError, UsageError
 from clesr.engines.common.registry import Registry
 from clesr.engines.engine import Engine
 from clesr.engines.interpolation import METHODS, open_interpolation
-from clesr.engines.models.registry import LEVELS, SCALES, carries_image, level_names
+from clesr.engines.models.registry import LEVELS, SCALES, carries_image
 from clesr.engines.models.weights import Model, find_model
 from clesr.engines.results import check_size, engine_errors
 from clesr.engines.selftest import open_checked
@@ -89,9 +89,9 @@ def open_engine(
         model = find_model(model, scale)
     if model.scale != scale:
         raise UsageError(f"{model.name} is for scale {model.scale}, not {scale}; give --scale {model.scale}")
-    if level_names(model.module) not in ((), LEVELS):
+    if model.levels not in ((), LEVELS):
         raise UsageError(
-            f"{model.name} takes {', '.join(level_names(model.module))} beside the image; this clesr estimates "
+            f"{model.name} takes {', '.join(model.levels)} beside the image; this clesr estimates "
             f"{', '.join(LEVELS)}: train it again"
         )
     candidates = _wanted(engine, device, precision)

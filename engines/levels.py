@@ -23,10 +23,7 @@ FINEST = 0.26  # of the detail of tissue without noise is seen as noise
 AROUND, QUIETEST = 7, 2  # pixels a side of a place, and percent of the places: the floor
 ENOUGH = 128  # pixels a side that figures are taken of
 GRID = 8  # pixels a side of the blocks of JPEG and MPEG
-MEDIAN, TENTH = (
-    0.6745,
-    1.6449,
-)  # half, and a tenth, of the magnitudes of a normal variable of deviation 1 are above
+MEDIAN, TENTH = 0.6745, 1.6449  # above these are half, and a tenth, of a normal variable's magnitudes
 HIGH = (1.0, -4.0, 6.0, -4.0, 1.0)  # fourth differences: along both axes, the highest frequencies
 MIDDLE = (1.0, 0.0, -2.0, 0.0, 1.0)  # second differences of every other pixel: half of these
 

@@ -17,7 +17,7 @@ from clesr.engines.models.registry import count_operations
 from clesr.engines.models.weights import Model
 from clesr.engines.reference import reference_image
 from clesr.engines.results import check_opened, engine_errors, run_frame
-from clesr.engines.tiles import HALO, Span
+from clesr.engines.tiles import HALO, Grid, Span
 
 MEAN_LIMIT = 1.0  # 8-bit levels
 MAX_LIMIT = 4
@@ -42,10 +42,10 @@ def open_checked(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return _opened(candidate, model, shape, threads, _corners(shape), device=device)
     if count_operations(model.module, 8, 8) * shape[0] * shape[1] / 64 <= AFFORDABLE:
-        return _opened(candidate, model, shape, threads, [_whole(shape)])
+        return _opened(candidate, model, shape, threads, Grid(shape, 1, 1).tiles())
     key = (candidate.name, candidate.kind, candidate.precision, model.sha256, threads)
     if key not in _passed:
-        _opened(candidate, model, SMALL, threads, [_whole(SMALL)]).close()
+        _opened(candidate, model, SMALL, threads, Grid(SMALL, 1, 1).tiles()).close()
         _passed.add(key)
     return _opened(candidate, model, shape, threads, [])
 
@@ -122,11 +122,6 @@ def _compare_parts(engine: Engine, model: Model, parts: list[tuple[Span, Span]],
         reference = reference_image(network, part, told, device=device).astype(np.uint8, copy=False)
         found = sr[down.given(scale), right.given(scale)]
         compare(found, reference[down.kept(scale), right.kept(scale)])
-
-
-def _whole(shape: tuple[int, int]) -> tuple[Span, Span]:
-    height, width = shape
-    return Span(0, height, 0, height), Span(0, width, 0, width)
 
 
 def _corners(shape: tuple[int, int]) -> list[tuple[Span, Span]]:

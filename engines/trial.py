@@ -8,7 +8,6 @@ from contextlib import closing
 
 from clesr.engines.common.errors import EngineError
 from clesr.engines.engine import Engine
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model, find_model, shipped
 from clesr.engines.results import engine_errors
 from clesr.engines.timing import seconds_a_frame
@@ -53,7 +52,7 @@ def choose_model(
 
 def clean_only(best: Model, light: Model) -> str:
     """Why ``light`` is better than ``best`` on what probes deliver, in words; empty where it is not."""
-    if level_names(best.module) or not level_names(light.module):
+    if best.levels or not light.levels:
         return ""
     return (
         f"auto takes it, for {best.name} was trained on clean images alone, {light.name} on noisy and compressed ones "

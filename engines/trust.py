@@ -10,10 +10,7 @@ from clesr.engines.levels import Levels
 from clesr.engines.view import View, eight_bits, find_view
 
 NOISE_KNOWN, NOISE_LOST = 24.0, 40.0  # grey levels: the network fades from the first to the second
-FLAT, SHAPED = (
-    0.05,
-    0.15,
-)  # grey levels of detail: with less there is nothing to restore, and none was trained on
+FLAT, SHAPED = 0.05, 0.15  # grey levels of detail: with less there is nothing to restore, none was trained on
 WHITE = 240  # grey levels of burnt-in text at least
 CONTRAST = 150  # by which it stands out of what is around it
 STROKE = np.ones((7, 7), np.uint8)  # wider than its lines

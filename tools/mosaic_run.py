@@ -37,17 +37,13 @@ def draw_recording(recording: Path, settings: MosaicSettings, given: Sequence[st
     session = read_session(recording)
     if not os.path.lexists(recording / SR):
         return _upscale(recording, settings, session.info.pixel_um)
-    _refuse(recording, given)
-    _draw_session(session, settings)
-    return False
-
-
-def _refuse(recording: Path, given: Sequence[str]) -> None:
     if other := [name for name in given if name not in OWN]:
         raise UsageError(
             f"{option_name(other[0])} is not for {recording}, whose up-scaled images are taken as they are; make "
             "others with `clesr render` first"
         )
+    _draw_session(session, settings)
+    return False
 
 
 def _draw_session(session: SessionReader, settings: MosaicSettings) -> None:

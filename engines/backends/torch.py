@@ -12,7 +12,6 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.common.processor import cpu_name
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_name
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 from clesr.engines.reference import reference_image
 from clesr.engines.worker import WorkerEngine
@@ -42,10 +41,7 @@ def open_torch(model: Model, shape: tuple[int, int], threads: int | None, *, dev
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     except RuntimeError as error:
         raise EngineError(f"torch cannot use {device}: {first_line(error)}") from error
-    levels = level_names(model.module)
-    info = EngineInfo(
-        "torch", _words(device), "fp32", model.name, model.sha256, model.scale, shape, levels=levels
-    )
+    info = EngineInfo.of("torch", _words(device), "fp32", model, shape)
     return WorkerEngine(info, functools.partial(reference_image, network, device=device))
 
 

@@ -14,9 +14,8 @@ def end_with_parent() -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
-    threading.Thread(
-        target=_end, daemon=True
-    ).start()  # where it has ended by now, or there is no such signal
+    # Where it has ended by now, or there is no such signal.
+    threading.Thread(target=_end, daemon=True).start()
 
 
 def _end() -> None:

@@ -29,9 +29,7 @@ from clesr.engines.opener import EngineOpener
 log = logging.getLogger(__name__)
 PROGRAM = "clesr.engines.isolation.process"
 FRAME_S = 2.0  # that a frame may take at least, before the process is killed
-FIRST_S = (
-    30.0  # that the first one may take, for which memory is made and kernels are loaded; the most for any
-)
+FIRST_S = 30.0  # that the first one may take, which makes memory and loads kernels; the most for any
 OPEN_S = 300.0  # to be opened for a size for the first time: engines are compiled, tested and timed
 AGAIN_S = 30.0  # to be opened again at least
 SLOWER = 5.0  # times what it took before: what is slow by nature is not taken for hung

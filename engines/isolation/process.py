@@ -115,7 +115,7 @@ def _load(spare: bool) -> None:
 def main() -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # of a service manager, to all its processes: it is for the other one
+    )  # a service manager's, to all its processes: for the other one
     end_with_parent()
     loading = threading.Thread(target=_load, args=["spare" in sys.argv])
     loading.start()

@@ -11,7 +11,6 @@ import torch
 from clesr.engines.common.errors import MissingDependencyError, UsageError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.quiet import quiet
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
@@ -62,7 +61,7 @@ def export_onnx(
     sizes = {2: height, 3: width}
     examples: tuple[torch.Tensor, ...] = (image,)
     names, dynamic = [INPUT], [sizes]
-    if levels := level_names(model.module):
+    if levels := model.levels:
         examples = image, torch.zeros(1, len(levels), dtype=dtype), torch.ones_like(image)
         names, dynamic = [INPUT, *TOLD], [sizes, {}, sizes]
     with quiet("torch.onnx", logging.ERROR):

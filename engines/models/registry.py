@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 SCALES = (2, 4, 8)
 LEVELS = ("noise", "detail", "peaks", "blocks", "floor")  # that are estimated of an image (engines/levels.py)
-SKIPS, BASES = (
-    ("none", "add", "low", "all"),
-    ("none", "bicubic"),
-)  # of densenet: it loads torch, and help must not
+# Of densenet, which loads torch, as help must not.
+SKIPS, BASES = ("none", "add", "low", "all"), ("none", "bicubic")
 MOST_PARAMETERS = 1 << 28  # of a network: 1 GB
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from clesr.engines.common.errors import UsageError, WeightsError
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.parsing import check_depth
-from clesr.engines.models.registry import SCALES, meta_network, names_file
+from clesr.engines.models.registry import SCALES, level_names, meta_network, names_file
 from clesr.engines.models.safetensors_file import Header, parse_metadata, read_file, read_tensors_header
 
 FORMAT = 1
@@ -65,6 +65,11 @@ class Model:
     @property
     def scale(self) -> int:
         return self.descriptor.scale
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """What the network is to be told of each image."""
+        return level_names(self.module)
 
     @property
     def key(self) -> dict[str, str]:

@@ -16,24 +16,15 @@ QUIET = 10  # per cent of the places, the quietest: their difference is noise
 QUIET_SHARE = 0.8  # of the variance of the noise that these have, for being the quietest
 WIDE, NARROW = 7, 5  # LR pixels a side of the boxes that noise, and faults, are looked for in
 BINOMIAL = np.array([0.25, 0.5, 0.25], np.float32)  # faults are wide, so that noise is smoothed away first
-PASSED = (
-    float(np.square(BINOMIAL).sum()) ** 2
-)  # the share of white noise's variance that both axes let through
+PASSED = float(np.square(BINOMIAL).sum()) ** 2  # of white noise's variance both axes let this share through
 EXCESS = 2.0  # times the variance that noise explains: what is beyond is a fault
-FINE, LEAST = (
-    0.1,
-    0.3,
-)  # a frame alone is wrong by this share of the variance of its fine structure; squared grey levels
+# A frame alone is wrong by this share of the variance of its fine structure, and by so many squared grey levels.
+FINE, LEAST = 0.1, 0.3
 HIGH = np.array([1, -4, 6, -4, 1], np.float32) / np.float32(np.sqrt(70))  # fourth differences
-ROUGH, SMOOTH = (
-    1.3,
-    4.0,
-)  # noise is at most so many times what the frame alone seems to have, and so many grey levels
+# Noise is at most so many times what the frame alone seems to have, and so many grey levels more.
+ROUGH, SMOOTH = 1.3, 4.0
 HALF_NORMAL = 0.6745  # half of the magnitudes of a normal variable of deviation 1 are below
-AGREEING = (
-    0.2,
-    0.45,
-)  # of what a prediction could count as: with less it is dropped as a whole, with more it counts
+AGREEING = 0.2, 0.45  # of what a prediction could count as: with less it is dropped, with more it counts
 
 
 def judged(present: Floats, seen: Floats, difference: Floats, before: Floats) -> tuple[float, Floats, Floats]:

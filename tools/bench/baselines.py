@@ -22,7 +22,6 @@ from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_name
 from clesr.engines.models.densenet import UpStage
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 
 if TYPE_CHECKING:
@@ -53,8 +52,7 @@ def open_baseline(
     """``threads`` means nothing here. Raises EngineError where the GPU or the compiler cannot."""
     if not torch.cuda.is_available():
         raise EngineError(f"{name} cannot start: {NO_GPU}")
-    words, levels = torch.cuda.get_device_name(), level_names(model.module)
-    info = EngineInfo(name, words, "fp16", model.name, model.sha256, model.scale, shape, levels=levels)
+    info = EngineInfo.of(name, torch.cuda.get_device_name(), "fp16", model, shape)
     half = half_precision(model.module, "cuda")
     mode = "max-autotune-no-cudagraphs" if name == SEARCHED else None  # slots have a graph of their own
 
@@ -68,7 +66,7 @@ def open_baseline(
                 assert tuner is not None
                 network = faster(half, model, shape, DTYPES[dtype], tuner, "cuda")
             networks = [
-                TorchNetwork(network, shape, model.scale, DTYPES[dtype], "cuda", len(levels))
+                TorchNetwork(network, shape, model.scale, DTYPES[dtype], "cuda", len(info.levels))
                 for _ in range(SLOTS)
             ]
             return [CudaSlot(each, captured=name != EAGER) for each in networks]
@@ -85,7 +83,7 @@ def faster(
 ) -> Callable[..., Tensor]:
     """``half`` by cuDNN as it is, or kept channels-last, whichever ``tuner`` finds faster."""
     forms = {"as it is": by_cudnn(half), "channels-last": by_cudnn(kept_channels_last(half))}
-    levels = len(level_names(model.module))
+    levels = len(model.levels)
     networks = {
         form: TorchNetwork(run, shape, model.scale, dtype, device, levels) for form, run in forms.items()
     }

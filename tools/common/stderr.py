@@ -33,18 +33,10 @@ def wants_json(arguments: Sequence[str], environment: Mapping[str, str], program
     return environment.get(f"CLESR_{command.upper().replace('-', '_')}_LOG", "").lower() == "json"
 
 
-def json_line(
-    message: str,
-    *,
-    level: str = "info",
-    logger: str = "clesr",
-    stream: str | None = None,
-    seconds: float | None = None,
-) -> str:
-    """``message`` as a JSON object in one line, of now or of ``seconds`` since 1970."""
-    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def json_line(message: str, *, level: str = "info", logger: str = "clesr", stream: str | None = None) -> str:
+    """``message`` as a JSON object in one line, of now."""
     values = {
-        "time": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "level": level,
         "logger": logger,
         "stream": stream or None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+
+from clesr.tools.common.console import repeating
 
 ADDRESS, WATCHDOG = "NOTIFY_SOCKET", "WATCHDOG_USEC"
 LOOK_S = 0.5
@@ -28,48 +28,29 @@ def told_to_systemd(
         return
     usec = os.environ.get(WATCHDOG, "")
     every = int(usec) / 2e6 if usec.isdigit() and int(usec) else None
-    stop = threading.Event()
-    teller = _Teller(address, every, ready, alive, ending)
-    thread = threading.Thread(target=teller.tell, args=(stop,), name="clesr systemd")
-    thread.start()
+    said = set[str]()
+
+    def once(words: str) -> None:
+        if words not in said:
+            said.add(words)
+            _send(address, words)
+
+    def look() -> None:
+        if ready():
+            once("READY=1")
+        is_ending, is_alive = ending(), alive()
+        if is_ending:
+            once("STOPPING=1")
+        if is_ending and is_alive:
+            _send(address, f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}")
+        if every is not None and is_alive:
+            _send(address, "WATCHDOG=1")
+
     try:
-        yield
+        with repeating(look, min(every or LOOK_S, LOOK_S), at_end=False):
+            yield
     finally:
-        stop.set()
-        thread.join()
-        teller.once("STOPPING=1")
-
-
-@dataclass(slots=True)
-class _Teller:
-    """What is said to the socket ``address``; that it is alive ``every`` so many seconds, None: not at all."""
-
-    address: str
-    every: float | None
-    ready: Callable[[], bool]
-    alive: Callable[[], bool]
-    ending: Callable[[], bool]
-    _said: set[str] = field(default_factory=set)
-
-    def tell(self, stop: threading.Event) -> None:
-        """Until ``stop``."""
-        while True:
-            if self.ready():
-                self.once("READY=1")
-            ending, alive = self.ending(), self.alive()
-            if ending:
-                self.once("STOPPING=1")
-            if ending and alive:
-                _send(self.address, f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}")
-            if self.every is not None and alive:
-                _send(self.address, "WATCHDOG=1")
-            if stop.wait(min(self.every or LOOK_S, LOOK_S)):
-                return
-
-    def once(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            _send(self.address, words)
+        once("STOPPING=1")
 
 
 def _send(address: str, words: str) -> None:

@@ -162,12 +162,7 @@ def features(enlarged: Floats, scale: int) -> Floats:
         maps += [first, second]
     inner = slice(2 * scale, -2 * scale)
     step = scale // 2
-    parts = [
-        sliding_window_view(one[inner, inner], (WINDOW * scale, WINDOW * scale))[
-            ::scale, ::scale, ::step, ::step
-        ]
-        for one in maps
-    ]
+    parts = [patches_of(one[inner, inner], scale)[:, :, ::step, ::step] for one in maps]
     stacked = np.stack(parts, axis=2)
     return np.ascontiguousarray(stacked.reshape(*stacked.shape[:2], -1), np.float32)
 

@@ -92,19 +92,18 @@ def open_method(name: str, scale: int, *, engine: str, label: str | None = None)
         span.models()
         if scale in span.SCALES:
             return Method(name, scale, lambda shape: span.open_span(scale, shape))
-        log.warning(f"{name} has no weights for x{scale}: left out")
-        return None
-    if name in NAMES:
+    elif name in NAMES:
         path = aplus.shipped().get(scale) if name == aplus.ARCHITECTURE else shipped().get((name, scale))
-        if path is None:
-            log.warning(f"{name} has no weights for x{scale}: left out")
-            return None
-        return _of_file(path, label, engine)
-    found = _of_file(Path(name), label, engine)
-    if found.scale != scale:
+        if path is not None:
+            return _of_file(path, label, engine)
+    else:
+        found = _of_file(Path(name), label, engine)
+        if found.scale == scale:
+            return found
         log.warning(f"{name} is for x{found.scale}: left out at x{scale}")
         return None
-    return found
+    log.warning(f"{name} has no weights for x{scale}: left out")
+    return None
 
 
 def _of_file(path: Path, label: str, engine: str) -> Method:

@@ -190,13 +190,17 @@ def _add_pixels(dataset: Dataset, clip: Clip, form: Form, sop_class: UID) -> Non
     if sop_class not in _ENDOSCOPIC:
         dataset.PresentationLUTShape = "IDENTITY"
         dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "US"
-        if clip.window is not None:
-            _add_window(dataset, *clip.window)
+        if clip.window is not None:  # what is black and what white (PS3.3, C.11.2.1.2)
+            low, high = clip.window
+            width = high - low + 1
+            dataset.WindowCenter, dataset.WindowWidth = (
+                f"{value:.10g}" for value in (low + width / 2, width)
+            )
     if clip.pixel_um is not None and clip.height_um is not None:
         dataset.PixelSpacing = [f"{side / 1000:.10g}" for side in (clip.height_um, clip.pixel_um)]
     elif clip.pixel_aspect != 1:
-        width, height = clip.pixel_aspect.limit_denominator(_FINEST_ASPECT).as_integer_ratio()
-        dataset.PixelAspectRatio = [height, width]
+        across, down = clip.pixel_aspect.limit_denominator(_FINEST_ASPECT).as_integer_ratio()
+        dataset.PixelAspectRatio = [down, across]
     if form.video is not None:
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "YBR_PARTIAL_420"
         dataset.PlanarConfiguration = 0
@@ -204,12 +208,6 @@ def _add_pixels(dataset: Dataset, clip: Clip, form: Form, sop_class: UID) -> Non
         dataset.LossyImageCompression = "01"
         dataset.LossyImageCompressionMethod = form.video.syntax.method
         dataset.LossyImageCompressionRatio = _decimal(form.video.ratio)
-
-
-def _add_window(dataset: Dataset, low: float, high: float) -> None:
-    """That ``low`` is black and ``high`` white (PS3.3, C.11.2.1.2)."""
-    width = high - low + 1
-    dataset.WindowCenter, dataset.WindowWidth = (f"{value:.10g}" for value in (low + width / 2, width))
 
 
 def _add_frames(dataset: Dataset, shown: Sequence[Still], sop_class: UID, fps: float | None) -> None:

@@ -13,9 +13,9 @@ from clesr.engines.common.clock import ASSUMED_FPS
 from clesr.engines.common.errors import UsageError
 from clesr.engines.common.files import sync
 from clesr.pipeline.frame import Image
-from clesr.pipeline.video.encoding import FINEST, VideoWriter, choose_encoding
+from clesr.pipeline.video.encoding import FINEST, VideoWriter
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.mp4 import fitted
+from clesr.tools.export.mp4 import encoding, fitted
 
 CODECS = ("h264", "hevc")
 LARGEST = 2**32 - 4  # bytes of a fragment
@@ -105,13 +105,13 @@ def encode(
 
 def _writer(path: Path, syntax: Syntax, image: Image, fps: float, crf: int | None) -> VideoWriter:
     shape = image.shape[0], image.shape[1]
-    live = choose_encoding(syntax.codec, ".mp4", image.dtype, shape, crf=crf)
-    options = {name: value for name, value in live.options.items() if name != "tune"} | {"preset": "faster"}
+    usual = encoding(syntax.codec, image, crf)
+    options = dict(usual.options)
     if syntax.codec == "h264":
         options |= {"profile": "high", "level": syntax.level}
     else:
         options["x265-params"] = f"{options['x265-params']}:level-idc={syntax.level}"
     return VideoWriter(
-        path, replace(live, options=options), shape, tick=Fraction(1, FINEST), fps=fps,
+        path, replace(usual, options=options), shape, tick=Fraction(1, FINEST), fps=fps,
         container={"movflags": "faststart"},
     )  # fmt: skip

@@ -46,7 +46,7 @@ class Mp4Exporter:
             if writer is None:
                 shape = image.shape[0], image.shape[1]
                 writer = VideoWriter(
-                    temporary, _encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or ASSUMED_FPS,
+                    temporary, encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or ASSUMED_FPS,
                     container={"movflags": "faststart"}, metadata=_tags(clip),
                     pixel_aspect=clip.pixel_aspect,
                 )  # fmt: skip
@@ -59,7 +59,8 @@ class Mp4Exporter:
         return f"{final}: {writer.frames} frames, {width}x{height}, {self._codec}"
 
 
-def _encoding(codec: str, image: Image, crf: int | None) -> Encoding:
+def encoding(codec: str, image: Image, crf: int | None) -> Encoding:
+    """That of a file with images like ``image``, at ``crf``."""
     live = choose_encoding(codec, ".mp4", image.dtype, (image.shape[0], image.shape[1]), crf=crf)
     options = {name: value for name, value in live.options.items() if name != "tune"}
     return replace(live, options=options | {"preset": "faster"})  # nobody waits for the next frame

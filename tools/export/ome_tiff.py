@@ -17,9 +17,7 @@ from clesr.tools.export.clip import Clip, Still, runs, to_files
 from clesr.tools.export.files import Files
 
 CLASSIC = 2**32 - 2**25  # bytes of pixels up to which a classic TIFF has room for all that describes them
-DESCRIPTION = (
-    270  # the tag; the first of them is OME's, the second, in which tifffile keeps its own, ImageJ's
-)
+DESCRIPTION = 270  # the tag; the first of them is OME's, the second, of tifffile's own words, ImageJ's
 
 
 class OmeTiffExporter:

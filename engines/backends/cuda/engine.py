@@ -65,9 +65,7 @@ def open_cuda(model: Model, shape: tuple[int, int], threads: int | None = None) 
     reason = _why_not()
     if reason:
         raise EngineError(f"the cuda engine cannot start: {reason}")
-    words = torch.cuda.get_device_name()
-    levels = level_names(model.module)
-    info = EngineInfo("cuda", words, "fp16", model.name, model.sha256, model.scale, shape, levels=levels)
+    info = EngineInfo.of("cuda", torch.cuda.get_device_name(), "fp16", model, shape)
     return open_slots(info, lambda dtype: build_network(model.module, shape, dtype, "cuda"))
 
 

@@ -20,7 +20,6 @@ from clesr.engines.engine import EngineInfo
 from clesr.engines.guidance import Guidance, guide
 from clesr.engines.models.densenet import DenseNet
 from clesr.engines.models.layers import Settled
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model
 from clesr.engines.worker import WorkerEngine
 
@@ -68,16 +67,13 @@ def open_openvino(
     if threads and device == "cpu":
         properties["INFERENCE_NUM_THREADS"] = threads
     try:
-        settled = Settled(model.module) if level_names(model.module) else None
+        settled = Settled(model.module) if model.levels else None
         graph = build_graph(settled or model.module, shape, precision)
         request = _core().compile_model(graph, device.upper(), properties).create_infer_request()
         words = _words(device)
     except (ImportError, RuntimeError) as error:
         raise EngineError(f"OpenVINO cannot run {model} on {device}: {_last_line(error)}") from error
-    levels = level_names(model.module)
-    info = EngineInfo(
-        "openvino", words, precision, model.name, model.sha256, model.scale, shape, levels=levels
-    )
+    info = EngineInfo.of("openvino", words, precision, model, shape)
     if device != "cpu":
         return WorkerEngine(info, Inference(request, settled))
     return ProcessorEngine(info, Inference(request, settled), properties)

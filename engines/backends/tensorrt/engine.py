@@ -19,7 +19,6 @@ from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.engines.gpu import NO_GPU, gpu_key, gpu_name
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import Model, find_model, shipped
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class CompiledEngine:
 
 def to_build_first(model: Model, shape: tuple[int, int]) -> str:
     """Why opening would take minutes, or does not go; empty where the engine is on disk."""
-    if level_names(model.module):
+    if model.levels:
         return TOLD
     height, width = shape
     if CompiledEngine(model, shape).find() is not None:
@@ -121,14 +120,10 @@ def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = No
     reason = why_no_tensorrt()
     if reason:
         raise EngineError(f"the tensorrt engine cannot start: {reason}")
-    if level_names(model.module):
+    if model.levels:
         raise EngineError(f"the tensorrt engine cannot run {model}: {TOLD}")
-    words = torch.cuda.get_device_name()
     compiled = _load(CompiledEngine(model, shape))
-    levels = level_names(model.module)
-    info = EngineInfo(
-        "tensorrt", words, PRECISION, model.name, model.sha256, model.scale, shape, levels=levels
-    )
+    info = EngineInfo.of("tensorrt", torch.cuda.get_device_name(), PRECISION, model, shape)
     return open_slots(info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE))
 
 

@@ -46,7 +46,7 @@ def test_doublings_are_kept_channels_last() -> None:
 @pytest.mark.parametrize("form", [0, 1])
 def test_the_faster_form_of_the_rival_is_taken(form: int) -> None:
     module = build_model("densenet", 2, {"blocks": 1})
-    model: Any = SimpleNamespace(module=module, scale=2)
+    model: Any = SimpleNamespace(module=module, scale=2, levels=())
     half = module.half()
     chosen: list[Callable[[Any], None]] = []
 

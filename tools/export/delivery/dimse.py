@@ -24,10 +24,7 @@ from clesr.tools.export.delivery.archive import DicomObject, Unreachable
 FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")  # study root query model
 COMMITMENT, COMMITMENT_INSTANCE = UID("1.2.840.10008.1.20.1"), UID("1.2.840.10008.1.20.1.1")
 CONNECT_S, ANSWER_S = 10.0, 120.0
-COMMIT_S, CALLBACK_S = (
-    5.0,
-    60.0,
-)  # that an archive may take to promise, in this association and in one of its own
+COMMIT_S, CALLBACK_S = 5.0, 60.0  # for an archive's promise, in this association and in one of its own
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 BUSY = range(0xA700, 0xA800)  # out of resources: may pass
 _NO_MEMORY = 0x0110, 0x0213  # processing failure, resource limitation
@@ -36,6 +33,36 @@ _config.STORE_SEND_CHUNKED_DATASET = True  # a file is sent as it is read, and n
 log = logging.getLogger(__name__)
 Handlers = list[Any]
 ThreadHook = Callable[[threading.ExceptHookArgs], object]
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Whatever an answer of no form makes the libraries raise becomes Unreachable; what they warn of, and what ends
+    their threads, is not shown."""
+    before, threading.excepthook = threading.excepthook, _unless_theirs(threading.excepthook)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ClesrError, OSError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise Unreachable(f"what the archive answers is not understood ({why})") from error
+    finally:
+        threading.excepthook = before
+
+
+def _unless_theirs(hook: ThreadHook) -> ThreadHook:
+    """``hook`` for all threads but those of an association, whose end is seen by whoever waits for its answer."""
+
+    def told(ended: threading.ExceptHookArgs) -> None:
+        if isinstance(ended.thread, Association | DULServiceProvider):
+            log.debug(f"a thread of the association ended: {ended.exc_type.__name__}: {ended.exc_value}")
+        else:
+            hook(ended)
+
+    return told
 
 
 class DicomNode:
@@ -62,19 +89,8 @@ class DicomNode:
         self._commit_port, self._commit_tls = commit_port, commit_tls
         self._asked = True  # whether the archive answers queries
 
+    @_understood()
     def holds(self, item: DicomObject) -> bool | None:
-        with _understood():
-            return self._holds(item)
-
-    def store(self, item: DicomObject) -> str:
-        with _understood():
-            return self._store(item)
-
-    def confirm(self, items: Sequence[DicomObject]) -> str:
-        with _understood():
-            return self._confirm(items)
-
-    def _holds(self, item: DicomObject) -> bool | None:
         if not self._asked:
             return None
         query = Dataset()
@@ -95,7 +111,8 @@ class DicomNode:
                     return None
             return found
 
-    def _store(self, item: DicomObject) -> str:
+    @_understood()
+    def store(self, item: DicomObject) -> str:
         with self._associated(item.sop_class, [item.transfer_syntax]) as association:
             if association is None:
                 raise SinkError(
@@ -118,7 +135,8 @@ class DicomNode:
             raise Unreachable(f"the archive cannot store it now ({said})")
         raise SinkError(f"the archive refuses {item.path.name} ({said})")
 
-    def _confirm(self, items: Sequence[DicomObject]) -> str:
+    @_understood()
+    def confirm(self, items: Sequence[DicomObject]) -> str:
         reports: queue.Queue[Dataset] = queue.Queue()
 
         def report(event: Any) -> tuple[int, None]:
@@ -198,36 +216,6 @@ class DicomNode:
         finally:
             assert server is not None
             server.shutdown()
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """Whatever an answer of no form makes the libraries raise becomes Unreachable; what they warn of, and what ends
-    their threads, is not shown."""
-    before, threading.excepthook = threading.excepthook, _unless_theirs(threading.excepthook)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (ClesrError, OSError):
-        raise
-    except Exception as error:
-        why = f"{type(error).__name__}: {one_line(error)}"
-        raise Unreachable(f"what the archive answers is not understood ({why})") from error
-    finally:
-        threading.excepthook = before
-
-
-def _unless_theirs(hook: ThreadHook) -> ThreadHook:
-    """``hook`` for all threads but those of an association, whose end is seen by whoever waits for its answer."""
-
-    def told(ended: threading.ExceptHookArgs) -> None:
-        if isinstance(ended.thread, Association | DULServiceProvider):
-            log.debug(f"a thread of the association ended: {ended.exc_type.__name__}: {ended.exc_value}")
-        else:
-            hook(ended)
-
-    return told
 
 
 def _reference(item: DicomObject) -> Dataset:

@@ -127,11 +127,7 @@ class StowService:
             raise SinkError(
                 f"the archive's certificate is not trusted ({error.verify_message}); give --ca FILE if it is yours"
             ) from error
-        except (
-            OSError,
-            http.client.HTTPException,
-            ValueError,
-        ) as error:  # ValueError: of a chunk's negative length
+        except (OSError, http.client.HTTPException, ValueError) as error:  # of a chunk's negative length
             words = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
             raise Unreachable(f"no answer from {self._host} port {self._port} ({words})") from error
         finally:

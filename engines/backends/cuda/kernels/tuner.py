@@ -25,9 +25,7 @@ from clesr.engines.common.processor import core_count
 
 WARM_UP = 0.05  # seconds: an idle card clocks low
 ROUNDS = 7  # in each of which every form has its turn
-CLEARLY = (
-    0.98  # of the first form's time: a second that is no faster than this would come and go between openings
-)
+CLEARLY = 0.98  # of the first form's time: a second that is no faster would come and go between openings
 FAILURES = (TritonError, RuntimeError, ValueError, AssertionError)  # of a form that this card cannot run
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ import math
 import cv2
 import numpy as np
 import pytest
+from motion import ProbeMotion, SeenFrame, move_over
 
 from clesr.engines.common.image import Pixels
 from clesr.tools.data.degradations import Degradation, parse_degradations
 from clesr.tools.data.degrade import degrade
-from clesr.tools.data.motion import ProbeMotion, SeenFrame, move_over
 from clesr.tools.evaluation.metrics import psnr
 
 CLEAN = Degradation()
