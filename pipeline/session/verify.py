@@ -27,13 +27,13 @@ from clesr.pipeline.session.format import (
     SessionError,
     SessionInfo,
     SessionNote,
-    by_position,
     calibration_name,
     count_left_out,
     count_records,
     digest_file,
     hash_bytes,
     manifest_hash,
+    positions,
 )
 from clesr.pipeline.session.reader import Packet, chained_lines, demux, read_session
 from clesr.pipeline.session.video import hash_pixels
@@ -41,14 +41,8 @@ from clesr.pipeline.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 PIXELLESS = (Outcome.LOST, Outcome.CORRUPT)
-STATED = (
-    "closed",
-    "ended",
-    "started",
-    "source",
-    "model",
-    "model_hash",
-)  # in a certificate as the session has it
+# In a certificate as the session has it.
+STATED = ("closed", "ended", "started", "source", "model", "model_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +136,8 @@ class _Check:
         self._say(self._calibrations(in_order))
         self._files()
         notes = self._notes()
-        self._pixels(RAW, by_position(in_order, RAW), totals["raw"])
-        self._pixels(SR, by_position(in_order, SR), totals["sr"])
+        self._pixels(RAW, dict(positions(in_order, RAW)), totals["raw"])
+        self._pixels(SR, dict(positions(in_order, SR)), totals["sr"])
         return Certificate(
             str(self.folder),
             self.info,
