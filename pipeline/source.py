@@ -124,3 +124,23 @@ def lacks(source: Source | None, name: str) -> str:
     if source is None or isinstance(source, AdjustableSource):
         return ""
     return f"{source.info.address} has no {name} that could be set; cameras of V4L2 have one"
+
+
+class SourceWrapper:
+    """What a source around another passes on to that one, None while it is away."""
+
+    _source: Source | None
+
+    @property
+    def restarts(self) -> int:
+        return restarts_of(self._source)
+
+    def adjust(self, name: str, value: str) -> None:
+        adjust(self._source, name, value)
+
+    def lacks(self, name: str) -> str:
+        return lacks(self._source, name)
+
+    def close(self) -> None:
+        if (source := self._source) is not None:
+            source.close()

@@ -22,7 +22,7 @@ from clesr.pipeline.frame import Corrupt, Frame, Outage, Result
 from clesr.pipeline.session.folder import RESERVE
 from clesr.pipeline.session.video import DurableFile
 from clesr.pipeline.sink import Sink
-from clesr.pipeline.source import Source, SourceInfo, adjust, lacks, restarts_of
+from clesr.pipeline.source import Source, SourceWrapper
 
 WORDS = "a fault on purpose (--chaos)"
 EARLY_NS = 10_000_000_000
@@ -37,11 +37,13 @@ def _raise(kind: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class FaultySource:
+class FaultySource(SourceWrapper):
     """``source``, to which ``plan`` happens."""
 
+    _source: Source
+
     def __init__(self, source: Source, plan: FaultPlan) -> None:
-        self.info: SourceInfo = source.info
+        self.info = source.info
         self._source, self._plan = source, plan
         self._again: Frame | None = None
         self._away = False
@@ -63,19 +65,6 @@ class FaultySource:
         again, self._again = self._again, None
         item = again or self._source.read(timeout)
         return self._changed(item, kind) if isinstance(item, Frame) else item
-
-    @property
-    def restarts(self) -> int:
-        return restarts_of(self._source)
-
-    def adjust(self, name: str, value: str) -> None:
-        adjust(self._source, name, value)
-
-    def lacks(self, name: str) -> str:
-        return lacks(self._source, name)
-
-    def close(self) -> None:
-        self._source.close()
 
     def _missing(self, timeout: float) -> Outage | None:
         """It is unplugged: what it takes meanwhile, nobody sees."""
@@ -174,9 +163,7 @@ def faulty_disk(plan: FaultPlan) -> Iterator[None]:
             shutil.rmtree(Path(name).parent, ignore_errors=True)
         elif kind == "exception":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        elif (
-            kind == "full" and (Path(name).parent / RESERVE).exists()
-        ):  # whose space closing the session takes
+        elif kind == "full" and (Path(name).parent / RESERVE).exists():  # that closing the session takes
             _raise(kind)
 
     DurableFile.before_writing = before

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from fractions import Fraction
@@ -30,9 +30,7 @@ from clesr.pipeline.frame import Outcome
 VERSION = 1
 MANIFEST, FRAMES, NOTES, RAW, SR = SESSION_FILES
 TICK = Fraction(1, 1000)  # Matroska's clock, in seconds
-CALIBRATION = re.compile(
-    r"[0-9a-f]{16}\.cores"
-)  # the name of a calibration of fibre cores: how its hash begins
+CALIBRATION = re.compile(r"[0-9a-f]{16}\.cores")  # the name of one of fibre cores: how its hash begins
 MANIFEST_BYTES = 16 << 20  # of session.json, at most
 LINE_BYTES = 1 << 20  # of a line of frames.jsonl, at most
 LOW_DISK = "its up-scaled image was left out: the disk was nearly full"  # in the reason of a frame
@@ -214,10 +212,10 @@ def calibration_name(sha256: str) -> str:
     return f"{sha256[:16]}.cores"
 
 
-def by_position(records: Iterable[Record], name: str) -> dict[int, Record]:
-    """Those of ``records`` that have a picture in the video ``name``, by its position there."""
+def positions(records: Iterable[Record], name: str) -> Iterator[tuple[int, Record]]:
+    """Those of ``records`` that have a picture in the video ``name``, each behind its position there."""
     indexed = ((record.raw_index if name == RAW else record.sr_index, record) for record in records)
-    return {index: record for index, record in indexed if index is not None}
+    return ((index, record) for index, record in indexed if index is not None)
 
 
 def hash_bytes(*parts: bytes | memoryview) -> str:

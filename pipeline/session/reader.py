@@ -36,6 +36,7 @@ from clesr.pipeline.session.format import (
     calibration_name,
     parse_line,
     parse_manifest,
+    positions,
 )
 from clesr.pipeline.video.decode import Damage, DecodedImage, VideoDecoder, open_container
 
@@ -55,23 +56,19 @@ class SessionReader:
         Raises SessionError at the first line that is damaged; of a session that was not closed, a cut last
         line is passed over.
         """
-        path = self.folder / FRAMES
-        if not self.info.closed and not os.path.lexists(path):
-            return  # killed before it was made
-        try:
-            for _, record, _ in chained_lines(path, self.info.id, Record, cut=not self.info.closed):
-                yield record
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
+        return self._said(FRAMES, Record, needed=self.info.closed)  # else killed before it was made
 
     def notes(self) -> list[SessionNote]:
         """What somebody noted, in the order of time. Raises SessionError as ``lines``."""
-        path = self.folder / NOTES
-        if not os.path.lexists(path):
-            return []
+        return list(self._said(NOTES, SessionNote, needed=False))
+
+    def _said(self, name: str, kind: type[Line], *, needed: bool) -> Iterator[Line]:
+        path = self.folder / name
+        if not needed and not os.path.lexists(path):
+            return
         try:
-            found = chained_lines(path, self.info.id, SessionNote, cut=not self.info.closed)
-            return [note for _, note, _ in found]
+            for _, said, _ in chained_lines(path, self.info.id, kind, cut=not self.info.closed):
+                yield said
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
 
@@ -105,10 +102,8 @@ class SessionReader:
         Raises SessionError where a file is missing, or an image is damaged or has no record.
         """
         path = self.folder / (RAW if which == "raw" else SR)
-        indexed = ((r.raw_index if which == "raw" else r.sr_index, r) for r in self.records())
-        wanted = ((index, record) for index, record in indexed if index is not None)
         with closing(demux(path)) as coded:
-            for (index, record), found in zip(wanted, coded, strict=False):
+            for (index, record), found in zip(positions(self.records(), path.name), coded, strict=False):
                 if index != found.position or isinstance(found.image, Damage):
                     reason = getattr(found.image, "reason", f"it is not at position {index}")
                     raise SessionError(f"{path}: frame {record.number}: {reason}; `clesr verify` tells more")

@@ -61,12 +61,6 @@ NOTHING_KEPT = "no earlier frames are kept; --retro S keeps those of the last S 
 TOO_SLOW = "the recorder could not keep up: the disk or the processor is too slow for it"
 
 
-def gap_reason(gap: Gap) -> str:
-    """What the record of an outage says."""
-    number = "an unknown number of frames" if gap.count is None else f"{gap.count} frames"
-    return f"the source was away for {gap.seconds:.2f} s: {number} lost"
-
-
 class MessageQueue:
     """Work from several threads to one, in order; images of at most ``budget`` bytes wait with it."""
 
@@ -152,8 +146,11 @@ class Recorder(FrameObserver):
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
-        period = period_of(self._fps)
-        self._timeline = Timeline(TICK, period)  # of the source thread
+        self._timeline = Timeline(TICK, period_of(self._fps))  # of the source thread
+        codec, aspect = self.settings.codec, source.pixel_aspect
+        self._new_encoder = partial(
+            ImageEncoder, codec, fps=self._fps, threads=encoder_threads(), pixel_aspect=aspect
+        )
         self._encoder: ImageEncoder | None = None  # of the sink thread
         self._made: tuple[int, str] | None = None  # scale and model of the last image, of the sink thread
         self._thread = stream_thread("clesr recorder", self._work)
@@ -293,25 +290,25 @@ class Recorder(FrameObserver):
             self._segments.declare_dead()
 
     def lose(self, number: int, count: int, time_ns: int) -> None:
-        record = Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST)
-        self._post(self._segments.admit, Entry(record, settled=True))
+        self._admit(Record(number=number, count=count, captured_ns=time_ns, outcome=Outcome.LOST))
 
     def miss(self, gap: Gap) -> None:
+        number = "an unknown number of frames" if gap.count is None else f"{gap.count} frames"
         record = Record(
             number=gap.number,
             count=gap.count or 0,
             captured_ns=gap.end_ns,
             outcome=Outcome.LOST,
             gap_ns=(gap.begin_ns, gap.end_ns),
-            reason=gap_reason(gap),
+            reason=f"the source was away for {gap.seconds:.2f} s: {number} lost",
         )
-        self._post(self._segments.admit, Entry(record, settled=True))
+        self._admit(record)
 
     def spoil(self, item: Corrupt) -> None:
         record = Record(
             number=item.number, captured_ns=item.time_ns, outcome=Outcome.CORRUPT, reason=item.reason
         )
-        self._post(self._segments.admit, Entry(record, settled=True))
+        self._admit(record)
         if self._queue.over_budget and self._trigger.armed and self._watchdog.full():
             self._segments.declare_dead()  # no frame may ever come that would find no room
 
@@ -338,6 +335,10 @@ class Recorder(FrameObserver):
         if result.told is not None:
             values |= {"noise": astuple(result.told.levels), "trusted": result.told.trusted}
         self._post(self._segments.on_settled, result.frame.number, values, result.engine, "", result.cores)
+
+    def _admit(self, record: Record) -> None:
+        """A frame that never came."""
+        self._post(self._segments.admit, Entry(record, settled=True))
 
     def _post(self, work: Callable[..., None], *arguments: object) -> None:
         if self._trigger.armed:
@@ -366,13 +367,7 @@ class Recorder(FrameObserver):
         try:
             encoder = self._encoder
             if encoder is None or encoder.images != images:
-                encoder = ImageEncoder(
-                    self.settings.codec,
-                    images,
-                    fps=self._fps,
-                    threads=encoder_threads(),
-                    pixel_aspect=self.source.pixel_aspect,
-                )
+                encoder = self._new_encoder(images)
             encoded = encoder.encode(image, key=self._segments.key_wanted)
         except Exception as error:  # noqa: BLE001 - whatever an encoder raises, raw and other frames are recorded
             return f"the SR image could not be coded: {cause(error)}"

@@ -27,11 +27,11 @@ from clesr.pipeline.session.format import (
     RAW,
     SR,
     FileFacts,
+    Line,
     Record,
     SessionError,
     SessionInfo,
     SessionNote,
-    by_position,
     count_left_out,
     count_records,
     digest_file,
@@ -39,6 +39,7 @@ from clesr.pipeline.session.format import (
     format_manifest,
     hash_bytes,
     parse_line,
+    positions,
 )
 from clesr.pipeline.session.reader import (
     DamagedLine,
@@ -93,7 +94,7 @@ class _Repair:
 
     def run(self) -> list[str]:
         self._make_room()
-        text, records, chain = self._lines()
+        text, records, chain = self._lines(FRAMES, Record)
         raw = self._recover_raw(records)
         self._recover_sr(records, raw)
         totals = count_records([*records, *raw.values()])
@@ -143,29 +144,22 @@ class _Repair:
             )
         self.work.mkdir()
 
-    def _lines(self) -> tuple[bytearray, list[Record], str]:
-        """The lines that hold, as they stand; their records; the chain value of the last."""
-        text, records, chain = bytearray(), [], self.info.id
-        path = self.folder / FRAMES
+    def _lines(self, name: str, kind: type[Line]) -> tuple[bytearray, list[Line], str]:
+        """The lines of ``name`` that hold, as they stand; what they say; the chain value of the last."""
+        text, found, chain = bytearray(), [], self.info.id
+        path = self.folder / name
         try:
-            lines = chained_lines(path, self.info.id, Record) if os.path.lexists(path) else ()
-            for line, record, chain in lines:  # noqa: B007
+            lines = chained_lines(path, self.info.id, kind) if os.path.lexists(path) else ()
+            for line, said, chain in lines:  # noqa: B007
                 text += line
-                records.append(record)
+                found.append(said)
         except DamagedLine as error:
-            self.said.append(f"line {error.number} of {FRAMES} {error.why}: left out, with all after it")
-        return text, records, chain
+            self.said.append(f"line {error.number} of {name} {error.why}: left out, with all after it")
+        return text, found, chain
 
     def _notes(self) -> FileFacts | None:
         """Write those of ``notes.jsonl`` anew that hold."""
-        path, text = self.folder / NOTES, bytearray()
-        if not os.path.lexists(path):
-            return None
-        try:
-            for line, _, _ in chained_lines(path, self.info.id, SessionNote):
-                text += line
-        except DamagedLine as error:
-            self.said.append(f"line {error.number} of {NOTES} {error.why}: left out, with all after it")
+        text, _, _ = self._lines(NOTES, SessionNote)
         if not text:
             return None
         (self.work / NOTES).write_bytes(text)
@@ -173,7 +167,7 @@ class _Repair:
 
     def _recover_raw(self, records: list[Record]) -> dict[int, Record]:
         """Write ``raw.mkv`` anew; records of the frames in it that have no line, by ticks."""
-        known = by_position(records, RAW)
+        known = dict(positions(records, RAW))
         covered = {record.number: record for record in records if record.count}
         found: dict[int, Record] = {}
         before: Record | None = None
@@ -211,7 +205,7 @@ class _Repair:
 
     def _recover_sr(self, records: list[Record], raw: dict[int, Record]) -> None:
         """Write ``sr.mkv`` anew, and put those of its images that have no line into the records of ``raw``."""
-        known = by_position(records, SR)
+        known = dict(positions(records, SR))
         for packet in self._copy(SR, known, set(raw)):
             if packet.position in known:
                 continue

@@ -22,13 +22,7 @@ from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, SessionNote, cause
 from clesr.pipeline.session.manifest import Provenance
-from clesr.pipeline.session.preroll import (
-    EARLY,
-    FormatChanges,
-    PendingRecording,
-    PreRollBuffer,
-    Trigger,
-)
+from clesr.pipeline.session.preroll import EARLY, FormatChanges, PendingRecording, PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 
@@ -58,7 +52,8 @@ class Segments:
         self._provenance, self._first, self._fps = provenance, provenance, fps
         self._stated: dict[str, Any] = {}  # of the run's settings, what has changed since it began
         self._switched: Mapping[str, Any] = {}  # and with the engine
-        self._aspect = provenance.source.pixel_aspect
+        aspect = provenance.source.pixel_aspect
+        self._new_encoder = partial(ImageEncoder, "ffv1", fps=fps, threads=raw_threads(), pixel_aspect=aspect)
         self._pending = PendingRecording()
         self._writer: SessionWriter | None = None
         self._closing: list[SessionWriter] = []  # stopped, but some frames are still without an outcome
@@ -73,11 +68,8 @@ class Segments:
         self._read = False  # whether the source is
         self._committer = Committer(self.alarms)
         self.alarm: str | None = None  # what went wrong last, but in the committer; any thread may read
-        self.reports, self.failures, self.room = (
-            self._committer.reports,
-            self._committer.errors,
-            self._committer.room,
-        )
+        self.reports, self.failures = self._committer.reports, self._committer.errors
+        self.room = self._committer.room
 
     @property
     def errors(self) -> list[str]:
@@ -198,13 +190,7 @@ class Segments:
             try:
                 encoder = before
                 if encoder is None or encoder.images != images:
-                    encoder = ImageEncoder(
-                        "ffv1",
-                        images,
-                        fps=self._fps,
-                        threads=raw_threads(),
-                        pixel_aspect=self._aspect,
-                    )
+                    encoder = self._new_encoder(images)
                 entry.raw = encoder.encode(image)
             except Exception as error:  # noqa: BLE001 - whatever an encoder raises, those it takes are recorded
                 self._without_pixels(entry, f"could not be coded: {images}: {cause(error)}")

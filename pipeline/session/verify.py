@@ -27,13 +27,13 @@ from clesr.pipeline.session.format import (
     SessionError,
     SessionInfo,
     SessionNote,
-    by_position,
     calibration_name,
     count_left_out,
     count_records,
     digest_file,
     hash_bytes,
     manifest_hash,
+    positions,
 )
 from clesr.pipeline.session.reader import Packet, chained_lines, demux, read_session
 from clesr.pipeline.session.video import hash_pixels
@@ -41,14 +41,8 @@ from clesr.pipeline.video.decode import Damage
 
 SHOWN = 20  # problems of one kind that are named one by one
 PIXELLESS = (Outcome.LOST, Outcome.CORRUPT)
-STATED = (
-    "closed",
-    "ended",
-    "started",
-    "source",
-    "model",
-    "model_hash",
-)  # in a certificate as the session has it
+# In a certificate as the session has it.
+STATED = ("closed", "ended", "started", "source", "model", "model_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +87,8 @@ class Certificate:
         lacking = ("unrecorded", "unfinished", "outages")
         return self.holds and not any(self.totals.get(name) for name in lacking)
 
-    def _timed_notes(self) -> Iterator[tuple[float, SessionNote]]:
-        return (((note.time_ns - self.info.started_ns) / 1e9, note) for note in self.notes)
-
     def as_json(self) -> dict[str, Any]:
+        begin_ns = self.info.started_ns
         return {
             "session": self.folder,
             "id": self.info.id,
@@ -105,7 +97,7 @@ class Certificate:
             **{name: getattr(self.info, name) for name in STATED},
             "totals": self.totals,
             "sr_left_out": self.sr_left_out,
-            "notes": [{"seconds": seconds, "text": note.text} for seconds, note in self._timed_notes()],
+            "notes": [{"seconds": (n.time_ns - begin_ns) / 1e9, "text": n.text} for n in self.notes],
             "missing": [asdict(missing) for missing in self.missing],
             "problems": list(self.problems),
             "digest": self.digest,
@@ -142,8 +134,8 @@ class _Check:
         self._say(self._calibrations(in_order))
         self._files()
         notes = self._notes()
-        self._pixels(RAW, by_position(in_order, RAW), totals["raw"])
-        self._pixels(SR, by_position(in_order, SR), totals["sr"])
+        self._pixels(RAW, dict(positions(in_order, RAW)), totals["raw"])
+        self._pixels(SR, dict(positions(in_order, SR)), totals["sr"])
         return Certificate(
             str(self.folder),
             self.info,

@@ -218,8 +218,7 @@ class DurableFile:
             self._digests[-1] = None
 
     def digest(self) -> str:
-        pieces = (found or self._digest_piece(piece) for piece, found in enumerate(self._digests))
-        return hashlib.blake2b(b"".join(pieces), digest_size=HASH_BYTES).hexdigest()
+        return hash_bytes(*(found or self._digest_piece(at) for at, found in enumerate(self._digests)))
 
     def release(self) -> None:
         """Give the file back. Not called ``close``, which PyAV would call before the digest is taken."""

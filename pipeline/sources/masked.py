@@ -7,14 +7,16 @@ from dataclasses import replace
 
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outage
 from clesr.pipeline.prepare import Roi
-from clesr.pipeline.source import Source, adjust, lacks, restarts_of
+from clesr.pipeline.source import Source, SourceWrapper
 
 
-class Masked:
+class Masked(SourceWrapper):
     """``source`` with ``regions`` of every frame black.
 
     Raises UsageError, on reading too, where a region leaves the frame: then nothing of that frame gets out.
     """
+
+    _source: Source
 
     def __init__(self, source: Source, regions: Sequence[Roi]) -> None:
         self.info = source.info
@@ -29,19 +31,6 @@ class Masked:
         if not isinstance(item, Frame):
             return item
         return replace(item, image=blank(item.image, self._regions))
-
-    @property
-    def restarts(self) -> int:
-        return restarts_of(self._source)
-
-    def adjust(self, name: str, value: str) -> None:
-        adjust(self._source, name, value)
-
-    def lacks(self, name: str) -> str:
-        return lacks(self._source, name)
-
-    def close(self) -> None:
-        self._source.close()
 
 
 def blank(image: Image, regions: Sequence[Roi]) -> Image:

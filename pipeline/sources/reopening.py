@@ -12,7 +12,7 @@ from clesr.engines.common.errors import EndOfSource, SourceError, UsageError, fi
 from clesr.engines.memory import trim_memory
 from clesr.pipeline.frame import Corrupt, Frame, InvalidFrame, Outage
 from clesr.pipeline.messages import SafeLogger
-from clesr.pipeline.source import Source, adjust, lacks, restarts_of
+from clesr.pipeline.source import Source, SourceWrapper, restarts_of
 
 log = SafeLogger(logging.getLogger(__name__))
 WAITS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # before it is opened again, by failures in a row
@@ -21,7 +21,7 @@ AT_ONCE = (EndOfSource, InvalidFrame, SourceError, UsageError, MemoryError)
 a frame. Whatever else it raises is a fault of its own."""
 
 
-class Reopening:
+class Reopening(SourceWrapper):
     """``source``, closed and opened again by ``open_again`` when it raises what no source should: a driver or library
     that failed. Meanwhile it is away (`Outage`). Where it cannot be opened, that is tried again after growing waits.
     Numbers go on where they ended. ``restarts`` counts how often it was open again, by itself too.
@@ -30,7 +30,7 @@ class Reopening:
     def __init__(self, source: Source, open_again: Callable[[], Source], clock: Clock = SYSTEM) -> None:
         self.info = source.info
         self._restarts = 0  # but those by itself of the present source
-        self._source: Source | None = source
+        self._source = source
         self._open_again, self._clock = open_again, clock
         self._failures, self._due_ns = 0, 0
         self._reason = ""  # why it is away; empty where it is not
@@ -64,17 +64,9 @@ class Reopening:
         self._next = item.number + 1
         return item
 
-    def adjust(self, name: str, value: str) -> None:
-        adjust(self._source, name, value)
-
-    def lacks(self, name: str) -> str:
-        return lacks(self._source, name)
-
     def close(self) -> None:
         self._closed = True
-        source = self._source
-        if source is not None:
-            source.close()
+        super().close()
 
     def _failed(self, error: Exception) -> Outage:
         first = not self._reason
