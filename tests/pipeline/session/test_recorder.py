@@ -24,7 +24,7 @@ from clesr.pipeline.session.commit import DEAD_NS
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
 from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.recorder import TOO_SLOW, Recorder
+from clesr.pipeline.session.recorder import TOO_SLOW, MessageQueue, Recorder
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, ImageFormat, hash_pixels
@@ -131,6 +131,18 @@ def test_a_record_says_on_how_many_frames_its_image_rests(
     session = read_session(tmp_path / "s")
     assert [line.frames for line in session.records()] == [recorded]
     assert session.info.sr_shape == (24, 36)
+
+
+def test_what_was_recorded_counts_for_nothing_any_more() -> None:
+    """After hours of recording there is as much room for what waits as at its begin."""
+    queue = MessageQueue(10_000)
+    for size in (0, 1, 511, 512, 700, 20_000) * 20:
+        assert queue.put(lambda: None, size)
+        assert queue.get(0) is not None
+    assert queue.put(lambda: None, 4000)
+    assert queue.put(lambda: None, 4000)
+    assert not queue.over_budget
+    assert not queue.put(lambda: None, 4000)
 
 
 def test_a_hanging_engine_costs_no_raw_frame(tmp_path: Path) -> None:
