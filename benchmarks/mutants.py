@@ -58,7 +58,7 @@ TESTS = {
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
     **{f"pipeline/session/{name}.py": RECORDED for name in SESSION_MODULES.split()},
     **{f"pipeline/session/{name}.py": [f"{SESSION}notes.py", *RECORDED] for name in ("preroll", "recorder")},
-    "pipeline/session/sessions.py": [f"{SESSION}listing.py", *RECORDED],
+    "pipeline/session/sessions.py": [f"{SESSION}listing.py", f"{PIPELINE}outages.py", *RECORDED],
     "pipeline/session/folder.py": [*RECORDED, f"{SESSION}broken_places.py", f"{SESSION}links.py"],
     **{f"tools/export/{name}.py": EXPORTED for name in EXPORT_MODULES.split()},
 }
