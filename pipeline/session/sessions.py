@@ -49,9 +49,9 @@ class SessionFrame:
     raw: Image | None
     sr: Image | None
     fidelity: float | None
-    count: int = 1
-    damaged: bool = False
-    gap: tuple[float, float] | None = None
+    count: int
+    damaged: bool
+    gap: tuple[float, float] | None
 
 
 class Session:

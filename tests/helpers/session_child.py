@@ -27,7 +27,6 @@ def record(folder: Path, codec: str, seconds: float) -> None:
     recorder = Recorder(
         source.info,
         scale=2,
-        sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]),
         settings=RecorderSettings(codec=codec),
     )
     run = Pipeline(

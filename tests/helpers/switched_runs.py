@@ -89,7 +89,6 @@ class Run:
             recorder = Recorder(
                 source.info,
                 scale=scale,
-                sr_shape=lambda raw: (scale * raw[0], scale * raw[1]),
                 settings=record,
             )
         self.pipeline = Pipeline(

@@ -103,7 +103,7 @@ def test_fifty_runs_leave_no_thread_and_no_handle(no_collector: None) -> None:
 def record(video: Path, folder: Path) -> None:
     """A run as a user's is: a video, a network in OpenVINO, a recorder."""
     source = open_source(str(video), pace="max")
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     engine = partial(open_engine, "auto", "fast", 2)
     run = Pipeline(source, engine, [open_sink("null")], scale=2, recorder=recorder)
     run.start_recording(folder)
@@ -131,7 +131,7 @@ def isolate(folder: Path) -> None:
     """A run whose engine is in a process of its own, with a spare one beside it."""
     opener = IsolatedOpener(2, "nearest")
     source = ScriptedSource([make_frame(i, SHAPE) for i in range(3)], shape=SHAPE)
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     run = Pipeline(source, opener, [ListSink()], scale=2, recorder=recorder)
     run.start_recording(folder)
     assert run.run().captured == 3

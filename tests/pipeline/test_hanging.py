@@ -85,7 +85,7 @@ def record(
 ) -> tuple[Pipeline, list[str]]:
     """A pipeline that records into ``folder``, and what it tells."""
     said = hear()
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     factory = options.pop("factory", FakeEngine)
     options = {"timeouts": SHORT, **options}
     run = Pipeline(source, factory, sinks, scale=2, recorder=recorder, **options)  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ def test_the_last_sink_that_breaks_ends_a_run_that_records_nothing() -> None:
         raise SinkError("gone")
 
     camera = Camera(count=10**9, on_read=lambda _n: None)
-    recorder = Recorder(camera.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(camera.info, scale=2)
     run = Pipeline(camera, FakeEngine, [Screen(on_write=fail)], scale=2, recorder=recorder)
     with pytest.raises(SinkError, match="gone"):
         run.run()

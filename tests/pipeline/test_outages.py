@@ -160,7 +160,7 @@ def test_a_look_back_over_an_outage_has_it(tmp_path: Path) -> None:
 def test_a_replayed_recording_has_the_outage_again(script: Any, tmp_path: Path) -> None:
     record(tmp_path / "first", script())
     source = Masked(Paced(SessionSource(tmp_path / "first"), pace="max"), [])
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     again = Pipeline(source, FakeEngine, [], scale=2, recorder=recorder)
     again.start_recording(tmp_path / "again")
     again.run()

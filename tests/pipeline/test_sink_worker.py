@@ -1,11 +1,11 @@
-"""What a sink that a person looks at is told of the run."""
+"""What a sink that a person looks at is told of the run, and when."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from support import ManualClock, make_frame
+from support import ManualClock, make_frame, until
 from window_scenes import LIVE
 
 from clesr.pipeline.frame import Outcome, Result, Times
@@ -94,3 +94,15 @@ def test_the_first_image_after_a_hiccup_is_not_told_as_an_old_one() -> None:
     worker._feed()
     worker._refresh(sink, run)
     assert not is_old(sink.told[-1])
+
+
+def test_a_sink_is_refreshed_until_it_is_closed_though_no_frame_comes_any_more() -> None:
+    """A window stays open behind the end of its source, and answers."""
+    _, sink, run, worker = watched()
+    worker.queue.close()
+    worker.start(run)
+    assert worker.fed.wait(20)
+    until(lambda: len(sink.told) >= 2)
+    worker.close()
+    assert worker.wait_closed(20)
+    assert worker.error is None

@@ -260,7 +260,7 @@ def test_a_frame_that_has_to_stand_alone_and_is_left_out_has_the_next_one_stand_
     script += [lambda: pipeline.start_recording(tmp_path), *frames[5:], lambda: until(lambda: 8 in prepared)]
     script += [lambda: gate.release(len(frames))]
     source = ScriptedSource(script, live=True)
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     prepare = Noted(temporal=StreamFusion())
     pipeline = Pipeline(source, gated, [sink], scale=2, prepare=prepare, recorder=recorder)
     pipeline.run()

@@ -128,7 +128,7 @@ def test_an_alarm_that_was_seen_changes_no_status(tmp_path: Path, monkeypatch: p
         assert not run.status().alarm
 
     source = ScriptedSource([*map(make_frame, range(5)), acknowledged, make_frame(5)])
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     run = Pipeline(source, FakeEngine, [], scale=2, recorder=recorder)
     run.start_recording(tmp_path / "s")
     with pytest.raises(RecordingError, match="ended early") as raised:
@@ -149,7 +149,7 @@ def test_a_recorder_that_breaks_is_a_recording_that_failed(
 
     monkeypatch.setattr(Recorder, "write", fail)
     source = ScriptedSource(map(make_frame, range(5)))
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     run = Pipeline(source, FakeEngine, [ListSink(on_write=output)], scale=2, recorder=recorder)
     run.start_recording(tmp_path / "s")
     with pytest.raises(Exception, match=r"Input/output error" if output_breaks else "a fault") as raised:

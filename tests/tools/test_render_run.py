@@ -99,7 +99,7 @@ def recorded(
         script.append(Frame(each, number, 1 + number * 40_000_000))
     source = ScriptedSource(script)
     settings = RecorderSettings(retro_s=retro_s, settings={"temporal": begun})
-    recorder = Missing(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), settings=settings)
+    recorder = Missing(source.info, scale=2, settings=settings)
     recorder.raw, recorder.sr = missing
     prepare = Prepare(temporal=None if begun == "off" else fusion or StreamFusion())
     pipeline = Pipeline(source, Opener(), [], scale=2, prepare=prepare, recorder=recorder)

@@ -317,9 +317,7 @@ def test_killed_at_random_it_is_back_each_time_and_raw_is_complete(tmp_path: Pat
         return engines[-1]
 
     source, views, chance = Clockwork(), Views(), random.Random(1)
-    recorder = Recorder(
-        source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), settings=RecorderSettings()
-    )
+    recorder = Recorder(source.info, scale=2, settings=RecorderSettings())
     run = Pipeline(
         source, opened, [views], scale=2, prepare=Prepare(window=IntensityWindow("full")), recorder=recorder
     )

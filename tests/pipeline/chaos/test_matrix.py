@@ -140,7 +140,6 @@ def try_out(fault: str, expected: Expected, folder: Path) -> Tried:
     recorder = Recorder(
         camera.info,
         scale=2,
-        sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]),
         settings=RecorderSettings(codec="ffv1"),
     )
     run = Pipeline(

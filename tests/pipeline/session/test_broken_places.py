@@ -439,7 +439,6 @@ def test_nothing_of_a_recording_is_left_when_it_is_closed(
         recorder = Recorder(
             SourceInfo("scripted", False, 25.0),
             scale=2,
-            sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]),
             settings=RecorderSettings(codec=codec),
             clock=CLOCK,
         )

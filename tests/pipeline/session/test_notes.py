@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from session_runs import START_NS, frames, make_run
+from session_runs import PERIOD_NS, START_NS, frames, make_run, noise
 from support import Step, until
 
 from clesr.engines.common.errors import SinkError
 from clesr.engines.common.files import WriteRule
 from clesr.pipeline import alarms
 from clesr.pipeline.alarms import Alarms
-from clesr.pipeline.frame import Corrupt, Outage
+from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session import segments
 from clesr.pipeline.session.format import NOTES, SessionError
@@ -460,7 +460,8 @@ def test_recording_time_and_disk_are_told_while_it_records(tmp_path: Path) -> No
         assert run.status().recording_s is None
         assert run.status().disk_minutes is run.status().recording_bytes is run.status().disk_bytes is None
 
-    run, _ = make_run([*frames(range(10)), look, end])
+    soon_after_boot = [Frame(noise(n), n, (1 + n) * PERIOD_NS) for n in range(10)]
+    run, _ = make_run([*soon_after_boot, look, end])
     assert run.status().recording_s is None
     run.start_recording(tmp_path / "s")
     run.run()

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from session_runs import CLOCK, PERIOD_NS, START_NS, frames, make_run, noise, re
 from support import FakeEngine, ListSink, ManualClock, Step, until
 
 from clesr.engines.common.errors import UsageError
-from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome
+from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result, Times
 from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi, stretch
 from clesr.pipeline.session.commit import DEAD_NS
 from clesr.pipeline.session.format import Record, SessionError
 from clesr.pipeline.session.manifest import Provenance, RecorderSettings
 from clesr.pipeline.session.reader import read_session
-from clesr.pipeline.session.recorder import TOO_SLOW, Recorder
+from clesr.pipeline.session.recorder import TOO_SLOW, MessageQueue, Recorder
 from clesr.pipeline.session.segments import Segments
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.session.video import DurableFile, EncodedImage, ImageEncoder, ImageFormat, hash_pixels
@@ -89,6 +90,59 @@ def test_every_outcome_is_recorded_and_explains_every_gap(tmp_path: Path) -> Non
         (6, 8, "lost-at-source"),
     ]
     assert certificate.totals["captured"] == 9
+
+
+@pytest.mark.parametrize(("again", "stated"), [
+    ("fp32", [(0, "fp32")]),
+    ("bf16", [(0, "fp32"), (3, "bf16")]),
+])  # fmt: skip
+def test_each_engine_is_stated_once_with_the_frame_from_which_it_made_the_images(
+    tmp_path: Path, again: str, stated: list[tuple[int, str]]
+) -> None:
+    """The first one fails on frame 2, and another is opened."""
+    precisions = iter(["fp32", again])
+
+    def opened(shape: tuple[int, int]) -> FakeEngine:
+        engine = FakeEngine(shape, depth=1, fails=[int(noise(2)[0, 0])])
+        engine.info = replace(engine.info, precision=next(precisions))
+        return engine
+
+    record(tmp_path, frames(range(6)), factory=opened)
+    info = read_session(tmp_path).info
+    assert [(engine["from"], engine["precision"]) for engine in info.engines] == stated
+    assert info.precision == "fp32"
+    assert verify(tmp_path).problems == ()
+
+
+@pytest.mark.parametrize(("rests_on", "recorded"), [(None, None), (1.0, 1.0), (1.001, 1.01), (2.341, 2.35)])
+def test_a_record_says_on_how_many_frames_its_image_rests(
+    tmp_path: Path, rests_on: float | None, recorded: float | None
+) -> None:
+    recorder = Recorder(SourceInfo("scripted", False, 25.0), scale=2, clock=CLOCK)
+    recorder.start(tmp_path / "s").result(20)
+    (frame,) = (frame for frame in frames([0]) if isinstance(frame, Frame))
+    image = np.repeat(np.repeat(frame.image, 2, 0), 2, 1)
+    times = Times(frame.time_ns, frame.time_ns, frame.time_ns, frame.time_ns)
+    result = Result(frame, frame.image, image, Outcome.UPSCALED, 2, times, "fake", frames=rests_on)
+    recorder.capture(frame)
+    recorder.settle_result(result)
+    recorder.write(result)
+    recorder.close()
+    session = read_session(tmp_path / "s")
+    assert [line.frames for line in session.records()] == [recorded]
+    assert session.info.sr_shape == (24, 36)
+
+
+def test_what_was_recorded_counts_for_nothing_any_more() -> None:
+    """After hours of recording there is as much room for what waits as at its begin."""
+    queue = MessageQueue(10_000)
+    for size in (0, 1, 511, 512, 700, 20_000) * 20:
+        assert queue.put(lambda: None, size)
+        assert queue.get(0) is not None
+    assert queue.put(lambda: None, 4000)
+    assert queue.put(lambda: None, 4000)
+    assert not queue.over_budget
+    assert not queue.put(lambda: None, 4000)
 
 
 def test_a_hanging_engine_costs_no_raw_frame(tmp_path: Path) -> None:
@@ -297,7 +351,7 @@ def test_silence_is_an_alarm_while_the_source_is_read_and_not_while_the_engine_i
     """It said that nothing is recorded, and stayed beside the recording that then went on."""
     clock, said, tick = ManualClock(), hear(), threading.Event()
     source = SourceInfo("camera", True, 25.0, (8, 10))
-    recorder = Recorder(source, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), clock=clock)
+    recorder = Recorder(source, scale=2, clock=clock)
     recorder.start(tmp_path / "s").result(20)
     for _ in range(3):
         clock.advance(10)

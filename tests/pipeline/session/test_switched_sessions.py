@@ -213,9 +213,7 @@ def test_fifty_switches_of_a_real_network_lose_nothing_and_keep_memory_flat(tmp_
         script.append(until_settled)
     source, sink = ScriptedSource(script, shape=(48, 64)), ListSink()
     prepare = Prepare(temporal=StreamFusion())
-    recorder = Recorder(
-        source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]), settings=RecorderSettings()
-    )
+    recorder = Recorder(source.info, scale=2, settings=RecorderSettings())
     opener = EngineOpener(2, "fast")
     pipeline = Pipeline(source, opener, [sink], scale=2, prepare=prepare, recorder=recorder)
     pipeline.start_recording(tmp_path / "s")

@@ -35,7 +35,7 @@ def test_the_region_is_black_and_all_else_as_it_was() -> None:
 
 def test_neither_a_sink_nor_the_recording_has_seen_it(tmp_path: Path) -> None:
     source = Masked(ScriptedSource([Frame(BRIGHT.copy(), n, n + 1) for n in range(3)]), [REGION])
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda shape: (2 * shape[0], 2 * shape[1]))
+    recorder = Recorder(source.info, scale=2)
     sink = ListSink()
     run = Pipeline(source, FakeEngine, [sink], scale=2, recorder=recorder)
     run.start_recording(tmp_path / "session")

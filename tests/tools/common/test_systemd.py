@@ -85,7 +85,7 @@ def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
         return closed
 
     source, sink = ScriptedSource(map(make_frame, range(5)), shape=(8, 10)), ListSink()
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     slowed: Any = {"output": sink, "recorder": recorder, "source": source}[part]
     slowed.close = slow(slowed.close)
     run = Pipeline(source, FakeEngine, [sink], scale=2, recorder=recorder)

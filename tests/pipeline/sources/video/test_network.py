@@ -278,7 +278,7 @@ def test_a_recording_across_an_outage_holds_and_is_not_complete(tmp_path: Path, 
     source = open_source(server.address)
     assert isinstance(source, StreamSource)
     source._retry = 0.2
-    recorder = Recorder(source.info, scale=2, sr_shape=lambda raw: (2 * raw[0], 2 * raw[1]))
+    recorder = Recorder(source.info, scale=2)
     run = Pipeline(source, FakeEngine, [], scale=2, recorder=recorder)
     run.start_recording(tmp_path / "session")
     thread = threading.Thread(target=run.run)
