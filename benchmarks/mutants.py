@@ -54,7 +54,7 @@ TESTS = {
     "pipeline/prepare.py": [f"{PIPELINE}prepare.py"],
     "pipeline/run_report.py": RUN,
     "pipeline/sink_worker.py": [f"{PIPELINE}sink_worker.py", *RUN],
-    "pipeline/stats.py": [f"{PIPELINE}stats.py", *RUN],
+    "pipeline/stats.py": [f"{PIPELINE}stats.py", f"{PIPELINE}outages.py", *RUN],
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
     **{f"pipeline/session/{name}.py": RECORDED for name in SESSION_MODULES.split()},
     **{f"pipeline/session/{name}.py": [f"{SESSION}notes.py", *RECORDED] for name in ("preroll", "recorder")},

@@ -247,16 +247,18 @@ def test_levels_are_recorded_and_make_the_same_image_again(tmp_path: Path) -> No
         np.testing.assert_array_equal(sr[line.number][::2, ::2], lr)
 
 
-def slow_encoder(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> None:
-    """Encoding of raw images first waits."""
-    encode = ImageEncoder.encode
+def slow_encoder(monkeypatch: pytest.MonkeyPatch, wait: Callable[[], object]) -> threading.Event:
+    """Encoding of raw images first waits; set once it does."""
+    encode, waits = ImageEncoder.encode, threading.Event()
 
     def waiting(self: ImageEncoder, image: Image, *, key: bool = False) -> EncodedImage:
         if image.shape == (12, 18):
+            waits.set()
             wait()
         return encode(self, image, key=key)
 
     monkeypatch.setattr(ImageEncoder, "encode", waiting)
+    return waits
 
 
 def test_a_disk_that_is_too_slow_costs_pixels_but_no_number(
@@ -283,10 +285,11 @@ def test_a_disk_that_takes_nothing_ends_the_recording_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, clock = threading.Event(), ManualClock()
-    slow_encoder(monkeypatch, lambda: go.wait(20))
+    stuck = slow_encoder(monkeypatch, lambda: go.wait(20))
     waiting = [(lambda: clock.advance(DEAD_NS / 8e9), frame) for frame in frames(range(20, 30), timed=False)]
     script: list[Step] = [
         *frames(range(20), timed=False),
+        lambda: stuck.wait(20),
         *(step for steps in waiting for step in steps),
         go.set,
         *frames(range(30, 40), timed=False),
@@ -304,7 +307,7 @@ def test_after_a_disk_that_took_nothing_the_next_recording_is_whole(
 ) -> None:
     """It ended with its first frame, and so did all others until the program was started anew."""
     go, clock = threading.Event(), ManualClock()
-    slow_encoder(monkeypatch, lambda: go.wait(20))
+    stuck = slow_encoder(monkeypatch, lambda: go.wait(20))
     waiting = [(lambda: clock.advance(DEAD_NS / 8e9), frame) for frame in frames(range(20, 30), timed=False)]
 
     def drained() -> None:
@@ -314,6 +317,7 @@ def test_after_a_disk_that_took_nothing_the_next_recording_is_whole(
 
     script: list[Step] = [
         *frames(range(20), timed=False),
+        lambda: stuck.wait(20),
         *(step for steps in waiting for step in steps),
         go.set,
         drained,
@@ -375,10 +379,11 @@ def test_so_does_one_that_takes_nothing_while_no_frame_is_good(
 ) -> None:
     """What waits stays bounded though nothing of it is an image."""
     go, clock = threading.Event(), ManualClock()
-    slow_encoder(monkeypatch, lambda: go.wait(20))
+    stuck = slow_encoder(monkeypatch, lambda: go.wait(20))
     waiting = [(lambda: clock.advance(DEAD_NS / 8e9), Corrupt(n, 0, "torn")) for n in range(20, 60)]
     script: list[Step] = [
         *frames(range(20), timed=False),
+        lambda: stuck.wait(20),
         *(step for steps in waiting for step in steps),
         go.set,
         *frames(range(60, 70), timed=False),
