@@ -73,7 +73,8 @@ class DicomImages:
     """The frames of the file ``path``; ``window`` is the grey levels that become black and white by the user's window
     or the first of ``stated_windows``, in the unit of the file, of which there is one for all frames or one each.
     ``unit`` is the grey levels of the values 0 and 1, None where those are not the same in all frames.
-    ``pixel_aspect`` is the width of a pixel over its height, ``notes`` what is to be told."""
+    ``pixel_aspect`` is the width of a pixel over its height, ``notes`` what is to be told, ``window_notes`` what of
+    ``window``."""
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self._path = path
@@ -101,9 +102,8 @@ class DicomImages:
         chosen("--channel", "channel", options.channel, 1, name)
         chosen("--plane", "plane", options.plane, 1, name)
         check_syntax(self._file.syntax, name)
-        size = max(
-            1, min(self._allocated, 16 if self._bits <= 16 else 64) // 8
-        )  # few bits in a wide word are few
+        widest = 16 if self._bits <= 16 else 64  # few bits in a wide word are few
+        size = max(1, min(self._allocated, widest) // 8)
         kind = np.dtype(self._file.floats or f"{'i' if self._signed else 'u'}{size}")
         self._values = Values(kind, self._bits, inverted=self._kind == "MONOCHROME1")
         if not self._values.ranged and options.window is None:
@@ -122,6 +122,7 @@ class DicomImages:
         scales = [(1.0, 0.0)] if palette else rescales(header, self._stated)
         self.stated_windows = stated_windows(header, self._stated) if self._kind in _GRAY else [None]
         self._levels = FrameLevels(self._values, scales, options.window, self.stated_windows)
+        self.window_notes = self._levels.notes
         self.window, self.unit = (None, None) if palette else (self._levels.window, self._levels.unit)
 
     def _take_depth(self, header: Dataset) -> None:
@@ -155,11 +156,6 @@ class DicomImages:
         if held > stated:
             left = f"holds {held} frames and states {stated}: those behind are left out"
             self.notes.append(Note(logging.WARNING, left))
-
-    @property
-    def window_notes(self) -> list[Note]:
-        """What is to be told of ``window``."""
-        return self._levels.notes
 
     def __len__(self) -> int:
         return self._whole + (self._whole < self._stated)
@@ -238,10 +234,8 @@ class DicomImages:
         spare = 8 * size - bits
         if spare:
             plain = plain << plain.dtype.type(spare)
-        if self._signed:
-            signed = plain.view(f"i{size}")
-            return (signed >> signed.dtype.type(spare) if spare else signed).astype(self._values.dtype)
-        return (plain >> plain.dtype.type(spare) if spare else plain).astype(self._values.dtype)
+        numbers = plain.view(f"i{size}") if self._signed else plain
+        return (numbers >> numbers.dtype.type(spare) if spare else numbers).astype(self._values.dtype)
 
 
 def _whole(header: Dataset, name: str, usual: int | None = None) -> int:

@@ -171,9 +171,7 @@ class _Capped(io.RawIOBase):
 def _inflated(file: Any, path: Path) -> Any:
     """``file``, or one in memory whose data set is unpacked where the whole of it is deflated."""
     begin = file.read(_MAGIC_AT + 16)
-    (length,) = struct.unpack_from(
-        "<I", begin, _MAGIC_AT + 12
-    )  # of the file meta information behind this number
+    (length,) = struct.unpack_from("<I", begin, _MAGIC_AT + 12)  # of the file meta information behind it
     head = begin + file.read(length)
     uid = DeflatedExplicitVRLittleEndian.encode()
     if uid not in head:

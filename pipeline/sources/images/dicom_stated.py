@@ -36,12 +36,19 @@ def _own(groups: Dataset, name: str) -> Dataset | None:
     return Dataset(groups[name].value[0]) if name in groups and groups[name].value else None
 
 
+def _several(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
+
+
+def _first(value: Any) -> Any:
+    """``value``, or the first of several."""
+    return next(iter(value), None) if _several(value) else value
+
+
 def _number(value: Any) -> float | None:
     """``value``, or the first of several; None where it is no number."""
-    if value is not None and not isinstance(value, str | bytes) and hasattr(value, "__len__"):
-        value = value[0] if len(value) else None
     try:
-        number = float(value)
+        number = float(_first(value))
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
@@ -90,9 +97,7 @@ def times_of(header: Dataset, count: int) -> FrameTimes | None:
 
 def _increment(header: Dataset) -> int | None:
     """The tag of what counts frames, the first of several."""
-    pointer = header.get("FrameIncrementPointer")
-    if pointer is not None and not isinstance(pointer, int) and hasattr(pointer, "__len__"):
-        pointer = pointer[0] if len(pointer) else None
+    pointer = _first(header.get("FrameIncrementPointer"))
     return int(pointer) if isinstance(pointer, int) else None
 
 
@@ -109,8 +114,6 @@ def aspect_in_header(header: Dataset) -> Fraction | None:
     group = _group(header, "PixelMeasuresSequence")
     stated = [group.get("PixelSpacing"), *(header.get(name) for name in (*_SPACINGS, "PixelAspectRatio"))]
     for pair in stated:
-        if pair is None or isinstance(pair, str | bytes) or not hasattr(pair, "__len__") or len(pair) != 2:
-            continue
-        if (aspect := aspect_of(_number(pair[1]), _number(pair[0]))) is not None:
+        if _several(pair) and len(pair) == 2 and (aspect := aspect_of(_number(pair[1]), _number(pair[0]))):
             return aspect
     return None

@@ -142,9 +142,7 @@ def open_images_of(file: Path, options: SourceOptions) -> Images:
         from clesr.pipeline.sources.images.tiff import TiffStack
 
         return TiffStack(file, options)
-    if file.suffix.lower() in DICOM_SUFFIXES or (
-        file.suffix.lower() not in IMAGE_SUFFIXES and is_dicom(file)
-    ):
+    if is_dicom(file):
         from clesr.pipeline.sources.images.dicom import DicomImages
 
         return DicomImages(file, options)

@@ -112,7 +112,7 @@ def _webp(data: bytes) -> ImageHeader:
     shapes: list[tuple[int, int]] = []
     for kind, body in webp_chunks(data):
         if kind == b"VP8X":
-            shapes.append(webp_canvas(body))
+            shapes.append((1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")))
         elif kind == b"VP8L":
             (packed,) = struct.unpack_from("<I", body, 1)
             shapes.append((1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF)))
@@ -123,11 +123,6 @@ def _webp(data: bytes) -> ImageHeader:
             break
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
     return ImageHeader((height, width), height * width * 6)
-
-
-def webp_canvas(body: bytes | memoryview) -> tuple[int, int]:
-    """(H, W) of the canvas that a VP8X chunk states."""
-    return 1 + int.from_bytes(body[7:10], "little"), 1 + int.from_bytes(body[4:7], "little")
 
 
 def _gif(data: bytes) -> ImageHeader:

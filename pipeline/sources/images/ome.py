@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -225,6 +225,13 @@ def _walk(first: Index, sizes: Index, order: str) -> Iterator[Index]:
         return
     flat = at[0] + counts[0] * (at[1] + counts[1] * at[2])
     for number in range(flat, math.prod(counts)):
-        fast, rest = number % counts[0], number // counts[0]
-        found = dict(zip(axes, (fast, rest % counts[1], rest // counts[1]), strict=True))
-        yield Index(found["c"], found["z"], found["t"])
+        yield index_of(number, sizes, axes)
+
+
+def index_of(number: int, sizes: Index, axes: Iterable[str]) -> Index:
+    """Where plane ``number`` of a stack stands whose ``axes`` (c, z and t) run the faster the earlier they come."""
+    found = {}
+    for axis in axes:
+        count = getattr(sizes, axis)
+        found[axis], number = number % count, number // count
+    return Index(**found)

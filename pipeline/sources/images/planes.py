@@ -13,9 +13,8 @@ from clesr.pipeline.sources.images.ome import Index, PageOfFile
 from clesr.pipeline.sources.images.times import FrameTimes, plausible
 from clesr.pipeline.sources.registry import SourceOptions
 
-MOST_CHANNELS = (
-    7  # that ImageJ composes; tifffile calls the images of any stack channels, where nobody says more
-)
+# That ImageJ composes. Where nobody says more, tifffile calls the images of any stack channels.
+MOST_CHANNELS = 7
 
 
 @dataclass

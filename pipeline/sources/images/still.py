@@ -48,13 +48,11 @@ class StillImage:
         pass
 
 
-class PnmImages:
+class PnmImages(StillImage):
     """The images of a PNM file, of which there may be one after the other, as ``StillImage``."""
 
-    times: None = None
-
     def __init__(self, path: Path, window: tuple[float, float] | None = None) -> None:
-        self._path, self.window = path, StillImage(path, window).window
+        super().__init__(path, window)
         with path.open("rb") as file:
             self._places = list(_pnm_places(file, path.stat().st_size))
 
@@ -64,15 +62,12 @@ class PnmImages:
     def image(self, index: int) -> Image:
         """(H, W) uint8 or uint16. Raises UnreadableImage and OSError."""
         if len(self._places) < 2:
-            return read_still(self._path)
+            return super().image(index)
         begin, length = self._places[index]
         with self._path.open("rb") as file:
             file.seek(begin)
             data = file.read(min(length, _most_bytes()))
         return _read_still(data, f"{self._path}, image {index},")
-
-    def close(self) -> None:
-        pass
 
 
 def _pnm_places(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 import tifffile
 
 from clesr.pipeline.sources.images.indexed import Note
-from clesr.pipeline.sources.images.ome import Index, PageOfFile, seconds_of
+from clesr.pipeline.sources.images.ome import Index, PageOfFile, index_of, seconds_of
 from clesr.pipeline.sources.images.planes import MOST_CHANNELS, Planes
 from clesr.pipeline.sources.images.tiff_file import page_of
 from clesr.pipeline.sources.images.tiff_ome import of_unnamed, read_ome
@@ -43,16 +43,8 @@ def find_planes(
             text = f"describes {stated} planes and has {len(pages)}: they are taken one after the other"
             notes.append(Note(logging.WARNING, text))
         sizes = Index(1, 1, len(pages))
-    indices = [_index(number, sizes, order) for number in range(len(pages))]
+    indices = [index_of(number, sizes, order.lower()) for number in range(len(pages))]
     return Planes(sizes, indices, [PageOfFile("", page) for page in pages], interval, notes=notes)
-
-
-def _index(number: int, sizes: Index, order: str) -> Index:
-    found = {}
-    for axis in order.lower():
-        count = getattr(sizes, axis)
-        found[axis], number = number % count, number // count
-    return Index(found["c"], found["z"], found["t"])
 
 
 def _imagej(tiff: tifffile.TiffFile) -> tuple[Index, str, float] | None:
@@ -64,9 +56,7 @@ def _imagej(tiff: tifffile.TiffFile) -> tuple[Index, str, float] | None:
         return None
     c, z, t = (_count(metadata.get(name)) for name in ("channels", "slices", "frames"))
     t = max(t, _count(metadata.get("images")) // (c * z))
-    if (
-        c > MOST_CHANNELS and z == t == 1
-    ):  # ImageJ composes seven: writers call times channels where nobody says
+    if c > MOST_CHANNELS and z == t == 1:  # writers call times channels where nobody says
         c, t = 1, c
     return Index(c, z, t), "CZT", imagej_interval(metadata)
 

@@ -63,14 +63,10 @@ def read_page(
     return turned(image_of(pixels, page, sample=sample, window=window), page_orientation(page, lying))
 
 
-def needs_imagecodecs(page: Any) -> bool:
-    bits = page.bitspersample
-    return page.compression != COMPRESSION.NONE or page.fillorder == 2 or bits not in (1, 8, 16, 32, 64)
-
-
 def check_decoders(page: Any, name: str) -> None:
     """Raises MissingDependencyError where ``page`` cannot be unpacked because imagecodecs is not installed."""
-    if needs_imagecodecs(page):
+    packed = page.compression != COMPRESSION.NONE or page.fillorder == 2
+    if packed or page.bitspersample not in (1, 8, 16, 32, 64):
         try:
             import imagecodecs  # noqa: F401
         except ImportError as error:
