@@ -60,11 +60,6 @@ class Capture:
             self._buffers.start(BUFFERS)
             self._poller.register(self._device.fileno(), select.POLLIN)
 
-    @property
-    def fields(self) -> Fields:
-        """How whole images come of what the device sends."""
-        return self._fields
-
     def wait(self, timeout: float, wake: int) -> bool:
         """True when a buffer is ready within ``timeout`` seconds; False at once when ``wake`` is readable."""
         self._poller.register(wake, select.POLLIN)
@@ -90,7 +85,7 @@ class Capture:
         stamp_ns = stamp.secs * 1_000_000_000 + stamp.usecs * 1000 if monotonic else 0
         image, reason = self._copy(buffer)
         self._buffers.give_back(buffer)
-        return self._fields.put(Captured(buffer.sequence, stamp_ns or None, image, reason), buffer.field)
+        return self.fields.put(Captured(buffer.sequence, stamp_ns or None, image, reason), buffer.field)
 
     def adjust(self, controls: Mapping[str, str]) -> None:
         """Set ``controls`` while it streams. Raises as ``set_controls``."""
@@ -144,8 +139,8 @@ class Capture:
             raise SourceError(
                 f"{self.address} offers {chosen.name} but does not switch to it; choose another format"
             )
-        self._fields = Fields(given.field, given.height)
-        self.size = (given.width, self._fields.lines)
+        self.fields = Fields(given.field, given.height)  # how whole images come of what the device sends
+        self.size = (given.width, self.fields.lines)
         if wanted.size is not None and wanted.size not in (self.size, (given.width, given.height)):
             raise wrong_size(self._device, [chosen], wanted.size)
         self.pixel_format = chosen

@@ -39,13 +39,8 @@ class Fields:
         self.alternate = field == _FIELD.ALTERNATE
         self.single = field in _ONE  # every image has the lines of one field alone
         self.lines = 2 * height if self.alternate else height
-        self.first = _first_field(field, height)
+        self.first = _first_field(field, self.lines)
         self._waiting: tuple[Captured, int] | None = None
-
-    @property
-    def interlaced(self) -> bool:
-        """Whether an image has two fields, of different times."""
-        return self.first is not None
 
     def put(self, captured: Captured, field: int) -> Captured | None:
         """The image that ``captured`` completes, whose buffer says that it is of ``field``; None where its other half
@@ -103,13 +98,12 @@ def _woven(fields: Image, *, top_first: bool) -> Image:
     return image
 
 
-def _first_field(field: int, height: int) -> str | None:
-    """Which of an image's two fields was taken first; None where it has not two."""
+def _first_field(field: int, lines: int) -> str | None:
+    """Which of the two fields of an image of so many ``lines`` was taken first; None where it has not two."""
     if field in (_FIELD.INTERLACED_TB, _FIELD.SEQ_TB):
         return "top"
     if field in (_FIELD.INTERLACED_BT, _FIELD.SEQ_BT):
         return "bottom"
     if field in (_FIELD.INTERLACED, _FIELD.ALTERNATE):
-        lines = 2 * height if field == _FIELD.ALTERNATE else height
         return "bottom" if lines <= _LINES_60_HZ else "top"
     return None

@@ -53,6 +53,7 @@ class PixelFormat:
         return width * self.bits // 8 if self.kind == "packed" else width * self.step
 
 
+_PLANAR = ("GREY", "NV12", "NV21", "YU12", "YV12", "NM12", "NM21", "YM12", "YM21", "NV16", "422P")
 # Best first: the most gray levels, then the fewest bytes a pixel, and compressed last.
 FORMATS = (
     PixelFormat("Y16", "Y16 ", 16, 2),
@@ -62,17 +63,7 @@ FORMATS = (
     PixelFormat("Y12P", "Y12P", 12, 2, kind="packed"),
     PixelFormat("Y10", "Y10 ", 10, 2),
     PixelFormat("Y10P", "Y10P", 10, 2, kind="packed"),
-    PixelFormat("GREY", "GREY", 8, 1),
-    PixelFormat("NV12", "NV12", 8, 1),
-    PixelFormat("NV21", "NV21", 8, 1),
-    PixelFormat("YU12", "YU12", 8, 1),
-    PixelFormat("YV12", "YV12", 8, 1),
-    PixelFormat("NM12", "NM12", 8, 1),
-    PixelFormat("NM21", "NM21", 8, 1),
-    PixelFormat("YM12", "YM12", 8, 1),
-    PixelFormat("YM21", "YM21", 8, 1),
-    PixelFormat("NV16", "NV16", 8, 1),
-    PixelFormat("422P", "422P", 8, 1),
+    *(PixelFormat(name, name, 8, 1) for name in _PLANAR),
     PixelFormat("YUYV", "YUYV", 8, 2),
     PixelFormat("UYVY", "UYVY", 8, 2, 1),
     PixelFormat("YVYU", "YVYU", 8, 2),
