@@ -70,79 +70,56 @@ class _Families:
         return iter(self._made.values())
 
     def add(self, stream: str, pipeline: Watched) -> None:
-        status, stats, summary = pipeline.status(), pipeline.stats, pipeline.stats.outages.total
+        status, newest, outages = pipeline.status(), pipeline.stats.newest, pipeline.stats.outages.total
         for outcome, count in status.outcomes.items():
-            self._count(
-                "frames", "Captured frames by what became of them.", count, stream, outcome=str(outcome)
-            )
-        self._count("captured", "Captured frames.", status.captured, stream)
-        self._count("damaged", "Frames that build on damaged pictures.", status.damaged, stream)
-        self._count("outages", "How often the source was away.", summary.count, stream)
-        self._count("outage_seconds", "How long the source was away.", summary.seconds, stream)
-        self._gauge("frames_per_second", "Images a second, of late.", status.fps, stream)
-        if status.age_ns is not None:
-            self._gauge(
-                "age_seconds", "Time since the newest image was captured.", status.age_ns / 1e9, stream
-            )
-        if stats.newest is not None and stats.newest.fidelity is not None:
-            self._gauge(
-                "fidelity_db",
-                "How well the newest image agrees with what was measured.",
-                stats.newest.fidelity,
-                stream,
-            )
-        for state in State:
-            self._gauge(
-                "state", "1 for the state of the run.", float(status.state is state), stream, state=str(state)
-            )
-        for what, count in (("engine", status.engine_restarts), ("source", status.source_restarts)):
+            words = "Captured frames by what became of them."
+            self._count("frames", words, count, stream, outcome=str(outcome))
+        for what, times in (("engine", status.engine_restarts), ("source", status.source_restarts)):
             words = f"How often the {what} was open again after it had failed."
-            self._count(f"{what}_restarts", words, count, stream)
+            self._count(f"{what}_restarts", words, times, stream)
+        for name, words, figure in (
+            ("captured", "Captured frames.", status.captured),
+            ("damaged", "Frames that build on damaged pictures.", status.damaged),
+            ("outages", "How often the source was away.", outages.count),
+            ("outage_seconds", "How long the source was away.", outages.seconds),
+        ):
+            self._count(name, words, figure, stream)
+        for state in State:
+            words, found = "1 for the state of the run.", float(status.state is state)
+            self._gauge("state", words, found, stream, state=str(state))
         self._add_sinks(stream, status)
-        self._add_recording(stream, status)
-        self._gauge("stalled", "1 while no frame comes.", float(status.stalled), stream)
-        self._gauge("recording", "1 while frames are recorded.", float(status.recording), stream)
-        self._gauge(
-            "alarm",
-            "1 while there is something that the user must not overlook.",
-            float(bool(status.alarm)),
-            stream,
-        )
+        age, minutes = status.age_ns, status.disk_minutes
+        fidelity = "How well the newest image agrees with what was measured."
+        alarm = "1 while there is something that the user must not overlook."
+        until_full = "Time until the disk of the recording is full at the present rate."
+        low = "1 while up-scaled images are not recorded because the disk is nearly full."
+        for name, words, value in (
+            ("frames_per_second", "Images a second, of late.", status.fps),
+            ("age_seconds", "Time since the newest image was captured.", None if age is None else age / 1e9),
+            ("fidelity_db", fidelity, None if newest is None else newest.fidelity),
+            ("stalled", "1 while no frame comes.", status.stalled),
+            ("recording", "1 while frames are recorded.", status.recording),
+            ("alarm", alarm, bool(status.alarm)),
+            ("recording_seconds", "How long it has been recording.", status.recording_s),
+            ("recording_bytes", "Size of the session that is recorded.", status.recording_bytes),
+            ("disk_free_bytes", "What is free on the disk of the recording.", status.disk_bytes),
+            ("disk_seconds", until_full, None if minutes is None else 60 * minutes),
+            ("disk_low", low, status.disk_low),
+        ):
+            if value is not None:
+                self._gauge(name, words, float(value), stream)
 
     def _add_sinks(self, stream: str, status: Status) -> None:
         for name, sink in status.sinks.items():
             for state in SinkState:
-                found = float(sink.state is state)
-                self._gauge(
-                    "sink_state", "1 for the state of the sink.", found, stream, sink=name, state=str(state)
-                )
+                words, found = "1 for the state of the sink.", float(sink.state is state)
+                self._gauge("sink_state", words, found, stream, sink=name, state=str(state))
             for what, words, count in (
                 ("delivered", "Results that the sink was given.", sink.delivered),
                 ("left_out", "Results that the sink had no room or no time for.", sink.left_out),
                 ("errors", "How often the sink failed.", sink.errors),
             ):
                 self._count(f"sink_{what}", words, count, stream, sink=name)
-
-    def _add_recording(self, stream: str, status: Status) -> None:
-        minutes = status.disk_minutes
-        known = {
-            "recording_seconds": ("How long it has been recording.", status.recording_s),
-            "recording_bytes": ("Size of the session that is recorded.", status.recording_bytes),
-            "disk_free_bytes": ("What is free on the disk of the recording.", status.disk_bytes),
-            "disk_seconds": (
-                "Time until the disk of the recording is full at the present rate.",
-                None if minutes is None else 60 * minutes,
-            ),
-        }
-        for name, (help, value) in known.items():
-            if value is not None:
-                self._gauge(name, help, float(value), stream)
-        self._gauge(
-            "disk_low",
-            "1 while up-scaled images are not recorded because the disk is nearly full.",
-            float(status.disk_low),
-            stream,
-        )
 
     def _count(self, name: str, help: str, value: float, stream: str, **labels: str) -> None:
         from prometheus_client.core import CounterMetricFamily
