@@ -22,7 +22,7 @@ class Alarms:
     """Alarms that stay until somebody has seen them, one by one: the newest is shown. Any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open: dict[str, None] = {}
         self._earlier: set[str] = set()  # that were too many to be shown
         self._acknowledged: deque[str] = deque(maxlen=ALARMS)
@@ -44,7 +44,7 @@ class Alarms:
     def acknowledge(self, text: str = "") -> str:
         """The alarm ``text`` was seen, "" for the one that is shown; which it was, "" where it does not wait."""
         with self._lock:
-            waiting = self._waiting()
+            waiting = self.waiting
             seen = text or next(iter(waiting), "")
             if seen not in waiting:
                 return ""
@@ -64,12 +64,9 @@ class Alarms:
     def waiting(self) -> tuple[str, ...]:
         """Those that were not acknowledged, the one that is shown first."""
         with self._lock:
-            return self._waiting()
-
-    def _waiting(self) -> tuple[str, ...]:
-        least = "at least " if len(self._earlier) == EARLIER else ""
-        earlier = f"EARLIER ALARMS: {least}{len(self._earlier)} more, which stand among the messages"
-        return (*reversed(self._open), *([earlier] if self._earlier else []))
+            least = "at least " if len(self._earlier) == EARLIER else ""
+            earlier = f"EARLIER ALARMS: {least}{len(self._earlier)} more, which stand among the messages"
+            return (*reversed(self._open), *([earlier] if self._earlier else []))
 
     @property
     def acknowledged(self) -> tuple[str, ...]:
@@ -88,9 +85,7 @@ class RecordingAlarms(Alarms):
         super().__init__()
         self.nothing_recorded: list[str] = []
         self._clock = clock
-        self._missing: dict[
-            str, int
-        ] = {}  # why frames of this session have no pixels, and when that was told last
+        self._missing: dict[str, int] = {}  # why frames of this session have no pixels, told last when
 
     def nothing(self, message: str) -> None:
         """A recording could not begin, or something broke: ``message`` says it in one line."""

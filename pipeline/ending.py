@@ -7,14 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from clesr.engines.common.clock import Clock
-from clesr.engines.common.errors import (
-    ClesrError,
-    RecordingError,
-    SinkError,
-    SourceError,
-    chain,
-    first_line,
-)
+from clesr.engines.common.errors import ClesrError, RecordingError, SinkError, SourceError, chain, first_line
 from clesr.pipeline.capture import READ_S
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.sink_worker import SinkWorker

@@ -24,13 +24,7 @@ from clesr.pipeline.watchdog import left_behind
 LOOK_S = 0.1  # between two looks at an engine that is being opened at the end
 
 log = SafeLogger(logging.getLogger(__name__))
-STATED = (
-    "model",
-    "engine",
-    "device",
-    "precision",
-    "threads",
-)  # what a session says of how an engine was chosen
+STATED = ("model", "engine", "device", "precision", "threads")  # by a session, of how an engine was chosen
 
 
 @runtime_checkable

@@ -15,9 +15,8 @@ from clesr.engines.trust import confidence, faded, trust_map
 from clesr.engines.view import View, find_view
 from clesr.pipeline.frame import Frame, Image, Told
 
-FOLLOW = (
-    0.1  # of the way to what a frame shows that the levels go: in half a second at 25 frames/s most of it
-)
+# Of the way to what a frame shows that the levels go: in half a second at 25 frames/s most of it.
+FOLLOW = 0.1
 JUMP = 1.5  # times as much noise, or as little, is another image: the levels are its own at once
 QUIET = 1.0  # grey levels, added to both before they are compared
 DIGITS = 2  # of the levels, as they are used and recorded

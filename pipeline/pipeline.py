@@ -16,12 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import (
-    SinkError,
-    SourceError,
-    UsageError,
-    first_line,
-)
+from clesr.engines.common.errors import SinkError, SourceError, UsageError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.capture import READ_S, CaptureStage, Limits

@@ -27,10 +27,8 @@ BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4, 1.0, 5.0
 RECENT_NS, RECENT_BYTES = 1_000_000_000, 128 << 20  # for which results are kept, and of how many bytes
 RATE_WINDOW = 50  # results over which the shown rate is taken
 LIKELY_NS = 500_000_000  # between frames of a live source that has not shown its pace yet
-LONGEST_NS, FORGIVEN = (
-    2_000_000_000,
-    10,
-)  # a pause that is longer, and so many times the usual, is not the pace
+# A pause that is longer, and so many times the usual, is not the pace.
+LONGEST_NS, FORGIVEN = 2_000_000_000, 10
 STALL_PERIODS = 2.0  # frame periods without a frame after which the source counts as stalled
 LATE_S = 1.0  # seconds behind its own pace after which recorded input is said to be late
 

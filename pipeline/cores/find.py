@@ -182,9 +182,7 @@ def _holes(places: Points, triangles: Any, spacing: float) -> Points:
     gaps = np.diff(np.concatenate([angles, angles[:, :1] + 2 * np.pi], 1), axis=1).max(1)
     middles = middles[(gaps < WIDEST_GAP) & (away[:, -2] < 1.4 * spacing)]
     taken: set[int] = set()
-    for one, other in sorted(
-        cKDTree(middles).query_pairs(0.6 * spacing)
-    ):  # the larger circle is that of the core
+    for one, other in sorted(cKDTree(middles).query_pairs(0.6 * spacing)):  # the larger is that of the core
         if one not in taken:
             taken.add(other)
     return np.asarray(np.delete(middles, sorted(taken), axis=0), np.float64)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,8 +26,7 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PixelSize:
+class PixelSize(NamedTuple):
     """Micrometres of a pixel of the map, across and down."""
 
     width_um: float
@@ -90,8 +88,7 @@ def _description(tissue: TissueMap, box: MapBox, index: int, size: PixelSize | N
         "Description": f"{NOTE} {tissue.count} of {len(frames)} frames were drawn.",
         "CommentAnnotation": {"Namespace": NAMESPACE, "Value": said},
     }
-    pixel = None if size is None else (size.width_um, size.height_um)
-    return ome_xml(tissue.dtype, (height, width), pixel, metadata)
+    return ome_xml(tissue.dtype, (height, width), size, metadata)
 
 
 def _line(frame: MapFrame, tissue: TissueMap, box: MapBox) -> dict[str, Any]:

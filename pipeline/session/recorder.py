@@ -146,8 +146,7 @@ class Recorder(FrameObserver):
         self._segments = Segments(provenance, fps=self._fps)
         self._trigger, self._watchdog = self._segments.trigger, self._segments.watchdog
         self._queue = MessageQueue(self.settings.waiting_bytes)
-        period = period_of(self._fps)
-        self._timeline = Timeline(TICK, period)  # of the source thread
+        self._timeline = Timeline(TICK, period_of(self._fps))  # of the source thread
         codec, aspect = self.settings.codec, source.pixel_aspect
         self._new_encoder = partial(
             ImageEncoder, codec, fps=self._fps, threads=encoder_threads(), pixel_aspect=aspect

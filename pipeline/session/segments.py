@@ -22,13 +22,7 @@ from clesr.pipeline.session.commit import DEAD, STOPPED, Committer, DiskWatchdog
 from clesr.pipeline.session.folder import free_folder, make_folder, next_folder
 from clesr.pipeline.session.format import DamagedError, MovedError, SessionError, SessionNote, cause
 from clesr.pipeline.session.manifest import Provenance
-from clesr.pipeline.session.preroll import (
-    EARLY,
-    FormatChanges,
-    PendingRecording,
-    PreRollBuffer,
-    Trigger,
-)
+from clesr.pipeline.session.preroll import EARLY, FormatChanges, PendingRecording, PreRollBuffer, Trigger
 from clesr.pipeline.session.video import EncodedImage, ImageEncoder, ImageFormat, raw_threads
 from clesr.pipeline.session.writer import Entry, SessionWriter
 

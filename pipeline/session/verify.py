@@ -87,10 +87,8 @@ class Certificate:
         lacking = ("unrecorded", "unfinished", "outages")
         return self.holds and not any(self.totals.get(name) for name in lacking)
 
-    def _timed_notes(self) -> Iterator[tuple[float, SessionNote]]:
-        return (((note.time_ns - self.info.started_ns) / 1e9, note) for note in self.notes)
-
     def as_json(self) -> dict[str, Any]:
+        begin_ns = self.info.started_ns
         return {
             "session": self.folder,
             "id": self.info.id,
@@ -99,7 +97,7 @@ class Certificate:
             **{name: getattr(self.info, name) for name in STATED},
             "totals": self.totals,
             "sr_left_out": self.sr_left_out,
-            "notes": [{"seconds": seconds, "text": note.text} for seconds, note in self._timed_notes()],
+            "notes": [{"seconds": (n.time_ns - begin_ns) / 1e9, "text": n.text} for n in self.notes],
             "missing": [asdict(missing) for missing in self.missing],
             "problems": list(self.problems),
             "digest": self.digest,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from clesr.engines.common.errors import EndOfSource
-from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import stream_thread
 
@@ -51,10 +50,3 @@ class Receiver(Generic[Item]):
             self._fault = error
         finally:
             self._box.close()
-
-
-class ReceivingSource(Receiver[Frame | Corrupt | Outage]):
-    """A source whose items are read as they came."""
-
-    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
-        return self._next(timeout)

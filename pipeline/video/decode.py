@@ -125,15 +125,12 @@ def stored_bytes(address: str) -> int | None:
 def _check_video(container: av.container.InputContainer, address: str, stored: int | None) -> None:
     video_track(container, None, address)
     for stream in video_tracks(container):
-        _check_size(stream.codec_context, address, stored)
-
-
-def _check_size(context: VideoCodecContext, address: str, stored: int | None) -> None:
-    shape = (context.height, context.width)
-    bits = context.format.padded_bits_per_pixel if context.format is not None else _UNKNOWN_BITS
-    problem = video_problem(shape, stored, bits=bits, kept=_kept(context)) if all(shape) else None
-    if problem is not None:
-        raise SourceError(f"{shown(address)}: {problem}")
+        context = stream.codec_context
+        shape = (context.height, context.width)
+        bits = context.format.padded_bits_per_pixel if context.format is not None else _UNKNOWN_BITS
+        problem = video_problem(shape, stored, bits=bits, kept=_kept(context)) if all(shape) else None
+        if problem is not None:
+            raise SourceError(f"{shown(address)}: {problem}")
 
 
 def _is_intra(context: VideoCodecContext) -> bool:
@@ -277,9 +274,8 @@ class VideoDecoder:
 
     def _builds_on_damage(self, frame: av.VideoFrame) -> bool:
         pts, broken = frame.pts, self._damaged_pts
-        if frame.key_frame and (
-            pts is None or broken is None or pts > broken
-        ):  # and not one that was reordered
+        reordered = pts is not None and broken is not None and pts <= broken
+        if frame.key_frame and not reordered:
             self._damaged = False
         return self._damaged
 

@@ -177,11 +177,8 @@ class VideoWriter:
         self.encoding, self.shape, self.frames = encoding, shape, 0
         self.inside = 0
         self._closed = False
-        options = _CONTAINER.get(path.suffix, {}) if container is None else dict(container)
-        options = {
-            "fflags": "bitexact",
-            **options,
-        }  # or Matroska files carry random numbers, and no two are the same
+        own = _CONTAINER.get(path.suffix, {}) if container is None else container
+        options = {"fflags": "bitexact", **own}  # else Matroska files have random numbers, no two the same
         # Given the name only, PyAV writes header and end itself and holds the interpreter's lock meanwhile: a disk that
         # does not answer would stop every thread.
         matroska = path.suffix.lower() == ".mkv"

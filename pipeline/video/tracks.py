@@ -16,7 +16,6 @@ log = SafeLogger(logging.getLogger(__name__))
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails
 _TEXT = ("ansi", "bintext", "xbin", "idf")  # text files, which FFmpeg would draw as terminal screens
 _FIRST_SHOWN = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}  # AVFieldOrder: TT, BB, TB, BT
-SQUARE = Fraction(1)
 _MOST_OBLONG = 100  # a pixel that much wider than high, or the reverse, is a mistake of the file's
 
 
@@ -60,7 +59,7 @@ def pixel_aspect(stream: av.VideoStream) -> Fraction:
     for ratio in (stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio):
         if ratio and Fraction(1, _MOST_OBLONG) <= ratio <= _MOST_OBLONG:
             return Fraction(ratio)
-    return SQUARE
+    return Fraction(1)
 
 
 def field_order(stream: av.VideoStream) -> str | None:

@@ -63,9 +63,7 @@ class StreamTimes:
         self._arrivals: OrderedDict[int, int] = OrderedDict()  # by pts
         self._given_ns: int | None = None  # when the last packet was given on
         self._arrived_ns = 0  # when it arrived
-        self._last: tuple[int, int] | None = (
-            None  # the last picture: its time on the stream's clock, its arrival
-        )
+        self._last: tuple[int, int] | None = None  # the last picture: by the stream's clock, its arrival
         self._time_ns = 0  # the last that was given
         self._unwrapped = 0
 
@@ -90,9 +88,7 @@ class StreamTimes:
         stream_ns = arrival_ns
         if timed and pts is not None:
             stream_ns = self._stream_ns(pts)
-        elif (
-            timed and last is not None
-        ):  # such as the last before a pause, for whose end a parser waited in vain
+        elif timed and last is not None:  # as the last before a pause, whose end a parser awaited in vain
             stream_ns = last[0] + max(1, round(self._rate.period_ns))
         if last is not None and timed and -BACK_NS <= stream_ns - last[0] <= 0:
             return PlacedPicture(self._time_ns, counted=True)

@@ -19,7 +19,7 @@ from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.rate_limiter import RateLimiter
 from clesr.pipeline.source import SourceInfo
-from clesr.pipeline.sources.receiving import ReceivingSource
+from clesr.pipeline.sources.receiving import Receiver
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.zeromq.message import Refused, max_pixels, parse_message
 from clesr.pipeline.sources.zeromq.peer import Peer
@@ -35,7 +35,7 @@ _BESIDE = 64  # bytes that encryption may add to a part
 MAX_GAP = 1_000_000  # a larger step in a sender's numbers is a new count, not lost frames
 
 
-class ZmqSource(ReceivingSource):
+class ZmqSource(Receiver[Frame | Corrupt | Outage]):
     """Frames that a SUB or PULL socket receives at ``zmq+tcp://host:port`` or ``zmq+ipc:///path``, live.
 
     | option | default | meaning |
@@ -74,6 +74,9 @@ class ZmqSource(ReceivingSource):
                 f"{place} is not encrypted: whoever is on the network may read it, or send in its place"
             )
         self._start("clesr-zeromq", self._receive)
+
+    def read(self, timeout: float) -> Frame | Corrupt | Outage | None:
+        return self._next(timeout)
 
     def _receive(self) -> None:
         with self._opened:
