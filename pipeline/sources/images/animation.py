@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from clesr.engines.common.errors import told_as
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.limits import size_problem
 from clesr.engines.common.parsing import open_regular
 from clesr.pipeline.frame import Image
@@ -150,14 +150,12 @@ class Animation:
     Raises UnreadableImage and OSError."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        with told_as(UnreadableImage, f"{path} {WHY}", (BadHeader, UnreadableImage)):
             parts = read_parts(path.read_bytes())
             if not parts.seconds:
                 reason = parts.missing.partition(":")[0] or "its list of them is empty"
                 raise UnreadableImage(f"is an animation without a whole image: {reason}")
             shape = read_header(parts.whole).shape
-        except (BadHeader, UnreadableImage) as error:
-            raise UnreadableImage(f"{path} {error}") from None
         if problem := size_problem(shape, decoded=shape[0] * shape[1] * _KEPT, stored=len(parts.whole)):
             raise UnreadableImage(f"{path}: {problem}")
         self._hidden, self._count, self._missing = parts.hidden, len(parts.seconds), parts.missing

@@ -103,10 +103,8 @@ def _segments(jpeg: bytes, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _shape(jpeg: bytes) -> tuple[int, int]:
-    try:
+    with told_as(Damaged, f"the JPEG image {WHY}", BadHeader):
         return jpeg_shape(jpeg)
-    except BadHeader as error:
-        raise Damaged(f"the JPEG image {error}") from None
 
 
 def _decode(context: VideoCodecContext, jpeg: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
