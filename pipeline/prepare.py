@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clesr.engines.common.errors import UsageError
+from clesr.engines.common.errors import UsageError, told_as
 from clesr.engines.common.numbers import decimal_number, shortened, whole_number
 from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.cores.flat_field import FRAMES, CalibrationTaker
@@ -38,12 +38,9 @@ class Roi:
     @classmethod
     def parse(cls, text: str, option: str = "--roi") -> Roi:
         """``X,Y,WIDTH,HEIGHT``; raises UsageError, which names ``option``, for anything else."""
-        try:
+        words = f"{option} {shortened(text)} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
+        with told_as(UsageError, words, ValueError):
             x, y, width, height = (whole_number(part.strip()) for part in text.split(","))
-        except ValueError:
-            raise UsageError(
-                f"{option} {shortened(text)} is not X,Y,WIDTH,HEIGHT in pixels, such as 0,0,256,256"
-            ) from None
         if x < 0 or y < 0 or width < 1 or height < 1:
             raise UsageError(
                 f"{option} {shortened(text)} has a negative corner or an empty size; give X,Y >= 0 and sizes >= 1"
@@ -85,12 +82,9 @@ class IntensityWindow:
         """``auto``, ``full``, ``percentile`` or ``LOW,HIGH``; raises UsageError for anything else."""
         if text in ("auto", "full", "percentile"):
             return cls(text)
-        try:
+        words = f"--window {shortened(text)} is not auto, full, percentile, or LOW,HIGH such as 200,5000"
+        with told_as(UsageError, words, ValueError):
             low, high = (decimal_number(part.strip()) for part in text.split(","))
-        except ValueError:
-            raise UsageError(
-                f"--window {shortened(text)} is not auto, full, percentile, or LOW,HIGH such as 200,5000"
-            ) from None
         if not low < high:
             raise UsageError(f"--window {shortened(text)}: LOW must be below HIGH")
         return cls("fixed", low, high)

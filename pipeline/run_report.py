@@ -35,15 +35,10 @@ class RunReport:
         shared = self.client.shared
         return shared.live.info if shared else self.client.info
 
-    @property
-    def _failure(self) -> str:
-        """Why the engine is out of service, empty where it works."""
-        shared = self.client.shared
-        return (shared.live.failure or "") if shared else ""
-
     def status(self, state: State, pixel_um: float | None) -> Status:
         """Where the run stands, which is in ``state``."""
-        capture, info, failure, silents = self.capture, self.engine, self._failure, self.watchdog.silent
+        capture, info, silents, shared = self.capture, self.engine, self.watchdog.silent, self.client.shared
+        failure = (shared.live.failure or "") if shared else ""  # why the engine is out of service
         silent = silents.get("engine", "")
         sinks = {name: worker.status(silent=name in silents) for name, worker in self.sinks.items()}
         broken = {

@@ -78,17 +78,10 @@ class Source(Protocol):
         """Give the device or file back. May be called twice; a waiting ``read`` returns soon."""
 
 
-@runtime_checkable
-class RestartingSource(Protocol):
-    """A source that is opened again when it breaks; ``restarts`` counts how often it was open again."""
-
-    @property
-    def restarts(self) -> int: ...
-
-
 def restarts_of(source: Source | None) -> int:
-    """`RestartingSource.restarts` of ``source``; 0 where it is none."""
-    return source.restarts if isinstance(source, RestartingSource) else 0
+    """How often ``source`` was open again after it broke: its ``restarts``, 0 where it has none."""
+    restarts: int = getattr(source, "restarts", 0)
+    return restarts
 
 
 @runtime_checkable

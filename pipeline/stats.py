@@ -142,13 +142,12 @@ class Fidelities:
 class Outages:
     """When the source was away, and what that cost (one writer): the ``first`` of them, and the ``total``."""
 
-    def __init__(self, kept: int = KEPT_OUTAGES) -> None:
+    def __init__(self) -> None:
         self.first: list[Gap] = []
         self.total = OutageTotal()
-        self._kept = kept
 
     def add(self, gap: Gap) -> None:
-        if len(self.first) < self._kept:
+        if len(self.first) < KEPT_OUTAGES:
             self.first.append(gap)
         total = self.total
         self.total = OutageTotal(

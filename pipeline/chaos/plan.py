@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import UsageError
+from clesr.engines.common.errors import UsageError, told_as
 from clesr.engines.common.numbers import decimal_number, shortened, whole_number
 from clesr.pipeline.messages import SafeLogger
 
@@ -145,10 +145,9 @@ def _fault(text: str) -> Fault:
         raise UsageError(
             f"--chaos {shortened(text)}: what happens to a {place} is one of {', '.join(FAULTS[place])}"
         )
-    try:
+    words = f"--chaos {shortened(text)}: a time is a number of seconds; {EXAMPLE}"
+    with told_as(UsageError, words, ValueError):
         return Fault(place, kind, decimal_number(at), decimal_number(length) if length else LENGTH_S)
-    except ValueError:
-        raise UsageError(f"--chaos {shortened(text)}: a time is a number of seconds; {EXAMPLE}") from None
 
 
 def _by_chance(parts: list[str], text: str) -> Iterator[Fault]:

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from clesr.engines.common.errors import MissingDependencyError, UsageError
+from clesr.engines.common.errors import MissingDependencyError, UsageError, told_as
 from clesr.engines.common.image import Floats
 from clesr.pipeline.cores.calibration import BundleFacts, CoreCalibration, decode, encode_cores
 from clesr.pipeline.cores.triangles import Points, gather, lines, triangulate
@@ -105,10 +105,9 @@ def _middle(lit: Any) -> slice:
 
 def _candidates(image: Floats, spacing: float) -> Points:
     """Where cores may be: (N, 2), x and y."""
-    try:
+    needed = f"finding fibre cores needs PyFibreBundle; run: {INSTALL}"
+    with told_as(MissingDependencyError, needed, ModuleNotFoundError):
         from pybundle import find_cores as peaks
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"finding fibre cores needs PyFibreBundle; run: {INSTALL}") from error
     height, width = image.shape
     around = cv2.GaussianBlur(image, (0, 0), 2 * spacing)
     detail = cv2.GaussianBlur(image, (0, 0), 0.15 * spacing) - around

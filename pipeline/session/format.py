@@ -278,10 +278,8 @@ def parse_line(line: bytes, previous: str, kind: type[Line]) -> tuple[Line, str]
     chain = hash_bytes(previous.encode(), body)
     if tail != chain.encode() + b'"}\n':
         raise ValueError("was changed, or does not follow the line before it")
-    try:
+    with told_as(ValueError, f"holds what this format does not know ({WHY})", ValueError):
         return parse_json(body + b"}", kind), chain
-    except ValueError as error:
-        raise ValueError(f"holds what this format does not know ({error})") from error
 
 
 def format_manifest(info: SessionInfo) -> bytes:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import os
 from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import av
 import av.error
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import WHY, SourceError, told_as
 from clesr.engines.common.folders import check_part, open_part, read_part
 from clesr.engines.common.parsing import read_lines
 from clesr.pipeline.frame import Image
@@ -66,11 +66,9 @@ class SessionReader:
         path = self.folder / name
         if not needed and not os.path.lexists(path):
             return
-        try:
+        with _reading(path):
             for _, said, _ in chained_lines(path, self.info.id, kind, cut=not self.info.closed):
                 yield said
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
 
     def records(self) -> Iterator[Record]:
         """The records in order of number."""
@@ -145,10 +143,8 @@ def read_session(folder: Path) -> SessionReader:
     path = Path(folder) / MANIFEST
     if not os.path.lexists(path):
         raise SessionError(f"{folder} is no session: there is no {MANIFEST} in it")
-    try:
+    with _reading(path):
         return SessionReader(Path(folder), parse_manifest(read_part(path, MANIFEST_BYTES), str(path)))
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 class Packet(NamedTuple):
@@ -164,13 +160,9 @@ class Packet(NamedTuple):
 
 def demux(path: Path) -> Generator[Packet, None, None]:
     """Every packet of the video file ``path`` in order, to where it was cut; raises SessionError."""
-    try:
+    with _reading(path), told_as(SessionError, WHY, SourceError):
         check_part(path)
         container = open_container(f"file:{path}")
-    except SourceError as error:
-        raise SessionError(str(error)) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
     with container, suppress(av.error.FFmpegError):  # to where the file was cut
         stream = container.streams.video[0]
         decoder, position = VideoDecoder(stream), 0
@@ -184,7 +176,9 @@ def demux(path: Path) -> Generator[Packet, None, None]:
             position += 1
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> SessionError:
-    if isinstance(error, OSError):
-        return SessionError(f"{path} cannot be read ({error.strerror}); check the disk and the rights")
-    return SessionError(f"{path}: {error}; `clesr verify` tells more")
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What is wrong with ``path`` in the block becomes a SessionError."""
+    unreadable = told_as(SessionError, f"{path} cannot be read ({WHY}); check the disk and the rights")
+    with unreadable, told_as(SessionError, f"{path}: {WHY}; `clesr verify` tells more", ValueError):
+        yield

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from msgspec import structs
 
-from clesr.engines.common.errors import SourceError
+from clesr.engines.common.errors import WHY, SourceError, told_as
 from clesr.engines.common.files import sync
 from clesr.engines.common.folders import Folder, check_part, open_part, read_part
 from clesr.pipeline.frame import Outcome
@@ -69,7 +69,8 @@ def repair(folder: Path) -> list[str]:
     session = read_session(folder)
     if session.info.closed:
         raise SessionError(f"{folder} is closed: there is nothing to repair; `clesr verify` checks it")
-    try:
+    words = f"{folder} cannot be repaired ({WHY}); it is as it was"
+    with told_as(SessionError, words, (OSError, av.FFmpegError, ValueError)):
         for name in PARTS:
             check_part(folder / name)
         with Folder(folder) as opened, _alone(folder):
@@ -78,10 +79,6 @@ def repair(folder: Path) -> list[str]:
                 return _Repair(session, opened).run()
             finally:
                 opened.remove_tree(WORK)
-    except (OSError, av.FFmpegError, ValueError) as error:
-        raise SessionError(
-            f"{folder} cannot be repaired ({getattr(error, 'strerror', None) or error}); it is as it was"
-        ) from error
 
 
 class _Repair:
@@ -265,13 +262,10 @@ def _alone(folder: Path) -> Iterator[None]:
     """Raises SessionError while the session is being recorded."""
     path = folder / FRAMES
     with open_part(path) if os.path.lexists(path) else nullcontext() as file:
-        try:
+        words = f"{folder} is still being recorded; stop that first, then nothing is to repair"
+        with told_as(SessionError, words, BlockingIOError):
             if file is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SessionError(
-                f"{folder} is still being recorded; stop that first, then nothing is to repair"
-            ) from error
         yield
 
 

@@ -202,10 +202,9 @@ def _read_apart(folder: Path, what: str) -> Generator[Any, None, None]:
 
 def _next(connection: Connection[Any, Any], folder: Path) -> Any:
     """What the process sends next. Raises SessionError where that is a fault, or it has died."""
-    try:
+    words = f"the process that reads {folder} has died; try again"
+    with told_as(SessionError, words, (EOFError, OSError)):
         told = connection.recv()
-    except (EOFError, OSError):
-        raise SessionError(f"the process that reads {folder} has died; try again") from None
     if isinstance(told, str):
         raise SessionError(told)
     return told

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 
 from clesr.engines.common.clock import ASSUMED_FPS
-from clesr.engines.common.errors import ClesrError, SinkError
+from clesr.engines.common.errors import WHY, ClesrError, SinkError, told_as
 from clesr.engines.common.files import MOST_NUMBERS, NewFile, cannot_write, numbered, partial_name
 from clesr.pipeline.frame import Result, Timeline
 from clesr.pipeline.frame_queue import Policy
@@ -111,12 +111,10 @@ class VideoFile:
         folder = self.path.parent
         if not folder.is_dir():
             raise SinkError(f"{self.name}: there is no folder {folder}; create it, or choose another")
-        try:
+        with told_as(
+            SinkError, f"{self.name}: the folder {folder} cannot be written ({WHY}); choose another"
+        ):
             return NewFile(path, self._rule)
-        except OSError as error:
-            raise SinkError(
-                f"{self.name}: the folder {folder} cannot be written ({error.strerror}); choose another"
-            ) from error
 
     def _named(self, number: int) -> Path:
         """The name of the ``number``-th file."""

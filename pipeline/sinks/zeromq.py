@@ -19,7 +19,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from clesr.engines.common.addresses import check_names, check_port, choice, is_loopback, split_options
-from clesr.engines.common.errors import SinkError, UsageError, first_line, on_error
+from clesr.engines.common.errors import WHY, SinkError, UsageError, first_line, on_error, told_as
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
 from clesr.pipeline.curve import doorkeeper, load_keys
@@ -101,10 +101,8 @@ class Publisher:
         }
         # Nobody changes a result's pixels, so ZeroMQ may send them from where they lie.
         pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-        try:
+        with told_as(SinkError, f"{self.name} broke: {WHY}", zmq.ZMQError):
             self._send([json.dumps(header).encode(), pixels])
-        except zmq.ZMQError as error:
-            raise SinkError(f"{self.name} broke: {error.strerror}") from error
 
     def _send(self, parts: list[Any]) -> None:
         """Without XPUB_NODROP ZeroMQ does not tell of drops; with it, one full subscriber stops all. So a

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from clesr.engines.common.errors import SinkError, UsageError, on_error
+from clesr.engines.common.errors import SinkError, UsageError, on_error, told_as
 from clesr.engines.common.files import WholeFile
 from clesr.engines.common.processor import core_count
 from clesr.pipeline.frame import Frame, Image, period_of
@@ -120,13 +120,12 @@ def _options(codec: str, library: str, deep: bool, shape: tuple[int, int], crf: 
 
 
 def _check_library(library: str) -> None:
-    try:
+    words = (
+        f"the installed PyAV has no {library} encoder; choose another codec, or take PyAV's own wheel: "
+        "pip install --force-reinstall --only-binary :all: av"
+    )
+    with told_as(SinkError, words, av.codec.codec.UnknownCodecError):
         av.Codec(library, "w")
-    except av.codec.codec.UnknownCodecError as error:
-        raise SinkError(
-            f"the installed PyAV has no {library} encoder; choose another codec, or take PyAV's own wheel: "
-            "pip install --force-reinstall --only-binary :all: av"
-        ) from error
 
 
 def choose_tick(suffix: str, frame: Frame, fps: float) -> Fraction:

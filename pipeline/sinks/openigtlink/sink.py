@@ -12,7 +12,7 @@ import numpy as np
 
 from clesr.engines.common.addresses import check_names, is_loopback, split_options
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import MissingDependencyError, SinkError, UsageError
+from clesr.engines.common.errors import WHY, MissingDependencyError, SinkError, UsageError, told_as
 from clesr.engines.common.text import shown
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
@@ -48,24 +48,20 @@ class SlicerSink:
     def __init__(self, address: str, options: SinkOptions = DEFAULTS, *, clock: Clock = SYSTEM) -> None:
         self.name = shown(address).partition("?")[0]
         host, port, asked = _parse(address)
-        try:
+        needed = f"{self.name} needs pyigtl ({WHY}); run: pip install 'clesr[slicer]'"
+        with told_as(MissingDependencyError, needed, ImportError):
             from pyigtl import ImageMessage
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"{self.name} needs pyigtl ({error}); run: pip install 'clesr[slicer]'"
-            ) from error
         self._message: type[ImageMessage] = ImageMessage
         self._device, self._header = asked.get("name", "clesr"), int(asked.get("header", "2"))
         self._pixel_um = float(asked["pixel_um"]) if "pixel_um" in asked else options.pixel_um
         self._aspect = float(options.pixel_aspect)
         self._epoch = datetime.now(UTC).timestamp() - clock.now_ns() / 1e9  # UTC at monotonic 0
-        try:
+        words = (
+            f"{self.name} cannot be opened: {WHY}; choose another port or an address of this machine, as {FORM}, "
+            "or add ?connect=1 where the other program waits for connections"
+        )
+        with told_as(SinkError, words):
             self._broadcast = Broadcast(host, port, connect=asked.get("connect") == "1")
-        except OSError as error:
-            raise SinkError(
-                f"{self.name} cannot be opened: {error.strerror or error}; choose another port or an address of this "
-                f"machine, as {FORM}, or add ?connect=1 where the other program waits for connections"
-            ) from error
 
         if not is_loopback(host):
             log.warning(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.limits import size_problem
 from clesr.engines.common.parsing import open_regular
 from clesr.pipeline.frame import Image
@@ -62,12 +63,11 @@ def is_animation(path: Path) -> bool:
 def read_parts(data: bytes) -> AnimationParts:
     """The images in ``data`` up to where it is cut or damaged, by what is there and not by what is stated. Raises
     UnreadableImage where a chunk is too short for what it is."""
-    try:
+    words = "is damaged: what it says of its images cannot be read"
+    with told_as(UnreadableImage, words, (struct.error, IndexError)):
         if data.startswith(PNG_BEGINS):
             return _png_parts(data)
         return _gif_parts(data) if data.startswith(GIF_BEGINS) else _webp_parts(data)
-    except (struct.error, IndexError) as error:
-        raise UnreadableImage("is damaged: what it says of its images cannot be read") from error
 
 
 def _png_parts(data: bytes) -> AnimationParts:
@@ -150,14 +150,12 @@ class Animation:
     Raises UnreadableImage and OSError."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        with told_as(UnreadableImage, f"{path} {WHY}", (BadHeader, UnreadableImage)):
             parts = read_parts(path.read_bytes())
             if not parts.seconds:
                 reason = parts.missing.partition(":")[0] or "its list of them is empty"
                 raise UnreadableImage(f"is an animation without a whole image: {reason}")
             shape = read_header(parts.whole).shape
-        except (BadHeader, UnreadableImage) as error:
-            raise UnreadableImage(f"{path} {error}") from None
         if problem := size_problem(shape, decoded=shape[0] * shape[1] * _KEPT, stored=len(parts.whole)):
             raise UnreadableImage(f"{path}: {problem}")
         self._hidden, self._count, self._missing = parts.hidden, len(parts.seconds), parts.missing
@@ -182,14 +180,11 @@ class Animation:
         """(H, W) uint8 or uint16. Raises UnreadableImage."""
         if index >= self._count:
             raise UnreadableImage(self._missing)
-        try:
+        words = f"image {index} of {self._path} is damaged: it cannot be decoded"
+        with told_as(UnreadableImage, words, Exception):
             self._opened.seek(index + self._hidden)
             opened = self._opened
             pixels = np.asarray(opened if opened.mode in _COUNTED else opened.convert("RGB"))
-        except Exception as error:
-            raise UnreadableImage(
-                f"image {index} of {self._path} is damaged: it cannot be decoded"
-            ) from error
         return turned(gray(pixels, blue_first=False), self._orientation)
 
     def close(self) -> None:

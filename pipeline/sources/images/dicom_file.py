@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.filereader import dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
-from clesr.engines.common.errors import SourceError, on_error
+from clesr.engines.common.errors import WHY, SourceError, on_error, told_as
 from clesr.engines.common.limits import FREE_BYTES, MOST_RATIO
 from clesr.engines.common.parsing import one_line
 
@@ -54,10 +54,8 @@ class DicomFile:
     numbers where they are floats. Raises SourceError."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        with told_as(SourceError, f"{path}: cannot be opened ({WHY}); check the path"):
             file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
         with on_error(file.close):
             if file.read(_MAGIC_AT + 4)[_MAGIC_AT:] != _MAGIC:
                 raise SourceError(f"{path} is no DICOM file: it has no DICM at byte {_MAGIC_AT}")

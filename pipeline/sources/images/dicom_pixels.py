@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID, RLELossless
 
-from clesr.engines.common.errors import MissingDependencyError, SourceError
+from clesr.engines.common.errors import MissingDependencyError, SourceError, told_as
 from clesr.pipeline.sources.images.dicom_colour import jpeg2000_luma_first, jpeg_colour
 from clesr.pipeline.sources.images.embedded import stated_shape
 from clesr.pipeline.sources.images.unreadable import UnreadableImage
@@ -52,12 +52,9 @@ def check_syntax(syntax: UID, name: str) -> None:
 
 
 def _decoder(function: str, name: str) -> Callable[..., Any]:
-    try:
+    needed = f"{name} is compressed, which needs imagecodecs; run: pip install imagecodecs"
+    with told_as(MissingDependencyError, needed, ImportError):
         import imagecodecs
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{name} is compressed, which needs imagecodecs; run: pip install imagecodecs"
-        ) from error
     found: Callable[..., Any] = getattr(imagecodecs, function)
     return found
 

@@ -287,10 +287,8 @@ class ImageFolder:
 
     def _images(self, number: int) -> Images:
         if number not in self._open:
-            try:
+            with told_as(UnreadableImage, WHY, ClesrError):
                 self._open[number] = open_images_of(self._parts[number].file, self._options)
-            except ClesrError as error:
-                raise UnreadableImage(str(error)) from error
             if len(self._open) > OPEN_PARTS:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(number)

@@ -9,6 +9,7 @@ import re
 import struct
 from typing import NamedTuple
 
+from clesr.engines.common.errors import told_as
 from clesr.pipeline.sources.images.chunks import (
     JPEG_BEGINS,
     PNG_BEGINS,
@@ -42,10 +43,8 @@ def read_header(data: bytes) -> ImageHeader:
     """The header of the image in ``data``. Raises BadHeader."""
     for begins, read in _READERS:
         if data.startswith(begins):
-            try:
+            with told_as(BadHeader, _UNREADABLE, _SIZED_BY):
                 return read(data)
-            except _SIZED_BY as error:
-                raise BadHeader(_UNREADABLE) from error
     raise BadHeader("is not an image of a kind that is read here (PNG, JPEG, BMP, PNM, WebP, JPEG 2000, GIF)")
 
 
@@ -143,10 +142,8 @@ def _jpeg2000(data: bytes) -> ImageHeader:
 
 def jpeg2000_bits(data: bytes) -> int:
     """Of each number of the first sample. Raises BadHeader."""
-    try:
+    with told_as(BadHeader, _UNREADABLE, _SIZED_BY):
         return (data[_codestream(data) + 42] & 0x7F) + 1
-    except _SIZED_BY as error:
-        raise BadHeader(_UNREADABLE) from error
 
 
 def _codestream(data: bytes) -> int:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 from xml.parsers import expat
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.numbers import decimal_number, whole_number
 from clesr.pipeline.sources.images.aspect import aspect_of
 
@@ -104,11 +105,9 @@ def parse_ome(document: bytes, pages: int) -> OmeImage:
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
     parser.CharacterDataHandler, parser.EntityDeclHandler = reader.text, _refuse
-    try:
+    with told_as(OmeError, f"it cannot be read ({WHY})", (expat.ExpatError, ValueError, KeyError)):
         parser.Parse(document.rstrip(b"\0 \r\n"), True)
         return reader.image_of(pages)
-    except (expat.ExpatError, ValueError, KeyError) as error:
-        raise OmeError(f"it cannot be read ({error})") from error
 
 
 def _refuse(*_: object) -> None:

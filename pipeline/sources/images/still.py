@@ -10,6 +10,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.limits import max_side, size_problem
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.frame import Image
@@ -103,14 +104,13 @@ def _read_still(data: bytes, file: str) -> Image:
     end = image_end(data)
     if end is None:
         raise UnreadableImage(f"{file} is cut: its end is missing")
-    try:
+    with told_as(UnreadableImage, f"{file} {WHY}", BadHeader):
         shape, memory = read_header(data)
-    except BadHeader as error:
-        raise UnreadableImage(f"{file} {error}") from None
     if problem := size_problem(shape, decoded=memory, stored=len(data)):
         raise UnreadableImage(f"{file}: {problem}")
     if data[:1] == b"P":
-        return _pnm(data, file)
+        with told_as(UnreadableImage, f"{file} {WHY}", UnreadableImage):
+            return read_pnm(data)
     image = _decoded(picture_alone(data[:end]), file)
     return turned(image, stated_orientation(data[:end]))
 
@@ -144,13 +144,6 @@ def _bounded(file: Path) -> bytes:
     if size > _most_bytes():
         raise UnreadableImage(f"{file} has {size >> 20} MB, more than an image of {max_side()} pixels a side")
     return file.read_bytes()
-
-
-def _pnm(data: bytes, file: str) -> Image:
-    try:
-        return read_pnm(data)
-    except UnreadableImage as error:
-        raise UnreadableImage(f"{file} {error}") from None
 
 
 def _decoded(data: bytes, file: str) -> Image:

@@ -58,14 +58,14 @@ def page_of(tiff: tifffile.TiffFile, number: int) -> Any:
     return tiff.pages[number]
 
 
-def pages_of(tiff: tifffile.TiffFile, most: int = MOST_PAGES) -> Pages:
-    """The pages of ``tiff``, of which the first ``most`` are looked at. Reduced ones and masks are no images."""
+def pages_of(tiff: tifffile.TiffFile) -> Pages:
+    """The pages of ``tiff``, of which the first MOST_PAGES are looked at. Reduced ones and masks are no images."""
     forms: dict[int, Hashable] = {}
     page, number = None, 0
     begun: set[int] = set()
     possible = tiff.filehandle.size // _LEAST_PAGE + 1
     cut = False
-    while len(forms) < most:
+    while len(forms) < MOST_PAGES:
         try:
             page = page_of(tiff, number)
         except IndexError:

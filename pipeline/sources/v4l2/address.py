@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from clesr.engines.common.addresses import split_options
-from clesr.engines.common.errors import SourceError, UsageError
+from clesr.engines.common.errors import WHY, SourceError, UsageError, told_as
 from clesr.engines.common.numbers import decimal_number, shortened
 from clesr.engines.common.parsing import one_line
 from clesr.pipeline.source import Source
@@ -25,10 +25,9 @@ def open_camera(address: str, options: SourceOptions) -> Source:
     fps = _fps(address, controls.pop("fps", None))
     pixel_format = controls.pop("format", None)
     signal = {name: controls.pop(name) for name in SIGNAL if name in controls}
-    try:
+    needed = f"{device}: cameras need linuxpy, which is for Linux only ({WHY})"
+    with told_as(SourceError, needed, ImportError):
         from clesr.pipeline.sources.v4l2.camera import CameraSource
-    except ImportError as error:
-        raise SourceError(f"{device}: cameras need linuxpy, which is for Linux only ({error})") from error
     return CameraSource(
         device,
         size=size,

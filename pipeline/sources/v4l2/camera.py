@@ -12,7 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import SourceError, UsageError
+from clesr.engines.common.errors import WHY, SourceError, UsageError, told_as
 from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.messages import SafeLogger
 from clesr.pipeline.source import SourceInfo
@@ -119,10 +119,8 @@ class CameraSource:
         capture = self._capture
         if capture is None:
             raise SourceError(f"{self._device} is away; set its {name} when it is back")
-        try:
+        with told_as(SourceError, f"{self._device} does not take {name}={value}: {WHY}"):
             capture.adjust({name: value})
-        except OSError as error:
-            raise SourceError(f"{self._device} does not take {name}={value}: {error.strerror}") from error
         self._wanted = replace(self._wanted, controls={**self._wanted.controls, name: value})
         log.info(f"{self._device}: {name} is {value} now")
 

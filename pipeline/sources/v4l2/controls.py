@@ -45,7 +45,7 @@ def set_controls(device: v4l2.Device, wanted: Mapping[str, str]) -> None:
     """
     if not wanted:
         return
-    controls = {control.id: control for control in _offered(device)}
+    controls = {control.id: control for control in _controls(device) if control.is_writeable}
     values: dict[int, int] = {}
     for name, text in wanted.items():
         control = _find(controls, name, str(device.filename))
@@ -56,11 +56,6 @@ def set_controls(device: v4l2.Device, wanted: Mapping[str, str]) -> None:
             values[automatic] = off
     for control_id in sorted(values, key=lambda key: not isinstance(controls[key], SWITCHES)):
         _write(controls[control_id], values[control_id], str(device.filename))
-
-
-def _offered(device: v4l2.Device) -> Iterator[Control]:
-    """The controls that can be written now."""
-    return (control for control in _controls(device) if control.is_writeable)
 
 
 def _controls(device: v4l2.Device) -> Iterator[Control]:

@@ -9,7 +9,7 @@ from typing import Any
 from linuxpy.ioctl import ioctl  # type: ignore[import-untyped]
 from linuxpy.video import device as v4l2  # type: ignore[import-untyped]
 
-from clesr.engines.common.errors import SourceError, UsageError
+from clesr.engines.common.errors import WHY, SourceError, UsageError, told_as
 
 AUTO = "auto"  # timings: those of the signal that is there
 
@@ -40,13 +40,9 @@ def choose_timings(device: v4l2.Device, wanted: str) -> None:
     Raises UsageError where they are not offered, SourceError where there is no signal."""
     if wanted.lower() == AUTO:
         timings = v4l2.raw.v4l2_dv_timings()
-        try:
+        advice = "connect one, or state its timings, as timings=1920x1080p60"
+        with told_as(SourceError, f"{device.filename} finds no signal at this input ({WHY}); {advice}"):
             ioctl(device, v4l2.IOC.QUERY_DV_TIMINGS, timings)
-        except OSError as error:
-            raise SourceError(
-                f"{device.filename} finds no signal at this input ({error.strerror}); connect one, or state "
-                "its timings, as timings=1920x1080p60"
-            ) from error
     else:
         offered = timings_offered(device)
         if wanted.lower() not in offered:

@@ -10,6 +10,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
+from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.limits import decoder_pixels, most_pixels
 from clesr.pipeline.sources.images.chunks import BadHeader
 from clesr.pipeline.sources.images.header import jpeg_shape
@@ -102,10 +103,8 @@ def _segments(jpeg: bytes, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _shape(jpeg: bytes) -> tuple[int, int]:
-    try:
+    with told_as(Damaged, f"the JPEG image {WHY}", BadHeader):
         return jpeg_shape(jpeg)
-    except BadHeader as error:
-        raise Damaged(f"the JPEG image {error}") from None
 
 
 def _decode(context: VideoCodecContext, jpeg: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -115,22 +114,18 @@ def _decode(context: VideoCodecContext, jpeg: bytes, size: tuple[int, int]) -> N
     if jpeg.endswith(b"\xff\xd9"):
         return _luma(context, jpeg, size)
     # Without an end nothing tells whether all is there. Where it is, it does not matter what comes behind.
-    try:
+    with told_as(Damaged, f"the JPEG image is cut off: {WHY}", Damaged):
         one, other = (
             _luma(context, jpeg + behind * _BEHIND + b"\xff\xd9", size) for behind in (b"\0", b"\xaa")
         )
-    except Damaged as error:
-        raise Damaged(f"the JPEG image is cut off: {error}") from error
     if not np.array_equal(one, other):
         raise Damaged("the JPEG image is cut off")
     return one
 
 
 def _luma(context: VideoCodecContext, jpeg: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    try:
+    with told_as(Damaged, f"the JPEG image does not decode: {WHY}", av.FFmpegError):
         frames = context.decode(av.Packet(jpeg))
-    except av.FFmpegError as error:
-        raise Damaged(f"the JPEG image does not decode: {error.strerror}") from error
     if not frames:
         raise Damaged("the JPEG image holds no picture")
     frame = frames[0]

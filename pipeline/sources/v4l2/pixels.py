@@ -14,7 +14,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
-from clesr.engines.common.errors import UsageError
+from clesr.engines.common.errors import WHY, UsageError, told_as
 from clesr.engines.common.limits import decoder_pixels
 from clesr.pipeline.frame import Image
 from clesr.pipeline.sources.v4l2.jpeg import Buffer, Damaged, decode_jpeg, open_jpeg
@@ -184,10 +184,8 @@ class BufferDecoder:
     def _decode_video(self, context: VideoCodecContext, data: Buffer) -> Image:
         if not len(data):
             raise Damaged("an empty buffer holds no H.264 picture")  # and would end the decoder
-        try:
+        with told_as(Damaged, f"the H.264 picture does not decode: {WHY}", av.FFmpegError):
             frames = context.decode(av.Packet(bytes(data)))
-        except av.FFmpegError as error:
-            raise Damaged(f"the H.264 picture does not decode: {error.strerror}") from error
         if not frames:
             raise Damaged("no H.264 picture yet: the stream has not come to a key frame")
         frame = frames[-1]

@@ -125,10 +125,8 @@ class VideoRange:
         if self._number == span.stop:
             raise EndOfSource
         while True:
-            try:
+            with told_as(NotApart, f"the video ends before frame {self._number}", EndOfSource):
                 item = self._source.read(timeout)
-            except EndOfSource as error:
-                raise NotApart(f"the video ends before frame {self._number}") from error
             if isinstance(item, Frame) and item.pts is not None and item.pts >= span.first:
                 break
             if isinstance(item, Corrupt) and self._number > span.start:
