@@ -66,7 +66,7 @@ class Motion:
         return moved
 
 
-class Scene(NamedTuple):
+class PhantomScene(NamedTuple):
     """Tissue at rest, optically blurred: (n, n), n canvas pixels with a margin around the field of view."""
 
     canvas: Plane
@@ -76,7 +76,7 @@ class Scene(NamedTuple):
 
 
 @lru_cache(maxsize=4)  # some 8 MB each; drawing takes most of a second
-def draw_scene(seed: int, fov_um: float) -> Scene:
+def draw_scene(seed: int, fov_um: float) -> PhantomScene:
     """The scene of ``seed`` for a field of view of ``fov_um``; read-only, for it may be shared."""
     pitch = fov_um / CANVAS
     rng, n = np.random.default_rng((seed, 2)), 8 * round((fov_um + 2 * MARGIN_UM) / pitch / 8)
@@ -99,7 +99,9 @@ def draw_scene(seed: int, fov_um: float) -> Scene:
     fine = cv2.GaussianBlur(fine, (0, 0), PSF_UM / pitch)
     canvas: Plane = 1 - np.exp(-fine.clip(0.03, None))
     plasma = cv2.resize(canvas, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    scene = Scene(canvas, plasma.astype(np.float32, copy=False), trees, erythrocyte_sprites(pitch, PSF_UM))
+    scene = PhantomScene(
+        canvas, plasma.astype(np.float32, copy=False), trees, erythrocyte_sprites(pitch, PSF_UM)
+    )
     for plane in (scene.canvas, scene.plasma, scene.sprites):
         plane.flags.writeable = False
     return scene
