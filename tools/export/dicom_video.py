@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from clesr.engines.common.files import sync
 from clesr.pipeline.frame import Image
 from clesr.pipeline.video.encoding import FINEST, VideoWriter
 from clesr.tools.export.clip import Clip, Still
-from clesr.tools.export.mp4 import encoding, fitted
+from clesr.tools.export.mp4 import encoding, fitted, write_stills
 
 CODECS = ("h264", "hevc")
 LARGEST = 2**32 - 4  # bytes of a fragment
@@ -81,26 +82,21 @@ def encode(
 ) -> tuple[Encoded, list[Still]]:
     """``stills`` of one size as an MP4 at ``path``, at their times, and what was shown, without pixels. 16-bit images
     keep their top 8 bits, odd sides get one more row or column."""
-    writer, shown, origin, syntax = None, [], 0, SYNTAXES[0]
-    fps = clip.fps or ASSUMED_FPS
-    measured, last = 0, -1
-    for still in stills:
-        image = fitted(still.image, "h264")
-        if writer is None:
-            shape = image.shape[0], image.shape[1]
-            syntax, origin = choose_syntax(shape, fps, codec), still.time_ns
-            writer = _writer(path, syntax, image, fps, crf)
-        last = max(last + 1, round(Fraction(still.time_ns - origin, 10**9) * FINEST))
-        writer.write(image, last)
-        measured += image.nbytes
-        shown.append(replace(still, image=NO_PIXELS))
-    assert writer is not None
-    writer.close()
+    first, shown, fps = next(stills), list[Still](), clip.fps or ASSUMED_FPS
+    height, width = fitted(first.image, "h264").shape
+    syntax = choose_syntax((height, width), fps, codec)
+
+    def noted() -> Iterator[Still]:
+        for still in chain([first], stills):
+            shown.append(replace(still, image=NO_PIXELS))
+            yield still
+
+    writer = write_stills(noted(), "h264", lambda image: _writer(path, syntax, image, fps, crf))
     sync(path)
     size = path.stat().st_size
     if size > LARGEST:
         raise UsageError(f"the video has {size} bytes, and DICOM allows {LARGEST}; export less by --frames")
-    return Encoded(syntax, writer.shape, measured / size), shown
+    return Encoded(syntax, writer.shape, writer.frames * height * width / size), shown
 
 
 def _writer(path: Path, syntax: Syntax, image: Image, fps: float, crf: int | None) -> VideoWriter:

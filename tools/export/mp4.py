@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -39,24 +41,30 @@ class Mp4Exporter:
         ]
 
     def _write_run(self, clip: Clip, run: Iterator[Still], final: Path, temporary: Path) -> str:
-        tick = Fraction(1, FINEST)
-        writer, last, origin = None, -1, clip.origin_ns
-        for still in run:
-            image = fitted(still.image, self._codec)
-            if writer is None:
-                shape = image.shape[0], image.shape[1]
-                writer = VideoWriter(
-                    temporary, encoding(self._codec, image, self._crf), shape, tick=tick, fps=clip.fps or ASSUMED_FPS,
-                    container={"movflags": "faststart"}, metadata=_tags(clip),
-                    pixel_aspect=clip.pixel_aspect,
-                )  # fmt: skip
-                origin = still.time_ns if origin is None else origin
-            last = max(last + 1, round(Fraction(still.time_ns - (origin or 0), 10**9) / tick))
-            writer.write(image, last)
-        assert writer is not None
-        writer.close()
+        def opened(image: Image) -> VideoWriter:
+            return VideoWriter(
+                temporary, encoding(self._codec, image, self._crf), (image.shape[0], image.shape[1]),
+                tick=Fraction(1, FINEST), fps=clip.fps or ASSUMED_FPS, container={"movflags": "faststart"},
+                metadata=_tags(clip), pixel_aspect=clip.pixel_aspect,
+            )  # fmt: skip
+
+        writer = write_stills(run, self._codec, opened, clip.origin_ns)
         height, width = writer.shape
         return f"{final}: {writer.frames} frames, {width}x{height}, {self._codec}"
+
+
+def write_stills(
+    stills: Iterator[Still], codec: str, opened: Callable[[Image], VideoWriter], origin_ns: int | None = None
+) -> VideoWriter:
+    """All of ``stills``, at least one, into the file that ``opened`` for the first image, at their times since
+    ``origin_ns``, None: since the first. The file is closed in any case."""
+    first = next(stills)
+    origin_ns, last = first.time_ns if origin_ns is None else origin_ns, -1
+    with closing(opened(fitted(first.image, codec))) as writer:
+        for still in chain([first], stills):
+            last = max(last + 1, round(Fraction(still.time_ns - origin_ns, 10**9) * FINEST))
+            writer.write(fitted(still.image, codec), last)
+    return writer
 
 
 def encoding(codec: str, image: Image, crf: int | None) -> Encoding:

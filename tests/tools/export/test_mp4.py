@@ -10,19 +10,25 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 from recordings import drifting, noise
 from waits import PATIENCE_S, joined
 
 from clesr.pipeline.frame import Image
-from clesr.tools.export.clip import Clip
+from clesr.pipeline.session.format import SessionError
+from clesr.tools.export.clip import Clip, Still
+from clesr.tools.export.dicom import DicomExporter
 from clesr.tools.export.mp4 import Mp4Exporter
+from clesr.tools.export.registry import Exporter
 
 Save = Callable[..., list[str]]
 MakeClip = Callable[..., Clip]
@@ -80,6 +86,26 @@ def test_debian_s_ffmpeg_reads_images_and_true_times(
     order = boxes(path)
     assert order.index("moov") < order.index("mdat"), "fast start"
     assert [p.name for p in tmp_path.iterdir()] == ["sr.mp4"]
+
+
+@pytest.mark.parametrize(
+    "exporter",
+    [Mp4Exporter, partial(DicomExporter, sop_class="video-endoscopic", region="esophagus")],
+    ids=["MP4", "DICOM"],
+)
+def test_where_an_image_cannot_be_read_no_file_stays(
+    exporter: Callable[..., Exporter], make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
+) -> None:
+    whole = make_clip(images)
+
+    def broken() -> Iterator[Still]:
+        yield from islice(whole.stills, 2)
+        raise SessionError("it is damaged")
+
+    with pytest.raises(SessionError) as raised:
+        save(exporter, replace(whole, stills=broken()), tmp_path / "out.mp4")
+    assert not [file.path for file in psutil.Process().open_files() if str(tmp_path) in file.path], raised
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_it_is_stands_in_the_file(
