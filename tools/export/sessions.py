@@ -68,7 +68,6 @@ def session_clip(
         pixel_um=side / info.scale if side and sr else side,
         window=None if sr else recorded_window(info),
         derivation=model if sr else None,
-        live=info.live,
         synthetic=info.source.startswith("demo:"),
         lossy=True if sr and info.sr_codec != LOSSLESS else None,
         origin_ns=min(time_ns(within[0]), time_ns(wanted[0])),

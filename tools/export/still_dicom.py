@@ -29,7 +29,6 @@ def write_dicom(stem: Path, result: Result, source: SourceInfo, pixel_um: float 
             pixel_aspect=source.pixel_aspect,
             pixel_um=pixel_um / result.scale if pixel_um is not None and sr else pixel_um,
             derivation=made_by if sr else None,
-            live=source.live,
             synthetic=source.address.startswith("demo:"),
         )
 

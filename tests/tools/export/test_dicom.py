@@ -71,7 +71,7 @@ def check(dciodvfy: str, path: Path) -> Dataset:
 
 @pytest.mark.parametrize("patient", [None, PATIENT])
 @pytest.mark.parametrize(
-    ("dtype", "frames", "live", "region", "sop_class"),
+    ("dtype", "frames", "lossless", "region", "sop_class"),
     [
         (np.uint8, 1, True, "colon", VL),
         (np.uint8, 1, False, "colon", VL),
@@ -83,14 +83,13 @@ def check(dciodvfy: str, path: Path) -> Dataset:
     ],
 )
 def test_dciodvfy_passes_it_and_pydicom_reads_the_pixels(
-    dtype: type, frames: int, live: bool, region: str | None, sop_class: str | None, patient: Patient | None,
+    dtype: type, frames: int, lossless: bool, region: str | None, sop_class: str | None, patient: Patient | None,
     make_clip: MakeClip, program: Program, tmp_path: Path,
 ) -> None:  # fmt: skip
     about = {
-        "live": live,
         "pixel_um": 0.83,
         "started": STARTED if patient else None,
-        "lossy": not live or None,
+        "lossy": not lossless or None,
     }
     clips = dict(
         zip((tmp_path / "raw.dcm", tmp_path / "sr.dcm"), pair(make_clip, dtype, frames, **about), strict=True)
@@ -193,7 +192,7 @@ def test_vl_endoscopic_takes_no_16_bit_images(
 
 
 def read_pair(make_clip: MakeClip, folder: Path, **options: Any) -> tuple[Dataset, Dataset]:
-    raw, sr = pair(make_clip, np.uint8, live=True, pixel_um=0.8)
+    raw, sr = pair(make_clip, np.uint8, pixel_um=0.8)
     write({folder / "raw.dcm": raw, folder / "sr.dcm": sr}, region="colon", **options)
     return pydicom.dcmread(folder / "raw.dcm"), pydicom.dcmread(folder / "sr.dcm")
 
