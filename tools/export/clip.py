@@ -49,7 +49,8 @@ class Clip:
     ``total`` is how many there are at most, None where that is not known. ``pixel_um`` is the width of this
     clip's pixels in micrometres, ``pixel_aspect`` that over their height, ``window`` the grey levels of the images
     that are meant to be black and white, where those are known. ``synthetic`` says that nothing real was
-    recorded, ``lossy`` that the pixels went through a lossy codec before, None where nobody knows. ``origin_ns`` is the time from which a player counts, None for that of the first image.
+    recorded, ``lossy`` that the pixels went through a lossy codec before, None where nobody knows. ``origin_ns`` is
+    the time from which a player counts, None for that of the first image.
     ``started`` is the ISO 8601 wall-clock time of the first frame, ``notes`` what the source says of itself: both are
     None or empty unless they were asked for. ``edits`` says, in words, how the pixels differ from the recorded ones.
     """
