@@ -26,6 +26,7 @@ from clesr.engines.backends.cuda import checked
 from clesr.engines.backends.tensorrt import build as tensorrt_build
 from clesr.engines.backends.tensorrt import engine as tensorrt_engine
 from clesr.engines.backends.tensorrt import graph as tensorrt_graph
+from clesr.engines.guidance import Guidance
 
 CONTEXT = "TensorRT Conversion Context"
 WORDS = {torch.float16: "Half", torch.float32: "Float"}
@@ -61,9 +62,9 @@ class Context:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        x = self._memory("x")
+        inputs = [torch.from_numpy(self._memory(name).copy()) for name in self.engine.inputs]
         with torch.inference_mode():
-            self._memory("output0")[...] = self.engine.module(torch.from_numpy(x.copy())).numpy()
+            self._memory("output0")[...] = self.engine.module(*inputs).numpy()
         return self.engine.trt.works
 
     def _memory(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -73,20 +74,23 @@ class Context:
 
 
 class CudaEngine:
-    num_io_tensors = 2
-
     def __init__(self, trt: FakeTensorRT, program: torch.export.ExportedProgram, layers: list[Any]) -> None:
         self.trt, self.layers = trt, layers
         self.module = program.module()
-        (x,), (y,) = program.example_inputs[0], [program.graph.output_node().args[0][0].meta["val"]]
-        self.shapes = {"x": tuple(x.shape), "output0": tuple(y.shape)}
-        self.dtypes = {"x": x.dtype, "output0": y.dtype}
+        self.inputs = program.graph_signature.user_inputs
+        tensors = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in self.inputs}
+        tensors["output0"] = program.graph.output_node().args[0][0].meta["val"]
+        self.shapes: dict[str, tuple[int, ...]] = {
+            name: tuple(tensor.shape) for name, tensor in tensors.items()
+        }
+        self.dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+        self.num_io_tensors = len(tensors)
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.shapes)[index]
 
     def get_tensor_mode(self, name: str) -> Mode:
-        return Mode.INPUT if name == "x" else Mode.OUTPUT
+        return Mode.INPUT if name in self.inputs else Mode.OUTPUT
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self.shapes[name]
@@ -120,7 +124,8 @@ class FakeTensorRT:
     def convert(
         self, program: torch.export.ExportedProgram, *, arg_inputs: list[Any], **settings: Any
     ) -> bytes:
-        assert [tuple(x.shape) for x in arg_inputs] == [tuple(program.example_inputs[0][0].shape)]
+        assert program.example_inputs is not None
+        assert [x.shape for x in arg_inputs] == [x.shape for x in program.example_inputs[0]]
         for text in self.said:
             logging.getLogger(f"torch_tensorrt [{CONTEXT}]").error(text)
         if self.failure:
@@ -188,6 +193,10 @@ class Slot:
         self.network = network
         self.host_in = np.zeros(network.lr.shape, str(network.lr.dtype).removeprefix("torch."))
         self.host_out = np.zeros(network.sr.shape, self.host_in.dtype)
+
+    def tell(self, guidance: Guidance) -> None:
+        self.network.guided.numbers.copy_(torch.from_numpy(self.network.guided.pack(guidance.levels)))
+        self.network.guided.trust.copy_(torch.from_numpy(guidance.trust))
 
     def start(self) -> None:
         self.network.lr.copy_(torch.from_numpy(self.host_in))

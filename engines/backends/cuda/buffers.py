@@ -34,6 +34,12 @@ class GuidedInputs(NamedTuple):
     trust: Tensor
     pack: Callable[[Floats], Floats]
 
+    @classmethod
+    def of(cls, shape: tuple[int, int], levels: int, device: torch.device | str) -> GuidedInputs:
+        """Of a network that takes the levels as they are, for LR images of ``shape``."""
+        trust = torch.full(shape, 255, dtype=torch.uint8, device=device)
+        return cls(torch.zeros(levels, device=device), trust, lambda told: told)
+
 
 class Network(Protocol):
     """What computes on the device: reads ``lr`` (H, W), writes ``sr`` (sH, sW), integer levels, and ``status`` (1,)

@@ -106,11 +106,7 @@ class TorchNetwork:
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
         self.sr = torch.zeros((shape[0] * scale, shape[1] * scale), dtype=dtype, device=device)
         self.status = torch.zeros(1, dtype=torch.int32, device=device)
-        self.guided: GuidedInputs | None = None
-        if levels:
-            numbers = torch.zeros(levels, device=device)
-            trust = torch.full(shape, 255, dtype=torch.uint8, device=device)
-            self.guided = GuidedInputs(numbers, trust, lambda told: told)
+        self.guided = GuidedInputs.of(shape, levels, device) if levels else None
         self._network = network
         self._peak = torch.iinfo(dtype).max
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from clesr import __version__
-from clesr.engines.backends.cuda.buffers import SlotEngine, store
+from clesr.engines.backends.cuda.buffers import GuidedInputs, SlotEngine, store
 from clesr.engines.backends.cuda.checked import open_slots
 from clesr.engines.backends.tensorrt import build as tensorrt_build
-from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export
+from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export, input_shapes
 from clesr.engines.cache import Cache, Key, cache_folder
 from clesr.engines.candidate import EngineCandidate
 from clesr.engines.common.errors import EngineError, first_line
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 RANK = 3
 DEVICE = "cuda"
 PRECISION = "fp16"
-TOLD = "its numbers change with each image, and TensorRT compiles them; the cuda engine sets them"
 INSTALL = "pip install 'clesr[tensorrt]', or 'clesr[rtx]' for a GeForce or RTX card"
 
 
@@ -100,9 +99,7 @@ class CompiledEngine:
 
 
 def to_build_first(model: Model, shape: tuple[int, int]) -> str:
-    """Why opening would take minutes, or does not go; empty where the engine is on disk."""
-    if model.levels:
-        return TOLD
+    """Why opening would take minutes; empty where the engine is on disk."""
     height, width = shape
     if CompiledEngine(model, shape).find() is not None:
         return ""
@@ -120,11 +117,9 @@ def open_tensorrt(model: Model, shape: tuple[int, int], threads: int | None = No
     reason = why_no_tensorrt()
     if reason:
         raise EngineError(f"the tensorrt engine cannot start: {reason}")
-    if model.levels:
-        raise EngineError(f"the tensorrt engine cannot run {model}: {TOLD}")
     compiled = _load(CompiledEngine(model, shape))
     info = EngineInfo.of("tensorrt", torch.cuda.get_device_name(), PRECISION, model, shape)
-    return open_slots(info, lambda dtype: TensorRTNetwork(compiled, shape, model.scale, dtype, DEVICE))
+    return open_slots(info, lambda dtype: TensorRTNetwork(compiled, model, shape, dtype, DEVICE))
 
 
 def _load(wanted: CompiledEngine) -> Any:
@@ -148,18 +143,21 @@ class TensorRTNetwork:
     def __init__(
         self,
         compiled: Any,
+        model: Model,
         shape: tuple[int, int],
-        scale: int,
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
-        sr_shape = (shape[0] * scale, shape[1] * scale)
         self.lr = torch.zeros(shape, dtype=dtype, device=device)
-        self.sr = torch.zeros(sr_shape, dtype=dtype, device=device)
+        self.sr = torch.zeros([model.scale * side for side in shape], dtype=dtype, device=device)
         self.status = torch.zeros(1, dtype=torch.int32, device=device)
-        self._x = torch.zeros((1, 1, *shape), device=device)
-        self._y = torch.zeros((1, 1, *sr_shape), device=device)
-        self._levels = torch.iinfo(dtype).max
+        self.guided = GuidedInputs.of(shape, len(model.levels), device) if model.levels else None
+        self._inputs = {
+            name: torch.zeros(size, device=device)
+            for name, size in input_shapes(shape, len(model.levels)).items()
+        }
+        self._y = torch.zeros((1, 1, *self.sr.shape), device=device)
+        self._peak = torch.iinfo(dtype).max
         self._compiled = compiled  # must outlive its context
         self._context = compiled.create_execution_context()
         if self._context is None:
@@ -167,22 +165,25 @@ class TensorRTNetwork:
         self._bind()
 
     def run(self) -> None:
-        """Read ``lr``, write ``sr`` and ``status`` on the current stream."""
-        self._x[0, 0].copy_(self.lr)
-        self._x.div_(self._levels)
-        stream = torch.cuda.current_stream().cuda_stream if self._x.is_cuda else 0
+        """Read ``lr`` and what it is told of it, write ``sr`` and ``status`` on the current stream."""
+        self._inputs["x"].copy_(self.lr[None, None]).div_(self._peak)
+        if self.guided is not None:
+            self._inputs["levels"].copy_(self.guided.numbers[None])
+            self._inputs["trust"].copy_(self.guided.trust[None, None]).div_(255)
+        stream = torch.cuda.current_stream().cuda_stream if self.lr.is_cuda else 0
         if not self._context.execute_async_v3(stream):
             raise EngineError("TensorRT could not start the network")
-        store(self._y[0, 0].mul_(self._levels), self)
+        store(self._y[0, 0].mul_(self._peak), self)
 
     def _bind(self) -> None:
         """Give the context the addresses of our buffers; its tensors must be what :func:`export` made."""
         names = [self._compiled.get_tensor_name(i) for i in range(self._compiled.num_io_tensors)]
-        found = {self._compiled.get_tensor_mode(name).name: name for name in names}
-        if len(names) != 2 or set(found) != {"INPUT", "OUTPUT"}:
-            raise EngineError(f"the compiled engine has {len(names)} tensors, not one input and one output")
-        for mode, buffer in (("INPUT", self._x), ("OUTPUT", self._y)):
-            name = found[mode]
+        outputs = [name for name in names if self._compiled.get_tensor_mode(name).name == "OUTPUT"]
+        if set(names) - set(outputs) != set(self._inputs) or len(outputs) != 1:
+            raise EngineError(
+                f"the compiled engine has the tensors {', '.join(names)}, not {', '.join(self._inputs)} and one output"
+            )
+        for name, buffer in (*self._inputs.items(), (outputs[0], self._y)):
             shape = tuple(self._compiled.get_tensor_shape(name))
             dtype = self._compiled.get_tensor_dtype(name).name
             if shape != tuple(buffer.shape) or dtype != "FLOAT":

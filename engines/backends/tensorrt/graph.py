@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from clesr.engines.common.errors import EngineError
+from clesr.engines.models.registry import level_names
 
 HALF = re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE)
 MOVES = ("reformat", "constant", "shuffle", "noop", "signal", "wait")  # layers that compute nothing
 
 
 class TypedNetwork(nn.Module):
-    """``network`` on (1, 1, H, W) float32 in [0, 1], its learned convolutions in FP16, its result in float32."""
+    """``network`` on (1, 1, H, W) float32 in [0, 1], its learned convolutions in FP16, its result in float32. A network
+    that is told of each image takes its levels, (1, L), and their trust, (1, 1, H, W) in [0, 1], too."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -36,8 +38,8 @@ class TypedNetwork(nn.Module):
             typed = _HalfConv(conv, to_float=name == "last")
             setattr(self.network.get_submodule(parent), leaf, typed)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.network(x)
+    def forward(self, x: Tensor, levels: Tensor | None = None, trust: Tensor | None = None) -> Tensor:
+        y: Tensor = self.network(x) if levels is None else self.network(x, levels, trust)
         return y
 
 
@@ -48,17 +50,23 @@ class _HalfConv(nn.Module):
         super().__init__()
         self.conv, self.to_float = conv.half(), to_float
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x.half())
+    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+        y: Tensor = self.conv(x.half(), *(one.half() for one in told))
         return y.float() if self.to_float else y
 
 
 def export(network: nn.Module, shape: tuple[int, int], device: torch.device | str) -> ExportedProgram:
     """``network`` with its types, for LR images of ``shape`` (H, W) alone, on ``device``."""
     typed = TypedNetwork(network).eval().to(device)
-    example = torch.zeros((1, 1, *shape), device=device)
+    shapes = input_shapes(shape, len(level_names(network)))
     with torch.no_grad():
-        return torch.export.export(typed, (example,))
+        return torch.export.export(typed, tuple(torch.zeros(one, device=device) for one in shapes.values()))
+
+
+def input_shapes(shape: tuple[int, int], levels: int) -> dict[str, tuple[int, ...]]:
+    """Those of a graph's inputs by their names, for LR images of ``shape`` and a network that takes ``levels``."""
+    told = {"levels": (1, levels), "trust": (1, 1, *shape)} if levels else {}
+    return {"x": (1, 1, *shape), **told}
 
 
 def check_precision(information: str, convolutions: int) -> None:

@@ -20,11 +20,16 @@ from clesr.engines.backends.tensorrt.engine import (
     to_build_first,
 )
 from clesr.engines.common.errors import EngineError
+from clesr.engines.guidance import Guidance
 from clesr.engines.models.registry import LEVELS
-from clesr.engines.models.weights import find_model
+from clesr.engines.models.weights import Model, find_model
 from clesr.engines.reference import reference_image
 
 MODEL = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic")
+TOLD = [
+    random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=LEVELS),
+    random_model("fast", 2, channels=8, depth=3, levels=LEVELS),
+]
 SHAPE = (10, 14)
 
 
@@ -90,14 +95,23 @@ def test_a_shipped_model_is_built_by_name(trt: fake_tensorrt.FakeTensorRT) -> No
     assert "`clesr build srcnn --scale 2 --size 14x10`" in to_build_first(find_model("srcnn", 2), SHAPE)
 
 
-def test_a_network_that_is_told_of_each_image_is_passed_on(trt: fake_tensorrt.FakeTensorRT) -> None:
-    told = random_model("densenet", 2, **SMALL_DENSENET, skip="add", base="bicubic", levels=LEVELS)
-    assert "the cuda engine sets them" in to_build_first(told, SHAPE)
-    with pytest.raises(
-        EngineError, match=r"the tensorrt engine cannot run densenet x2 .*the cuda engine sets them"
-    ):
-        open_tensorrt(told, SHAPE)
-    assert not trt.builds
+@pytest.mark.parametrize("model", TOLD, ids=str)
+def test_a_network_that_is_told_of_each_image_is_told(model: Model, trt: fake_tensorrt.FakeTensorRT) -> None:
+    """Of other levels at each frame, and of where they are not to be trusted."""
+    engine = open_tensorrt(model, SHAPE)
+    lr, trust = random_image(SHAPE), np.full(SHAPE, 255, np.uint8)
+    trust[:, 7:] = 0
+    found = []
+    for strength in (0.02, 0.4):
+        told = Guidance(np.full(len(LEVELS), strength, np.float32), trust)
+        engine.submit(lr, told)
+        found.append(engine.collect())
+        assert np.abs(found[-1].astype(int) - reference_image(model.module, lr, told)).max() <= 1
+    engine.close()
+    changed = np.abs(found[0].astype(int) - found[1])
+    assert changed[:, : 2 * 7].max() > 3
+    assert changed[:, 2 * 7 :].max() <= 1
+    assert len(trt.builds) == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "unknown to TensorRT"])
@@ -222,10 +236,12 @@ def test_why_tensorrt_does_not_take_an_engine_is_said(
 def test_an_engine_for_another_shape_or_type_is_not_bound(trt: fake_tensorrt.FakeTensorRT) -> None:
     compiled = tensorrt_engine._load(CompiledEngine(MODEL, SHAPE))
     with pytest.raises(EngineError, match=r"x is FLOAT \(1, 1, 10, 14\), not FLOAT \(1, 1, 11, 14\)"):
-        TensorRTNetwork(compiled, (11, 14), 2, torch.uint8, "cpu")
+        TensorRTNetwork(compiled, MODEL, (11, 14), torch.uint8, "cpu")
     compiled.dtypes["output0"] = torch.float16
     with pytest.raises(EngineError, match="output0 is HALF"):
-        TensorRTNetwork(compiled, SHAPE, 2, torch.uint8, "cpu")
+        TensorRTNetwork(compiled, MODEL, SHAPE, torch.uint8, "cpu")
+    with pytest.raises(EngineError, match="has the tensors x, output0, not x, levels, trust and one output"):
+        TensorRTNetwork(compiled, TOLD[0], SHAPE, torch.uint8, "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

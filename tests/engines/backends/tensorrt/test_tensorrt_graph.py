@@ -16,7 +16,9 @@ from torch import nn
 
 from clesr.engines.backends.tensorrt.graph import TypedNetwork, check_precision, export
 from clesr.engines.common.errors import EngineError
+from clesr.engines.guidance import guide
 from clesr.engines.models.layers import BicubicUp
+from clesr.engines.models.registry import LEVELS
 from clesr.engines.models.weights import find_model
 from clesr.engines.reference import reference_image
 
@@ -27,6 +29,8 @@ MODELS = {
     "densenet x2, all": random_model("densenet", 2, **SMALL_DENSENET, skip="all"),
     "fast x8": random_model("fast", 8, channels=8, depth=3),
     "srcnn x2": random_model("srcnn", 2),
+    "densenet x2, told": random_model("densenet", 2, **SMALL_DENSENET, base="bicubic", levels=LEVELS),
+    "fast x4, told": random_model("fast", 4, channels=8, depth=3, levels=LEVELS),
 }
 
 
@@ -52,7 +56,8 @@ def test_learned_convolutions_are_fp16_and_the_base_is_not(name: str) -> None:
 def test_it_computes_what_the_network_does(name: str) -> None:
     model, lr = MODELS[name], random_image(SHAPE)
     with torch.inference_mode():
-        y = TypedNetwork(model.module)(torch.from_numpy(lr.astype(np.float32) / 255)[None, None])
+        told = guide(lr).as_tensors("cpu") if model.levels else ()
+        y = TypedNetwork(model.module)(torch.from_numpy(lr.astype(np.float32) / 255)[None, None], *told)
     reference = reference_image(model.module, lr)
     assert reference.std() > 2
     assert np.abs(np.rint(255 * y[0, 0].numpy()) - reference).max() <= 1

@@ -46,7 +46,6 @@ from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
 from clesr.engines.backends.tensorrt.build import build
 from clesr.engines.backends.tensorrt.graph import TypedNetwork, export
 from clesr.engines.cache import Cache
-from clesr.engines.models.registry import level_names
 from clesr.engines.models.weights import find_model, shipped
 
 original = TRTInterpreter._populate_trt_builder_config
@@ -65,8 +64,6 @@ same = lambda content: SimpleNamespace(serialize=lambda: content)
 tensorrt.Runtime = lambda _: SimpleNamespace(deserialize_cuda_engine=same)
 for name, scale in shipped():
     module = find_model(name, scale).module
-    if level_names(module):
-        continue
     types.clear()
     timings = Cache(Path(sys.argv[1]), "the timing cache", ".timings")
     engine = build(export(module, (16, 24), "cpu"), timings, {"card": "none"})
@@ -125,9 +122,8 @@ def test_a_pair_can_be_imported(minor: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_shipped_network_is_built(tmp_path: Path) -> None:
-    """By torch_tensorrt's converters and TensorRT for RTX, its convolutions in the types of clesr's graph. Not
-    ``fast``, whose numbers change with each image."""
+    """By torch_tensorrt's converters and TensorRT for RTX, its convolutions in the types of clesr's graph."""
     said = run_with("2.13", tmp_path / "pair", IMPORT + BUILD, str(tmp_path / "timings"), limit=300)
     told = [line.split()[1:] for line in said.splitlines() if line.startswith("built ")]
-    assert [(name, int(scale)) for name, scale, _ in told] == [key for key in shipped() if key[0] != "fast"]
+    assert [(name, int(scale)) for name, scale, _ in told] == list(shipped())
     assert all(int(size) > 1e5 for *_, size in told)
