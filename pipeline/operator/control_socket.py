@@ -30,10 +30,10 @@ from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import check_depth, convert, parse_json
 from clesr.engines.common.text import shown
 from clesr.pipeline.controls import Controls
-from clesr.pipeline.curve import doorkeeper
+from clesr.pipeline.curve import curve_settings, doorkeeper
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.operator.plain import plain
-from clesr.pipeline.sinks.zeromq import curve_settings, parse_address, use_curve
+from clesr.pipeline.sinks.zeromq import parse_address
 from clesr.pipeline.sources.zeromq.peer import Peer
 from clesr.pipeline.sources.zeromq.peer_pool import PeerPool
 from clesr.pipeline.status import Status
@@ -121,7 +121,7 @@ class ControlSocket:
                 zmq.MAXMSGSIZE: REFUSED_BYTES,
                 zmq.RCVHWM: WAITING,
                 zmq.SNDHWM: WAITING,
-                **curve_settings(options, connect=False),
+                **curve_settings(options, connect=False, error_of=SinkError),
             }
             try:
                 self._peers = PeerPool(
@@ -259,8 +259,9 @@ def ask(address: str, request: Mapping[str, Any], seconds: float) -> dict[str, A
     endpoint, options = parse_address(f"{address}{'&' if '?' in address else '?'}connect=1")
     name = shown(address).partition("?")[0]
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        socket.set(zmq.LINGER, 0)
-        use_curve(socket, options, connect=True)
+        curve = curve_settings(options, connect=True, error_of=SinkError)
+        for option, value in {zmq.LINGER: 0, **curve}.items():
+            socket.set(option, value)
         try:
             socket.connect(endpoint)
             socket.send(json.dumps(request).encode(), zmq.DONTWAIT)
