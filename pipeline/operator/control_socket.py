@@ -40,9 +40,7 @@ from clesr.pipeline.status import Status
 
 log = SafeLogger(logging.getLogger(__name__))
 MOST_BYTES = 64 << 10  # of a request
-REFUSED_BYTES = (
-    1 << 20
-)  # of a message, in one part or many, that is refused in words; who sends more is cut off
+REFUSED_BYTES = 1 << 20  # of a message, in one part or many, that is refused in words; more is cut off
 WAITING = 32  # requests that may wait, and that are done side by side
 LOOK_MS = 100  # longest wait before it is looked whether the socket was closed
 SOON_MS = 5  # and whether a request that is being done has its answer
