@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from clesr import __version__
 from clesr.engines.common.image import Image
+from clesr.engines.common.parsing import one_line, parse_json
 from clesr.pipeline.mosaic.canvas import TILE, MapBox
 from clesr.pipeline.mosaic.tissue_map import MapFrame, TissueMap
 from clesr.pipeline.video.ome_xml import ome_xml
@@ -48,6 +50,25 @@ def write_map(path: Path, tissue: TissueMap, index: int, size: PixelSize | None 
             resolutionunit="NONE" if size is None else "CENTIMETER",
         )  # fmt: skip
     return shape
+
+
+def frames_of(path: Path) -> dict[str, Any]:
+    """What a map's file says of its frames: ``map``, its number in the run, and ``frames``, a list in their order. Each
+    has ``number``, ``seconds``, ``outcome``; those that were drawn also ``x`` and ``y``, the pixel of the picture where
+    their middle lies, ``lean_x`` and ``lean_y`` in pixels a row, and ``agreement``.
+
+    Raises ValueError where the file is no such map, OSError where it cannot be read.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            document = ElementTree.fromstring(tiff.ome_metadata or "<none/>")
+        notes = [note for note in document.iter() if note.get("Namespace") == NAMESPACE]
+        values = [part.text for note in notes for part in note if part.tag.endswith("Value")]
+        return parse_json(values[0] or "", dict[str, Any], nonfinite=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever tifffile raises for what is damaged
+        raise ValueError(f"{path} is no map that clesr wrote ({one_line(error)})") from error
 
 
 def _tiles(tissue: TissueMap, box: MapBox) -> Iterator[Image]:

@@ -8,11 +8,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
-from maps import frames_of
 from probe import SIDE, along, disc, seen, tissue
 
 from clesr.pipeline.mosaic.mosaic import Mosaic
-from clesr.pipeline.mosaic.ome import PixelSize, write_map
+from clesr.pipeline.mosaic.ome import NAMESPACE, PixelSize, frames_of, write_map
 from clesr.pipeline.mosaic.tissue_map import TissueMap
 
 
@@ -67,3 +66,12 @@ def test_the_frames_lie_in_the_picture_where_it_says(tmp_path: Path) -> None:
     x, y = (round(last[axis] - (SIDE - 1) / 2) for axis in "xy")
     there = picture[y + 40 : y + 88, x + 40 : x + 88]
     assert np.corrcoef(there.ravel(), seen(tissue(), (-7, 4))[40:88, 40:88].ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    "words", [None, "<OME>", f'<OME><a Namespace="{NAMESPACE}"><Value>[</Value></a></OME>']
+)
+def test_another_file_is_no_map(tmp_path: Path, words: str | None) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((4, 4), np.uint8), description=words, metadata=None)
+    with pytest.raises(ValueError, match="no map that clesr wrote"):
+        frames_of(tmp_path / "a.ome.tif")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from maps import frames_of
 from probe import Place, seen, tissue
 from support import ManualClock
 
@@ -20,6 +19,7 @@ from clesr.engines.common.files import WriteRule
 from clesr.engines.common.image import Image
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
+from clesr.pipeline.mosaic.ome import frames_of
 from clesr.pipeline.sinks import mosaic as module
 from clesr.pipeline.sinks.mosaic import MosaicFile
 from clesr.pipeline.sinks.registry import SinkOptions, open_sink
