@@ -22,6 +22,10 @@ FORMAT = "mpegts"  # in which the program hands over what comes, unchanged
 _ANSWER_S = 10.0
 
 
+def needs_program(address: str) -> bool:
+    return urlsplit(address).scheme in LACKING
+
+
 class Received:
     """What ``address`` sends, as a file that PyAV reads; ``close`` ends the program. A silence of ``timeout`` seconds
     is its end. Raises SourceError where there is no such program, or it does not know the protocol."""

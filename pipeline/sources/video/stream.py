@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
-from urllib.parse import urlsplit
 
 import av
 
@@ -20,7 +19,7 @@ from clesr.pipeline.sources.pacing import NAP_NS, PlaybackSchedule
 from clesr.pipeline.sources.receiving import Receiver
 from clesr.pipeline.sources.registry import DEFAULTS, SourceOptions
 from clesr.pipeline.sources.video.file import VideoSource, frame_rate, frame_shape, open_decoder
-from clesr.pipeline.sources.video.program import FORMAT, LACKING, Received, ending
+from clesr.pipeline.sources.video.program import FORMAT, Received, ending, needs_program
 from clesr.pipeline.sources.video.stream_times import LONG_NS, PERIODS, SECOND, PlacedPicture, StreamTimes
 from clesr.pipeline.video.decode import FAULTS, Damage, DecodedImage, VideoDecoder, open_container
 from clesr.pipeline.video.tracks import pixel_aspect, tell_tracks, video_track
@@ -230,7 +229,7 @@ def _connect(address: str, timeout: float) -> av.container.InputContainer:
         options["rtsp_flags"] = "prefer_tcp"
     if address.endswith(".sdp"):
         options["protocol_whitelist"] = _PROTOCOLS
-    if urlsplit(address).scheme in LACKING:
+    if needs_program(address):
         received = Received(address, timeout)
         with on_error(received.close):
             return open_container(address, options=options, file=(received, FORMAT))
