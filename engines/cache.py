@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clesr.engines.common.errors import SinkError, UsageError, printable
+from clesr.engines.common.errors import SinkError, UsageError, printable, told_as
 from clesr.engines.common.files import OWN, make_parents, write_file
 from clesr.engines.common.parsing import parse_json, read_bounded, unreadable
 
@@ -42,12 +42,10 @@ def cache_folder() -> Path:
         import platformdirs
     except ModuleNotFoundError:  # a bare GPU machine
         return Path.home() / ".cache" / "clesr"
-    try:
+    with told_as(
+        UsageError, f"this user has no home folder to keep files in; set {VARIABLE} to a folder", RuntimeError
+    ):
         return Path(platformdirs.user_cache_dir("clesr"))
-    except RuntimeError as error:
-        raise UsageError(
-            f"this user has no home folder to keep files in; set {VARIABLE} to a folder"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
-from clesr.engines.common.errors import ClesrError, SinkError
+from clesr.engines.common.errors import ClesrError, SinkError, UsageError
 from clesr.engines.common.files import keep, make_parents, write_private
 
 PUBLIC, SECRET = ".key", ".key_secret"  # suffixes that zmq.auth gives the two files of a certificate
@@ -25,6 +26,27 @@ def load_keys(path: str, error_of: type[ClesrError]) -> tuple[bytes, bytes | Non
         return zmq.auth.load_certificate(Path(path))
     except (OSError, ValueError, IndexError) as error:  # IndexError: of a line without a value
         raise error_of(f"{path} is no readable CURVE certificate ({error}); {_KEYS}") from error
+
+
+def curve_settings(
+    options: Mapping[str, str], *, connect: bool, error_of: type[ClesrError]
+) -> dict[int, int | bytes]:
+    """The socket's settings that encrypt, where ``options`` of an address name keys; who connects without a key of its
+    own gets a fresh one. Raises UsageError for a file without a secret key, else ``error_of``."""
+    if "curve_secret" in options:
+        public, secret = load_keys(options["curve_secret"], error_of)
+        if secret is None:
+            raise UsageError(
+                f"{options['curve_secret']} has no secret key; give the file that ends in {SECRET}"
+            )
+    elif "curve_server" in options:
+        public, secret = zmq.curve_keypair()
+    else:
+        return {}
+    keys: dict[int, int | bytes] = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: secret}
+    if connect:
+        return keys | {zmq.CURVE_SERVERKEY: load_keys(options["curve_server"], error_of)[0]}
+    return keys | {zmq.CURVE_SERVER: 1}
 
 
 def make_keys(name: Path) -> tuple[Path, Path]:

@@ -328,8 +328,8 @@ class RunSettings(EngineSettings, ReadingSettings):
         return {**ReadingSettings.reading(self), "decode": self.decode}
 
     def computing(self) -> dict[str, Any]:
-        """The arguments of ``Pipeline``, and of ``LiveEngine``, that these are beside the scale."""
-        return {"consistent": self.consistent}
+        """The arguments of ``Pipeline``, and of ``LiveEngine``, that these are."""
+        return {"scale": self.scale, "consistent": self.consistent}
 
     def prepare(
         self, source: SourceInfo | None = None, make: Callable[..., Prepare] | None = None, **known: Any

@@ -23,7 +23,6 @@ from clesr.pipeline.controls import Action, Controlled, assign_keys
 from clesr.pipeline.engine_stage import EngineStage
 from clesr.pipeline.live_engine import OpenEngine
 from clesr.pipeline.messages import naming
-from clesr.pipeline.metrics.collector import UNATTENDED_S
 from clesr.pipeline.metrics.server import MetricsServer
 from clesr.pipeline.operator.control_socket import ControlSocket
 from clesr.pipeline.operator.operator import DicomWriter, Operator
@@ -253,13 +252,7 @@ def _run_streams(
                 around.enter_context(
                     MetricsServer(all_settings[0].metrics, {n: p for n, (p, _) in runs.items()})
                 )
-            around.enter_context(
-                told_to_systemd(
-                    partial(_are_running, pipelines),
-                    partial(_are_looked_after, pipelines),
-                    partial(_are_ending, pipelines),
-                )
-            )
+            around.enter_context(told_to_systemd(pipelines))
             run_pipelines(runs, [operator.recordings.toggle for operator in operators])
     finally:
         for pipeline in pipelines:
@@ -281,19 +274,6 @@ def _run_streams(
                 log.error(str(error))
                 unwritten[label] = error
     _raise_broken({label: pipeline.error or unwritten.get(label) for label, (pipeline, _) in runs.items()})
-
-
-def _are_running(pipelines: Sequence[Pipeline]) -> bool:
-    return all(pipeline.started for pipeline in pipelines)
-
-
-def _are_ending(pipelines: Sequence[Pipeline]) -> bool:
-    return all(pipeline.ending for pipeline in pipelines)
-
-
-def _are_looked_after(pipelines: Sequence[Pipeline]) -> bool:
-    """Whether the main thread has come round to some of them within ``UNATTENDED_S``."""
-    return any(pipeline.unattended_s < UNATTENDED_S for pipeline in pipelines)
 
 
 def _raise_broken(errors: Mapping[str, BaseException | None]) -> None:
@@ -322,7 +302,6 @@ def _pipeline(stream: Stream, factory: OpenEngine | EngineStage, count: int) -> 
             stream.source,
             factory,
             [FaultySink(sink, stream.plan) for sink in stream.sinks] if stream.plan else stream.sinks,
-            scale=settings.scale,
             prepare=prepare,
             recorder=recorder,
             limits=Limits(settings.frames, settings.seconds),
@@ -400,7 +379,7 @@ def _choose_engines(streams: Sequence[Stream], opener: EngineOpener, share: str)
     else:
         one = share == "one"
     computing = streams[0].settings.computing()
-    return shared(opener, opener.scale, hurried=live == {True}, **computing) if one else each
+    return shared(opener, hurried=live == {True}, **computing) if one else each
 
 
 def _lr_shape(stream: Stream) -> tuple[int, int] | None:

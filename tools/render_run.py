@@ -167,7 +167,8 @@ def _pairs(session: SessionReader, opener: EngineOpener) -> Iterator[tuple[Recor
     prepare = recorded_prepare(session)
     fused = prepare.temporal is not None and bool(session.info.model_hash)
     waiting: deque[tuple[Record, Image | None]] = deque()
-    live = LiveEngine(opener, opener.scale, SYSTEM, **recorded_settings(session.info).computing())
+    settings = replace(recorded_settings(session.info), scale=opener.scale)
+    live = LiveEngine(opener, clock=SYSTEM, **settings.computing())
     with closing(live) as upscaler:
         for record, raw, sr in _known(session, rests=fused):
             if sr is None and record.frames is None:

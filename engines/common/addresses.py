@@ -74,10 +74,21 @@ def choice(address: str, name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def check_port(address: str, port: str) -> None:
-    """Raise UsageError for a ``port`` in digits that no machine has: ZeroMQ would take another one for it."""
-    if port.isdecimal() and (len(port) > MOST_DIGITS or int(port) > MOST_PORT):
-        raise _wrong(address, f"there is no port {shortened(port)}; give one from 1 to {MOST_PORT}")
+def zmq_endpoint(
+    address: str, form: str, known: Iterable[str], port: str = "[0-9]+"
+) -> tuple[str, dict[str, str]]:
+    """ZeroMQ's own endpoint in ``address``, which is written as ``form``, and the options behind it, which must be
+    ``known``; ``port`` is what a port looks like. Raises UsageError."""
+    base, options = split_options(address)
+    endpoint = base.removeprefix("zmq+")
+    scheme, _, rest = endpoint.partition("://")
+    host, _, given = rest.rpartition(":")
+    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch(port, given))):
+        raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {form}")
+    if scheme == "tcp" and given.isdecimal() and (len(given) > MOST_DIGITS or int(given) > MOST_PORT):
+        raise _wrong(address, f"there is no port {shortened(given)}; give one from 1 to {MOST_PORT}")
+    check_names(address, options, known)
+    return endpoint, options
 
 
 def host_and_port(text: str, option: str, form: str, port: int | None = None) -> tuple[str, int]:

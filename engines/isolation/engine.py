@@ -7,7 +7,6 @@ import math
 import pickle
 import socket
 import subprocess
-import sys
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from clesr.engines.common.clock import SYSTEM, Clock
 from clesr.engines.common.errors import WHY, EngineError, on_error, told_as
 from clesr.engines.common.image import Image
+from clesr.engines.common.parent import start_child
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import readable
 from clesr.engines.engine import Engine
@@ -97,15 +97,8 @@ class EngineProcess:
             self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             descriptors = [one.descriptor for one in self._messages]
             with theirs, on_error(self._connection.close):
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), *["spare"] * spare],
-                    stdin=subprocess.PIPE,  # whose end tells it that we are gone
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno(), *descriptors],
-                    # Ctrl-C is for this process, which then ends the other. A session of its own keeps it away as well,
-                    # but there a spare one would take a share of the cores all the same (autogroups).
-                    process_group=0,
-                )
+                words = (theirs.fileno(), *["spare"] * spare)
+                self._process = start_child(PROGRAM, *words, descriptors=[theirs.fileno(), *descriptors])
 
         self.slots = list(zip(self._messages[::2], self._messages[1::2], strict=True))
 

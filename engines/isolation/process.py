@@ -113,9 +113,7 @@ def _load(spare: bool) -> None:
 
 
 def main() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a service manager's, to all its processes: for the other one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a service manager's, to all its processes
     end_with_parent()
     loading = threading.Thread(target=_load, args=["spare" in sys.argv])
     loading.start()

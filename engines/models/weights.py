@@ -18,7 +18,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from clesr.engines.common.errors import UsageError, WeightsError
+from clesr.engines.common.errors import WHY, UsageError, WeightsError, told_as
 from clesr.engines.common.files import NEW, WriteRule, write_file
 from clesr.engines.common.parsing import check_depth
 from clesr.engines.models.registry import SCALES, level_names, meta_network, names_file
@@ -121,11 +121,9 @@ def load_model(path: Path) -> Model:
     )
     if shapes != header.shapes:
         raise WeightsError(foreign)
-    try:
+    with told_as(WeightsError, foreign, (RuntimeError, safetensors.SafetensorError)):
         loaded = safetensors.torch.load(read_file(path))
         module.load_state_dict({name: tensor.float() for name, tensor in loaded.items()}, assign=True)
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        raise WeightsError(foreign) from error
     if not all(bool(torch.isfinite(t).all()) for t in loaded.values()):
         raise WeightsError(f"{path} holds values that are not finite; train or download it again")
     return Model(descriptor, module, identity(loaded))
@@ -203,10 +201,8 @@ def _parse_descriptor(path: Path, text: str) -> Descriptor:
     if version != FORMAT:
         raise WeightsError(f"{path} has descriptor format {version}; this clesr reads {FORMAT}; update clesr")
     descriptor = parse_metadata(path, text, Descriptor)
-    try:
+    with told_as(WeightsError, f"the descriptor in {path} {WHY}; copy the file again", ValueError):
         check_depth([descriptor.training, descriptor.metrics, descriptor.arguments])
         if not descriptor.name.isprintable():
             raise ValueError(f"has the name {descriptor.name!r}, which is not one of printable characters")
-    except ValueError as error:
-        raise WeightsError(f"the descriptor in {path} {error}; copy the file again") from error
     return descriptor

@@ -159,7 +159,11 @@ def scale_bar(layout: Layout, pixel_um: float) -> ScaleBar:
     """The longest bar of 1, 2 or 5 times a power of ten that fills a quarter of a pane at most; ``pixel_um`` is what a
     pixel of the image is wide, in micrometres."""
     per_um = layout.magnification / pixel_um
-    most = BAR * layout.place.width / layout.panes / per_um
-    power = 10.0 ** math.floor(math.log10(most))
-    length = next(n * power for n in (5, 2, 1) if n * power <= most * (1 + 1e-9))
+    length = round_length(BAR * layout.place.width / layout.panes / per_um)
     return ScaleBar(float(f"{length:.3g}"), round(length * per_um))
+
+
+def round_length(most: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is ``most`` at most."""
+    power = 10.0 ** math.floor(math.log10(most))
+    return next(n * power for n in (5, 2, 1) if n * power <= most * (1 + 1e-9))

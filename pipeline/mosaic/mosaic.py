@@ -134,7 +134,7 @@ class Mosaic:
 
     def _draw(self, tissue: TissueMap, view: ReadyFrame, found: Found) -> Placing:
         """Draw ``view`` on ``tissue``, or on a new map where that is full."""
-        if not tissue.fits(view, found, self._limit):
+        if not tissue.fits(found, self._limit):
             self._end_full(tissue)
             return self._begin(view)
         with self._lock:

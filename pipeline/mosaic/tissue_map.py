@@ -91,9 +91,9 @@ class TissueMap:
         lean = (speed / self._rows).astype(np.float32)
         return self._placer(view.reduced, view.seen, mean, weight, corner, lean)
 
-    def fits(self, view: ReadyFrame, found: Found, limit: int) -> bool:
-        """Whether the map takes ``limit`` bytes at most when ``view`` is drawn, and its picture has as many pixels at
-        most."""
+    def fits(self, found: Found, limit: int) -> bool:
+        """Whether the map takes ``limit`` bytes at most when the frame that was ``found`` is drawn, and its picture has
+        as many pixels at most."""
         box = self._box(found.placement)
         whole = box.joined(self.canvas.box or box)
         area = (whole.right - whole.left) * (whole.bottom - whole.top)

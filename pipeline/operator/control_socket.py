@@ -30,19 +30,17 @@ from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parsing import check_depth, convert, parse_json
 from clesr.engines.common.text import shown
 from clesr.pipeline.controls import Controls
-from clesr.pipeline.curve import doorkeeper
+from clesr.pipeline.curve import curve_settings, doorkeeper
 from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.operator.plain import plain
-from clesr.pipeline.sinks.zeromq import curve_settings, parse_address, use_curve
+from clesr.pipeline.sinks.zeromq import parse_address
 from clesr.pipeline.sources.zeromq.peer import Peer
 from clesr.pipeline.sources.zeromq.peer_pool import PeerPool
 from clesr.pipeline.status import Status
 
 log = SafeLogger(logging.getLogger(__name__))
 MOST_BYTES = 64 << 10  # of a request
-REFUSED_BYTES = (
-    1 << 20
-)  # of a message, in one part or many, that is refused in words; who sends more is cut off
+REFUSED_BYTES = 1 << 20  # of a message, in one part or many, that is refused in words; more is cut off
 WAITING = 32  # requests that may wait, and that are done side by side
 LOOK_MS = 100  # longest wait before it is looked whether the socket was closed
 SOON_MS = 5  # and whether a request that is being done has its answer
@@ -121,7 +119,7 @@ class ControlSocket:
                 zmq.MAXMSGSIZE: REFUSED_BYTES,
                 zmq.RCVHWM: WAITING,
                 zmq.SNDHWM: WAITING,
-                **curve_settings(options, connect=False),
+                **curve_settings(options, connect=False, error_of=SinkError),
             }
             try:
                 self._peers = PeerPool(
@@ -259,8 +257,9 @@ def ask(address: str, request: Mapping[str, Any], seconds: float) -> dict[str, A
     endpoint, options = parse_address(f"{address}{'&' if '?' in address else '?'}connect=1")
     name = shown(address).partition("?")[0]
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        socket.set(zmq.LINGER, 0)
-        use_curve(socket, options, connect=True)
+        curve = curve_settings(options, connect=True, error_of=SinkError)
+        for option, value in {zmq.LINGER: 0, **curve}.items():
+            socket.set(option, value)
         try:
             socket.connect(endpoint)
             socket.send(json.dumps(request).encode(), zmq.DONTWAIT)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.engines.common.numbers import shortened
@@ -145,6 +146,17 @@ class Operator:
         if not isinstance(recorder, Recorder):
             raise ClesrError("this run has no recorder")
         return recorder
+
+
+def switch(field: str, words: str) -> Callable[[Operator], Mapping[str, Any]]:
+    """Puts ``field`` of the view on or off; ``words`` name it."""
+
+    def switched(operator: Operator) -> Mapping[str, Any]:
+        on = not getattr(operator.controls.view, field)
+        operator.controls.change(**{field: on})
+        return {"said": f"{words} {'on' if on else 'off'}", "on": on}
+
+    return switched
 
 
 def instead(number: int, result: Result) -> str:

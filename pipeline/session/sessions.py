@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ from typing import Any
 from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.folders import Folder
 from clesr.engines.common.numbers import shortened
+from clesr.engines.common.parent import start_child
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import MANIFEST, Record, SessionError, SessionInfo
 from clesr.pipeline.session.reader import SessionReader, Which, read_session
@@ -116,7 +115,7 @@ class SessionListing:
     def names(self) -> list[str]:
         """The names of the sessions, the latest first. Raises SessionError."""
         with self._folder() as folder:
-            found = [name for name in folder.names() if _is_text(name) and _is_session(folder, name)]
+            found = [name for name in folder.names() if _is_session(folder, name)]
             found.sort(key=lambda name: os.lstat(name, dir_fd=folder.descriptor).st_mtime_ns, reverse=True)
         return found[:MOST]
 
@@ -186,13 +185,7 @@ def _read_apart(folder: Path, what: str) -> Generator[Any, None, None]:
     """What the program ``reading`` sends of a session, which ends with the iterator."""
     ours, theirs = socket.socketpair()
     with ours, theirs, told_as(SessionError, f"no process can be started that reads {folder} ({WHY})"):
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), str(folder), what],
-            stdin=subprocess.PIPE,  # whose end tells it that we are gone
-            stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            process_group=0,  # Ctrl-C is for this process; in a session of its own it would have a share like ours
-        )
+        process = start_child(PROGRAM, theirs.fileno(), folder, what, descriptors=[theirs.fileno()])
         connection: Connection[Any, Any] = Connection(ours.detach())
     with process, connection, ExitStack() as ended:
         ended.callback(process.kill)
@@ -211,12 +204,10 @@ def _next(connection: Connection[Any, Any], folder: Path) -> Any:
 
 
 def _is_session(folder: Folder, name: str) -> bool:
+    if name.startswith(".") or not name.isprintable():  # surrogates do not print
+        return False
     try:
         with folder.folder(name) as inner:
             return inner.is_file(MANIFEST)
     except OSError:
         return False
-
-
-def _is_text(name: str) -> bool:
-    return name.isprintable() and not name.startswith(".")  # surrogates do not print

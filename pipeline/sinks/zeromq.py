@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,11 +17,10 @@ import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from clesr.engines.common.addresses import check_names, check_port, choice, is_loopback, split_options
+from clesr.engines.common.addresses import choice, is_loopback, zmq_endpoint
 from clesr.engines.common.errors import WHY, SinkError, UsageError, first_line, on_error, told_as
-from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
-from clesr.pipeline.curve import doorkeeper, load_keys
+from clesr.pipeline.curve import curve_settings, doorkeeper
 from clesr.pipeline.frame import Outcome, Result
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.messages import SafeLogger
@@ -71,9 +69,9 @@ class Publisher:
 
     def _open(self, endpoint: str, options: dict[str, str]) -> None:
         connect = options.get("connect", "0") == "1"
-        self._socket.set(zmq.SNDHWM, HIGH_WATER)
-        self._socket.set(zmq.LINGER, LINGER_MS)
-        use_curve(self._socket, options, connect=connect)
+        curve = curve_settings(options, connect=connect, error_of=SinkError)
+        for option, value in {zmq.SNDHWM: HIGH_WATER, zmq.LINGER: LINGER_MS, **curve}.items():
+            self._socket.set(option, value)
         try:
             if connect:
                 self._socket.connect(endpoint)
@@ -144,20 +142,16 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> UnixListener | None:
 
 def parse_address(address: str, known: Sequence[str] = OPTIONS) -> tuple[str, dict[str, str]]:
     """ZeroMQ's own endpoint, and the options after the question mark, which must be ``known``. Raises UsageError."""
-    base, options = split_options(address)
-    endpoint = base.removeprefix("zmq+")
-    scheme, _, rest = endpoint.partition("://")
-    host, _, port = rest.rpartition(":")
-    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch(r"[0-9]+|\*", port))):
-        raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {FORM}")
-    if scheme == "tcp":
-        check_port(address, port)
-    check_names(address, options, known)
+    endpoint, options = zmq_endpoint(address, FORM, known, r"[0-9]+|\*")
     choice(address, "connect", options.get("connect", "0"), ("0", "1"))
     if "curve_server" in options and ("curve_secret" not in options or options.get("connect") != "1"):
         raise UsageError(f"{address}: curve_server is for who connects; give connect=1 and curve_secret too")
     if "curve_clients" in options and ("curve_secret" not in options or options.get("connect") == "1"):
         raise UsageError(f"{address}: curve_clients is for who binds; give curve_secret, and no connect=1")
+    if "curve_secret" in options and options.get("connect") == "1" and "curve_server" not in options:
+        raise UsageError(
+            "curve_secret with connect=1 also needs curve_server, the other side's public key file"
+        )
     return endpoint, options
 
 
@@ -172,28 +166,3 @@ def _tell_readers(name: str, endpoint: str, options: dict[str, str]) -> None:
         )
     elif options.get("connect") != "1":
         log.warning(f"{name}: whoever has its public key may read it; curve_clients=FOLDER says who")
-
-
-def use_curve(socket: zmq.Socket[bytes], options: dict[str, str], *, connect: bool) -> None:
-    """Encrypt, where keys are given."""
-    for option, value in curve_settings(options, connect=connect).items():
-        socket.set(option, value)
-
-
-def curve_settings(options: dict[str, str], *, connect: bool) -> dict[int, int | bytes]:
-    """The socket's options that encrypt, where keys are given."""
-    if "curve_secret" not in options:
-        return {}
-    if connect and "curve_server" not in options:
-        raise UsageError(
-            "curve_secret with connect=1 also needs curve_server, the other side's public key file"
-        )
-    public, secret = load_keys(options["curve_secret"], SinkError)
-    if secret is None:
-        raise UsageError(
-            f"{options['curve_secret']} has no secret key; give the file that ends in .key_secret"
-        )
-    keys: dict[int, int | bytes] = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: secret}
-    if connect:
-        return keys | {zmq.CURVE_SERVERKEY: load_keys(options["curve_server"], SinkError)[0]}
-    return keys | {zmq.CURVE_SERVER: 1}

@@ -126,7 +126,6 @@ class Computation:
                 source,
                 self.engines,
                 [sink],
-                scale=settings.scale,
                 prepare=settings.prepare(window=scan.window, cores=settings.calibration()),
                 limits=Limits(limit),
                 on_end=on_end,

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from clesr.engines.common.errors import SourceError
-from clesr.pipeline.cores.calibration import CoreCalibration
 from clesr.pipeline.cores.removal import CoreRemoval
 from clesr.pipeline.frame import Frame, Image
-from clesr.pipeline.prepare import IntensityWindow, Prepare, Roi, steady_window
+from clesr.pipeline.prepare import IntensityWindow, Prepare, steady_window
 from clesr.pipeline.source import Source
 from clesr.pipeline.sources.images.files import open_images
 from clesr.pipeline.sources.images.indexed import IndexedSource
@@ -28,6 +27,7 @@ from clesr.pipeline.sources.video.ranges import (
     split_images,
     split_video,
 )
+from clesr.tools.archive.settings import Settings
 from clesr.tools.data.images import frames_of
 
 SAMPLES = 16  # frames from which the grey levels of a 16-bit recording are measured
@@ -48,19 +48,11 @@ class Scan:
     pixel_aspect: Fraction = Fraction(1)
 
 
-def scan(
-    path: Path,
-    *,
-    roi: Roi | None,
-    window: IntensityWindow,
-    segment: int,
-    limit: int | None,
-    reading: SourceOptions = DEFAULTS,
-    cores: CoreCalibration | None = None,
-) -> Scan:
-    """Scan ``path``, of which only the first ``limit`` frames count, for segments of ``segment`` frames; ``reading``
-    says how it is read. Raises SourceError, and UsageError for a ``roi`` that leaves the frame, ``cores`` (the
-    calibration by which fibre cores are removed) of another size, or a track, channel or plane that is not there."""
+def scan(path: Path, asked: Settings) -> Scan:
+    """Look at ``path`` as ``asked``. Raises SourceError, and UsageError for a region that leaves the frame, a
+    calibration of another size, or a track, channel or plane that is not there."""
+    reading, cores, roi = asked.source_options(tell=True), asked.calibration(), asked.roi
+    limit, window = asked.frames, asked.window
     samples: tuple[FrameRange, ...] = ()
     spans: tuple[FrameRange, ...] = ()
     origin: int | None = None
@@ -70,7 +62,7 @@ def scan(
         frames = min(index.frames, limit or index.frames)
         if reading.deinterlace:  # which looks over the ends of parts
             index = replace(index, problem="it is deinterlaced")
-        spans = split_video(index, frames, segment)
+        spans = split_video(index, frames, asked.piece)
         samples = split_video(index, frames, max(1, frames // SAMPLES))
         origin = index.pts[0] if spans else None
     else:
@@ -79,7 +71,7 @@ def scan(
         numbered.close()
         samples = split_images(frames, max(1, frames // SAMPLES))
         if path.suffix.lower() not in IMAGE_SUFFIXES:  # a TIFF is written by one worker
-            spans = split_images(frames, segment)
+            spans = split_images(frames, asked.piece)
     quiet = replace(reading, tell=False)
     with closing(open_range(path, None, quiet)) as source:
         first, info = _frame(source), source.info

@@ -132,18 +132,14 @@ def sealed(path: Path) -> SegmentInfo | None:
         return None
 
 
-def _pixel_aspect(segment: Path) -> Fraction:
-    with av.open(str(segment)) as source:
-        return pixel_aspect(source.streams.video[0])
-
-
 def join(segments: Sequence[Path], target: Path) -> int:
     """Copy the packets of ``segments`` in order into ``target`` (.mkv); how many. The bytes depend on these alone.
 
     Raises SinkError where the segments were encoded differently, av.FFmpegError where one cannot be read.
     """
     count, last, header = 0, -1, b""
-    first = _pixel_aspect(segments[0])
+    with av.open(str(segments[0])) as source:
+        first = pixel_aspect(source.streams.video[0])
     with (
         MatroskaOutput(target, first) as file,
         av.open(file, "w", format="matroska", options=CONTAINER) as output,

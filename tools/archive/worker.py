@@ -111,16 +111,7 @@ class Worker:
         *folders, name = relative_parts(file.target)  # which may not get its name: then nothing is computed
         with contextlib.suppress(FileNotFoundError), Folder(self.out) as out, out.folder(*folders) as there:
             self._check_place(there, name, file)
-        seen = scan(
-            file.path,
-            roi=asked.roi,
-            cores=asked.calibration(),
-            window=asked.window,
-            segment=asked.piece,
-            limit=asked.frames,
-            reading=asked.source_options(tell=True),
-        )
-        plan = SegmentPlan(file, digest, key, seen)
+        plan = SegmentPlan(file, digest, key, scan(file.path, asked))
         if plan.scan.spans:
             return plan
         self.segment(plan, 0)

@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from clesr.engines.common.errors import SourceError, UsageError
+from clesr.engines.common.errors import WHY, SourceError, UsageError, told_as
 from clesr.engines.common.text import presentable
 from clesr.pipeline.settings import PANELS, LiveSettings, option_name
 from clesr.tools.common.naming import name_streams, spread, spread_several
@@ -23,10 +23,8 @@ def _list_cameras(context: click.Context, _option: click.Parameter, wanted: bool
         return
     if context.get_parameter_source("list_cameras") is not ParameterSource.COMMANDLINE:
         raise UsageError("list_cameras is no setting; give --list-cameras on the command line")
-    try:
+    with told_as(SourceError, f"cameras need linuxpy, which is for Linux only ({WHY})", ImportError):
         from clesr.pipeline.sources.v4l2.listing import camera_lines
-    except ImportError as error:
-        raise SourceError(f"cameras need linuxpy, which is for Linux only ({error})") from error
     found = [presentable(line) for line in camera_lines()]
     click.echo("\n".join(found) or "no camera was found; is it plugged in?")
     context.exit()

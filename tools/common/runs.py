@@ -56,7 +56,6 @@ def run_recorded(
         source,
         factory,
         sinks,
-        scale=settings.scale,
         prepare=prepare or settings.prepare(source.info),
         limits=Limits(frames),
         **settings.computing() | more,

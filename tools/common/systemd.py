@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from clesr.pipeline.metrics.collector import UNATTENDED_S
+from clesr.pipeline.pipeline import Pipeline
 from clesr.tools.common.console import repeating
 
 ADDRESS, WATCHDOG = "NOTIFY_SOCKET", "WATCHDOG_USEC"
@@ -15,13 +17,12 @@ EXTEND_S = 30  # from now that it may take to end
 
 
 @contextmanager
-def told_to_systemd(
-    ready: Callable[[], bool], alive: Callable[[], bool], ending: Callable[[], bool]
-) -> Iterator[None]:
-    """In the block, tell systemd once that the service is ``ready``, and again and again that it is ``alive``, as long
-    as it is: systemd starts a service again of which it has heard nothing for too long (WatchdogSec). Where it is
-    ``ending`` that is told at once, and, as long as it is alive, that it needs ``EXTEND_S`` more (TimeoutStopSec): a
-    recording that takes long to be closed is not cut off. Does nothing where systemd did not ask for it."""
+def told_to_systemd(pipelines: Sequence[Pipeline]) -> Iterator[None]:
+    """In the block, tell systemd once that all ``pipelines`` run, and again and again that the service is alive, as
+    long as the main thread comes round to some of them: systemd starts a service again of which it has heard nothing
+    for too long (WatchdogSec). Where all are ending that is told at once, and, as long as it is alive, that it needs
+    ``EXTEND_S`` more (TimeoutStopSec): a recording that takes long to be closed is not cut off. Does nothing where
+    systemd did not ask for it."""
     address = os.environ.get(ADDRESS, "")
     if not address:
         yield
@@ -36,9 +37,10 @@ def told_to_systemd(
             _send(address, words)
 
     def look() -> None:
-        if ready():
+        if all(each.started for each in pipelines):
             once("READY=1")
-        is_ending, is_alive = ending(), alive()
+        is_ending = all(each.ending for each in pipelines)
+        is_alive = any(each.unattended_s < UNATTENDED_S for each in pipelines)
         if is_ending:
             once("STOPPING=1")
         if is_ending and is_alive:

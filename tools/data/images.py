@@ -63,18 +63,8 @@ def read_entry(entry: str) -> Iterator[tuple[str, Pixels]]:
 
 
 def read_gray(path: Path) -> Pixels:
-    """The image in ``path`` as (H, W) uint8; 16-bit images are brought to 8 bits by their own maximum.
-
-    Raises UsageError where the file cannot be decoded.
-    """
-    try:
-        with closing(open_source(str(path), pace="max")) as source:
-            frame = next(frames_of(source))
-    except (ClesrError, StopIteration) as error:
-        raise UsageError(
-            f"{path} cannot be read as an image ({error}); remove it or convert it to PNG"
-        ) from error
-    return _to_8_bits([frame.image])[0]
+    """The first image in ``path``, as ``read_entry`` gives it."""
+    return next(read_entry(str(path)))[1]
 
 
 def frames_of(source: Source) -> Iterator[Frame]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clesr.engines.common.errors import UsageError
+from clesr.pipeline.display.layout import round_length
 from clesr.pipeline.frame import Image
 from clesr.tools.export.clip import Clip, Still
 
@@ -23,7 +23,6 @@ DIM = 0.35  # how much of the image is left under words
 SMALLEST, LARGEST = 9, 28  # pixels of a capital letter's height
 PER_WIDTH = 1 / 45  # of the image's width that is a capital letter's height
 BAR_PART = 0.25  # of the image's width that the scale bar takes at most
-STEPS = (1, 2, 5)
 GAP = "   "
 
 
@@ -114,9 +113,7 @@ def blend(image: Image, alpha: Alpha) -> Image:
 def bar_length(width: int, pixel_um: float, part: float = BAR_PART) -> float:
     """Micrometres of a scale bar for an image of ``width`` pixels: 1, 2 or 5 times a power of ten, at most ``part`` of
     the width."""
-    most = width * pixel_um * part
-    power = 10.0 ** math.floor(math.log10(most))
-    return max(step * power for step in STEPS if step * power <= most * (1 + 1e-9))
+    return round_length(width * pixel_um * part)
 
 
 def length_text(micrometres: float) -> str:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -173,8 +172,13 @@ def _edited(clip: Clip, regions: list[Roi], session: SessionReader | None, optio
         else:
             clip = clip.edited(lambda still: blank(still.image, regions), words)
     if options.burn_in:
+        plain, stills = (
+            clip,
+            (options.output or "").lower().endswith(".png"),
+        )  # whose scale bars are below them
+        size = None if stills else clip.pixel_um
         clip = clip.edited(
-            partial(_burnt, clip, stills=(options.output or "").lower().endswith(".png")), "words burnt in"
+            lambda still: burn_words(still.image, words_of(plain, still), size), "words burnt in"
         )
     return clip
 
@@ -196,11 +200,6 @@ def blank_sr(regions: Sequence[Roi], scale: int, origin: tuple[int, int]) -> Cal
         return blanked
 
     return edit
-
-
-def _burnt(clip: Clip, still: Still, *, stills: bool) -> Image:
-    """The image of ``still`` with words; PNG ``stills`` have their scale bar below."""
-    return burn_words(still.image, words_of(clip, still), None if stills else clip.pixel_um)
 
 
 def _origin(session: SessionReader) -> tuple[int, int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.display.view_state import LOOKUP_TABLES, Contrast
-from clesr.pipeline.operator.operator import Operator
+from clesr.pipeline.operator.operator import Operator, switch
 
 PLACES = ("over", "beside", "off")
 BY_KEY = (Contrast.AS_IS, Contrast.AUTO, Contrast.CLAHE)  # the levels of the other come from a drag
@@ -42,17 +42,6 @@ def _hud(operator: Operator, place: str) -> Mapping[str, Any]:
     found = place or _following(PLACES, operator.controls.view.hud)
     operator.controls.change(hud=found)
     return {"said": "" if found == "off" else f"figures {found} the image", "hud": found}
-
-
-def _switch(field: str, words: str) -> Callable[[Operator], Mapping[str, Any]]:
-    """Put ``field`` of the view on or off; ``words`` name it."""
-
-    def switch(operator: Operator) -> Mapping[str, Any]:
-        on = not getattr(operator.controls.view, field)
-        operator.controls.change(**{field: on})
-        return {"said": f"{words} {'on' if on else 'off'}", "on": on}
-
-    return switch
 
 
 def _missing_size(operator: Operator) -> str:
@@ -97,7 +86,7 @@ HUD: Action[Operator] = Action(
 SCALE_BAR: Action[Operator] = Action(
     "scale-bar",
     "A bar of so many micrometres; needs --pixel-size.",
-    _switch("scale_bar", "scale bar"),
+    switch("scale_bar", "scale bar"),
     key="b",
     missing=_missing_size,
     quick=True,
@@ -105,8 +94,8 @@ SCALE_BAR: Action[Operator] = Action(
 FULL_SCREEN: Action[Operator] = Action(
     "full-screen",
     "The whole screen for the image.",
-    _switch("full_screen", "full screen"),
+    switch("full_screen", "full screen"),
     key="x",
     quick=True,
 )
-HELP: Action[Operator] = Action("help", "All keys.", _switch("help", "help"), key="?", quick=True)
+HELP: Action[Operator] = Action("help", "All keys.", switch("help", "help"), key="?", quick=True)

@@ -7,17 +7,11 @@ from typing import Any
 
 from clesr.engines.common.errors import UsageError
 from clesr.pipeline.controls import Action
-from clesr.pipeline.operator.operator import Operator
+from clesr.pipeline.operator.operator import Operator, switch
 
 
 def _missing(operator: Operator) -> str:
     return "no map is made; start with --mosaic FILE.ome.tif" if operator.maps is None else ""
-
-
-def _mosaic(operator: Operator) -> Mapping[str, Any]:
-    on = not operator.controls.view.mosaic
-    operator.controls.change(mosaic=on)
-    return {"said": f"map {'on' if on else 'off'}", "on": on}
 
 
 def _save_map(operator: Operator) -> Mapping[str, Any]:
@@ -31,7 +25,7 @@ def _save_map(operator: Operator) -> Mapping[str, Any]:
 MOSAIC: Action[Operator] = Action(
     "mosaic",
     "The growing map beside the image; needs --mosaic.",
-    _mosaic,
+    switch("mosaic", "map"),
     key="j",
     missing=_missing,
     quick=True,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clesr.engines.common.errors import ClesrError, UsageError
+from clesr.engines.common.errors import WHY, ClesrError, UsageError, told_as
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.frame import Result
 from clesr.pipeline.operator.operator import NUMBER, Operator, instead
@@ -45,12 +45,10 @@ def _still(
 
 def _dicom(operator: Operator, result: Result, stem: Path) -> list[Path]:
     pipeline = operator.pipeline
-    try:
+    with told_as(ClesrError, f"the PNGs {stem}.* are written, but no DICOM: {WHY}", ClesrError):
         if operator.write_dicom is None:
             raise UsageError("this program writes no DICOM stills; clesr-live does")
         return operator.write_dicom(stem, result, pipeline.source.info, pipeline.pixel_um)
-    except ClesrError as error:
-        raise ClesrError(f"the PNGs {stem}.* are written, but no DICOM: {error}") from error
 
 
 STILL: Action[Operator] = Action(

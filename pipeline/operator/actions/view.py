@@ -7,7 +7,7 @@ from typing import Any
 
 from clesr.pipeline.controls import Action, Argument
 from clesr.pipeline.display.view_state import Mode
-from clesr.pipeline.operator.operator import NUMBER, Operator, instead
+from clesr.pipeline.operator.operator import NUMBER, Operator, instead, switch
 
 MODES = {
     Mode.SR: "the up-scaled image",
@@ -28,11 +28,6 @@ def _freeze(operator: Operator, number: int) -> Mapping[str, Any]:
     held = controls.shown = operator.look(number)
     controls.change(frozen=True)
     return {"said": f"{instead(number, held)}frozen", "frozen": True, "number": held.frame.number}
-
-
-def _fidelity(operator: Operator) -> Mapping[str, Any]:
-    on = operator.controls.change(overlay=not operator.controls.view.overlay).overlay
-    return {"said": f"fidelity overlay {'on' if on else 'off'}", "on": on}
 
 
 def _show(operator: Operator, mode: Mode, **more: Any) -> Mapping[str, Any]:
@@ -66,7 +61,11 @@ FREEZE: Action[Operator] = Action(
     quick=True,
 )
 FIDELITY: Action[Operator] = Action(
-    "fidelity", "Colour the image where it disagrees with what was measured.", _fidelity, key="f", quick=True
+    "fidelity",
+    "Colour the image where it disagrees with what was measured.",
+    switch("overlay", "fidelity overlay"),
+    key="f",
+    quick=True,
 )
 WIPE: Action[Operator] = Action(
     "wipe",

@@ -38,9 +38,7 @@ LEAD_NS = 15_000_000  # before a picture is drawn, in which the next one is made
 LEARNED = 0.2  # of how long a picture took, on its way and to be drawn
 MOST_CALLS = 8  # that may wait for a disk or a device
 MOST_ANSWERS = 64  # that wait for the page to read them
-PIECE = (
-    1 << 15
-)  # bytes that are sent together: at 175 kbit/s a page hears something before it takes us for gone
+PIECE = 1 << 15  # bytes that are sent together: at 175 kbit/s a page hears us before it takes us for gone
 MESSAGES_S, BURST = 200.0, 400.0  # messages a second that a page may send, and how many at once
 MOST_MS = 1e13  # of a page's clock
 POLICY = 1008  # WebSocket's code for who breaks the rules
@@ -145,9 +143,7 @@ class Viewer:
         if message.quality is not None:
             if message.quality not in QUALITIES:
                 raise RuleBroken(f"quality is one of {', '.join(map(str, QUALITIES))}")
-            self._shown -= (
-                self._quality != message.quality
-            )  # the picture on show comes again, in the new quality
+            self._shown -= self._quality != message.quality  # what is on show comes again, in the new one
             self._quality = message.quality
         if message.call is not None:
             self._begin(message.call, message)

@@ -10,11 +10,11 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from clesr.engines.common.errors import SinkError
+from clesr.engines.common.parent import start_child
 from clesr.engines.common.processor import seconds_used
 from clesr.engines.common.shared_message import SharedMessage
 from clesr.engines.common.waiting import readable
@@ -35,17 +35,10 @@ class WindowProcess:
         self.ended = False
         self._message = SharedMessage()
         self._socket, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", PROGRAM, str(others.fileno()), str(self._message.descriptor)]
+        ends = (others.fileno(), self._message.descriptor)
         try:
-            self._process = subprocess.Popen(
-                [*command, title, str(index), str(count)],
-                stdin=subprocess.PIPE,  # whose end tells it that we are gone
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(others.fileno(), self._message.descriptor),
-                # Ctrl-C is for this process, which then closes the window. A session of its own keeps it away as well,
-                # but Linux shares the cores among sessions first (autogroups): no ``nice`` counts between them.
-                process_group=0,
+            self._process = start_child(
+                PROGRAM, *ends, title, index, count, descriptors=ends, stderr=subprocess.PIPE
             )
         except OSError as error:
             self._socket.close()

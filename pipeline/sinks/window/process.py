@@ -10,7 +10,6 @@ the other end.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import socket
@@ -39,7 +38,7 @@ from clesr.pipeline.sinks.window.connection import MOST_BYTES
 from clesr.pipeline.sinks.window.hud import draw, draw_opening, text_size
 from clesr.pipeline.sinks.window.mouse import MOVE
 from clesr.pipeline.sinks.window.scene import Drawn, Scene
-from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents
+from clesr.pipeline.sinks.window.x_events import PressedKey, XEvents, first_screen
 
 LOOK_S = 0.01  # between two looks at keys and mouse while they are used
 RESTING_S = 0.1  # between two looks, which cost the engine's cores, while they are not
@@ -172,47 +171,11 @@ def screen_size() -> tuple[int, int]:
     display = os.environ.get("DISPLAY", "")
     if not display:
         raise SinkError(f"there is no screen for a window: DISPLAY is not set; {ADVICE}")
-    size = _ask_x11(display)
+    with told_as(SinkError, f"a window needs libxcb ({WHY}); install the package libxcb1"):
+        size = first_screen(display)
     if size is None:
         raise SinkError(f"there is no screen for a window: DISPLAY {display} does not answer; {ADVICE}")
     return size
-
-
-class _Screen(ctypes.Structure):
-    """The beginning of xcb_screen_t (xproto.h)."""
-
-    _fields_ = (("words", ctypes.c_uint32 * 5), ("width", ctypes.c_uint16), ("height", ctypes.c_uint16))
-
-
-class _ScreenIterator(ctypes.Structure):
-    """xcb_screen_iterator_t (xproto.h)."""
-
-    _fields_ = (("data", ctypes.POINTER(_Screen)), ("rem", ctypes.c_int), ("index", ctypes.c_int))
-
-
-def _ask_x11(display: str) -> tuple[int, int] | None:
-    """The size of the X server's first screen, None where it does not let us in."""
-    with told_as(SinkError, f"a window needs libxcb ({WHY}); install the package libxcb1"):
-        xcb = ctypes.CDLL("libxcb.so.1")
-    xcb.xcb_connect.restype = ctypes.c_void_p
-    xcb.xcb_connect.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
-    xcb.xcb_get_setup.restype = ctypes.c_void_p
-    xcb.xcb_setup_roots_iterator.restype = _ScreenIterator
-    for function in (
-        xcb.xcb_connection_has_error,
-        xcb.xcb_get_setup,
-        xcb.xcb_setup_roots_iterator,
-        xcb.xcb_disconnect,
-    ):
-        function.argtypes = (ctypes.c_void_p,)
-    connection = xcb.xcb_connect(display.encode(), None)
-    try:
-        if xcb.xcb_connection_has_error(connection):
-            return None
-        screen = xcb.xcb_setup_roots_iterator(xcb.xcb_get_setup(connection)).data.contents
-        return int(screen.width), int(screen.height)
-    finally:
-        xcb.xcb_disconnect(connection)
 
 
 def serve(connection: socket.socket, message: SharedMessage, place: WindowPlacement) -> None:

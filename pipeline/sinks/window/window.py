@@ -112,10 +112,6 @@ class DisplayWindow:
         """The last that the process wrote on its standard error."""
         return self._process.complaints
 
-    def announce(self, *lines: str) -> None:
-        """Say what is being opened, the last of ``lines`` now, until there is something to show."""
-        self._process.announce(*lines)
-
     def write(self, result: Result) -> None:
         self._newest, self._fresh = result, True
 

@@ -22,12 +22,8 @@ from typing import NamedTuple
 from clesr.pipeline.sinks.window.mouse import NOTCH, WHEEL
 
 UP, DOWN = 4, 5  # buttons
-KEY_PRESS, KEY_RELEASE, BUTTON_PRESS, KEYMAP = (
-    2,
-    3,
-    4,
-    11,
-)  # events; the last: which keys are down, with the focus
+KEY_PRESS, KEY_RELEASE, BUTTON_PRESS = 2, 3, 4  # events
+KEYMAP = 11  # the event that tells which keys are down, with the focus
 KEY_MASK, BUTTON_MASK = 1 | 2 | 1 << 14, 4  # as which they are asked for
 USE_MASK = 1 << 6 | 1 << 15 | 1 << 17  # the pointer moves, a part is to be painted anew, the size changes
 SHIFT, LOCK = 1, 2  # modifiers
@@ -44,7 +40,7 @@ KEPT = 32  # keys that nobody has asked for
 LETTERS = range(ord("a"), ord("z") + 1)
 CONTROL = range(
     32
-)  # in ASCII; their keysyms, and those of the number block, end in the same bits (keysymdef.h)
+)  # in ASCII; their keysyms, as those of the number block, end in the same bits (keysymdef.h)
 NUMBER_BLOCK = {*range(ord("9") + 1), ord("="), 127}
 
 WheelTurn = tuple[int, int, int, int]
@@ -207,7 +203,7 @@ class XEvents:
 
     def _root(self) -> int:
         setup = self._xcb.xcb_get_setup(self._connection)
-        return int(self._xcb.xcb_setup_roots_iterator(setup).data.contents.value)
+        return int(self._xcb.xcb_setup_roots_iterator(setup).data.contents.root)
 
     def _process_of(self, window: int) -> int:
         cookie = self._xcb.xcb_get_property(self._connection, 0, window, self._pid_atom, CARDINAL, 0, 1)
@@ -234,10 +230,30 @@ def _set_bits(data: bytes) -> set[int]:
     return {8 * at + bit for at, byte in enumerate(data) for bit in range(8) if byte >> bit & 1}
 
 
-class _Roots(ctypes.Structure):
-    """xcb_screen_iterator_t (xproto.h): a screen begins with its root window."""
+def first_screen(display: str) -> tuple[int, int] | None:
+    """(width, height) of the first screen of the X server ``display``; None where that does not let us in. Raises
+    OSError without libxcb."""
+    xcb, _ = _libraries()
+    connection = xcb.xcb_connect(display.encode(), None)
+    try:
+        if xcb.xcb_connection_has_error(connection):
+            return None
+        screen = xcb.xcb_setup_roots_iterator(xcb.xcb_get_setup(connection)).data.contents
+        return int(screen.width), int(screen.height)
+    finally:
+        xcb.xcb_disconnect(connection)
 
-    _fields_ = (("data", POINTER(c_uint32)), ("rem", c_int), ("index", c_int))
+
+class _Screen(ctypes.Structure):
+    """The beginning of xcb_screen_t (xproto.h)."""
+
+    _fields_ = (("root", c_uint32), ("other", c_uint32 * 4), ("width", c_uint16), ("height", c_uint16))
+
+
+class _Screens(ctypes.Structure):
+    """xcb_screen_iterator_t (xproto.h)."""
+
+    _fields_ = (("data", POINTER(_Screen)), ("rem", c_int), ("index", c_int))
 
 
 class _Cookie(ctypes.Structure):
@@ -251,15 +267,16 @@ def _libraries() -> tuple[ctypes.CDLL, ctypes._NamedFuncPointer]:
     xcb, free = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None).free
     free.argtypes = (c_void_p,)
     xcb.xcb_connect.restype = xcb.xcb_get_setup.restype = xcb.xcb_poll_for_event.restype = c_void_p
-    xcb.xcb_setup_roots_iterator.restype = _Roots
+    xcb.xcb_setup_roots_iterator.restype = _Screens
     xcb.xcb_connect.argtypes = (c_char_p, c_void_p)
-    for name in (
+    plain = (
         "connection_has_error",
         "get_setup",
         "setup_roots_iterator",
         "poll_for_event",
         "get_file_descriptor",
-    ):
+    )
+    for name in (*plain, "disconnect"):
         getattr(xcb, f"xcb_{name}").argtypes = (c_void_p,)
     requests = {
         "intern_atom": (c_uint8, c_uint16, c_char_p),

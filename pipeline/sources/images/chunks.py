@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 JPEG_BEGINS = b"\xff\xd8"
+JPEG_END, _JPEG_SCAN = 0xD9, 0xDA  # markers
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in a coded picture: neither stuffing nor a restart
 
@@ -74,34 +75,35 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         yield marker, view[at + 4 : at + 2 + length]
-        if marker == 0xDA:
+        if marker == _JPEG_SCAN:
             return
         at += 2 + length
 
 
+def jpeg_parts(data: bytes, at: int = 2) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of the content of each segment from ``at`` on to the end marker, with the coded data behind
+    the beginning of a scan; what lies between them is passed over."""
+    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker in (0x00, 0xFF):
+            at += 1
+        elif marker in _JPEG_ALONE:
+            at += 2
+        elif marker == JPEG_END:
+            yield marker, at, at + 2
+            return
+        else:
+            end = at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+            if marker == _JPEG_SCAN:
+                following = _NEXT_MARKER.search(data, end)
+                end = following.start() if following else len(data)
+            yield marker, at + 4, end
+            at = end
+
+
 def jpeg_end(data: bytes) -> int | None:
     """Where the first JPEG image in ``data`` ends, behind its end marker; None where that is missing."""
-    at = 2
-    while at + 2 <= len(data):
-        if data[at] != 0xFF:
-            found = data.find(b"\xff", at)
-            if found < 0:
-                return None
-            at = found
-            continue
-        marker = data[at + 1]
-        if marker == 0xD9:
-            return at + 2
-        if marker in (0, 0xFF) or marker in _JPEG_ALONE:
-            at += 1 if marker == 0xFF else 2
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA:
-            following = _NEXT_MARKER.search(data, at)
-            if following is None:
-                return None
-            at = following.start()
-    return None
+    return next((end for marker, _, end in jpeg_parts(data) if marker == JPEG_END), None)
 
 
 def image_end(data: bytes) -> int | None:

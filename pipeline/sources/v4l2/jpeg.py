@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
@@ -12,13 +9,11 @@ from numpy.typing import NDArray
 
 from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.limits import decoder_pixels, most_pixels
-from clesr.pipeline.sources.images.chunks import BadHeader
+from clesr.pipeline.sources.images.chunks import JPEG_END, BadHeader, jpeg_parts
 from clesr.pipeline.sources.images.header import jpeg_shape
 
 Buffer = bytes | bytearray | memoryview
-_BEGIN, _END, _SCAN, _APP0 = 0xD8, 0xD9, 0xDA, 0xE0
-_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
-_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # a marker that is neither stuffing nor a restart
+_APP0 = 0xE0
 _BEHIND = 64  # bytes
 _LEAD = 16  # bytes in front of an image that are passed over
 
@@ -74,32 +69,12 @@ def _walk(jpeg: bytes, begin: int) -> tuple[int, bool | None]:
     """Where the image that begins at ``begin`` ends, or the data; and whether it is the upper field of two, None where
     it does not say that it is one (AVI1)."""
     upper: bool | None = None
-    for marker, at, end in _segments(jpeg, begin + 2):
-        if marker == _END:
+    for marker, at, end in jpeg_parts(jpeg, begin + 2):
+        if marker == JPEG_END:
             return end, upper
         if marker == _APP0 and jpeg[at : at + 4] == b"AVI1":
             upper = {b"\1": True, b"\2": False}.get(jpeg[at + 4 : at + 5])
     return len(jpeg), upper
-
-
-def _segments(jpeg: bytes, at: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, begin and end of the content of each segment, with the coded data behind the beginning of a scan."""
-    while (at := jpeg.find(b"\xff", at)) >= 0 and at + 1 < len(jpeg):
-        marker = jpeg[at + 1]
-        if marker in (0x00, 0xFF):
-            at += 1
-        elif marker in _ALONE:
-            at += 2
-        elif marker == _END:
-            yield marker, at, at + 2
-            return
-        else:
-            end = at + 2 + max(2, int.from_bytes(jpeg[at + 2 : at + 4], "big"))
-            if marker == _SCAN:
-                coded = _AFTER_SCAN.search(jpeg, end)
-                end = coded.start() if coded else len(jpeg)
-            yield marker, at + 4, end
-            at = end
 
 
 def _shape(jpeg: bytes) -> tuple[int, int]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
 
 import zmq
 
-from clesr.engines.common.addresses import check_names, check_port, choice, is_loopback, split_options
+from clesr.engines.common.addresses import choice, is_loopback, zmq_endpoint
 from clesr.engines.common.errors import SourceError, UsageError
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
-from clesr.pipeline.curve import doorkeeper, load_keys
+from clesr.pipeline.curve import curve_settings, doorkeeper
 from clesr.pipeline.frame import Corrupt, Frame, Outage
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.messages import SafeLogger
@@ -140,21 +138,13 @@ class Renumbered:
 
 def parse_address(address: str) -> tuple[str, dict[str, str]]:
     """ZeroMQ's endpoint, and the options. Raises UsageError."""
-    base, options = split_options(address)
-    endpoint = base.removeprefix("zmq+")
-    scheme, _, rest = endpoint.partition("://")
-    host, _, port = rest.rpartition(":")
-    if not ((scheme == "ipc" and rest) or (scheme == "tcp" and host and re.fullmatch("[0-9]+", port))):
-        raise UsageError(f"{one_line(shown(address))} is no ZeroMQ address; write it as {FORM}")
-    if scheme == "tcp":
-        check_port(address, port)
-    check_names(address, options, OPTIONS)
+    endpoint, options = zmq_endpoint(address, FORM, OPTIONS)
     choice(address, "socket", options.get("socket", "sub"), ("sub", "pull"))
     bind = choice(address, "bind", options.get("bind", "0"), ("0", "1")) == "1"
     secret, server, clients = (name in options for name in ("curve_secret", "curve_server", "curve_clients"))
     if options.get("socket") == "pull" and "topic" in options:
         problem = "PULL sockets have no topics; leave topic out, or use socket=sub"
-    elif scheme == "tcp" and host == "*" and not bind:
+    elif endpoint.startswith("tcp://*:") and not bind:
         problem = "* is no machine to connect to; name the sender's, or wait for senders with bind=1"
     elif bind and server:
         problem = "curve_server is for who connects; with bind=1 give curve_secret"
@@ -179,26 +169,10 @@ def _open_peers(endpoint: str, options: dict[str, str], opened: ExitStack) -> Pe
         zmq.LINGER: 0,
         zmq.RCVHWM: HIGH_WATER,
         zmq.MAXMSGSIZE: most + _BESIDE,
-        **_curve_settings(options, listen=listen),
+        **curve_settings(options, connect=not listen, error_of=SourceError),
     }
     if kind == zmq.SUB:
         settings[zmq.SUBSCRIBE] = options.get("topic", "").encode()
     return opened.enter_context(
         closing(PeerPool(context, kind, settings, endpoint, listen=listen, most=most))
     )
-
-
-def _curve_settings(options: dict[str, str], *, listen: bool) -> Mapping[int, int | bytes]:
-    """What encrypts, where keys are given; who connects without a key of its own gets a fresh one."""
-    if "curve_secret" in options:
-        public, secret = load_keys(options["curve_secret"], SourceError)
-        if secret is None:
-            raise SourceError(f"{options['curve_secret']} has no secret key; give the *.key_secret file")
-    elif "curve_server" in options:
-        public, secret = zmq.curve_keypair()
-    else:
-        return {}
-    keys: dict[int, int | bytes] = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: secret}
-    if listen:
-        return keys | {zmq.CURVE_SERVER: 1}
-    return keys | {zmq.CURVE_SERVERKEY: load_keys(options["curve_server"], SourceError)[0]}

@@ -6,8 +6,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -19,7 +19,7 @@ from clesr.pipeline.metrics.collector import UNATTENDED_S
 from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.session.recorder import Recorder
 from clesr.pipeline.session.verify import verify
-from clesr.tools import live_run
+from clesr.tools.common import systemd as systemd_words
 from clesr.tools.common.systemd import told_to_systemd
 
 T = TypeVar("T")
@@ -36,13 +36,13 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
 
 
 def test_it_is_told_when_it_is_ready_and_while_it_is_alive(systemd: socket.socket) -> None:
-    ready, alive = False, True
-    with systemd, told_to_systemd(lambda: ready, lambda: alive, lambda: False):
+    run: Any = SimpleNamespace(started=False, ending=False, unattended_s=0.0)
+    with systemd, told_to_systemd([run]):
         assert systemd.recv(100) == b"WATCHDOG=1"
-        ready = True
+        run.started = True
         heard = [systemd.recv(100) for _ in range(20)]
         assert heard.count(b"READY=1") == 1
-        alive = False
+        run.unattended_s = UNATTENDED_S
         systemd.settimeout(0.3)
 
         def silent() -> bool:
@@ -57,13 +57,15 @@ def test_it_is_told_when_it_is_ready_and_while_it_is_alive(systemd: socket.socke
 
 def test_nothing_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    with told_to_systemd(*[lambda: pytest.fail("asked")] * 3):
+    asked: Any = [object()]  # which says nothing
+    with told_to_systemd(asked):
         pass
 
 
 def test_a_socket_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", os.fspath(tmp_path / "gone"))
-    with told_to_systemd(lambda: True, lambda: True, lambda: True):
+    run: Any = SimpleNamespace(started=True, ending=True, unattended_s=0.0)
+    with told_to_systemd([run]):
         pass
 
 
@@ -73,7 +75,7 @@ def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
     systemd: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """systemd hears at the begin of the end that it ends, and until that is done that it needs more time."""
-    monkeypatch.setattr(live_run, "UNATTENDED_S", 0.5)
+    monkeypatch.setattr(systemd_words, "UNATTENDED_S", 0.5)
     closing, release = threading.Event(), threading.Event()
 
     def slow(close: Callable[[], T]) -> Callable[[], T]:
@@ -90,10 +92,8 @@ def test_a_run_that_is_long_in_closing_is_alive_and_has_its_time(
     slowed.close = slow(slowed.close)
     run = Pipeline(source, FakeEngine, [sink], scale=2, recorder=recorder)
     run.start_recording(tmp_path / "s")
-    asked = (live_run._are_running, live_run._are_looked_after, live_run._are_ending)
-    ready, alive, ending = (partial(ask, [run]) for ask in asked)
     thread = threading.Thread(target=run.run)
-    with systemd, told_to_systemd(ready, alive, ending):
+    with systemd, told_to_systemd([run]):
         thread.start()
         try:
             heard = [systemd.recv(100).decode() for _ in iter(closing.is_set, True)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from clesr.engines.common.addresses import check_address, is_loopback
-from clesr.engines.common.errors import MissingDependencyError, UsageError
+from clesr.engines.common.errors import WHY, MissingDependencyError, UsageError, told_as
 from clesr.engines.common.files import keep
 from clesr.engines.common.parsing import one_line
 from clesr.engines.common.text import shown
@@ -58,12 +58,12 @@ def open_archive(options: ArchiveOptions) -> Archive:
         log.warning(
             f"{shown(options.to or '')} is not encrypted: whoever is on the network may read images and names; {advice}"
         )
-    try:
+    with told_as(
+        MissingDependencyError,
+        f"an archive needs pydicom and pynetdicom ({WHY}); run: pip install 'clesr[dicom]'",
+        ImportError,
+    ):
         return _dicom_node(place, options) if place.scheme == "dicom" else _web_service(place, options)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"an archive needs pydicom and pynetdicom ({error}); run: pip install 'clesr[dicom]'"
-        ) from error
 
 
 def parse_place(address: str) -> Place:
@@ -147,12 +147,8 @@ def _login(place: Place, options: ArchiveOptions) -> Login:
 
 def _client_tls(options: ArchiveOptions) -> ssl.SSLContext:
     """Trusts the system's authorities, or those of --ca alone, and shows --certificate where there is one."""
-    try:
+    with told_as(UsageError, f"--ca {options.ca} is no readable file of certificates ({WHY})"):
         context = ssl.create_default_context(cafile=options.ca)
-    except OSError as error:
-        raise UsageError(
-            f"--ca {options.ca} is no readable file of certificates ({error.strerror or error})"
-        ) from error
     return _showing(context, options)
 
 
@@ -165,11 +161,9 @@ def _server_tls(options: ArchiveOptions) -> ssl.SSLContext:
 def _showing(context: ssl.SSLContext, options: ArchiveOptions) -> ssl.SSLContext:
     if options.certificate is not None:
         keep(options.certificate)
-        try:
+        with told_as(
+            UsageError,
+            f"--certificate {options.certificate} is no readable PEM file with certificate and key ({WHY})",
+        ):
             context.load_cert_chain(options.certificate)
-        except OSError as error:
-            raise UsageError(
-                f"--certificate {options.certificate} is no readable PEM file with certificate and key "
-                f"({error.strerror or error})"
-            ) from error
     return context

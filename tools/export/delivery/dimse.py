@@ -17,7 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 
-from clesr.engines.common.errors import ClesrError, SinkError
+from clesr.engines.common.errors import WHY, ClesrError, SinkError, told_as
 from clesr.engines.common.parsing import one_line
 from clesr.tools.export.delivery.archive import DicomObject, Unreachable
 
@@ -203,14 +203,10 @@ class DicomNode:
         entity = AE(ae_title=self._calling)
         entity.require_called_aet = True
         entity.add_supported_context(COMMITMENT, PLAIN, scu_role=False, scp_role=True)
-        try:
+        with told_as(SinkError, f"--commit-port {port} cannot be listened at ({WHY}); choose a free one"):
             server = entity.start_server(
                 ("", port), block=False, evt_handlers=handlers, ssl_context=self._commit_tls
             )
-        except OSError as error:
-            raise SinkError(
-                f"--commit-port {port} cannot be listened at ({error.strerror}); choose a free one"
-            ) from error
         try:
             yield
         finally:

@@ -42,8 +42,6 @@ class Listening:
 
     def wait_ready(self) -> None: ...
 
-    def announce(self, *lines: str) -> None: ...
-
     def heard(self) -> list[dict[str, Any]]:
         said, self.said = self.said, []
         return said
