@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator
 from logging.handlers import BufferingHandler
@@ -19,12 +18,13 @@ import torch
 from clesr import __version__
 from clesr.engines.backends.cuda.buffers import page_locked_memory
 from clesr.engines.candidate import EngineCandidate
-from clesr.engines.common.errors import ClesrError
+from clesr.engines.common.errors import ClesrError, SinkError
 from clesr.engines.common.packages import version_of
 from clesr.engines.common.processor import core_count, cpu_name
 from clesr.engines.factory import engines, open_engine, why_not
 from clesr.engines.gpu import PROVEN
 from clesr.engines.models.weights import Model, find_model, shipped
+from clesr.pipeline.sinks.window.process import screen_size
 from clesr.pipeline.sources.registry import open_source
 from clesr.pipeline.video.encoding import Encoding, choose_encoding
 from clesr.pipeline.video.hardware_decoding import BY_HARDWARE
@@ -101,10 +101,10 @@ def _cameras() -> Iterator[str]:
 
 
 def _display() -> str:
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        return "--  no display (DISPLAY is not set): use --display none with --output or --send"
+    try:
+        screen_size()
+    except SinkError as error:
+        return f"--  {error}"
     return "ok  display"
 
 

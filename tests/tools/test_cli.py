@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from clesr.engines import opener as opening
 from clesr.engines import trial
 from clesr.engines.backends.cuda import buffers
+from clesr.engines.common.errors import SinkError
 from clesr.engines.degrade import Degrader
 from clesr.engines.factory import engines
 from clesr.engines.gpu import PROVEN
 from clesr.engines.models import weights
 from clesr.engines.models.fast import FastSR
 from clesr.engines.models.weights import Descriptor, load_model, save_model
+from clesr.pipeline.sinks.window.process import screen_size
 from clesr.tools import doctor_report
 
 
@@ -396,10 +398,16 @@ def test_doctor_says_what_ran_on_an_nvidia_card_and_which_memory_it_uses(
     assert lines[start : start + 2] == said
 
 
-def test_doctor_names_the_engine_that_would_run(run: Run) -> None:
+def test_doctor_names_the_engine_that_would_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says of the screen what the window would."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")  # which the window does not use
     code, out, err = run("clesr", "doctor")
     assert code == 0, err
     lines = out.splitlines()
+    with pytest.raises(SinkError) as refused:
+        screen_size()
+    assert f"--  {refused.value}" in lines
     (line,) = [line.strip() for line in lines if line.startswith("    engine: ")]
     assert f"ok  engine {line.removeprefix('engine: ').split(', fast x4')[0]}" in lines
     for candidate in engines():
