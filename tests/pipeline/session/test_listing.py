@@ -152,12 +152,14 @@ def test_a_certificate_that_is_given_up_leaves_no_process(folder: Path) -> None:
 
 
 @pytest.fixture
-def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What reads sessions says nothing, and does nothing."""
-    (tmp_path / "hanging.py").write_text("import signal\nsignal.pause()\n")
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program that reads sessions: it says nothing, and does nothing."""
+    program = tmp_path / "hanging.py"
+    program.write_text("import signal\nsignal.pause()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(sessions, "PROGRAM", "hanging")
+    monkeypatch.setattr(sessions, "PROGRAM", program.stem)
     monkeypatch.setattr(sessions, "LOOK_S", 0.01)
+    return program
 
 
 @pytest.mark.usefixtures("hanging")
@@ -195,10 +197,13 @@ def test_a_reader_that_is_slow_is_not_given_up(folder: Path, monkeypatch: pytest
     assert next(used) > 2, "it was silent for longer"
 
 
-def test_a_reader_that_dies_is_a_line(folder: Path) -> None:
+def test_a_reader_that_dies_is_a_line(folder: Path, hanging: Path) -> None:
+    imports = "import sys\nfrom multiprocessing.connection import Connection\n"
+    sends = imports + "connection = Connection(int(sys.argv[1]))\nconnection.send(1)\n"
+    hanging.write_text(sends + hanging.read_text())
     with closing(SessionListing(folder).images("old", "raw")) as images:
         next(images)
-        for reader in _readers():
+        for reader in _readers("hanging"):
             os.kill(reader, signal.SIGKILL)
         with pytest.raises(SessionError, match="has died; try again"):
             list(images)
