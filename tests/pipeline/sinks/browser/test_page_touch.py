@@ -32,8 +32,8 @@ TARGETS = """(() => {
     return good ? [] : [[e.id || e.textContent || e.className, width, height, hit?.id || hit?.className]];
   });
 })()""".replace("SMALLEST", str(SMALLEST))
-FREE = """[...Array(innerHeight).keys()].filter((y) => [...Array(innerWidth - 40).keys()].some((x) => {
-  const hit = document.elementFromPoint(20 + x, y);
+FREE = """[...Array(innerHeight).keys()].filter((y) => [...Array(innerWidth / 20 - 2 | 0).keys()].some((x) => {
+  const hit = document.elementFromPoint(20 * (x + 1), y);
   return hit && !hit.matches('.picture') && !hit.closest('#bar');
 })).length"""  # rows of pixels where there is something else
 PICTURE = """(() => {
