@@ -67,7 +67,8 @@ kept any more it is the newest, or the one that is held, and the answer says so.
 
 A recording that ended early, gets no image or lacks frames is an alarm. Frames are missing where the disk had no time
 for them, where the source lost them (a gap in its numbers, an outage) and where they could not be decoded. While that
-goes on, it is an alarm again, at most every 5 seconds.
+goes on, it is an alarm again, at most every 5 seconds. Of several streams one that breaks is an alarm of another that
+goes on, under its name, and so is what nobody has acknowledged of one that ends.
 
 Of several alarms the newest is shown, and how many more there are. `acknowledge` says that this one was seen, no
 other; then the next is shown. In the window and on the page it is the alarm that stood there, whatever has come

@@ -188,7 +188,12 @@ class RecentResults:
 
 
 def _bytes_of(result: Result) -> int:
-    return result.image.nbytes + result.lr.nbytes + result.frame.image.nbytes
+    arrays = [result.image, result.lr, result.frame.image]
+    if result.check is not None:
+        arrays.append(result.check.reprojected)
+    if result.told is not None:
+        arrays.append(result.told.guidance.trust)
+    return sum(array.nbytes for array in arrays)
 
 
 class Rate:

@@ -142,10 +142,11 @@ class Controls(Generic[S]):
             return first_line(error)
 
     def _do(self, call: partial[Mapping[str, Any] | None], asked: tuple[str, object]) -> dict[str, Any]:
-        told = dict(call() or {})
-        question = told.get("asking")
-        if SURE in call.keywords and question and (question, asked) == (self.view.asking, self._asked):
-            told = dict(call(**{SURE: True}) or {})
+        with naming(self._stream):
+            told = dict(call() or {})
+            question = told.get("asking")
+            if SURE in call.keywords and question and (question, asked) == (self.view.asking, self._asked):
+                told = dict(call(**{SURE: True}) or {})
         with self._lock:
             self._asked, self._asked_ns = asked, self._clock.now_ns()
             self.change(said=told.get("said", ""), asking=told.get("asking", ""))
@@ -157,8 +158,7 @@ class Controls(Generic[S]):
             going = action.name if action.long else self._going[0] if self._going else "another action"
             raise ClesrError(f"{action.name} was not begun: {going} has not ended yet; try again later")
         done: Future[dict[str, Any]] = Future()
-        with naming(self._stream):
-            thread = stream_thread("clesr action", self._work, action, do, done)
+        thread = stream_thread("clesr action", self._work, action, do, done)
         if not action.long:
             self._going = action.name, thread
         try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from io import BufferedReader
 from multiprocessing.connection import Connection
@@ -20,12 +21,18 @@ from clesr.engines.common.errors import WHY, told_as
 from clesr.engines.common.folders import Folder
 from clesr.engines.common.numbers import shortened
 from clesr.engines.common.parent import start_child
+from clesr.engines.common.processor import seconds_used
 from clesr.pipeline.frame import Image, Outcome
 from clesr.pipeline.session.format import MANIFEST, Record, SessionError, SessionInfo
 from clesr.pipeline.session.reader import SessionReader, Which, read_session
 from clesr.pipeline.session.verify import Certificate, verify
 
 PROGRAM = "clesr.pipeline.session.reading"  # what decodes
+LOOK_S, IDLE = (
+    1.0,
+    60,
+)  # between two looks at what hangs, and how many of them find it idle before it is given up
+END_S = 5.0  # in which what was killed ends, but for a disk that does not answer
 MOST = 1000  # sessions that are listed, the latest
 TOLD = ("closed", "ended", "started", "source", "model", "scale", "fps", "raw_shape", "sr_shape", "totals")
 
@@ -141,17 +148,21 @@ class SessionListing:
 
     def certificate(self, name: str, advance: Callable[[int], None]) -> dict[str, Any]:
         """What ``clesr verify`` finds, as JSON; it takes as long as decoding every frame. ``advance`` is told how many
-        images were looked at; what it raises ends the work."""
-        with closing(_read_apart(self._read(name).folder, "certificate")) as told:
+        images were looked at, each second at least; what it raises ends the work."""
+        looked = 0
+        with closing(_read_apart(self._read(name).folder, "certificate", lambda: advance(looked))) as told:
             for found in told:
                 if isinstance(found, dict):
                     return found | {"session": name}
-                advance(found)
+                advance(looked := found)
         raise AssertionError
 
-    def images(self, name: str, which: Which) -> Generator[tuple[float, Image, dict[str, Any]], None, None]:
-        """Each image of a session: seconds since the first, (H, W) uint8, and what is known of it, as JSON."""
-        yield from _read_apart(self._read(name).folder, which)
+    def images(
+        self, name: str, which: Which, go_on: Callable[[], None] = lambda: None
+    ) -> Generator[tuple[float, Image, dict[str, Any]], None, None]:
+        """Each image of a session: seconds since the first, (H, W) uint8, and what is known of it, as JSON. ``go_on``
+        is called each second while none comes; what it raises ends the wait."""
+        yield from _read_apart(self._read(name).folder, which, go_on)
 
     def _describe(self, name: str) -> dict[str, Any]:
         try:
@@ -181,20 +192,36 @@ class SessionListing:
             return folder.folder(name)
 
 
-def _read_apart(folder: Path, what: str) -> Generator[Any, None, None]:
-    """What the program ``reading`` sends of a session, which ends with the iterator."""
+def _read_apart(folder: Path, what: str, go_on: Callable[[], None]) -> Generator[Any, None, None]:
+    """What the program ``reading`` sends of a session, which ends with the iterator; ``go_on`` as for ``images``."""
     ours, theirs = socket.socketpair()
     with ours, theirs, told_as(SessionError, f"no process can be started that reads {folder} ({WHY})"):
         process = start_child(PROGRAM, theirs.fileno(), folder, what, descriptors=[theirs.fileno()])
         connection: Connection[Any, Any] = Connection(ours.detach())
-    with process, connection, ExitStack() as ended:
-        ended.callback(process.kill)
-        while (told := _next(connection, folder)) is not None:
-            yield told
+    try:
+        with connection:
+            while (told := _next(connection, process.pid, folder, go_on)) is not None:
+                yield told
+    finally:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # the disk holds it
+            process.wait(END_S)
+        assert process.stdin is not None
+        process.stdin.close()
 
 
-def _next(connection: Connection[Any, Any], folder: Path) -> Any:
-    """What the process sends next. Raises SessionError where that is a fault, or it has died."""
+def _next(connection: Connection[Any, Any], pid: int, folder: Path, go_on: Callable[[], None]) -> Any:
+    """What the process sends next. Raises SessionError where that is a fault, or it has died or hangs."""
+    idle, used_s = 0, 0.0
+    while not connection.poll(LOOK_S):
+        go_on()
+        idle, before_s, used_s = idle + 1, used_s, seconds_used(pid)
+        if used_s > before_s:
+            idle = 0  # at work, however slowly
+        if idle >= IDLE:
+            raise SessionError(
+                f"{folder} could not be read for {IDLE * LOOK_S:.0f} s; see to its disk, and try again"
+            )
     words = f"the process that reads {folder} has died; try again"
     with told_as(SessionError, words, (EOFError, OSError)):
         told = connection.recv()

@@ -17,6 +17,7 @@ from support import ManualClock, until
 
 from clesr.engines.common.errors import ClesrError, UsageError
 from clesr.pipeline.controls import Action, Argument, Controls
+from clesr.pipeline.messages import naming, stream_name
 
 ARGUMENTS = (
     Argument("position", float, "where", 0.5, minimum=0, maximum=1),
@@ -65,6 +66,20 @@ def test_arguments_of_any_kind_are_of_their_kind_or_refused_in_a_line(arguments:
     assert told["mode"] in ("a", "b")
     assert isinstance(told["text"], str)
     json.dumps(told, allow_nan=False)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_an_action_says_is_of_its_own_stream(quick: bool) -> None:
+    """Pages and the control socket have one thread for all streams."""
+
+    def tell(_subject: object) -> Mapping[str, Any]:
+        return {"stream": stream_name.get()}
+
+    with naming("right"):
+        made = controls(Action("tell", "Say whose it is.", tell, key="s", quick=quick))
+    with naming("left"):
+        assert made.call("tell") == {"stream": "right"}
+        assert stream_name.get() == "left"
 
 
 @pytest.mark.parametrize("arguments", [[1], "x", 7, [["position", 1]]])

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from support import ManualClock
 
-from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times
+from clesr.engines.guidance import Guidance
+from clesr.engines.levels import Levels
+from clesr.pipeline.frame import Fidelity, Frame, Outcome, Result, Times, Told
 from clesr.pipeline.source import SourceInfo
 from clesr.pipeline.stats import Fidelities, Latency, Ledger, Rate, RateMonitor, RecentResults, RunStats
 
@@ -45,6 +48,23 @@ def test_recent_results_are_kept_for_a_second_and_in_so_many_bytes() -> None:
     alone.add(made[0])
     assert alone.find(0) is made[0]
     assert alone.find(1) is None
+
+
+def test_what_is_known_of_recent_results_counts_too() -> None:
+    """The image degraded, and the map of trust: as large as the captured image."""
+    image = np.zeros((2, 2), np.uint8)
+    levels = Levels(1, 1, 0, 0, 0)
+    more: list[dict[str, Any]] = [
+        {},
+        {"check": Fidelity(40.0, None, None, None, None, image)},
+        {"told": Told(Guidance(levels.as_input(), image), levels, 1.0)},
+    ]
+    for known, kept in zip(more, (4, 3, 3), strict=True):
+        recent = RecentResults(48)
+        for number in range(5):
+            made = result(number, 1, 1, 1)
+            recent.add(replace(made, frame=replace(made.frame, number=number), **known))
+        assert [number for number in range(5) if recent.find(number)] == list(range(5 - kept, 5))
 
 
 def test_latency_percentiles_by_stage() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clesr.engines.common.errors import first_line
 from clesr.engines.common.files import NEW, WriteRule, write_json
 from clesr.pipeline.live_engine import OpenEngine
 from clesr.pipeline.pipeline import Limits, Pipeline
@@ -84,9 +85,10 @@ def run_pipelines(
             each()
 
     def say_end(ended: Pipeline) -> None:
-        going = [label for label, (pipeline, _) in runs.items() if pipeline.busy]
+        going = {label: pipeline for label, (pipeline, _) in runs.items() if pipeline.busy}
         if going:
             label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
+            hand_on(label, ended, next(iter(going.values())))
             log.info(
                 f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
             )
@@ -98,6 +100,14 @@ def run_pipelines(
     ):
         run_together(pipelines, say_end)
     return signals
+
+
+def hand_on(label: str, ended: Pipeline, going: Pipeline) -> None:
+    """Have what nobody has acknowledged of the stream ``label``, whose view ends with it, seen in that of ``going``."""
+    for alarm in reversed(ended.alarms.waiting):
+        going.alarms.add(f"{label}: {alarm}")
+    if ended.error is not None:
+        going.alarms.add(f"{label}: STREAM ENDED: {first_line(ended.error)}")
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:

@@ -113,7 +113,7 @@ class Served(Loop, Protocol):
 def make_app(site: Served) -> ASGIApp:
     """The application that shows ``site``."""
     threads, page = Threads(), page_files()
-    stored = Stored(site.sessions, threads)
+    stored = Stored(site.sessions, Threads())  # of its own: a disk that hangs holds up no action
 
     async def file(request: Request) -> Response:
         name = request.path_params.get("file", "index.html")

@@ -33,7 +33,7 @@ class Sessions(Protocol):
     def certificate(self, name: str, advance: Callable[[int], None]) -> dict[str, Any]: ...
 
     def images(
-        self, name: str, which: Literal["raw", "sr"]
+        self, name: str, which: Literal["raw", "sr"], go_on: Callable[[], None]
     ) -> Iterator[tuple[float, Image, dict[str, Any]]]: ...
 
 
@@ -129,13 +129,17 @@ class Replay(Channel):
 
     def _play(self) -> None:
         start_ns: int | None = None
-        for seconds, image, known in self._sessions.images(self._name, self._which):
+        for seconds, image, known in self._sessions.images(self._name, self._which, self._go_on):
             start_ns = self._clock.now_ns() if start_ns is None else start_ns
             start_ns = self._wait_until(start_ns, seconds)
             if self._again or self._closed:
                 return
             facts = {**known, "seconds": seconds}
             self.feed.show(Drawing(lambda image=image: image, facts))  # type: ignore[misc]
+
+    def _go_on(self) -> None:
+        if self._again or self._closed:
+            raise ClesrError("it is not wanted any more")
 
     def _wait_until(self, start_ns: int, seconds: float) -> int:
         """Wait for the time of an image; when the replay began, less what it was paused."""

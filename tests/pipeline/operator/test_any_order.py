@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operated import PATIENCE_S, WAYS, on_stage
 from session_runs import frames, make_run
 from support import ListSink, Step
+from waits import joined
 
 from clesr.engines.common.errors import ClesrError
 from clesr.pipeline.operator.operator import Operator
 from clesr.pipeline.session.reader import read_session
 from clesr.pipeline.session.verify import verify
 from clesr.pipeline.settings import LiveSettings
+from clesr.pipeline.sinks.mosaic import MosaicFile
 
 NAMES = ("freeze", "wipe", "record", "save-last", "note", "still")
 ORDERS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 4)), max_size=12)
@@ -101,3 +107,57 @@ def test_all_at_once_leaves_valid_sessions(tmp_path: Path) -> None:
     ]
     play(tmp_path, [*order, *order, ("save-last", 1)], live=False, retro_s=0.3)
     assert len(list(tmp_path.glob("s*"))) >= 2
+
+
+TURNS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("freeze", {}),
+    ("save-last", {}),
+    ("record", {"to": "start"}),
+    ("scale", {"value": 4}),
+    ("wipe", {"position": 0.3}),
+    ("mosaic", {}),
+    ("still", {}),
+    ("note", {"text": "here"}),
+    ("save-map", {}),
+    ("scale", {"value": 2}),
+    ("record", {"to": "stop"}),
+)
+
+
+def test_all_ways_at_the_same_moment_leave_valid_sessions(tmp_path: Path) -> None:
+    """Window, page and control socket: what one of them begins another ends. What is refused is told in words."""
+    maps, together = MosaicFile(f"mosaic:{tmp_path}/map.ome.tif", share=1), threading.Barrier(len(WAYS))
+    broken: list[BaseException] = []
+
+    def act(way: str, first: int) -> None:
+        others = [turn for turn in (*TURNS[first:], *TURNS[:first]) if turn[0] != "record"]
+        try:
+            for name, arguments in (*TURNS, *others, *TURNS):
+                together.wait(PATIENCE_S)
+                with suppress(ClesrError):
+                    told = stage.call(way, name, arguments)
+                    assert told.get("said") or told["error"]
+                if name == "record":
+                    stage.more_frames()  # a recording without any is an alarm
+        except BaseException as error:
+            broken.append(error)
+            together.abort()
+            raise
+
+    with on_stage(tmp_path, retro_s=0.3, maps=maps) as stage:
+        threads = [threading.Thread(target=act, args=(way, 3 * at)) for at, way in enumerate(WAYS)]
+        for thread in threads:
+            thread.start()
+        joined(*threads, seconds=5 * PATIENCE_S)
+        assert not broken
+        if stage.operator.recordings.going:
+            stage.call("registry", "record", {"to": "stop"})
+        run = stage.operator.pipeline
+    summary = run.summary()
+    assert summary.captured == sum(summary.outcomes.values())
+    sessions = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert len(sessions) >= 2
+    for certificate in map(verify, sessions):
+        assert certificate.problems == ()
+        assert certificate.info.closed
+    assert not run.alarms.waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from session_runs import frames, noise, record
 
 from clesr.engines.common.errors import ClesrError
 from clesr.engines.common.processor import NICE
+from clesr.pipeline.session import sessions
 from clesr.pipeline.session.format import SessionError
 from clesr.pipeline.session.sessions import SessionListing
 from clesr.pipeline.session.verify import verify
@@ -30,17 +32,17 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, recorded: Path) -> Path:
     """A folder with two sessions, beside what is none, below one with a secret."""
-    sessions = tmp_path / "sessions"
+    folder = tmp_path / "sessions"
     for number, name in enumerate(("old", "ünïcode & new")):
-        shutil.copytree(recorded, sessions / name)
-        os.utime(sessions / name, (number, number))
-    (sessions / "empty").mkdir()
-    (sessions / "file").write_text("none")
+        shutil.copytree(recorded, folder / name)
+        os.utime(folder / name, (number, number))
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("none")
     shutil.copytree(recorded, tmp_path / "secret")
-    (sessions / "link").symlink_to(tmp_path / "secret")
-    shutil.copytree(recorded, sessions / ".hidden")
-    shutil.copytree(recorded, os.fsdecode(os.fsencode(sessions) + b"/bytes\xff"))
-    return sessions
+    (folder / "link").symlink_to(tmp_path / "secret")
+    shutil.copytree(recorded, folder / ".hidden")
+    shutil.copytree(recorded, os.fsdecode(os.fsencode(folder) + b"/bytes\xff"))
+    return folder
 
 
 def test_sessions_are_listed_the_latest_first(folder: Path) -> None:
@@ -119,11 +121,11 @@ def test_what_its_listener_raises_ends_a_certificate(folder: Path) -> None:
         SessionListing(folder).certificate("old", stop)
 
 
-def _readers() -> list[int]:
+def _readers(program: str = "session.reading") -> list[int]:
     """The processes that decode a session for this one."""
     threads = Path("/proc/self/task").iterdir()
     children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
-    return [int(pid) for pid in children if b"session.reading" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if program in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def test_sessions_are_decoded_by_a_process_that_lets_others_go_first(folder: Path) -> None:
@@ -149,10 +151,59 @@ def test_a_certificate_that_is_given_up_leaves_no_process(folder: Path) -> None:
     assert not _readers()
 
 
-def test_a_reader_that_dies_is_a_line(folder: Path) -> None:
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program that reads sessions: it says nothing, and does nothing."""
+    program = tmp_path / "hanging.py"
+    program.write_text("import signal\nsignal.pause()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sessions, "PROGRAM", program.stem)
+    monkeypatch.setattr(sessions, "LOOK_S", 0.01)
+    return program
+
+
+@pytest.mark.usefixtures("hanging")
+def test_whoever_waits_for_a_reader_that_hangs_may_go(folder: Path) -> None:
+    asked = 0
+
+    def go_on(*_images: int) -> None:
+        nonlocal asked
+        asked += 1
+        if asked % 3 == 0:
+            raise ClesrError("nobody waits")
+
+    listing = SessionListing(folder)
+    with pytest.raises(ClesrError, match="nobody waits"):
+        listing.certificate("old", go_on)
+    with pytest.raises(ClesrError, match="nobody waits"):
+        next(listing.images("old", "raw", go_on))
+    assert asked == 6
+    assert not _readers("hanging")
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_reader_that_hangs_is_given_up(folder: Path) -> None:
+    with pytest.raises(SessionError, match="could not be read for 1 s; see to its disk"):
+        SessionListing(folder).certificate("old", lambda _images: None)
+    assert not _readers("hanging")
+
+
+def test_a_reader_that_is_slow_is_not_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = itertools.count()
+    monkeypatch.setattr(sessions, "LOOK_S", 0.001)
+    monkeypatch.setattr(sessions, "IDLE", 2)
+    monkeypatch.setattr(sessions, "seconds_used", lambda _pid: next(used))
+    assert SessionListing(folder).certificate("old", lambda _images: None)["complete"]
+    assert next(used) > 2, "it was silent for longer"
+
+
+def test_a_reader_that_dies_is_a_line(folder: Path, hanging: Path) -> None:
+    imports = "import sys\nfrom multiprocessing.connection import Connection\n"
+    sends = imports + "connection = Connection(int(sys.argv[1]))\nconnection.send(1)\n"
+    hanging.write_text(sends + hanging.read_text())
     with closing(SessionListing(folder).images("old", "raw")) as images:
         next(images)
-        for reader in _readers():
+        for reader in _readers("hanging"):
             os.kill(reader, signal.SIGKILL)
         with pytest.raises(SessionError, match="has died; try again"):
             list(images)

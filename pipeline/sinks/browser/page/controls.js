@@ -244,7 +244,8 @@ export function showHelp(root, actions) {
   const pointer = element("section", {}, element("h3", { textContent: "Pointer" }), element("p", {
     textContent:
       "Drag the edge of a wipe. Wheel or two fingers zoom, drag pans, double click shows all. " +
-      "Shift and drag marks a region, Shift and a click takes it away.",
+      "Shift and drag marks a region, Shift and a click takes it away; " +
+      "on a touch screen a finger that rests first stands for Shift.",
   }));
   root.replaceChildren(...groups, pointer);
 }

@@ -3,6 +3,8 @@
 
 const EDGE_PX = 24; // around the edge of a wipe, where it can be taken
 const SMALLEST_PX = 5; // of a drag that marks a region
+const HELD_MS = 500; // that a finger rests, after which a drag of it marks a region
+const RESTING_PX = 10; // within which it does
 const MOST_ZOOM = 16;
 const SR = "SR";
 const NAMES = {
@@ -228,12 +230,32 @@ export class Stage {
     this.pointers.set(event.pointerId, event);
     this.canvas.setPointerCapture(event.pointerId);
     const [x, y] = this.share(event);
+    this.down = event;
+    this.rest();
     const near = this.drawn.mode === "wipe" && Math.abs(x - this.drawn.wipe) * this.place().w < EDGE_PX;
-    if (this.pointers.size === 2) this.drag = { kind: "pinch", apart: this.apart(), zoom: this.view.zoom };
-    else if (event.button === 2 || event.shiftKey) this.drag = { kind: "region", x, y, from: event };
+    if (this.pointers.size === 2) {
+      const { apart, middle } = this.fingers();
+      this.drag = { kind: "pinch", apart, at: this.share(middle), zoom: this.view.zoom, centre: this.middle() };
+    }
+    if (this.pointers.size > 1) return;
+    const region = { kind: "region", x, y, from: event };
+    if (event.button === 2 || event.shiftKey) this.drag = region;
     else if (near) this.drag = { kind: "wipe" };
     else if (this.view.zoom > 1) this.drag = { kind: "pan", from: event, centre: this.middle() };
     else this.drag = null;
+    if (event.pointerType === "touch" && !near) this.held = setTimeout(() => this.hold(region), HELD_MS);
+  }
+
+  /** A finger has rested: it marks a region. */
+  hold(region) {
+    this.drag = region;
+    this.canvas.classList.add("marking");
+  }
+
+  /** No finger does. */
+  rest() {
+    clearTimeout(this.held);
+    this.canvas.classList.remove("marking");
   }
 
   /** The centre that is really shown: at a border the view's own may lie beyond. */
@@ -243,12 +265,14 @@ export class Stage {
   }
 
   pointermove(event) {
-    if (!this.pointers.has(event.pointerId) || !this.drag) return;
+    if (!this.pointers.has(event.pointerId)) return;
     this.pointers.set(event.pointerId, event);
+    if (distance(event, this.down) > RESTING_PX) clearTimeout(this.held);
+    if (!this.drag) return;
     const [x, y] = this.share(event);
     const { kind } = this.drag;
     if (kind === "wipe") this.act("wipe", clamp(x));
-    if (kind === "pinch") this.zoomTo((this.drag.zoom * this.apart()) / this.drag.apart);
+    if (kind === "pinch") this.zoomTo((this.drag.zoom * this.fingers().apart) / this.drag.apart, this.drag.at, this.drag);
     if (kind === "pan") {
       const at = this.place();
       const [cx, cy] = this.drag.centre;
@@ -266,11 +290,11 @@ export class Stage {
   pointerup(event) {
     if (this.drag?.region) this.act("region", ...this.drag.region);
     else if (this.drag?.kind === "region" && this.view?.region) this.act("region", 0, 0, 0, 0); // a click takes it away
-    this.pointers.delete(event.pointerId);
-    this.drag = null;
+    this.pointercancel(event);
   }
 
   pointercancel(event) {
+    this.rest();
     this.pointers.delete(event.pointerId);
     this.drag = null;
   }
@@ -278,21 +302,18 @@ export class Stage {
   wheel(event) {
     if (!this.bitmap || !this.view) return;
     event.preventDefault();
-    this.zoomTo(this.view.zoom * Math.exp(-event.deltaY / 400), this.share(event));
+    const from = { zoom: this.view.zoom, centre: this.middle() };
+    this.zoomTo(from.zoom * Math.exp(-event.deltaY / 400), this.share(event), from);
   }
 
   dblclick() {
     this.act("zoom", 1);
   }
 
-  /** Zoom so that the place `at` stays where it is. */
-  zoomTo(zoom, at) {
-    const next = Math.min(MOST_ZOOM, Math.max(1, zoom));
-    if (at) {
-      const [cx, cy] = this.middle();
-      const kept = this.view.zoom / next;
-      this.act("centre", clamp(at[0] + (cx - at[0]) * kept), clamp(at[1] + (cy - at[1]) * kept));
-    }
+  /** Zoom so that the place `at` stays where it was, at the `zoom` and `centre` of then. */
+  zoomTo(wanted, at, { zoom, centre }) {
+    const next = Math.min(MOST_ZOOM, Math.max(1, wanted));
+    this.act("centre", ...at.map((share, axis) => clamp(share + ((centre[axis] - share) * zoom) / next)));
     this.act("zoom", next);
   }
 
@@ -304,11 +325,15 @@ export class Stage {
     return [left, top, Math.max(1, right - left), Math.max(1, bottom - top)];
   }
 
-  apart() {
+  /** How far two fingers are apart, and their middle. */
+  fingers() {
     const [a, b] = [...this.pointers.values()];
-    return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY) || 1;
+    const middle = { clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 };
+    return { apart: distance(a, b) || 1, middle };
   }
 }
+
+const distance = (a, b) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
 
 /** The longest of 1, 2 or 5 times a power of ten that is at most `most`. */
 function roundLength(most) {

@@ -175,18 +175,28 @@ export class Tile {
     this.page.ticked(this);
   }
 
+  /** Those that wait, the one that is shown first. Of a stream that has ended another one has taken them over. */
+  get alarms() {
+    const { alarm, alarms = [] } = this.status ?? {};
+    const waiting = alarms.length ? alarms : [alarm].filter(Boolean);
+    if (!this.ended) return waiting;
+    const taken = this.page.others(this).flatMap(({ status }) => [...(status?.alarms ?? []), ...(status?.acknowledged ?? [])]);
+    return waiting.filter((each) => !taken.some((words) => words.endsWith(`: ${each}`)));
+  }
+
   showAlarm(state) {
     const before = this.alarm ?? "";
-    this.alarm = this.status?.alarm ?? "";
+    const { alarms } = this;
+    this.alarm = alarms[0] ?? "";
     const newest = this.alarm && this.alarm !== before;
     if (newest || (state.kind === "dead" && this.root.dataset.state !== "dead")) this.page.alarmed();
     const banner = this.part("alarm");
-    const more = (this.status?.alarms?.length ?? 0) - 1;
+    const more = alarms.length - 1;
     const words = more > 0 ? `${this.alarm} (and ${more} more)` : this.alarm;
     if (banner.firstElementChild.textContent !== words) banner.firstElementChild.textContent = words;
     if (newest) banner.scrollTop = 0;
     banner.hidden = !this.alarm;
-    banner.querySelector("button").hidden = !this.actions.some((each) => each.name === "acknowledge");
+    banner.querySelector("button").hidden = this.ended || !this.actions.some((each) => each.name === "acknowledge");
   }
 
   showState(state) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -463,3 +464,32 @@ def test_axe_finds_no_serious_violation(page: Page, running: Running, tmp_path: 
         "axe.run().then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html)]))"
     )
     assert [each for each in found if each[0] in ("serious", "critical")] == []
+
+
+def test_an_alarm_of_a_stream_that_has_ended_is_shown_by_the_one_that_took_it_over(
+    tab: Callable[[], Page],
+) -> None:
+    """Whoever acknowledged it there has seen it; where none took it over it stays, and nobody is told to press."""
+    alarm = "RECORDING ENDED: the disk is full"
+    with showing(streams=2) as shown:
+        page = tab()
+        page.size(1280, 800)
+        page.open(shown.url)
+        channel = shown.sink.site.channel(1)
+        assert channel is not None
+
+        alarms = (
+            "[...document.querySelectorAll('.stage')].map((s) => s.querySelector('.alarm'))"
+            ".map((a) => a.hidden ? '' : a.innerText.trim()).join('|')"
+        )
+        page.wait("document.querySelectorAll('.stage').length === 2")
+        told = msgspec.to_builtins(status(alarm=alarm, alarms=(alarm,)))
+        channel.post("status", told | {"outages": ""})
+        page.wait(f"{alarms}.includes('Acknowledge')")
+        channel.end()
+        page.wait(f"{alarms} === {json.dumps(f'|{alarm}')}")
+        shown.sink.refresh(status(alarm=f"right: {alarm}", alarms=(f"right: {alarm}",)))
+        page.wait(f"{alarms}.startsWith({json.dumps(f'right: {alarm}')}) && {alarms}.endsWith('|')")
+        shown.sink.refresh(status(acknowledged=(f"right: {alarm}",)))
+        page.wait(f"{alarms} === '|'")
+        page.open("about:blank")

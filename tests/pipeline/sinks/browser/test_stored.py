@@ -8,6 +8,7 @@ import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from waits import joined
 from websockets.exceptions import InvalidStatus
 
 from clesr.pipeline.session.sessions import SessionListing
-from clesr.pipeline.sinks.browser import app
+from clesr.pipeline.sinks.browser import app, threads
 
 NAME = "ünïcode & new"
 
@@ -115,7 +116,9 @@ def test_a_replay_waits_where_it_is_paused() -> None:
         def names(self) -> list[str]:
             return ["endless"]
 
-        def images(self, _name: str, _which: str) -> Iterator[tuple[float, Any, dict[str, Any]]]:
+        def images(
+            self, _name: str, _which: str, _go_on: object
+        ) -> Iterator[tuple[float, Any, dict[str, Any]]]:
             self.begun += 1
             for number in range(10**6):
                 yield number / 1000, noise(number % 7), {"number": number}
@@ -286,6 +289,53 @@ def test_a_certificate_that_nobody_waits_for_is_given_up() -> None:
         assert begun.wait(60)
     assert ended.wait(60)
     joined(asking)
+
+
+def test_a_replay_that_hangs_ends_with_its_page_or_begins_anew() -> None:
+    begun, ended = threading.Event(), list[str]()
+
+    class Hanging:
+        def names(self) -> list[str]:
+            return ["a"]
+
+        def images(self, _name: str, which: str, go_on: Callable[[], None]) -> Iterator[Any]:
+            begun.set()
+            try:
+                while which == "sr":
+                    go_on()
+                yield 0.0, noise(1), {"number": 1}
+            finally:
+                ended.append(which)
+
+    sessions: Any = Hanging()
+    with showing(sessions=sessions) as shown:
+        with looking(shown.url, "/sessions/a/replay") as looker:
+            assert begun.wait(60)
+            looker.send(call="images", arguments={"which": "raw"}, id=1)
+            assert looker.picture().header["number"] == 1
+            looker.send(call="images", arguments={"which": "sr"}, id=1)
+            until(lambda: ended == ["sr", "raw"])
+        until(lambda: ended == ["sr", "raw", "sr"])
+
+
+def test_sessions_that_cannot_be_read_hold_up_no_action() -> None:
+    """Their disk is another one, and does not answer."""
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    class Hanging:
+        def describe(self) -> list[dict[str, Any]]:
+            begun.release()
+            assert go_on.wait(60)
+            return []
+
+    sessions: Any = Hanging()
+    with showing(sessions=sessions) as shown, ExitStack() as asking:
+        for _ in range(threads.MOST):
+            asking.enter_context(_request(shown.url, "/sessions"))
+            assert begun.acquire(timeout=60)
+        with looking(shown.url) as looker:
+            assert looker.call("still")["said"] == "still done"
+        go_on.set()
 
 
 def _ask(url: str) -> None:
