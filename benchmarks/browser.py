@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import ROOT, environment, percentiles
+from common import ROOT, environment, frames_for, percentiles
 from display import Watch
 from websockets.exceptions import ConnectionClosed
 
@@ -44,7 +44,7 @@ from chromium import Page, chromium
 from pages import READ
 
 SIZE, SCALE = 256, 4
-COST_FRAMES, REPEATS = 200, 15
+REPEATS = 15
 LATE = 0.5  # of a run: the second half is compared with the first, for growth
 WATCH = f"""(() => {{
   window.drawn = []; let last = -1;
@@ -136,13 +136,11 @@ def a_page(url: str, quality: int) -> Iterator[list[int]]:
     thread.join()
 
 
-def paces(engine: Engine, images: Sequence[Image], sinks: list[Sink]) -> tuple[float, float]:
-    """Frames a second, and seconds of processor time for one."""
+def paces(engine: Engine, images: Sequence[Image], frames: int, sinks: list[Sink]) -> tuple[float, float]:
+    """Frames a second of ``frames``, and seconds of processor time for one."""
     watch, used = Watch(), time.process_time()
-    Pipeline(
-        MemorySource(list(images), COST_FRAMES), lambda _shape: engine, [watch, *sinks], scale=SCALE
-    ).run()
-    return watch.fps, (time.process_time() - used) / COST_FRAMES
+    Pipeline(MemorySource(list(images), frames), lambda _shape: engine, [watch, *sinks], scale=SCALE).run()
+    return watch.fps, (time.process_time() - used) / frames
 
 
 def cost(engine: Engine, quality: int) -> dict[str, object]:
@@ -150,19 +148,20 @@ def cost(engine: Engine, quality: int) -> dict[str, object]:
     demo = DemoSource(f"demo:?size={SIZE}&pace=max")
     images = [frame.image for frame in (demo.read(1.0) for _ in range(8)) if isinstance(frame, Frame)]
     demo.close()
+    frames = frames_for(paces(engine, images, 64, [])[0])
     without, seen, pictures = [], [], []
     for _ in range(REPEATS):
-        without.append(paces(engine, images, []))
+        without.append(paces(engine, images, frames, []))
         sink = BrowserSink(options=SinkOptions(site=Site(Door(listen="127.0.0.1:0"))))
         with a_page(sink.site.url.rstrip("/"), quality) as taken:
-            seen.append(paces(engine, images, [sink]))
+            seen.append(paces(engine, images, frames, [sink]))
         pictures.append(taken[0])
     fps = [statistics.median(found[0] for found in side) for side in (without, seen)]
     ratio = statistics.median(w[0] / n[0] for w, n in zip(seen, without, strict=True))
     processor = [statistics.median(found[1] for found in side) for side in (without, seen)]
     return {
         "quality": quality,
-        "frames": COST_FRAMES,
+        "frames": frames,
         "repeats": REPEATS,
         "pictures": statistics.median(pictures),
         "fps_without": round(fps[0], 2),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-from common import environment
+from common import environment, frames_for
 
 from clesr.engines.common.clock import SYSTEM
 from clesr.engines.common.files import OWN, write_json
@@ -83,7 +83,6 @@ def ratio_of(rates: Mapping[str, Sequence[float]]) -> dict[str, float]:
 @click.option("--model", default="fast", show_default=True)
 @click.option("--scale", default=4, show_default=True)
 @click.option("--size", default=256, show_default=True)
-@click.option("--frames", default=200, show_default=True)
 @click.option("--repeats", default=21, show_default=True)
 @click.option("--seconds", default=12.0, show_default=True, help="Of a live source, each time.")
 @click.option("--live-repeats", default=7, show_default=True)
@@ -92,7 +91,6 @@ def main(
     model: str,
     scale: int,
     size: int,
-    frames: int,
     repeats: int,
     seconds: float,
     live_repeats: int,
@@ -103,7 +101,7 @@ def main(
     demo.close()
     engine = open_engine("auto", find_model(model, scale), scale, (size, size))
     close = keep_open(engine)
-    run(engine, images, 8, "null")
+    frames = frames_for(run(engine, images, 64, "null")[0])
     rates: dict[str, list[float]] = {"null": [], "window": []}
     live: dict[str, list[float]] = {"null": [], "window": []}
     pictures, said = [], ""
