@@ -7,7 +7,7 @@ import asyncio
 import io
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -198,13 +198,13 @@ class HttpRequests(Target):
         if not shown.exists():
             shutil.copytree(CORPUS / "session", shown / "session")
             (self.folder / "secret").write_bytes(SECRET)
-        sessions._read_apart = _read_here  # type: ignore[assignment]
+        sessions._read_apart = _read_here
         site, subject = Site(door, SessionListing(shown)), Subject()
         site.join("a", Channel(site, subject.controls.call))
         return site
 
 
-def _read_here(folder: Path, what: str) -> Iterator[Any]:
+def _read_here(folder: Path, what: str, go_on: Callable[[], None]) -> Generator[Any, None, None]:
     """What the process sends that decodes sessions. It takes what others leave of the cores: that may be nothing."""
     told: list[Any] = []
     to: Any = SimpleNamespace(send=told.append)
