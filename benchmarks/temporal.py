@@ -163,7 +163,7 @@ def follows(frames: Iterator[tuple[Quad, Mask]], scale: int) -> dict[str, Any]:
         at = np.dstack([x, y]) + field
 
         def carried(image: Floats | Pixels, at: Floats = at) -> Floats:
-            return np.asarray(cv2.remap(image.astype(np.float32), at, None, cv2.INTER_CUBIC), np.float32)  # type: ignore[call-overload]
+            return np.asarray(cv2.remap(image.astype(np.float32), at, None, cv2.INTER_CUBIC), np.float32)
 
         apart = cv2.blur(np.abs(carried(before[0]) - now[0]), (9, 9))
         where = mask & (carried(mask.astype(np.float32)) > 0.99) & (apart < REGISTERED)

@@ -119,10 +119,12 @@ class Degrader:
         self._part = np.zeros(((self._take * rows + 4 * scale), self._columns.length), np.float32)
         self._half = np.zeros((self._rows.size, self._columns.length), np.float32)
         self._lr = np.zeros((self._rows.size, self._columns.size), np.float32)
+        # Where an image has one pixel, OpenCV 5.1 takes a plain 0.0 for an image of four.
+        self._zeros = np.zeros(shape, np.float32)
 
     def __call__(self, sr: Image) -> Image:
         """The LR image (H, W) of ``sr`` (scale * H, scale * W) uint8 or uint16, in its dtype, rounded."""
-        return _levels(self._reduced(sr), 0.0, sr)
+        return _levels(self._reduced(sr), self._zeros, sr)
 
     def reduce(self, sr: Weights) -> Weights:
         """The same of and in float32."""
@@ -166,8 +168,8 @@ class Corrector:
         return self._change[: height * self.scale, : width * self.scale]
 
 
-def _levels(one: Image | Weights, other: Weights | float, like: Image) -> Image:
+def _levels(one: Image | Weights, other: Weights, like: Image) -> Image:
     """The sum of ``one`` and ``other``, rounded and clipped to the dtype of ``like``."""
     depth = cv2.CV_8U if like.dtype == np.uint8 else cv2.CV_16U
-    levels: Image = cv2.add(one, other, dtype=depth)  # type: ignore[assignment, arg-type]
+    levels: Image = cv2.add(one, other, dtype=depth)  # type: ignore[assignment]
     return levels

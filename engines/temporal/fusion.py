@@ -80,12 +80,12 @@ class TemporalFusion:
         cv2.subtract(prediction, sr, dst=prediction, dtype=cv2.CV_32F)
         cv2.resize(share, prediction.shape[::-1], dst=self._share, interpolation=cv2.INTER_LINEAR)
         cv2.multiply(prediction, self._share, dst=prediction)
+        depth = cv2.CV_8U if sr.dtype == np.uint8 else cv2.CV_16U
+        fused: Image = cv2.add(prediction, sr, dtype=depth)  # type: ignore[assignment]
         cv2.add(prediction, sr, dst=prediction, dtype=cv2.CV_32F)
         self._spare, self._kept = kept, prediction
         self._reference = present - share * (1 - gain) * difference
         self._count = before + 1
-        depth = cv2.CV_8U if sr.dtype == np.uint8 else cv2.CV_16U
-        fused: Image = cv2.add(prediction, 0.0, dtype=depth)  # type: ignore[call-overload]
         return fused, float(self._count[view].mean()) if view.any() else 1.0
 
     def _carry(

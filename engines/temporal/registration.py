@@ -163,7 +163,7 @@ def remapped(image: Floats, at: Floats, *, outside: float | None = None, out: Fl
         cv2.INTER_LINEAR,
         dst=out,
         borderMode=border,
-        borderValue=outside or 0.0,  # type: ignore[call-overload]
+        borderValue=outside or 0.0,
     )
     return np.asarray(found, np.float32)
 

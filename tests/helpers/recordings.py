@@ -52,7 +52,7 @@ def drifting(count: int, shape: tuple[int, int] = (96, 128), seed: int = 0) -> l
     """A smooth scene that moves by a pixel a frame: what video codecs are made for."""
     rng = np.random.default_rng(seed)
     scene = cv2.GaussianBlur(rng.random((shape[0] + count, shape[1] + count)), (0, 0), 2)
-    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)  # type: ignore[call-overload]
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     return [np.ascontiguousarray(scene[i : i + shape[0], i : i + shape[1]]) for i in range(count)]
 
 

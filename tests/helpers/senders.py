@@ -33,7 +33,7 @@ def scenes(count: int = 48) -> list[Image]:
     """What the frames show besides their stamps: tissue that drifts, enough of it for several packets a frame."""
     rng = np.random.default_rng(1)
     wide = cv2.GaussianBlur(rng.random((HEIGHT, WIDTH + count)), (0, 0), 1.2)
-    tissue = cv2.normalize(wide, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)  # type: ignore[call-overload]
+    tissue = cv2.normalize(wide, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     return [np.ascontiguousarray(tissue[:, index : index + WIDTH]) for index in range(count)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,9 +68,15 @@ class Missing(Recorder):
     raw = sr = -1
 
     def capture(self, frame: Frame, remark: str = "") -> None:
-        put = self._queue.put
+        put, capturing = self._queue.put, threading.get_ident()
+
+        def has_no_room(
+            message: Any, image: int = 0, **options: Any
+        ) -> bool:  # results come on another thread
+            return not (image and threading.get_ident() == capturing) and put(message, image, **options)
+
         if frame.number == self.raw:
-            self._queue.put = lambda message, image=0, **options: not image and put(message, image, **options)  # type: ignore[method-assign]
+            self._queue.put = has_no_room  # type: ignore[method-assign]
         super().capture(frame, remark)
         self._queue.put = put  # type: ignore[method-assign]
 

@@ -42,7 +42,7 @@ def picture(number: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     """Tissue of a kind, another one in each frame."""
     noise = np.random.default_rng(number).random(SHAPE)
     smooth = cv2.GaussianBlur(noise, (0, 0), 2)
-    scaled = cv2.normalize(smooth, None, 20, 230, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    scaled = cv2.normalize(smooth, None, 20, 230, cv2.NORM_MINMAX)
     return np.asarray(scaled, np.uint8)
 
 

@@ -292,14 +292,14 @@ def test_a_certificate_that_nobody_waits_for_is_given_up() -> None:
 
 
 def test_a_replay_that_hangs_ends_with_its_page_or_begins_anew() -> None:
-    begun, ended = threading.Event(), list[str]()
+    begun, ended = list[str](), list[str]()
 
     class Hanging:
         def names(self) -> list[str]:
             return ["a"]
 
         def images(self, _name: str, which: str, go_on: Callable[[], None]) -> Iterator[Any]:
-            begun.set()
+            begun.append(which)
             try:
                 while which == "sr":
                     go_on()
@@ -310,11 +310,11 @@ def test_a_replay_that_hangs_ends_with_its_page_or_begins_anew() -> None:
     sessions: Any = Hanging()
     with showing(sessions=sessions) as shown:
         with looking(shown.url, "/sessions/a/replay") as looker:
-            assert begun.wait(60)
+            until(lambda: begun == ["sr"])
             looker.send(call="images", arguments={"which": "raw"}, id=1)
             assert looker.picture().header["number"] == 1
             looker.send(call="images", arguments={"which": "sr"}, id=1)
-            until(lambda: ended == ["sr", "raw"])
+            until(lambda: begun == ["sr", "raw", "sr"])
         until(lambda: ended == ["sr", "raw", "sr"])
 
 
