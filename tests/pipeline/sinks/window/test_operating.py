@@ -196,7 +196,8 @@ def test_the_mouse_moves_the_edge_zooms_and_shows_all_again(tmp_path: Path) -> N
 def test_a_recording_has_nothing_of_the_view_and_quitting_asks(tmp_path: Path) -> None:
     """Colours, zoom, wipe and a frozen image are on the screen alone; a still is written by a key, too."""
     keys = {action.name: action.key for action in all_actions()}
-    with running(tmp_path, "--record", "session", "--stills", str(tmp_path)) as window:
+    options = "--record", "session", "--stills", str(tmp_path)
+    with running(tmp_path, *options, source=("--source", "demo:?size=96&fps=25")) as window:
         for name in ("lookup-table", "wipe", "zoom", "contrast", "fidelity", "freeze"):
             window.press(keys[name])
         window.sees(lambda: is_framed(window.look(), facts.BLUE))
