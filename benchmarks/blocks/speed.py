@@ -167,7 +167,16 @@ def isolation() -> str:
 
 def views() -> str:
     """What a window and a page cost the live path."""
-    window, page = load("display"), load("browser")
+    return _views("")
+
+
+def views_avx2() -> str:
+    """The same on a processor without 16-bit arithmetic."""
+    return _views("-avx2")
+
+
+def _views(machine: str) -> str:
+    window, page = load(f"display{machine}"), load(f"browser{machine}")
     rows = [
         [
             f"window, {shown['source']} frames",
