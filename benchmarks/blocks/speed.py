@@ -71,6 +71,11 @@ def pipeline_avx2() -> str:
     return _whole_path("pipeline-avx2")
 
 
+def pipeline_amx() -> str:
+    """The same on a processor with matrix units."""
+    return _whole_path("pipeline-amx")
+
+
 def _whole_path(name: str) -> str:
     data = load(name)
     rows = []
