@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import tempfile
+import threading
 from collections.abc import Iterator
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -34,6 +35,7 @@ from clesr.tools.data.images import frames_of
 
 PACKAGES = ("torch", "openvino", "numpy", "av", "opencv-python", "pyzmq", "linuxpy", "tifffile")
 EXAMPLE = (128, 128)
+SCREEN_S = 5.0  # that the X server may take to answer
 TRIED = (288, 384)  # video that is tried in hardware: cards refuse very small pictures
 
 
@@ -101,11 +103,19 @@ def _cameras() -> Iterator[str]:
 
 
 def _display() -> str:
-    try:
-        screen_size()
-    except SinkError as error:
-        return f"--  {error}"
-    return "ok  display"
+    found = [f"--  the display {os.environ.get('DISPLAY', '')} does not answer within {SCREEN_S:.0f} s"]
+
+    def ask() -> None:
+        try:
+            screen_size()
+            found.append("ok  display")
+        except SinkError as error:
+            found.append(f"--  {error}")
+
+    asking = threading.Thread(target=ask, daemon=True)  # an X server may take a connection and say nothing
+    asking.start()
+    asking.join(SCREEN_S)
+    return found[-1]
 
 
 def _codecs() -> Iterator[str]:

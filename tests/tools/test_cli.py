@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import threading
 from pathlib import Path
 
 import av
@@ -396,6 +397,14 @@ def test_doctor_says_what_ran_on_an_nvidia_card_and_which_memory_it_uses(
     lines = list(itertools.islice(doctor_report.report(), 7))
     start = lines.index("the engines") + 1
     assert lines[start : start + 2] == said
+
+
+def test_doctor_goes_on_where_the_screen_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_report, "SCREEN_S", 0.2)
+    answering = threading.Event()
+    monkeypatch.setattr(doctor_report, "screen_size", lambda: answering.wait(60))
+    assert doctor_report._display().endswith("does not answer within 0 s")
+    answering.set()
 
 
 def test_doctor_names_the_engine_that_would_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from clesr.pipeline.settings import RunSettings
 from clesr.pipeline.sharing import run_together
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.source import Source, SourceInfo
-from clesr.pipeline.status import State, Summary
+from clesr.pipeline.status import SinkState, State, Summary
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
@@ -88,7 +88,7 @@ def run_pipelines(
         going = {label: pipeline for label, (pipeline, _) in runs.items() if pipeline.busy}
         if going:
             label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
-            hand_on(label, ended, next(iter(going.values())))
+            hand_on(label, ended, max(going.values(), key=is_seen))
             log.info(
                 f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
             )
@@ -102,12 +102,20 @@ def run_pipelines(
     return signals
 
 
+def is_seen(pipeline: Pipeline) -> bool:
+    """Whether a window or page shows this stream, and is to stay."""
+    sinks = pipeline.status().sinks
+    views = [sinks[name] for name in ("window", "browser") if name in sinks]
+    return not pipeline.ending and any(view.state is not SinkState.BROKEN for view in views)
+
+
 def hand_on(label: str, ended: Pipeline, going: Pipeline) -> None:
     """Have what nobody has acknowledged of the stream ``label``, whose view ends with it, seen in that of ``going``."""
     for alarm in reversed(ended.alarms.waiting):
         going.alarms.add(f"{label}: {alarm}")
-    if ended.error is not None:
-        going.alarms.add(f"{label}: STREAM ENDED: {first_line(ended.error)}")
+    reason = "" if ended.error is None else first_line(ended.error)
+    if reason and not any(reason in alarm for alarm in (*ended.alarms.waiting, *ended.alarms.acknowledged)):
+        going.alarms.add(f"{label}: STREAM ENDED: {reason}")
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:

@@ -281,7 +281,8 @@ export class Stage {
     }
     if (kind === "region") {
       const { clientX, clientY } = this.drag.from;
-      const far = Math.max(Math.abs(event.clientX - clientX), Math.abs(event.clientY - clientY)) >= SMALLEST_PX;
+      const least = event.pointerType === "touch" ? RESTING_PX : SMALLEST_PX; // a finger that rests trembles
+      const far = Math.max(Math.abs(event.clientX - clientX), Math.abs(event.clientY - clientY)) >= least;
       this.drag.region = far ? this.regionTo(x, y) : undefined;
       this.markRegion(this.place());
     }
