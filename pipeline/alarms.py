@@ -15,6 +15,7 @@ log = SafeLogger(logging.getLogger(__name__))
 ALARMS = 20  # that wait to be acknowledged by their words, and that are remembered when they were
 LONGEST = 1000  # characters of one
 EARLIER = 1000  # that are counted
+HANDED = 3  # that another stream takes over by their words: its own are to stay in sight
 AGAIN_NS = 5_000_000_000  # after which it is told again that frames are missing
 
 
@@ -23,23 +24,45 @@ class Alarms:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._open: dict[str, None] = {}
+        self._open: dict[str, bool] = {}  # the newest last, and whether it is of this stream
         self._earlier: set[str] = set()  # that were too many to be shown
         self._acknowledged: deque[str] = deque(maxlen=ALARMS)
+        self._heir: tuple[Alarms, str] | None = None
 
     def add(self, text: str) -> None:
         """It becomes the newest; the same text stands there once. Where there are too many, the oldest are but counted,
         in an alarm of their own."""
-        text = text[:LONGEST]
+        self._take(text, own=True)
+
+    def _take(self, text: str, *, own: bool) -> None:
         with self._lock:
-            self._open.pop(text, None)
-            self._earlier.discard(text)
-            self._open[text] = None
-            if len(self._open) > ALARMS:
-                oldest = next(iter(self._open))
-                del self._open[oldest]
-                if len(self._earlier) < EARLIER:
-                    self._earlier.add(oldest)
+            if self._heir is None:
+                text = text[:LONGEST]
+                self._open.pop(text, None)
+                self._earlier.discard(text)
+                self._open[text] = own
+                if len(self._open) > ALARMS:
+                    oldest = next(iter(self._open))
+                    del self._open[oldest]
+                    if len(self._earlier) < EARLIER:
+                        self._earlier.add(oldest)
+                return
+            heir, name = self._heir
+        heir._take(f"{name}: {text}" if own else text, own=False)
+
+    def hand_over(self, heir: Alarms, name: str) -> None:
+        """Nobody looks at this stream any more: what waits, and what comes, waits in ``heir`` and no longer here, with
+        the ``name`` of this stream before it. Of many only the newest, and how many more. ``heir`` keeps its own."""
+        with heir._lock:
+            heir._heir = None
+        with self._lock:
+            waiting, self._open = list(self._open.items()), {}
+            earlier, self._earlier = self._earlier, set()
+            self._heir = heir, name
+        if more := len(earlier) + len(waiting[:-HANDED]):
+            heir._take(_counted(more, name), own=False)
+        for text, own in waiting[-HANDED:]:
+            self._take(text, own=own)
 
     def acknowledge(self, text: str = "") -> str:
         """The alarm ``text`` was seen, "" for the one that is shown; which it was, "" where it does not wait."""
@@ -64,15 +87,33 @@ class Alarms:
     def waiting(self) -> tuple[str, ...]:
         """Those that were not acknowledged, the one that is shown first."""
         with self._lock:
-            least = "at least " if len(self._earlier) == EARLIER else ""
-            earlier = f"EARLIER ALARMS: {least}{len(self._earlier)} more, which stand among the messages"
-            return (*reversed(self._open), *([earlier] if self._earlier else []))
+            return (*reversed(self._open), *([_counted(len(self._earlier))] if self._earlier else []))
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether they wait with another stream."""
+        with self._lock:
+            return self._heir is not None
+
+    def waits(self, text: str) -> bool:
+        """Whether the alarm ``text`` of this stream waits, here or where it was handed over."""
+        with self._lock:
+            if self._heir is None:
+                return text[:LONGEST] in self._open
+            heir, name = self._heir
+        return heir.waits(f"{name}: {text}")
 
     @property
     def acknowledged(self) -> tuple[str, ...]:
         """Those that were, the last one last."""
         with self._lock:
             return tuple(self._acknowledged)
+
+
+def _counted(earlier: int, name: str = "") -> str:
+    least = "at least " if earlier >= EARLIER else ""
+    of = f"{name}: " if name else ""
+    return f"{of}EARLIER ALARMS: {least}{earlier} more, which stand among the messages"
 
 
 class RecordingAlarms(Alarms):
@@ -97,7 +138,7 @@ class RecordingAlarms(Alarms):
     def silent(self, seconds: float) -> None:
         """No image has come for ``seconds``."""
         words = f"NOTHING IS RECORDED: no image has come for more than {seconds:.0f} s"
-        if words not in self.waiting:
+        if not self.waits(words):
             log.error(words)
         self.add(words)
 

@@ -31,7 +31,7 @@ from clesr.pipeline.messages import SafeLogger, naming, stream_name, stream_thre
 from clesr.pipeline.observer import FrameObserver, FrameRecorder
 from clesr.pipeline.prepare import Prepare
 from clesr.pipeline.run_report import RunReport
-from clesr.pipeline.sink import Sink
+from clesr.pipeline.sink import LiveSink, Sink
 from clesr.pipeline.sink_worker import SinkWorker, by_name
 from clesr.pipeline.source import Source
 from clesr.pipeline.stats import RunStats
@@ -191,6 +191,11 @@ class Pipeline:
     def ending(self) -> bool:
         """Whether it takes no more frames, or has ended."""
         return self._ending.stop.is_set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether a window or page takes its results, where somebody can see it."""
+        return any(isinstance(each.sink, LiveSink) and each.error is None for each in self._workers)
 
     @property
     def unattended_s(self) -> float:
@@ -405,6 +410,12 @@ class Pipeline:
         self.alarms.add(f"OUTPUT ENDED: {words}")
         if not needing:
             self.stop()
+
+    @property
+    def ended_by(self) -> BaseException | None:
+        """What ended it, of source, engine and the run itself; None where it came to its end, or is not there. What
+        breaks of outputs and recordings is an alarm of its own."""
+        return next(iter(self._ending.errors), None)
 
     def _broken_words(self, worker: SinkWorker) -> str:
         name = next(name for name, each in self._sinks.items() if each is worker)

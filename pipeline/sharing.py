@@ -45,10 +45,13 @@ def shared(open_engine: OpenEngine, scale: int, **options: Any) -> EngineStage:
 
 
 def run_together(
-    pipelines: Sequence[Pipeline], on_finish: Callable[[Pipeline], None] = lambda _pipeline: None
+    pipelines: Sequence[Pipeline],
+    on_finish: Callable[[Pipeline], None] = lambda _pipeline: None,
+    on_look: Callable[[Pipeline], None] = lambda _pipeline: None,
 ) -> None:
     """Run ``pipelines`` side by side to their ends; each is closed as soon as it has ended, whatever becomes of the
-    others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke.
+    others, and goes to ``on_finish``. ``Pipeline.error`` then says what broke. Each goes to ``on_look`` again and again
+    while it runs, and once it has ended, before it is closed.
 
     All live ones together wait for their engines as long as one of them; none waits for the engine of a recorded one.
     """
@@ -75,7 +78,9 @@ def run_together(
             for pipeline in list(running):
                 with naming(pipeline.stream):
                     pipeline.look()
-                    if not pipeline.busy:
+                    busy = pipeline.busy
+                    on_look(pipeline)
+                    if not busy:
                         running.remove(pipeline)
                         pipeline.finish(look)
                         on_finish(pipeline)

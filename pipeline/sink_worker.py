@@ -198,6 +198,9 @@ class SinkWorker:
             while live is not None and self.error is None and not self._closing.wait(REFRESH_S):
                 self._refresh(live, host)
             self._closing.wait()
+            if live is not None and self.error is None:
+                self._status = None
+                self._refresh(live, host)  # what closing of the recording said is seen, too
         finally:
             self.fed.set()
             self._close()

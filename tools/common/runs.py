@@ -19,7 +19,7 @@ from clesr.pipeline.settings import RunSettings
 from clesr.pipeline.sharing import run_together
 from clesr.pipeline.sink import Sink
 from clesr.pipeline.source import Source, SourceInfo
-from clesr.pipeline.status import SinkState, State, Summary
+from clesr.pipeline.status import State, Summary
 from clesr.tools.common.signals import draining_on_signals, on_signals
 from clesr.tools.common.summary import following, print_summary
 
@@ -78,44 +78,48 @@ def run_pipelines(
 ) -> list[int]:
     """Run pipelines, each under its label with the number of its frames, to their ends, with progress shown and signals
     heeded, which are returned. What broke stands in ``Pipeline.error``."""
-    pipelines = [pipeline for pipeline, _ in runs.values()]
+    pipelines = {label: pipeline for label, (pipeline, _) in runs.items()}
+    shown = [label for label, pipeline in pipelines.items() if pipeline.watched]
 
     def toggle(_number: int) -> None:
         for each in toggles:
             each()
 
+    def others(of: Pipeline) -> tuple[str, dict[str, Pipeline]]:
+        """The label of ``of``, and the others that go on."""
+        going = {label: each for label, each in pipelines.items() if each.busy and each is not of}
+        return next(label for label, each in pipelines.items() if each is of), going
+
+    def look(pipeline: Pipeline) -> None:
+        """Have what nobody has acknowledged seen beside another stream, where its own is seen no more."""
+        if (pipeline.busy and pipeline.watched) or pipeline.alarms.handed_over:
+            return
+        label, going = others(pipeline)
+        heir = max(going.values(), key=is_seen, default=None)
+        if heir is not None and (not pipeline.busy or (label in shown and is_seen(heir))):
+            pipeline.alarms.hand_over(heir.alarms, label)
+
     def say_end(ended: Pipeline) -> None:
-        going = {label: pipeline for label, (pipeline, _) in runs.items() if pipeline.busy}
+        label, going = others(ended)
         if going:
-            label = next(label for label, (pipeline, _) in runs.items() if pipeline is ended)
-            hand_on(label, ended, max(going.values(), key=is_seen))
+            if ended.ended_by is not None:
+                ended.alarms.add(f"STREAM ENDED: {first_line(ended.ended_by)}")
             log.info(
                 f"{label}: {ended.error or 'ended'}; {', '.join(going)} still run{'s' * (len(going) == 1)}"
             )
 
     with (
-        draining_on_signals(*pipelines) as signals,
+        draining_on_signals(*pipelines.values()) as signals,
         on_signals(toggle, [signal.SIGUSR1] if toggles else []),
         following(runs),
     ):
-        run_together(pipelines, say_end)
+        run_together(list(pipelines.values()), say_end, look)
     return signals
 
 
 def is_seen(pipeline: Pipeline) -> bool:
     """Whether a window or page shows this stream, and is to stay."""
-    sinks = pipeline.status().sinks
-    views = [sinks[name] for name in ("window", "browser") if name in sinks]
-    return not pipeline.ending and any(view.state is not SinkState.BROKEN for view in views)
-
-
-def hand_on(label: str, ended: Pipeline, going: Pipeline) -> None:
-    """Have what nobody has acknowledged of the stream ``label``, whose view ends with it, seen in that of ``going``."""
-    for alarm in reversed(ended.alarms.waiting):
-        going.alarms.add(f"{label}: {alarm}")
-    reason = "" if ended.error is None else first_line(ended.error)
-    if reason and not any(reason in alarm for alarm in (*ended.alarms.waiting, *ended.alarms.acknowledged)):
-        going.alarms.add(f"{label}: STREAM ENDED: {reason}")
+    return pipeline.watched and not pipeline.ending
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.feed import QUALITIES, USUAL, Drawing
 from clesr.pipeline.sinks.browser.site import Site
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
-from clesr.pipeline.status import Status
+from clesr.pipeline.status import State, Status
 
 LOOK = ("mode", "wipe", "overlay", "contrast", "levels", "lookup_table")  # of a view: what a picture shows
 LEGEND = 240, 10  # pixels
@@ -80,7 +81,11 @@ class BrowserSink:
 
     def refresh(self, status: Status) -> bool:
         if (error := self._channel.feed.error) is not None:
-            raise SinkError(f"the browser's picture cannot be drawn: {first_line(error)}") from error
+            words = f"the browser's picture cannot be drawn: {first_line(error)}"
+            # what waits to be acknowledged waits elsewhere from now on
+            last = replace(status, state=State.FAILED, message=words, alarm="", alarms=())
+            self._channel.post("status", msgspec.to_builtins(last) | {"outages": _away(status)})
+            raise SinkError(words) from error
         if self.controls is not self._described:
             self._greet()
         view = self._seen()[1]

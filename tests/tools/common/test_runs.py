@@ -7,10 +7,21 @@ from collections.abc import Iterator
 from session_runs import frames, make_run
 from support import ListSink, Step, until
 
+from clesr.pipeline.pipeline import Pipeline
+from clesr.pipeline.status import Status
 from clesr.tools.common.runs import run_pipelines
 
 ALARM, REASON = "RECORDING ENDED: the disk is full", "the camera was pulled"
 ENDED = f"broken: STREAM ENDED: {REASON}"
+
+
+class View(ListSink):
+    def refresh(self, _status: Status) -> bool:
+        return True
+
+
+def fails(_result: object) -> None:
+    raise OSError("the screen is gone")
 
 
 def test_what_nobody_has_seen_of_a_stream_that_ends_waits_in_another() -> None:
@@ -30,7 +41,8 @@ def test_what_nobody_has_seen_of_a_stream_that_ends_waits_in_another() -> None:
     left, right = (make_run(script)[0] for script in (going_on(), breaking()))
     run_pipelines({"left": (left, None), "right": (right, None)})
     assert left.alarms.waiting == (f"right: STREAM ENDED: {REASON}", f"right: {ALARM}")
-    assert right.alarms.waiting == (ALARM,), "its summary has it, too"
+    assert right.alarms.waiting == (), "whoever acknowledges it there has seen it"
+    assert right.status().alarms == ()
 
 
 def test_it_waits_where_somebody_sees_it() -> None:
@@ -40,20 +52,57 @@ def test_it_waits_where_somebody_sees_it() -> None:
         yield from frames(range(2))
         until(lambda: any(ENDED in alarm for each in (blind, seen) for alarm in each.alarms.waiting))
 
-    def fails(_result: object) -> None:
-        raise OSError("the screen is gone")
-
     def breaking() -> Iterator[Step]:
         yield from frames(range(2))
-        until(lambda: bool(blind.alarms.waiting))
+        until(lambda: not blind.watched)
         yield RuntimeError(REASON)
 
-    blind = make_run(waiting(), sinks=[ListSink("window", on_write=fails), ListSink("keeps")])[0]
-    seen = make_run(waiting(), sinks=[ListSink("window")])[0]
-    broken = make_run(breaking(), sinks=[ListSink("window")])[0]
+    blind = make_run(waiting(), sinks=[View("window", on_write=fails), ListSink("keeps")])[0]
+    seen = make_run(waiting(), sinks=[View("window")])[0]
+    broken = make_run(breaking(), sinks=[View("window")])[0]
     run_pipelines({"blind": (blind, None), "seen": (seen, None), "broken": (broken, None)})
-    assert seen.alarms.waiting == (ENDED,)
-    assert ENDED not in blind.alarms.waiting
+    assert ENDED in seen.alarms.waiting
+    assert blind.alarms.waiting == ()
+
+
+def test_a_stream_whose_window_broke_is_heard_of_beside_another() -> None:
+    """Also what becomes of it later; its own window shows nothing any more, the stream itself goes on."""
+    lost = "blind: OUTPUT ENDED: window broke: the screen is gone"
+
+    def going_blind() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: seen.alarms.waiting == (lost,))
+        assert seen.alarms.acknowledge() == lost
+        blind.alarms.add(ALARM)
+        yield from frames(range(2, 4))
+
+    def going_on() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: not blind.busy)
+
+    blind = make_run(going_blind(), sinks=[View("window", on_write=fails), ListSink("keeps")])[0]
+    seen = make_run(going_on(), sinks=[View("window")])[0]
+    run_pipelines({"blind": (blind, None), "seen": (seen, None)})
+    assert blind.ledger.captured == 4
+    assert seen.alarms.waiting == (f"blind: {ALARM}",)
+    assert blind.alarms.waiting == ()
+
+
+def test_without_another_that_is_seen_a_stream_keeps_its_alarms() -> None:
+    def until_both_are_blind() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: sum(len(run.alarms.waiting) for run in both) == 2)
+
+    def blind() -> Pipeline:
+        sinks = [View("window", on_write=fails), ListSink("keeps")]
+        return make_run(until_both_are_blind(), sinks=sinks)[0]
+
+    both = [blind(), blind()]
+    run_pipelines({"left": (both[0], None), "right": (both[1], None)})
+    assert all(run.ended_by is None for run in both)
+    waiting = sorted(alarm for run in both for alarm in run.alarms.waiting)
+    lost = "OUTPUT ENDED: window broke: the screen is gone"
+    assert waiting in ([lost, f"left: {lost}"], [lost, f"right: {lost}"], [lost, lost])
 
 
 def test_an_output_that_broke_and_was_acknowledged_is_no_end_of_the_stream() -> None:

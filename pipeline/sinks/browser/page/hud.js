@@ -34,11 +34,11 @@ export function stateOf(stream) {
   if (!stream.open && stream.refused) return dead("NO ACCESS", "the run was started anew: open the address that it tells");
   if (stream.ended) return dead("ENDED", "the run has ended; the next one is shown when it begins");
   if (!stream.open) return dead("NO CONNECTION", stream.known ? "trying again" : "connecting");
+  if (status?.state === "failed") return dead("FAILED", status.message || "the run has failed");
   if (!status || !header) {
     const opening = !status ? "clesr is being opened" : status.message || status.switching || "no image yet";
     return { kind: status?.stalled ? "dead" : "wait", word: status?.stalled ? "NO SIGNAL" : "WAITING", detail: opening };
   }
-  if (status.state === "failed") return dead("FAILED", status.message || "the run has failed");
   if (view?.frozen) {
     const signal = status.stalled ? "and the source gives no images" : `image ${header.number}`;
     const detail = [header.outcome === "failed" ? "BICUBIC ONLY" : "", header.damaged ? "DAMAGED" : "", signal];

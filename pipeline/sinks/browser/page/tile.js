@@ -175,13 +175,10 @@ export class Tile {
     this.page.ticked(this);
   }
 
-  /** Those that wait, the one that is shown first. Of a stream that has ended another one has taken them over. */
+  /** Those that wait, the one that is shown first. */
   get alarms() {
     const { alarm, alarms = [] } = this.status ?? {};
-    const waiting = alarms.length ? alarms : [alarm].filter(Boolean);
-    if (!this.ended) return waiting;
-    const taken = this.page.others(this).flatMap(({ status }) => [...(status?.alarms ?? []), ...(status?.acknowledged ?? [])]);
-    return waiting.filter((each) => !taken.some((words) => words.endsWith(`: ${each}`)));
+    return alarms.length ? alarms : [alarm].filter(Boolean);
   }
 
   showAlarm(state) {

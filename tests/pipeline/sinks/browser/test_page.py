@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.resources import files
@@ -15,14 +15,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from browser_view import result_of, showing, status
+from browser_view import Subject, result_of, showing, status
 from chromium import Page
 from pages import LIVE, READ, Running
-from session_runs import frames, record
+from session_runs import frames, make_run, record
 from slow_network import slow_network
-from support import until
+from support import Step, until
 
+from clesr.pipeline.alarms import LONGEST
 from clesr.pipeline.frame import Outcome
+from clesr.pipeline.pipeline import Pipeline
 from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.feed import encode
 from clesr.pipeline.sinks.browser.sink import BrowserSink
@@ -30,8 +32,14 @@ from clesr.pipeline.sinks.browser.site import Site
 from clesr.pipeline.sinks.browser.viewer import ON_THE_WAY
 from clesr.pipeline.sinks.placement import WindowPlacement
 from clesr.pipeline.sinks.registry import SinkOptions
+from clesr.tools.common.runs import run_pipelines
 
 pytestmark = pytest.mark.slow
+
+BARS = (
+    "[...document.querySelectorAll('.stage .alarm')]"
+    ".map((bar) => bar.hidden ? '' : bar.innerText.trim().replace(/\\s+/g, ' ')).join('|')"
+)
 
 
 def test_the_canvas_shows_the_newest_frame(page: Page, running: Running) -> None:
@@ -466,30 +474,39 @@ def test_axe_finds_no_serious_violation(page: Page, running: Running, tmp_path: 
     assert [each for each in found if each[0] in ("serious", "critical")] == []
 
 
-def test_an_alarm_of_a_stream_that_has_ended_is_shown_by_the_one_that_took_it_over(
+def test_an_alarm_of_a_stream_that_ends_is_shown_once_and_can_be_acknowledged(
     tab: Callable[[], Page],
 ) -> None:
-    """Whoever acknowledged it there has seen it; where none took it over it stays, and nobody is told to press."""
-    alarm = "RECORDING ENDED: the disk is full"
-    with showing(streams=2) as shown:
-        page = tab()
-        page.size(1280, 800)
-        page.open(shown.url)
-        channel = shown.sink.site.channel(1)
-        assert channel is not None
+    """Beside the stream that goes on; also on a page that is opened later."""
+    alarm, seen = f"RECORDING ENDED: {'x' * LONGEST}"[:LONGEST], list[str]()
+    handed = f"right: {alarm}"[:LONGEST]
 
-        alarms = (
-            "[...document.querySelectorAll('.stage')].map((s) => s.querySelector('.alarm'))"
-            ".map((a) => a.hidden ? '' : a.innerText.trim()).join('|')"
-        )
-        page.wait("document.querySelectorAll('.stage').length === 2")
-        told = msgspec.to_builtins(status(alarm=alarm, alarms=(alarm,)))
-        channel.post("status", told | {"outages": ""})
-        page.wait(f"{alarms}.includes('Acknowledge')")
-        channel.end()
-        page.wait(f"{alarms} === {json.dumps(f'|{alarm}')}")
-        shown.sink.refresh(status(alarm=f"right: {alarm}", alarms=(f"right: {alarm}",)))
-        page.wait(f"{alarms}.startsWith({json.dumps(f'right: {alarm}')}) && {alarms}.endsWith('|')")
-        shown.sink.refresh(status(acknowledged=(f"right: {alarm}",)))
-        page.wait(f"{alarms} === '|'")
+    def ending() -> Iterator[Step]:
+        yield from frames(range(2))
+        page.wait(f"{BARS} === '|'")  # both streams are there
+        right.alarms.add(alarm)
+        page.wait(f"{BARS} === {json.dumps(f'|{alarm} Acknowledge')}")
+
+    def lasting() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: right.alarms.handed_over)
+        for _ in range(2):
+            page.wait(f"{BARS} === {json.dumps(f'{handed} Acknowledge|')}")
+            page.wait("document.querySelectorAll('.stage')[1].dataset.state === 'dead'")
+            page.open(site.url)
+        assert left.alarms.acknowledge() == handed
+        page.wait(f"{BARS} === '|'")
+        seen.append(handed)
         page.open("about:blank")
+
+    def run_of(index: int, script: Iterator[Step]) -> Pipeline:
+        sink = BrowserSink(options=SinkOptions(place=WindowPlacement(f"stream {index}", index, 2), site=site))
+        sink.controls = Subject().controls
+        return make_run(script, sinks=[sink])[0]
+
+    page, site = tab(), Site(Door(listen="127.0.0.1:0"))
+    left, right = run_of(0, lasting()), run_of(1, ending())
+    page.size(1280, 800)
+    page.open(site.url)
+    run_pipelines({"left": (left, None), "right": (right, None)})
+    assert seen == [handed], (left.error, right.error)

@@ -1,0 +1,82 @@
+"""Alarms that wait with another stream."""
+
+from __future__ import annotations
+
+from heard import hear
+from session_runs import CLOCK
+
+from clesr.pipeline.alarms import ALARMS, HANDED, Alarms, RecordingAlarms
+
+
+def of(*texts: str) -> Alarms:
+    alarms = Alarms()
+    for text in texts:
+        alarms.add(text)
+    return alarms
+
+
+def test_they_are_moved_and_so_is_what_comes_later() -> None:
+    ended, living = of("seen", "first", "second"), of("own")
+    ended.acknowledge("seen")
+    ended.hand_over(living, "right")
+    ended.add("third")
+    assert ended.waiting == ()
+    assert ended.acknowledged == ("seen",)
+    assert living.waiting == ("right: third", "right: second", "right: first", "own")
+    assert living.acknowledge() == "right: third"
+    assert living.acknowledge("right: first") == "right: first"
+    assert ended.acknowledge() == ""
+    assert living.waiting == ("right: second", "own")
+
+
+def test_many_leave_those_of_the_living_stream_in_sight() -> None:
+    living = of(*(f"own {number}" for number in range(ALARMS - HANDED - 1)))
+    ended = of(*(f"alarm {number}" for number in range(100)))
+    ended.hand_over(living, "right")
+    assert len(living.waiting) == ALARMS, "none is but counted"
+    assert living.waiting[: HANDED + 1] == (
+        "right: alarm 99",
+        "right: alarm 98",
+        "right: alarm 97",
+        "right: EARLIER ALARMS: 97 more, which stand among the messages",
+    )
+    for waiting in living.waiting:
+        assert living.acknowledge(waiting) == waiting
+    assert living.waiting == ended.waiting == ()
+
+
+def test_they_keep_the_name_of_their_stream_from_one_to_the_next() -> None:
+    first, second, third = of("of the first"), of("of the second"), Alarms()
+    first.hand_over(second, "one")
+    second.hand_over(third, "two")
+    first.add("later")
+    assert third.waiting == ("one: later", "one: of the first", "two: of the second")
+
+
+def test_they_come_back_where_only_the_first_is_left() -> None:
+    """The window of the one broke, then the other ended."""
+    blind, other = of("of the blind"), of("of the other")
+    blind.hand_over(other, "blind")
+    other.hand_over(blind, "other")
+    blind.add("new")
+    other.add("newer")
+    assert blind.waiting == ("other: newer", "new", "blind: of the blind", "other: of the other")
+    assert other.waiting == ()
+
+
+def test_long_ones_and_ones_of_the_same_words_are_acknowledged() -> None:
+    ended, living = of("x" * 5000, "same"), of("right: same")
+    ended.hand_over(living, "right")
+    assert living.waiting == ("right: same", ("right: " + "x" * 5000)[:1000])
+    for waiting in living.waiting:
+        assert living.acknowledge(waiting) == waiting
+    assert living.waiting == ()
+
+
+def test_what_waits_elsewhere_is_not_said_again_and_again() -> None:
+    said, ended, living = hear(), RecordingAlarms(CLOCK), Alarms()
+    ended.hand_over(living, "right")
+    for _ in range(5):
+        ended.silent(3.0)
+    assert len([line for line in said if "no image has come" in line]) == 1
+    assert living.waiting == ("right: NOTHING IS RECORDED: no image has come for more than 3 s",)
