@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 
 from clesr.engines.common.errors import ClesrError, first_line
 from clesr.pipeline.display.pace import LIVE_SHARE, DrawingPace
-from clesr.pipeline.messages import SafeLogger
+from clesr.pipeline.messages import SafeLogger, stream_thread
 from clesr.pipeline.sinks.browser.channel import Channel, Loop
 from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.stored import Pieces, Replay, Sessions, pieces_of_file, pieces_of_zip
@@ -221,7 +221,7 @@ class Stored:
             self._replays -= 1
             if channel is not None:
                 site.replays.discard(channel)
-                await self._threads.run(channel.end)
+                stream_thread("clesr browser replay ends", channel.end).start()  # may wait for a picture
 
     def _download(self, pieces: Pieces, name: str, media_type: str) -> Response:
         disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}"

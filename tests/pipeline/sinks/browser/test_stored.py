@@ -318,11 +318,23 @@ def test_a_replay_that_hangs_ends_with_its_page_or_begins_anew() -> None:
         until(lambda: ended == ["sr", "raw", "sr"])
 
 
-def test_sessions_that_cannot_be_read_hold_up_no_action() -> None:
+def test_sessions_that_cannot_be_read_hold_up_no_action_and_no_end_of_a_replay() -> None:
     """Their disk is another one, and does not answer."""
     go_on, begun = threading.Event(), threading.Semaphore(0)
+    ended = threading.Event()
 
     class Hanging:
+        def names(self) -> list[str]:
+            return ["a"]
+
+        def images(self, _name: str, _which: str, go_on: Callable[[], None]) -> Iterator[Any]:
+            try:
+                while True:
+                    go_on()
+                    yield 0.0, noise(1), {"number": 1}
+            finally:
+                ended.set()
+
         def describe(self) -> list[dict[str, Any]]:
             begun.release()
             assert go_on.wait(60)
@@ -330,9 +342,12 @@ def test_sessions_that_cannot_be_read_hold_up_no_action() -> None:
 
     sessions: Any = Hanging()
     with showing(sessions=sessions) as shown, ExitStack() as asking:
-        for _ in range(threads.MOST):
-            asking.enter_context(_request(shown.url, "/sessions"))
-            assert begun.acquire(timeout=60)
+        with looking(shown.url, "/sessions/a/replay") as replay:
+            assert replay.picture().header["number"] == 1
+            for _ in range(threads.MOST):
+                asking.enter_context(_request(shown.url, "/sessions"))
+                assert begun.acquire(timeout=60)
+        assert ended.wait(30)
         with looking(shown.url) as looker:
             assert looker.call("still")["said"] == "still done"
         go_on.set()
