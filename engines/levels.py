@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 
 from clesr.engines.common.image import Floats, Image, Pixels
 from clesr.engines.view import View, find_view
@@ -25,6 +26,7 @@ ENOUGH = 128  # pixels a side that figures are taken of
 GRID = 8  # pixels a side of the blocks of JPEG and MPEG
 MEDIAN, TENTH = 0.6745, 1.6449  # above these are half, and a tenth, of a normal variable's magnitudes
 HIGH = (1.0, -4.0, 6.0, -4.0, 1.0)  # fourth differences: along both axes, the highest frequencies
+EXCESS = np.array([[-0.5, 1.0, -0.5]], np.float32)  # of a step over those beside it
 MIDDLE = (1.0, 0.0, -2.0, 0.0, 1.0)  # second differences of every other pixel: half of these
 
 
@@ -98,7 +100,7 @@ def _floor(high: Floats, inside: Pixels, some: tuple[slice, slice]) -> float:
     around = _eroded(inside, AROUND)
     if cv2.countNonZero(around) < FEWEST:
         around = inside
-    power = np.asarray(cv2.blur(cv2.multiply(high, high), (AROUND, AROUND)), np.float32)
+    power = np.asarray(cv2.sqrBoxFilter(high, cv2.CV_32F, (AROUND, AROUND)), np.float32)
     (floor,) = _percentiles(power[some][around[some] > 0], QUIETEST)
     return math.sqrt(max(0.0, floor))
 
@@ -115,28 +117,30 @@ def _blocks(values: Floats, seen: Pixels) -> float:
     """The mean of both axes; wherever the grid begins."""
     down, right = _some(values.shape)
     across = _steps(values[down], seen[down])
-    return (across + _steps(values.T[right], seen.T[right])) / 2
+    turned = np.asarray(cv2.transpose(values[:, right]), np.float32)
+    return (across + _steps(turned, np.asarray(cv2.transpose(seen[:, right]), np.uint8))) / 2
 
 
 def _steps(values: Floats, seen: Pixels) -> float:
     """How far the largest of the eight phases of the columns' steps lies above the middle one."""
     if values.shape[1] < 4 * GRID:
         return 0.0
-    values, seen = np.ascontiguousarray(values), np.ascontiguousarray(seen)
     step = cv2.absdiff(values[:, 1:], values[:, :-1])
-    excess = step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2
+    excess = cv2.filter2D(step, cv2.CV_32F, EXCESS)[:, 1:-1]
     valid = seen[:, :-3] & seen[:, 1:-2] & seen[:, 2:-1] & seen[:, 3:]
     phase = np.arange(valid.shape[1]) % GRID
-    counts = np.bincount(phase, valid.sum(0, np.float32), GRID)
+    counts = np.bincount(phase, _column_sums(valid), GRID)
     if counts.min() < FEWEST:
         return 0.0
-    means = np.bincount(phase, (excess * valid).sum(0), GRID) / counts
+    means = np.bincount(phase, _column_sums(cv2.copyTo(excess, valid)), GRID) / counts
     return float(means.max() - np.median(means))
+
+
+def _column_sums(values: MatLike) -> Floats:
+    return np.asarray(cv2.reduce(values, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F)[0], np.float32)
 
 
 def _percentiles(values: Floats, *percent: float) -> list[float]:
     """Without what NumPy's own does beside it, which takes longer than the sorting."""
-    last = values.size - 1
-    places = [round(last * p / 100) for p in percent]
-    ordered = np.partition(values, places)
-    return [float(ordered[place]) for place in places]
+    ordered = np.sort(values)
+    return [float(ordered[round((values.size - 1) * p / 100)]) for p in percent]

@@ -20,6 +20,7 @@ What is to be said of a run goes to the loggers below ``clesr``, and nowhere unt
 from __future__ import annotations
 
 import logging
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,11 @@ _MODULES = {
     "pipeline.sources.registry": "SOURCES SourceOptions open_source",
 }
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+for _thread in (
+    "WORKER",
+    "MAIN",
+):  # of OpenCV: one without work must not look for some where an engine computes
+    os.environ.setdefault(f"OPENCV_THREAD_POOL_ACTIVE_WAIT_{_thread}", "0")
 _PLACES = {name: f"clesr.{module}" for module, names in _MODULES.items() for name in names.split()}
 __all__ = ["__version__", "engines", *_PLACES]
 

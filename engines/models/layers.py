@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from typing import Annotated
 
 import numpy as np
@@ -70,6 +71,14 @@ class LevelEmbedding(nn.Module):
         if levels is None:
             raise ValueError("this network takes the image's levels as a second input")
         return F.relu(self.linear(F.relu(self.wide(torch.asinh(STEEP * levels) / math.asinh(STEEP)))))
+
+    def of_one(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same of one image's levels (L,), by NumPy: (TOLD,). It takes a tenth of the time, and unlike torch it
+        waits for no other thread of Python in between."""
+        x = np.arcsinh(STEEP * levels) / math.asinh(STEEP)
+        for layer in (self.wide, self.linear):
+            x = np.maximum(layer.weight.detach().numpy() @ x + layer.bias.detach().numpy(), 0)
+        return x.astype(np.float32)
 
 
 def conv3x3(channels_in: int, channels_out: int, told: bool = False, steered: bool = False) -> nn.Conv2d:
@@ -134,28 +143,41 @@ class Settled:
 
     def __init__(self, network: nn.Module) -> None:
         self.plain = copy.deepcopy(network).requires_grad_(False)
-        self.tell: nn.Module = self.plain.tell  # type: ignore[assignment]
+        self._tell: LevelEmbedding = self.plain.tell  # type: ignore[assignment]
         self.plain.tell, self.plain.levels = None, ()  # type: ignore[assignment]
-        self._convs: dict[str, LevelConv] = {}
-        self.moving: list[str] = []
+        fixed: dict[str, Tensor] = {}  # the numbers of an image whose levels move nothing
+        moves: list[Tensor] = []  # (TOLD, numbers): by how much each feature moves them
         for name, conv in list(self.plain.named_modules()):
             if isinstance(conv, LevelConv):
-                self._convs[name] = conv
                 parent, _, leaf = name.rpartition(".")
                 setattr(self.plain.get_submodule(parent), leaf, _as_plain(conv))
-                self.moving += [f"{name}.bias"] if conv.steer is None else [f"{name}.bias", f"{name}.weight"]
+                assert conv.bias is not None
+                fixed[f"{name}.bias"] = conv.bias
+                moves.append(conv.shift.T)
+                if conv.steer is not None:
+                    fixed[f"{name}.weight"] = conv.weight
+                    moves.append(conv.steer)
+        self._fixed, self._shapes = _as_line(fixed.values()), {n: t.shape for n, t in fixed.items()}
+        self._moves = np.ascontiguousarray(torch.cat(moves, 1).numpy())
+
+    @property
+    def moving(self) -> list[str]:
+        return list(self._shapes)
 
     def __call__(self, levels: NDArray[np.float32]) -> dict[str, Tensor]:
         """The tensors that are ``moving`` for an image of ``levels`` (L,), by their names."""
-        found = {}
-        with torch.inference_mode():
-            told = self.tell(torch.from_numpy(levels)[None])
-            for name, conv in self._convs.items():
-                weights, biases = conv.moved(told)
-                found[f"{name}.bias"] = biases[0]
-                if conv.steer is not None:
-                    found[f"{name}.weight"] = weights[0]
+        # Not by matmul: the threads of a BLAS would wait, at work, for more.
+        line = self._fixed + np.einsum("t,tn->n", self._tell.of_one(levels), self._moves)
+        found, begin = {}, 0
+        for name, shape in self._shapes.items():
+            end = begin + shape.numel()
+            found[name] = torch.from_numpy(line[begin:end].reshape(shape))
+            begin = end
         return found
+
+
+def _as_line(tensors: Iterable[Tensor]) -> NDArray[np.float32]:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).numpy()
 
 
 def _as_plain(conv: LevelConv) -> nn.Conv2d:
