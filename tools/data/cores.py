@@ -52,22 +52,28 @@ class Sampling:
         return np.asarray(np.einsum("yxk,yxk->yx", intensities[self.cores], self.weights), np.float32)
 
 
+def check_available() -> None:
+    """Raises UsageError where cores cannot be made here, before the first image is."""
+    try:
+        import scipy.spatial  # noqa: F401
+        import threadpoolctl  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError("cores need scipy and threadpoolctl: pip install 'clesr[train]'") from error
+
+
 @functools.lru_cache(maxsize=512)
 def sampling(shape: tuple[int, int], scale: int, spacing: float, pattern: str | None = None) -> Sampling:
     """How LR images of ``shape`` (H, W) come from HR images ``scale`` times as large, cores lying ``spacing`` LR pixels
     apart as in the raw frame ``pattern``, or in the made bundle.
 
-    Raises UsageError where the pattern shows no cores, or where SciPy is missing.
+    Raises UsageError where the pattern shows no cores.
     """
     bundle = hexagonal_bundle() if pattern is None else find_bundle(pattern)
     points = _cover(bundle, (shape[0] / spacing + 4, shape[1] / spacing + 4))
     points = (points - 2) * spacing  # LR pixels, two spacings beyond the image at each side
     y, x = np.mgrid[: shape[0], : shape[1]]
     centres = np.stack([y.ravel() + 0.5, x.ravel() + 0.5], 1)
-    try:
-        triangles, found = triangulate(points, centres)
-    except ModuleNotFoundError as error:
-        raise UsageError("cores need scipy; install it with: pip install 'clesr[train]'") from error
+    triangles, found = triangulate(points, centres)
     cores = triangles[np.where(found < 0, 0, found)]
     weights = barycentric(points[cores], centres)
     places = (points[:, ::-1] * scale - 0.5).astype(np.float32)

@@ -27,7 +27,7 @@ from clesr.engines.common.errors import UsageError
 from clesr.engines.common.image import Floats, Pixels
 from clesr.engines.common.resample import quantise, resize
 from clesr.tools.data.compression import jpeg, mpeg
-from clesr.tools.data.cores import pattern_files, sampling
+from clesr.tools.data.cores import check_available, pattern_files, sampling
 
 KERNELS = ("bicubic", "area", "point", "gauss", "cores")
 LIMITS: dict[str, tuple[float, float] | None] = {
@@ -130,7 +130,7 @@ def parse_degradations(text: str) -> list[Degradation]:
 
 
 def parse_choice(text: str) -> DegradationChoice:
-    """``noise=1..8+jpeg=50@2`` as a choice; raises UsageError for what is not understood."""
+    """``noise=1..8+jpeg=50@2`` as a choice; raises UsageError for what is not understood, or cannot be had here."""
     written, at, weight = text.partition("@")
     parts = tuple(_parse_part(text, part) for part in written.split("+"))
     names = [name for name, _ in parts]
@@ -163,6 +163,8 @@ def _parse_part(text: str, part: str) -> tuple[str, Range]:
         raise UsageError(
             f"--degradation {text}: {name} takes a value or range LOW..HIGH from {limits[0]:g} to {limits[1]:g}"
         )
+    if name == "cores":
+        check_available()
     return name, (low, high)
 
 

@@ -92,6 +92,8 @@ def _frames(path: Path) -> list[tuple[str, Pixels]]:
                     kept = [item for item in kept if item[0] % every == 0]
     except ClesrError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
+    if not kept:
+        raise UsageError(f"{path} cannot be read: it has no frame that can be decoded")
     images = _to_8_bits([image for _, image in kept])
     if len(kept) == 1:
         return [(path.name, images[0])]

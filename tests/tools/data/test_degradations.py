@@ -166,10 +166,15 @@ def test_a_bundle_smaller_than_the_image_is_mirrored() -> None:
     assert np.abs(lr[:, 300:].astype(float) - degrade(hr, 2)[:, 300:]).mean() < 3
 
 
-def test_cores_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
-    with pytest.raises(UsageError, match="cores need scipy; install it with: pip install 'clesr\\[train\\]'"):
-        sampling((11, 13), 2, 1.37)
+@pytest.mark.parametrize("module", ["scipy.spatial", "threadpoolctl"])
+def test_cores_without_what_they_need_are_refused_before_any_image(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    words = "cores need scipy and threadpoolctl: pip install 'clesr\\[train\\]'"
+    for parse in (parse_degradations, lambda text: parse_mix([text])):
+        with pytest.raises(UsageError, match=words):
+            parse("noise=2+cores=1.5")
 
 
 @pytest.mark.parametrize(

@@ -501,3 +501,18 @@ def test_what_a_folder_passes_over_is_named_once(tmp_path: Path, caplog: pytest.
     assert said == [
         f"{tmp_path} passes over what is no image that it can read: 3.avif, 4.mp4, notes.txt and 1 more"
     ]
+
+
+def test_a_recording_without_a_frame_that_can_be_decoded_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.mkv"
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = GRAY[0].shape[1], GRAY[0].shape[0], "gray"
+        video.mux(stream.encode(av.VideoFrame.from_ndarray(GRAY[0], "gray")))
+        video.mux(stream.encode(None))
+    whole = path.read_bytes()
+    with av.open(str(path)) as video:
+        (frame,) = (bytes(packet) for packet in video.demux(video=0) if packet.size)
+    path.write_bytes(whole.replace(frame, bytes(len(frame))))
+    with pytest.raises(UsageError, match=r"broken\.mkv cannot be read: it has no frame that can be decoded"):
+        read_gray(path)
