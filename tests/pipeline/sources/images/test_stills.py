@@ -508,7 +508,7 @@ def test_a_recording_without_a_frame_that_can_be_decoded_is_refused(tmp_path: Pa
     with av.open(str(path), "w") as video:
         stream = video.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = GRAY[0].shape[1], GRAY[0].shape[0], "gray"
-        video.mux(stream.encode(av.VideoFrame.from_ndarray(GRAY[0], "gray")))
+        video.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(GRAY[0], np.uint8), "gray")))
         video.mux(stream.encode(None))
     whole = path.read_bytes()
     with av.open(str(path)) as video:
