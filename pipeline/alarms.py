@@ -24,45 +24,45 @@ class Alarms:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._open: dict[str, bool] = {}  # the newest last, and whether it is of this stream
-        self._earlier: set[str] = set()  # that were too many to be shown
+        self._open: dict[_Alarm, None] = {}  # the newest last
+        self._earlier: set[_Alarm] = set()  # that were too many to be shown
         self._acknowledged: deque[str] = deque(maxlen=ALARMS)
-        self._heir: tuple[Alarms, str] | None = None
+        self._heir: Alarms | None = None
+        self._name = ""  # of the stream, once they were handed over
 
     def add(self, text: str) -> None:
         """It becomes the newest; the same text stands there once. Where there are too many, the oldest are but counted,
         in an alarm of their own."""
-        self._take(text, own=True)
+        self._take((self, text[:LONGEST]))
 
-    def _take(self, text: str, *, own: bool) -> None:
+    def _take(self, alarm: _Alarm) -> None:
         with self._lock:
             if self._heir is None:
-                text = text[:LONGEST]
-                self._open.pop(text, None)
-                self._earlier.discard(text)
-                self._open[text] = own
+                self._open.pop(alarm, None)
+                self._earlier.discard(alarm)
+                self._open[alarm] = None
                 if len(self._open) > ALARMS:
                     oldest = next(iter(self._open))
                     del self._open[oldest]
                     if len(self._earlier) < EARLIER:
                         self._earlier.add(oldest)
                 return
-            heir, name = self._heir
-        heir._take(f"{name}: {text}" if own else text, own=False)
+            heir = self._heir
+        heir._take(alarm)
 
     def hand_over(self, heir: Alarms, name: str) -> None:
         """Nobody looks at this stream any more: what waits, and what comes, waits in ``heir`` and no longer here, with
         the ``name`` of this stream before it. Of many only the newest, and how many more. ``heir`` keeps its own."""
         with heir._lock:
             heir._heir = None
-        with self._lock:
-            waiting, self._open = list(self._open.items()), {}
-            earlier, self._earlier = self._earlier, set()
-            self._heir = heir, name
-        if more := len(earlier) + len(waiting[:-HANDED]):
-            heir._take(_counted(more, name), own=False)
-        for text, own in waiting[-HANDED:]:
-            self._take(text, own=own)
+        with self._lock:  # what comes meanwhile waits, so that it is the newest
+            self._name = name
+            waiting, more = list(self._open), len(self._earlier) + len(self._open) - HANDED
+            if more > 0:
+                heir._take((self, _counted(more)))
+            for alarm in waiting[-HANDED:]:
+                heir._take(alarm)
+            self._open, self._earlier, self._heir = {}, set(), heir
 
     def acknowledge(self, text: str = "") -> str:
         """The alarm ``text`` was seen, "" for the one that is shown; which it was, "" where it does not wait."""
@@ -71,9 +71,10 @@ class Alarms:
             seen = text or next(iter(waiting), "")
             if seen not in waiting:
                 return ""
-            if seen in self._open:
-                del self._open[seen]
-            else:
+            named = [alarm for alarm in self._open if self._words(alarm) == seen]
+            for alarm in named:
+                del self._open[alarm]
+            if not named:
                 self._earlier.clear()
             self._acknowledged.append(seen)
         return seen
@@ -87,7 +88,12 @@ class Alarms:
     def waiting(self) -> tuple[str, ...]:
         """Those that were not acknowledged, the one that is shown first."""
         with self._lock:
-            return (*reversed(self._open), *([_counted(len(self._earlier))] if self._earlier else []))
+            words = dict.fromkeys(map(self._words, reversed(self._open)))
+            return (*words, *([_counted(len(self._earlier))] if self._earlier else []))
+
+    def _words(self, alarm: _Alarm) -> str:
+        owner, text = alarm
+        return text if owner is self else f"{owner._name}: {text}"[:LONGEST]
 
     @property
     def handed_over(self) -> bool:
@@ -97,11 +103,11 @@ class Alarms:
 
     def waits(self, text: str) -> bool:
         """Whether the alarm ``text`` of this stream waits, here or where it was handed over."""
-        with self._lock:
-            if self._heir is None:
-                return text[:LONGEST] in self._open
-            heir, name = self._heir
-        return heir.waits(f"{name}: {text}")
+        place = self
+        while place._heir is not None:
+            place = place._heir
+        with place._lock:
+            return (self, text[:LONGEST]) in place._open
 
     @property
     def acknowledged(self) -> tuple[str, ...]:
@@ -110,10 +116,13 @@ class Alarms:
             return tuple(self._acknowledged)
 
 
-def _counted(earlier: int, name: str = "") -> str:
+_Alarm = tuple[Alarms, str]
+"""One of the stream whose Alarms these are, in words."""
+
+
+def _counted(earlier: int) -> str:
     least = "at least " if earlier >= EARLIER else ""
-    of = f"{name}: " if name else ""
-    return f"{of}EARLIER ALARMS: {least}{earlier} more, which stand among the messages"
+    return f"EARLIER ALARMS: {least}{earlier} more, which stand among the messages"
 
 
 class RecordingAlarms(Alarms):

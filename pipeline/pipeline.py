@@ -194,8 +194,9 @@ class Pipeline:
 
     @property
     def watched(self) -> bool:
-        """Whether a window or page takes its results, where somebody can see it."""
-        return any(isinstance(each.sink, LiveSink) and each.error is None for each in self._workers)
+        """Whether a window or page takes its results, and answers, so that somebody can see it."""
+        views = {name: each for name, each in self._sinks.items() if isinstance(each.sink, LiveSink)}
+        return any(view.error is None and name not in self._watchdog.silent for name, view in views.items())
 
     @property
     def unattended_s(self) -> float:
@@ -411,12 +412,6 @@ class Pipeline:
         if not needing:
             self.stop()
 
-    @property
-    def ended_by(self) -> BaseException | None:
-        """What ended it, of source, engine and the run itself; None where it came to its end, or is not there. What
-        breaks of outputs and recordings is an alarm of its own."""
-        return next(iter(self._ending.errors), None)
-
     def _broken_words(self, worker: SinkWorker) -> str:
         name = next(name for name, each in self._sinks.items() if each is worker)
         return f"{name} broke: {first_line(worker.error or SinkError('no reason'))}"
@@ -468,10 +463,21 @@ class Pipeline:
         log.debug(f"{self.source.info.address}: {self._state} after {self.ledger.captured} frames")
         first = self.error  # it is raised; the others that broke while they were closed are told here
         for worker in self._workers:
-            raised = first is not None and worker.error in (first, first.__cause__)
-            if worker.error is not None and not raised and worker not in self._told_broken:
-                log.error(self._broken_words(worker))
+            if worker.error is None or worker in self._told_broken:
+                continue
+            words = self._broken_words(worker)
+            if worker.sink is not self.recorder or self.recorder.alarm is None:  # which stands there already
+                self.alarms.add(f"OUTPUT ENDED: {words}")
+            if first is None or worker.error not in (first, first.__cause__):
+                log.error(words)
         let_go(self._ending.broken)
+
+    @property
+    def ended_by(self) -> BaseException | None:
+        """After its end: what ended it, of source, engine and the run itself; None where it came to its end. What
+        breaks of outputs and recordings is an alarm of its own."""
+        error = self.error
+        return error if self._ending.errors or not self._ending.broken else None
 
     @property
     def error(self) -> BaseException | None:

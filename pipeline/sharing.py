@@ -63,6 +63,7 @@ def run_together(
         for each in running:
             with naming(each.stream):
                 each.look()
+                on_look(each)
                 each.close_recording()
 
     try:

@@ -37,6 +37,15 @@ class LiveSink(Sink, Protocol):
 
 
 @runtime_checkable
+class BreakableSink(LiveSink, Protocol):
+    """A view that can say that it broke."""
+
+    def say_broken(self, status: Status) -> None:
+        """Called four times a second after something raised, instead of all else but ``close``: ``status``, which says
+        FAILED and why, is what is left to be shown. What this raises is passed over."""
+
+
+@runtime_checkable
 class SkippingSink(Sink, Protocol):
     """A sink that is told of the results that it will not get."""
 

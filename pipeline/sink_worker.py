@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -14,13 +15,14 @@ from clesr.engines.common.errors import SinkError, first_line
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
-from clesr.pipeline.sink import LiveSink, Sink, SkippingSink, SteppingSink
-from clesr.pipeline.status import SinkState, SinkStatus, Status
+from clesr.pipeline.sink import BreakableSink, LiveSink, Sink, SkippingSink, SteppingSink
+from clesr.pipeline.status import SinkState, SinkStatus, State, Status
 from clesr.pipeline.watchdog import CallTimer, Part, calls_of, left_behind
 
 log = SafeLogger(logging.getLogger(__name__))
 RESULTS = 4  # results that may wait for a sink that takes all
 CALM_S = 10.0  # after a sink has caught up, in which it may not keep the engine waiting
+BROKEN_S = 0.25  # between two times that one that broke may say so
 REFRESH_S = 0.04  # between two refreshes of what a person looks at, where no result comes
 SEEN_NS = 16_000_000  # between two refreshes that a person can tell apart
 STATUS_NS = 100_000_000  # for which a status holds: to make one costs the engine's cores more than to refresh
@@ -197,10 +199,11 @@ class SinkWorker:
             self.fed.set()
             while live is not None and self.error is None and not self._closing.wait(REFRESH_S):
                 self._refresh(live, host)
+            while live is not None and not self._closing.wait(BROKEN_S):
+                self._show_once(live, host)
             self._closing.wait()
-            if live is not None and self.error is None:
-                self._status = None
-                self._refresh(live, host)  # what closing of the recording said is seen, too
+            if live is not None:
+                self._show_once(live, host)  # what closing of the recording said is seen, too
         finally:
             self.fed.set()
             self._close()
@@ -239,6 +242,16 @@ class SinkWorker:
             self.queue.close()
         elif not going:
             host.stop()
+
+    def _show_once(self, live: LiveSink, host: Host) -> None:
+        """A refresh whose errors count no more."""
+        self.timer.since_ns = self._clock.now_ns()
+        with suppress(BaseException):
+            if self.error is None:
+                live.refresh(host.status())
+            elif isinstance(live, BreakableSink):
+                live.say_broken(replace(host.status(), state=State.FAILED, message=self._said))
+        self.timer.since_ns = None
 
     def _close(self) -> None:
         self.report = self._call(self.sink.close)

@@ -55,13 +55,14 @@ def test_they_keep_the_name_of_their_stream_from_one_to_the_next() -> None:
 
 
 def test_they_come_back_where_only_the_first_is_left() -> None:
-    """The window of the one broke, then the other ended."""
+    """The window of the one broke, then the other ended. What comes again stands there once."""
     blind, other = of("of the blind"), of("of the other")
     blind.hand_over(other, "blind")
     other.hand_over(blind, "other")
     blind.add("new")
     other.add("newer")
-    assert blind.waiting == ("other: newer", "new", "blind: of the blind", "other: of the other")
+    blind.add("of the blind")
+    assert blind.waiting == ("of the blind", "other: newer", "new", "other: of the other")
     assert other.waiting == ()
 
 
@@ -75,8 +76,9 @@ def test_long_ones_and_ones_of_the_same_words_are_acknowledged() -> None:
 
 
 def test_what_waits_elsewhere_is_not_said_again_and_again() -> None:
-    said, ended, living = hear(), RecordingAlarms(CLOCK), Alarms()
-    ended.hand_over(living, "right")
+    said, ended, between, living = hear(), RecordingAlarms(CLOCK), Alarms(), Alarms()
+    ended.hand_over(between, "right")
+    between.hand_over(living, "between")
     for _ in range(5):
         ended.silent(3.0)
     assert len([line for line in said if "no image has come" in line]) == 1

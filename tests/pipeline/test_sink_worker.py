@@ -8,10 +8,11 @@ from dataclasses import replace
 from support import ManualClock, make_frame, until
 from window_scenes import LIVE
 
+from clesr.engines.common.errors import SinkError
 from clesr.pipeline.frame import Outcome, Result, Times
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.sink_worker import SinkWorker
-from clesr.pipeline.status import Status, is_old
+from clesr.pipeline.status import State, Status, is_old
 
 MS = 1_000_000
 
@@ -106,3 +107,32 @@ def test_a_sink_is_refreshed_until_it_is_closed_though_no_frame_comes_any_more()
     worker.close()
     assert worker.wait_closed(20)
     assert worker.error is None
+
+
+class Broken(Shown):
+    """A view that breaks with its first result, and can do nothing right any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Status] = []
+
+    def write(self, result: Result) -> None:
+        raise SinkError("the screen is gone")
+
+    def say_broken(self, status: Status) -> None:
+        self.said.append(status)
+        raise SinkError("it is still gone")
+
+
+def test_a_view_that_broke_is_told_so_until_it_is_closed_and_counts_one_error() -> None:
+    sink, run = Broken(), Run(lambda: LIVE)
+    worker = SinkWorker(sink)
+    worker.start(run)
+    worker.queue.put(result(0))
+    until(lambda: len(sink.said) >= 2)
+    told = len(sink.told)
+    worker.close()
+    until(lambda: worker.wait_closed(0.1))
+    assert {(status.state, status.message) for status in sink.said} == {(State.FAILED, "the screen is gone")}
+    assert worker.errors == 1
+    assert len(sink.told) == told, "it is refreshed no more"

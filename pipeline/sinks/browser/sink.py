@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -25,7 +24,7 @@ from clesr.pipeline.sinks.browser.door import Door
 from clesr.pipeline.sinks.browser.feed import QUALITIES, USUAL, Drawing
 from clesr.pipeline.sinks.browser.site import Site
 from clesr.pipeline.sinks.registry import DEFAULTS, SinkOptions
-from clesr.pipeline.status import State, Status
+from clesr.pipeline.status import Status
 
 LOOK = ("mode", "wipe", "overlay", "contrast", "levels", "lookup_table")  # of a view: what a picture shows
 LEGEND = 240, 10  # pixels
@@ -81,11 +80,7 @@ class BrowserSink:
 
     def refresh(self, status: Status) -> bool:
         if (error := self._channel.feed.error) is not None:
-            words = f"the browser's picture cannot be drawn: {first_line(error)}"
-            # what waits to be acknowledged waits elsewhere from now on
-            last = replace(status, state=State.FAILED, message=words, alarm="", alarms=())
-            self._channel.post("status", msgspec.to_builtins(last) | {"outages": _away(status)})
-            raise SinkError(words) from error
+            raise SinkError(f"the browser's picture cannot be drawn: {first_line(error)}") from error
         if self.controls is not self._described:
             self._greet()
         view = self._seen()[1]
@@ -98,8 +93,14 @@ class BrowserSink:
         now = self._clock.now_ns()
         if now - self._told_ns >= STATUS_NS or state != self._told_state:
             self._told_ns, self._told_state = now, state
-            self._channel.post("status", msgspec.to_builtins(status) | {"outages": _away(status)})
+            self._post(status)
         return True
+
+    def say_broken(self, status: Status) -> None:
+        self._post(status)
+
+    def _post(self, status: Status) -> None:
+        self._channel.post("status", msgspec.to_builtins(status) | {"outages": _away(status)})
 
     def close(self) -> str | None:
         self._channel.end()

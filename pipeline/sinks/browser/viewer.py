@@ -184,12 +184,13 @@ class Viewer:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            ended = self._channel.ended  # what was told before the end is sent
             while (message := self._next()) is not None:
                 if isinstance(message, str):
                     await self._socket.send_text(message)
                 else:
                     await self._socket.send_bytes(message)
-            if self._channel.ended:
+            if ended:
                 await self._socket.send_text('{"ended":true}')
                 await self._socket.close(ENDED)
                 return

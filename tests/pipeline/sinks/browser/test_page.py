@@ -20,7 +20,7 @@ from chromium import Page
 from pages import LIVE, READ, Running
 from session_runs import frames, make_run, record
 from slow_network import slow_network
-from support import Step, until
+from support import ListSink, Step, until
 
 from clesr.pipeline.alarms import LONGEST
 from clesr.pipeline.frame import Outcome
@@ -510,3 +510,48 @@ def test_an_alarm_of_a_stream_that_ends_is_shown_once_and_can_be_acknowledged(
     page.open(site.url)
     run_pipelines({"left": (left, None), "right": (right, None)})
     assert seen == [handed], (left.error, right.error)
+
+
+@pytest.mark.parametrize("broken", ["compose", "_address_of"])
+def test_a_page_that_broke_says_so_and_shows_what_is_true(
+    tab: Callable[[], Page], broken: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever of it broke: the stream goes on, is recorded, and has alarms that are acknowledged there."""
+    seen = list[str]()
+    look = "document.querySelector('.stage').dataset.state"
+    recorded = "document.querySelector('#figures').innerText.includes('REC')"
+
+    def fail(*_arguments: object) -> None:
+        raise MemoryError("no memory for the picture")
+
+    def script() -> Iterator[Step]:
+        yield from frames(range(2))
+        page.wait("document.querySelector('.stage')")
+        page.wait(recorded)
+        run.alarms.add("RECORDING ENDED: the disk is full")
+        monkeypatch.setattr(f"clesr.pipeline.sinks.browser.sink.{broken}", fail)
+        controls.map = lambda width, height: np.zeros((height, width), np.uint8)
+        controls.change(mosaic=True)
+        yield from frames(range(2, 4))
+        page.wait(f"{look} === 'dead' && document.querySelector('.state').innerText.includes('FAILED')")
+        assert "no memory" in page.run("document.querySelector('.state').innerText")
+        page.wait(f"{BARS}.includes('and 1 more') && {recorded}")
+        run.stop_recording()
+        yield from frames(range(4, 6))
+        page.wait(f"!{recorded}")
+        while run.alarms.acknowledge():
+            pass
+        page.wait(f"{BARS} === ''")
+        seen.append("all")
+
+    page, site = tab(), Site(Door(listen="127.0.0.1:0"))
+    sink = BrowserSink(options=SinkOptions(site=site))
+    controls = Subject().controls
+    sink.controls = controls
+    run = make_run(script(), sinks=[sink, ListSink("keeps")])[0]
+    run.start_recording(tmp_path / "s")
+    page.open(site.url)
+    with pytest.raises(Exception, match="no memory for the picture"):
+        run.run()
+    assert seen == ["all"]
+    page.open("about:blank")
