@@ -20,8 +20,8 @@ from clesr.engines.common.resample import quantise, resize
 from clesr.engines.engine import EngineInfo
 from clesr.engines.results import MOST_PIXELS, MOST_SIDE, check_size
 from clesr.pipeline.engine_stage import EngineStage
-from clesr.pipeline.fidelity import FidelityCheck, no_upscaled_image
-from clesr.pipeline.frame import Frame, Image, Outcome, PreparedFrame, Result
+from clesr.pipeline.fidelity import GARBAGE_DB, FidelityCheck, decibels, no_upscaled_image
+from clesr.pipeline.frame import Fidelity, Frame, Image, Outcome, PreparedFrame, Result
 from clesr.pipeline.live_engine import LiveEngine
 from clesr.pipeline.messages import naming
 from clesr.pipeline.pipeline import Pipeline
@@ -462,6 +462,16 @@ def test_a_flat_frame_may_become_flat_but_not_far_from_it() -> None:
     lr[::2] += 1
     assert looked_at(lr, np.full((80, 96), 180, np.uint8)) == ""
     assert "dB from the frame" in looked_at(lr, np.full((80, 96), 170, np.uint8))
+
+
+@pytest.mark.parametrize("contrast", [20, 40])
+def test_an_image_may_differ_by_twice_the_variance_of_its_frame_and_no_more(contrast: int) -> None:
+    lr = np.full(SHAPE, 128, np.uint8)
+    lr[::2] += np.uint8(2 * contrast)
+    for times, sound in ((1.95, True), (2.05, False)):
+        db = decibels(times * contrast**2, 255)
+        words = no_upscaled_image(lr, Fidelity(db, None, None, None, None, lr))
+        assert (db < GARBAGE_DB and not words) is sound
 
 
 @pytest.mark.parametrize("mean", [60, 100, 150, 200])

@@ -266,6 +266,24 @@ def test_before_the_first_frame_of_an_unknown_size_a_switch_waits_for_it() -> No
     assert run.run() == [8, 8]
 
 
+def test_a_switch_before_the_first_engine_is_open_that_fails_leaves_the_frames_to_that_one() -> None:
+    """A recorded stream beside live ones opens its engine for its first frame."""
+    beside = Pipeline(ScriptedSource([make_frame(0)], live=True, shape=SHAPE), FakeEngine, [], scale=2)
+    run = Run(Openers(options={(4, "one"): {"fails": range(251)}}))
+    run.number = 1
+    run.switch(scale=4)
+    run.ready()
+    run.script += [make_frame(0)]
+    run.frames(2)
+    run.script.append(run.pipeline.stop)
+    run_together([beside, run.pipeline])
+    assert run.pipeline.error is None
+    assert [(r.frame.number, r.scale, r.outcome) for r in run.sink.results] == [
+        (number, 2, Outcome.UPSCALED) for number in range(3)
+    ]
+    assert "told to fail on 0" in run.pipeline.status().switch_error
+
+
 def test_frames_that_change_their_size_keep_the_engine_that_was_switched_to() -> None:
     run = Run(Openers())
     run.frames(1)

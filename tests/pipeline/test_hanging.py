@@ -17,7 +17,7 @@ from support import FakeEngine, ListSink, ManualClock, ScriptedSource, Step, mak
 from waits import joined
 
 from clesr.engines.common.clock import SYSTEM
-from clesr.engines.common.errors import EngineError, SinkError, SourceError, first_line
+from clesr.engines.common.errors import EngineError, RecordingError, SinkError, SourceError, first_line
 from clesr.pipeline.frame import Corrupt, Frame, Image, Outcome, Result, Times
 from clesr.pipeline.frame_queue import Policy
 from clesr.pipeline.pipeline import Limits, Pipeline
@@ -696,3 +696,28 @@ def test_a_sink_that_is_behind_again_and_again_keeps_nobody_waiting() -> None:
 def make_result() -> Result:
     frame = make_frame(0, SHAPE)
     return Result(frame, frame.image, frame.image, Outcome.UPSCALED, 2, Times(0, 0, 0, 0), "")
+
+
+def test_no_recording_is_closed_while_frames_come(tmp_path: Path) -> None:
+    script: list[Step] = [*(make_frame(i, SHAPE) for i in range(5)), lambda: run.close_recording()]
+    script += [make_frame(i, SHAPE) for i in range(5, 10)]
+    run, _ = record(ScriptedSource(script, shape=SHAPE), tmp_path / "s")
+    run.run()
+    holds(tmp_path / "s", 10)
+    assert verify(tmp_path / "s").totals["sr"] == 10
+
+
+def test_a_camera_that_gives_nothing_is_told_of_while_it_is_recorded(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    def silent() -> bool:
+        clock.advance(10)
+        return bool(run.alarms.waiting)
+
+    source = ScriptedSource([lambda: until(silent, 20)], live=True, shape=SHAPE, clock=clock)
+    recorder = Recorder(source.info, scale=2, clock=clock)
+    run = Pipeline(source, FakeEngine, [], scale=2, recorder=recorder, clock=clock)
+    run.start_recording(tmp_path / "s")
+    with pytest.raises(RecordingError, match="no image came"):
+        run.run()
+    assert "NOTHING IS RECORDED: no image has come for more than 3 s" in run.alarms.waiting

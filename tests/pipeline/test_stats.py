@@ -162,6 +162,16 @@ def test_a_pause_is_not_taken_for_the_pace() -> None:
     assert stalled_after(monitor, clock, 4.5)
 
 
+def test_that_recorded_input_runs_late_is_said_once() -> None:
+    clock = ManualClock()
+    monitor = RateMonitor(SourceInfo("a video", False, 25.0, None, None), clock)
+    monitor.arrives()
+    clock.advance(60)
+    assert "this machine does 5.0 frames/s, the recording has 25" in (monitor.late(10, 5.0) or "")
+    clock.advance(60)
+    assert monitor.late(20, 4.0) is None
+
+
 def test_fidelities_are_summed_up() -> None:
     fidelities = Fidelities(kept=50)
     assert fidelities.summary() == {}

@@ -313,6 +313,20 @@ def test_restarts_of_a_shared_engine_are_counted_for_its_streams_and_never_fall(
     assert runs[1].status().engine_restarts == 1, "of the engine that both used"
 
 
+def test_each_restart_of_an_engine_is_counted_once() -> None:
+    clock = ManualClock()
+    stage = shared(partial(FakeEngine, fails=(3, 6)), clock=clock)
+    client = stage.join(Policy.BLOCK, [], lambda _result: None, lambda _stale, _error: None)
+    for number in range(10):
+        frame = make_frame(number)
+        client.queue.put(PreparedFrame(frame, frame.image, clock.now_ns()))
+        stage._turn()
+        stage._turn()
+        clock.advance(60)
+    assert client.restarts == 2
+    stage.finish(client)
+
+
 def test_the_others_are_looked_after_while_one_stream_is_being_closed() -> None:
     runs: list[Pipeline] = []
 

@@ -507,6 +507,16 @@ def test_an_sr_image_that_comes_before_the_first_raw_one_is_no_fault(tmp_path: P
     assert (certificate.totals["captured"], certificate.totals["unrecorded"]) == (2, 1)
 
 
+def test_records_are_given_as_they_are_read_up_to_a_damaged_line(tmp_path: Path) -> None:
+    record(tmp_path, frames(range(300, 306)))
+    lines = (tmp_path / "frames.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "frames.jsonl").write_bytes(b"".join([*lines[:-1], b"{}\n"]))
+    given: list[int] = []
+    with pytest.raises(SessionError, match="line 6"):
+        given.extend(each.number for each in read_session(tmp_path).records())
+    assert given == list(range(300, 305))
+
+
 def test_frame_numbers_of_recorded_input_keep_its_own_times(tmp_path: Path) -> None:
     from fractions import Fraction
 

@@ -13,7 +13,7 @@ from session_runs import frames, noise, record
 
 from clesr.pipeline.session.folder import SessionFolder
 from clesr.pipeline.session.format import SessionError, format_manifest
-from clesr.pipeline.session.reader import read_session
+from clesr.pipeline.session.reader import demux, read_session
 from clesr.pipeline.session.repair import repair
 from clesr.pipeline.session.verify import verify
 
@@ -53,6 +53,7 @@ def test_frames_without_a_line_are_recovered_from_the_video(cut_off: Path) -> No
     kept = cut_off / "before-repair"
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
     assert names(cut_off) == {"session.json", "frames.jsonl", "raw.mkv", "sr.mkv", "before-repair"}
+    assert not any("lost" in line for line in said), "every line has its image"
 
 
 def test_a_video_cut_in_the_middle_of_an_image_keeps_those_before(cut_off: Path) -> None:
@@ -70,6 +71,16 @@ def test_pixels_that_a_line_vouches_for_are_missed(cut_off: Path) -> None:
     said = repair(cut_off)
     assert any("are not in raw.mkv: they are lost" in line for line in said)
     assert any("raw.mkv ends early" in problem for problem in verify(cut_off).problems)
+
+
+def test_so_many_are_counted_as_lost_as_have_a_line_and_no_image(cut_off: Path) -> None:
+    with_lines = 9  # of the twelve frames
+    data = (cut_off / "raw.mkv").read_bytes()
+    (cut_off / "raw.mkv").write_bytes(data[: len(data) // 2])
+    said = repair(cut_off)
+    there = sum(1 for _ in demux(cut_off / "raw.mkv"))
+    assert 0 < there < with_lines
+    assert f"{with_lines - there} frames have a line, but are not in raw.mkv: they are lost" in said
 
 
 def test_a_session_killed_before_its_first_image(cut_off: Path) -> None:

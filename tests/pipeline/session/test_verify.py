@@ -194,6 +194,18 @@ def test_a_stage_out_of_order_is_named(whole: Path, scratch: Path) -> None:
     assert "passed the stages in a wrong order" in rewritten(whole, scratch, swap)
 
 
+def test_of_many_problems_of_a_kind_the_first_are_named_and_the_others_counted(
+    whole: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swap(records: list[Record]) -> list[Record]:
+        return [structs.replace(r, submitted_ns=r.collected_ns, collected_ns=r.submitted_ns) for r in records]
+
+    monkeypatch.setattr(verify_module, "SHOWN", 3)
+    said = rewritten(whole, scratch, swap)
+    assert said.count("passed the stages in a wrong order") == 3
+    assert "\n6 more of the last kind" in said
+
+
 def test_a_newer_format_is_one_line(whole: Path, scratch: Path) -> None:
     def newer(folder: Path) -> None:
         text = (folder / "session.json").read_text()
