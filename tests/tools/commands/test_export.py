@@ -290,6 +290,17 @@ def test_the_recording_itself_is_not_replaced(video: Path, run: Run, tmp_path: P
     assert "is an input of this command and is never replaced; give another name" in err
 
 
+@pytest.mark.parametrize("name", ["a.dcm", "a.mp4", "a.ome.tif"])
+def test_a_file_that_is_there_is_refused_before_work_begins(
+    name: str, video: Path, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (out / name).write_text("mine")
+    monkeypatch.setattr("clesr.tools.export.run.progress_bar", lambda *_, **__: pytest.fail("it began"))
+    code, err = run("export", video, "-o", out / name, "--what", "raw")
+    assert (code, "--overwrite" in err) == (1, True)
+    assert (out / name).read_text() == "mine"
+
+
 def test_a_patient_file_brings_the_date_but_not_the_source(
     demo: Recorded, run: Run, out: Path, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from recordings import noise
 from clesr.engines.common.errors import MissingDependencyError, UsageError
 from clesr.pipeline.frame import Image
 from clesr.tools.export import dicom, dicom_header
-from clesr.tools.export.clip import Clip
+from clesr.tools.export.clip import Clip, Still
 from clesr.tools.export.dicom import DicomExporter
 from clesr.tools.export.dicom_video import choose_syntax
 from clesr.tools.export.files import all_or_none
@@ -315,6 +315,12 @@ def test_too_many_frames_for_one_object_go_into_several(
         [program("dciodvfy", "dicom3tools"), str(tmp_path / "sr.dcm")], capture_output=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_object_holds_pixels_up_to_two_gibibytes() -> None:
+    image: Image = np.broadcast_to(np.uint8(0), (900 * 2**10, 2**10))  # bytes that nobody has
+    parts = dicom._parts(iter([Still(number, 0, image) for number in range(5)]))
+    assert [len(list(part)) for part in parts] == [2, 2, 1]
 
 
 def test_a_frame_time_vector_fits_its_element_whatever_the_times_are() -> None:

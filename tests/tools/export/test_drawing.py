@@ -83,6 +83,18 @@ def test_words_stand_on_a_dimmed_strip_and_the_rest_is_untouched(side: int, dtyp
     assert (image == white // 2).all()
 
 
+def test_each_line_of_words_has_a_place_of_its_own() -> None:
+    letters = Lettering(512)
+    phrases = [25 * "M"] * 3
+    assert wrap(phrases, letters) == phrases
+    burnt = burn_words(flat(0, 512), phrases)
+    written = np.flatnonzero((burnt > 0).any(axis=1)).tolist()
+    begins = [row for row in written if row - 1 not in written]
+    assert np.diff(begins).tolist() == [letters.line] * 2
+    strip = 512 - (3 * letters.line + letters.height // 2)
+    assert begins[0] - strip == pytest.approx(letters.height * 0.6, abs=2), "below the strip's edge"
+
+
 def test_words_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="--burn-in does not fit into images of 64x64 pixels; leave it out"):
         burn_words(flat(0, 64), PHRASES)

@@ -41,6 +41,8 @@ def test_tifffile_reads_pixels_size_and_times(
     description = root.findtext(".//o:Description", namespaces=NAMES)
     assert description is not None
     assert "derived by super-resolution: x4 by model fast" in description
+    (image,) = root.findall("o:Image", NAMES)
+    assert image.get("Name") == "super-resolved"
     assert [p.name for p in tmp_path.iterdir()] == ["sr.ome.tif"]
 
 
@@ -59,6 +61,7 @@ def test_the_interval_is_that_of_the_planes_and_not_of_the_camera(
         assert float(pixels.get("TimeIncrement", "nan")) == pytest.approx(seconds)
         assert described is not None
         assert (described["frames"], described["finterval"]) == (len(times), pytest.approx(seconds))
+        assert described["fps"] == pytest.approx(1 / seconds)
 
 
 @pytest.mark.slow
@@ -98,6 +101,16 @@ def test_bigtiff_where_it_may_be_needed(
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
         assert tiff.is_bigtiff
         np.testing.assert_array_equal(tiff.asarray(), images)
+
+
+def test_pixels_that_fill_four_gigabytes_leave_a_classic_tiff_no_room(
+    make_clip: MakeClip, save: Save, images: list[Image], tmp_path: Path
+) -> None:
+    for name, room, big in (("small", 2**26, False), ("full", 0, True)):
+        clip = make_clip(images, total=(2**32 - room) // images[0].nbytes)
+        save(OmeTiffExporter, clip, tmp_path / f"{name}.ome.tif")
+        with tifffile.TiffFile(tmp_path / f"{name}.ome.tif") as tiff:
+            assert tiff.is_bigtiff is big
 
 
 def test_nothing_of_machine_or_date_is_in_it(
