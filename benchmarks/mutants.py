@@ -45,22 +45,28 @@ EXPORTED = ["tests/tools/export", "tests/tools/commands/test_export.py"]
 TESTS = {
     "pipeline/capture.py": [*RUN, f"{PIPELINE}outages.py"],
     "pipeline/ending.py": RUN,
-    "pipeline/engine_stage.py": RUN,
+    "pipeline/engine_stage.py": [f"{PIPELINE}engine_switch.py", *RUN],
     "pipeline/fidelity.py": [f"{PIPELINE}fidelity.py", *RUN],
-    "pipeline/frame.py": [f"{PIPELINE}timeline.py", *RUN],
+    "pipeline/frame.py": [*(f"{PIPELINE}{name}.py" for name in ("timeline", "fidelity", "outages")), *RUN],
     "pipeline/frame_queue.py": [f"{PIPELINE}frame_queue.py", *RUN],
     "pipeline/live_engine.py": [f"{PIPELINE}engine_reopening.py", f"{PIPELINE}engine_switch.py", *RUN],
-    "pipeline/pipeline.py": RUN,
+    "pipeline/pipeline.py": [f"{PIPELINE}engine_switch.py", *RUN],
     "pipeline/prepare.py": [f"{PIPELINE}prepare.py"],
     "pipeline/run_report.py": RUN,
     "pipeline/sink_worker.py": [f"{PIPELINE}sink_worker.py", *RUN],
     "pipeline/stats.py": [f"{PIPELINE}stats.py", f"{PIPELINE}outages.py", *RUN],
     "pipeline/watchdog.py": [*RUN, f"{PIPELINE}uptime.py"],
     **{f"pipeline/session/{name}.py": RECORDED for name in SESSION_MODULES.split()},
-    **{f"pipeline/session/{name}.py": [f"{SESSION}notes.py", *RECORDED] for name in ("preroll", "recorder")},
+    **{
+        f"pipeline/session/{name}.py": [f"{SESSION}notes.py", *RECORDED]
+        for name in ("preroll", "recorder", "segments")
+    },
+    "pipeline/session/commit.py": [f"{SESSION}room.py", *RECORDED],
+    "pipeline/session/reader.py": [*RECORDED, f"{PIPELINE}prepare_cores.py"],
     "pipeline/session/sessions.py": [f"{SESSION}listing.py", f"{PIPELINE}outages.py", *RECORDED],
     "pipeline/session/folder.py": [*RECORDED, f"{SESSION}broken_places.py", f"{SESSION}links.py"],
     **{f"tools/export/{name}.py": EXPORTED for name in EXPORT_MODULES.split()},
+    "tools/export/ome_tiff.py": [*EXPORTED, "tests/tools/test_pixel_aspect.py"],
 }
 SLOWER = 4.0  # times what the tests take without a fault, after which one is noticed: something hangs
 
