@@ -153,10 +153,11 @@ def _possible(module: Path) -> Iterator[Any]:
 def _silent(tree: ast.Module) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Where annotations and decorators stand: line and column of their begin and end."""
     for node in ast.walk(tree):
-        parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
-        for part in (*parts, *getattr(node, "decorator_list", ())):
+        for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if part is not None:
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+        for part in getattr(node, "decorator_list", ()):
+            yield (part.lineno, 0), (part.end_lineno, part.end_col_offset)  # with its @
 
 
 def _change(diff: str) -> dict[str, str]:
