@@ -68,13 +68,14 @@ kept any more it is the newest, or the one that is held, and the answer says so.
 A recording that ended early, gets no image or lacks frames is an alarm. Frames are missing where the disk had no time
 for them, where the source lost them (a gap in its numbers, an outage) and where they could not be decoded. While that
 goes on, it is an alarm again, at most every 5 seconds. Of several streams one that breaks is an alarm of another that
-goes on, under its name, and so is what nobody has acknowledged of one that ends.
+goes on, under its name. What nobody has acknowledged of one that ends, or whose window and page broke, moves there: the
+newest three, and how many more there are.
 
 Of several alarms the newest is shown, and how many more there are. `acknowledge` says that this one was seen, no
 other; then the next is shown. In the window and on the page it is the alarm that stood there, whatever has come
 since. A program gives its words as `alarm`, or nothing, for the one that is `alarm` in the [status](control.md). What
-was acknowledged is a line on standard error, a note in the session that is recorded, and stands in `acknowledged` of
-the status.
+was acknowledged is a line on standard error, a note in the session that this stream records, and stands in
+`acknowledged` of the status.
 """
 
 
