@@ -42,27 +42,42 @@ class Alarms:
                 self._earlier.discard(alarm)
                 self._open[alarm] = None
                 if len(self._open) > ALARMS:
-                    oldest = next(iter(self._open))
+                    others = [each for each in self._open if each[0] is not self]
+                    oldest = others[0] if len(others) > HANDED else next(iter(self._open))
                     del self._open[oldest]
-                    if len(self._earlier) < EARLIER:
-                        self._earlier.add(oldest)
+                    self._count(oldest)
                 return
             heir = self._heir
         heir._take(alarm)
 
+    def _count(self, *alarms: _Alarm) -> None:
+        with self._lock:
+            self._earlier.update(alarms[: EARLIER - len(self._earlier)])
+
     def hand_over(self, heir: Alarms, name: str) -> None:
-        """Nobody looks at this stream any more: what waits, and what comes, waits in ``heir`` and no longer here, with
-        the ``name`` of this stream before it. Of many only the newest, and how many more. ``heir`` keeps its own."""
-        with heir._lock:
-            heir._heir = None
+        """Nobody looks at this stream any more: what waits, and what comes, waits in ``heir``, or where those of
+        ``heir`` wait, and no longer here, with the ``name`` of this stream before it. Of many the newest; the others
+        are counted there."""
+        place = heir._place
+        if place is self:  # it takes its own back
+            place = heir
+            with heir._lock:
+                heir._heir = None
         with self._lock:  # what comes meanwhile waits, so that it is the newest
             self._name = name
-            waiting, more = list(self._open), len(self._earlier) + len(self._open) - HANDED
-            if more > 0:
-                heir._take((self, _counted(more)))
+            waiting = list(self._open)
+            place._count(*self._earlier, *waiting[:-HANDED])
             for alarm in waiting[-HANDED:]:
-                heir._take(alarm)
-            self._open, self._earlier, self._heir = {}, set(), heir
+                place._take(alarm)
+            self._open, self._earlier, self._heir = {}, set(), place
+
+    @property
+    def _place(self) -> Alarms:
+        """Where those of this stream wait."""
+        place = self
+        while place._heir is not None:
+            place = place._heir
+        return place
 
     def acknowledge(self, text: str = "") -> str:
         """The alarm ``text`` was seen, "" for the one that is shown; which it was, "" where it does not wait."""
@@ -103,11 +118,9 @@ class Alarms:
 
     def waits(self, text: str) -> bool:
         """Whether the alarm ``text`` of this stream waits, here or where it was handed over."""
-        place = self
-        while place._heir is not None:
-            place = place._heir
+        place, alarm = self._place, (self, text[:LONGEST])
         with place._lock:
-            return (self, text[:LONGEST]) in place._open
+            return alarm in place._open or alarm in place._earlier
 
     @property
     def acknowledged(self) -> tuple[str, ...]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from clesr.engines.common.clock import SYSTEM, Clock
-from clesr.engines.common.errors import SinkError, SourceError, UsageError, first_line
+from clesr.engines.common.errors import RecordingError, SinkError, SourceError, UsageError, first_line
 from clesr.engines.engine import EngineInfo
 from clesr.pipeline.alarms import Alarms
 from clesr.pipeline.capture import READ_S, CaptureStage, Limits
@@ -193,10 +193,11 @@ class Pipeline:
         return self._ending.stop.is_set()
 
     @property
-    def watched(self) -> bool:
-        """Whether a window or page takes its results, and answers, so that somebody can see it."""
+    def views(self) -> Mapping[str, bool]:
+        """The windows and pages that have not broken, by name: whether they answer, so that somebody can see them."""
         views = {name: each for name, each in self._sinks.items() if isinstance(each.sink, LiveSink)}
-        return any(view.error is None and name not in self._watchdog.silent for name, view in views.items())
+        silent = self._watchdog.silent
+        return {name: name not in silent for name, view in views.items() if view.error is None}
 
     @property
     def unattended_s(self) -> float:
@@ -399,6 +400,8 @@ class Pipeline:
 
     def broke(self, worker: SinkWorker) -> None:
         """A sink takes nothing more: the others go on, unless nobody is left who would miss the results."""
+        if worker in self._told_broken:
+            return
         needing = [o for o in self._workers if o.error is None and o.sink.name != "null"]
         going = ""
         if self.recorder is not None and not self.recorder.armed:
@@ -465,8 +468,9 @@ class Pipeline:
         for worker in self._workers:
             if worker.error is None or worker in self._told_broken:
                 continue
+            self._told_broken.add(worker)
             words = self._broken_words(worker)
-            if worker.sink is not self.recorder or self.recorder.alarm is None:  # which stands there already
+            if not isinstance(worker.error, RecordingError):  # of which the recorder has told
                 self.alarms.add(f"OUTPUT ENDED: {words}")
             if first is None or worker.error not in (first, first.__cause__):
                 log.error(words)

@@ -37,12 +37,12 @@ class LiveSink(Sink, Protocol):
 
 
 @runtime_checkable
-class BreakableSink(LiveSink, Protocol):
-    """A view that can say that it broke."""
+class StatusSink(LiveSink, Protocol):
+    """A view that can show the status alone."""
 
-    def say_broken(self, status: Status) -> None:
-        """Called four times a second after something raised, instead of all else but ``close``: ``status``, which says
-        FAILED and why, is what is left to be shown. What this raises is passed over."""
+    def tell(self, status: Status) -> None:
+        """Called in place of ``refresh`` once something of the sink raised, four times a second, with a ``status`` that
+        says FAILED and why; and at the end of the run. What this raises is passed over."""
 
 
 @runtime_checkable

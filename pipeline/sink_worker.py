@@ -15,7 +15,7 @@ from clesr.engines.common.errors import SinkError, first_line
 from clesr.pipeline.frame import Result
 from clesr.pipeline.frame_queue import Closed, FrameQueue, Policy
 from clesr.pipeline.messages import SafeLogger, stream_thread
-from clesr.pipeline.sink import BreakableSink, LiveSink, Sink, SkippingSink, SteppingSink
+from clesr.pipeline.sink import LiveSink, Sink, SkippingSink, StatusSink, SteppingSink
 from clesr.pipeline.status import SinkState, SinkStatus, State, Status
 from clesr.pipeline.watchdog import CallTimer, Part, calls_of, left_behind
 
@@ -244,13 +244,16 @@ class SinkWorker:
             host.stop()
 
     def _show_once(self, live: LiveSink, host: Host) -> None:
-        """A refresh whose errors count no more."""
+        """The status alone, where that can be shown. Errors count no more."""
         self.timer.since_ns = self._clock.now_ns()
         with suppress(BaseException):
-            if self.error is None:
-                live.refresh(host.status())
-            elif isinstance(live, BreakableSink):
-                live.say_broken(replace(host.status(), state=State.FAILED, message=self._said))
+            status = host.status()
+            if self.error is not None:
+                status = replace(status, state=State.FAILED, message=self._said)
+            if isinstance(live, StatusSink):
+                live.tell(status)
+            elif self.error is None:
+                live.refresh(status)
         self.timer.since_ns = None
 
     def _close(self) -> None:

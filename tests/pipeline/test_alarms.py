@@ -30,20 +30,24 @@ def test_they_are_moved_and_so_is_what_comes_later() -> None:
 
 
 def test_many_leave_those_of_the_living_stream_in_sight() -> None:
-    living = of(*(f"own {number}" for number in range(ALARMS - HANDED - 1)))
-    ended = of(*(f"alarm {number}" for number in range(100)))
-    ended.hand_over(living, "right")
-    assert len(living.waiting) == ALARMS, "none is but counted"
-    assert living.waiting[: HANDED + 1] == (
-        "right: alarm 99",
-        "right: alarm 98",
-        "right: alarm 97",
-        "right: EARLIER ALARMS: 97 more, which stand among the messages",
-    )
-    for waiting in living.waiting:
-        assert living.acknowledge(waiting) == waiting
-    assert not living.waiting
-    assert not ended.waiting
+    """Also those that come later, and those of several streams: they are counted."""
+    own = [f"own {number}" for number in range(ALARMS - HANDED)]
+    living, first, second = of(*own), of(*(f"alarm {number}" for number in range(100))), of("one", "two")
+    first.hand_over(living, "first")
+    newest = ("first: alarm 99", "first: alarm 98", "first: alarm 97")
+    counted = "EARLIER ALARMS: {} more, which stand among the messages"
+    assert living.waiting == (*newest, *reversed(own), counted.format(97))
+    for number in range(100, 110):
+        first.add(f"alarm {number}")
+    second.hand_over(living, "second")
+    newest = ("second: two", "second: one", "first: alarm 109")
+    assert living.waiting == (*newest, *reversed(own), counted.format(109))
+    third = Alarms()
+    living.hand_over(third, "living")
+    assert third.waiting == (*newest, counted.format(109 + len(own)))
+    for waiting in third.waiting:
+        assert third.acknowledge(waiting) == waiting
+    assert not third.waiting
 
 
 def test_they_keep_the_name_of_their_stream_from_one_to_the_next() -> None:
@@ -62,7 +66,15 @@ def test_they_come_back_where_only_the_first_is_left() -> None:
     blind.add("new")
     other.add("newer")
     blind.add("of the blind")
-    assert blind.waiting == ("of the blind", "other: newer", "new", "other: of the other")
+    third = of("of the third")
+    third.hand_over(other, "third")  # and so where its own wait
+    assert blind.waiting == (
+        "third: of the third",
+        "of the blind",
+        "other: newer",
+        "new",
+        "other: of the other",
+    )
     assert other.waiting == ()
 
 

@@ -119,7 +119,7 @@ class Broken(Shown):
     def write(self, result: Result) -> None:
         raise SinkError("the screen is gone")
 
-    def say_broken(self, status: Status) -> None:
+    def tell(self, status: Status) -> None:
         self.said.append(status)
         raise SinkError("it is still gone")
 

@@ -79,7 +79,7 @@ def run_pipelines(
     """Run pipelines, each under its label with the number of its frames, to their ends, with progress shown and signals
     heeded, which are returned. What broke stands in ``Pipeline.error``."""
     pipelines = {label: pipeline for label, (pipeline, _) in runs.items()}
-    shown = [label for label, pipeline in pipelines.items() if pipeline.watched]
+    shown = [label for label, pipeline in pipelines.items() if pipeline.views]
 
     def toggle(_number: int) -> None:
         for each in toggles:
@@ -92,10 +92,10 @@ def run_pipelines(
 
     def look(pipeline: Pipeline) -> None:
         """Have what nobody has acknowledged seen beside another stream, where its own is seen no more."""
-        if (pipeline.busy and pipeline.watched) or pipeline.alarms.handed_over:
+        if (pipeline.busy and pipeline.views) or pipeline.alarms.handed_over:
             return
         label, going = others(pipeline)
-        heir = max(going.values(), key=is_seen, default=None)
+        heir = max(going.values(), key=lambda each: (is_seen(each), any(each.views.values())), default=None)
         if heir is not None and (not pipeline.busy or (label in shown and is_seen(heir))):
             pipeline.alarms.hand_over(heir.alarms, label)
 
@@ -119,7 +119,7 @@ def run_pipelines(
 
 def is_seen(pipeline: Pipeline) -> bool:
     """Whether a window or page shows this stream, and is to stay."""
-    return pipeline.watched and not pipeline.ending
+    return any(pipeline.views.values()) and not pipeline.ending
 
 
 def report(summary: Summary, file: str | None, rule: WriteRule) -> None:

@@ -89,7 +89,7 @@ def _frames(path: Path) -> list[tuple[str, Pixels]]:
                 kept.append((frame.number, frame.image))
                 if len(kept) > MOST_FRAMES:
                     every *= 2
-                    kept = [item for item in kept if item[0] % every == 0]
+                    kept = kept[::2]
     except ClesrError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     if not kept:

@@ -93,13 +93,10 @@ class BrowserSink:
         now = self._clock.now_ns()
         if now - self._told_ns >= STATUS_NS or state != self._told_state:
             self._told_ns, self._told_state = now, state
-            self._post(status)
+            self.tell(status)
         return True
 
-    def say_broken(self, status: Status) -> None:
-        self._post(status)
-
-    def _post(self, status: Status) -> None:
+    def tell(self, status: Status) -> None:
         self._channel.post("status", msgspec.to_builtins(status) | {"outages": _away(status)})
 
     def close(self) -> str | None:

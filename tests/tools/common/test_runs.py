@@ -67,7 +67,7 @@ def test_it_waits_where_somebody_sees_it() -> None:
 
     def breaking() -> Iterator[Step]:
         yield from frames(range(2))
-        until(lambda: not blind.watched)
+        until(lambda: not blind.views)
         yield RuntimeError(REASON)
 
     blind = make_run(going_blind(), sinks=[View("window", on_write=fails), ListSink("keeps")])[0]
@@ -237,7 +237,7 @@ def test_a_window_that_hangs_shows_no_alarm_of_another() -> None:
 
     def ending() -> Iterator[Step]:
         yield from frames(range(2))
-        until(lambda: not hangs.watched)
+        until(lambda: not all(hangs.views.values()))
         ends.alarms.add(ALARM)
 
     hangs = make_run(hanging(), sinks=[Hangs("window"), ListSink("keeps")], clock=SYSTEM)[0]
@@ -257,3 +257,71 @@ def test_a_last_look_that_fails_is_no_error_of_the_run() -> None:
     run = make_run(frames(range(2)), sinks=[Late("window")])[0]
     run_pipelines({"alone": (run, None)})
     assert run.error is None
+
+
+def test_a_recording_that_breaks_after_one_that_could_not_begin_is_an_alarm(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    def going_on() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: bool(stays.alarms.waiting))
+
+    def recorded() -> Iterator[Step]:
+        ends.start_recording(tmp_path / "file" / "s")
+        yield from frames(range(2))
+        until(lambda: bool(ends.alarms.acknowledge()))
+        ends.start_recording(tmp_path / "s")
+        yield from frames(range(2, 4))
+
+    stays = make_run(going_on(), sinks=[View("window")])[0]
+    ends = make_run(recorded(), sinks=[View("window")], clock=SYSTEM)[0]
+    assert isinstance(ends.recorder, Recorder)
+    hangs_at_close(ends, ends.recorder._segments)
+    run_pipelines({"stays": (stays, None), "ends": (ends, None)})
+    assert stays.ended_by is ends.ended_by is None
+    (alarm,) = stays.alarms.waiting
+    assert alarm.startswith("ends: OUTPUT ENDED: recorder broke: ")
+
+
+def test_a_write_that_comes_back_after_it_was_given_up_raises_no_alarm_again() -> None:
+    come_back = Event()
+
+    def hang(_result: object) -> None:
+        until(come_back.is_set)
+
+    def going_on() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: bool(stays.alarms.acknowledge()))
+        come_back.set()
+        until(lambda: worker._thread is not None and not worker._thread.is_alive())
+
+    stays = make_run(going_on(), sinks=[View("window")])[0]
+    ends = make_run(frames(range(2)), sinks=[ListSink("out", on_write=hang)], clock=SYSTEM)[0]
+    ends._ending._timeouts = Timeouts(full=24 * 3600.0, told=0.1, close=0.2)
+    (worker,) = (worker for worker in ends._workers if worker.sink.name == "out")
+    run_pipelines({"stays": (stays, None), "ends": (ends, None)})
+    assert stays.ended_by is None
+    assert stays.alarms.waiting == ()
+
+
+def test_while_all_end_alarms_go_where_a_window_is_still_open() -> None:
+    def going_blind() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: ends.alarms.handed_over)
+
+    def going_on() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: not blind.busy)
+
+    def ending() -> Iterator[Step]:
+        yield from frames(range(2))
+        until(lambda: any(run.alarms.acknowledge() for run in (ends, seen)))  # that a window broke
+        for run in (blind, seen):
+            run._ending.stop.set()
+        ends.alarms.add(ALARM)
+
+    blind = make_run(going_blind(), sinks=[View("window", on_write=fails), ListSink("keeps")])[0]
+    ends = make_run(ending(), sinks=[View("window")])[0]
+    seen = make_run(going_on(), sinks=[View("window")])[0]
+    run_pipelines({"blind": (blind, None), "ends": (ends, None), "seen": (seen, None)})
+    assert seen.alarms.waiting == (f"ends: {ALARM}",)
