@@ -200,7 +200,7 @@ class ControlSocket:
         """Whether it may wait for a disk or a device. What is wrong with it the answer says."""
         try:
             asked = _parsed(request)
-            return asked.action is not None and self._of(asked.stream)[0].waits(asked.action)
+            return asked.action is not None and self._of(asked)[0].waits(asked.action)
         except UsageError:
             return False
 
@@ -215,7 +215,7 @@ class ControlSocket:
 
     def _told(self, request: bytes) -> Mapping[str, Any]:
         asked = _parsed(request)
-        controls, status = self._of(asked.stream)
+        controls, status = self._of(asked)
         if asked.actions:
             return {"actions": controls.describe(), "streams": list(self._streams)}
         if asked.status:
@@ -225,8 +225,9 @@ class ControlSocket:
             raise UsageError(told["asking"])
         return {name: value for name, value in told.items() if name != "ok"}
 
-    def _of(self, stream: str | None) -> ControlledStream:
-        if stream is None and len(self._streams) == 1:
+    def _of(self, asked: ControlRequest) -> ControlledStream:
+        stream = asked.stream
+        if stream is None and (len(self._streams) == 1 or asked.action == "quit"):  # which ends all of them
             return next(iter(self._streams.values()))
         if stream is not None and stream in self._streams:
             return self._streams[stream]

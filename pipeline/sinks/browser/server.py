@@ -123,7 +123,9 @@ class Forward(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         words = record.getMessage().splitlines()[:1]
         why = f" ({type(error).__name__}: {first_line(error)})" if error is not None else ""
-        level = logging.WARNING if record.levelno >= logging.ERROR and error is not None else logging.DEBUG
+        cut = isinstance(error, asyncio.CancelledError)  # as is what is at work when the run ends
+        bad = record.levelno >= logging.ERROR and error is not None and not cut
+        level = logging.WARNING if bad else logging.DEBUG
         log.log(level, f"browser: {''.join(words)}{why}")
 
 

@@ -52,7 +52,7 @@ SILENT_NS = 2_000_000_000  # without anything to draw, after which the image is 
 STARTING = "starting"
 FIRST_SHAPE = (480, 640)  # before the first image
 UNKNOWN_SCREEN = (1280, 720)
-ADVICE = "run with --display none, on a desktop, or over ssh -X"
+ADVICE = "run with --display browser, with --display none, on a desktop, or over ssh -X"
 
 
 class Screen:

@@ -227,7 +227,7 @@ def test_what_waits_is_answered_when_it_ends_and_holds_up_no_other() -> None:
         made.close()
 
 
-def test_of_several_streams_one_is_meant(tmp_path: Path) -> None:
+def test_of_several_streams_one_is_meant_but_by_what_ends_all(tmp_path: Path) -> None:
     with on_stage(tmp_path / "a") as left, on_stage(tmp_path / "b") as right:
         made = ControlSocket("zmq+ipc://@clesr-two")
         made.serve(
@@ -237,6 +237,7 @@ def test_of_several_streams_one_is_meant(tmp_path: Path) -> None:
             told = ask("zmq+ipc://@clesr-two", {"action": "fidelity"}, 30)
             assert told == {"ok": False, "error": "say which stream; there are l, r"}
             assert ask("zmq+ipc://@clesr-two", {"action": "fidelity", "stream": "r"}, 30)["ok"]
+            assert ask("zmq+ipc://@clesr-two", {"action": "quit"}, 30)["ok"]
         finally:
             made.close()
         assert (left.operator.controls.view.overlay, right.operator.controls.view.overlay) == (False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -371,3 +372,15 @@ def test_a_site_without_streams_has_no_server() -> None:
     site = Site(Door())
     assert site.titles == []
     site.soon(lambda: pytest.fail("there is no thread for it"))
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(ValueError("odd"), "WARNING"), (asyncio.CancelledError("cut"), "DEBUG")]
+)
+def test_what_is_cut_off_when_the_run_ends_is_no_warning(
+    error: BaseException, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "clesr.pipeline.sinks.browser.server")
+    info = type(error), error, None
+    server.Forward().handle(logging.LogRecord("uvicorn", logging.ERROR, "", 0, "Exception in ASGI", (), info))
+    assert [record.levelname for record in caplog.records] == [level]
