@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -246,7 +245,7 @@ class SinkWorker:
     def _show_once(self, live: LiveSink, host: Host) -> None:
         """The status alone, where that can be shown. Errors count no more."""
         self.timer.since_ns = self._clock.now_ns()
-        with suppress(BaseException):
+        try:
             status = host.status()
             if self.error is not None:
                 status = replace(status, state=State.FAILED, message=self._said)
@@ -254,7 +253,10 @@ class SinkWorker:
                 live.tell(status)
             elif self.error is None:
                 live.refresh(status)
-        self.timer.since_ns = None
+        except BaseException as error:  # noqa: BLE001 - the sink broke before, or the run is over
+            log.debug(f"{self.sink.name} cannot show the status: {first_line(error)}")
+        finally:
+            self.timer.since_ns = None
 
     def _close(self) -> None:
         self.report = self._call(self.sink.close)
